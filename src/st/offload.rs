@@ -1,0 +1,62 @@
+//! Work that must block a thread, done beside the worker.
+
+use std::panic::{self, AssertUnwindSafe};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::thread;
+
+use crossbeam_channel::{Sender, TrySendError, bounded};
+
+use super::{Waker, park};
+
+/// Threads that run offloaded work. A few: names and disk wait, they do not compute.
+const THREADS: usize = 4;
+
+/// Jobs that may wait for a thread. Beyond that whoever asks is told at once.
+const QUEUE: usize = 1024;
+
+type Job = Box<dyn FnOnce() + Send>;
+
+/// The offload threads have more to do than they can, or the work panicked.
+#[derive(Debug, thiserror::Error)]
+#[error("the threads for blocking work are overloaded")]
+pub struct Overloaded;
+
+/// Runs `f` on another thread and blocks only the calling coroutine until it is done.
+///
+/// # Errors
+/// [`Overloaded`] when 1024 jobs are waiting already, or when `f` panics.
+pub fn offload<T: Send + 'static>(f: impl FnOnce() -> T + Send + 'static) -> Result<T, Overloaded> {
+    let answer = Arc::new(Mutex::new(None));
+    let slot = answer.clone();
+    let waker = Waker::of_current();
+    let job = move || {
+        let result = panic::catch_unwind(AssertUnwindSafe(f)).map_err(|_| Overloaded);
+        *slot.lock().unwrap_or_else(PoisonError::into_inner) = Some(result);
+        waker.wake();
+    };
+    match jobs().try_send(Box::new(job)) {
+        Ok(()) => {}
+        Err(TrySendError::Full(_) | TrySendError::Disconnected(_)) => return Err(Overloaded),
+    }
+    loop {
+        if let Some(result) = answer.lock().unwrap_or_else(PoisonError::into_inner).take() {
+            return result;
+        }
+        park();
+    }
+}
+
+fn jobs() -> &'static Sender<Job> {
+    static JOBS: OnceLock<Sender<Job>> = OnceLock::new();
+    JOBS.get_or_init(|| {
+        let (sender, receiver) = bounded::<Job>(QUEUE);
+        for _ in 0..THREADS {
+            let receiver = receiver.clone();
+            // A thread that cannot be started is missed only when all are: the channel then closes, and callers are told.
+            if let Err(error) = thread::Builder::new().name("offload".into()).spawn(move || receiver.iter().for_each(|job| job())) {
+                log::error!("cannot start a thread for blocking work: {error}");
+            }
+        }
+        sender
+    })
+}

@@ -1,0 +1,43 @@
+//! State that several coroutines of the worker share.
+
+use std::sync::Arc;
+
+use atomic_refcell::AtomicRefCell;
+
+/// A value shared by coroutines, reached only inside a closure.
+///
+/// There is no lock to wait for: coroutines of one worker do not run at the same time, so the value is free unless somebody
+/// blocked inside `with`, which is a bug. That bug panics the coroutine that finds the value taken, and not the server.
+#[derive(Default)]
+pub struct Shared<T>(Arc<AtomicRefCell<T>>);
+
+impl<T> Shared<T> {
+    /// Shares `value`.
+    pub fn new(value: T) -> Self {
+        Self(Arc::new(AtomicRefCell::new(value)))
+    }
+
+    /// Runs `f` on the value. `f` must not block.
+    ///
+    /// # Panics
+    /// When the value is in use, see above.
+    pub fn with<R>(&self, f: impl FnOnce(&mut T) -> R) -> R {
+        f(&mut self.0.borrow_mut())
+    }
+
+    /// Runs `f` on the value unless it is in use: for `Drop`, which must not panic while a panic unwinds out of `with`.
+    pub fn try_with<R>(&self, f: impl FnOnce(&mut T) -> R) -> Option<R> {
+        self.0.try_borrow_mut().ok().map(|mut value| f(&mut value))
+    }
+
+    /// The number of handles to this value, this one included.
+    pub fn holders(&self) -> usize {
+        Arc::strong_count(&self.0)
+    }
+}
+
+impl<T> Clone for Shared<T> {
+    fn clone(&self) -> Self {
+        Self(self.0.clone())
+    }
+}

@@ -1,0 +1,80 @@
+//! Coroutine stacks: their size, and what happens when one is too small.
+
+use std::sync::Once;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+/// The size of a coroutine's stack in bytes. Only pages that were touched cost memory.
+pub const STACK_BYTES: usize = if cfg!(debug_assertions) { 256 * 1024 } else { 64 * 1024 };
+
+/// The size in words, as `may` wants it. An odd number would have it fill and measure each stack.
+pub(super) fn stack_words() -> usize {
+    STACK_BYTES / size_of::<usize>()
+}
+
+const PAGE: usize = 4096;
+
+/// Frames above the address that [`set_current`] was given: the coroutine's entry and the generator's record.
+const ABOVE_TOP: usize = 4 * PAGE;
+
+/// What an untouched word of a coroutine stack holds. `may` ends the process when it finds the lowest word of a finished
+/// coroutine's stack to be anything else.
+const UNTOUCHED: usize = 0xDEAD_BEEF;
+
+/// An address near the top of the stack of the coroutine that runs now.
+static CURRENT_TOP: AtomicUsize = AtomicUsize::new(0);
+
+pub(super) fn set_current(top: usize) {
+    CURRENT_TOP.store(top, Ordering::Relaxed);
+}
+
+/// Puts our SIGSEGV handler before the one of the coroutine crate. That one already turns a touch of the guard page into the
+/// end of the coroutine, but then the check of the lowest word (above) would end the process. Ours marks that word untouched
+/// and hands on.
+#[allow(unsafe_code)]
+pub(super) fn install_overflow_handler() {
+    static ONCE: Once = Once::new();
+    // Called by the first coroutine, so the crate's own handler is installed by now, and ours comes before it.
+    ONCE.call_once(|| unsafe {
+        // SAFETY: both structs are plain C data for which zero is a valid value; the handler below is async-signal-safe: it
+        // reads and writes atomics and one word of memory that it has proven to be mapped.
+        let mut action: libc::sigaction = std::mem::zeroed();
+        action.sa_flags = libc::SA_SIGINFO | libc::SA_ONSTACK;
+        action.sa_sigaction = on_fault as *const () as usize;
+        let mut previous: libc::sigaction = std::mem::zeroed();
+        if libc::sigaction(libc::SIGSEGV, std::ptr::null(), &raw mut previous) == 0 {
+            PREVIOUS.store(previous.sa_sigaction, Ordering::Release);
+            libc::sigaction(libc::SIGSEGV, &raw const action, std::ptr::null_mut());
+        }
+    });
+}
+
+/// The handler that was there before ours.
+static PREVIOUS: AtomicUsize = AtomicUsize::new(0);
+
+#[allow(unsafe_code)]
+unsafe extern "C" fn on_fault(signal: libc::c_int, info: *mut libc::siginfo_t, context: *mut libc::c_void) {
+    // SAFETY: the kernel hands a valid siginfo to a handler installed with SA_SIGINFO.
+    let address = unsafe { (*info).si_addr() }.addr();
+    let top = CURRENT_TOP.load(Ordering::Relaxed);
+    let bottom = (address & !(PAGE - 1)) + PAGE;
+    // Nothing but the guard page can fault between a coroutine's top and one page below its stack: the rest is mapped for
+    // reading and writing. The page above the guard page is the stack's lowest.
+    if top > bottom && top - bottom <= STACK_BYTES && top - bottom + ABOVE_TOP >= STACK_BYTES {
+        // SAFETY: `bottom` is the first byte of that lowest page, aligned, mapped, and belongs to a stack whose frames are
+        // given up in this very moment.
+        unsafe { std::ptr::with_exposed_provenance_mut::<usize>(bottom).write(UNTOUCHED) };
+    }
+    match PREVIOUS.load(Ordering::Acquire) {
+        // SIG_DFL, SIG_IGN: there was no handler. With the default action restored the fault comes again and ends the process.
+        libc::SIG_DFL | libc::SIG_IGN => {
+            // SAFETY: sigaction to the default action.
+            unsafe { libc::signal(signal, libc::SIG_DFL) };
+        }
+        handler => {
+            // SAFETY: `handler` was installed with SA_SIGINFO by the coroutine crate, so it has this signature.
+            let handler: extern "C" fn(libc::c_int, *mut libc::siginfo_t, *mut libc::c_void) =
+                unsafe { std::mem::transmute(handler) };
+            handler(signal, info, context);
+        }
+    }
+}

@@ -1,0 +1,402 @@
+//! Each statement of the runtime's promise, on the real worker.
+
+use std::io::{Read, Write};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::sync::{Arc, Mutex};
+use std::thread::{self, ThreadId};
+use std::time::{Duration, Instant};
+
+use super::net::{TcpListener, TcpStream};
+use super::{Cond, Shared, offload, run, sleep, spawn, yield_now};
+
+/// Tests share the one worker; a bound on what any of them may take.
+const BOUND: Duration = Duration::from_secs(20);
+
+fn here() -> ThreadId {
+    thread::current().id()
+}
+
+fn pair() -> (TcpStream, TcpStream) {
+    let listener = TcpListener::bind("127.0.0.1:0".parse().unwrap()).unwrap();
+    let near = TcpStream::connect(listener.local_addr().unwrap(), BOUND).unwrap();
+    (near, listener.accept().unwrap())
+}
+
+/// A connection whose other end is an ordinary blocking socket, for a thread.
+fn pair_with_thread() -> (std::net::TcpStream, TcpStream) {
+    let listener = TcpListener::bind("127.0.0.1:0".parse().unwrap()).unwrap();
+    // The kernel completes a loopback connection before it is accepted, so this does not hold the worker.
+    let near = std::net::TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+    (near, listener.accept().unwrap())
+}
+
+#[test]
+fn every_kind_of_wait_ends_on_the_worker() {
+    run(|| {
+        let worker = here();
+        sleep(Duration::from_millis(5));
+        assert_eq!(here(), worker, "sleep");
+        yield_now();
+        assert_eq!(here(), worker, "yield_now");
+        Cond::new().wait_timeout(Duration::from_millis(5));
+        assert_eq!(here(), worker, "condition that times out");
+        let cond = Arc::new(Cond::new());
+        let signaller = cond.clone();
+        spawn("signaller", 0, move || signaller.signal()).unwrap();
+        assert!(cond.wait_timeout(BOUND));
+        assert_eq!(here(), worker, "condition that is signalled");
+        let other = offload(here).unwrap();
+        assert_ne!(other, worker);
+        assert_eq!(here(), worker, "offload");
+        let signaller = cond.clone();
+        let thread = thread::spawn(move || {
+            thread::sleep(Duration::from_millis(20));
+            signaller.signal();
+        });
+        assert!(cond.wait_timeout(BOUND));
+        assert_eq!(here(), worker, "signal from another thread");
+        thread.join().unwrap();
+
+        let (near, far) = pair();
+        assert_eq!(here(), worker, "connect and accept");
+        near.set_read_timeout(Some(Duration::from_millis(5)));
+        assert_eq!((&near).read(&mut [0]).unwrap_err().kind(), std::io::ErrorKind::TimedOut);
+        assert_eq!(here(), worker, "read that times out");
+        let writer = far.clone();
+        spawn("writer", 0, move || (&writer).write_all(b"x").unwrap()).unwrap();
+        near.set_read_timeout(Some(BOUND));
+        assert_eq!((&near).read(&mut [0]).unwrap(), 1);
+        assert_eq!(here(), worker, "read");
+        near.set_write_timeout(Some(Duration::from_millis(20)));
+        let full = loop {
+            if let Err(error) = (&near).write(&[0; 65536]) {
+                break error;
+            }
+        };
+        assert_eq!(full.kind(), std::io::ErrorKind::TimedOut);
+        assert_eq!(here(), worker, "write that times out");
+        let waker = far.clone();
+        thread::spawn(move || waker.wake());
+        while !far.wait(Some(Instant::now() + BOUND)).woken {}
+        assert_eq!(here(), worker, "wake from another thread");
+        let joined = spawn("joined", 0, || sleep(Duration::from_millis(5))).unwrap();
+        joined.join();
+        assert_eq!(here(), worker, "join");
+    })
+    .unwrap();
+}
+
+#[test]
+fn coroutines_of_several_runs_share_one_worker() {
+    assert_eq!(run(here).unwrap(), run(here).unwrap());
+    assert_ne!(run(here).unwrap(), here());
+}
+
+#[test]
+fn a_panic_ends_its_own_coroutine_only() {
+    run(|| {
+        let victim = spawn("victim", 7, || panic!("on purpose")).unwrap();
+        let witness = spawn("witness", 8, || sleep(Duration::from_millis(10))).unwrap();
+        victim.join();
+        witness.join();
+        assert!(victim.is_finished() && witness.is_finished());
+    })
+    .unwrap();
+}
+
+#[test]
+fn a_main_that_panics_is_an_error() {
+    assert!(matches!(run(|| panic!("on purpose")), Err::<(), _>(super::RunError::Died)));
+}
+
+/// Recursion that no optimizer turns into a loop.
+#[inline(never)]
+fn exhaust(depth: usize) -> usize {
+    let frame = std::hint::black_box([depth as u8; 300]);
+    if depth == usize::MAX { 0 } else { exhaust(depth + 1) + frame[depth % 300] as usize }
+}
+
+#[test]
+fn a_stack_overflow_ends_its_own_coroutine_only() {
+    for _ in 0..20 {
+        run(|| {
+            let told = Arc::new(AtomicBool::new(false));
+            let tell = told.clone();
+            let victim = spawn("victim", 7, move || {
+                super::on_overflow(move || tell.store(true, Ordering::Relaxed));
+                std::hint::black_box(exhaust(0));
+            })
+            .unwrap();
+            victim.join();
+            assert!(told.load(Ordering::Relaxed), "its socket would have been shut down");
+            sleep(Duration::from_millis(1));
+        })
+        .unwrap();
+    }
+}
+
+#[test]
+fn a_stack_is_used_again_after_overflow_and_panic() {
+    run(|| {
+        for round in 0..50 {
+            let victim = spawn("victim", 0, move || match round % 3 {
+                0 => panic!("on purpose"),
+                1 => {
+                    std::hint::black_box(exhaust(0));
+                }
+                _ => sleep(Duration::from_millis(1)),
+            });
+            victim.unwrap().join();
+        }
+    })
+    .unwrap();
+}
+
+#[test]
+fn sleepers_wake_in_the_order_of_their_deadlines() {
+    let order = run(|| {
+        let order = Arc::new(Mutex::new(Vec::new()));
+        let handles: Vec<_> = [30u64, 10, 20]
+            .map(|ms| {
+                let order = order.clone();
+                spawn("sleeper", 0, move || {
+                    let from = Instant::now();
+                    sleep(Duration::from_millis(ms));
+                    assert!(from.elapsed() >= Duration::from_millis(ms));
+                    order.lock().unwrap().push(ms);
+                })
+                .unwrap()
+            })
+            .into();
+        handles.iter().for_each(super::Handle::join);
+        Arc::into_inner(order).unwrap().into_inner().unwrap()
+    });
+    assert_eq!(order.unwrap(), [10, 20, 30]);
+}
+
+#[test]
+fn yielding_in_a_loop_starves_no_socket() {
+    run(|| {
+        let (mut near, far) = pair_with_thread();
+        let done = Arc::new(AtomicBool::new(false));
+        let stop = done.clone();
+        let reader = spawn("reader", 0, move || {
+            (&far).read_exact(&mut [0; 3]).unwrap();
+            stop.store(true, Ordering::Relaxed);
+        })
+        .unwrap();
+        let until = Instant::now() + BOUND;
+        thread::spawn(move || {
+            thread::sleep(Duration::from_millis(10));
+            near.write_all(b"abc").unwrap();
+        });
+        while !done.load(Ordering::Relaxed) {
+            assert!(Instant::now() < until, "the reader never ran");
+            yield_now();
+        }
+        reader.join();
+    })
+    .unwrap();
+}
+
+#[test]
+fn a_peer_that_never_stops_sending_leaves_the_others_their_turn() {
+    run(|| {
+        let (mut near, far) = pair_with_thread();
+        let stop = Arc::new(AtomicBool::new(false));
+        let flood = stop.clone();
+        let flooder = thread::spawn(move || {
+            while !flood.load(Ordering::Relaxed) && near.write(&[0; 65536]).is_ok() {}
+        });
+        let busy = spawn("busy", 0, move || {
+            let mut buffer = [0; 1024];
+            while (&far).read(&mut buffer).is_ok_and(|n| n > 0) {}
+        })
+        .unwrap();
+        for _ in 0..20 {
+            sleep(Duration::from_millis(2));
+        }
+        stop.store(true, Ordering::Relaxed);
+        offload(|| flooder.join().unwrap()).unwrap();
+        busy.join();
+    })
+    .unwrap();
+}
+
+#[test]
+fn a_blocking_write_swallows_no_read_event() {
+    run(|| {
+        let (near, far) = pair();
+        let peer = far.clone();
+        let peer = spawn("peer", 0, move || {
+            // While the other end is stuck in its write, send it something, then read all of what it writes.
+            (&peer).write_all(b"hello").unwrap();
+            sleep(Duration::from_millis(20));
+            let mut buffer = vec![0; 1 << 20];
+            let mut left = 8 << 20;
+            while left > 0 {
+                left -= (&peer).read(&mut buffer).unwrap();
+            }
+        })
+        .unwrap();
+        (&near).write_all(&vec![0; 8 << 20]).unwrap();
+        near.set_read_timeout(Some(BOUND));
+        let mut hello = [0; 5];
+        (&near).read_exact(&mut hello).unwrap();
+        assert_eq!(&hello, b"hello");
+        peer.join();
+    })
+    .unwrap();
+}
+
+#[test]
+fn a_deadline_that_moves_is_kept() {
+    run(|| {
+        let (near, far) = pair();
+        near.set_read_timeout(Some(Duration::from_millis(40)));
+        let writer = spawn("writer", 0, move || {
+            for _ in 0..5 {
+                sleep(Duration::from_millis(15));
+                (&far).write_all(b"x").unwrap();
+            }
+            // Keeps the connection open past the reader's time-out.
+            sleep(Duration::from_millis(200));
+        })
+        .unwrap();
+        let from = Instant::now();
+        let mut bytes = 0;
+        let error = loop {
+            match (&near).read(&mut [0]) {
+                Ok(n) => bytes += n,
+                Err(error) => break error,
+            }
+        };
+        assert_eq!((bytes, error.kind()), (5, std::io::ErrorKind::TimedOut));
+        assert!(from.elapsed() >= Duration::from_millis(5 * 15 + 40));
+        writer.join();
+    })
+    .unwrap();
+}
+
+#[test]
+fn an_interrupted_read_ends_and_the_socket_stays_usable() {
+    run(|| {
+        let (near, far) = pair();
+        let target = near.clone();
+        spawn("interrupter", 0, move || target.interrupt()).unwrap();
+        assert_eq!((&near).read(&mut [0]).unwrap_err().kind(), std::io::ErrorKind::ConnectionAborted);
+        assert!(near.resume());
+        (&near).write_all(b"bye").unwrap();
+        let mut bye = [0; 3];
+        (&far).read_exact(&mut bye).unwrap();
+        assert_eq!(&bye, b"bye");
+        assert!(!near.resume());
+    })
+    .unwrap();
+}
+
+#[test]
+fn shutdown_ends_a_read() {
+    run(|| {
+        let (near, _far) = pair();
+        let target = near.clone();
+        spawn("closer", 0, move || target.shutdown()).unwrap();
+        assert_eq!((&near).read(&mut [0]).unwrap(), 0);
+    })
+    .unwrap();
+}
+
+#[test]
+fn the_same_address_cannot_be_bound_twice() {
+    run(|| {
+        let listener = TcpListener::bind("127.0.0.1:0".parse().unwrap()).unwrap();
+        let again = TcpListener::bind(listener.local_addr().unwrap());
+        assert_eq!(again.err().unwrap().kind(), std::io::ErrorKind::AddrInUse);
+    })
+    .unwrap();
+}
+
+#[test]
+fn connecting_to_nobody_is_refused() {
+    run(|| {
+        let address = TcpListener::bind("127.0.0.1:0".parse().unwrap()).unwrap().local_addr().unwrap();
+        let error = TcpStream::connect(address, BOUND).err().unwrap();
+        assert_eq!(error.kind(), std::io::ErrorKind::ConnectionRefused);
+    })
+    .unwrap();
+}
+
+#[test]
+fn offload_reports_a_panic_and_keeps_its_threads() {
+    run(|| {
+        for _ in 0..20 {
+            assert!(offload(|| panic!("on purpose")).is_err());
+        }
+        assert_eq!(offload(|| 42).unwrap(), 42);
+    })
+    .unwrap();
+}
+
+#[test]
+fn offloaded_work_leaves_the_worker_free() {
+    run(|| {
+        let ticks = Arc::new(AtomicU32::new(0));
+        let counter = ticks.clone();
+        spawn("ticker", 0, move || {
+            for _ in 0..5 {
+                sleep(Duration::from_millis(2));
+                counter.fetch_add(1, Ordering::Relaxed);
+            }
+        })
+        .unwrap();
+        let seen = ticks.clone();
+        // Blocks its thread until the coroutines have had their turns.
+        let until = Instant::now() + BOUND;
+        let all = offload(move || {
+            while seen.load(Ordering::Relaxed) < 5 && Instant::now() < until {
+                thread::sleep(Duration::from_millis(1));
+            }
+            seen.load(Ordering::Relaxed)
+        });
+        assert_eq!(all.unwrap(), 5);
+    })
+    .unwrap();
+}
+
+#[test]
+fn shared_state_taken_twice_panics_one_coroutine() {
+    run(|| {
+        let shared = Shared::new(1);
+        let inner = shared.clone();
+        let wrong = spawn("wrong", 0, move || {
+            inner.with(|_| {
+                inner.with(|_| ());
+            });
+        });
+        wrong.unwrap().join();
+        shared.with(|value| *value += 1);
+        assert_eq!(shared.with(|value| *value), 2);
+    })
+    .unwrap();
+}
+
+#[test]
+fn the_current_id_follows_the_coroutine() {
+    run(|| {
+        let handles: Vec<_> = (1..=5)
+            .map(|id| {
+                spawn("client", id, move || {
+                    for _ in 0..5 {
+                        assert_eq!(super::current_id(), id);
+                        sleep(Duration::from_millis(id));
+                    }
+                    assert_eq!(super::current_id(), id);
+                })
+                .unwrap()
+            })
+            .collect();
+        handles.iter().for_each(super::Handle::join);
+        assert_eq!(super::current_id(), 0);
+    })
+    .unwrap();
+}
