@@ -1,0 +1,8 @@
+//! Formats of what RTMP carries: bytes in, values out.
+//!
+//! Nothing here knows a socket, a chunk or a session. Every reader takes bytes that a peer chose, so each one has its bounds
+//! as named constants beside it, and none of them panics, whatever the bytes are.
+
+pub mod amf0;
+pub mod amf3;
+pub mod flv;

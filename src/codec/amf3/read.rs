@@ -1,0 +1,332 @@
+//! The reader of AMF3. One loop and an explicit stack of open containers, so that nesting never uses the call stack.
+
+use super::Error;
+use crate::codec::amf0::{self, Budget, MAX_NESTING, Object, Value};
+
+/// [`read`](super::read) inside of `depth` AMF0 containers, with what they have left to spend.
+pub(in crate::codec) fn read_within(input: &mut &[u8], depth: usize, budget: &mut Budget) -> Result<Value, Error> {
+    let mut reader = Reader { input, at: 0, marker: 0, budget, strings: Vec::new(), traits: Vec::new(), objects: 0 };
+    let value = reader.value(depth)?;
+    let rest = reader.rest();
+    *input = rest;
+    Ok(value)
+}
+
+/// Type markers (section 3.1).
+mod marker {
+    pub(super) const UNDEFINED: u8 = 0x00;
+    pub(super) const NULL: u8 = 0x01;
+    pub(super) const FALSE: u8 = 0x02;
+    pub(super) const TRUE: u8 = 0x03;
+    pub(super) const INTEGER: u8 = 0x04;
+    pub(super) const DOUBLE: u8 = 0x05;
+    pub(super) const STRING: u8 = 0x06;
+    pub(super) const XML_DOCUMENT: u8 = 0x07;
+    pub(super) const DATE: u8 = 0x08;
+    pub(super) const ARRAY: u8 = 0x09;
+    pub(super) const OBJECT: u8 = 0x0a;
+    pub(super) const XML: u8 = 0x0b;
+    pub(super) const BYTE_ARRAY: u8 = 0x0c;
+}
+
+/// The shape of a class (3.12).
+struct Traits<'a> {
+    class: &'a [u8],
+    dynamic: bool,
+    names: Vec<&'a [u8]>,
+}
+
+/// What the marker of a value leads to.
+enum Start {
+    Complete(Value),
+    Container(Container),
+}
+
+/// An object or array whose end has not been read yet.
+enum Container {
+    /// Named members come first, then `left` elements.
+    Array { named: bool, left: usize, members: Vec<(String, Value)>, key: String, elements: Vec<Value> },
+    /// The members that the class names, `next` of them begun, then those of this object alone.
+    Object { traits: usize, next: usize, members: Vec<(String, Value)>, key: String },
+}
+
+impl Container {
+    fn put(&mut self, value: Value) {
+        match self {
+            Self::Array { named: false, elements, .. } => elements.push(value),
+            Self::Array { members, key, .. } | Self::Object { members, key, .. } => {
+                members.push((std::mem::take(key), value));
+            }
+        }
+    }
+}
+
+struct Reader<'a, 'b> {
+    input: &'a [u8],
+    at: usize,
+    /// The marker of what is being read, for errors.
+    marker: u8,
+    budget: &'b mut Budget,
+    /// Strings and class shapes borrow from the input, so that the tables cost no copy.
+    strings: Vec<&'a [u8]>,
+    traits: Vec<Traits<'a>>,
+    /// How many objects could be referred to. They are not kept, see the module.
+    objects: usize,
+}
+
+impl<'a> Reader<'a, '_> {
+    fn rest(&self) -> &'a [u8] {
+        self.input.get(self.at..).unwrap_or_default()
+    }
+
+    fn value(&mut self, depth: usize) -> Result<Value, Error> {
+        let mut open: Vec<Container> = Vec::new();
+        loop {
+            let mut done = match self.start(depth + open.len())? {
+                Start::Complete(value) => Some(value),
+                Start::Container(container) => {
+                    open.push(container);
+                    None
+                }
+            };
+            // A value may be the last of its container, and that the last of the next one.
+            loop {
+                let Some(mut top) = open.pop() else {
+                    match done {
+                        Some(value) => return Ok(value),
+                        None => break,
+                    }
+                };
+                if let Some(value) = done.take() {
+                    top.put(value);
+                }
+                if self.expects_value(&mut top)? {
+                    open.push(top);
+                    break;
+                }
+                done = Some(self.close(top));
+            }
+        }
+    }
+
+    fn start(&mut self, depth: usize) -> Result<Start, Error> {
+        let at = self.at;
+        self.budget.values(1).ok_or(Error::TooManyValues { at })?;
+        let [marker] = self.array()?;
+        self.marker = marker;
+        if matches!(marker, marker::ARRAY | marker::OBJECT) && depth >= MAX_NESTING {
+            return Err(Error::Nesting { at, marker });
+        }
+        let value = match marker {
+            marker::UNDEFINED => Value::Undefined,
+            marker::NULL => Value::Null,
+            marker::FALSE => Value::Boolean(false),
+            marker::TRUE => Value::Boolean(true),
+            marker::INTEGER => Value::Number(self.integer()?.into()),
+            marker::DOUBLE => Value::Number(f64::from_be_bytes(self.array()?)),
+            marker::STRING => {
+                let string = self.string()?;
+                Value::String(amf0::text(string))
+            }
+            marker::DATE => match self.object_header()? {
+                None => Value::Unsupported,
+                Some(_) => Value::Date { unix_ms: f64::from_be_bytes(self.array()?), timezone: 0 },
+            },
+            marker::XML_DOCUMENT | marker::XML => match self.object_header()? {
+                None => Value::Unsupported,
+                Some(length) => Value::XmlDocument(amf0::text(self.take(length)?)),
+            },
+            marker::BYTE_ARRAY => {
+                if let Some(length) = self.object_header()? {
+                    self.take(length)?;
+                }
+                Value::Unsupported
+            }
+            marker::ARRAY => return self.start_array(),
+            marker::OBJECT => return self.start_object(),
+            _ => return Err(Error::Marker { at, marker }),
+        };
+        Ok(Start::Complete(value))
+    }
+
+    /// An array (3.11): its count of elements, and the named members before them.
+    fn start_array(&mut self) -> Result<Start, Error> {
+        let at = self.at;
+        let Some(left) = self.object_header()? else { return Ok(Start::Complete(Value::Unsupported)) };
+        self.check_count(at, left)?;
+        let (members, elements) = (Vec::new(), Vec::new());
+        Ok(Start::Container(Container::Array { named: true, left, members, key: String::new(), elements }))
+    }
+
+    /// An object (3.12): a reference, or a class by reference, or a class and its names.
+    fn start_object(&mut self) -> Result<Start, Error> {
+        let at = self.at;
+        let header = self.u29()?;
+        if header & 1 == 0 {
+            self.check_object(at, header >> 1)?;
+            return Ok(Start::Complete(Value::Unsupported));
+        }
+        self.objects += 1;
+        let traits = if header & 2 == 0 {
+            let index = header >> 2;
+            let traits = index_of(index);
+            let shape = self.traits.get(traits).ok_or(Error::Reference { at, index })?;
+            // What the class name and the names of the members will take again.
+            let copied = shape.class.len() + shape.names.iter().map(|name| name.len()).sum::<usize>();
+            self.budget.copied(copied).ok_or(Error::TooManyCopies { at })?;
+            traits
+        } else if header & 4 == 0 {
+            self.read_traits(at, header)?;
+            self.traits.len() - 1
+        } else {
+            return Err(Error::Externalizable { at });
+        };
+        Ok(Start::Container(Container::Object { traits, next: 0, members: Vec::new(), key: String::new() }))
+    }
+
+    fn read_traits(&mut self, at: usize, header: u32) -> Result<(), Error> {
+        let count = index_of(header >> 4);
+        let class = self.string()?;
+        self.check_count(at, count)?;
+        // A name costs memory as a value does.
+        self.budget.values(count).ok_or(Error::TooManyValues { at })?;
+        let mut names = Vec::new();
+        for _ in 0..count {
+            names.push(self.string()?);
+        }
+        self.traits.push(Traits { class, dynamic: header & 8 != 0, names });
+        Ok(())
+    }
+
+    /// Reads up to the next value of a container, its name for example; false if the container ends here.
+    fn expects_value(&mut self, container: &mut Container) -> Result<bool, Error> {
+        match container {
+            Container::Array { named, left, key, .. } => {
+                self.marker = marker::ARRAY;
+                if *named {
+                    *key = amf0::text(self.string()?);
+                    *named = !key.is_empty();
+                }
+                if *named {
+                    return Ok(true);
+                }
+                let more = *left > 0;
+                *left = left.saturating_sub(1);
+                Ok(more)
+            }
+            Container::Object { traits, next, key, .. } => {
+                self.marker = marker::OBJECT;
+                let Some(shape) = self.traits.get(*traits) else { return Ok(false) };
+                if let Some(name) = shape.names.get(*next) {
+                    *next += 1;
+                    *key = amf0::text(name);
+                    return Ok(true);
+                }
+                if !shape.dynamic {
+                    return Ok(false);
+                }
+                *key = amf0::text(self.string()?);
+                Ok(!key.is_empty())
+            }
+        }
+    }
+
+    fn close(&self, container: Container) -> Value {
+        match container {
+            Container::Array { members, elements, .. } if members.is_empty() => Value::StrictArray(elements),
+            Container::Array { mut members, elements, .. } => {
+                members.extend(elements.into_iter().enumerate().map(|(index, value)| (index.to_string(), value)));
+                Value::EcmaArray(Object::from_members(members))
+            }
+            Container::Object { traits, members, .. } => {
+                let object = Object::from_members(members);
+                match self.traits.get(traits).map(|shape| amf0::text(shape.class)) {
+                    Some(class) if !class.is_empty() => Value::TypedObject { class, object },
+                    _ => Value::Object(object),
+                }
+            }
+        }
+    }
+
+    /// A string (1.3.2): its length and bytes, or a reference. The empty string is never referred to.
+    fn string(&mut self) -> Result<&'a [u8], Error> {
+        let at = self.at;
+        let header = self.u29()?;
+        let number = header >> 1;
+        if header & 1 == 0 {
+            let string = *self.strings.get(index_of(number)).ok_or(Error::Reference { at, index: number })?;
+            self.budget.copied(string.len()).ok_or(Error::TooManyCopies { at })?;
+            return Ok(string);
+        }
+        let string = self.take(index_of(number))?;
+        if !string.is_empty() {
+            self.strings.push(string);
+        }
+        Ok(string)
+    }
+
+    /// The length or count at the head of anything that can be referred to; `None` for a reference.
+    fn object_header(&mut self) -> Result<Option<usize>, Error> {
+        let at = self.at;
+        let header = self.u29()?;
+        if header & 1 == 0 {
+            self.check_object(at, header >> 1)?;
+            return Ok(None);
+        }
+        self.objects += 1;
+        Ok(Some(index_of(header >> 1)))
+    }
+
+    fn check_object(&self, at: usize, index: u32) -> Result<(), Error> {
+        if index_of(index) < self.objects { Ok(()) } else { Err(Error::Reference { at, index }) }
+    }
+
+    /// Each of `count` things takes a byte at least.
+    fn check_count(&self, at: usize, count: usize) -> Result<(), Error> {
+        if count <= self.rest().len() {
+            return Ok(());
+        }
+        Err(Error::Count { at, count: u32::try_from(count).unwrap_or(u32::MAX) })
+    }
+
+    /// An integer (3.6): 29 bits with a sign.
+    fn integer(&mut self) -> Result<i32, Error> {
+        let shifted = (self.u29()? << 3).cast_signed();
+        Ok(shifted >> 3)
+    }
+
+    /// An unsigned number of 29 bits in one to four bytes (1.3.1): seven bits a byte, and all eight of the fourth.
+    fn u29(&mut self) -> Result<u32, Error> {
+        let mut number = 0;
+        for _ in 0..3 {
+            let [byte] = self.array()?;
+            number = number << 7 | u32::from(byte & 0x7f);
+            if byte & 0x80 == 0 {
+                return Ok(number);
+            }
+        }
+        let [byte] = self.array()?;
+        Ok(number << 8 | u32::from(byte))
+    }
+
+    fn array<const N: usize>(&mut self) -> Result<[u8; N], Error> {
+        let bytes = self.rest().first_chunk().ok_or(self.truncated())?;
+        self.at += N;
+        Ok(*bytes)
+    }
+
+    fn take(&mut self, count: usize) -> Result<&'a [u8], Error> {
+        let bytes = self.rest().get(..count).ok_or(self.truncated())?;
+        self.at += count;
+        Ok(bytes)
+    }
+
+    fn truncated(&self) -> Error {
+        Error::Truncated { at: self.at, marker: self.marker }
+    }
+}
+
+/// A number of 29 bits as an index; one that this machine cannot count refers to nothing and is longer than any input.
+fn index_of(number: u32) -> usize {
+    usize::try_from(number).unwrap_or(usize::MAX)
+}
