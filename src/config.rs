@@ -1,0 +1,281 @@
+//! The typed configuration: what the rest of the server sees of a configuration file.
+//!
+//! The way of a file: `directive` reads the nginx-style text, `schema` checks it against the table of known directives
+//! (with their ranges and defaults), the `config` crate merges the sources, and the types here are read from what it
+//! gives back. A `Config` is a value: it never changes; a reload makes a new one and compares.
+
+use std::collections::BTreeMap;
+use std::io::ErrorKind;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+mod directive;
+mod error;
+mod kind;
+mod reader;
+mod refer;
+mod schema;
+
+pub use error::Error;
+pub use refer::refer_allows;
+
+use directive::{Directives, position};
+use error::Reason;
+use reader::{Reader, Section};
+
+/// The vhost that serves the hosts that no other vhost names.
+pub const DEFAULT_VHOST: &str = "__defaultVhost__";
+
+/// A whole configuration, valid in itself: each value is within its range.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Config {
+    /// `listen`: where to serve RTMP; at least one, none twice.
+    pub listen: Vec<SocketAddr>,
+    /// `max_connections`: clients served at a time; more are refused.
+    pub max_connections: usize,
+    /// `chunk_size`: of the chunks sent, in bytes, for vhosts that do not say their own.
+    pub chunk_size: usize,
+    /// `pithy_print`: how often each stage logs its summary line.
+    pub pithy_print: PithyPrint,
+    /// `srs_log_…`: where the log goes and how much is in it.
+    pub log: Log,
+    /// `vhost`, by [`Vhost::name`]. Look up with [`Config::vhost`].
+    pub vhosts: BTreeMap<String, Arc<Vhost>>,
+    /// What the operator should know though it stops nothing, one line each, with file and line; to be logged at start.
+    pub warnings: Vec<String>,
+}
+
+/// The intervals of the summary lines, one for each stage.
+#[derive(Debug, Clone, PartialEq)]
+pub struct PithyPrint {
+    /// Of publishers.
+    pub publish: Duration,
+    /// Of players.
+    pub play: Duration,
+    /// Of forwarders.
+    pub forwarder: Duration,
+}
+
+/// Where the log goes and how much is in it.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Log {
+    /// `srs_log_tank`.
+    pub tank: LogTank,
+    /// `srs_log_level`: this level and what is graver.
+    pub level: LogLevel,
+    /// `srs_log_file`: used when the tank is [`LogTank::File`]; relative to the working directory.
+    pub file: PathBuf,
+}
+
+/// Where the log goes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum LogTank {
+    /// To standard output.
+    Console,
+    /// To [`Log::file`].
+    File,
+}
+
+/// The levels by the names that SRS gives them, from the most talkative: `Trace` is the normal one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum LogLevel {
+    /// Everything.
+    Verbose,
+    /// More detail than usual.
+    Info,
+    /// The normal level: connections and summaries.
+    Trace,
+    /// What may need attention.
+    Warn,
+    /// What failed.
+    Error,
+}
+
+/// A virtual host: the settings of the streams below one host name.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Vhost {
+    /// In lower case, as host names have none; [`DEFAULT_VHOST`] is spelled as it is there.
+    pub name: String,
+    /// `enabled`: off refuses every client.
+    pub enabled: bool,
+    /// `chunk_size`: of the chunks sent, in bytes.
+    pub chunk_size: usize,
+    /// `gop_cache`: a player that joins starts at the last keyframe.
+    pub gop_cache: bool,
+    /// `queue_length`: the time a player may fall behind before it is moved on to the newest keyframe.
+    pub queue_length: Duration,
+    /// `queue_bytes`: the same, in bytes of the source's log.
+    pub queue_bytes: usize,
+    /// `mw_latency`: the longest that a message may wait to be merged with others into one write.
+    pub mw_latency: Duration,
+    /// `mw_adaptive`: that wait is short while the server is mostly idle, and widens towards `mw_latency` as it gets
+    /// busy.
+    pub mw_adaptive: bool,
+    /// `min_latency`: never wait.
+    pub min_latency: bool,
+    /// `tcp_nodelay`: sockets send small segments at once instead of collecting them (Nagle's algorithm off).
+    pub tcp_nodelay: bool,
+    /// `publish`: limits for publishers.
+    pub publish: Publish,
+    /// `refer`: hosts whose pages may publish and play, in lower case; empty for everybody. See [`refer_allows`].
+    pub refer: Vec<String>,
+    /// `refer_publish`: the same for publishing, in addition to `refer`.
+    pub refer_publish: Vec<String>,
+    /// `refer_play`: the same for playing, in addition to `refer`.
+    pub refer_play: Vec<String>,
+}
+
+/// Limits for publishers.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Publish {
+    /// `stall_timeout`: a publisher that has sent nothing for so long loses the stream name to a new one.
+    pub stall_timeout: Duration,
+    /// `timeout`: a publisher that has sent nothing for so long is closed.
+    pub timeout: Duration,
+}
+
+impl Config {
+    /// Reads a file.
+    ///
+    /// # Errors
+    ///
+    /// When the file cannot be read or anything in it is wrong. The text of the error names each problem with file and
+    /// line.
+    pub fn load(path: &Path) -> Result<Config, Error> {
+        let file = path.display().to_string();
+        let bytes = std::fs::read(path).map_err(|e| Error::one(file.clone(), Reason::Unreadable(unreadable(&e))))?;
+        match std::str::from_utf8(&bytes) {
+            Ok(text) => Config::parse(&file, text),
+            Err(e) => {
+                let line = 1 + bytes[..e.valid_up_to()].iter().filter(|b| **b == b'\n').count();
+                Err(Error::one(position(&file, line), Reason::NotUtf8))
+            }
+        }
+    }
+
+    /// Reads the text of a file; `file_name` is for messages.
+    ///
+    /// # Errors
+    ///
+    /// When anything in the text is wrong, see [`Config::load`].
+    pub fn parse(file_name: &str, text: &str) -> Result<Config, Error> {
+        let file = ::config::File::from_str(text, Directives { file: file_name.to_owned() });
+        let merged = ::config::Config::builder().add_source(file).build().and_then(|c| c.cache.into_table());
+        let table = merged.map_err(|e| reader::from_crate(file_name, e))?;
+        let mut reader = Reader::default();
+        let config = Config::read(&mut reader, Section::root(&table), file_name);
+        reader.finish()?;
+        Ok(config)
+    }
+
+    /// The vhost that serves a host: the one of that name (in any case), else [`DEFAULT_VHOST`], else none.
+    ///
+    /// A vhost with `enabled off` is found too: its clients are refused, they do not go to the default one.
+    pub fn vhost(&self, name: &str) -> Option<&Arc<Vhost>> {
+        self.vhosts.get(&canonical(name)).or_else(|| self.vhosts.get(DEFAULT_VHOST))
+    }
+
+    fn read(reader: &mut Reader, root: Section<'_>, file_name: &str) -> Config {
+        let chunk_size = reader.size(root, "chunk_size");
+        let listen = reader.addresses(root, "listen");
+        if listen.is_empty() {
+            reader.problem(position(file_name, 1), Reason::NoListen);
+        }
+        let mut vhosts = BTreeMap::new();
+        for (name, section) in root.named("vhost") {
+            vhosts.insert(name.to_owned(), Arc::new(Vhost::read(reader, section, name, chunk_size)));
+        }
+        if vhosts.is_empty() {
+            let example = "every client will be refused; e.g. \"vhost __defaultVhost__ { }\" serves them all";
+            reader.warn(position(file_name, 1), &format!("there is no vhost: {example}"));
+        }
+        reader.warn_of_later(root);
+        Config {
+            listen,
+            max_connections: reader.size(root, "max_connections"),
+            chunk_size,
+            pithy_print: PithyPrint::read(reader, root.block("pithy_print")),
+            log: Log::read(reader, root),
+            vhosts,
+            warnings: reader.take_warnings(),
+        }
+    }
+}
+
+impl PithyPrint {
+    fn read(reader: &mut Reader, section: Section<'_>) -> PithyPrint {
+        PithyPrint {
+            publish: reader.millis(section, "publish"),
+            play: reader.millis(section, "play"),
+            forwarder: reader.millis(section, "forwarder"),
+        }
+    }
+}
+
+impl Log {
+    fn read(reader: &mut Reader, root: Section<'_>) -> Log {
+        Log {
+            tank: match reader.choice(root, "srs_log_tank") {
+                "file" => LogTank::File,
+                _ => LogTank::Console,
+            },
+            level: match reader.choice(root, "srs_log_level") {
+                "verbose" => LogLevel::Verbose,
+                "info" => LogLevel::Info,
+                "warn" => LogLevel::Warn,
+                "error" => LogLevel::Error,
+                _ => LogLevel::Trace,
+            },
+            file: reader.path(root, "srs_log_file"),
+        }
+    }
+}
+
+impl Vhost {
+    fn read(reader: &mut Reader, section: Section<'_>, name: &str, chunk_size: usize) -> Vhost {
+        reader.warn_of_later(section);
+        let publish = section.block("publish");
+        Vhost {
+            name: name.to_owned(),
+            enabled: reader.switch(section, "enabled"),
+            chunk_size: reader.size_or(section, "chunk_size", chunk_size),
+            gop_cache: reader.switch(section, "gop_cache"),
+            queue_length: reader.seconds(section, "queue_length"),
+            queue_bytes: reader.size(section, "queue_bytes"),
+            mw_latency: reader.millis(section, "mw_latency"),
+            mw_adaptive: reader.switch(section, "mw_adaptive"),
+            min_latency: reader.switch(section, "min_latency"),
+            tcp_nodelay: reader.switch(section, "tcp_nodelay"),
+            publish: Publish {
+                stall_timeout: reader.seconds(publish, "stall_timeout"),
+                timeout: reader.seconds(publish, "timeout"),
+            },
+            refer: reader.hosts(section, "refer"),
+            refer_publish: reader.hosts(section, "refer_publish"),
+            refer_play: reader.hosts(section, "refer_play"),
+        }
+    }
+}
+
+/// The key of a vhost: host names are the same in any case, and IPv6 addresses in any spelling.
+fn canonical(name: &str) -> String {
+    if name.eq_ignore_ascii_case(DEFAULT_VHOST) {
+        return DEFAULT_VHOST.to_owned();
+    }
+    kind::host(name).unwrap_or_else(|| name.to_lowercase())
+}
+
+/// Why a file cannot be read, and what would be right.
+fn unreadable(error: &std::io::Error) -> String {
+    match error.kind() {
+        ErrorKind::NotFound => "there is no such file; name one with -c FILE".to_owned(),
+        ErrorKind::PermissionDenied => "permission denied; let the user that runs the server read it".to_owned(),
+        ErrorKind::IsADirectory => "this is a directory; name a file in it".to_owned(),
+        _ => error.to_string(),
+    }
+}
+
+#[cfg(test)]
+mod tests;

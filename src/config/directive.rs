@@ -1,0 +1,249 @@
+//! The nginx-style grammar: text to a tree of directives that know their lines, and the tree as a source of the
+//! `config` crate.
+//!
+//! ```text
+//! block     = { directive }
+//! directive = word { word } ( ";" | "{" block "}" )
+//! word      = run of characters other than blanks ; { } that begins with no quote
+//!           | '"' … '"' | "'" … "'"        inside: \ before the quote or before \ stands for that character
+//! comment   = "#" at the beginning of a word, up to the end of the line
+//! ```
+//!
+//! Which directives there are is not known here: that is `schema`.
+
+use ::config::{FileStoredFormat, Format, Map, Value, ValueKind};
+
+use super::error::{Error, Reason};
+use super::schema::{self, Place, Shape};
+
+/// How deep blocks may nest. Three levels are in use; the bound keeps a hostile file from exhausting the stack when the
+/// tree is walked or dropped.
+pub(super) const MAX_DEPTH: usize = 16;
+
+/// A word, and the line on which it begins.
+#[derive(Debug, Clone, PartialEq)]
+pub(super) struct Word {
+    pub(super) text: String,
+    pub(super) line: usize,
+    /// Written in quotes, so that it is never taken for the name of a directive.
+    pub(super) quoted: bool,
+}
+
+/// `name args…;` or `name args… { block }`.
+#[derive(Debug, Clone, PartialEq)]
+pub(super) struct Directive {
+    pub(super) name: Word,
+    pub(super) args: Vec<Word>,
+    pub(super) block: Option<Vec<Directive>>,
+}
+
+enum Token {
+    Word(Word),
+    /// `;`, `{` or `}`.
+    Mark(char),
+}
+
+/// Reads a file into its directives, in time linear in its length.
+pub(super) fn parse(file: &str, text: &str) -> Result<Vec<Directive>, Error> {
+    // Editors on Windows put a byte order mark in front.
+    let text = text.strip_prefix('\u{feff}').unwrap_or(text);
+    let mut scanner = Scanner { file, rest: text, line: 1 };
+    // The blocks that are open, outermost first: the directive each belongs to and what stood before it.
+    let mut open: Vec<(Vec<Directive>, Directive)> = Vec::new();
+    let mut block = Vec::new();
+    let mut words: Vec<Word> = Vec::new();
+
+    while let Some(token) = scanner.next()? {
+        match token {
+            Token::Word(word) => words.push(word),
+            Token::Mark(';') => block
+                .push(directive(std::mem::take(&mut words)).ok_or_else(|| scanner.error(Reason::EmptyDirective(';')))?),
+            Token::Mark('{') => {
+                let owner =
+                    directive(std::mem::take(&mut words)).ok_or_else(|| scanner.error(Reason::EmptyDirective('{')))?;
+                if open.len() == MAX_DEPTH {
+                    return Err(scanner.error(Reason::TooDeep(MAX_DEPTH)));
+                }
+                open.push((std::mem::take(&mut block), owner));
+            }
+            Token::Mark(_) => {
+                missing_semicolon(file, &words)?;
+                let (before, mut owner) = open.pop().ok_or_else(|| scanner.error(Reason::UnexpectedBrace))?;
+                owner.block = Some(std::mem::replace(&mut block, before));
+                block.push(owner);
+            }
+        }
+    }
+    missing_semicolon(file, &words)?;
+    match open.pop() {
+        Some((_, owner)) => Err(Error::one(position(file, owner.name.line), Reason::MissingBrace(owner.name.text))),
+        None => Ok(block),
+    }
+}
+
+/// `FILE:LINE`, the form of every position and of the origin of every value.
+pub(super) fn position(file: &str, line: usize) -> String {
+    format!("{file}:{line}")
+}
+
+fn directive(words: Vec<Word>) -> Option<Directive> {
+    let mut words = words.into_iter();
+    let name = words.next()?;
+    Some(Directive { name, args: words.collect(), block: None })
+}
+
+fn missing_semicolon(file: &str, words: &[Word]) -> Result<(), Error> {
+    match words.last() {
+        Some(last) => Err(Error::one(position(file, last.line), Reason::MissingSemicolon(last.text.clone()))),
+        None => Ok(()),
+    }
+}
+
+struct Scanner<'a> {
+    file: &'a str,
+    rest: &'a str,
+    line: usize,
+}
+
+impl Scanner<'_> {
+    fn error(&self, reason: Reason) -> Error {
+        Error::one(position(self.file, self.line), reason)
+    }
+
+    /// Takes one character, counts lines and refuses control characters, wherever they stand.
+    fn bump(&mut self) -> Result<Option<char>, Error> {
+        let mut chars = self.rest.chars();
+        let Some(c) = chars.next() else { return Ok(None) };
+        if c.is_control() && !matches!(c, '\t' | '\r' | '\n') {
+            return Err(self.error(Reason::ControlCharacter(c)));
+        }
+        self.rest = chars.as_str();
+        self.line += usize::from(c == '\n');
+        Ok(Some(c))
+    }
+
+    fn peek(&self) -> Option<char> {
+        self.rest.chars().next()
+    }
+
+    fn next(&mut self) -> Result<Option<Token>, Error> {
+        loop {
+            let line = self.line;
+            match self.bump()? {
+                None => return Ok(None),
+                Some(' ' | '\t' | '\r' | '\n') => {}
+                Some('#') => while !matches!(self.bump()?, None | Some('\n')) {},
+                Some(mark @ (';' | '{' | '}')) => return Ok(Some(Token::Mark(mark))),
+                Some(quote @ ('"' | '\'')) => {
+                    let text = self.quoted(quote, line)?;
+                    return Ok(Some(Token::Word(Word { text, line, quoted: true })));
+                }
+                Some(first) => {
+                    let text = self.bare(first)?;
+                    return Ok(Some(Token::Word(Word { text, line, quoted: false })));
+                }
+            }
+        }
+    }
+
+    fn bare(&mut self, first: char) -> Result<String, Error> {
+        let mut text = String::from(first);
+        while self.peek().is_some_and(|c| !ends_word(c)) {
+            text.extend(self.bump()?);
+        }
+        Ok(text)
+    }
+
+    fn quoted(&mut self, quote: char, begin: usize) -> Result<String, Error> {
+        let unterminated = || Error::one(position(self.file, begin), Reason::UnterminatedQuote(quote));
+        let mut text = String::new();
+        loop {
+            match self.bump()?.ok_or_else(unterminated)? {
+                c if c == quote => break,
+                '\\' if self.peek().is_some_and(|c| c == quote || c == '\\') => text.extend(self.bump()?),
+                c => text.push(c),
+            }
+        }
+        match self.peek() {
+            Some(c) if !ends_word(c) && !c.is_control() => Err(self.error(Reason::AfterQuote(c))),
+            _ => Ok(text),
+        }
+    }
+}
+
+fn ends_word(c: char) -> bool {
+    matches!(c, ' ' | '\t' | '\r' | '\n' | ';' | '{' | '}')
+}
+
+/// The grammar as a format of the `config` crate. A parsed text has been checked against the schema.
+///
+/// How the tree is mapped, so that other sources (the environment, a second file) can override it key by key:
+///
+/// | directive | value |
+/// |---|---|
+/// | `name a b;` | `name`: array of strings, origin `FILE:LINE` |
+/// | `name { … }` | `name`: table |
+/// | `vhost NAME { … }` | `vhost`: table of tables, by [`super::canonical`] name |
+/// | not in this version yet | `name`: array with one string for each time it occurs, with its origin |
+///
+/// The crate takes only keys at the top for path expressions (`a.b`, `a[3]`); there stand names of the schema, which
+/// are plain. The names of vhosts, with their dots, are one level below. It forgets the origin of tables when it
+/// merges, hence positions are kept on the leaves only.
+#[derive(Debug, Clone)]
+pub(super) struct Directives {
+    /// The name of the file, for positions: the crate gives none to a format that is fed from memory.
+    pub(super) file: String,
+}
+
+impl Format for Directives {
+    fn parse(
+        &self,
+        uri: Option<&String>,
+        text: &str,
+    ) -> Result<Map<String, Value>, Box<dyn std::error::Error + Send + Sync>> {
+        let file = uri.unwrap_or(&self.file);
+        let tree = parse(file, text)?;
+        Error::unless_empty(schema::check(file, &tree))?;
+        Ok(table(file, Place::Root, tree))
+    }
+}
+
+impl FileStoredFormat for Directives {
+    fn file_extensions(&self) -> &'static [&'static str] {
+        &["conf"]
+    }
+}
+
+/// Maps a block that has been checked.
+fn table(file: &str, place: Place, block: Vec<Directive>) -> Map<String, Value> {
+    let mut table = Map::new();
+    for Directive { name, args, block } in block {
+        let Some(row) = schema::find(place, &name.text) else { continue };
+        let origin = position(file, name.line);
+        let string = |text: String| Value::new(Some(&origin), text);
+        let slot = table.entry(name.text.clone()).or_insert_with(|| Value::new(Some(&origin), ValueKind::Nil));
+        let block = block.unwrap_or_default();
+        match row.shape {
+            Shape::Setting { .. } => {
+                slot.kind = args.into_iter().map(|word| string(word.text)).collect::<Vec<_>>().into()
+            }
+            Shape::Block(inner) => slot.kind = self::table(file, inner, block).into(),
+            Shape::Named(inner) => {
+                let key = args.first().map(|word| super::canonical(&word.text)).unwrap_or_default();
+                let value = Value::new(Some(&origin), self::table(file, inner, block));
+                match &mut slot.kind {
+                    ValueKind::Table(all) => drop(all.insert(key, value)),
+                    kind => *kind = Map::from([(key, value)]).into(),
+                }
+            }
+            Shape::Later => match &mut slot.kind {
+                ValueKind::Array(all) => all.push(string(name.text)),
+                kind => *kind = vec![string(name.text)].into(),
+            },
+        }
+    }
+    table
+}
+
+#[cfg(test)]
+mod tests;

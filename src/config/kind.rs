@@ -1,0 +1,214 @@
+//! The kinds of value a directive can have: how each is read from the words of the file, and what is said when it
+//! cannot be.
+
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
+
+/// What the words after a directive's name must be.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Kind {
+    /// `on` or `off`.
+    Switch,
+    /// One whole number, both ends included. `unit` reads as in "of seconds", and is empty for a count.
+    Number { min: u64, max: u64, unit: &'static str },
+    /// A number of bytes, with the suffixes k, m and g for powers of 1024; both ends included.
+    Bytes { min: u64, max: u64 },
+    /// One of these words.
+    Choice(&'static [&'static str]),
+    /// The path of a file.
+    Path,
+    /// One or more `port`, `addr:port` or `[addr]:port`, none of them twice.
+    Addresses,
+    /// One or more names of hosts.
+    Hosts,
+}
+
+/// A value that has been read and is within its range.
+#[derive(Debug, Clone, PartialEq)]
+pub(super) enum Setting {
+    Switch(bool),
+    Number(u64),
+    Choice(&'static str),
+    Path(String),
+    Addresses(Vec<SocketAddr>),
+    Hosts(Vec<String>),
+}
+
+/// Why words are not of a kind.
+#[derive(Debug, Clone, PartialEq)]
+pub(super) enum Mismatch {
+    /// Too few or too many of them.
+    Count,
+    /// This one is not what was expected.
+    Word(String),
+    /// This one is there twice.
+    Repeated(String),
+}
+
+impl Kind {
+    /// Reads the words after a directive's name.
+    pub(super) fn read(self, words: &[&str]) -> Result<Setting, Mismatch> {
+        match (self, words) {
+            (_, []) => Err(Mismatch::Count),
+            (Kind::Addresses, _) => addresses(words).map(Setting::Addresses),
+            (Kind::Hosts, _) => {
+                words.iter().map(|w| host(w).ok_or_else(|| wrong(w))).collect::<Result<_, _>>().map(Setting::Hosts)
+            }
+            (_, [word]) => self.read_one(word).ok_or_else(|| wrong(word)),
+            _ => Err(Mismatch::Count),
+        }
+    }
+
+    fn read_one(self, word: &str) -> Option<Setting> {
+        match self {
+            Kind::Switch => match word {
+                "on" => Some(Setting::Switch(true)),
+                "off" => Some(Setting::Switch(false)),
+                _ => None,
+            },
+            Kind::Number { min, max, .. } => digits(word).filter(|n| (min..=max).contains(n)).map(Setting::Number),
+            Kind::Bytes { min, max } => bytes(word).filter(|n| (min..=max).contains(n)).map(Setting::Number),
+            Kind::Choice(choices) => choices.iter().find(|c| **c == word).map(|c| Setting::Choice(c)),
+            Kind::Path => Some(word).filter(|w| !w.is_empty()).map(|w| Setting::Path(w.to_owned())),
+            Kind::Addresses | Kind::Hosts => None,
+        }
+    }
+
+    /// How many words it takes, for "takes …".
+    pub(super) fn count(self) -> &'static str {
+        match self {
+            Kind::Addresses | Kind::Hosts => "one value or more",
+            _ => "one value",
+        }
+    }
+
+    /// What a word must be, for "must be …".
+    pub(super) fn expected(self) -> String {
+        match self {
+            Kind::Switch => "on or off".to_owned(),
+            Kind::Number { min, max, unit: "" } => format!("a whole number from {min} to {max}"),
+            Kind::Number { min, max, unit } => format!("a whole number of {unit} from {min} to {max}"),
+            Kind::Bytes { min, max } => format!("a number of bytes from {} to {}", suffixed(min), suffixed(max)),
+            Kind::Choice([all @ .., last]) => format!("{} or {last}", all.join(", ")),
+            Kind::Choice([]) | Kind::Path => "the path of a file".to_owned(),
+            Kind::Addresses => "a port from 1 to 65535, or an address and a port".to_owned(),
+            Kind::Hosts => "the name of a host, without scheme, port and path".to_owned(),
+        }
+    }
+}
+
+fn wrong(word: &str) -> Mismatch {
+    Mismatch::Word(word.to_owned())
+}
+
+/// A number in decimal digits and nothing else: `str::parse` would also take a plus sign.
+fn digits(word: &str) -> Option<u64> {
+    if word.bytes().all(|b| b.is_ascii_digit()) { word.parse().ok() } else { None }
+}
+
+fn bytes(word: &str) -> Option<u64> {
+    let (number, unit) = match word.as_bytes().last()? {
+        b'k' | b'K' => (&word[..word.len() - 1], 1 << 10),
+        b'm' | b'M' => (&word[..word.len() - 1], 1 << 20),
+        b'g' | b'G' => (&word[..word.len() - 1], 1 << 30),
+        _ => (word, 1),
+    };
+    digits(number)?.checked_mul(unit)
+}
+
+fn suffixed(n: u64) -> String {
+    match n {
+        n if n > 0 && n % (1 << 30) == 0 => format!("{}g", n >> 30),
+        n if n > 0 && n % (1 << 20) == 0 => format!("{}m", n >> 20),
+        n => n.to_string(),
+    }
+}
+
+fn addresses(words: &[&str]) -> Result<Vec<SocketAddr>, Mismatch> {
+    let mut all = Vec::with_capacity(words.len());
+    let mut seen = std::collections::HashSet::new();
+    for word in words {
+        let address = address(word).ok_or_else(|| wrong(word))?;
+        if !seen.insert(address) {
+            return Err(Mismatch::Repeated(address.to_string()));
+        }
+        all.push(address);
+    }
+    Ok(all)
+}
+
+/// A bare port is a port on every IPv4 address, as in the original. Port 0 (any free one) is of no use to an operator.
+fn address(word: &str) -> Option<SocketAddr> {
+    let address = match digits(word) {
+        Some(port) => SocketAddr::from((Ipv4Addr::UNSPECIFIED, u16::try_from(port).ok()?)),
+        None => word.parse().ok()?,
+    };
+    (address.port() != 0).then_some(address)
+}
+
+/// The name of a host in lower case, or an address. IPv6 addresses lose their brackets, since a host taken from a URL
+/// has none.
+pub(super) fn host(word: &str) -> Option<String> {
+    let bare = word.strip_prefix('[').and_then(|w| w.strip_suffix(']')).unwrap_or(word);
+    if let Ok(address) = bare.parse::<Ipv6Addr>() {
+        return Some(address.to_string());
+    }
+    let label = |l: &str| !l.is_empty() && l.chars().all(|c| c.is_alphanumeric() || c == '-' || c == '_');
+    word.split('.').all(label).then(|| word.to_lowercase())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn number(kind: Kind, word: &str) -> Option<u64> {
+        match kind.read(&[word]) {
+            Ok(Setting::Number(n)) => Some(n),
+            _ => None,
+        }
+    }
+
+    #[test]
+    fn numbers_keep_to_their_range_and_to_digits() {
+        let kind = Kind::Number { min: 1, max: 600, unit: "seconds" };
+        assert_eq!(number(kind, "1"), Some(1));
+        assert_eq!(number(kind, "600"), Some(600));
+        for bad in ["0", "601", "+5", "-5", "5s", "", " 5", "1.5", "99999999999999999999999"] {
+            assert_eq!(number(kind, bad), None, "{bad:?}");
+        }
+        assert_eq!(kind.expected(), "a whole number of seconds from 1 to 600");
+    }
+
+    #[test]
+    fn bytes_take_suffixes() {
+        let kind = Kind::Bytes { min: 1 << 20, max: 4 << 30 };
+        assert_eq!(number(kind, "1048576"), Some(1 << 20));
+        assert_eq!(number(kind, "2048k"), Some(2 << 20));
+        assert_eq!(number(kind, "32M"), Some(32 << 20));
+        assert_eq!(number(kind, "4g"), Some(4 << 30));
+        for bad in ["5g", "1023k", "k", "m1", "1mm", "1é", "17179869184g", "99999999999999999999g"] {
+            assert_eq!(number(kind, bad), None, "{bad:?}");
+        }
+        assert_eq!(kind.expected(), "a number of bytes from 1m to 4g");
+    }
+
+    #[test]
+    fn addresses_may_be_ports_and_differ() {
+        let read = |words: &[&str]| Kind::Addresses.read(words);
+        let all = ["0.0.0.0:1935", "127.0.0.1:1936", "[::]:1937"].map(|a| a.parse().unwrap()).to_vec();
+        assert_eq!(read(&["1935", "127.0.0.1:1936", "[::]:1937"]), Ok(Setting::Addresses(all)));
+        assert_eq!(read(&["1935", "0.0.0.0:1935"]), Err(Mismatch::Repeated("0.0.0.0:1935".to_owned())));
+        for bad in ["0", "65536", "localhost:1935", ":1935", "::1935", "+1935", "127.0.0.1", ""] {
+            assert_eq!(read(&[bad]), Err(Mismatch::Word(bad.to_owned())), "{bad:?}");
+        }
+    }
+
+    #[test]
+    fn hosts_are_names_alone() {
+        assert_eq!(host("GitHub.com"), Some("github.com".to_owned()));
+        assert_eq!(host("[0:0::1]"), Some("::1".to_owned()));
+        assert_eq!(host("10.0.0.1"), Some("10.0.0.1".to_owned()));
+        for bad in ["http://github.com", "github.com:80", ".github.com", "github.com/", "a..b", "", "*", "a b"] {
+            assert_eq!(host(bad), None, "{bad:?}");
+        }
+    }
+}

@@ -1,0 +1,249 @@
+use std::collections::BTreeSet;
+
+use super::directive::Directive;
+use super::schema::{Place, Shape, TABLE};
+use super::*;
+
+mod messages;
+
+const FULL: &str = include_str!("../../conf/full.conf");
+
+fn parse(text: &str) -> Config {
+    Config::parse("a.conf", text).unwrap_or_else(|e| panic!("{e}"))
+}
+
+#[test]
+fn absent_directives_have_their_defaults() {
+    let config = parse("listen 1935;\nvhost __defaultVhost__ {\n}\n");
+    let vhost = Vhost {
+        name: "__defaultVhost__".to_owned(),
+        enabled: true,
+        chunk_size: 4096,
+        gop_cache: true,
+        queue_length: Duration::from_secs(30),
+        queue_bytes: 32 << 20,
+        mw_latency: Duration::from_millis(350),
+        mw_adaptive: true,
+        min_latency: false,
+        tcp_nodelay: true,
+        publish: Publish { stall_timeout: Duration::from_secs(5), timeout: Duration::from_secs(30) },
+        refer: vec![],
+        refer_publish: vec![],
+        refer_play: vec![],
+    };
+    let expected = Config {
+        listen: vec!["0.0.0.0:1935".parse().unwrap()],
+        max_connections: 1000,
+        chunk_size: 4096,
+        pithy_print: PithyPrint {
+            publish: Duration::from_millis(1100),
+            play: Duration::from_millis(1300),
+            forwarder: Duration::from_millis(2000),
+        },
+        log: Log { tank: LogTank::Console, level: LogLevel::Trace, file: PathBuf::from("./objs/srs.log") },
+        vhosts: BTreeMap::from([("__defaultVhost__".to_owned(), Arc::new(vhost))]),
+        warnings: vec![],
+    };
+    assert_eq!(config, expected);
+}
+
+#[test]
+fn each_directive_reaches_its_field() {
+    let config = parse(
+        "listen 1935 127.0.0.1:1936 [::]:1937; max_connections 7; chunk_size 65000;
+         srs_log_tank file; srs_log_level verbose; srs_log_file '/var/log/my srs.log';
+         pithy_print { publish 100; play 200; forwarder 3600000; }
+         vhost Live.Example.com {
+             enabled off; gop_cache off; queue_length 600; queue_bytes 4g; mw_latency 0; mw_adaptive off; min_latency on;
+             tcp_nodelay off; publish { stall_timeout 1; timeout 3600; }
+             refer GitHub.com github.io; refer_publish a.b; refer_play c.d;
+         }
+         vhost b { chunk_size 128; }",
+    );
+    assert_eq!(config.listen, ["0.0.0.0:1935", "127.0.0.1:1936", "[::]:1937"].map(|a| a.parse().unwrap()));
+    assert_eq!((config.max_connections, config.chunk_size), (7, 65000));
+    assert_eq!(config.log, Log { tank: LogTank::File, level: LogLevel::Verbose, file: "/var/log/my srs.log".into() });
+    assert_eq!(config.pithy_print.publish, Duration::from_millis(100));
+    assert_eq!(config.pithy_print.play, Duration::from_millis(200));
+    assert_eq!(config.pithy_print.forwarder, Duration::from_secs(3600));
+    let expected = Vhost {
+        name: "live.example.com".to_owned(),
+        enabled: false,
+        chunk_size: 65000,
+        gop_cache: false,
+        queue_length: Duration::from_secs(600),
+        queue_bytes: 4 << 30,
+        mw_latency: Duration::ZERO,
+        mw_adaptive: false,
+        min_latency: true,
+        tcp_nodelay: false,
+        publish: Publish { stall_timeout: Duration::from_secs(1), timeout: Duration::from_secs(3600) },
+        refer: vec!["github.com".to_owned(), "github.io".to_owned()],
+        refer_publish: vec!["a.b".to_owned()],
+        refer_play: vec!["c.d".to_owned()],
+    };
+    assert_eq!(**config.vhost("live.example.com").unwrap(), expected);
+    assert_eq!(config.vhost("b").unwrap().chunk_size, 128);
+    for (word, level) in [("info", LogLevel::Info), ("warn", LogLevel::Warn), ("error", LogLevel::Error)] {
+        assert_eq!(parse(&format!("listen 1; srs_log_level {word};")).log.level, level);
+    }
+    assert!(LogLevel::Verbose < LogLevel::Info && LogLevel::Trace < LogLevel::Warn);
+}
+
+#[test]
+fn a_vhost_is_found_in_any_case_and_the_default_one_is_the_rest() {
+    let config = parse("listen 1935; vhost A.b { } vhost __DEFAULTVHOST__ { } vhost [0:0::1] { }");
+    assert_eq!(config.vhost("a.B").unwrap().name, "a.b");
+    assert_eq!(config.vhost("other").unwrap().name, DEFAULT_VHOST);
+    assert_eq!(config.vhost("__defaultvhost__").unwrap().name, DEFAULT_VHOST);
+    assert_eq!(config.vhost("::1").unwrap().name, "::1");
+    assert_eq!(parse("listen 1935; vhost a.b { }").vhost("other"), None);
+}
+
+#[test]
+fn what_is_missing_as_a_whole_is_said() {
+    let error = Config::parse("a.conf", "# nothing\n").unwrap_err().to_string();
+    assert_eq!(error, "a.conf:1: no \"listen\" in the file; say on which ports to serve, e.g. \"listen 1935;\"");
+    let advice = "every client will be refused; e.g. \"vhost __defaultVhost__ { }\" serves them all";
+    assert_eq!(parse("listen 1935;").warnings, [format!("a.conf:1: there is no vhost: {advice}")]);
+}
+
+#[test]
+fn directives_of_other_versions_are_ignored_with_a_warning() {
+    let config = parse(
+        "listen 1935;\ndaemon on;\nvhost __defaultVhost__ {\nhls on;\nhls { enabled on;\nhls_path x; }\n\
+         transcode live/a { ffmpeg x; }\ngop_cache off; }\npid ./objs/srs.pid;\n",
+    );
+    let warning = |(line, name)| format!("a.conf:{line}: \"{name}\" is not in this version yet: ignored");
+    assert_eq!(config.warnings, [(2, "daemon"), (4, "hls"), (5, "hls"), (7, "transcode"), (9, "pid")].map(warning));
+    assert!(!config.vhost("a").unwrap().gop_cache);
+}
+
+#[test]
+fn a_file_that_cannot_be_read_is_one_line() {
+    let load = |path: &Path| Config::load(path).unwrap_err().to_string();
+    let cannot = "cannot read the configuration";
+    assert_eq!(
+        load(Path::new("no/such.conf")),
+        format!("no/such.conf: {cannot}: there is no such file; name one with -c FILE")
+    );
+    assert_eq!(load(Path::new("/")), format!("/: {cannot}: this is a directory; name a file in it"));
+
+    let path = std::env::temp_dir().join(format!("srs-config-{}.conf", std::process::id()));
+    std::fs::write(&path, b"listen 1935;\n# caf\xe9\n").unwrap();
+    let text = load(&path);
+    std::fs::remove_file(&path).unwrap();
+    assert_eq!(text, format!("{}:2: this is not UTF-8 text; save the file as UTF-8", path.display()));
+}
+
+/// Values of other sources have not been checked with the file.
+#[test]
+fn a_value_of_another_source_overrides_and_is_checked() {
+    let merged = |key: &str, value: &str| {
+        let file = ::config::File::from_str("listen 1935; vhost a.b { }", Directives { file: "a.conf".to_owned() });
+        let builder = ::config::Config::builder().add_source(file).set_override(key, value).unwrap();
+        let table = builder.build().unwrap().cache.into_table().unwrap();
+        let mut reader = Reader::default();
+        let config = Config::read(&mut reader, Section::root(&table), "a.conf");
+        reader.finish().map(|()| config)
+    };
+    assert_eq!(merged("pithy_print.play", "500").unwrap().pithy_print.play, Duration::from_millis(500));
+    assert_eq!(merged("listen", "1936 1937").unwrap().listen.len(), 2);
+    assert_eq!(merged("vhost.c.gop_cache", "off").unwrap().vhosts.len(), 2);
+    assert_eq!(
+        merged("max_connections", "0").unwrap_err().to_string(),
+        "the configuration: \"max_connections\" must be a whole number from 1 to 1000000, not \"0\"; e.g. \"max_connections 1000;\""
+    );
+}
+
+#[test]
+fn every_file_in_conf_is_right_and_without_warnings() {
+    let dir = Path::new(env!("CARGO_MANIFEST_DIR")).join("conf");
+    let mut count = 0;
+    for entry in std::fs::read_dir(dir).unwrap() {
+        let path = entry.unwrap().path();
+        if path.extension().is_some_and(|e| e == "conf") {
+            let config = Config::load(&path).unwrap_or_else(|e| panic!("{e}"));
+            assert_eq!(config.warnings, Vec::<String>::new());
+            count += 1;
+        }
+    }
+    assert!(count >= 2);
+}
+
+#[test]
+fn full_conf_shows_every_directive() {
+    fn collect(place: Place, block: &[Directive], all: &mut BTreeSet<(String, String)>) {
+        for directive in block {
+            all.insert((format!("{place:?}"), directive.name.text.clone()));
+            let (Shape::Block(inner) | Shape::Named(inner)) = schema::find(place, &directive.name.text).unwrap().shape
+            else {
+                continue;
+            };
+            collect(inner, directive.block.as_ref().unwrap(), all);
+        }
+    }
+    let mut shown = BTreeSet::new();
+    collect(Place::Root, &directive::parse("full.conf", FULL).unwrap(), &mut shown);
+    let known = TABLE.iter().filter(|row| !matches!(row.shape, Shape::Later));
+    let known: BTreeSet<_> = known.map(|row| (format!("{:?}", row.place), row.name.to_owned())).collect();
+    assert_eq!(shown, known);
+}
+
+/// full.conf says that it shows the defaults.
+#[test]
+fn full_conf_shows_the_defaults() {
+    let mut full = parse(FULL);
+    full.vhosts.remove("refer.example.com");
+    assert_eq!(full, parse("listen 1935; vhost __defaultVhost__ { }"));
+}
+
+/// Whatever stands in a file, it is read or refused with a position, and never ends the process.
+#[test]
+fn no_text_panics() {
+    let mut state = 0x9e37_79b9_7f4a_7c15_u64;
+    let mut random = move |below: usize| {
+        state ^= state << 13;
+        state ^= state >> 7;
+        state ^= state << 17;
+        (state % below as u64) as usize
+    };
+    let words: Vec<&str> = FULL.split_inclusive([' ', '\n', ';']).collect();
+    let marks = [
+        "{",
+        "}",
+        ";",
+        "\"",
+        "'",
+        "\\",
+        "#",
+        "\n",
+        "\0",
+        "é",
+        "\u{feff}",
+        "-1",
+        "99999999999999999999",
+        "vhost ",
+        "hls ",
+        "a[9].b ",
+    ];
+    for round in 0..3000 {
+        let mut bytes = FULL.as_bytes().to_vec();
+        if round % 3 == 0 {
+            let begin = random(words.len());
+            bytes = words[begin..words.len().min(begin + random(40))].concat().into_bytes();
+        }
+        for _ in 0..=random(6) {
+            let at = random(bytes.len() + 1);
+            match random(4) {
+                0 => bytes.truncate(at),
+                1 => drop(bytes.splice(at..at, marks[random(marks.len())].bytes())),
+                2 => drop(bytes.splice(at..at, words[random(words.len())].bytes())),
+                _ => drop(bytes.splice(at..at, [random(256) as u8])),
+            }
+        }
+        if let Err(error) = Config::parse("f", &String::from_utf8_lossy(&bytes)) {
+            assert!(error.to_string().starts_with("f:"), "{error}");
+        }
+    }
+}
