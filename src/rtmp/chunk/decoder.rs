@@ -1,0 +1,340 @@
+//! Chunks to messages.
+
+use bytes::{Bytes, BytesMut};
+
+use super::{DEFAULT_CHUNK_SIZE, EXTENDED, Error, MAX_CHUNK_STREAMS, MAX_INCOMPLETE};
+use crate::rtmp::message::{Message, MessageType};
+
+/// The longest chunk header: basic 3, message 11, extended time stamp 4.
+const MAX_HEADER: usize = 18;
+
+/// What a payload's buffer is given at first, at most: it grows with what arrives, not with what the header claims.
+const FIRST_RESERVE: usize = 4096;
+
+/// Cuts messages out of the bytes of a chunk stream, however these bytes are split. Set Chunk Size and Abort take effect here
+/// and are not returned.
+#[derive(Debug)]
+pub struct ChunkDecoder {
+    chunk_size: usize,
+    streams: Vec<ChunkStream>,
+    /// Bytes of a header that is not complete.
+    header: [u8; MAX_HEADER],
+    header_len: usize,
+    /// The chunk whose payload is being read: index of its stream, bytes missing.
+    chunk: Option<(usize, usize)>,
+    /// Bytes of all incomplete messages.
+    incomplete: usize,
+}
+
+#[derive(Debug)]
+struct ChunkStream {
+    csid: u32,
+    kind: MessageType,
+    length: usize,
+    stream_id: u32,
+    timestamp: u32,
+    /// What the next message adds to the time stamp if it comes without one of its own.
+    delta: u32,
+    /// The extended time stamp field as it was sent, when there was one.
+    extended: Option<u32>,
+    /// The client was seen to leave out the extended time stamp in type-3 chunks.
+    omits_extended: bool,
+    /// A message is in progress, with what has arrived of it.
+    payload: Option<BytesMut>,
+}
+
+impl Default for ChunkDecoder {
+    fn default() -> Self {
+        Self {
+            chunk_size: DEFAULT_CHUNK_SIZE,
+            streams: Vec::new(),
+            header: [0; MAX_HEADER],
+            header_len: 0,
+            chunk: None,
+            incomplete: 0,
+        }
+    }
+}
+
+/// What the bytes at the start of a chunk are.
+enum Header {
+    /// Not enough bytes to say.
+    Incomplete,
+    /// A header of so many bytes, and where its chunk goes.
+    Complete { len: usize, stream: usize },
+}
+
+impl ChunkDecoder {
+    /// A decoder at the start of a chunk stream.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// The chunk size that the sender has set.
+    pub fn chunk_size(&self) -> usize {
+        self.chunk_size
+    }
+
+    /// Bytes held of messages that are incomplete.
+    pub fn incomplete(&self) -> usize {
+        self.incomplete
+    }
+
+    /// Bytes allocated for messages that are incomplete.
+    #[cfg(test)]
+    pub(super) fn capacity(&self) -> usize {
+        self.streams.iter().flat_map(|stream| &stream.payload).map(BytesMut::capacity).sum()
+    }
+
+    /// Takes bytes from the front of `input` until a message is complete. `None`: all of `input` was taken, and there is no
+    /// complete message yet.
+    ///
+    /// # Errors
+    /// See [`Error`].
+    pub fn decode(&mut self, input: &mut &[u8]) -> Result<Option<Message>, Error> {
+        loop {
+            let stream = match self.chunk {
+                Some((stream, missing)) => {
+                    if input.is_empty() {
+                        return Ok(None);
+                    }
+                    let (piece, rest) = input.split_at(missing.min(input.len()));
+                    *input = rest;
+                    self.append(stream, piece)?;
+                    self.chunk = (piece.len() < missing).then(|| (stream, missing - piece.len()));
+                    stream
+                }
+                None => match self.begin_chunk(input)? {
+                    Some(stream) => stream,
+                    None => return Ok(None),
+                },
+            };
+            if self.chunk.is_none()
+                && let Some(message) = self.finish_message(stream)
+                && let Some(message) = self.control(message)?
+            {
+                return Ok(Some(message));
+            }
+        }
+    }
+
+    /// Reads a chunk's header. `None`: the header is incomplete, what there is of it is kept.
+    fn begin_chunk(&mut self, input: &mut &[u8]) -> Result<Option<usize>, Error> {
+        let kept = self.header_len;
+        let more = input.len().min(MAX_HEADER - kept);
+        let mut bytes = self.header;
+        bytes[kept..kept + more].copy_from_slice(&input[..more]);
+        match self.read_header(&bytes[..kept + more])? {
+            Header::Incomplete => {
+                // MAX_HEADER bytes are always a complete header, so all of `input` fitted.
+                *input = &input[more..];
+                self.header = bytes;
+                self.header_len = kept + more;
+                Ok(None)
+            }
+            Header::Complete { len, stream } => {
+                // What was kept was incomplete, so the header ends in `input`.
+                *input = &input[len - kept..];
+                self.header_len = 0;
+                let state = &self.streams[stream];
+                let received = state.payload.as_ref().map_or(0, BytesMut::len);
+                let size = (state.length - received).min(self.chunk_size);
+                self.chunk = (size > 0).then_some((stream, size));
+                Ok(Some(stream))
+            }
+        }
+    }
+
+    /// Reads the header at the start of `bytes` and, once it is complete, applies it to its chunk stream.
+    fn read_header(&mut self, bytes: &[u8]) -> Result<Header, Error> {
+        let Some((fmt, csid, basic)) = basic_header(bytes) else { return Ok(Header::Incomplete) };
+        let fields = &bytes[basic..];
+        let size = [11, 7, 3, 0][usize::from(fmt)];
+        let known = self.streams.iter().position(|stream| stream.csid == csid);
+        // A first chunk of type 1 has all but the message stream id: librtmp sends such a User Control message.
+        if known.is_none() && fmt >= 2 {
+            return Err(Error::NoHeader { csid, fmt });
+        }
+        if fields.len() < size {
+            return Ok(Header::Incomplete);
+        }
+        let field = (fmt < 3).then(|| be24(fields));
+        let extended = match (field, known) {
+            (Some(EXTENDED), _) => match fields[size..].first_chunk() {
+                Some(value) => Some(u32::from_be_bytes(*value)),
+                None => return Ok(Header::Incomplete),
+            },
+            (None, Some(stream)) => match self.repeated_extended(stream, &fields[size..]) {
+                Some(extended) => extended,
+                None => return Ok(Header::Incomplete),
+            },
+            _ => None,
+        };
+        let len = basic + size + if extended.is_some() { 4 } else { 0 };
+        let stream = match known {
+            Some(stream) => stream,
+            None => self.add_stream(csid)?,
+        };
+        self.streams[stream].apply(&MessageHeader {
+            fmt,
+            time: field.map(|field| extended.unwrap_or(field)),
+            extended,
+            length_and_kind: (fmt < 2).then(|| (be24(&fields[3..]) as usize, MessageType(fields[6]))),
+            // Little-endian, alone in the protocol (section 5.3.1.2.1).
+            stream_id: (fmt == 0).then(|| u32::from_le_bytes([fields[7], fields[8], fields[9], fields[10]])),
+        })?;
+        Ok(Header::Complete { len, stream })
+    }
+
+    /// Whether a type-3 chunk repeats the extended time stamp of its message. The specification says that it does; librtmp of
+    /// old, and what was built on it, does not. So the four bytes are taken for the field only if they hold its value: what
+    /// the header said, or the message's time stamp, which some send instead. `None`: not enough bytes to say.
+    fn repeated_extended(&mut self, stream: usize, bytes: &[u8]) -> Option<Option<u32>> {
+        let state = &mut self.streams[stream];
+        let Some(sent) = state.extended.filter(|_| !state.omits_extended) else { return Some(None) };
+        for value in [sent, state.timestamp] {
+            let expected = value.to_be_bytes();
+            if bytes.starts_with(&expected) {
+                return Some(Some(sent));
+            }
+            if bytes.len() < 4 && expected.starts_with(bytes) {
+                return None;
+            }
+        }
+        state.omits_extended = true;
+        Some(None)
+    }
+
+    fn add_stream(&mut self, csid: u32) -> Result<usize, Error> {
+        if self.streams.len() == MAX_CHUNK_STREAMS {
+            return Err(Error::TooManyStreams);
+        }
+        self.streams.push(ChunkStream {
+            csid,
+            kind: MessageType(0),
+            length: 0,
+            stream_id: 0,
+            timestamp: 0,
+            delta: 0,
+            extended: None,
+            omits_extended: false,
+            payload: None,
+        });
+        Ok(self.streams.len() - 1)
+    }
+
+    fn append(&mut self, stream: usize, piece: &[u8]) -> Result<(), Error> {
+        if self.incomplete + piece.len() > MAX_INCOMPLETE {
+            return Err(Error::TooMuchIncomplete);
+        }
+        let state = &mut self.streams[stream];
+        let payload = state.payload.get_or_insert_default();
+        if payload.capacity() - payload.len() < piece.len() {
+            // A message that is here at once gets a buffer of its size; one that is not, a buffer that doubles as it comes.
+            payload.reserve(payload.len().max(FIRST_RESERVE).max(piece.len()).min(state.length - payload.len()));
+        }
+        payload.extend_from_slice(piece);
+        self.incomplete += piece.len();
+        Ok(())
+    }
+
+    fn finish_message(&mut self, stream: usize) -> Option<Message> {
+        let state = &mut self.streams[stream];
+        if state.payload.as_ref().is_some_and(|payload| payload.len() < state.length) {
+            return None;
+        }
+        let payload = state.payload.take().map_or_else(Bytes::new, BytesMut::freeze);
+        self.incomplete -= payload.len();
+        Some(Message { kind: state.kind, timestamp: state.timestamp, stream_id: state.stream_id, payload })
+    }
+
+    /// Carries out what concerns the chunk stream itself; anything else is handed on.
+    fn control(&mut self, message: Message) -> Result<Option<Message>, Error> {
+        let value = message.payload.first_chunk().map(|value| u32::from_be_bytes(*value));
+        match message.kind {
+            MessageType::SET_CHUNK_SIZE => match value {
+                Some(size @ 1..=0x7fff_ffff) => {
+                    self.chunk_size = size as usize;
+                    Ok(None)
+                }
+                bad => Err(Error::BadChunkSize(bad)),
+            },
+            MessageType::ABORT => {
+                let state = self.streams.iter_mut().find(|stream| Some(stream.csid) == value);
+                if let Some(payload) = state.and_then(|state| state.payload.take()) {
+                    self.incomplete -= payload.len();
+                }
+                Ok(None)
+            }
+            _ => Ok(Some(message)),
+        }
+    }
+}
+
+/// The fields of a chunk's message header, those that its type has.
+struct MessageHeader {
+    fmt: u8,
+    /// Time stamp (type 0) or delta (types 1 and 2).
+    time: Option<u32>,
+    /// The extended field, where there is one.
+    extended: Option<u32>,
+    length_and_kind: Option<(usize, MessageType)>,
+    stream_id: Option<u32>,
+}
+
+impl ChunkStream {
+    fn apply(&mut self, new: &MessageHeader) -> Result<(), Error> {
+        if let Some(payload) = &self.payload {
+            return self.go_on(payload.len(), new);
+        }
+        if let Some((length, kind)) = new.length_and_kind {
+            (self.length, self.kind) = (length, kind);
+        }
+        if let Some(stream_id) = new.stream_id {
+            self.stream_id = stream_id;
+        }
+        match (new.fmt, new.time) {
+            // A message that follows by type 3 has this as its delta (section 5.3.1.2.4); ffmpeg relies on it.
+            (0, Some(time)) => (self.timestamp, self.delta, self.extended) = (time, time, new.extended),
+            (_, Some(delta)) => {
+                self.extended = new.extended;
+                self.delta = if new.extended.is_some() { delta } else { sign_extended(delta) };
+                self.timestamp = self.timestamp.wrapping_add(self.delta);
+            }
+            (_, None) => self.timestamp = self.timestamp.wrapping_add(self.delta),
+        }
+        self.payload = Some(BytesMut::new());
+        Ok(())
+    }
+
+    /// A chunk that continues a message: of type 3, or with a header that says the same again.
+    fn go_on(&self, received: usize, new: &MessageHeader) -> Result<(), Error> {
+        let same = new.length_and_kind.is_none_or(|again| again == (self.length, self.kind));
+        if new.fmt == 0 || !same {
+            let length = new.length_and_kind.map_or(self.length, |(length, _)| length);
+            return Err(Error::HeaderInMessage { csid: self.csid, length, received, expected: self.length });
+        }
+        Ok(())
+    }
+}
+
+/// The type, chunk stream id and length of a basic header (section 5.3.1.1).
+fn basic_header(bytes: &[u8]) -> Option<(u8, u32, usize)> {
+    let first = *bytes.first()?;
+    let (csid, len) = match first & 0x3f {
+        0 => (64 + u32::from(*bytes.get(1)?), 2),
+        1 => (64 + u32::from(*bytes.get(1)?) + 256 * u32::from(*bytes.get(2)?), 3),
+        csid => (u32::from(csid), 1),
+    };
+    Some((first >> 6, csid, len))
+}
+
+fn be24(bytes: &[u8]) -> u32 {
+    u32::from_be_bytes([0, bytes[0], bytes[1], bytes[2]])
+}
+
+/// A 24-bit delta of more than half its range is a step back: some encoders write it when their clock does so, and no stream
+/// pauses for two hours between two messages.
+fn sign_extended(delta: u32) -> u32 {
+    if delta >= 0x80_0000 { delta | 0xff00_0000 } else { delta }
+}

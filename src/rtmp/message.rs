@@ -1,0 +1,202 @@
+//! Messages, as they are before and after chunking (section 5.3 and 7.1).
+
+use std::fmt;
+
+use bytes::Bytes;
+
+/// A message type id. Open: unknown ids are kept.
+#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+pub struct MessageType(pub u8);
+
+impl MessageType {
+    /// Set Chunk Size, section 5.4.1.
+    pub const SET_CHUNK_SIZE: Self = Self(1);
+    /// Abort Message, section 5.4.2.
+    pub const ABORT: Self = Self(2);
+    /// Acknowledgement, section 5.4.3.
+    pub const ACKNOWLEDGEMENT: Self = Self(3);
+    /// User Control Message, section 6.2.
+    pub const USER_CONTROL: Self = Self(4);
+    /// Window Acknowledgement Size, section 5.4.4.
+    pub const WINDOW_ACKNOWLEDGEMENT_SIZE: Self = Self(5);
+    /// Set Peer Bandwidth, section 5.4.5.
+    pub const SET_PEER_BANDWIDTH: Self = Self(6);
+    /// Audio, section 7.1.4.
+    pub const AUDIO: Self = Self(8);
+    /// Video, section 7.1.5.
+    pub const VIDEO: Self = Self(9);
+    /// Data in AMF3: an AMF0 message behind one byte, section 7.1.2.
+    pub const DATA_AMF3: Self = Self(15);
+    /// Shared object in AMF3, section 7.1.3.
+    pub const SHARED_OBJECT_AMF3: Self = Self(16);
+    /// Command in AMF3: an AMF0 message behind one byte, section 7.1.1.
+    pub const COMMAND_AMF3: Self = Self(17);
+    /// Data in AMF0, section 7.1.2.
+    pub const DATA: Self = Self(18);
+    /// Shared object in AMF0, section 7.1.3.
+    pub const SHARED_OBJECT: Self = Self(19);
+    /// Command in AMF0, section 7.1.1.
+    pub const COMMAND: Self = Self(20);
+    /// Aggregate of FLV tags, section 7.1.6.
+    pub const AGGREGATE: Self = Self(22);
+}
+
+impl fmt::Debug for MessageType {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "MessageType({})", self.0)
+    }
+}
+
+/// A whole message.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Message {
+    /// What kind of message.
+    pub kind: MessageType,
+    /// In milliseconds, modulo 2^32.
+    pub timestamp: u32,
+    /// The message stream that it belongs to; 0 is the connection itself.
+    pub stream_id: u32,
+    /// The content, without chunk headers.
+    pub payload: Bytes,
+}
+
+/// User Control events that this server sends or understands (section 6.2); the rest is passed over.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum UserControl {
+    /// The stream has become functional.
+    StreamBegin(u32),
+    /// The stream has no more data for now.
+    StreamEof(u32),
+    /// How much the client buffers, in milliseconds.
+    SetBufferLength {
+        /// The stream that it speaks of.
+        stream_id: u32,
+        /// The buffer in milliseconds.
+        milliseconds: u32,
+    },
+    /// Asks for a [`UserControl::PingResponse`] of the same value.
+    PingRequest(u32),
+    /// Answers a [`UserControl::PingRequest`].
+    PingResponse(u32),
+}
+
+impl UserControl {
+    /// Reads an event. `None`: unknown or cut short.
+    pub fn read(payload: &[u8]) -> Option<Self> {
+        let (kind, data) = payload.split_first_chunk::<2>()?;
+        let (first, rest) = data.split_first_chunk::<4>()?;
+        let value = u32::from_be_bytes(*first);
+        match u16::from_be_bytes(*kind) {
+            0 => Some(Self::StreamBegin(value)),
+            1 => Some(Self::StreamEof(value)),
+            3 => {
+                let milliseconds = u32::from_be_bytes(*rest.first_chunk::<4>()?);
+                Some(Self::SetBufferLength { stream_id: value, milliseconds })
+            }
+            6 => Some(Self::PingRequest(value)),
+            7 => Some(Self::PingResponse(value)),
+            _ => None,
+        }
+    }
+
+    /// The event as a message's payload.
+    pub fn write(self) -> Bytes {
+        let (kind, value, more): (u16, u32, Option<u32>) = match self {
+            Self::StreamBegin(id) => (0, id, None),
+            Self::StreamEof(id) => (1, id, None),
+            Self::SetBufferLength { stream_id, milliseconds } => (3, stream_id, Some(milliseconds)),
+            Self::PingRequest(time) => (6, time, None),
+            Self::PingResponse(time) => (7, time, None),
+        };
+        let mut payload = Vec::with_capacity(10);
+        payload.extend_from_slice(&kind.to_be_bytes());
+        payload.extend_from_slice(&value.to_be_bytes());
+        if let Some(more) = more {
+            payload.extend_from_slice(&more.to_be_bytes());
+        }
+        payload.into()
+    }
+}
+
+/// Splits an aggregate message into its messages (section 7.1.6). Their time stamps are moved so that the first has the
+/// aggregate's own. `None`: a size that lies, or an aggregate inside.
+pub fn split_aggregate(aggregate: &Message) -> Option<Vec<Message>> {
+    const HEADER: usize = 11;
+    const BACK_POINTER: usize = 4;
+    let mut messages = Vec::new();
+    let mut rest = aggregate.payload.clone();
+    let mut offset = None;
+    while !rest.is_empty() {
+        let header: [u8; HEADER] = *rest.first_chunk()?;
+        let [kind, s2, s1, s0, t2, t1, t0, t3, ..] = header;
+        let size = u32::from_be_bytes([0, s2, s1, s0]) as usize;
+        let timestamp = u32::from_be_bytes([t3, t2, t1, t0]);
+        if rest.len() < HEADER + size || kind == MessageType::AGGREGATE.0 {
+            return None;
+        }
+        let offset = *offset.get_or_insert_with(|| aggregate.timestamp.wrapping_sub(timestamp));
+        messages.push(Message {
+            kind: MessageType(kind),
+            timestamp: timestamp.wrapping_add(offset),
+            stream_id: aggregate.stream_id,
+            payload: rest.slice(HEADER..HEADER + size),
+        });
+        // Some encoders leave the last back pointer out.
+        let next = (HEADER + size + BACK_POINTER).min(rest.len());
+        rest = rest.slice(next..);
+    }
+    Some(messages)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn user_control_round_trip() {
+        for event in [
+            UserControl::StreamBegin(1),
+            UserControl::StreamEof(2),
+            UserControl::SetBufferLength { stream_id: 1, milliseconds: 3000 },
+            UserControl::PingRequest(0xffff_ffff),
+            UserControl::PingResponse(7),
+        ] {
+            assert_eq!(UserControl::read(&event.write()), Some(event));
+        }
+        assert_eq!(UserControl::read(&[0, 3, 0, 0, 0, 1]), None, "cut short");
+        assert_eq!(UserControl::read(&[0, 99, 0, 0, 0, 1]), None, "unknown");
+        assert_eq!(UserControl::read(&[0]), None);
+    }
+
+    fn aggregate(payload: &[u8]) -> Message {
+        Message {
+            kind: MessageType::AGGREGATE,
+            timestamp: 5000,
+            stream_id: 1,
+            payload: Bytes::copy_from_slice(payload),
+        }
+    }
+
+    #[test]
+    fn an_aggregate_is_split_and_its_times_are_moved() {
+        let messages = split_aggregate(&aggregate(&[
+            8, 0, 0, 2, 0, 0, 10, 0, 0, 0, 0, // audio, 2 bytes, at 10 ms, stream 0
+            0xaf, 0x01, 0, 0, 0, 13, // its content and its back pointer
+            9, 0, 0, 1, 0, 0, 30, 0, 0, 0, 0, // video, 1 byte, at 30 ms
+            0x17, 0, 0, 0, 12,
+        ]))
+        .unwrap();
+        assert_eq!(messages.len(), 2);
+        assert_eq!((messages[0].kind, messages[0].timestamp, messages[0].stream_id), (MessageType::AUDIO, 5000, 1));
+        assert_eq!(&messages[0].payload[..], [0xaf, 0x01]);
+        assert_eq!((messages[1].kind, messages[1].timestamp), (MessageType::VIDEO, 5020));
+    }
+
+    #[test]
+    fn an_aggregate_that_lies_is_no_aggregate() {
+        assert_eq!(split_aggregate(&aggregate(&[8, 0, 0, 3, 0, 0, 10, 0, 0, 0, 0, 1, 2])), None, "longer than it is");
+        assert_eq!(split_aggregate(&aggregate(&[8, 0, 0])), None, "cut in its header");
+        assert_eq!(split_aggregate(&aggregate(&[22, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 11])), None, "nested");
+        assert_eq!(split_aggregate(&aggregate(&[])).unwrap(), []);
+    }
+}
