@@ -5,12 +5,12 @@
 //! E-RTMP is veovera's "Enhanced RTMP" version 2.
 
 pub mod chunk;
-//pub mod client;
-//pub mod command;
-//pub mod handshake;
+pub mod client;
+pub mod command;
+pub mod handshake;
 pub mod message;
-//pub mod protocol;
-//pub mod server;
+pub mod protocol;
+pub mod server;
 
 use std::io;
 
@@ -27,7 +27,7 @@ pub enum Error {
     Closed,
     /// The peer's first bytes are no RTMP handshake.
     #[error("handshake: {0}")]
-    Handshake(String),
+    Handshake(#[from] handshake::Error),
     /// The chunk stream is broken.
     #[error("chunk stream: {0}")]
     Chunk(#[from] chunk::Error),

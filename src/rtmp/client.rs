@@ -1,0 +1,179 @@
+//! The client's side of the conversation: to publish to another server, or to play from one.
+
+use std::io::{Read, Write};
+
+use super::Error;
+use super::chunk::ChunkStreamId;
+use super::command::Command;
+use super::handshake::{self, Form};
+use super::message::{Message, MessageType};
+use super::protocol::Protocol;
+use crate::codec::amf0::{Object, Value};
+
+/// The chunk size of what a client sends: large, since nothing urgent waits behind a message.
+const CHUNK_SIZE: usize = 60_000;
+
+/// A connection to a server.
+pub struct Client<S> {
+    protocol: Protocol<S>,
+    form: Form,
+    transaction: f64,
+}
+
+impl<S: Read + Write> Client<S> {
+    /// Shakes hands with a server, in the complex form if `complex` and the server knows it.
+    ///
+    /// # Errors
+    /// When the server speaks no RTMP or the connection fails.
+    pub fn handshake(mut stream: S, complex: bool) -> Result<Self, Error> {
+        let form = handshake::connect(&mut stream, complex)?;
+        Ok(Self { protocol: Protocol::new(stream), form, transaction: 0.0 })
+    }
+
+    /// In what form the peers shook hands.
+    pub fn form(&self) -> Form {
+        self.form
+    }
+
+    /// The protocol below.
+    pub fn protocol(&mut self) -> &mut Protocol<S> {
+        &mut self.protocol
+    }
+
+    /// Connects to an application. `more` is added to the connect object. Returns the server's answer.
+    ///
+    /// # Errors
+    /// [`Error::Protocol`] with the server's words when it refuses.
+    pub fn connect(&mut self, app: &str, tc_url: &str, more: &Object) -> Result<Command, Error> {
+        let mut object = Object::new()
+            .with("app", app)
+            .with("type", "nonprivate")
+            .with("flashVer", "FMLE/3.0 (compatible; simple-rtmp-server)")
+            .with("tcUrl", tc_url);
+        for (key, value) in more.iter() {
+            object.insert(key, value.clone());
+        }
+        self.protocol.set_chunk_size(CHUNK_SIZE);
+        self.call(0, Command::new("connect", 0.0).object(object))
+    }
+
+    /// Creates a message stream and publishes `name` on it, in the way of ffmpeg and FMLE. Returns the stream's id.
+    ///
+    /// # Errors
+    /// As [`Client::connect`].
+    pub fn publish(&mut self, name: &str) -> Result<u32, Error> {
+        for call in ["releaseStream", "FCPublish"] {
+            self.transaction += 1.0;
+            self.protocol.send_command(0, &Command::new(call, self.transaction).arg(name));
+        }
+        let stream_id = self.create_stream()?;
+        self.transaction += 1.0;
+        let publish = Command::new("publish", self.transaction).arg(name).arg("live");
+        self.protocol.send_command(stream_id, &publish);
+        self.wait_for_status("NetStream.Publish.Start")?;
+        Ok(stream_id)
+    }
+
+    /// Creates a message stream and plays `name` on it. Returns the stream's id.
+    ///
+    /// # Errors
+    /// As [`Client::connect`].
+    pub fn play(&mut self, name: &str) -> Result<u32, Error> {
+        let stream_id = self.create_stream()?;
+        self.transaction += 1.0;
+        let play = Command::new("play", self.transaction).arg(name).arg(-2000.0);
+        self.protocol.send_command(stream_id, &play);
+        self.wait_for_status("NetStream.Play.Start")?;
+        Ok(stream_id)
+    }
+
+    /// Ends a publication in words, as ffmpeg does. The connection stays.
+    ///
+    /// # Errors
+    /// When the connection fails.
+    pub fn unpublish(&mut self, stream_id: u32, name: &str) -> Result<(), Error> {
+        self.transaction += 2.0;
+        self.protocol.send_command(0, &Command::new("FCUnpublish", self.transaction - 1.0).arg(name));
+        self.protocol.send_command(0, &Command::new("deleteStream", self.transaction).arg(f64::from(stream_id)));
+        self.protocol.flush()
+    }
+
+    /// Sends audio, video or data; blocks until it is written.
+    ///
+    /// # Errors
+    /// When the connection fails.
+    pub fn send(&mut self, message: &Message) -> Result<(), Error> {
+        let csid = match message.kind {
+            MessageType::AUDIO => ChunkStreamId::AUDIO,
+            MessageType::VIDEO => ChunkStreamId::VIDEO,
+            _ => ChunkStreamId::DATA,
+        };
+        self.protocol.send(csid, message);
+        self.protocol.flush()
+    }
+
+    /// Blocks until a message comes.
+    ///
+    /// # Errors
+    /// When the connection ends or fails.
+    pub fn recv(&mut self) -> Result<Message, Error> {
+        self.protocol.recv_message()
+    }
+
+    fn create_stream(&mut self) -> Result<u32, Error> {
+        let answer = self.call(0, Command::new("createStream", 0.0))?;
+        match answer.number(0) {
+            Some(id) if id >= 1.0 => Ok(id as u32),
+            _ => Err(Error::Protocol("the answer to createStream names no stream".into())),
+        }
+    }
+
+    /// Calls and waits for the answer to this call.
+    fn call(&mut self, stream_id: u32, mut command: Command) -> Result<Command, Error> {
+        self.transaction += 1.0;
+        command.transaction = self.transaction;
+        self.protocol.send_command(stream_id, &command);
+        loop {
+            let answer = self.recv_command()?;
+            if answer.transaction == command.transaction && answer.name == "_result" {
+                return Ok(answer);
+            }
+            if answer.transaction == command.transaction && answer.name == "_error" {
+                return Err(refusal(&command.name, &answer));
+            }
+        }
+    }
+
+    fn wait_for_status(&mut self, code: &str) -> Result<(), Error> {
+        loop {
+            let command = self.recv_command()?;
+            if command.name != "onStatus" {
+                continue;
+            }
+            let information = command.args.first().and_then(Value::as_object);
+            let text = |key| information.and_then(|object| object.get(key)).and_then(Value::as_str);
+            if text("code") == Some(code) {
+                return Ok(());
+            }
+            if text("level") == Some("error") {
+                return Err(refusal(code, &command));
+            }
+        }
+    }
+
+    fn recv_command(&mut self) -> Result<Command, Error> {
+        loop {
+            let message = self.protocol.recv_message()?;
+            if matches!(message.kind, MessageType::COMMAND | MessageType::COMMAND_AMF3) {
+                return Command::read(message.kind, &message.payload);
+            }
+        }
+    }
+}
+
+/// What the server said when it refused.
+fn refusal(what: &str, answer: &Command) -> Error {
+    let information = answer.args.first().and_then(Value::as_object).or_else(|| answer.object.as_object());
+    let text = |key| information.and_then(|object| object.get(key)).and_then(Value::as_str).unwrap_or("?");
+    Error::Protocol(format!("{what} was refused: {}: {}", text("code"), text("description")))
+}

@@ -1,0 +1,295 @@
+//! Messages over a connection: what to do with the bytes of either direction, and the messages that concern nobody else.
+
+use std::collections::VecDeque;
+use std::io::{Read, Write};
+
+use bytes::{Bytes, BytesMut};
+
+use super::Error;
+use super::chunk::{ChunkDecoder, ChunkHeader, ChunkStreamId, DEFAULT_CHUNK_SIZE, encode};
+use super::command::Command;
+use super::message::{Message, MessageType, UserControl, split_aggregate};
+
+/// What one read may take: enough for what a publisher sends between two looks at it.
+const READ_BUFFER: usize = 16 * 1024;
+
+/// One end of a connection. Reading and writing block, as the stream does; [`Protocol::feed`] and
+/// [`Protocol::next_message`] do the same without a stream.
+pub struct Protocol<S> {
+    stream: S,
+    decoder: ChunkDecoder,
+    /// Decoded and not yet asked for. Bounded by what one read brings.
+    inbox: VecDeque<Message>,
+    buffer: Vec<u8>,
+    /// Encoded and not yet written: answers are sent together, before the next wait for the peer.
+    outbox: BytesMut,
+    chunk_size: usize,
+    received: u64,
+    acknowledged: u64,
+    /// After how many bytes the peer wants an Acknowledgement (section 5.4.4). `None`: it did not say.
+    window: Option<u32>,
+    /// The window that we told the peer, to tell it again when it sets our bandwidth.
+    own_window: u32,
+}
+
+impl<S> Protocol<S> {
+    /// A connection whose handshake is done.
+    pub fn new(stream: S) -> Self {
+        Self {
+            stream,
+            decoder: ChunkDecoder::new(),
+            inbox: VecDeque::new(),
+            buffer: Vec::new(),
+            outbox: BytesMut::new(),
+            chunk_size: DEFAULT_CHUNK_SIZE,
+            received: 0,
+            acknowledged: 0,
+            window: None,
+            own_window: 0,
+        }
+    }
+
+    /// The stream below.
+    pub fn stream(&self) -> &S {
+        &self.stream
+    }
+
+    /// Takes bytes that came from the peer.
+    ///
+    /// # Errors
+    /// When they are no chunk stream.
+    pub fn feed(&mut self, mut bytes: &[u8]) -> Result<(), Error> {
+        self.received += bytes.len() as u64;
+        while let Some(message) = self.decoder.decode(&mut bytes)? {
+            self.inbox.push_back(message);
+        }
+        if let Some(window) = self.window
+            && self.received - self.acknowledged >= u64::from(window)
+        {
+            self.acknowledged = self.received;
+            // The sequence number has 32 bits and wraps (section 5.4.3).
+            self.control(MessageType::ACKNOWLEDGEMENT, &(self.received as u32).to_be_bytes());
+        }
+        Ok(())
+    }
+
+    /// The next message of those that were fed. Messages about the connection itself are carried out and not returned,
+    /// aggregates are taken apart.
+    ///
+    /// # Errors
+    /// When an aggregate is broken.
+    pub fn next_message(&mut self) -> Result<Option<Message>, Error> {
+        while let Some(message) = self.inbox.pop_front() {
+            match message.kind {
+                MessageType::AGGREGATE => {
+                    let parts = split_aggregate(&message)
+                        .ok_or_else(|| Error::Protocol("an aggregate message with sizes that lie".into()))?;
+                    parts.into_iter().rev().for_each(|part| self.inbox.push_front(part));
+                }
+                MessageType::WINDOW_ACKNOWLEDGEMENT_SIZE => {
+                    // A window of nothing asks for nothing.
+                    self.window = first_u32(&message.payload).filter(|&window| window > 0);
+                }
+                MessageType::SET_PEER_BANDWIDTH => {
+                    // Section 5.4.5: the answer is our window, if it is another than the peer asks for.
+                    if self.own_window > 0 && first_u32(&message.payload) != Some(self.own_window) {
+                        self.set_window(self.own_window);
+                    }
+                }
+                MessageType::USER_CONTROL => {
+                    if let Some(UserControl::PingRequest(time)) = UserControl::read(&message.payload) {
+                        self.user_control(UserControl::PingResponse(time));
+                    }
+                }
+                MessageType::ACKNOWLEDGEMENT => {}
+                _ => return Ok(Some(message)),
+            }
+        }
+        Ok(None)
+    }
+
+    /// Queues a message, as chunks of type 0 and 3.
+    pub fn send(&mut self, csid: ChunkStreamId, message: &Message) {
+        let header =
+            ChunkHeader { csid, kind: message.kind, timestamp: message.timestamp, stream_id: message.stream_id };
+        encode(&mut self.outbox, &header, &message.payload, self.chunk_size);
+    }
+
+    /// Queues a command: of the connection for stream 0, else of that stream.
+    pub fn send_command(&mut self, stream_id: u32, command: &Command) {
+        let csid = if stream_id == 0 { ChunkStreamId::COMMAND } else { ChunkStreamId::STATUS };
+        self.send(csid, &Message { kind: MessageType::COMMAND, timestamp: 0, stream_id, payload: command.write() });
+    }
+
+    /// Queues a User Control message.
+    pub fn user_control(&mut self, event: UserControl) {
+        self.control(MessageType::USER_CONTROL, &event.write());
+    }
+
+    /// Queues Set Chunk Size and uses the size from then on. 1 to 65536 bytes.
+    pub fn set_chunk_size(&mut self, size: usize) {
+        self.control(MessageType::SET_CHUNK_SIZE, &(size as u32).to_be_bytes());
+        self.chunk_size = size;
+    }
+
+    /// Queues Window Acknowledgement Size: the peer is to acknowledge each `window` bytes.
+    pub fn set_window(&mut self, window: u32) {
+        self.own_window = window;
+        self.control(MessageType::WINDOW_ACKNOWLEDGEMENT_SIZE, &window.to_be_bytes());
+    }
+
+    /// Queues Set Peer Bandwidth, of the limit type "dynamic".
+    pub fn set_peer_bandwidth(&mut self, bandwidth: u32) {
+        const DYNAMIC: u8 = 2;
+        let [a, b, c, d] = bandwidth.to_be_bytes();
+        self.control(MessageType::SET_PEER_BANDWIDTH, &[a, b, c, d, DYNAMIC]);
+    }
+
+    /// Takes what is queued, to write it by other means.
+    pub fn take_output(&mut self) -> Bytes {
+        std::mem::take(&mut self.outbox).freeze()
+    }
+
+    /// Whether anything is queued.
+    pub fn has_output(&self) -> bool {
+        !self.outbox.is_empty()
+    }
+
+    /// Gives back the memory that only a connection that receives much needs.
+    pub fn release_buffers(&mut self) {
+        self.buffer = Vec::new();
+        self.inbox.shrink_to_fit();
+    }
+
+    fn control(&mut self, kind: MessageType, payload: &[u8]) {
+        let header = ChunkHeader { csid: ChunkStreamId::CONTROL, kind, timestamp: 0, stream_id: 0 };
+        encode(&mut self.outbox, &header, payload, self.chunk_size);
+    }
+}
+
+impl<S: Read + Write> Protocol<S> {
+    /// Blocks until a message is there. Sends what is queued first.
+    ///
+    /// # Errors
+    /// When the connection ends or fails, or the peer's bytes are no RTMP.
+    pub fn recv_message(&mut self) -> Result<Message, Error> {
+        loop {
+            if let Some(message) = self.next_message()? {
+                return Ok(message);
+            }
+            self.flush()?;
+            self.buffer.resize(READ_BUFFER, 0);
+            let n = self.stream.read(&mut self.buffer)?;
+            if n == 0 {
+                return Err(Error::Closed);
+            }
+            let buffer = std::mem::take(&mut self.buffer);
+            let result = self.feed(&buffer[..n]);
+            self.buffer = buffer;
+            result?;
+        }
+    }
+
+    /// Blocks until all that is queued is written.
+    ///
+    /// # Errors
+    /// When the connection fails.
+    pub fn flush(&mut self) -> Result<(), Error> {
+        if !self.outbox.is_empty() {
+            let bytes = self.take_output();
+            self.stream.write_all(&bytes)?;
+            self.stream.flush()?;
+        }
+        Ok(())
+    }
+}
+
+fn first_u32(payload: &[u8]) -> Option<u32> {
+    payload.first_chunk().map(|value| u32::from_be_bytes(*value))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What a protocol queued, decoded.
+    fn sent(protocol: &mut Protocol<()>) -> Vec<Message> {
+        let bytes = protocol.take_output();
+        let (mut rest, mut decoder, mut messages) = (&bytes[..], ChunkDecoder::new(), Vec::new());
+        while let Some(message) = decoder.decode(&mut rest).unwrap() {
+            messages.push(message);
+        }
+        messages
+    }
+
+    fn control(kind: MessageType, payload: &[u8]) -> Bytes {
+        let mut peer = Protocol::new(());
+        peer.control(kind, payload);
+        peer.take_output()
+    }
+
+    #[test]
+    fn a_ping_is_answered_with_its_time() {
+        let mut protocol = Protocol::new(());
+        protocol.feed(&control(MessageType::USER_CONTROL, &[0, 6, 0, 0, 1, 2])).unwrap();
+        assert_eq!(protocol.next_message().unwrap(), None);
+        let answer = sent(&mut protocol).remove(0);
+        assert_eq!((answer.kind, &answer.payload[..]), (MessageType::USER_CONTROL, &[0, 7, 0, 0, 1, 2][..]));
+    }
+
+    #[test]
+    fn bytes_are_acknowledged_by_the_window_that_the_peer_set() {
+        let mut protocol = Protocol::new(());
+        let window = control(MessageType::WINDOW_ACKNOWLEDGEMENT_SIZE, &100u32.to_be_bytes());
+        protocol.feed(&window).unwrap();
+        assert_eq!(protocol.next_message().unwrap(), None);
+        assert_eq!(sent(&mut protocol), []);
+        // An Acknowledgement of the peer's, again and again, for something to count.
+        let filler = control(MessageType::ACKNOWLEDGEMENT, &[0; 4]);
+        let mut total = window.len();
+        let mut acknowledged = Vec::new();
+        for _ in 0..20 {
+            protocol.feed(&filler).unwrap();
+            total += filler.len();
+            acknowledged.extend(sent(&mut protocol).iter().map(|ack| first_u32(&ack.payload).unwrap() as usize));
+        }
+        assert_eq!(acknowledged.len(), total / 112, "each time when at least 100 bytes have come, in steps of 16");
+        assert!(acknowledged.is_sorted() && acknowledged[0] >= 100);
+    }
+
+    #[test]
+    fn windows_of_zero_and_one_byte_do_no_harm() {
+        for (window, acks) in [(0u32, 0), (1, 1)] {
+            let mut protocol = Protocol::new(());
+            protocol.feed(&control(MessageType::WINDOW_ACKNOWLEDGEMENT_SIZE, &window.to_be_bytes())).unwrap();
+            assert_eq!(protocol.next_message().unwrap(), None);
+            protocol.feed(&control(MessageType::ACKNOWLEDGEMENT, &[0; 4])).unwrap();
+            assert_eq!(sent(&mut protocol).len(), acks, "one an input, not one a byte");
+        }
+    }
+
+    #[test]
+    fn set_peer_bandwidth_is_answered_with_the_window() {
+        let mut protocol = Protocol::new(());
+        protocol.set_window(2_500_000);
+        sent(&mut protocol);
+        protocol.feed(&control(MessageType::SET_PEER_BANDWIDTH, &[0, 0, 0, 9, 2])).unwrap();
+        assert_eq!(protocol.next_message().unwrap(), None);
+        let answer = sent(&mut protocol).remove(0);
+        assert_eq!(first_u32(&answer.payload), Some(2_500_000));
+    }
+
+    #[test]
+    fn an_aggregate_comes_apart_before_what_follows_it() {
+        let mut peer = Protocol::new(());
+        let aggregate = [8, 0, 0, 1, 0, 0, 10, 0, 0, 0, 0, 0xaf, 0, 0, 0, 12, 9, 0, 0, 1, 0, 0, 20, 0, 0, 0, 0, 0x17];
+        for (kind, payload) in [(22, &aggregate[..]), (8, &[1])] {
+            let payload = Bytes::copy_from_slice(payload);
+            peer.send(ChunkStreamId::AUDIO, &Message { kind: MessageType(kind), timestamp: 50, stream_id: 1, payload });
+        }
+        let mut protocol = Protocol::new(());
+        protocol.feed(&peer.take_output()).unwrap();
+        let kinds: Vec<_> = std::iter::from_fn(|| protocol.next_message().unwrap()).map(|m| (m.kind.0, m.timestamp)).collect();
+        assert_eq!(kinds, [(8, 50), (9, 60), (8, 50)]);
+    }
+}

@@ -1,0 +1,184 @@
+use std::os::unix::net::UnixStream;
+use std::thread;
+
+use super::*;
+use crate::rtmp::chunk::ChunkDecoder;
+use crate::rtmp::client::Client;
+
+/// Everything that a server has queued, decoded.
+fn answers(server: &mut Server<()>) -> Vec<Message> {
+    let bytes = server.protocol().take_output();
+    let (mut rest, mut decoder, mut messages) = (&bytes[..], ChunkDecoder::new(), Vec::new());
+    while let Some(message) = decoder.decode(&mut rest).unwrap() {
+        messages.push(message);
+    }
+    messages
+}
+
+fn commands(server: &mut Server<()>) -> Vec<Command> {
+    let is_command = |message: &Message| message.kind == MessageType::COMMAND;
+    answers(server).iter().filter(|m| is_command(m)).map(|m| Command::read(m.kind, &m.payload).unwrap()).collect()
+}
+
+/// Sends a command to a server without a stream. Returns its event and its answers.
+fn say(stream_id: u32, command: &Command) -> (Option<Event>, Vec<Command>) {
+    let mut client = Protocol::new(());
+    client.send_command(stream_id, command);
+    let mut server = Server::new(());
+    server.protocol().feed(&client.take_output()).unwrap();
+    let event = server.poll_event().unwrap();
+    (event, commands(&mut server))
+}
+
+fn code(command: &Command) -> String {
+    command.args[0].as_object().unwrap().get("code").unwrap().as_str().unwrap().to_owned()
+}
+
+#[test]
+fn streams_are_created_one_after_the_other() {
+    let mut client = Protocol::new(());
+    client.send_command(0, &Command::new("createStream", 2.0));
+    client.send_command(0, &Command::new("createStream", 3.0));
+    let mut server = Server::new(());
+    server.protocol().feed(&client.take_output()).unwrap();
+    assert_eq!(server.poll_event().unwrap(), None);
+    let ids: Vec<_> = commands(&mut server).iter().map(|answer| (answer.transaction, answer.number(0))).collect();
+    assert_eq!(ids, [(2.0, Some(1.0)), (3.0, Some(2.0))]);
+}
+
+#[test]
+fn publish_and_play_are_for_the_application() {
+    let name = "livestream?token=1".to_owned();
+    let publish = Command::new("publish", 5.0).arg(name.as_str()).arg("live");
+    assert_eq!(say(1, &publish), (Some(Event::Publish(Publish { stream_id: 1, name: name.clone() })), vec![]));
+    let play = Command::new("play", 4.0).arg(name.as_str()).arg(-2000.0);
+    assert_eq!(say(3, &play).0, Some(Event::Play(Play { stream_id: 3, name: name.clone() })));
+    let play2 = Command::new("play2", 0.0).arg(Object::new().with("streamName", name.as_str()));
+    assert_eq!(say(3, &play2).0, Some(Event::Play(Play { stream_id: 3, name })));
+    assert_eq!(say(3, &Command::new("play2", 0.0)).0, None);
+}
+
+#[test]
+fn there_are_many_words_for_the_end() {
+    assert_eq!(say(1, &Command::new("closeStream", 0.0)).0, Some(Event::Stop(1)));
+    assert_eq!(say(0, &Command::new("deleteStream", 7.0).arg(2.0)).0, Some(Event::Stop(2)));
+    assert_eq!(say(0, &Command::new("deleteStream", 7.0).arg(f64::NAN)).0, Some(Event::Stop(0)));
+    assert_eq!(say(1, &Command::new("play", 0.0).arg(false)).0, Some(Event::Stop(1)));
+    assert_eq!(say(1, &Command::new("publish", 0.0).arg(false)).0, Some(Event::Stop(1)));
+    let (event, answers) = say(0, &Command::new("FCUnpublish", 6.0).arg("livestream"));
+    assert_eq!(event, Some(Event::Stop(0)));
+    assert_eq!((answers[0].name.as_str(), answers[1].name.as_str()), ("onFCUnpublish", "_result"));
+}
+
+#[test]
+fn calls_without_consequence_are_answered() {
+    for call in ["releaseStream", "FCPublish", "FCSubscribe", "getStreamLength", "_checkbw", "noSuchCall"] {
+        let (event, answers) = say(0, &Command::new(call, 9.0).arg("livestream"));
+        assert_eq!(event, None, "{call}");
+        assert_eq!((answers[0].name.as_str(), answers[0].transaction), ("_result", 9.0), "{call}");
+    }
+    assert_eq!(say(0, &Command::new("noSuchCall", 0.0)), (None, vec![]), "no transaction, no answer");
+    let (event, answers) = say(1, &Command::new("seek", 9.0).arg(1000.0));
+    assert_eq!((event, code(&answers[0]).as_str()), (None, "NetStream.Seek.Failed"));
+}
+
+#[test]
+fn pause_and_receive() {
+    assert_eq!(say(1, &Command::new("pause", 0.0).arg(true).arg(0.0)).0, Some(Event::Pause(true)));
+    assert_eq!(say(1, &Command::new("pauseRaw", 0.0).arg(false).arg(0.0)).0, Some(Event::Pause(false)));
+    assert_eq!(say(1, &Command::new("receiveAudio", 0.0).arg(false)).0, Some(Event::ReceiveAudio(false)));
+    assert_eq!(say(1, &Command::new("receiveVideo", 0.0).arg(true)).0, Some(Event::ReceiveVideo(true)));
+}
+
+#[test]
+fn the_reply_to_connect_is_that_of_the_original() {
+    let mut server = Server::new(());
+    let connect = Connect { transaction: 1.0, object_encoding: 3.0, ..Connect::default() };
+    server.accept_connect(&connect, 60_000);
+    let answers = answers(&mut server);
+    let kinds: Vec<_> = answers.iter().map(|message| message.kind.0).collect();
+    // Window, bandwidth, the chunk size (which the decoder keeps to itself), _result, onBWDone.
+    assert_eq!(kinds, [5, 6, 20, 20]);
+    let result = Command::read(MessageType::COMMAND, &answers[2].payload).unwrap();
+    assert_eq!((result.name.as_str(), code(&result).as_str()), ("_result", "NetConnection.Connect.Success"));
+    let properties = result.object.as_object().unwrap();
+    assert_eq!(properties.get("fmsVer").unwrap().as_str(), Some("FMS/3,5,3,888"));
+    assert_eq!(properties.get("fourCcList"), None, "a client that did not speak of it");
+    let information = result.args[0].as_object().unwrap();
+    assert_eq!(information.get("objectEncoding").unwrap().as_number(), Some(3.0));
+}
+
+#[test]
+fn enhanced_capabilities_are_those_of_a_server_that_forwards() {
+    let list = Value::StrictArray(vec![Value::from("hvc1"), Value::from("av01")]);
+    let object = Object::new()
+        .with("fourCcList", list.clone())
+        .with("videoFourCcInfoMap", Object::new().with("hvc1", 1.0))
+        .with("capsEx", 15.0);
+    let connect = Connect { object, ..Connect::default() };
+    let properties = connect.enhanced(Object::new());
+    assert_eq!(properties.get("fourCcList"), Some(&list));
+    let map = properties.get("videoFourCcInfoMap").unwrap().as_object().unwrap();
+    assert_eq!(map.get("*").unwrap().as_number(), Some(CAN_FORWARD));
+    assert_eq!(properties.get("audioFourCcInfoMap"), None);
+    assert_eq!(properties.get("capsEx").unwrap().as_number(), Some(14.0), "all but reconnect");
+    let hostile = Connect { object: Object::new().with("capsEx", f64::NAN), ..Connect::default() };
+    assert_eq!(hostile.enhanced(Object::new()).get("capsEx").unwrap().as_number(), Some(0.0));
+}
+
+#[test]
+fn amf3_commands_are_understood() {
+    let mut client = Protocol::new(());
+    let payload = [&[0][..], &Command::new("createStream", 2.0).write()].concat().into();
+    let message = Message { kind: MessageType::COMMAND_AMF3, timestamp: 0, stream_id: 0, payload };
+    client.send(ChunkStreamId::COMMAND, &message);
+    let mut server = Server::new(());
+    server.protocol().feed(&client.take_output()).unwrap();
+    assert_eq!(server.poll_event().unwrap(), None);
+    assert_eq!(commands(&mut server)[0].number(0), Some(1.0));
+}
+
+#[test]
+fn a_client_and_a_server_come_to_terms() {
+    for complex in [false, true] {
+        let (near, far) = UnixStream::pair().unwrap();
+        let server = thread::spawn(move || {
+            let (mut server, _) = Server::accept(far).unwrap();
+            let connect = server.connect().unwrap();
+            assert_eq!((connect.app.as_str(), connect.tc_url.as_str()), ("live", "rtmp://there/live"));
+            server.accept_connect(&connect, 60_000);
+            let Event::Publish(publish) = server.next_event().unwrap() else { panic!("no publish") };
+            server.start_publish(&publish);
+            let Event::Media(message) = server.next_event().unwrap() else { panic!("no media") };
+            assert_eq!(server.next_event().unwrap(), Event::Stop(0));
+            assert_eq!(server.next_event().unwrap(), Event::Stop(publish.stream_id));
+            let Event::Publish(publish) = server.next_event().unwrap() else { panic!("no second publish") };
+            server.refuse(publish.stream_id, "NetStream.Publish.BadName", "it is taken");
+            server.flush().unwrap();
+            message
+        });
+        let mut client = Client::handshake(near, complex).unwrap();
+        client.connect("live", "rtmp://there/live", &Object::new()).unwrap();
+        let stream_id = client.publish("livestream").unwrap();
+        let sent = Message { kind: MessageType::VIDEO, timestamp: 0x0123_4567, stream_id, payload: vec![7; 100_000].into() };
+        client.send(&sent).unwrap();
+        client.unpublish(stream_id, "livestream").unwrap();
+        let error = client.publish("livestream").unwrap_err().to_string();
+        assert!(error.contains("NetStream.Publish.BadName"), "{error}");
+        assert_eq!(server.join().unwrap(), sent);
+    }
+}
+
+#[test]
+fn a_client_that_does_not_connect_first_is_told_so_in_the_log() {
+    let (near, far) = UnixStream::pair().unwrap();
+    let client = thread::spawn(move || {
+        let mut client = Client::handshake(near, false).unwrap();
+        client.protocol().send_command(0, &Command::new("createStream", 1.0));
+        client.protocol().flush().unwrap();
+    });
+    let (mut server, _) = Server::accept(far).unwrap();
+    let error = server.connect().unwrap_err().to_string();
+    assert_eq!(error, "the first command is \"createStream\", not connect");
+    client.join().unwrap();
+}
