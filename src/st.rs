@@ -12,12 +12,14 @@
 //! | [`yield_now`] | goes once through the kernel's event queue, so that a busy coroutine starves no socket |
 //! | [`Cond`], [`Shared`] | waiting for each other; sharing state between coroutines of the worker |
 //! | [`offload`] | what must block a thread (names, disk) runs on a few threads beside the worker |
+//! | [`busy_share`] | how busy the worker is |
 //! | [`net`] | sockets whose wait ends on readiness, a deadline, or a wake-up from inside the process |
 //!
 //! Two rules for code that runs in a coroutine: never block the thread (no `std::thread::sleep`, no blocking file or name
 //! look-up), and never wait inside `Drop`, which may run while a panic unwinds.
 
 mod cond;
+mod load;
 pub mod net;
 mod offload;
 mod shared;
@@ -25,6 +27,7 @@ mod stack;
 pub mod timer;
 
 pub use cond::Cond;
+pub use load::busy_share;
 pub use offload::{Overloaded, offload};
 pub use shared::Shared;
 pub use stack::STACK_BYTES;

@@ -1,0 +1,13 @@
+//! The product: who connects, who publishes what, who plays it.
+//!
+//! [`server`] accepts and keeps count, [`connection`] is a client's life from handshake to close, [`source`] is a stream and
+//! what its players are owed, [`request`] says what a client's URL means.
+
+mod close;
+mod connection;
+mod pithy;
+mod request;
+pub mod server;
+pub mod source;
+
+pub use close::CloseReason;

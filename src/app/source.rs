@@ -1,0 +1,470 @@
+//! A stream: one publisher, any number of players, and what is between them.
+//!
+//! A message of the publisher is put on the source's timeline, encoded once into its [`backlog`], and offered to the players
+//! that are level, in one loop that writes to each socket without blocking. What a socket does not take, and all that is
+//! particular to one player (joining, falling behind, pausing), is the business of that player's own coroutine, which asks
+//! for it by [`Consumer::fill`]. So the work done for a message does not grow with the number of players; only the writes do.
+
+mod backlog;
+mod consumer;
+mod registry;
+mod timeline;
+
+pub use consumer::{Consumer, ConsumerStats};
+pub use registry::Sources;
+
+use std::io;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+
+use self::backlog::{Backlog, Mark};
+use self::consumer::Player;
+use self::timeline::Timeline;
+use super::close::CloseReason;
+use crate::codec::flv;
+use crate::config::Vhost;
+use crate::rtmp::chunk::ChunkStreamId;
+use crate::rtmp::command::without_amf3_marker;
+use crate::rtmp::message::{Message, MessageType};
+use crate::rtmp::server::stream_status;
+use crate::st::Shared;
+
+/// Sequence headers and the like that are kept for joining players. A stream has three; multitrack ones a few more.
+const MAX_CONFIGS: usize = 16;
+
+/// How much of a stream without video a joining player gets at once, in milliseconds: there is no keyframe to begin at, and any
+/// place will do.
+const AUDIO_CACHE: u64 = 1000;
+
+/// A stream counts as one without video when none has come for so long, in milliseconds.
+const VIDEO_GONE: u64 = 10_000;
+
+/// Busy share of the worker up to which nothing is held back, and from which on all is for `mw_latency`.
+const BUSY_LOW: f64 = 0.4;
+const BUSY_HIGH: f64 = 0.9;
+
+/// What a message belongs to: each has a chunk stream of its own, and times that never run backwards.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Track {
+    Audio = 0,
+    Video = 1,
+    Data = 2,
+    /// What the server itself says within the stream.
+    Status = 3,
+}
+
+impl Track {
+    const COUNT: usize = 4;
+
+    fn bit(self) -> u8 {
+        1 << self as u8
+    }
+
+    fn csid(self) -> ChunkStreamId {
+        match self {
+            Self::Audio => ChunkStreamId::AUDIO,
+            Self::Video => ChunkStreamId::VIDEO,
+            Self::Data => ChunkStreamId::DATA,
+            Self::Status => ChunkStreamId::STATUS,
+        }
+    }
+
+    fn kind(self) -> MessageType {
+        match self {
+            Self::Audio => MessageType::AUDIO,
+            Self::Video => MessageType::VIDEO,
+            Self::Data => MessageType::DATA,
+            Self::Status => MessageType::COMMAND,
+        }
+    }
+}
+
+/// Where a client's bytes go, and how it is reached by others.
+pub trait Outlet: Send + Sync {
+    /// Writes what fits, without blocking. 0: no room now.
+    ///
+    /// # Errors
+    /// When the connection has failed.
+    fn offer(&self, bytes: &[u8]) -> io::Result<usize>;
+    /// Has the client's coroutine look after itself.
+    fn wake(&self);
+    /// Ends the connection, for this reason.
+    fn close(&self, reason: CloseReason);
+}
+
+/// A stream. Clones are the same stream.
+#[derive(Clone)]
+pub struct Source(Shared<State>);
+
+struct State {
+    name: String,
+    vhost: Arc<Vhost>,
+    publisher: Option<Publisher>,
+    /// Counts publications, so that one that was replaced ends nothing but itself.
+    publications: u64,
+    timeline: Timeline,
+    backlog: Backlog,
+    /// Where a joining player begins: the number of the last keyframe, as long as all since is in the backlog.
+    gop: Option<u64>,
+    /// The time of the last video message of this publication.
+    last_video: Option<u64>,
+    configs: Vec<Config>,
+    /// By id; an id that is free is used again.
+    players: Vec<Option<Player>>,
+    /// Since when there has been neither publisher nor player.
+    idle_since: Instant,
+}
+
+struct Publisher {
+    client: u64,
+    outlet: Arc<dyn Outlet>,
+    /// When something of it last arrived.
+    heard: Instant,
+    video: Option<flv::VideoCodec>,
+    audio: Option<flv::AudioCodec>,
+}
+
+/// What a player needs before media.
+struct Config {
+    key: ConfigKey,
+    payload: Bytes,
+    /// The number of the entry in the backlog that brought it.
+    number: u64,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum ConfigKey {
+    Metadata,
+    Video { track: u8, colour: bool },
+    Audio { track: u8, channels: bool },
+}
+
+impl ConfigKey {
+    fn track(self) -> Track {
+        match self {
+            Self::Metadata => Track::Data,
+            Self::Video { .. } => Track::Video,
+            Self::Audio { .. } => Track::Audio,
+        }
+    }
+}
+
+/// The name of a stream is taken.
+#[derive(Debug, thiserror::Error)]
+#[error("the stream is being published by client {by}")]
+pub struct Busy {
+    /// Who publishes it.
+    pub by: u64,
+}
+
+/// The right to publish a stream. Dropping it ends the publication.
+pub struct Publication {
+    source: Source,
+    number: u64,
+}
+
+impl Source {
+    /// A stream that nobody publishes or plays.
+    pub fn new(name: &str, vhost: Arc<Vhost>) -> Self {
+        Self(Shared::new(State {
+            name: name.to_owned(),
+            backlog: Backlog::new(vhost.chunk_size),
+            vhost,
+            publisher: None,
+            publications: 0,
+            timeline: Timeline::default(),
+            gop: None,
+            last_video: None,
+            configs: Vec::new(),
+            players: Vec::new(),
+            idle_since: Instant::now(),
+        }))
+    }
+
+    /// The chunk size of all that players get.
+    pub fn chunk_size(&self) -> usize {
+        self.0.with(|state| state.backlog.chunk_size())
+    }
+
+    /// Claims the stream for a publisher. One that has been silent for the vhost's `stall_timeout` loses it to the new one.
+    ///
+    /// # Errors
+    /// [`Busy`] when it is being published.
+    pub fn acquire_publish(&self, client: u64, outlet: Arc<dyn Outlet>) -> Result<Publication, Busy> {
+        self.0.with(|state| {
+            if let Some(publisher) = &state.publisher {
+                if publisher.heard.elapsed() < state.vhost.publish.stall_timeout {
+                    return Err(Busy { by: publisher.client });
+                }
+                publisher.outlet.close(CloseReason::Replaced { by: client });
+                state.unpublish();
+            }
+            state.publications += 1;
+            state.timeline.begin_publication();
+            state.publisher =
+                Some(Publisher { client, outlet, heard: Instant::now(), video: None, audio: None });
+            state.notify("NetStream.Play.PublishNotify", "is now published");
+            Ok(Publication { source: self.clone(), number: state.publications })
+        })
+    }
+
+    /// Adds a player. It begins with what it needs to decode, at the last keyframe if the vhost's `gop_cache` is on, else with
+    /// what comes next. `stream_id` is the message stream that it plays on.
+    pub fn join(&self, outlet: Arc<dyn Outlet>, stream_id: u32) -> Consumer {
+        self.0.with(|state| {
+            let player = state.new_player(outlet, stream_id);
+            let free = state.players.iter().position(Option::is_none);
+            let id = free.unwrap_or(state.players.len());
+            match free {
+                Some(free) => state.players[free] = Some(player),
+                None => state.players.push(Some(player)),
+            }
+            Consumer::new(self.clone(), id)
+        })
+    }
+
+    /// Whether neither publisher nor player has been here for `time`, and nobody else holds the source.
+    fn is_idle_for(&self, time: Duration) -> bool {
+        self.0.holders() == 1 && self.0.with(|state| state.is_idle() && state.idle_since.elapsed() >= time)
+    }
+}
+
+impl Publication {
+    /// Whether the stream is still this publisher's.
+    pub fn is_current(&self) -> bool {
+        self.source.0.with(|state| self.holds(state))
+    }
+
+    /// Notes that something has arrived of the publisher, be it less than a message.
+    pub fn heard(&self, now: Instant) {
+        self.with(|state| {
+            if let Some(publisher) = &mut state.publisher {
+                publisher.heard = now;
+            }
+        });
+    }
+
+    /// Takes a message of the publisher: audio, video or data. Nothing is written yet, see [`Publication::flush_due`].
+    pub fn on_message(&self, message: &Message, now: Instant) {
+        self.with(|state| state.on_message(message, now));
+    }
+
+    /// Offers what has come to the players, if it is time for that. If not, returns when it is. `busy` is the share of its time,
+    /// from 0 to 1, that the worker is busy.
+    pub fn flush_due(&self, now: Instant, busy: f64) -> Option<Instant> {
+        self.with(|state| {
+            let due = state.backlog.opened()? + state.window(busy);
+            if due > now {
+                return Some(due);
+            }
+            state.flush();
+            None
+        })?
+    }
+
+    /// The codecs that the publisher sends, for the log: "H.264 + AAC".
+    pub fn codecs(&self) -> String {
+        let codecs = self.with(|state| {
+            let publisher = state.publisher.as_ref()?;
+            let names = [publisher.video.map(|codec| codec.to_string()), publisher.audio.map(|codec| codec.to_string())];
+            Some(names.into_iter().flatten().collect::<Vec<_>>().join(" + "))
+        });
+        codecs.flatten().unwrap_or_default()
+    }
+
+    fn with<R>(&self, f: impl FnOnce(&mut State) -> R) -> Option<R> {
+        self.source.0.with(|state| self.holds(state).then(|| f(state)))
+    }
+
+    fn holds(&self, state: &State) -> bool {
+        state.publisher.is_some() && state.publications == self.number
+    }
+}
+
+impl Drop for Publication {
+    fn drop(&mut self) {
+        // Not `with`: this may run while a panic unwinds out of one.
+        self.source.0.try_with(|state| {
+            if self.holds(state) {
+                state.unpublish();
+            }
+        });
+    }
+}
+
+impl State {
+    fn on_message(&mut self, message: &Message, now: Instant) {
+        if let Some(publisher) = &mut self.publisher {
+            publisher.heard = now;
+        }
+        match message.kind {
+            MessageType::AUDIO => self.on_audio(message, now),
+            MessageType::VIDEO => self.on_video(message, now),
+            MessageType::DATA | MessageType::DATA_AMF3 => self.on_data(message, now),
+            _ => {}
+        }
+    }
+
+    fn on_audio(&mut self, message: &Message, now: Instant) {
+        let tag = flv::audio(&message.payload);
+        if let (Some(publisher), Some(tag)) = (&mut self.publisher, &tag) {
+            publisher.audio = Some(tag.codec);
+        }
+        match tag {
+            Some(tag) if tag.is_config() => {
+                let channels = !tag.is_sequence_header();
+                self.on_config(ConfigKey::Audio { track: tag.track, channels }, message.payload.clone(), now);
+            }
+            // Also an empty message, which encoders send for silence.
+            _ => self.append(Track::Audio, message, Mark::Plain, now),
+        }
+    }
+
+    fn on_video(&mut self, message: &Message, now: Instant) {
+        let tag = flv::video(&message.payload);
+        if let (Some(publisher), Some(tag)) = (&mut self.publisher, &tag) {
+            publisher.video = Some(tag.codec);
+        }
+        match tag {
+            Some(tag) if tag.is_config() => {
+                let colour = !tag.is_sequence_header();
+                self.on_config(ConfigKey::Video { track: tag.track, colour }, message.payload.clone(), now);
+            }
+            Some(tag) if tag.is_keyframe() && tag.track == 0 => {
+                self.gop = Some(self.backlog.next());
+                self.append(Track::Video, message, Mark::Key, now);
+            }
+            _ => self.append(Track::Video, message, Mark::Plain, now),
+        }
+        self.last_video = Some(self.timeline.latest());
+    }
+
+    fn on_data(&mut self, message: &Message, now: Instant) {
+        let skipped = message.payload.len() - without_amf3_marker(message.kind, &message.payload).len();
+        let mut payload = message.payload.slice(skipped..);
+        // Encoders say @setDataFrame to have the rest kept for players that join.
+        if payload.starts_with(SET_DATA_FRAME) {
+            payload = payload.slice(SET_DATA_FRAME.len()..);
+        }
+        if payload.starts_with(ON_META_DATA) {
+            self.on_config(ConfigKey::Metadata, payload, now);
+        } else if payload.starts_with(CLEAR_DATA_FRAME) {
+            self.configs.retain(|config| config.key != ConfigKey::Metadata);
+        } else {
+            self.append(Track::Data, &Message { payload, ..message.clone() }, Mark::Plain, now);
+        }
+    }
+
+    /// Keeps what joining players need, and hands it on to those that are here.
+    fn on_config(&mut self, key: ConfigKey, payload: Bytes, now: Instant) {
+        let track = key.track();
+        let number = self.backlog.next();
+        self.backlog.append(track, self.timeline.of_config(track), Mark::Config, &payload, now);
+        match self.configs.iter_mut().find(|config| config.key == key) {
+            Some(config) if config.payload == payload => {}
+            Some(config) => {
+                (config.payload, config.number) = (payload, number);
+                if key != ConfigKey::Metadata {
+                    // What came before cannot be decoded with this: the next player waits for the next keyframe.
+                    self.gop = None;
+                }
+            }
+            None if self.configs.len() < MAX_CONFIGS => self.configs.push(Config { key, payload, number }),
+            None => {}
+        }
+    }
+
+    fn append(&mut self, track: Track, message: &Message, mark: Mark, now: Instant) {
+        let time = self.timeline.correct(track, message.timestamp);
+        self.backlog.append(track, time, mark, &message.payload, now);
+    }
+
+    /// Tells the players, within the stream, what has become of its publisher.
+    fn notify(&mut self, code: &str, what: &str) {
+        if self.players.iter().any(Option::is_some) {
+            let payload = stream_status(code, &format!("{} {what}.", self.name));
+            self.backlog.append(Track::Status, self.timeline.latest(), Mark::Plain, &payload, Instant::now());
+            self.flush();
+        }
+    }
+
+    fn unpublish(&mut self) {
+        self.publisher = None;
+        self.flush();
+        self.gop = None;
+        self.last_video = None;
+        self.configs.clear();
+        self.notify("NetStream.Play.UnpublishNotify", "is now unpublished");
+        self.trim(u64::MAX);
+        self.note_idle();
+    }
+
+    /// How long a message may wait for others.
+    fn window(&self, busy: f64) -> Duration {
+        let vhost = &self.vhost;
+        match (vhost.min_latency, vhost.mw_adaptive) {
+            (true, _) => Duration::ZERO,
+            (false, false) => vhost.mw_latency,
+            (false, true) => vhost.mw_latency.mul_f64(((busy - BUSY_LOW) / (BUSY_HIGH - BUSY_LOW)).clamp(0.0, 1.0)),
+        }
+    }
+
+    /// Closes the open page and offers it to all who are level.
+    fn flush(&mut self) {
+        let Some(page) = self.backlog.close_page() else { return };
+        let end = self.backlog.end();
+        let mut needed = end;
+        for player in self.players.iter_mut().flatten() {
+            needed = needed.min(player.offer(&page, end));
+        }
+        self.trim(needed);
+    }
+
+    /// Lets go of what neither a joining player nor one that is behind will get. `needed` is the number of the first entry that
+    /// a player is still to get.
+    fn trim(&mut self, needed: u64) {
+        let start = if self.publisher.is_some() { self.start().0 } else { self.backlog.end() };
+        let length = u64::try_from(self.vhost.queue_length.as_millis()).unwrap_or(u64::MAX);
+        let oldest = self.timeline.latest().saturating_sub(length);
+        self.backlog.trim(start.min(needed), oldest, self.vhost.queue_bytes);
+        // A GOP that does not fit is not there for anybody: players wait for the next one.
+        self.gop = self.gop.filter(|&gop| gop >= self.backlog.first());
+    }
+
+    /// The number of the entry that a player begins at, and whether it has to wait for a keyframe there.
+    fn start(&self) -> (u64, bool) {
+        let end = self.backlog.end();
+        if !self.vhost.gop_cache {
+            return (end, true);
+        }
+        let latest = self.timeline.latest();
+        let has_video = self.last_video.is_some_and(|time| latest.saturating_sub(time) < VIDEO_GONE);
+        match self.gop {
+            // A keyframe on the open page is yet to come.
+            Some(gop) if has_video => (gop.min(end), false),
+            _ if has_video => (end, true),
+            _ => (self.backlog.since(latest.saturating_sub(AUDIO_CACHE)), true),
+        }
+    }
+
+    fn is_idle(&self) -> bool {
+        self.publisher.is_none() && self.players.iter().all(Option::is_none)
+    }
+
+    fn note_idle(&mut self) {
+        if self.is_idle() {
+            self.idle_since = Instant::now();
+            self.players = Vec::new();
+        }
+    }
+}
+
+/// The first values of data messages, as AMF0 strings: a marker, a length of two bytes, the text.
+const SET_DATA_FRAME: &[u8] = b"\x02\x00\x0d@setDataFrame";
+const CLEAR_DATA_FRAME: &[u8] = b"\x02\x00\x0f@clearDataFrame";
+const ON_META_DATA: &[u8] = b"\x02\x00\x0aonMetaData";
+
+#[cfg(test)]
+mod tests;

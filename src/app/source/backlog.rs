@@ -1,0 +1,314 @@
+//! What a source has to send: encoded once, for every player.
+//!
+//! The messages of a stream stand in one row, each as the chunks that go over the wire. What makes the bytes the same for all
+//! players: a message's time is a delta to the message before it on its chunk stream (type 1), all players have the same chunk
+//! size, and a message of type 1 does not name the message stream. So a player needs the first message of each track with an
+//! absolute time of its own (type 0), and from then on shares every byte.
+//!
+//! Messages are collected on an open page. Closing the page makes its bytes one immutable, contiguous buffer, which is what
+//! players are offered; each message keeps its part of it. This costs a second copy of a payload (the first is its reassembly
+//! from chunks), one a message and not one a player, and saves each player a gathering write.
+
+use std::collections::VecDeque;
+use std::ops::Range;
+use std::time::Instant;
+
+use bytes::{Bytes, BytesMut};
+
+use super::Track;
+use crate::rtmp::chunk::{ChunkHeader, MAX_DELTA, encode, encode_delta};
+
+/// What the open page is allotted at a time.
+const PAGE: usize = 16 * 1024;
+
+/// A message, encoded.
+#[derive(Debug, Clone)]
+pub(super) struct Entry {
+    pub(super) track: Track,
+    /// On the source's timeline, in milliseconds.
+    pub(super) time: u64,
+    pub(super) mark: Mark,
+    /// Whether `bytes` carry a delta to the entry before, for players that have had it; if not, every player needs a copy of
+    /// its own.
+    pub(super) shared: bool,
+    pub(super) bytes: Bytes,
+    /// Of the first chunk in `bytes`.
+    header_len: usize,
+}
+
+/// What a source has to know of a message.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Mark {
+    /// Nothing.
+    Plain,
+    /// A video keyframe: a player can begin here.
+    Key,
+    /// Sequence header or metadata: part of what a player needs before anything else.
+    Config,
+}
+
+/// A page that was closed: messages in a row, as contiguous bytes.
+#[derive(Debug, Clone)]
+pub(super) struct Page {
+    pub(super) bytes: Bytes,
+    /// The tracks that have messages in it, a bit each.
+    pub(super) tracks: u8,
+    /// Whether all of it may be sent to any player that has had its tracks before.
+    pub(super) shared: bool,
+    pub(super) messages: u64,
+}
+
+/// The messages of a stream, from the earliest that anybody may still need.
+#[derive(Debug)]
+pub(super) struct Backlog {
+    chunk_size: usize,
+    entries: VecDeque<Entry>,
+    /// The number of the first entry. Numbers are never used again.
+    first: u64,
+    bytes: usize,
+    open: BytesMut,
+    pending: Vec<(Range<usize>, Entry)>,
+    opened: Option<Instant>,
+    /// The time of the last message of each track, what the next one's delta is to.
+    times: [Option<u64>; Track::COUNT],
+}
+
+impl Backlog {
+    pub(super) fn new(chunk_size: usize) -> Self {
+        Self {
+            chunk_size,
+            entries: VecDeque::new(),
+            first: 0,
+            bytes: 0,
+            open: BytesMut::new(),
+            pending: Vec::new(),
+            opened: None,
+            times: [None; Track::COUNT],
+        }
+    }
+
+    pub(super) fn chunk_size(&self) -> usize {
+        self.chunk_size
+    }
+
+    /// The number of the earliest entry.
+    pub(super) fn first(&self) -> u64 {
+        self.first
+    }
+
+    /// The number that the next entry on a closed page will have.
+    pub(super) fn end(&self) -> u64 {
+        self.first + self.entries.len() as u64
+    }
+
+    /// The number that the next message will have: behind those of the open page.
+    pub(super) fn next(&self) -> u64 {
+        self.end() + self.pending.len() as u64
+    }
+
+    /// Bytes of all closed pages that are kept.
+    pub(super) fn bytes(&self) -> usize {
+        self.bytes
+    }
+
+    /// When the open page got its first message.
+    pub(super) fn opened(&self) -> Option<Instant> {
+        self.opened
+    }
+
+    pub(super) fn get(&self, number: u64) -> Option<&Entry> {
+        let index = number.checked_sub(self.first)?;
+        self.entries.get(usize::try_from(index).ok()?)
+    }
+
+    /// The earliest entry that is not older than `time`.
+    pub(super) fn since(&self, time: u64) -> u64 {
+        // From the end: what is asked for is recent.
+        let newer = self.entries.iter().rev().take_while(|entry| entry.time >= time).count();
+        self.end() - newer as u64
+    }
+
+    /// Appends a message to the open page.
+    pub(super) fn append(&mut self, track: Track, time: u64, mark: Mark, payload: &[u8], now: Instant) {
+        let delta = self.times[track as usize].and_then(|last| u32::try_from(time.checked_sub(last)?).ok());
+        let delta = delta.filter(|&delta| delta <= MAX_DELTA && track != Track::Status);
+        self.times[track as usize] = Some(time);
+        if self.open.capacity() - self.open.len() < payload.len() + 64 {
+            self.open.reserve(PAGE.max(payload.len() + 64));
+        }
+        let start = self.open.len();
+        // Time and stream are the player's own; `Entry::absolute` puts them in.
+        let header = ChunkHeader { csid: track.csid(), kind: track.kind(), timestamp: 0, stream_id: 0 };
+        let header_len = match delta {
+            Some(delta) => encode_delta(&mut self.open, &header, delta, payload, self.chunk_size),
+            None => encode(&mut self.open, &header, payload, self.chunk_size),
+        };
+        let entry = Entry { track, time, mark, shared: delta.is_some(), bytes: Bytes::new(), header_len };
+        self.pending.push((start..self.open.len(), entry));
+        self.opened.get_or_insert(now);
+    }
+
+    /// Closes the open page, if there is anything on it.
+    pub(super) fn close_page(&mut self) -> Option<Page> {
+        if self.pending.is_empty() {
+            return None;
+        }
+        self.opened = None;
+        let bytes = self.open.split().freeze();
+        let mut page = Page { bytes, tracks: 0, shared: true, messages: self.pending.len() as u64 };
+        for (range, mut entry) in self.pending.drain(..) {
+            page.tracks |= entry.track.bit();
+            page.shared &= entry.shared;
+            entry.bytes = page.bytes.slice(range);
+            self.entries.push_back(entry);
+        }
+        self.bytes += page.bytes.len();
+        Some(page)
+    }
+
+    /// Forgets all entries before number `keep`, and as many more as it takes to hold at most `max_bytes`, none older than
+    /// `oldest`.
+    pub(super) fn trim(&mut self, keep: u64, oldest: u64, max_bytes: usize) {
+        while let Some(entry) = self.entries.front() {
+            if self.first >= keep && entry.time >= oldest && self.bytes <= max_bytes {
+                break;
+            }
+            self.bytes -= entry.bytes.len();
+            self.first += 1;
+            self.entries.pop_front();
+        }
+    }
+}
+
+impl Entry {
+    /// The message for one player: with an absolute time, on the player's message stream. Appended to `out`, in one piece or
+    /// two.
+    pub(super) fn absolute(&self, timestamp: u32, stream_id: u32, chunk_size: usize, out: &mut Vec<Bytes>) {
+        let header = ChunkHeader { csid: self.track.csid(), kind: self.track.kind(), timestamp, stream_id };
+        let mut head = BytesMut::new();
+        let body = self.bytes.slice(self.header_len..);
+        let header_len = encode(&mut head, &header, &[], chunk_size);
+        if header_len == PLAIN_HEADER {
+            // Only the first chunk's header differs; it says the length, which the empty payload above did not have.
+            let length = self.payload_len(chunk_size) as u32;
+            head[4..7].copy_from_slice(&length.to_be_bytes()[1..]);
+            out.extend([head.freeze(), body]);
+        } else {
+            // An extended time stamp is repeated in each chunk, so the chunks are made again.
+            head.clear();
+            encode(&mut head, &header, &self.payload(chunk_size), chunk_size);
+            out.push(head.freeze());
+        }
+    }
+
+    /// Without the headers, of one byte each, of the chunks after the first.
+    fn payload_len(&self, chunk_size: usize) -> usize {
+        let body = self.bytes.len() - self.header_len;
+        body - body.saturating_sub(1) / (chunk_size + 1)
+    }
+
+    fn payload(&self, chunk_size: usize) -> Vec<u8> {
+        let body = &self.bytes[self.header_len..];
+        let mut payload = Vec::with_capacity(self.payload_len(chunk_size));
+        // Each piece but the last ends in the header of the next chunk.
+        for piece in body.chunks(chunk_size + 1) {
+            payload.extend_from_slice(&piece[..piece.len().min(chunk_size)]);
+        }
+        payload
+    }
+}
+
+/// The length of a type-0 header without an extended time stamp, on the chunk streams used here.
+const PLAIN_HEADER: usize = 12;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::rtmp::chunk::ChunkDecoder;
+    use crate::rtmp::message::Message;
+
+    const CHUNK_SIZE: usize = 128;
+
+    fn decode(pieces: &[Bytes]) -> Vec<Message> {
+        let mut decoder = ChunkDecoder::new();
+        let mut messages = Vec::new();
+        for piece in pieces {
+            let mut rest = &piece[..];
+            while let Some(message) = decoder.decode(&mut rest).unwrap() {
+                messages.push(message);
+            }
+        }
+        messages
+    }
+
+    #[test]
+    fn an_entry_made_absolute_decodes_to_its_message_at_any_size_and_time() {
+        for size in [0, 1, 127, 128, 129, 255, 256, 257, 1000] {
+            for time in [0, 5, 0xff_fffe, 0xff_ffff, 0x1234_5678] {
+                let payload: Vec<u8> = (0..size).map(|n| n as u8).collect();
+                let mut backlog = Backlog::new(CHUNK_SIZE);
+                let now = Instant::now();
+                backlog.append(Track::Video, 40, Mark::Plain, b"before", now);
+                backlog.append(Track::Video, 80, Mark::Plain, &payload, now);
+                backlog.close_page().unwrap();
+                for number in [0, 1] {
+                    let mut out = Vec::new();
+                    backlog.get(number).unwrap().absolute(time, 7, CHUNK_SIZE, &mut out);
+                    let messages = decode(&out);
+                    assert_eq!(messages.len(), 1);
+                    let expected = if number == 0 { b"before" } else { &payload[..] };
+                    assert_eq!((messages[0].timestamp, messages[0].stream_id), (time, 7));
+                    assert_eq!(&messages[0].payload[..], expected);
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn a_page_is_its_entries_in_a_row() {
+        let mut backlog = Backlog::new(CHUNK_SIZE);
+        let now = Instant::now();
+        for time in 0..10u64 {
+            backlog.append(Track::Audio, time * 23, Mark::Plain, &[1; 50], now);
+            backlog.append(Track::Video, time * 40, Mark::Plain, &[2; 500], now);
+        }
+        assert_eq!((backlog.end(), backlog.next()), (0, 20));
+        let page = backlog.close_page().unwrap();
+        assert!(backlog.close_page().is_none() && backlog.opened().is_none());
+        assert_eq!((page.tracks, page.shared, page.messages), (0b11, false, 20), "the first of each track is not shared");
+        let entries: Vec<u8> = (0..20).flat_map(|number| backlog.get(number).unwrap().bytes.to_vec()).collect();
+        assert_eq!(entries, page.bytes);
+        assert_eq!(backlog.bytes(), page.bytes.len());
+    }
+
+    #[test]
+    fn a_delta_that_cannot_be_written_is_not_shared() {
+        let mut backlog = Backlog::new(CHUNK_SIZE);
+        let now = Instant::now();
+        for time in [1000, 1040, 1000, 1_000 + u64::from(MAX_DELTA), 2_001 + 2 * u64::from(MAX_DELTA)] {
+            backlog.append(Track::Video, time, Mark::Plain, &[1], now);
+        }
+        backlog.close_page();
+        let shared: Vec<_> = (0..5).map(|number| backlog.get(number).unwrap().shared).collect();
+        assert_eq!(shared, [false, true, false, true, false], "the first, a step back, a step too far");
+    }
+
+    #[test]
+    fn trimming_keeps_what_is_needed_within_its_bounds() {
+        let mut backlog = Backlog::new(CHUNK_SIZE);
+        for time in 0..10 {
+            backlog.append(Track::Video, time * 100, Mark::Plain, &[1; 92], Instant::now());
+        }
+        backlog.close_page();
+        let entry = backlog.get(9).unwrap().bytes.len();
+        backlog.trim(3, 0, usize::MAX);
+        assert_eq!((backlog.first(), backlog.get(2).is_none()), (3, true));
+        backlog.trim(3, 450, usize::MAX);
+        assert_eq!(backlog.first(), 5, "what is too old goes though it is needed");
+        backlog.trim(3, 0, 2 * entry);
+        assert_eq!((backlog.first(), backlog.bytes()), (8, 2 * entry), "and what is too much");
+        assert_eq!(backlog.since(850), 9);
+        backlog.trim(u64::MAX, 0, 0);
+        assert_eq!((backlog.first(), backlog.end(), backlog.bytes()), (10, 10, 0));
+    }
+}

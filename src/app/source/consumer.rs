@@ -1,0 +1,307 @@
+//! A player of a source: not a queue, but a place in its backlog.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+
+use super::backlog::{Backlog, Entry, Mark, Page};
+use super::{Config, Outlet, Source, State, Track};
+use crate::rtmp::chunk::{ChunkHeader, encode};
+
+/// What [`Consumer::fill`] hands out at a time, in pieces and in bytes.
+const BATCH_PIECES: usize = 64;
+const BATCH_BYTES: usize = 256 * 1024;
+
+/// Entries that are looked at to find where a player's timeline begins: enough for either track to have come.
+const BASE_SEARCH: u64 = 64;
+
+/// What a player has got.
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
+pub struct ConsumerStats {
+    /// Messages handed to its socket.
+    pub sent: u64,
+    /// Messages that it did not get because it was too far behind.
+    pub dropped: u64,
+    /// Whether it has got all there is.
+    pub level: bool,
+}
+
+/// A player, as its source sees it.
+pub(super) struct Player {
+    outlet: Arc<dyn Outlet>,
+    stream_id: u32,
+    /// The number of the entry that it gets next.
+    cursor: u64,
+    /// Its coroutine has nothing to do and the source may write to its socket.
+    level: bool,
+    /// What its socket did not take of a page.
+    rest: Bytes,
+    /// Tracks of which it has had a message with an absolute time, a bit each.
+    primed: u8,
+    /// Tracks that it wants, a bit each.
+    wanted: u8,
+    /// It gets no video until there is a keyframe.
+    awaits_key: bool,
+    paused: bool,
+    /// What is time zero to it.
+    base: Option<u64>,
+    /// It has had all configuration whose number is below this.
+    configured: u64,
+    sent: u64,
+    dropped: u64,
+}
+
+/// The right of a player's coroutine to its place in a source. Dropping it leaves the source.
+pub struct Consumer {
+    source: Source,
+    id: usize,
+}
+
+impl Consumer {
+    pub(super) fn new(source: Source, id: usize) -> Self {
+        Self { source, id }
+    }
+
+    /// Appends what the player is to get next to `batch`, whole messages and at most some 256 KiB. If there is nothing, the
+    /// player is level: from now on the source writes to its socket, and wakes its coroutine when it must.
+    pub fn fill(&self, batch: &mut Vec<Bytes>) {
+        self.with(|state, id| state.fill(id, batch));
+    }
+
+    /// Takes the socket back from the source. What the source has begun to write is appended to `batch` and has to go first.
+    pub fn hold(&self, batch: &mut Vec<Bytes>) {
+        self.player(|player| {
+            player.level = false;
+            player.take_rest(batch);
+        });
+    }
+
+    /// Stops sending, or goes on, at the live point and with a keyframe.
+    pub fn pause(&self, paused: bool) {
+        self.with(|state, id| {
+            let start = state.start();
+            if let Some(player) = state.players[id].as_mut().filter(|player| player.paused != paused) {
+                player.paused = paused;
+                player.level = false;
+                if !paused {
+                    player.move_to(start);
+                }
+            }
+        });
+    }
+
+    /// Chooses whether the player gets audio.
+    pub fn receive_audio(&self, wanted: bool) {
+        self.receive(Track::Audio, wanted);
+    }
+
+    /// Chooses whether the player gets video; when it does again, it begins with a keyframe.
+    pub fn receive_video(&self, wanted: bool) {
+        self.receive(Track::Video, wanted);
+        self.player(|player| player.awaits_key |= wanted);
+    }
+
+    /// What the player has got so far.
+    pub fn stats(&self) -> ConsumerStats {
+        let stats = |player: &mut Player| ConsumerStats { sent: player.sent, dropped: player.dropped, level: player.level };
+        self.player(stats).unwrap_or_default()
+    }
+
+    fn receive(&self, track: Track, wanted: bool) {
+        self.player(|player| {
+            player.level = false;
+            player.wanted = if wanted { player.wanted | track.bit() } else { player.wanted & !track.bit() };
+            // What it gets after a gap has to name its time.
+            player.primed &= !track.bit();
+        });
+    }
+
+    fn with<R>(&self, f: impl FnOnce(&mut State, usize) -> R) -> R {
+        self.source.0.with(|state| f(state, self.id))
+    }
+
+    fn player<R>(&self, f: impl FnOnce(&mut Player) -> R) -> Option<R> {
+        self.with(|state, id| state.players[id].as_mut().map(f))
+    }
+}
+
+impl Drop for Consumer {
+    fn drop(&mut self) {
+        // Not `with`: this may run while a panic unwinds out of one.
+        self.source.0.try_with(|state| {
+            state.players[self.id] = None;
+            state.note_idle();
+        });
+    }
+}
+
+impl State {
+    pub(super) fn new_player(&self, outlet: Arc<dyn Outlet>, stream_id: u32) -> Player {
+        let mut player = Player {
+            outlet,
+            stream_id,
+            cursor: 0,
+            level: false,
+            rest: Bytes::new(),
+            primed: 0,
+            wanted: u8::MAX,
+            awaits_key: false,
+            paused: false,
+            base: None,
+            configured: 0,
+            sent: 0,
+            dropped: 0,
+        };
+        player.move_to(self.start());
+        player.configured = 0;
+        player
+    }
+
+    fn fill(&mut self, id: usize, batch: &mut Vec<Bytes>) {
+        let start = self.start();
+        let Some(player) = &mut self.players[id] else { return };
+        player.level = false;
+        player.take_rest(batch);
+        if player.paused {
+            return;
+        }
+        if player.cursor < self.backlog.first() {
+            // It fell behind by more than is kept. Whole GOPs are left out: it goes on with a keyframe, as near to live as
+            // there is one.
+            player.dropped += start.0.saturating_sub(player.cursor);
+            player.move_to(start);
+        }
+        let mut bytes = 0;
+        player.configure(&self.configs, &self.backlog, batch);
+        while batch.len() < BATCH_PIECES
+            && bytes < BATCH_BYTES
+            && let Some(entry) = self.backlog.get(player.cursor)
+        {
+            bytes += entry.bytes.len();
+            player.take(entry, &self.backlog, batch);
+            player.cursor += 1;
+            player.configured = player.cursor;
+        }
+        player.level = batch.is_empty();
+    }
+}
+
+impl Player {
+    /// Offers a page that was closed just now, the last before entry `end`. Returns the number of the first entry that the
+    /// player still needs to be kept.
+    pub(super) fn offer(&mut self, page: &Page, end: u64) -> u64 {
+        if !self.level {
+            // Its coroutine is at it, unless it has paused; it then needs nothing that is there now.
+            return if self.paused { end } else { self.cursor };
+        }
+        let plain = page.shared && page.tracks & !(self.primed & self.wanted) == 0 && !self.awaits_key;
+        if !plain {
+            self.level = false;
+            self.outlet.wake();
+            return self.cursor;
+        }
+        self.cursor = end;
+        self.configured = end;
+        self.sent += page.messages;
+        // An error shows again when the coroutine tries.
+        let written = self.outlet.offer(&page.bytes).unwrap_or(0);
+        if written < page.bytes.len() {
+            self.rest = page.bytes.slice(written..);
+            self.level = false;
+            self.outlet.wake();
+        }
+        end
+    }
+
+    fn take_rest(&mut self, batch: &mut Vec<Bytes>) {
+        if !self.rest.is_empty() {
+            batch.push(std::mem::take(&mut self.rest));
+        }
+    }
+
+    /// Goes on at another place than before: nothing after it can be told as a delta to what came before it.
+    fn move_to(&mut self, (number, awaits_key): (u64, bool)) {
+        self.cursor = number;
+        self.awaits_key = awaits_key;
+        self.primed = 0;
+    }
+
+    /// Sends the sequence headers and metadata that the player needs at its cursor and has not had.
+    fn configure(&mut self, configs: &[Config], backlog: &Backlog, batch: &mut Vec<Bytes>) {
+        let missing = |config: &&Config| config.number >= self.configured && config.number < self.cursor;
+        let mut missing: Vec<_> = configs.iter().filter(missing).collect();
+        // Metadata first, then video, then audio: what players expect.
+        missing.sort_by_key(|config| match config.key.track() {
+            Track::Data => 0,
+            Track::Video => 1,
+            _ => 2,
+        });
+        for config in missing {
+            let track = config.key.track();
+            if self.wanted & track.bit() == 0 {
+                continue;
+            }
+            let timestamp = backlog.get(self.cursor).map_or(0, |entry| self.timestamp(entry, backlog));
+            let header = ChunkHeader { csid: track.csid(), kind: track.kind(), timestamp, stream_id: self.stream_id };
+            let mut bytes = bytes::BytesMut::new();
+            encode(&mut bytes, &header, &config.payload, backlog.chunk_size());
+            batch.push(bytes.freeze());
+            self.sent += 1;
+            // The next message's delta in the backlog is not to this.
+            self.primed &= !track.bit();
+        }
+        self.configured = self.configured.max(self.cursor);
+    }
+
+    fn take(&mut self, entry: &Entry, backlog: &Backlog, batch: &mut Vec<Bytes>) {
+        let bit = entry.track.bit();
+        if self.wanted & bit == 0 {
+            self.primed &= !bit;
+            return;
+        }
+        if entry.track == Track::Video && self.awaits_key && entry.mark != Mark::Config {
+            if entry.mark != Mark::Key {
+                self.primed &= !bit;
+                return;
+            }
+            self.awaits_key = false;
+        }
+        self.sent += 1;
+        if entry.shared && self.primed & bit != 0 {
+            batch.push(entry.bytes.clone());
+            return;
+        }
+        let timestamp = self.timestamp(entry, backlog);
+        entry.absolute(timestamp, self.stream_id, backlog.chunk_size(), batch);
+        if entry.track != Track::Status {
+            self.primed |= bit;
+        }
+    }
+
+    /// An entry's time on the player's own clock, which is zero where it began.
+    fn timestamp(&mut self, entry: &Entry, backlog: &Backlog) -> u32 {
+        let is_media = matches!(entry.track, Track::Audio | Track::Video) && entry.mark != Mark::Config;
+        let base = match self.base {
+            Some(base) => base,
+            // What is said before any media is said at zero.
+            None if !is_media => entry.time,
+            None => *self.base.insert(first_time(backlog, self.cursor).unwrap_or(entry.time)),
+        };
+        // The clock on the wire has 32 bits and wraps.
+        entry.time.saturating_sub(base) as u32
+    }
+}
+
+/// The lower of the times of the first audio and the first video message from `number` on.
+fn first_time(backlog: &Backlog, number: u64) -> Option<u64> {
+    let first_of = |track| {
+        (number..number + BASE_SEARCH)
+            .map_while(|number| backlog.get(number))
+            .find(|entry| entry.track == track && entry.mark != Mark::Config)
+            .map(|entry| entry.time)
+    };
+    match (first_of(Track::Audio), first_of(Track::Video)) {
+        (Some(audio), Some(video)) => Some(audio.min(video)),
+        (audio, video) => audio.or(video),
+    }
+}

@@ -1,0 +1,93 @@
+//! The streams of the server, by name.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::Source;
+use crate::config::Vhost;
+use crate::st::{self, Cond, Shared};
+
+/// How long a stream without publisher and players is kept, for the one that comes back.
+const KEEP: Duration = Duration::from_secs(10);
+
+/// How often idle streams are looked for, while there are streams at all.
+const SWEEP: Duration = Duration::from_secs(2);
+
+/// All streams. A stream that anybody holds is never removed, so whoever asks for a name gets the one that the others have.
+#[derive(Clone, Default)]
+pub struct Sources {
+    by_name: Shared<HashMap<String, Source>>,
+    added: Arc<Cond>,
+}
+
+impl Sources {
+    /// No streams.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// The stream of this name (vhost/app/stream), made if there is none.
+    pub fn get(&self, name: &str, vhost: &Arc<Vhost>) -> Source {
+        self.by_name.with(|sources| {
+            if let Some(source) = sources.get(name) {
+                return source.clone();
+            }
+            let source = Source::new(name, vhost.clone());
+            sources.insert(name.to_owned(), source.clone());
+            self.added.signal();
+            source
+        })
+    }
+
+    /// How many there are.
+    pub fn len(&self) -> usize {
+        self.by_name.with(|sources| sources.len())
+    }
+
+    /// Whether there is none.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// Removes, for ever, streams that have been idle for long. Sleeps while there are no streams.
+    pub fn sweep(&self) {
+        loop {
+            while self.is_empty() {
+                self.added.wait();
+            }
+            st::sleep(SWEEP);
+            self.remove_idle(KEEP);
+        }
+    }
+
+    fn remove_idle(&self, time: Duration) {
+        self.by_name.with(|sources| {
+            sources.retain(|_, source| !source.is_idle_for(time));
+            sources.shrink_to(2 * sources.len());
+        });
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::Config;
+
+    #[test]
+    fn a_stream_that_is_held_is_never_removed() {
+        let config = Config::parse("t", "listen 1935; vhost __defaultVhost__ { }").unwrap();
+        let vhost = config.vhost("x").unwrap();
+        let sources = Sources::new();
+        let held = sources.get("v/live/held", vhost);
+        sources.get("v/live/idle", vhost);
+        assert_eq!(sources.len(), 2);
+        sources.remove_idle(Duration::from_secs(60));
+        assert_eq!(sources.len(), 2, "idle, but not for long");
+        sources.remove_idle(Duration::ZERO);
+        assert_eq!(sources.len(), 1);
+        drop(held);
+        sources.remove_idle(Duration::ZERO);
+        assert!(sources.is_empty());
+    }
+}

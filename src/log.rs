@@ -1,0 +1,242 @@
+//! The log: log4rs set up from the SRS directives, written on a thread of its own.
+//!
+//! A log line is formatted where it is said and written elsewhere, so that a slow disk or a stopped terminal never holds the
+//! worker. The client's number is put in front of each line: that of the coroutine which speaks, or of [`as_client`]. log4rs
+//! keeps such things by thread, where all clients would share them, so they travel with the line and are set on the log's own
+//! thread.
+//!
+//! A line is `[YYYY-MM-DD HH:MM:SS.mmm][level][id] text`. Control characters in the text are escaped: a client's name cannot
+//! forge a line.
+
+use std::cell::Cell;
+use std::fmt::Write as _;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::thread::{self, JoinHandle};
+
+use crossbeam_channel::{Receiver, Sender, TrySendError, bounded};
+use log::{Level, LevelFilter, Log, Metadata, Record};
+use log4rs::append::console::ConsoleAppender;
+use log4rs::append::file::FileAppender;
+use log4rs::config::{Appender, Config, Root};
+use log4rs::encode::pattern::PatternEncoder;
+
+use crate::config::{self, LogLevel, LogTank};
+use crate::st;
+
+/// Lines that may wait to be written. What is said beyond that is lost, and counted.
+const QUEUE: usize = 8192;
+
+const PATTERN: &str = "[{X(time)}][{X(level)}][{X(id)}] {m}{n}";
+
+/// Why there is no log.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The log file cannot be opened.
+    #[error("cannot open the log file {path}: {error}")]
+    File {
+        /// Where it was to be.
+        path: String,
+        /// What is wrong.
+        error: std::io::Error,
+    },
+    /// log4rs does not take its configuration.
+    #[error("cannot set up the log: {0}")]
+    Setup(String),
+}
+
+struct Line {
+    time: chrono::DateTime<chrono::Local>,
+    level: Level,
+    id: u64,
+    text: String,
+}
+
+enum Item {
+    Line(Line),
+    /// Everything before this is to be written; then the thread ends.
+    Stop,
+}
+
+/// What the `log` macros speak to.
+struct Front {
+    sender: Sender<Item>,
+    level: LevelFilter,
+}
+
+static LOST: AtomicU64 = AtomicU64::new(0);
+
+thread_local! {
+    static SPEAKER: Cell<Option<u64>> = const { Cell::new(None) };
+}
+
+/// The log's thread. Dropping it writes what is waiting.
+pub struct Guard {
+    sender: Sender<Item>,
+    thread: Option<JoinHandle<()>>,
+}
+
+/// Starts the log. Call it once.
+///
+/// # Errors
+/// When the log file cannot be opened.
+pub fn start(config: &config::Log) -> Result<Guard, Error> {
+    let level = level(config.level);
+    let logger = log4rs::Logger::new(back(config)?);
+    let (sender, receiver) = bounded(QUEUE);
+    let thread = thread::Builder::new()
+        .name("log".into())
+        .spawn(move || write(&logger, &receiver))
+        .map_err(|error| Error::Setup(error.to_string()))?;
+    let front = Front { sender: sender.clone(), level };
+    log::set_boxed_logger(Box::new(front)).map_err(|error| Error::Setup(error.to_string()))?;
+    log::set_max_level(level);
+    Ok(Guard { sender, thread: Some(thread) })
+}
+
+/// Says what `f` says in the name of a client, and not of the coroutine that runs it. `f` must not block.
+pub fn as_client<R>(id: u64, f: impl FnOnce() -> R) -> R {
+    let before = SPEAKER.replace(Some(id));
+    let result = f();
+    SPEAKER.set(before);
+    result
+}
+
+/// SRS's levels: "trace" is the ordinary one, "info" tells more, "verbose" all.
+fn level(level: LogLevel) -> LevelFilter {
+    match level {
+        LogLevel::Error => LevelFilter::Error,
+        LogLevel::Warn => LevelFilter::Warn,
+        LogLevel::Trace => LevelFilter::Info,
+        LogLevel::Info => LevelFilter::Debug,
+        LogLevel::Verbose => LevelFilter::Trace,
+    }
+}
+
+fn srs_name(level: Level) -> &'static str {
+    match level {
+        Level::Error => "error",
+        Level::Warn => "warn",
+        Level::Info => "trace",
+        Level::Debug => "info",
+        Level::Trace => "verbose",
+    }
+}
+
+fn back(config: &config::Log) -> Result<Config, Error> {
+    let encoder = Box::new(PatternEncoder::new(PATTERN));
+    let appender: Box<dyn log4rs::append::Append> = match config.tank {
+        LogTank::Console => Box::new(ConsoleAppender::builder().encoder(encoder).build()),
+        LogTank::File => {
+            let file = FileAppender::builder().encoder(encoder).build(&config.file);
+            let path = config.file.display().to_string();
+            Box::new(file.map_err(|error| Error::File { path, error })?)
+        }
+    };
+    Config::builder()
+        .appender(Appender::builder().build("tank", appender))
+        .build(Root::builder().appender("tank").build(LevelFilter::Trace))
+        .map_err(|error| Error::Setup(error.to_string()))
+}
+
+fn write(logger: &log4rs::Logger, lines: &Receiver<Item>) {
+    for item in lines {
+        let Item::Line(line) = item else { break };
+        write_line(logger, &line);
+        let lost = LOST.swap(0, Ordering::Relaxed);
+        if lost > 0 {
+            let text = format!("{lost} log lines were lost: they came faster than they could be written");
+            write_line(logger, &Line { level: Level::Warn, id: 0, text, ..line });
+        }
+    }
+    logger.flush();
+}
+
+fn write_line(logger: &log4rs::Logger, line: &Line) {
+    log_mdc::insert("time", line.time.format("%Y-%m-%d %H:%M:%S%.3f").to_string());
+    log_mdc::insert("level", srs_name(line.level));
+    log_mdc::insert("id", line.id.to_string());
+    logger.log(&Record::builder().level(line.level).args(format_args!("{}", line.text)).build());
+}
+
+impl Log for Front {
+    fn enabled(&self, metadata: &Metadata<'_>) -> bool {
+        // `may` logs every descriptor that it adds to its event queue.
+        let own = metadata.target().starts_with(env!("CARGO_CRATE_NAME")) || metadata.target().starts_with("simple_rtmp_server");
+        metadata.level() <= if own { self.level } else { self.level.min(LevelFilter::Warn) }
+    }
+
+    fn log(&self, record: &Record<'_>) {
+        if !self.enabled(record.metadata()) {
+            return;
+        }
+        let id = SPEAKER.try_with(Cell::get).ok().flatten().unwrap_or_else(st::current_id);
+        let line = Line { time: chrono::Local::now(), level: record.level(), id, text: escaped(record.args().to_string()) };
+        match self.sender.try_send(Item::Line(line)) {
+            Ok(()) => {}
+            Err(TrySendError::Full(_) | TrySendError::Disconnected(_)) => {
+                LOST.fetch_add(1, Ordering::Relaxed);
+            }
+        }
+    }
+
+    fn flush(&self) {}
+}
+
+impl Drop for Guard {
+    fn drop(&mut self) {
+        // Waits for room if need be: the thread is reading.
+        if self.sender.send(Item::Stop).is_ok()
+            && let Some(thread) = self.thread.take()
+        {
+            // A log thread that panicked has said so on stderr.
+            let _ = thread.join();
+        }
+    }
+}
+
+fn escaped(text: String) -> String {
+    if !text.chars().any(char::is_control) {
+        return text;
+    }
+    let mut escaped = String::with_capacity(text.len() + 16);
+    for character in text.chars() {
+        if character.is_control() {
+            // Writing to a String cannot fail.
+            let _ = write!(escaped, "{}", character.escape_default());
+        } else {
+            escaped.push(character);
+        }
+    }
+    escaped
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn control_characters_are_escaped() {
+        assert_eq!(escaped("plain é".into()), "plain é");
+        assert_eq!(escaped("a\n[2026-01-01]\x1b[2J".into()), "a\\n[2026-01-01]\\u{1b}[2J");
+    }
+
+    #[test]
+    fn the_levels_of_srs_map_both_ways() {
+        for (srs, name) in [
+            (LogLevel::Error, "error"),
+            (LogLevel::Warn, "warn"),
+            (LogLevel::Trace, "trace"),
+            (LogLevel::Info, "info"),
+            (LogLevel::Verbose, "verbose"),
+        ] {
+            assert_eq!(srs_name(level(srs).to_level().unwrap()), name);
+        }
+    }
+
+    #[test]
+    fn a_log_file_that_cannot_be_opened_is_named() {
+        let config = config::Log { tank: LogTank::File, level: LogLevel::Trace, file: "/proc/no/such.log".into() };
+        let error = back(&config).err().unwrap().to_string();
+        assert!(error.starts_with("cannot open the log file /proc/no/such.log: "), "{error}");
+    }
+}
