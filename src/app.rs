@@ -6,7 +6,7 @@
 mod close;
 mod connection;
 mod pithy;
-mod request;
+pub mod request;
 pub mod server;
 pub mod source;
 

@@ -1,6 +1,19 @@
-//! simple-rtmp-server: an RTMP live origin server on stackful coroutines.
+//! simple-rtmp-server: an RTMP live origin server on stackful coroutines, after the original SRS of 2013.
+//!
+//! | module | what it is | may use |
+//! |---|---|---|
+//! | [`codec`] | AMF and FLV: bytes in, values out | |
+//! | [`rtmp`] | handshake, chunks, messages, commands | `codec` |
+//! | [`st`] | the coroutine runtime: one worker | |
+//! | [`config`] | the configuration file, typed | |
+//! | [`log`] | the log, written on a thread of its own | `config`, `st` |
+//! | [`app`] | server, connections, sources | all of these |
+//!
+//! Specifications: Adobe's "RTMP specification 1.0" and its FLV and AMF0/AMF3 formats; veovera's "Enhanced RTMP" version 2.
 
+pub mod app;
 pub mod codec;
 pub mod config;
+pub mod log;
 pub mod rtmp;
 pub mod st;

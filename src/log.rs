@@ -161,7 +161,8 @@ fn write_line(logger: &log4rs::Logger, line: &Line) {
 impl Log for Front {
     fn enabled(&self, metadata: &Metadata<'_>) -> bool {
         // `may` logs every descriptor that it adds to its event queue.
-        let own = metadata.target().starts_with(env!("CARGO_CRATE_NAME")) || metadata.target().starts_with("simple_rtmp_server");
+        let own = metadata.target().starts_with(env!("CARGO_CRATE_NAME"))
+            || metadata.target().starts_with("simple_rtmp_server");
         metadata.level() <= if own { self.level } else { self.level.min(LevelFilter::Warn) }
     }
 
@@ -170,7 +171,8 @@ impl Log for Front {
             return;
         }
         let id = SPEAKER.try_with(Cell::get).ok().flatten().unwrap_or_else(st::current_id);
-        let line = Line { time: chrono::Local::now(), level: record.level(), id, text: escaped(record.args().to_string()) };
+        let line =
+            Line { time: chrono::Local::now(), level: record.level(), id, text: escaped(record.args().to_string()) };
         match self.sender.try_send(Item::Line(line)) {
             Ok(()) => {}
             Err(TrySendError::Full(_) | TrySendError::Disconnected(_)) => {

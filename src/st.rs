@@ -160,7 +160,9 @@ pub fn alive() -> usize {
 
 /// The client that the current coroutine serves: what it was spawned with; 0 outside coroutines.
 pub fn current_id() -> u64 {
-    CURRENT.try_with(|current| current.try_borrow().map_or(0, |task| task.as_ref().map_or(0, |task| task.id))).unwrap_or(0)
+    CURRENT
+        .try_with(|current| current.try_borrow().map_or(0, |task| task.as_ref().map_or(0, |task| task.id)))
+        .unwrap_or(0)
 }
 
 /// Names what is to be done should the current coroutine overflow its stack. Its frames are lost then, without any `drop`,
@@ -210,7 +212,11 @@ fn finish(task: &Task) {
 /// overflowed its stack and was abandoned by the signal handler.
 fn bury(dead: Option<Arc<Task>>) {
     let Some(task) = dead else { return };
-    log::error!("client {}: coroutine \"{}\" overflowed its stack of {STACK_BYTES} bytes and is ended", task.id, task.name);
+    log::error!(
+        "client {}: coroutine \"{}\" overflowed its stack of {STACK_BYTES} bytes and is ended",
+        task.id,
+        task.name
+    );
     let on_overflow = task.on_overflow.lock().unwrap_or_else(PoisonError::into_inner).take();
     if let Some(f) = on_overflow {
         f();

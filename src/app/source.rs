@@ -203,8 +203,7 @@ impl Source {
             }
             state.publications += 1;
             state.timeline.begin_publication();
-            state.publisher =
-                Some(Publisher { client, outlet, heard: Instant::now(), video: None, audio: None });
+            state.publisher = Some(Publisher { client, outlet, heard: Instant::now(), video: None, audio: None });
             state.notify("NetStream.Play.PublishNotify", "is now published");
             Ok(Publication { source: self.clone(), number: state.publications })
         })
@@ -268,7 +267,8 @@ impl Publication {
     pub fn codecs(&self) -> String {
         let codecs = self.with(|state| {
             let publisher = state.publisher.as_ref()?;
-            let names = [publisher.video.map(|codec| codec.to_string()), publisher.audio.map(|codec| codec.to_string())];
+            let names =
+                [publisher.video.map(|codec| codec.to_string()), publisher.audio.map(|codec| codec.to_string())];
             Some(names.into_iter().flatten().collect::<Vec<_>>().join(" + "))
         });
         codecs.flatten().unwrap_or_default()
@@ -362,10 +362,10 @@ impl State {
         let track = key.track();
         let number = self.backlog.next();
         self.backlog.append(track, self.timeline.of_config(track), Mark::Config, &payload, now);
-        match self.configs.iter_mut().find(|config| config.key == key) {
-            Some(config) if config.payload == payload => {}
-            Some(config) => {
-                (config.payload, config.number) = (payload, number);
+        match self.configs.iter().position(|config| config.key == key) {
+            Some(index) if self.configs[index].payload == payload => {}
+            Some(index) => {
+                self.configs[index] = Config { key, payload, number };
                 if key != ConfigKey::Metadata {
                     // What came before cannot be decoded with this: the next player waits for the next keyframe.
                     self.gop = None;
@@ -465,6 +465,3 @@ impl State {
 const SET_DATA_FRAME: &[u8] = b"\x02\x00\x0d@setDataFrame";
 const CLEAR_DATA_FRAME: &[u8] = b"\x02\x00\x0f@clearDataFrame";
 const ON_META_DATA: &[u8] = b"\x02\x00\x0aonMetaData";
-
-#[cfg(test)]
-mod tests;

@@ -289,7 +289,8 @@ mod tests {
         }
         let mut protocol = Protocol::new(());
         protocol.feed(&peer.take_output()).unwrap();
-        let kinds: Vec<_> = std::iter::from_fn(|| protocol.next_message().unwrap()).map(|m| (m.kind.0, m.timestamp)).collect();
+        let kinds: Vec<_> =
+            std::iter::from_fn(|| protocol.next_message().unwrap()).map(|m| (m.kind.0, m.timestamp)).collect();
         assert_eq!(kinds, [(8, 50), (9, 60), (8, 50)]);
     }
 }

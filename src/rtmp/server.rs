@@ -188,7 +188,8 @@ impl<S> Server<S> {
     pub fn start_publish(&mut self, publish: &Publish) {
         let start = status("status", "NetStream.Publish.Start", "Started publishing stream.");
         self.protocol.send_command(publish.stream_id, &Command::new("onFCPublish", 0.0).arg(start));
-        let start = status("status", "NetStream.Publish.Start", "Started publishing stream.").with("clientid", "ASAICiss");
+        let start =
+            status("status", "NetStream.Publish.Start", "Started publishing stream.").with("clientid", "ASAICiss");
         self.on_status(publish.stream_id, start);
     }
 

@@ -53,7 +53,9 @@ fn jobs() -> &'static Sender<Job> {
         for _ in 0..THREADS {
             let receiver = receiver.clone();
             // A thread that cannot be started is missed only when all are: the channel then closes, and callers are told.
-            if let Err(error) = thread::Builder::new().name("offload".into()).spawn(move || receiver.iter().for_each(|job| job())) {
+            if let Err(error) =
+                thread::Builder::new().name("offload".into()).spawn(move || receiver.iter().for_each(|job| job()))
+            {
                 log::error!("cannot start a thread for blocking work: {error}");
             }
         }

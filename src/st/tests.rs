@@ -205,9 +205,7 @@ fn a_peer_that_never_stops_sending_leaves_the_others_their_turn() {
         let (mut near, far) = pair_with_thread();
         let stop = Arc::new(AtomicBool::new(false));
         let flood = stop.clone();
-        let flooder = thread::spawn(move || {
-            while !flood.load(Ordering::Relaxed) && near.write(&[0; 65536]).is_ok() {}
-        });
+        let flooder = thread::spawn(move || while !flood.load(Ordering::Relaxed) && near.write(&[0; 65536]).is_ok() {});
         let busy = spawn("busy", 0, move || {
             let mut buffer = [0; 1024];
             while (&far).read(&mut buffer).is_ok_and(|n| n > 0) {}

@@ -106,7 +106,8 @@ impl Backlog {
         self.end() + self.pending.len() as u64
     }
 
-    /// Bytes of all closed pages that are kept.
+    /// Bytes of all entries.
+    #[cfg(test)]
     pub(super) fn bytes(&self) -> usize {
         self.bytes
     }
@@ -275,7 +276,11 @@ mod tests {
         assert_eq!((backlog.end(), backlog.next()), (0, 20));
         let page = backlog.close_page().unwrap();
         assert!(backlog.close_page().is_none() && backlog.opened().is_none());
-        assert_eq!((page.tracks, page.shared, page.messages), (0b11, false, 20), "the first of each track is not shared");
+        assert_eq!(
+            (page.tracks, page.shared, page.messages),
+            (0b11, false, 20),
+            "the first of each track is not shared"
+        );
         let entries: Vec<u8> = (0..20).flat_map(|number| backlog.get(number).unwrap().bytes.to_vec()).collect();
         assert_eq!(entries, page.bytes);
         assert_eq!(backlog.bytes(), page.bytes.len());

@@ -103,7 +103,8 @@ impl Consumer {
 
     /// What the player has got so far.
     pub fn stats(&self) -> ConsumerStats {
-        let stats = |player: &mut Player| ConsumerStats { sent: player.sent, dropped: player.dropped, level: player.level };
+        let stats =
+            |player: &mut Player| ConsumerStats { sent: player.sent, dropped: player.dropped, level: player.level };
         self.player(stats).unwrap_or_default()
     }
 

@@ -156,7 +156,8 @@ mod tests {
 
     #[test]
     fn a_clock_that_starts_again_goes_on_and_both_tracks_stay_together() {
-        let messages = [(Video, 60_000), (Audio, 60_010), (Video, 60_040), (Video, 0), (Audio, 60_033), (Audio, 10), (Video, 40)];
+        let messages =
+            [(Video, 60_000), (Audio, 60_010), (Video, 60_040), (Video, 0), (Audio, 60_033), (Audio, 10), (Video, 40)];
         // The straggler of the old clock (audio 60033) goes on from where audio was.
         assert_eq!(corrected(&messages), [0, 10, 40, 80, 33, 90, 120]);
     }
@@ -182,7 +183,10 @@ mod tests {
 
     #[test]
     fn the_wrap_of_32_bits_is_no_jump() {
-        assert_eq!(corrected(&[(Video, u32::MAX - 19), (Audio, u32::MAX - 9), (Video, 20), (Audio, 13)]), [0, 10, 40, 23]);
+        assert_eq!(
+            corrected(&[(Video, u32::MAX - 19), (Audio, u32::MAX - 9), (Video, 20), (Audio, 13)]),
+            [0, 10, 40, 23]
+        );
     }
 
     #[test]

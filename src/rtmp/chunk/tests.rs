@@ -33,11 +33,12 @@ fn message(kind: u8, timestamp: u32, stream_id: u32, payload: &[u8]) -> Message 
 #[test]
 fn the_four_chunk_types() {
     let bytes = [
-        0x03, 0, 0, 100, 0, 0, 2, 9, 1, 0, 0, 0, // type 0, csid 3, at 100 ms, 2 bytes, video, stream 1 (little-endian)
+        0x03, 0, 0, 100, 0, 0, 2, 9, 1, 0, 0,
+        0, // type 0, csid 3, at 100 ms, 2 bytes, video, stream 1 (little-endian)
         0xaa, 0xbb, //
-        0x43, 0, 0, 40, 0, 0, 1, 8, // type 1: 40 ms later, 1 byte, audio
+        0x43, 0, 0, 40, 0, 0, 1, 8,    // type 1: 40 ms later, 1 byte, audio
         0xcc, //
-        0x83, 0, 0, 10, // type 2: 10 ms later
+        0x83, 0, 0, 10,   // type 2: 10 ms later
         0xdd, //
         0xc3, // type 3 that starts a message: 10 ms later again
         0xee,
@@ -206,7 +207,10 @@ fn a_header_that_changes_the_length_inside_a_message_is_an_error() {
     let mut start = vec![0x06, 0, 0, 0, 0, 0, 200, 9, 1, 0, 0, 0];
     start.extend([1; 128]);
     let other_length = [&start[..], &[0x46, 0, 0, 0, 0, 0, 10, 9]].concat();
-    assert_eq!(decode(&other_length), Err(Error::HeaderInMessage { csid: 6, length: 10, received: 128, expected: 200 }));
+    assert_eq!(
+        decode(&other_length),
+        Err(Error::HeaderInMessage { csid: 6, length: 10, received: 128, expected: 200 })
+    );
     let new_message = [&start[..], &[0x06, 0, 0, 0, 0, 0, 200, 9, 1, 0, 0, 0]].concat();
     assert!(matches!(decode(&new_message), Err(Error::HeaderInMessage { .. })));
 }
@@ -258,7 +262,8 @@ fn incomplete_messages_are_bounded() {
 #[test]
 fn encoding_with_an_extended_timestamp() {
     let mut out = BytesMut::new();
-    let header = ChunkHeader { csid: ChunkStreamId::VIDEO, kind: MessageType::VIDEO, timestamp: 0x0102_0304, stream_id: 1 };
+    let header =
+        ChunkHeader { csid: ChunkStreamId::VIDEO, kind: MessageType::VIDEO, timestamp: 0x0102_0304, stream_id: 1 };
     assert_eq!(encode(&mut out, &header, &[7; 3], 2), 16);
     let expected = [
         0x06, 0xff, 0xff, 0xff, 0, 0, 3, 9, 1, 0, 0, 0, 1, 2, 3, 4, 7, 7, // type 0 and its extended time stamp

@@ -160,7 +160,8 @@ fn a_client_and_a_server_come_to_terms() {
         let mut client = Client::handshake(near, complex).unwrap();
         client.connect("live", "rtmp://there/live", &Object::new()).unwrap();
         let stream_id = client.publish("livestream").unwrap();
-        let sent = Message { kind: MessageType::VIDEO, timestamp: 0x0123_4567, stream_id, payload: vec![7; 100_000].into() };
+        let sent =
+            Message { kind: MessageType::VIDEO, timestamp: 0x0123_4567, stream_id, payload: vec![7; 100_000].into() };
         client.send(&sent).unwrap();
         client.unpublish(stream_id, "livestream").unwrap();
         let error = client.publish("livestream").unwrap_err().to_string();

@@ -1,0 +1,189 @@
+//! A client's life, from handshake to close.
+
+mod playing;
+mod publishing;
+
+use std::io::{self, Read};
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::close::CloseReason;
+use super::request::{self, AppRequest, StreamRequest};
+use super::server::{Client, Server};
+use crate::config::refer_allows;
+use crate::rtmp::server::{Connect, Event, Server as Rtmp};
+use crate::rtmp::{self, handshake};
+use crate::st::net::TcpStream;
+
+/// How long the handshake may take, all in all.
+const HANDSHAKE: Duration = Duration::from_secs(10);
+
+/// How long a client may take from there to `connect`, and again to `publish` or `play`.
+const COMMANDS: Duration = Duration::from_secs(30);
+
+/// How long a socket may take nothing of what it is sent.
+const SEND: Duration = Duration::from_secs(30);
+
+/// How long a client that was refused is listened to, so that what it was told arrives: closing a socket with unread bytes
+/// throws away what is on the way to the other end.
+const FAREWELL: Duration = Duration::from_secs(1);
+
+/// A connection to a client.
+struct Connection<'a> {
+    server: &'a Server,
+    client: &'a Arc<Client>,
+    rtmp: Rtmp<TcpStream>,
+}
+
+/// A client that has been let in.
+struct Admitted {
+    connect: Connect,
+    app: AppRequest,
+}
+
+/// Serves a client until it is gone. `too_many`: it is to be turned away, with the reason.
+pub(super) fn serve(server: &Server, client: &Arc<Client>, too_many: bool) {
+    let stream = &client.stream;
+    log::info!("client {} connected", stream.peer());
+    let reason = match converse(server, client, too_many) {
+        Ok(never) => match never {},
+        Err(reason) => client.told().unwrap_or(reason),
+    };
+    let age = client.since.elapsed().as_secs_f32();
+    let (code, sent, received) = (reason.code(), stream.sent(), stream.received());
+    let line = format!("closed, {code}: {reason}; after {age:.1} s, {received} bytes in, {sent} bytes out");
+    if reason.is_ordinary() { log::info!("{line}") } else { log::warn!("{line}") }
+}
+
+/// Ends, with the reason, when the connection does.
+enum Never {}
+
+fn converse(server: &Server, client: &Arc<Client>, too_many: bool) -> Result<Never, CloseReason> {
+    let stream = &client.stream;
+    stream.set_write_timeout(Some(SEND));
+    stream.set_time_limit(Some(HANDSHAKE));
+    let (rtmp, form) = Rtmp::accept(stream.clone()).map_err(in_start)?;
+    let mut connection = Connection { server, client, rtmp };
+    stream.set_time_limit(Some(COMMANDS));
+    let admitted = connection.admit(form, too_many)?;
+    loop {
+        stream.set_time_limit(Some(COMMANDS));
+        let mut event = Some(connection.rtmp.next_event().map_err(in_start)?);
+        // What a client does may end in what it does next: playing in playing something else.
+        while let Some(now) = event.take() {
+            event = match now {
+                Event::Publish(publish) => connection.publishing(&admitted, &publish)?,
+                Event::Play(play) => connection.playing(&admitted, &play)?,
+                // There is nothing to stop, to pause, or to take media for.
+                _ => None,
+            };
+        }
+    }
+}
+
+impl Connection<'_> {
+    /// Hears what the client connects to and lets it in, or tells it why not.
+    fn admit(&mut self, form: handshake::Form, too_many: bool) -> Result<Admitted, CloseReason> {
+        let connect = self.rtmp.connect().map_err(in_start)?;
+        if too_many {
+            let why = format!("the server is full: max_connections is {}", self.server.config.max_connections);
+            return Err(self.reject(&connect, "NetConnection.Connect.Rejected", why));
+        }
+        let app = match AppRequest::new(&connect, &self.server.config) {
+            Ok(app) => app,
+            Err(error) => {
+                let code = match error {
+                    request::Error::NoVhost(_) | request::Error::Disabled(_) => "NetConnection.Connect.Rejected",
+                    _ => "NetConnection.Connect.InvalidApp",
+                };
+                return Err(self.reject(&connect, code, error.to_string()));
+            }
+        };
+        let refer = &app.vhost.refer;
+        if !refer_allows(refer, &connect.page_url) {
+            let why = format!("pages of {:?} may not use this vhost", connect.page_url);
+            return Err(self.reject(&connect, "NetConnection.Connect.Rejected", why));
+        }
+        if !app.vhost.tcp_nodelay {
+            // The option was on from the start; a socket that does not take it stays as it is.
+            let _ = self.client.stream.set_nodelay(false);
+        }
+        log::info!(
+            "connect app {:?} of vhost {}, tcUrl {:?}, pageUrl {:?}, flashVer {:?}, handshake {form:?}",
+            app.app,
+            app.vhost.name,
+            connect.tc_url,
+            connect.page_url,
+            connect.flash_ver,
+        );
+        self.rtmp.accept_connect(&connect, app.vhost.chunk_size);
+        Ok(Admitted { connect, app })
+    }
+
+    /// What a `publish` or `play` asks for, unless a name is wrong or the page may not have it.
+    fn resolve(&self, admitted: &Admitted, name: &str, is_publish: bool) -> Result<StreamRequest, String> {
+        let request = admitted.app.stream(name, &self.server.config).map_err(|error| error.to_string())?;
+        let vhost = &request.vhost;
+        let (refer, what) =
+            if is_publish { (&vhost.refer_publish, "publish to") } else { (&vhost.refer_play, "play from") };
+        let page_url = &admitted.connect.page_url;
+        // The vhost may be another than that of the connection.
+        if !refer_allows(&vhost.refer, page_url) || !refer_allows(refer, page_url) {
+            return Err(format!("pages of {page_url:?} may not {what} this vhost"));
+        }
+        Ok(request)
+    }
+
+    /// Tells a client why it is not let in.
+    fn reject(&mut self, connect: &Connect, code: &str, why: String) -> CloseReason {
+        self.rtmp.reject_connect(connect, code, &why);
+        self.farewell();
+        CloseReason::Refused(why)
+    }
+
+    /// Tells a client what is wrong with its stream.
+    fn refuse(&mut self, stream_id: u32, code: &str, why: String) -> CloseReason {
+        self.rtmp.refuse(stream_id, code, &why);
+        self.farewell();
+        CloseReason::Refused(why)
+    }
+
+    /// Sends what is still to be said, and gives it time to arrive.
+    fn farewell(&mut self) {
+        let stream = &self.client.stream;
+        stream.resume();
+        stream.set_time_limit(Some(FAREWELL));
+        if self.rtmp.flush().is_ok() {
+            stream.shutdown_write();
+            let mut buffer = [0; 512];
+            let mut reader = stream;
+            while reader.read(&mut buffer).is_ok_and(|n| n > 0) {}
+        }
+    }
+}
+
+/// What an error means while a client has not begun to publish or play.
+fn in_start(error: rtmp::Error) -> CloseReason {
+    match &error {
+        rtmp::Error::Io(io) if io.kind() == io::ErrorKind::TimedOut => CloseReason::SlowStart,
+        _ => close_reason(error),
+    }
+}
+
+/// What an error means afterwards.
+fn close_reason(error: rtmp::Error) -> CloseReason {
+    match error {
+        rtmp::Error::Closed => CloseReason::ByPeer,
+        rtmp::Error::Io(io) => network(&io),
+        other => CloseReason::Protocol(other.to_string()),
+    }
+}
+
+fn network(error: &io::Error) -> CloseReason {
+    match error.kind() {
+        // Many players leave like this.
+        io::ErrorKind::ConnectionReset | io::ErrorKind::BrokenPipe => CloseReason::ByPeer,
+        io::ErrorKind::TimedOut => CloseReason::NotReading,
+        _ => CloseReason::Network(error.to_string()),
+    }
+}

@@ -1,0 +1,221 @@
+//! A client that plays.
+
+use std::io::{IoSlice, Write};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use bytes::{Buf, Bytes};
+
+use super::{Admitted, Connection, SEND, close_reason, network};
+use crate::app::close::CloseReason;
+use crate::app::pithy::Messages;
+use crate::app::source::Consumer;
+use crate::rtmp::message::UserControl;
+use crate::rtmp::server::{Event, Play};
+
+/// How often a player that has nothing to say is pinged.
+const PING: Duration = Duration::from_secs(30);
+
+/// Pieces that one system call writes at most.
+const PIECES: usize = 64;
+
+/// Bytes of a player that are read at a time: it says little.
+const READ_BUFFER: usize = 1024;
+
+/// How often drops of one player are mentioned.
+const MENTION: Duration = Duration::from_secs(5);
+
+/// A player's stream.
+struct Playing {
+    consumer: Arc<Consumer>,
+    stream_id: u32,
+    /// What is to be written next: whole messages, except for what has been written of the first.
+    batch: Batch,
+    paused: bool,
+    /// Drops that the log knows of, and since when.
+    mentioned: (u64, Instant),
+}
+
+/// What a player wants next.
+enum Next {
+    Go,
+    Stop,
+    Play(Play),
+}
+
+impl Connection<'_> {
+    /// Sends a stream until the client ends it in words. Returns what the client does instead, if that is known already.
+    pub(super) fn playing(&mut self, admitted: &Admitted, play: &Play) -> Result<Option<Event>, CloseReason> {
+        let request = match self.resolve(admitted, &play.name, false) {
+            Ok(request) => request,
+            Err(why) => return Err(self.refuse(play.stream_id, "NetStream.Play.Failed", why)),
+        };
+        let source = self.server.sources.get(&request.name, &request.vhost);
+        log::info!("playing {}", request.name);
+        if source.chunk_size() != admitted.app.vhost.chunk_size {
+            self.rtmp.protocol().set_chunk_size(source.chunk_size());
+        }
+        self.rtmp.start_play(play);
+        self.rtmp.protocol().release_buffers();
+        let stream = &self.client.stream;
+        stream.set_time_limit(None);
+        let consumer = Arc::new(source.join(self.client.clone(), play.stream_id));
+        let counted = consumer.clone();
+        let _presence = self.server.play.enter(self.client.number, stream, move || {
+            let stats = counted.stats();
+            Messages { passed: stats.sent, dropped: stats.dropped }
+        });
+        let mut playing = Playing {
+            consumer,
+            stream_id: play.stream_id,
+            batch: Batch::default(),
+            paused: false,
+            mentioned: (0, Instant::now()),
+        };
+        let next = self.send_media(&mut playing)?;
+        self.rtmp.stop_play(play.stream_id);
+        log::info!("no longer playing {}", request.name);
+        Ok(next.map(Event::Play))
+    }
+
+    fn send_media(&mut self, playing: &mut Playing) -> Result<Option<Play>, CloseReason> {
+        let stream = self.client.stream.clone();
+        // What was said so far goes with the first of the media, in one write.
+        playing.batch.push(self.rtmp.protocol().take_output());
+        playing.consumer.fill(&mut playing.batch.0);
+        let mut progress = Instant::now();
+        loop {
+            if let Some(reason) = self.client.told() {
+                return Err(reason);
+            }
+            match self.hear(playing)? {
+                Next::Go => {}
+                Next::Stop => return playing.finish(self).map(|()| None),
+                Next::Play(play) => return playing.finish(self).map(|()| Some(play)),
+            }
+            if playing.batch.is_empty() {
+                progress = Instant::now();
+                playing.consumer.fill(&mut playing.batch.0);
+                playing.mention_drops();
+            }
+            let deadline = if playing.batch.is_empty() {
+                playing.batch = Batch::default();
+                progress + PING
+            } else {
+                let written = stream.try_write_vectored(&playing.batch.slices()).map_err(|error| network(&error))?;
+                if written > 0 {
+                    playing.batch.advance(written);
+                    progress = Instant::now();
+                    stream.take_turns();
+                    continue;
+                }
+                progress + SEND
+            };
+            if stream.wait(Some(deadline)).timed_out {
+                if !playing.batch.is_empty() {
+                    return Err(CloseReason::NotReading);
+                }
+                self.rtmp
+                    .protocol()
+                    .user_control(UserControl::PingRequest(self.client.since.elapsed().as_millis() as u32));
+                self.speak(playing);
+            }
+        }
+    }
+
+    /// Takes what the player says, and does it.
+    fn hear(&mut self, playing: &mut Playing) -> Result<Next, CloseReason> {
+        let mut buffer = [0; READ_BUFFER];
+        let mut next = Next::Go;
+        while let Some(n) = self.client.stream.try_read(&mut buffer).map_err(|error| network(&error))? {
+            if n == 0 {
+                return Err(CloseReason::ByPeer);
+            }
+            self.rtmp.protocol().feed(&buffer[..n]).map_err(close_reason)?;
+            while let Some(event) = self.rtmp.poll_event().map_err(close_reason)? {
+                match event {
+                    Event::Stop(id) if id == 0 || id == playing.stream_id => next = Next::Stop,
+                    Event::Play(play) => next = Next::Play(play),
+                    Event::Publish(publish) => {
+                        self.rtmp.refuse(publish.stream_id, "NetStream.Publish.BadName", "a player cannot publish");
+                    }
+                    Event::Pause(paused) if paused != playing.paused => {
+                        playing.paused = paused;
+                        playing.consumer.pause(paused);
+                        self.rtmp.paused(playing.stream_id, paused);
+                    }
+                    Event::ReceiveAudio(wanted) => playing.consumer.receive_audio(wanted),
+                    Event::ReceiveVideo(wanted) => playing.consumer.receive_video(wanted),
+                    _ => {}
+                }
+            }
+            self.client.stream.take_turns();
+        }
+        self.speak(playing);
+        Ok(next)
+    }
+
+    /// Puts answers to the player behind what is being written to it.
+    fn speak(&mut self, playing: &mut Playing) {
+        if self.rtmp.protocol().has_output() {
+            playing.consumer.hold(&mut playing.batch.0);
+            playing.batch.push(self.rtmp.protocol().take_output());
+        }
+    }
+}
+
+impl Playing {
+    /// Writes what was begun, so that the connection can be used for something else.
+    fn finish(&mut self, connection: &mut Connection<'_>) -> Result<(), CloseReason> {
+        self.consumer.pause(true);
+        self.consumer.hold(&mut self.batch.0);
+        let mut stream = &connection.client.stream;
+        for piece in self.batch.0.drain(..) {
+            stream.write_all(&piece).map_err(|error| network(&error))?;
+        }
+        Ok(())
+    }
+
+    fn mention_drops(&mut self) {
+        let (known, since) = self.mentioned;
+        let dropped = self.consumer.stats().dropped;
+        if dropped > known && (known == 0 || since.elapsed() >= MENTION) {
+            log::warn!("too slow: {} messages dropped, {dropped} in all; goes on at a keyframe", dropped - known);
+            self.mentioned = (dropped, Instant::now());
+        }
+    }
+}
+
+/// Bytes to be written, in order.
+#[derive(Default)]
+struct Batch(Vec<Bytes>);
+
+impl Batch {
+    fn push(&mut self, bytes: Bytes) {
+        if !bytes.is_empty() {
+            self.0.push(bytes);
+        }
+    }
+
+    fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    fn slices(&self) -> Vec<IoSlice<'_>> {
+        self.0.iter().take(PIECES).map(|piece| IoSlice::new(piece)).collect()
+    }
+
+    /// Forgets the first `written` bytes.
+    fn advance(&mut self, mut written: usize) {
+        let mut whole = 0;
+        for piece in &mut self.0 {
+            if written < piece.len() {
+                piece.advance(written);
+                break;
+            }
+            written -= piece.len();
+            whole += 1;
+        }
+        self.0.drain(..whole);
+    }
+}
