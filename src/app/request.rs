@@ -197,7 +197,7 @@ mod tests {
     }
 
     fn app(app: &str, tc_url: &str) -> Result<AppRequest, Error> {
-        let connect = Connect { app: app.into(), tc_url: tc_url.into(), ..Connect::default() };
+        let connect = Connect::new(app, tc_url);
         AppRequest::new(&connect, &config())
     }
 
@@ -259,7 +259,7 @@ mod tests {
         assert_eq!(stream("live", "rtmp://off.com/live", "s"), Err(Error::Disabled("off.com".into())));
         assert_eq!(stream("live", "rtmp://h/live", "s?vhost=off.com"), Err(Error::Disabled("off.com".into())));
         let config = Config::parse("t", "listen 1935; vhost demo.com { }").unwrap();
-        let connect = Connect { app: "live".into(), tc_url: "rtmp://h/live".into(), ..Connect::default() };
+        let connect = Connect::new("live", "rtmp://h/live");
         assert!(matches!(AppRequest::new(&connect, &config), Err(Error::NoVhost(_))));
     }
 }

@@ -397,7 +397,7 @@ impl State {
         self.last_video = None;
         self.configs.clear();
         self.notify("NetStream.Play.UnpublishNotify", "is now unpublished");
-        self.trim(u64::MAX);
+        self.trim(self.players.iter().flatten().map(|player| player.needs(self.backlog.end())).min());
         self.note_idle();
     }
 
@@ -415,17 +415,19 @@ impl State {
     fn flush(&mut self) {
         let Some(page) = self.backlog.close_page() else { return };
         let end = self.backlog.end();
-        let mut needed = end;
+        let mut needed = None;
         for player in self.players.iter_mut().flatten() {
-            needed = needed.min(player.offer(&page, end));
+            player.offer(&page, end);
+            needed = needed.into_iter().chain([player.needs(end)]).min();
         }
         self.trim(needed);
     }
 
     /// Lets go of what neither a joining player nor one that is behind will get. `needed` is the number of the first entry that
     /// a player is still to get.
-    fn trim(&mut self, needed: u64) {
-        let start = if self.publisher.is_some() { self.start().0 } else { self.backlog.end() };
+    fn trim(&mut self, needed: Option<u64>) {
+        let start = self.start().0;
+        let needed = needed.unwrap_or(start);
         let length = u64::try_from(self.vhost.queue_length.as_millis()).unwrap_or(u64::MAX);
         let oldest = self.timeline.latest().saturating_sub(length);
         self.backlog.trim(start.min(needed), oldest, self.vhost.queue_bytes);
@@ -436,7 +438,7 @@ impl State {
     /// The number of the entry that a player begins at, and whether it has to wait for a keyframe there.
     fn start(&self) -> (u64, bool) {
         let end = self.backlog.end();
-        if !self.vhost.gop_cache {
+        if !self.vhost.gop_cache || self.publisher.is_none() {
             return (end, true);
         }
         let latest = self.timeline.latest();
@@ -465,3 +467,6 @@ impl State {
 const SET_DATA_FRAME: &[u8] = b"\x02\x00\x0d@setDataFrame";
 const CLEAR_DATA_FRAME: &[u8] = b"\x02\x00\x0f@clearDataFrame";
 const ON_META_DATA: &[u8] = b"\x02\x00\x0aonMetaData";
+
+#[cfg(test)]
+mod tests;

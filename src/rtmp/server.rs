@@ -334,6 +334,11 @@ pub fn stream_status(code: &str, description: &str) -> Bytes {
 }
 
 impl Connect {
+    /// What a client connects to that says no more than it has to.
+    pub fn new(app: &str, tc_url: &str) -> Self {
+        Self { app: app.into(), tc_url: tc_url.into(), ..Self::default() }
+    }
+
     fn read(command: &Command) -> Self {
         let object = command.object.as_object().cloned().unwrap_or_default();
         let text = |key| object.get(key).and_then(Value::as_str).unwrap_or_default().to_owned();

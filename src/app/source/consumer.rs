@@ -188,18 +188,23 @@ impl State {
 }
 
 impl Player {
-    /// Offers a page that was closed just now, the last before entry `end`. Returns the number of the first entry that the
-    /// player still needs to be kept.
-    pub(super) fn offer(&mut self, page: &Page, end: u64) -> u64 {
+    /// The number of the first entry that is to be kept for this player, of those before `end`. One that has paused goes on
+    /// with what comes then.
+    pub(super) fn needs(&self, end: u64) -> u64 {
+        if self.paused { end } else { self.cursor }
+    }
+
+    /// Offers a page that was closed just now, the last before entry `end`.
+    pub(super) fn offer(&mut self, page: &Page, end: u64) {
         if !self.level {
-            // Its coroutine is at it, unless it has paused; it then needs nothing that is there now.
-            return if self.paused { end } else { self.cursor };
+            // Its coroutine is at it.
+            return;
         }
         let plain = page.shared && page.tracks & !(self.primed & self.wanted) == 0 && !self.awaits_key;
         if !plain {
             self.level = false;
             self.outlet.wake();
-            return self.cursor;
+            return;
         }
         self.cursor = end;
         self.configured = end;
@@ -211,7 +216,6 @@ impl Player {
             self.level = false;
             self.outlet.wake();
         }
-        end
     }
 
     fn take_rest(&mut self, batch: &mut Vec<Bytes>) {
@@ -237,12 +241,16 @@ impl Player {
             Track::Video => 1,
             _ => 2,
         });
+        // Not later than the media that follow.
+        let timestamp = match (self.base, first_time(backlog, self.cursor)) {
+            (Some(base), Some(time)) => time.saturating_sub(base) as u32,
+            _ => 0,
+        };
         for config in missing {
             let track = config.key.track();
             if self.wanted & track.bit() == 0 {
                 continue;
             }
-            let timestamp = backlog.get(self.cursor).map_or(0, |entry| self.timestamp(entry, backlog));
             let header = ChunkHeader { csid: track.csid(), kind: track.kind(), timestamp, stream_id: self.stream_id };
             let mut bytes = bytes::BytesMut::new();
             encode(&mut bytes, &header, &config.payload, backlog.chunk_size());
@@ -273,23 +281,21 @@ impl Player {
             return;
         }
         let timestamp = self.timestamp(entry, backlog);
-        entry.absolute(timestamp, self.stream_id, backlog.chunk_size(), batch);
-        if entry.track != Track::Status {
+        // The clock on the wire has 32 bits and wraps.
+        entry.absolute(timestamp.unwrap_or(0) as u32, self.stream_id, backlog.chunk_size(), batch);
+        // A delta to this would be wrong if its time is not the true one.
+        if timestamp.is_some() && entry.track != Track::Status {
             self.primed |= bit;
         }
     }
 
-    /// An entry's time on the player's own clock, which is zero where it began.
-    fn timestamp(&mut self, entry: &Entry, backlog: &Backlog) -> u32 {
+    /// An entry's time on the player's own clock, which is zero where its media begin. `None`: it is of before that.
+    fn timestamp(&mut self, entry: &Entry, backlog: &Backlog) -> Option<u64> {
         let is_media = matches!(entry.track, Track::Audio | Track::Video) && entry.mark != Mark::Config;
-        let base = match self.base {
-            Some(base) => base,
-            // What is said before any media is said at zero.
-            None if !is_media => entry.time,
-            None => *self.base.insert(first_time(backlog, self.cursor).unwrap_or(entry.time)),
-        };
-        // The clock on the wire has 32 bits and wraps.
-        entry.time.saturating_sub(base) as u32
+        if self.base.is_none() && is_media {
+            self.base = Some(first_time(backlog, self.cursor).unwrap_or(entry.time));
+        }
+        entry.time.checked_sub(self.base?)
     }
 }
 

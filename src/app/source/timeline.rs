@@ -28,6 +28,8 @@ pub(super) struct Timeline {
     latest: u64,
     /// The earliest time that the present publication may have.
     start: u64,
+    /// The time of the last data message.
+    last_data: u64,
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -57,7 +59,8 @@ impl Timeline {
     pub(super) fn of_config(&self, track: Track) -> u64 {
         match track {
             Track::Audio | Track::Video => self.clocks[track as usize].map_or(self.start, |clock| clock.last),
-            Track::Data | Track::Status => self.latest.max(self.start),
+            Track::Data => self.last_data.max(self.latest),
+            Track::Status => self.latest,
         }
     }
 
@@ -65,9 +68,11 @@ impl Timeline {
     pub(super) fn correct(&mut self, track: Track, raw: u32) -> u64 {
         let time = match track {
             Track::Audio | Track::Video => self.media(track as usize, raw),
-            // Data follows the media's clock and has none of its own.
+            // Data follows the media's clock, has none of its own, and does not come before media that it came after.
             Track::Data | Track::Status => {
-                self.clocks.iter().flatten().find_map(|clock| clock.near(raw)).map_or(self.latest, |clock| clock.time())
+                let near = self.clocks.iter().flatten().find_map(|clock| clock.near(raw));
+                self.last_data = near.map_or(0, |clock| clock.time()).max(self.latest).max(self.last_data);
+                return self.last_data;
             }
         };
         self.latest = self.latest.max(time);
@@ -185,7 +190,7 @@ mod tests {
     fn the_wrap_of_32_bits_is_no_jump() {
         assert_eq!(
             corrected(&[(Video, u32::MAX - 19), (Audio, u32::MAX - 9), (Video, 20), (Audio, 13)]),
-            [0, 10, 40, 23]
+            [0, 10, 40, 33]
         );
     }
 
@@ -195,7 +200,7 @@ mod tests {
         timeline.begin_publication();
         let first = timeline.correct(Video, 0);
         let mut last = 0;
-        for second in 0..(5_000_000u64) {
+        for second in 0..5_000_000u64 {
             last = timeline.correct(Video, (second * 1000) as u32);
         }
         assert_eq!(last - first, 4_999_999_000);
