@@ -1,0 +1,132 @@
+#!/usr/bin/env bash
+# From a fresh clone to a running server.
+set -euo pipefail
+
+usage() {
+    cat <<'END'
+Usage: bash trunk-scripts/run.sh [--demo] [-c CONF]
+
+Builds the server when needed, says what to type to publish and to play, and runs it until ^C.
+
+  --demo     also publish a test picture and sound, when ffmpeg is here
+  -c CONF    the configuration (default conf/srs.conf)
+  -h         this text
+END
+}
+
+fail() {
+    echo "run.sh: $1" >&2
+    exit 1
+}
+
+root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
+demo=no
+conf=$root/conf/srs.conf
+while [ $# -gt 0 ]; do
+    case $1 in
+    --demo) demo=yes ;;
+    -c)
+        [ $# -gt 1 ] || fail "-c needs a file"
+        shift
+        # As the caller sees it first, then as the server, which runs in the root of the project, would.
+        if [ -e "$1" ]; then conf=$(realpath "$1"); else conf=$root/$1; fi
+        [ -e "$conf" ] || fail "there is no configuration $1"
+        ;;
+    -h | --help)
+        usage
+        exit 0
+        ;;
+    *)
+        usage >&2
+        fail "unknown option '$1'"
+        ;;
+    esac
+    shift
+done
+
+cd "$root"
+server=objs/simple_rtmp_server
+if [ ! -x "$server" ] || [ -n "$(find src Cargo.toml Cargo.lock -newer "$server" -type f -print -quit)" ]; then
+    command -v cargo >/dev/null ||
+        fail "the server is not built, and cargo is not here. Install Rust 1.88 or newer (rustup, or your system's packages 'cargo' and 'rustc'), a C compiler and make; then run this again."
+    echo "Building $server. The first time takes a few minutes."
+    if [ -e Makefile ] && command -v make >/dev/null; then make; else bash trunk-scripts/build.sh; fi
+fi
+"./$server" -t -c "$conf" >/dev/null || {
+    "./$server" -t -c "$conf" || true
+    fail "the configuration $conf is not right, see above"
+}
+
+# The first port of the first `listen`, for the addresses below.
+port=$(sed -n 's/^[[:space:]]*listen[[:space:]]\{1,\}\([^[:space:];]*\).*/\1/p' "$conf" | head -n 1)
+port=${port//[\"\']/}
+port=${port##*:}
+[ -n "$port" ] || port=1935
+if [ "$port" = 1935 ]; then at=127.0.0.1; else at=127.0.0.1:$port; fi
+url=rtmp://$at/live/livestream
+
+cat <<END
+
+Publish, with one of these (from another machine, put this one's address for 127.0.0.1):
+    ffmpeg -re -i FILE -c:v libx264 -g 50 -bf 0 -c:a aac -f flv $url
+    OBS: Settings, Stream, Service "Custom…", Server rtmp://$at/live, Stream Key livestream
+
+Play, with one of these:
+    ffplay -fflags nobuffer $url
+    vlc $url
+
+END
+
+if [ "$demo" = no ]; then
+    echo "Stop with ^C."
+    exec "./$server" -c "$conf"
+fi
+
+command -v ffmpeg >/dev/null || {
+    echo "The demo needs ffmpeg, which is not here (Debian, Ubuntu: apt-get install ffmpeg). The server runs without it."
+    exec "./$server" -c "$conf"
+}
+
+server_pid=
+demo_pid=
+# shellcheck disable=SC2317 # the traps reach it
+stop() {
+    trap '' INT TERM HUP
+    [ -z "$demo_pid" ] || kill "$demo_pid" 2>/dev/null || true
+    [ -z "$server_pid" ] || kill "$server_pid" 2>/dev/null || true
+    demo_pid=
+    server_pid=
+    wait
+}
+# The server takes SIGHUP for a reload, so a terminal that is closed must end it here.
+trap 'stop; exit 0' INT TERM HUP
+trap 'stop' EXIT
+
+"./$server" -c "$conf" &
+server_pid=$!
+for _ in $(seq 100); do
+    kill -0 "$server_pid" 2>/dev/null || break
+    if (exec 3<>"/dev/tcp/127.0.0.1/$port") 2>/dev/null; then
+        echo "Publishing the test picture to $url. Stop with ^C."
+        ffmpeg -nostdin -hide_banner -loglevel error \
+            -re -f lavfi -i testsrc2=size=640x360:rate=25 -re -f lavfi -i sine=frequency=440:sample_rate=44100 \
+            -c:v libx264 -preset veryfast -tune zerolatency -pix_fmt yuv420p -g 50 -b:v 800k \
+            -c:a aac -b:a 96k -f flv "$url" 2>objs/demo.log &
+        demo_pid=$!
+        break
+    fi
+    sleep 0.1
+done
+
+if [ -n "$demo_pid" ]; then
+    wait -n "$server_pid" "$demo_pid" || true
+    if ! kill -0 "$demo_pid" 2>/dev/null; then
+        demo_pid=
+        echo "The demo's ffmpeg has ended:" >&2
+        cat objs/demo.log >&2
+    fi
+fi
+status=0
+wait "$server_pid" || status=$?
+server_pid=
+exit "$status"

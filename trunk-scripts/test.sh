@@ -1,0 +1,176 @@
+#!/usr/bin/env bash
+# From a fresh clone to passed tests: installs the clients that the tests play against when it may, then format, lints in each
+# combination of features, and all tests. Ends non-zero when any step failed.
+set -uo pipefail
+
+cd "$(dirname "${BASH_SOURCE[0]}")/.." || exit 1
+
+usage() {
+    cat <<'END'
+Usage: bash trunk-scripts/test.sh [--no-install]
+
+  --no-install    install nothing; say what is missing
+  -h              this text
+
+Environment:
+  SRS_TEST_FFMPEG_NEW      an ffmpeg of 6.1 or newer, for the tests of Enhanced RTMP
+  SRS_TEST_SKIP_MISSING=1  pass over the tests whose client is not installed, instead of failing
+END
+}
+
+may_install=yes
+while [ $# -gt 0 ]; do
+    case $1 in
+    --no-install) may_install=no ;;
+    -h | --help)
+        usage
+        exit 0
+        ;;
+    *)
+        usage >&2
+        echo "test.sh: unknown option '$1'" >&2
+        exit 1
+        ;;
+    esac
+    shift
+done
+
+passed=0
+failed=0
+summary=
+
+# step TITLE SECONDS COMMAND…: runs it with a bound on its time, and notes how it ended.
+step() {
+    local title=$1 seconds=$2 began=$SECONDS status=0
+    shift 2
+    echo
+    echo "== $title"
+    timeout --kill-after=10 "$seconds" "$@" </dev/null || status=$?
+    local took=$((SECONDS - began))
+    if [ "$status" -eq 0 ]; then
+        passed=$((passed + 1))
+        summary+=$(printf '  ok      %4d s  %s' "$took" "$title")$'\n'
+    else
+        failed=$((failed + 1))
+        [ "$status" -eq 124 ] && title="$title (not done within $seconds s)"
+        summary+=$(printf '  FAILED  %4d s  %s' "$took" "$title")$'\n'
+    fi
+    return "$status"
+}
+
+# A registry may be away for a moment: each install is tried three times.
+persist() {
+    local try
+    for try in 1 2 3; do
+        "$@" && return 0
+        [ "$try" = 3 ] || sleep $((try * 3))
+    done
+    return 1
+}
+
+here() { command -v "$1" >/dev/null 2>&1; }
+has_gst_element() { here gst-inspect-1.0 && gst-inspect-1.0 --exists "$1"; }
+has_nginx_rtmp() {
+    here nginx || return 1
+    local modules
+    modules=$(nginx -V 2>&1 | tr ' ' '\n' | sed -n 's/^--modules-path=//p')
+    [ -e "${modules:-/usr/lib/nginx/modules}/ngx_rtmp_module.so" ] || nginx -V 2>&1 | grep -q -- '--add-module=[^ ]*rtmp'
+}
+
+# Prints the Debian packages that are missing, one a line.
+missing_packages() {
+    here ffmpeg || echo ffmpeg
+    here rtmpdump || echo rtmpdump
+    here nginx || echo nginx
+    has_nginx_rtmp || echo libnginx-mod-rtmp
+    here gst-launch-1.0 || echo gstreamer1.0-tools
+    if ! has_gst_element flvmux || ! has_gst_element flvdemux; then echo gstreamer1.0-plugins-good; fi
+    if ! has_gst_element rtmp2src || ! has_gst_element rtmp2sink; then echo gstreamer1.0-plugins-bad; fi
+}
+
+install_packages() {
+    here apt-get && [ "$(id -u)" -eq 0 ] || return 1
+    # RUNLEVEL keeps Debian from starting nginx as a service: the tests start their own.
+    persist apt-get update -q &&
+        persist env DEBIAN_FRONTEND=noninteractive RUNLEVEL=1 apt-get install -y -q --no-install-recommends "$@"
+}
+
+# An ffmpeg of 6.1 or newer, which the tests of Enhanced RTMP need; where tests/common looks for it.
+has_new_ffmpeg() {
+    [ -n "${SRS_TEST_FFMPEG_NEW-}" ] && return 0
+    compgen -G 'objs/tools/imageio_ffmpeg/binaries/ffmpeg-*' >/dev/null && return 0
+    here ffmpeg || return 1
+    local version
+    version=$(ffmpeg -hide_banner -version | sed -n 's/^ffmpeg version n\{0,1\}\([0-9]\{1,\}\.[0-9]\{1,\}\).*/\1/p')
+    [ -n "$version" ] && [ "$(printf '%s\n' "$version" 6.1 | sort -V | head -n 1)" = 6.1 ]
+}
+
+install_new_ffmpeg() {
+    if ! here python3 || ! python3 -m pip --version >/dev/null 2>&1; then install_packages python3 python3-pip || return 1; fi
+    persist python3 -m pip install --quiet --disable-pip-version-check --root-user-action=ignore --no-deps --upgrade \
+        --target objs/tools imageio-ffmpeg
+}
+
+clients() {
+    local missing=() complete=yes
+    mapfile -t missing < <(missing_packages)
+    if [ "${#missing[@]}" -gt 0 ] && [ "$may_install" = yes ]; then
+        echo "Installing ${missing[*]}"
+        install_packages "${missing[@]}" || true
+        mapfile -t missing < <(missing_packages)
+    fi
+    if [ "${#missing[@]}" -gt 0 ]; then
+        complete=no
+        echo "Missing: ${missing[*]}"
+        echo "Install them, on Debian or Ubuntu as root: apt-get install --no-install-recommends ${missing[*]}"
+    fi
+    if ! has_new_ffmpeg && [ "$may_install" = yes ]; then
+        echo "Installing a newer ffmpeg into objs/tools"
+        install_new_ffmpeg || true
+    fi
+    if ! has_new_ffmpeg; then
+        complete=no
+        echo "Missing: an ffmpeg of 6.1 or newer. Say where one is with SRS_TEST_FFMPEG_NEW, or, in the root of the project:"
+        echo "    python3 -m pip install --no-deps --target objs/tools imageio-ffmpeg"
+    fi
+    [ "$complete" = yes ] && echo "All clients are here." && return 0
+    [ "${SRS_TEST_SKIP_MISSING-}" = 1 ] && echo "Their tests are passed over, as SRS_TEST_SKIP_MISSING says." && return 0
+    return 1
+}
+
+if ! here cargo; then
+    echo "test.sh: cargo is not here. Install Rust 1.88 or newer with rustup." >&2
+    exit 1
+fi
+for component in fmt clippy; do
+    if ! cargo "$component" --version >/dev/null 2>&1; then
+        echo "test.sh: 'cargo $component' is not here. Install it: rustup component add rustfmt clippy" >&2
+        exit 1
+    fi
+done
+if ! here cc; then
+    echo "test.sh: cc is not here, and Rust links with it. Install a C compiler (Debian, Ubuntu: apt-get install gcc libc6-dev)." >&2
+    exit 1
+fi
+
+# `timeout` runs programs, not functions of this shell, so the script's own steps are exported to a bash of their own.
+export -f clients missing_packages install_packages persist here has_gst_element has_nginx_rtmp has_new_ffmpeg install_new_ffmpeg
+export may_install
+step "the clients that the tests use" 600 bash -c clients || true
+
+step "crates" 300 bash -c 'persist cargo fetch --locked' || true
+step "format" 60 cargo fmt --check || true
+clippy() { step "lints, $1" 420 cargo clippy --locked --all-targets "${@:2}" -- -D warnings || true; }
+clippy "default features"
+clippy "no features" --no-default-features
+clippy "ssl only" --no-default-features --features ssl
+clippy "hls only" --no-default-features --features hls
+step "tests are built" 420 cargo test --locked --no-run || true
+# The end-to-end tests wait for live streams most of the time, so more of them than there are cores run at once.
+step "tests" 480 env RUST_TEST_THREADS="${RUST_TEST_THREADS:-4}" cargo test --locked --no-fail-fast || true
+
+echo
+echo "== summary, $SECONDS s"
+printf '%s' "$summary"
+echo "steps: $passed passed, $failed failed"
+[ "$failed" -eq 0 ]
