@@ -215,7 +215,8 @@ fn players_that_join_at_different_times_share_every_byte() {
     send(&publication, &[key(2000, 4), audio(2005, 5)]);
     let mut late = TestPlayer::join(&source);
     late.run();
-    (early.received(), late.received());
+    early.received();
+    late.received();
     send(&publication, &[inter(2040, 6), audio(2045, 7), key(2080, 8)]);
     let bytes = |player: &TestPlayer| player.socket.written.lock().unwrap().clone();
     assert!(!bytes(&early).is_empty());

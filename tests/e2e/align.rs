@@ -1,0 +1,242 @@
+//! Holds what a player received against what was published: payload by payload, timestamp by timestamp.
+//!
+//! Audio and video are each held on their own, since clients may interleave them anew. Headers and metadata are not frames and
+//! are checked apart.
+
+use std::ops::Range;
+
+use crate::flv::{AUDIO, Tag, VIDEO};
+
+/// How far from the keyframe that a player starts with its first audio may be, in milliseconds: two frames of AAC or MP3.
+const AUDIO_NEAR: u32 = 60;
+
+/// The frames of one kind.
+struct Run {
+    published: Vec<Tag>,
+    received: Vec<Tag>,
+    /// The published frames that were received: these and no others, in this order.
+    range: Range<usize>,
+}
+
+/// What a player received, found in what was published.
+pub(crate) struct Aligned {
+    runs: Vec<Run>,
+}
+
+impl Aligned {
+    /// Finds what was received in what was published. Fails unless the received frames of each kind that was published are an
+    /// unbroken run of the published ones, behind the same header.
+    pub(crate) fn new(published: &[Tag], received: &[Tag]) -> Aligned {
+        let mut runs = Vec::new();
+        for kind in [VIDEO, AUDIO] {
+            let frames =
+                |tags: &[Tag]| tags.iter().filter(|t| t.kind == kind && t.is_frame()).cloned().collect::<Vec<_>>();
+            let header =
+                |tags: &[Tag]| tags.iter().find(|t| t.kind == kind && t.is_header()).map(|t| t.payload.clone());
+            let (published_frames, received_frames) = (frames(published), frames(received));
+            if published_frames.is_empty() {
+                assert!(received_frames.is_empty(), "type {kind} was received and never published");
+                continue;
+            }
+            assert!(!received_frames.is_empty(), "no frame of type {kind} was received, of {}", published_frames.len());
+            assert_eq!(header(published), header(received), "the sequence header of type {kind}");
+            let range =
+                locate(&published_frames, &received_frames).unwrap_or_else(|error| panic!("type {kind}: {error}"));
+            runs.push(Run { published: published_frames, received: received_frames, range });
+        }
+        Aligned { runs }
+    }
+
+    /// Fails unless each published frame was received, and the timestamps are the published ones but for one constant, the same
+    /// for audio and video.
+    pub(crate) fn assert_whole(&self) -> &Aligned {
+        for run in &self.runs {
+            assert_eq!(
+                run.range,
+                0..run.published.len(),
+                "the frames of type {} that were received",
+                run.published[0].kind
+            );
+        }
+        self.assert_one_shift()
+    }
+
+    /// Fails unless each frame from some later keyframe to the end was received, with the audio that belongs to it, and the
+    /// timestamps are the published ones but for one constant, the same for audio and video.
+    pub(crate) fn assert_tail(&self) -> &Aligned {
+        let mut keyframe = None;
+        for run in &self.runs {
+            let first = &run.published[run.range.start];
+            assert_eq!(run.range.end, run.published.len(), "the end of the frames of type {} was received", first.kind);
+            assert!(run.range.start > 0, "the player joined later and yet got everything of type {}", first.kind);
+            match (first.kind, keyframe) {
+                (VIDEO, _) => {
+                    assert!(first.is_keyframe(), "the first frame of video is no keyframe: {first:?}");
+                    keyframe = Some(first.timestamp);
+                }
+                (_, Some(keyframe)) => {
+                    let apart = first.timestamp.abs_diff(keyframe);
+                    assert!(
+                        apart <= AUDIO_NEAR,
+                        "the first audio, {first:?}, is {apart} ms from the keyframe at {keyframe} ms"
+                    );
+                }
+                _ => {}
+            }
+        }
+        self.assert_one_shift()
+    }
+
+    /// Fails unless the last frames that were published were received.
+    pub(crate) fn assert_to_the_end(&self) -> &Aligned {
+        for run in &self.runs {
+            assert_eq!(run.range.end, run.published.len(), "the end of the frames of type {}", run.published[0].kind);
+        }
+        self
+    }
+
+    /// Fails unless the timestamps are the published ones but for one constant, the same for audio and video.
+    pub(crate) fn assert_one_shift(&self) -> &Aligned {
+        let mut shift = None;
+        for run in &self.runs {
+            for (published, received) in run.published[run.range.clone()].iter().zip(&run.received) {
+                let this = received.timestamp.wrapping_sub(published.timestamp);
+                let first = *shift.get_or_insert(this);
+                assert!(
+                    this == first,
+                    "{published:?} was received at {} ms, {} ms off from the frames before",
+                    received.timestamp,
+                    this.wrapping_sub(first).cast_signed()
+                );
+            }
+        }
+        self
+    }
+
+    /// Fails unless each frame's timestamp is at most `bound` ms from where the first frame's says that it should be, and never
+    /// less than that of the frame before it.
+    pub(crate) fn assert_shift_within(&self, bound: u32) -> &Aligned {
+        let mut shift = None;
+        for run in &self.runs {
+            for (published, received) in run.published[run.range.clone()].iter().zip(&run.received) {
+                // Modulo 2^31: what some clients cut their timestamps to.
+                let this = received.timestamp.wrapping_sub(published.timestamp) & 0x7fff_ffff;
+                let first = *shift.get_or_insert(this);
+                let off = this.wrapping_sub(first).cast_signed();
+                assert!(
+                    off.unsigned_abs() <= bound,
+                    "{published:?} was received at {} ms, {off} ms off",
+                    received.timestamp
+                );
+            }
+        }
+        for run in &self.runs {
+            assert_monotone(&run.received);
+        }
+        self
+    }
+
+    /// Fails unless the first frame that was received is at the start of the timeline.
+    pub(crate) fn assert_starts_at_zero(&self) -> &Aligned {
+        let first = self.runs.iter().map(|run| run.received[0].timestamp).min();
+        assert!(first.is_some_and(|first| first <= AUDIO_NEAR), "the timeline starts at {first:?} ms");
+        self
+    }
+}
+
+/// Fails when a frame's timestamp is less than that of the frame of its kind before it.
+pub(crate) fn assert_monotone(tags: &[Tag]) {
+    for kind in [VIDEO, AUDIO] {
+        let frames: Vec<_> = tags.iter().filter(|tag| tag.kind == kind && tag.is_frame()).collect();
+        for pair in frames.windows(2) {
+            assert!(pair[0].timestamp <= pair[1].timestamp, "time goes back from {:?} to {:?}", pair[0], pair[1]);
+        }
+    }
+}
+
+/// The range of `published` that `received` is, by payload.
+fn locate(published: &[Tag], received: &[Tag]) -> Result<Range<usize>, String> {
+    let same =
+        |start: usize| published[start..].iter().zip(received).take_while(|(p, r)| p.payload == r.payload).count();
+    let starts = (0..published.len()).filter(|&start| published[start].payload == received[0].payload);
+    let Some((start, count)) = starts.map(|start| (start, same(start))).max_by_key(|&(_, count)| count) else {
+        return Err(format!("the first frame received was never published: {:?}", received[0]));
+    };
+    if count < received.len() {
+        let (due, got) = (published.get(start + count), &received[count]);
+        let at = published.iter().position(|tag| tag.payload == got.payload);
+        return Err(format!(
+            "after {count} of {} frames, from the published number {start} on, due was {due:?}, but received was {got:?}, \
+             which is the published number {at:?} of {}",
+            received.len(),
+            published.len()
+        ));
+    }
+    Ok(start..start + count)
+}
+
+mod tests {
+    use super::{Aligned, assert_monotone};
+    use crate::flv::{AUDIO, Tag, VIDEO};
+
+    /// Two GOPs of five frames, 40 ms apart, with audio beside.
+    fn published() -> Vec<Tag> {
+        let mut tags = vec![Tag { kind: VIDEO, timestamp: 0, payload: vec![0x17, 0, 9] }];
+        for number in 0..10_u8 {
+            let timestamp = u32::from(number) * 40;
+            let first = if number % 5 == 0 { 0x17 } else { 0x27 };
+            tags.push(Tag { kind: VIDEO, timestamp, payload: vec![first, 1, number] });
+            tags.push(Tag { kind: AUDIO, timestamp, payload: vec![0x2f, number] });
+        }
+        tags
+    }
+
+    fn shifted(tags: &[Tag], shift: u32) -> Vec<Tag> {
+        tags.iter().map(|tag| Tag { timestamp: tag.timestamp.wrapping_add(shift), ..tag.clone() }).collect()
+    }
+
+    /// The checks must be able to fail, else they hold nothing.
+    fn fails(check: impl FnOnce() + std::panic::UnwindSafe) -> bool {
+        std::panic::catch_unwind(check).is_err()
+    }
+
+    #[test]
+    fn a_faithful_copy_passes() {
+        let all = published();
+        Aligned::new(&all, &shifted(&all, 1000)).assert_whole();
+        let mut tail = vec![all[0].clone()];
+        tail.extend(shifted(&all[11..], 0_u32.wrapping_sub(200)));
+        Aligned::new(&all, &tail).assert_tail().assert_starts_at_zero();
+    }
+
+    #[test]
+    fn each_kind_of_damage_fails() {
+        let all = published();
+        let changed = |change: fn(&mut Vec<Tag>)| {
+            let mut tags = published();
+            change(&mut tags);
+            tags
+        };
+        for (what, received) in [
+            ("a frame is lost", changed(|tags| drop(tags.remove(5)))),
+            ("the last frame is lost", changed(|tags| drop(tags.pop()))),
+            ("a byte is changed", changed(|tags| tags[7].payload[2] ^= 1)),
+            ("a frame comes twice", changed(|tags| tags.insert(6, tags[5].clone()))),
+            ("the header is lost", changed(|tags| drop(tags.remove(0)))),
+            ("audio is late", changed(|tags| tags[8].timestamp += 1)),
+        ] {
+            let all = all.clone();
+            let check = move || {
+                Aligned::new(&all, &received).assert_whole();
+            };
+            assert!(fails(check), "{what}");
+        }
+        let mut middle = vec![all[0].clone()];
+        middle.extend_from_slice(&all[3..]);
+        let check = move || {
+            Aligned::new(&all, &middle).assert_tail();
+        };
+        assert!(fails(check), "a tail that starts with no keyframe");
+        assert!(fails(|| assert_monotone(&changed(|tags| tags.swap(3, 5)))), "time goes back");
+    }
+}

@@ -1,0 +1,101 @@
+//! Codecs pass through untouched: the first that RTMP had, single kinds, and those of Enhanced RTMP.
+
+use std::path::Path;
+use std::time::Duration;
+
+use crate::align::Aligned;
+use crate::media::{self, Source};
+use crate::players::{Kinds, PATIENCE, Player, publish};
+use crate::process::eventually;
+use crate::scratch::Scratch;
+use crate::server::Server;
+use crate::tools::need;
+
+/// ffmpeg publishes `source`; one player that waits for it gets everything, and one that joins later the tail.
+fn pass_through(ffmpeg: &Path, source: &Source, kinds: Kinds) {
+    let scratch = Scratch::new();
+    let mut server = Server::start(&scratch);
+    let url = server.url("livestream");
+    let first = Player::ffmpeg(&scratch, "first", ffmpeg, &url, kinds);
+    server.wait_clients(1);
+    let mut publisher = publish(&scratch, "publisher", ffmpeg, source, &url, &[]);
+    let enough = |player: &Player| player.tags().iter().any(|tag| tag.is_frame() && tag.timestamp > 2300);
+    eventually("the first player has 2.3 s", PATIENCE, || enough(&first).then_some(()));
+    let second = Player::ffmpeg(&scratch, "second", ffmpeg, &url, kinds);
+    publisher.wait_success(PATIENCE);
+
+    let (first, second) = (first.finish(&source.tags), second.finish(&source.tags));
+    Aligned::new(&source.tags, &first).assert_whole().assert_starts_at_zero();
+    let second = Aligned::new(&source.tags, &second);
+    if kinds == Kinds::Audio {
+        // Without video there is no keyframe to start at; how much of the past a joiner gets is the server's choice.
+        second.assert_one_shift().assert_starts_at_zero();
+    } else {
+        second.assert_tail().assert_starts_at_zero();
+    }
+    server.assert_healthy();
+}
+
+#[test]
+fn audio_only() {
+    let ffmpeg = need!(ffmpeg);
+    pass_through(&ffmpeg, media::audio_only(&ffmpeg), Kinds::Audio);
+}
+
+#[test]
+fn video_only() {
+    let ffmpeg = need!(ffmpeg);
+    pass_through(&ffmpeg, media::video_only(&ffmpeg), Kinds::Video);
+}
+
+#[test]
+fn hevc_over_enhanced_rtmp() {
+    let ffmpeg = need!(new_ffmpeg);
+    let source = media::hevc_aac(&ffmpeg);
+    let fourcc = |kind| source.tags.iter().find(|t| t.kind == kind && t.is_header()).map(|t| t.payload[1..5].to_vec());
+    assert_eq!(
+        fourcc(crate::flv::VIDEO).as_deref(),
+        Some(b"hvc1".as_slice()),
+        "ffmpeg writes HEVC as Enhanced RTMP has it"
+    );
+    pass_through(&ffmpeg, source, Kinds::Both);
+}
+
+#[test]
+fn av1_and_opus_over_enhanced_rtmp() {
+    let ffmpeg = need!(new_ffmpeg);
+    let source = media::av1_opus(&ffmpeg);
+    let fourcc = |kind| source.tags.iter().find(|t| t.kind == kind && t.is_header()).map(|t| t.payload[1..5].to_vec());
+    assert_eq!(
+        fourcc(crate::flv::VIDEO).as_deref(),
+        Some(b"av01".as_slice()),
+        "ffmpeg writes AV1 as Enhanced RTMP has it"
+    );
+    assert_eq!(
+        fourcc(crate::flv::AUDIO).as_deref(),
+        Some(b"Opus".as_slice()),
+        "ffmpeg writes Opus as Enhanced RTMP has it"
+    );
+    pass_through(&ffmpeg, source, Kinds::Both);
+}
+
+#[test]
+fn vp6_and_mp3() {
+    let (ffmpeg, rtmpdump) = (need!(ffmpeg), need!(rtmpdump));
+    let source = media::vp6_mp3(&ffmpeg);
+    let scratch = Scratch::new();
+    let mut server = Server::start(&scratch);
+    let url = server.url("livestream");
+    let first = Player::rtmpdump(&scratch, "first", &rtmpdump, &url, &[]);
+    server.wait_clients(1);
+    let mut publisher = publish(&scratch, "publisher", &ffmpeg, source, &url, &[]);
+    server.wait_clients(2);
+    std::thread::sleep(Duration::from_millis(2500));
+    let second = Player::rtmpdump(&scratch, "second", &rtmpdump, &url, &[]);
+    publisher.wait_success(PATIENCE);
+
+    let (first, second) = (first.finish(&source.tags), second.finish(&source.tags));
+    Aligned::new(&source.tags, &first).assert_whole().assert_starts_at_zero();
+    Aligned::new(&source.tags, &second).assert_tail().assert_starts_at_zero();
+    server.assert_healthy();
+}

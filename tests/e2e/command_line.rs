@@ -1,0 +1,158 @@
+//! The command line: what each option prints, and how each failure to start ends.
+
+use std::net::TcpListener;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use nix::sys::signal::Signal;
+
+use crate::flv::{Tag, VIDEO};
+use crate::process::Process;
+use crate::scratch::Scratch;
+use crate::server::{self, BINARY, Server, Settings};
+use crate::wire::Wire;
+
+const LIMIT: Duration = Duration::from_secs(10);
+
+/// Runs the server with these arguments until it ends; gives its exit status and all that it printed.
+fn run(scratch: &Scratch, arguments: &[&str]) -> (i32, String) {
+    let mut process = Process::start(scratch, "run", BINARY, arguments);
+    let status = process.wait(LIMIT);
+    (status.code().unwrap_or_else(|| panic!("ended with {status}")), process.log())
+}
+
+/// The same, of a run that must fail: with one line, which holds each of `words`.
+fn run_fails(scratch: &Scratch, arguments: &[&str], words: &[&str]) {
+    let (status, said) = run(scratch, arguments);
+    assert_eq!(status, 1, "{arguments:?}:\n{said}");
+    assert_eq!(said.trim().lines().count(), 1, "{arguments:?} is to say one line, not:\n{said}");
+    for word in words {
+        assert!(said.to_lowercase().contains(&word.to_lowercase()), "{arguments:?} does not say {word:?}:\n{said}");
+    }
+}
+
+fn text(path: &Path) -> &str {
+    path.to_str().expect("a path of ours")
+}
+
+fn write(scratch: &Scratch, content: &str) -> PathBuf {
+    let path = scratch.file("a.conf");
+    std::fs::write(&path, content).expect("a file in the scratch folder");
+    path
+}
+
+#[test]
+fn version() {
+    let scratch = Scratch::new();
+    for option in ["-v", "-V"] {
+        let (status, said) = run(&scratch, &[option]);
+        assert_eq!(status, 0, "{option}:\n{said}");
+        assert!(said.contains(env!("CARGO_PKG_VERSION")), "{option}:\n{said}");
+    }
+}
+
+#[test]
+fn help() {
+    let scratch = Scratch::new();
+    for option in ["-h", "-?"] {
+        let (status, said) = run(&scratch, &[option]);
+        assert_eq!(status, 0, "{option}:\n{said}");
+        for listed in ["-c", "-t", "-v"] {
+            assert!(said.contains(listed), "{option} does not list {listed}:\n{said}");
+        }
+    }
+}
+
+#[test]
+fn an_unknown_option_is_named() {
+    let scratch = Scratch::new();
+    let (status, said) = run(&scratch, &["--frobnicate"]);
+    assert_ne!(status, 0, "{said}");
+    assert!(said.contains("--frobnicate"), "{said}");
+}
+
+#[test]
+fn a_good_configuration_passes_the_test() {
+    let scratch = Scratch::new();
+    let path = write(&scratch, "listen 1935;\nvhost __defaultVhost__ {\n    gop_cache on;\n}\n");
+    let (status, said) = run(&scratch, &["-t", "-c", text(&path)]);
+    assert_eq!(status, 0, "{said}");
+    assert!(said.contains(text(&path)), "{said}");
+}
+
+#[test]
+fn the_shipped_configurations_pass_the_test() {
+    let scratch = Scratch::new();
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("conf");
+    let files: Vec<_> =
+        folder.read_dir().expect("conf/ is there").map(|entry| entry.expect("an entry").path()).collect();
+    for name in ["srs.conf", "full.conf"] {
+        assert!(files.contains(&folder.join(name)), "conf/{name} is not there");
+    }
+    for file in files.iter().filter(|file| file.extension().is_some_and(|extension| extension == "conf")) {
+        let (status, said) = run(&scratch, &["-t", "-c", text(file)]);
+        assert_eq!(status, 0, "{}:\n{said}", file.display());
+    }
+}
+
+#[test]
+fn a_bad_configuration_is_named_with_its_line() {
+    let scratch = Scratch::new();
+    let path = write(&scratch, "listen 1935;\nvhost __defaultVhost__ {\n    gop_cach on;\n}\n");
+    let at = format!("{}:3", text(&path));
+    // It is said by the test, and before a start too.
+    run_fails(&scratch, &["-t", "-c", text(&path)], &[&at, "gop_cach", "gop_cache"]);
+    run_fails(&scratch, &["-c", text(&path)], &[&at, "gop_cach", "gop_cache"]);
+}
+
+#[test]
+fn a_missing_configuration_is_named() {
+    let scratch = Scratch::new();
+    let path = scratch.file("missing.conf");
+    run_fails(&scratch, &["-c", text(&path)], &[text(&path), "no such file"]);
+    run_fails(&scratch, &["-t", "-c", text(&path)], &[text(&path), "no such file"]);
+    // A folder is no file.
+    run_fails(&scratch, &["-c", text(scratch.folder())], &[text(scratch.folder())]);
+}
+
+#[test]
+fn a_port_that_is_taken_is_named() {
+    let scratch = Scratch::new();
+    let port = server::free_port();
+    let _taken = TcpListener::bind(("127.0.0.1", port)).expect("a free port");
+    let path = server::write_configuration(&scratch, port, Settings::default());
+    run_fails(&scratch, &["-c", text(&path)], &[&port.to_string(), "in use"]);
+    // The test of a configuration takes no port.
+    let (status, said) = run(&scratch, &["-t", "-c", text(&path)]);
+    assert_eq!(status, 0, "{said}");
+}
+
+#[test]
+fn it_serves_each_port_that_it_listens_on() {
+    let scratch = Scratch::new();
+    let ports = [server::free_port(), server::free_port()];
+    let listen = ports.map(|port| format!("127.0.0.1:{port}")).join(" ");
+    let path = write(&scratch, &format!("listen {listen};\nvhost __defaultVhost__ {{\n}}\n"));
+    let mut server = Server::run(&scratch, ports[0], &path).expect("the first port is free");
+    let mut player = Wire::player(ports[0], "livestream");
+    let mut publisher = Wire::publisher(ports[1], "livestream");
+    publisher.send_tag(&Tag { kind: VIDEO, timestamp: 0, payload: vec![0x14, 0, 1] });
+    player.wait_frames(1);
+    server.assert_healthy();
+}
+
+#[test]
+fn it_ends_at_once_when_told_and_starts_again_on_its_port() {
+    let scratch = Scratch::new();
+    for signal in [Signal::SIGINT, Signal::SIGTERM] {
+        let mut server = Server::start(&scratch);
+        let player = Wire::player(server.port, "livestream");
+        server.process().signal(signal);
+        server.process().wait(LIMIT);
+        drop(player);
+        // Connections that it closed are still known to the kernel.
+        let path = server::write_configuration(&scratch, server.port, Settings::default());
+        let again = Server::run(&scratch, server.port, &path).expect("its port is free again");
+        Wire::player(again.port, "livestream");
+    }
+}

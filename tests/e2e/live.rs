@@ -1,0 +1,128 @@
+//! ffmpeg publishes, others play: from the first packet, joining later, waiting, and under a publisher that dies.
+
+use std::time::Duration;
+
+use crate::align::{Aligned, assert_monotone};
+use crate::flv::{AUDIO, Tag, VIDEO};
+use crate::media;
+use crate::players::{Kinds, PATIENCE, Player, publish};
+use crate::process::eventually;
+use crate::scratch::Scratch;
+use crate::server::{Server, Settings};
+use crate::tools::need;
+
+#[test]
+fn two_players_that_join_at_different_times_get_each_packet() {
+    let ffmpeg = need!(ffmpeg);
+    let scratch = Scratch::new();
+    let mut server = Server::start(&scratch);
+    let (source, url) = (media::h264_aac(&ffmpeg), server.url("livestream"));
+
+    let first = Player::ffmpeg(&scratch, "first", &ffmpeg, &url, Kinds::Both);
+    server.wait_clients(1);
+    let mut publisher = publish(&scratch, "publisher", &ffmpeg, source, &url, &[]);
+    // Well into the third GOP, so that the second player starts with a keyframe that is not the first.
+    eventually("the first player has 2.5 s", PATIENCE, || (first.frames() > 2500 / 40 + 2500 / 24).then_some(()));
+    let second = Player::ffmpeg(&scratch, "second", &ffmpeg, &url, Kinds::Both);
+    publisher.wait_success(PATIENCE);
+
+    let (first, second) = (first.finish(&source.tags), second.finish(&source.tags));
+    Aligned::new(&source.tags, &first).assert_whole().assert_starts_at_zero();
+    Aligned::new(&source.tags, &second).assert_tail().assert_starts_at_zero();
+    server.assert_healthy();
+}
+
+#[test]
+fn without_a_gop_cache_a_player_starts_live() {
+    let ffmpeg = need!(ffmpeg);
+    let scratch = Scratch::new();
+    let mut server = Server::with(&scratch, Settings { vhost: "gop_cache off;", ..Settings::default() });
+    let (source, url) = (media::h264_aac(&ffmpeg), server.url("livestream"));
+
+    let first = Player::ffmpeg(&scratch, "first", &ffmpeg, &url, Kinds::Both);
+    server.wait_clients(1);
+    let mut publisher = publish(&scratch, "publisher", &ffmpeg, source, &url, &[]);
+    eventually("the first player has 2.5 s", PATIENCE, || (first.frames() > 2500 / 40 + 2500 / 24).then_some(()));
+    let second = Player::ffmpeg(&scratch, "second", &ffmpeg, &url, Kinds::Both);
+    publisher.wait_success(PATIENCE);
+
+    let (first, second) = (first.finish(&source.tags), second.finish(&source.tags));
+    Aligned::new(&source.tags, &first).assert_whole();
+    Aligned::new(&source.tags, &second).assert_one_shift();
+    server.assert_healthy();
+}
+
+#[test]
+fn a_player_goes_on_when_a_killed_publisher_comes_back() {
+    let ffmpeg = need!(ffmpeg);
+    let scratch = Scratch::new();
+    let mut server = Server::start(&scratch);
+    let (source, url) = (media::h264_aac(&ffmpeg), server.url("livestream"));
+
+    let mut player = Player::ffmpeg(&scratch, "player", &ffmpeg, &url, Kinds::Both);
+    server.wait_clients(1);
+    let mut killed = publish(&scratch, "killed", &ffmpeg, source, &url, &[]);
+    eventually("the player has 2 s", PATIENCE, || (player.frames() > 2000 / 40 + 2000 / 24).then_some(()));
+    killed.kill();
+    std::thread::sleep(Duration::from_secs(1));
+    let mut back = publish(&scratch, "back", &ffmpeg, source, &url, &[]);
+    std::thread::sleep(Duration::from_secs(1));
+    assert!(player.process().ended().is_none(), "the player ended when its publisher was killed");
+    back.wait_success(PATIENCE);
+
+    let received = player.finish(&source.tags);
+    assert_monotone(&received);
+    let second = second_session(&source.tags, &received);
+    Aligned::new(&source.tags, &second).assert_whole();
+    server.assert_healthy();
+}
+
+/// What was received after the publisher came back: of each kind, what follows the frames that are the start of what was
+/// published. Fails when more than the last second before the kill is missing.
+fn second_session(published: &[Tag], received: &[Tag]) -> Vec<Tag> {
+    let mut second: Vec<Tag> = Vec::new();
+    for kind in [VIDEO, AUDIO] {
+        let of_kind = |tags: &[Tag]| tags.iter().filter(|tag| tag.kind == kind).cloned().collect::<Vec<_>>();
+        let (published, received) = (of_kind(published), of_kind(received));
+        let frames: Vec<_> = published.iter().filter(|tag| tag.is_frame()).collect();
+        let mut at = 0;
+        let mut rest = received.len();
+        for (number, tag) in received.iter().enumerate() {
+            if !tag.is_frame() {
+                continue;
+            }
+            if tag.payload != frames[at].payload {
+                rest = number;
+                break;
+            }
+            at += 1;
+        }
+        assert!(frames[at].timestamp >= 1000, "only {at} frames of type {kind} were received before the kill");
+        assert!(rest < received.len(), "nothing of type {kind} was received after the publisher came back");
+        second.extend(published.iter().find(|tag| tag.is_header()).cloned());
+        second.extend_from_slice(&received[rest..]);
+    }
+    second
+}
+
+#[test]
+fn rtmpdump_plays_and_may_come_before_the_publisher() {
+    let (ffmpeg, rtmpdump) = (need!(ffmpeg), need!(rtmpdump));
+    let scratch = Scratch::new();
+    let mut server = Server::start(&scratch);
+    let (source, url) = (media::h264_aac(&ffmpeg), server.url("livestream"));
+
+    let early = Player::rtmpdump(&scratch, "early", &rtmpdump, &url, &[]);
+    server.wait_clients(1);
+    std::thread::sleep(Duration::from_secs(2));
+    let mut publisher = publish(&scratch, "publisher", &ffmpeg, source, &url, &[]);
+    server.wait_clients(2);
+    std::thread::sleep(Duration::from_millis(2500));
+    let late = Player::rtmpdump(&scratch, "late", &rtmpdump, &url, &[]);
+    publisher.wait_success(PATIENCE);
+
+    let (early, late) = (early.finish(&source.tags), late.finish(&source.tags));
+    Aligned::new(&source.tags, &early).assert_whole().assert_starts_at_zero();
+    Aligned::new(&source.tags, &late).assert_tail().assert_starts_at_zero();
+    server.assert_healthy();
+}

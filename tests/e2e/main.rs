@@ -1,0 +1,25 @@
+//! The real server against real clients: ffmpeg, rtmpdump, GStreamer and nginx-rtmp, and against a client of our own where the
+//! bytes on the wire matter.
+//!
+//! One binary, so that it is linked once. Everything is on 127.0.0.1, every wait has a bound, and no test depends on how fast
+//! the machine is. What a test wrote stays in the build's `tmp` folder when it failed.
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test that meets the unexpected is to fail")]
+
+mod align;
+mod flv;
+mod media;
+mod players;
+mod process;
+mod scratch;
+mod server;
+mod tools;
+mod wire;
+
+mod codecs;
+mod command_line;
+mod gstreamer;
+mod live;
+mod nginx;
+mod refused;
+mod session;
+mod timestamps;

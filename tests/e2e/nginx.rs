@@ -1,0 +1,78 @@
+//! nginx with its RTMP module pulls from the server and pushes to it: what operators put in front of and behind it.
+
+use std::path::PathBuf;
+
+use crate::align::Aligned;
+use crate::media;
+use crate::players::{Kinds, PATIENCE, Player, publish};
+use crate::process::{Process, eventually};
+use crate::scratch::Scratch;
+use crate::server::{Server, free_port, listens};
+use crate::tools::need;
+
+/// Starts nginx with an RTMP application `live` that holds `directives`; gives it and its port.
+fn start(scratch: &Scratch, (nginx, module): (PathBuf, Option<PathBuf>), directives: &str) -> (Process, u16) {
+    let folder = scratch.folder().display();
+    let load = module.map(|module| format!("load_module {};", module.display())).unwrap_or_default();
+    for _ in 0..5 {
+        let port = free_port();
+        // One process, so that ending it leaves no worker behind.
+        let text = format!(
+            "{load}\ndaemon off;\nmaster_process off;\npid {folder}/nginx.pid;\nerror_log stderr info;\n\
+             events {{ worker_connections 64; }}\n\
+             rtmp {{ server {{ listen 127.0.0.1:{port}; application live {{ live on; {directives} }} }} }}\n"
+        );
+        let configuration = scratch.file("nginx.conf");
+        std::fs::write(&configuration, text).expect("a file in the scratch folder");
+        let arguments = ["-e".as_ref(), "stderr".as_ref(), "-c".as_ref(), configuration.as_os_str()];
+        let mut process = Process::start(scratch, "nginx", &nginx, arguments);
+        let is_up = eventually("nginx listens", PATIENCE, || {
+            if process.ended().is_some() { Some(false) } else { listens(port).then_some(true) }
+        });
+        if is_up {
+            return (process, port);
+        }
+        assert!(process.log().contains("in use"), "nginx ended at once:\n{}", process.log());
+    }
+    panic!("five ports in a row were taken");
+}
+
+#[test]
+fn nginx_pulls() {
+    let (ffmpeg, nginx) = (need!(ffmpeg), need!(nginx));
+    let scratch = Scratch::new();
+    let mut server = Server::start(&scratch);
+    let source = media::h264_aac(&ffmpeg);
+    let pull = format!("pull rtmp://127.0.0.1:{}/live/livestream name=livestream live=1;", server.port);
+    let (_nginx, port) = start(&scratch, nginx, &pull);
+
+    let mut publisher = publish(&scratch, "publisher", &ffmpeg, source, &server.url("livestream"), &[]);
+    server.wait_clients(1);
+    std::thread::sleep(std::time::Duration::from_millis(1500));
+    // nginx pulls when it has a player of its own.
+    let through = format!("rtmp://127.0.0.1:{port}/live/livestream");
+    let player = Player::ffmpeg(&scratch, "player", &ffmpeg, &through, Kinds::Both);
+    publisher.wait_success(PATIENCE);
+    // Where nginx lets its player begin is its own affair; what follows is to be complete.
+    Aligned::new(&source.tags, &player.finish(&source.tags)).assert_to_the_end().assert_one_shift();
+    server.assert_healthy();
+}
+
+#[test]
+fn nginx_pushes() {
+    let (ffmpeg, nginx) = (need!(ffmpeg), need!(nginx));
+    let scratch = Scratch::new();
+    let mut server = Server::start(&scratch);
+    let source = media::h264_aac(&ffmpeg);
+    let push = format!("push rtmp://127.0.0.1:{}/live;", server.port);
+    let (_nginx, port) = start(&scratch, nginx, &push);
+
+    let player = Player::ffmpeg(&scratch, "player", &ffmpeg, &server.url("livestream"), Kinds::Both);
+    server.wait_clients(1);
+    let through = format!("rtmp://127.0.0.1:{port}/live/livestream");
+    let mut publisher = publish(&scratch, "publisher", &ffmpeg, source, &through, &[]);
+    publisher.wait_success(PATIENCE);
+    // nginx begins to push when it has connected, which is a little after its publisher began.
+    Aligned::new(&source.tags, &player.finish(&source.tags)).assert_to_the_end().assert_one_shift();
+    server.assert_healthy();
+}

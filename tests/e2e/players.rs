@@ -1,0 +1,133 @@
+//! Publishers and players that are programs of others.
+
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use crate::flv::{self, AUDIO, Tag, VIDEO};
+use crate::media::Source;
+use crate::process::{Process, eventually};
+use crate::scratch::Scratch;
+
+/// The longest that any client may take beyond the length of what it plays.
+pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
+
+/// Which kinds of packets a player is to write.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Kinds {
+    Both,
+    Audio,
+    Video,
+}
+
+/// Publishes a file in real time with ffmpeg; `options` are for its output.
+pub(crate) fn publish(
+    scratch: &Scratch,
+    name: &str,
+    ffmpeg: &Path,
+    source: &Source,
+    url: &str,
+    options: &[&str],
+) -> Process {
+    let mut arguments =
+        vec!["-nostdin", "-hide_banner", "-re", "-i", source.path.to_str().expect("a path of ours"), "-c", "copy"];
+    arguments.extend_from_slice(options);
+    arguments.extend_from_slice(&["-f", "flv", "-flvflags", "no_duration_filesize", url]);
+    Process::start(scratch, name, ffmpeg, arguments)
+}
+
+/// A program that plays, and the FLV files that it writes.
+pub(crate) struct Player {
+    process: Process,
+    files: Vec<PathBuf>,
+}
+
+impl Player {
+    /// ffmpeg. It writes audio and video to a file each: in one file it would hold back the last packets, waiting for what is to
+    /// be interleaved with them. The timestamps are kept as received.
+    pub(crate) fn ffmpeg(scratch: &Scratch, name: &str, ffmpeg: &Path, url: &str, kinds: Kinds) -> Player {
+        let mut arguments: Vec<String> = ["-nostdin", "-hide_banner", "-y", "-copyts"].map(str::to_owned).to_vec();
+        if kinds != Kinds::Both {
+            // ffmpeg looks for the other kind for five seconds before it writes anything.
+            arguments.extend(["-analyzeduration", "1000000"].map(str::to_owned));
+        }
+        arguments.extend(["-i", url].map(str::to_owned));
+        let mut files = Vec::new();
+        for (kind, unwanted) in [("v", Kinds::Audio), ("a", Kinds::Video)] {
+            if kinds == unwanted {
+                continue;
+            }
+            let file = scratch.file(&format!("{name}.{kind}.flv"));
+            let map = format!("0:{kind}");
+            arguments.extend(["-map", &map, "-c", "copy", "-flush_packets", "1", "-f", "flv"].map(str::to_owned));
+            arguments.push(file.to_str().expect("a path of ours").to_owned());
+            files.push(file);
+        }
+        Player { process: Process::start(scratch, name, ffmpeg, arguments), files }
+    }
+
+    /// rtmpdump, which writes what it receives as it is.
+    pub(crate) fn rtmpdump(scratch: &Scratch, name: &str, rtmpdump: &Path, url: &str, options: &[&str]) -> Player {
+        let file = scratch.file(&format!("{name}.flv"));
+        let mut arguments = vec!["--live", "--rtmp", url, "--flv", file.to_str().expect("a path of ours")];
+        arguments.extend_from_slice(options);
+        Player { process: Process::start(scratch, name, rtmpdump, arguments), files: vec![file] }
+    }
+
+    /// GStreamer's `rtmp2src`, which hands on what it receives as it is.
+    pub(crate) fn gstreamer(scratch: &Scratch, name: &str, gst_launch: &Path, url: &str) -> Player {
+        let file = scratch.file(&format!("{name}.flv"));
+        let (source, sink) = (format!("location={url}"), format!("location={}", file.display()));
+        let arguments = ["-e", "rtmp2src", &source, "!", "filesink", "buffer-mode=unbuffered", &sink];
+        Player { process: Process::start(scratch, name, gst_launch, arguments), files: vec![file] }
+    }
+
+    /// What it has written so far, each kind in the order of its arrival.
+    pub(crate) fn tags(&self) -> Vec<Tag> {
+        self.files.iter().flat_map(|file| flv::read(file)).collect()
+    }
+
+    /// How many frames it has written so far.
+    pub(crate) fn frames(&self) -> usize {
+        self.tags().iter().filter(|tag| tag.is_frame()).count()
+    }
+
+    /// Waits until it has written the last frames that were published, or has ended, or nothing more comes; then ends it and
+    /// gives what it has written. Programs that keep the last bytes in a buffer write them when they are ended.
+    pub(crate) fn finish(mut self, published: &[Tag]) -> Vec<Tag> {
+        const SILENCE: Duration = Duration::from_secs(3);
+        let last = |tags: &[Tag], kind| {
+            tags.iter().rfind(|tag| tag.kind == kind && tag.is_frame()).map(|tag| tag.payload.clone())
+        };
+        let due = [VIDEO, AUDIO].map(|kind| last(published, kind));
+        let deadline = Instant::now() + PATIENCE;
+        let (mut count, mut since) = (0, Instant::now());
+        while self.process.ended().is_none() && Instant::now() < deadline {
+            let tags = self.tags();
+            if [VIDEO, AUDIO].map(|kind| last(&tags, kind)) == due {
+                break;
+            }
+            if tags.len() != count {
+                (count, since) = (tags.len(), Instant::now());
+            } else if since.elapsed() > SILENCE {
+                break;
+            }
+            std::thread::sleep(Duration::from_millis(100));
+        }
+        // ffmpeg takes the first interrupt for a wish and waits for the next packet, which may never come.
+        let mut interrupted = Instant::now();
+        self.process.interrupt();
+        eventually("the end of a player that was interrupted", PATIENCE, || {
+            if interrupted.elapsed() > Duration::from_secs(1) {
+                interrupted = Instant::now();
+                self.process.interrupt();
+            }
+            self.process.ended()
+        });
+        self.tags()
+    }
+
+    /// The program.
+    pub(crate) fn process(&mut self) -> &mut Process {
+        &mut self.process
+    }
+}

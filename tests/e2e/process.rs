@@ -1,0 +1,111 @@
+//! Child processes that cannot outlive or hang their test.
+
+use std::ffi::OsStr;
+use std::fs::File;
+use std::path::PathBuf;
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::time::{Duration, Instant};
+
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+
+use crate::scratch::Scratch;
+
+const POLL: Duration = Duration::from_millis(20);
+/// How much of a log is shown when a test fails.
+const SHOWN: usize = 6000;
+
+/// Calls `ready` until it gives something, or panics with `what` after `limit`.
+pub(crate) fn eventually<T>(what: &str, limit: Duration, mut ready: impl FnMut() -> Option<T>) -> T {
+    let deadline = Instant::now() + limit;
+    loop {
+        if let Some(value) = ready() {
+            return value;
+        }
+        assert!(Instant::now() < deadline, "not within {limit:?}: {what}");
+        std::thread::sleep(POLL);
+    }
+}
+
+/// A child process with its output in a file. It is killed when dropped, and its output is shown when the test failed.
+pub(crate) struct Process {
+    name: String,
+    child: Child,
+    log: PathBuf,
+}
+
+impl Process {
+    /// Starts `program` with `arguments`; `name` names its log, `<name>.log` in the scratch folder.
+    pub(crate) fn start<A: AsRef<OsStr>>(
+        scratch: &Scratch,
+        name: &str,
+        program: impl AsRef<OsStr>,
+        arguments: impl IntoIterator<Item = A>,
+    ) -> Process {
+        let log = scratch.file(&format!("{name}.log"));
+        let output = File::create(&log).expect("a log file in the scratch folder");
+        let child = Command::new(program.as_ref())
+            .args(arguments)
+            .current_dir(scratch.folder())
+            .stdin(Stdio::null())
+            .stdout(output.try_clone().expect("a second handle of a log file"))
+            .stderr(output)
+            .spawn()
+            .unwrap_or_else(|error| panic!("cannot start {}: {error}", program.as_ref().display()));
+        Process { name: name.to_owned(), child, log }
+    }
+
+    /// Everything that it wrote to its standard output and error so far.
+    pub(crate) fn log(&self) -> String {
+        String::from_utf8_lossy(&std::fs::read(&self.log).unwrap_or_default()).into_owned()
+    }
+
+    /// How it ended, if it has.
+    pub(crate) fn ended(&mut self) -> Option<ExitStatus> {
+        self.child.try_wait().expect("a child of ours can be waited for")
+    }
+
+    /// Waits for its end; panics when that takes longer than `limit`.
+    pub(crate) fn wait(&mut self, limit: Duration) -> ExitStatus {
+        let what = format!("the end of {}", self.name);
+        eventually(&what, limit, || self.ended())
+    }
+
+    /// Waits for its end, which must be a success.
+    pub(crate) fn wait_success(&mut self, limit: Duration) {
+        let status = self.wait(limit);
+        assert!(status.success(), "{} ended with {status}", self.name);
+    }
+
+    /// Asks it to end, as ^C does.
+    pub(crate) fn interrupt(&mut self) {
+        self.signal(Signal::SIGINT);
+    }
+
+    /// Ends it with no chance to say goodbye.
+    pub(crate) fn kill(&mut self) {
+        self.signal(Signal::SIGKILL);
+        self.wait(Duration::from_secs(5));
+    }
+
+    /// Sends a signal, unless it has ended.
+    pub(crate) fn signal(&mut self, signal: Signal) {
+        if self.ended().is_none() {
+            let pid = Pid::from_raw(i32::try_from(self.child.id()).expect("a pid fits 31 bits"));
+            kill(pid, signal).expect("a signal to a child of ours");
+        }
+    }
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        // Both fail only when it has ended, and then there is nothing to do.
+        let _ = self.child.kill();
+        let status = self.child.wait();
+        if std::thread::panicking() {
+            let log = self.log();
+            let from = log.ceil_char_boundary(log.len().saturating_sub(SHOWN));
+            eprintln!("--- {} ({status:?})\n{}\n---", self.name, &log[from..]);
+        }
+    }
+}

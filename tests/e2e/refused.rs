@@ -1,0 +1,288 @@
+//! Those who are not let in: they are told why, the log says why, and nobody else notices.
+
+use std::io::{ErrorKind, Read, Write};
+use std::net::TcpStream;
+use std::time::{Duration, Instant};
+
+use crate::align::Aligned;
+use crate::flv::{Tag, VIDEO};
+use crate::media;
+use crate::players::{Kinds, PATIENCE, Player, publish};
+use crate::process::eventually;
+use crate::scratch::Scratch;
+use crate::server::{Server, Settings};
+use crate::tools::need;
+use crate::wire::{ANSWER, Amf, Command, Wire};
+
+/// The refusal that the server sends, which must come with its reason; then it must close the connection.
+fn refusal(wire: &mut Wire) -> Command {
+    let refused = wire.wait_command("a refusal", |command| match command.arguments.get(1) {
+        Some(information) => command.name == "_error" || information.get_text("level") == "error",
+        None => false,
+    });
+    assert!(!refused.description().is_empty(), "no reason is given in {refused:?}");
+    wire.wait_closed(ANSWER);
+    refused
+}
+
+/// Sends `bytes` to the port and waits until the server closes the connection; gives how long that took.
+fn time_until_closed(port: u16, bytes: &[u8], limit: Duration) -> Duration {
+    let mut socket = TcpStream::connect(("127.0.0.1", port)).expect("the server accepts");
+    socket.set_read_timeout(Some(limit)).expect("a socket option");
+    let began = Instant::now();
+    socket.write_all(bytes).expect("a few bytes are taken");
+    let mut buffer = [0; 4096];
+    loop {
+        match socket.read(&mut buffer) {
+            Ok(0) => return began.elapsed(),
+            Ok(_) => {}
+            Err(error) if error.kind() == ErrorKind::ConnectionReset => return began.elapsed(),
+            Err(error) => panic!("the server did not close the connection within {limit:?}: {error}"),
+        }
+    }
+}
+
+#[test]
+fn what_is_not_rtmp_is_closed_at_once() {
+    // Well below the time that a handshake may take.
+    const AT_ONCE: Duration = Duration::from_secs(5);
+    let scratch = Scratch::new();
+    let mut server = Server::start(&scratch);
+    // The start of what a browser sends, and of what a client that speaks RTMPS does.
+    time_until_closed(
+        server.port,
+        b"GET / HTTP/1.1\r\nHost: 127.0.0.1\r\nUser-Agent: curl/7.88.1\r\nAccept: */*\r\n\r\n",
+        AT_ONCE,
+    );
+    server.wait_log(&["http"], ANSWER);
+    let hello = [[0x16, 0x03, 0x01, 0x02, 0x00, 0x01, 0x00, 0x01, 0xfc, 0x03, 0x03].as_slice(), &[7; 506]].concat();
+    time_until_closed(server.port, &hello, AT_ONCE);
+    server.wait_log(&["tls"], ANSWER);
+    // RTMPE, and a version that nobody knows.
+    time_until_closed(server.port, &[6; 1537], AT_ONCE);
+    time_until_closed(server.port, &[99; 1537], AT_ONCE);
+    server.wait_log(&["version"], ANSWER);
+    // And the server goes on.
+    Wire::connect(server.port).connect_app("live");
+    server.assert_healthy();
+}
+
+#[test]
+fn a_client_that_says_nothing_is_closed() {
+    let scratch = Scratch::new();
+    let mut server = Server::start(&scratch);
+    time_until_closed(server.port, &[], Duration::from_secs(20));
+    server.assert_healthy();
+}
+
+#[test]
+fn ffmpeg_is_told_that_the_stream_is_busy() {
+    let ffmpeg = need!(ffmpeg);
+    let scratch = Scratch::new();
+    let mut server = Server::start(&scratch);
+    let (source, url) = (media::h264_aac(&ffmpeg), server.url("livestream"));
+    let player = Player::ffmpeg(&scratch, "player", &ffmpeg, &url, Kinds::Both);
+    server.wait_clients(1);
+    let mut first = publish(&scratch, "first", &ffmpeg, source, &url, &[]);
+    eventually("the player has 1 s", PATIENCE, || (player.frames() > 1000 / 40 + 1000 / 24).then_some(()));
+    let mut second = publish(&scratch, "second", &ffmpeg, source, &url, &[]);
+    let refused = second.wait(PATIENCE);
+    assert!(!refused.success(), "the second publisher ended with {refused}");
+    assert!(first.ended().is_none(), "the first publisher was still to publish");
+    // ffmpeg shows the description of a refusal, not its code; the code is held by the test below.
+    let said = second.log().to_lowercase();
+    assert!(
+        said.contains("server error") && said.contains("livestream"),
+        "what ffmpeg says is not the reason:\n{said}"
+    );
+    first.wait_success(PATIENCE);
+    Aligned::new(&source.tags, &player.finish(&source.tags)).assert_whole();
+    server.assert_healthy();
+}
+
+#[test]
+fn a_second_publisher_is_told_bad_name() {
+    let scratch = Scratch::new();
+    let mut server = Server::start(&scratch);
+    let mut player = Wire::player(server.port, "livestream");
+    let mut first = Wire::publisher(server.port, "livestream");
+    let frame =
+        |number: u32| Tag { kind: VIDEO, timestamp: number * 40, payload: vec![0x14, 0, number.to_le_bytes()[0]] };
+    first.send_tag(&frame(0));
+
+    let mut second = Wire::connect(server.port);
+    second.connect_app("live");
+    let id = second.create_stream();
+    second.publish(id, "livestream");
+    assert_eq!(refusal(&mut second).code(), "NetStream.Publish.BadName");
+
+    first.send_tag(&frame(1));
+    player.wait_frames(2);
+    assert!(!first.closed, "the first publisher is untouched");
+    server.assert_healthy();
+}
+
+#[test]
+fn of_publishers_that_race_exactly_one_wins() {
+    const RACERS: usize = 8;
+    let scratch = Scratch::new();
+    let mut server = Server::start(&scratch);
+    let mut racers: Vec<Wire> = (0..RACERS)
+        .map(|_| {
+            let mut wire = Wire::connect(server.port);
+            wire.connect_app("live");
+            assert_eq!(wire.create_stream(), 1, "the first message stream");
+            wire
+        })
+        .collect();
+    racers.iter_mut().for_each(|wire| wire.publish(1, "livestream"));
+    let won = |wire: &mut Wire| {
+        let answer = wire.wait_command("an onStatus", |command| command.name == "onStatus");
+        answer.code() == "NetStream.Publish.Start"
+    };
+    let winners = racers.iter_mut().map(won).filter(|won| *won).count();
+    assert_eq!(winners, 1, "of {RACERS} publishers that asked for the same name");
+    server.assert_healthy();
+}
+
+#[test]
+fn a_silent_publisher_loses_its_name_to_a_new_one() {
+    let scratch = Scratch::new();
+    let mut server = Server::with(&scratch, Settings { vhost: "publish { stall_timeout 1; }", ..Settings::default() });
+    let mut player = Wire::player(server.port, "livestream");
+    let mut stalled = Wire::publisher(server.port, "livestream");
+    stalled.send_tag(&Tag { kind: VIDEO, timestamp: 0, payload: vec![0x14, 0, 1] });
+    player.wait_frames(1);
+    std::thread::sleep(Duration::from_millis(1500));
+    let mut new = Wire::publisher(server.port, "livestream");
+    new.send_tag(&Tag { kind: VIDEO, timestamp: 0, payload: vec![0x14, 0, 2] });
+    player.wait_frames(2);
+    stalled.wait_closed(ANSWER);
+    server.assert_healthy();
+}
+
+#[test]
+fn refer_lets_in_its_own_pages_only() {
+    let (ffmpeg, rtmpdump) = (need!(ffmpeg), need!(rtmpdump));
+    let scratch = Scratch::new();
+    // Publishing is left free: ffmpeg has no page.
+    let mut server = Server::with(&scratch, Settings { vhost: "refer_play github.com;", ..Settings::default() });
+    let (source, url) = (media::h264_aac(&ffmpeg), server.url("livestream"));
+    let mut publisher = publish(&scratch, "publisher", &ffmpeg, source, &url, &[]);
+    server.wait_clients(1);
+    for (name, page) in
+        [("evil", Some("http://evilgithub.com/page")), ("path", Some("http://a.b/github.com")), ("none", None)]
+    {
+        let options: Vec<&str> = page.into_iter().flat_map(|page| ["--pageUrl", page]).collect();
+        let mut player = Player::rtmpdump(&scratch, name, &rtmpdump, &url, &options);
+        let status = player.process().wait(PATIENCE);
+        assert!(!status.success(), "rtmpdump with the page {page:?} ended with {status}");
+        assert_eq!(player.frames(), 0, "frames that rtmpdump with the page {page:?} got");
+    }
+    server.wait_log(&["refer", "evilgithub.com"], ANSWER);
+    let options = ["--pageUrl", "http://www.github.com/page"];
+    let player = Player::rtmpdump(&scratch, "allowed", &rtmpdump, &url, &options);
+    publisher.wait_success(PATIENCE);
+    Aligned::new(&source.tags, &player.finish(&source.tags)).assert_to_the_end().assert_one_shift();
+    server.assert_healthy();
+}
+
+#[test]
+fn refer_publish_and_refer_tell_why() {
+    let scratch = Scratch::new();
+    let settings = Settings {
+        vhost: "refer_publish github.com;",
+        vhosts: "vhost strict.example.com { refer github.com; }",
+        ..Settings::default()
+    };
+    let mut server = Server::with(&scratch, settings);
+    let mut publisher = Wire::connect(server.port);
+    publisher.connect_app("live");
+    let id = publisher.create_stream();
+    publisher.publish(id, "livestream");
+    refusal(&mut publisher);
+
+    let mut allowed = Wire::connect(server.port);
+    let page = [("pageUrl", Amf::text("https://GitHub.com/page"))];
+    assert_eq!(allowed.try_connect_app("live", &page).name, "_result");
+    let id = allowed.create_stream();
+    allowed.publish(id, "livestream");
+    allowed.wait_status("NetStream.Publish.Start");
+
+    let mut strict = Wire::connect(server.port);
+    let page =
+        [("pageUrl", Amf::text("http://evilgithub.com/")), ("tcUrl", Amf::text("rtmp://strict.example.com/live"))];
+    let answer = strict.try_connect_app("live", &page);
+    assert_eq!(answer.name, "_error", "{answer:?}");
+    assert!(!answer.description().is_empty(), "no reason is given in {answer:?}");
+    strict.wait_closed(ANSWER);
+    server.assert_healthy();
+}
+
+#[test]
+fn the_client_over_the_limit_is_told_why() {
+    let scratch = Scratch::new();
+    let mut server = Server::with(&scratch, Settings { root: "max_connections 2;", ..Settings::default() });
+    let first = Wire::player(server.port, "livestream");
+    let second = Wire::player(server.port, "livestream");
+    let mut third = Wire::connect(server.port);
+    let answer = third.try_connect_app("live", &[]);
+    assert_eq!(answer.name, "_error", "{answer:?}");
+    assert!(!answer.description().is_empty(), "no reason is given in {answer:?}");
+    third.wait_closed(ANSWER);
+    server.wait_log(&["max_connections"], ANSWER);
+    // When one leaves, another is let in.
+    drop(second);
+    eventually("a place is free", ANSWER, || {
+        let mut next = Wire::connect(server.port);
+        (next.try_connect_app("live", &[]).name == "_result").then_some(())
+    });
+    drop(first);
+    server.assert_healthy();
+}
+
+#[test]
+fn a_disabled_or_unknown_vhost_is_refused() {
+    let scratch = Scratch::new();
+    let mut server = Server::with(
+        &scratch,
+        Settings {
+            vhost: "enabled off;",
+            vhosts: "vhost on.example.com { } vhost off.example.com { enabled off; }",
+            root: "",
+        },
+    );
+    for (host, due) in [("on.example.com", "_result"), ("off.example.com", "_error"), ("other.example.com", "_error")] {
+        let mut wire = Wire::connect(server.port);
+        let url = Amf::String(format!("rtmp://{host}/live"));
+        let answer = wire.try_connect_app("live", &[("tcUrl", url)]);
+        assert_eq!(answer.name, due, "{host}: {answer:?}");
+        if due == "_error" {
+            assert!(!answer.description().is_empty(), "no reason is given in {answer:?}");
+            wire.wait_closed(ANSWER);
+        }
+    }
+    server.assert_healthy();
+}
+
+#[test]
+fn names_that_could_leave_their_folder_are_refused() {
+    let scratch = Scratch::new();
+    let mut server = Server::start(&scratch);
+    for stream in ["..", "../etc/passwd", "a/../b", "a\u{7}b", "a\u{0}b", "", &"x".repeat(256)] {
+        for verb in [Wire::publish, Wire::play] {
+            let mut wire = Wire::connect(server.port);
+            wire.connect_app("live");
+            let id = wire.create_stream();
+            verb(&mut wire, id, stream);
+            refusal(&mut wire);
+        }
+    }
+    for app in ["..", "live/..", "a\u{1}b"] {
+        let mut wire = Wire::connect(server.port);
+        let answer = wire.try_connect_app(app, &[]);
+        assert_eq!(answer.name, "_error", "{app:?}: {answer:?}");
+        wire.wait_closed(ANSWER);
+    }
+    server.assert_healthy();
+}

@@ -1,0 +1,93 @@
+//! The clients that are to be installed, and where they are.
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::sync::OnceLock;
+
+/// Gives the path of each client named, or leaves the test: by failing, or by returning when `SRS_TEST_SKIP_MISSING` is 1.
+macro_rules! need {
+    ($tool:ident) => {
+        match crate::tools::$tool() {
+            Some(path) => path,
+            None if crate::tools::skip_missing() => {
+                eprintln!("passed over: {} is not here", stringify!($tool));
+                return;
+            }
+            None => panic!(
+                "{} is not here; trunk-scripts/test.sh installs it, or set SRS_TEST_SKIP_MISSING=1 to pass over this test",
+                stringify!($tool)
+            ),
+        }
+    };
+}
+pub(crate) use need;
+
+pub(crate) fn skip_missing() -> bool {
+    std::env::var("SRS_TEST_SKIP_MISSING").is_ok_and(|value| value == "1")
+}
+
+pub(crate) fn ffmpeg() -> Option<PathBuf> {
+    in_path("ffmpeg")
+}
+
+pub(crate) fn rtmpdump() -> Option<PathBuf> {
+    in_path("rtmpdump")
+}
+
+/// `gst-launch-1.0`, when the elements that the tests use are there too.
+pub(crate) fn gstreamer() -> Option<PathBuf> {
+    let inspect = in_path("gst-inspect-1.0")?;
+    let has =
+        |element| Command::new(&inspect).args(["--exists", element]).status().is_ok_and(|status| status.success());
+    ["rtmp2src", "rtmp2sink", "flvmux", "flvdemux"].into_iter().all(has).then(|| in_path("gst-launch-1.0"))?
+}
+
+/// nginx and its RTMP module; the module is `None` when it is linked in.
+pub(crate) fn nginx() -> Option<(PathBuf, Option<PathBuf>)> {
+    let nginx = in_path("nginx")?;
+    let built = Command::new(&nginx).arg("-V").output().ok()?.stderr;
+    let built = String::from_utf8_lossy(&built).into_owned();
+    let modules = built.split_whitespace().find_map(|option| option.strip_prefix("--modules-path="));
+    let module = Path::new(modules.unwrap_or("/usr/lib/nginx/modules")).join("ngx_rtmp_module.so");
+    if module.exists() {
+        return Some((nginx, Some(module)));
+    }
+    let linked = built.split_whitespace().any(|option| option.starts_with("--add-module=") && option.contains("rtmp"));
+    linked.then_some((nginx, None))
+}
+
+/// An ffmpeg that speaks Enhanced RTMP: 6.1 or newer.
+pub(crate) fn new_ffmpeg() -> Option<PathBuf> {
+    static FOUND: OnceLock<Option<PathBuf>> = OnceLock::new();
+    FOUND.get_or_init(find_new_ffmpeg).clone()
+}
+
+fn find_new_ffmpeg() -> Option<PathBuf> {
+    if let Some(path) = std::env::var_os("SRS_TEST_FFMPEG_NEW") {
+        let path = PathBuf::from(path);
+        assert!(path.is_file(), "SRS_TEST_FFMPEG_NEW is {}, which is not there", path.display());
+        return Some(path);
+    }
+    let installed = Path::new(env!("CARGO_MANIFEST_DIR")).join("objs/tools/imageio_ffmpeg/binaries");
+    let installed = installed.read_dir().into_iter().flatten().flatten().map(|entry| entry.path());
+    let is_ffmpeg = |path: &PathBuf| path.file_name().is_some_and(|name| name.to_string_lossy().starts_with("ffmpeg-"));
+    installed.filter(is_ffmpeg).max().or_else(|| ffmpeg().filter(|path| is_new(path)))
+}
+
+/// Whether this ffmpeg says that it is 6.1 or newer.
+fn is_new(ffmpeg: &Path) -> bool {
+    let Ok(output) = Command::new(ffmpeg).arg("-version").output() else { return false };
+    let text = String::from_utf8_lossy(&output.stdout);
+    let version = text.split_whitespace().nth(2).unwrap_or_default().trim_start_matches('n');
+    let mut numbers = version.split(|c: char| !c.is_ascii_digit()).map_while(|number| number.parse::<u32>().ok());
+    (numbers.next().unwrap_or(0), numbers.next().unwrap_or(0)) >= (6, 1)
+}
+
+fn in_path(program: &str) -> Option<PathBuf> {
+    let path = std::env::var_os("PATH")?;
+    // Debian keeps nginx in a folder that is not in everyone's PATH.
+    std::env::split_paths(&path)
+        .chain(["/usr/sbin".into()])
+        .map(|folder| folder.join(program))
+        .find(|path| path.is_file())
+}

@@ -1,0 +1,519 @@
+//! An RTMP client of our own, for what other clients do not show or cannot be made to do. It shares nothing with the server's
+//! protocol code, so that both cannot be wrong in the same way.
+
+use std::collections::HashMap;
+use std::io::{ErrorKind, Read, Write};
+use std::net::TcpStream;
+use std::time::{Duration, Instant};
+
+use crate::flv::{AUDIO, DATA, Tag, VIDEO};
+use crate::process::eventually;
+
+const HANDSHAKE: usize = 1536;
+const OUT_CHUNK_SIZE: usize = 60_000;
+const EXTENDED: u32 = 0x00ff_ffff;
+/// The longest that an answer may take.
+pub(crate) const ANSWER: Duration = Duration::from_secs(10);
+
+const SET_CHUNK_SIZE: u8 = 1;
+const ACKNOWLEDGEMENT: u8 = 3;
+const USER_CONTROL: u8 = 4;
+const WINDOW_SIZE: u8 = 5;
+const COMMAND: u8 = 20;
+
+/// A value of AMF0, as far as commands need them.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) enum Amf {
+    Number(f64),
+    Boolean(bool),
+    String(String),
+    Object(Vec<(String, Amf)>),
+    Array(Vec<Amf>),
+    Null,
+}
+
+impl Amf {
+    /// A string.
+    pub(crate) fn text(text: &str) -> Amf {
+        Amf::String(text.to_owned())
+    }
+
+    /// A property of an object.
+    pub(crate) fn get(&self, name: &str) -> Option<&Amf> {
+        let Amf::Object(properties) = self else { return None };
+        properties.iter().find(|(property, _)| property == name).map(|(_, value)| value)
+    }
+
+    /// A string property of an object; empty when there is none.
+    pub(crate) fn get_text(&self, name: &str) -> &str {
+        if let Some(Amf::String(text)) = self.get(name) { text } else { "" }
+    }
+
+    fn write(&self, out: &mut Vec<u8>) {
+        match self {
+            Amf::Number(number) => {
+                out.push(0);
+                out.extend_from_slice(&number.to_be_bytes());
+            }
+            Amf::Boolean(value) => out.extend_from_slice(&[1, u8::from(*value)]),
+            Amf::String(text) => {
+                out.push(2);
+                write_key(text, out);
+            }
+            Amf::Object(properties) => {
+                out.push(3);
+                for (name, value) in properties {
+                    write_key(name, out);
+                    value.write(out);
+                }
+                out.extend_from_slice(&[0, 0, 9]);
+            }
+            Amf::Array(values) => {
+                out.push(10);
+                out.extend_from_slice(&u32::try_from(values.len()).expect("small").to_be_bytes());
+                values.iter().for_each(|value| value.write(out));
+            }
+            Amf::Null => out.push(5),
+        }
+    }
+
+    fn read(input: &mut &[u8]) -> Option<Amf> {
+        Some(match take(input, 1)?[0] {
+            0 => Amf::Number(f64::from_be_bytes(take(input, 8)?.try_into().ok()?)),
+            1 => Amf::Boolean(take(input, 1)?[0] != 0),
+            2 => Amf::String(read_key(input)?),
+            3 => Amf::Object(read_properties(input)?),
+            5 | 6 => Amf::Null,
+            8 => {
+                take(input, 4)?;
+                Amf::Object(read_properties(input)?)
+            }
+            10 => {
+                let count = u32::from_be_bytes(take(input, 4)?.try_into().ok()?);
+                Amf::Array((0..count).map(|_| Amf::read(input)).collect::<Option<_>>()?)
+            }
+            other => panic!("the server sent AMF0 type {other}"),
+        })
+    }
+}
+
+fn write_key(text: &str, out: &mut Vec<u8>) {
+    out.extend_from_slice(&u16::try_from(text.len()).expect("small").to_be_bytes());
+    out.extend_from_slice(text.as_bytes());
+}
+
+fn read_key(input: &mut &[u8]) -> Option<String> {
+    let size = u16::from_be_bytes(take(input, 2)?.try_into().ok()?);
+    Some(String::from_utf8_lossy(take(input, usize::from(size))?).into_owned())
+}
+
+fn read_properties(input: &mut &[u8]) -> Option<Vec<(String, Amf)>> {
+    let mut properties = Vec::new();
+    loop {
+        let name = read_key(input)?;
+        if name.is_empty() && input.first() == Some(&9) {
+            take(input, 1)?;
+            return Some(properties);
+        }
+        properties.push((name, Amf::read(input)?));
+    }
+}
+
+fn take<'a>(input: &mut &'a [u8], count: usize) -> Option<&'a [u8]> {
+    let (taken, rest) = input.split_at_checked(count)?;
+    *input = rest;
+    Some(taken)
+}
+
+/// The values of an AMF0 payload.
+pub(crate) fn amf_values(mut payload: &[u8]) -> Vec<Amf> {
+    std::iter::from_fn(|| Amf::read(&mut payload)).collect()
+}
+
+/// The AMF0 payload of these values.
+pub(crate) fn amf_payload(values: &[Amf]) -> Vec<u8> {
+    let mut payload = Vec::new();
+    values.iter().for_each(|value| value.write(&mut payload));
+    payload
+}
+
+/// A command that the server sent.
+#[derive(Clone, Debug)]
+pub(crate) struct Command {
+    pub(crate) name: String,
+    pub(crate) transaction: f64,
+    /// What follows the transaction id.
+    pub(crate) arguments: Vec<Amf>,
+}
+
+impl Command {
+    /// The information object of an `onStatus`, a `_result` or an `_error`.
+    fn information(&self) -> Option<&Amf> {
+        self.arguments.get(1)
+    }
+
+    /// The `code` of it; empty when there is none.
+    pub(crate) fn code(&self) -> &str {
+        self.information().map_or("", |object| object.get_text("code"))
+    }
+
+    /// The `description` of it; empty when there is none.
+    pub(crate) fn description(&self) -> &str {
+        self.information().map_or("", |object| object.get_text("description"))
+    }
+}
+
+/// What is known of a chunk stream that the server sends on.
+#[derive(Default)]
+struct ChunkStream {
+    kind: u8,
+    size: usize,
+    stream: u32,
+    timestamp: u32,
+    /// The last timestamp field, absolute or a delta.
+    field: u32,
+    partial: Vec<u8>,
+}
+
+/// One connection.
+pub(crate) struct Wire {
+    socket: TcpStream,
+    port: u16,
+    input: Vec<u8>,
+    chunk_size: usize,
+    chunk_streams: HashMap<u32, ChunkStream>,
+    received: u32,
+    acknowledged: u32,
+    window: u32,
+    transaction: f64,
+    /// Audio, video and data as they came.
+    pub(crate) tags: Vec<Tag>,
+    /// Commands as they came, but those that a wait has taken.
+    pub(crate) commands: Vec<Command>,
+    /// User control events as they came: the event's number, and its data.
+    pub(crate) events: Vec<(u16, Vec<u8>)>,
+    /// Whether the server has closed the connection.
+    pub(crate) closed: bool,
+}
+
+impl Wire {
+    /// Connects and does the simple handshake.
+    pub(crate) fn connect(port: u16) -> Wire {
+        let mut socket = TcpStream::connect(("127.0.0.1", port)).expect("the server accepts");
+        socket.set_nodelay(true).expect("a socket option");
+        socket.set_write_timeout(Some(ANSWER)).expect("a socket option");
+        socket.set_read_timeout(Some(ANSWER)).expect("a socket option");
+        let mut c1: Vec<u8> = (0..HANDSHAKE).map(|at| (at % 251).to_le_bytes()[0]).collect();
+        c1[..8].fill(0);
+        socket.write_all(&[3]).expect("c0");
+        socket.write_all(&c1).expect("c1");
+        let mut answer = vec![0; 1 + 2 * HANDSHAKE];
+        socket.read_exact(&mut answer).expect("s0, s1 and s2");
+        assert_eq!(answer[0], 3, "the version in s0");
+        assert_eq!(answer[1 + HANDSHAKE + 8..], c1[8..], "s2 is the echo of c1");
+        socket.write_all(&answer[1..=HANDSHAKE]).expect("c2");
+        socket.set_read_timeout(Some(Duration::from_millis(20))).expect("a socket option");
+        let mut wire = Wire {
+            socket,
+            port,
+            input: Vec::new(),
+            chunk_size: 128,
+            chunk_streams: HashMap::new(),
+            received: 0,
+            acknowledged: 0,
+            window: u32::MAX,
+            transaction: 0.0,
+            tags: Vec::new(),
+            commands: Vec::new(),
+            events: Vec::new(),
+            closed: false,
+        };
+        wire.send(2, SET_CHUNK_SIZE, 0, 0, &u32::try_from(OUT_CHUNK_SIZE).expect("small").to_be_bytes(), 128);
+        wire
+    }
+
+    /// A connection that plays `live/<stream>`.
+    pub(crate) fn player(port: u16, stream: &str) -> Wire {
+        let mut wire = Wire::connect(port);
+        wire.connect_app("live");
+        let id = wire.create_stream();
+        wire.play(id, stream);
+        wire.wait_status("NetStream.Play.Start");
+        wire
+    }
+
+    /// A connection that publishes `live/<stream>`, on message stream 1.
+    pub(crate) fn publisher(port: u16, stream: &str) -> Wire {
+        let mut wire = Wire::connect(port);
+        wire.connect_app("live");
+        let id = wire.create_stream();
+        assert_eq!(id, 1, "the first message stream");
+        wire.publish(id, stream);
+        wire.wait_status("NetStream.Publish.Start");
+        wire
+    }
+
+    /// The same, once the name is free: the server may not have noticed yet that the publisher before is gone.
+    pub(crate) fn next_publisher(port: u16, stream: &str) -> Wire {
+        eventually("the name is free", ANSWER, || {
+            let mut wire = Wire::connect(port);
+            wire.connect_app("live");
+            let id = wire.create_stream();
+            wire.publish(id, stream);
+            let answer = wire.wait_command("an onStatus", |command| command.name == "onStatus");
+            (answer.code() == "NetStream.Publish.Start").then_some(wire)
+        })
+    }
+
+    /// Sends `connect` and waits for its success.
+    pub(crate) fn connect_app(&mut self, app: &str) -> Command {
+        let answer = self.try_connect_app(app, &[]);
+        assert_eq!((answer.name.as_str(), answer.code()), ("_result", "NetConnection.Connect.Success"), "{answer:?}");
+        answer
+    }
+
+    /// Sends `connect` with more properties and gives the answer.
+    pub(crate) fn try_connect_app(&mut self, app: &str, more: &[(&str, Amf)]) -> Command {
+        let mut properties = vec![
+            ("app".to_owned(), Amf::text(app)),
+            ("flashVer".to_owned(), Amf::text("LNX 9,0,124,2")),
+            ("tcUrl".to_owned(), Amf::String(format!("rtmp://127.0.0.1:{}/{app}", self.port))),
+            ("objectEncoding".to_owned(), Amf::Number(0.0)),
+        ];
+        for (name, value) in more {
+            properties.retain(|(property, _)| property != name);
+            properties.push(((*name).to_owned(), value.clone()));
+        }
+        self.call(0, "connect", &[Amf::Object(properties)])
+    }
+
+    /// Sends `createStream` and gives the id of the message stream.
+    pub(crate) fn create_stream(&mut self) -> u32 {
+        let answer = self.call(0, "createStream", &[Amf::Null]);
+        assert_eq!(answer.name, "_result", "{answer:?}");
+        let Some(&Amf::Number(id)) = answer.arguments.get(1) else { panic!("no stream id in {answer:?}") };
+        #[allow(
+            clippy::cast_possible_truncation,
+            clippy::cast_sign_loss,
+            reason = "checked to be a small whole number"
+        )]
+        let whole = id as u32;
+        assert!((f64::from(whole) - id).abs() < f64::EPSILON, "the stream id {id}");
+        whole
+    }
+
+    /// Sends `play`.
+    pub(crate) fn play(&mut self, id: u32, stream: &str) {
+        self.command(id, "play", 0.0, &[Amf::Null, Amf::text(stream), Amf::Number(-2000.0)]);
+    }
+
+    /// Sends `publish`.
+    pub(crate) fn publish(&mut self, id: u32, stream: &str) {
+        self.command(id, "publish", 0.0, &[Amf::Null, Amf::text(stream), Amf::text("live")]);
+    }
+
+    /// Sends a command with a transaction id and waits for the answer to it.
+    pub(crate) fn call(&mut self, id: u32, name: &str, arguments: &[Amf]) -> Command {
+        self.transaction += 1.0;
+        let transaction = self.transaction;
+        self.command(id, name, transaction, arguments);
+        self.wait_command(&format!("an answer to {name}"), |command| {
+            matches!(command.name.as_str(), "_result" | "_error")
+                && (command.transaction - transaction).abs() < f64::EPSILON
+        })
+    }
+
+    /// Sends a command.
+    pub(crate) fn command(&mut self, id: u32, name: &str, transaction: f64, arguments: &[Amf]) {
+        let mut payload = amf_payload(&[Amf::text(name), Amf::Number(transaction)]);
+        payload.extend_from_slice(&amf_payload(arguments));
+        self.send(3, COMMAND, id, 0, &payload, OUT_CHUNK_SIZE);
+    }
+
+    /// Sends a tag on message stream 1.
+    pub(crate) fn send_tag(&mut self, tag: &Tag) {
+        let csid = match tag.kind {
+            AUDIO => 4,
+            VIDEO => 6,
+            _ => 5,
+        };
+        self.send(csid, tag.kind, 1, tag.timestamp, &tag.payload, OUT_CHUNK_SIZE);
+    }
+
+    /// Sends a message: the first chunk of type 0, the others of type 3.
+    fn send(&mut self, csid: u8, kind: u8, stream: u32, timestamp: u32, payload: &[u8], chunk_size: usize) {
+        let extended = (timestamp >= EXTENDED).then(|| timestamp.to_be_bytes());
+        let mut out = vec![csid];
+        out.extend_from_slice(&timestamp.min(EXTENDED).to_be_bytes()[1..]);
+        out.extend_from_slice(&u32::try_from(payload.len()).expect("small").to_be_bytes()[1..]);
+        out.push(kind);
+        out.extend_from_slice(&stream.to_le_bytes());
+        out.extend(extended.iter().flatten());
+        for (number, chunk) in payload.chunks(chunk_size).enumerate() {
+            if number > 0 {
+                out.push(0xc0 | csid);
+                out.extend(extended.iter().flatten());
+            }
+            out.extend_from_slice(chunk);
+        }
+        if self.socket.write_all(&out).is_err() {
+            self.closed = true;
+        }
+    }
+
+    /// Waits for a command and takes it.
+    pub(crate) fn wait_command(&mut self, what: &str, wanted: impl Fn(&Command) -> bool) -> Command {
+        self.wait(what, ANSWER, |wire| {
+            let at = wire.commands.iter().position(&wanted)?;
+            Some(wire.commands.remove(at))
+        })
+    }
+
+    /// Waits for an `onStatus` with this code and takes it.
+    pub(crate) fn wait_status(&mut self, code: &str) -> Command {
+        self.wait_command(code, |command| command.name == "onStatus" && command.code() == code)
+    }
+
+    /// Waits until `count` frames of audio and video came, since the start.
+    pub(crate) fn wait_frames(&mut self, count: usize) {
+        self.wait(&format!("{count} frames"), ANSWER, |wire| (wire.frames().count() >= count).then_some(()));
+    }
+
+    /// The frames of audio and video that came.
+    pub(crate) fn frames(&self) -> impl Iterator<Item = &Tag> {
+        self.tags.iter().filter(|tag| tag.is_frame())
+    }
+
+    /// Waits until the server closes the connection.
+    pub(crate) fn wait_closed(&mut self, limit: Duration) {
+        self.wait("the server closes the connection", limit, |wire| wire.closed.then_some(()));
+    }
+
+    /// Takes in what comes until `ready` gives something. Panics after `limit`, or when the server closes the connection first.
+    pub(crate) fn wait<T>(&mut self, what: &str, limit: Duration, mut ready: impl FnMut(&mut Wire) -> Option<T>) -> T {
+        let deadline = Instant::now() + limit;
+        loop {
+            if let Some(value) = ready(self) {
+                return value;
+            }
+            assert!(!self.closed, "closed while waiting for: {what}; came: {:?}", self.commands);
+            assert!(
+                Instant::now() < deadline,
+                "not within {limit:?}: {what}; came: {:?}, {:?}",
+                self.commands,
+                self.tags
+            );
+            self.pump();
+        }
+    }
+
+    /// Takes in what comes for `time`.
+    pub(crate) fn listen(&mut self, time: Duration) {
+        let deadline = Instant::now() + time;
+        while Instant::now() < deadline && !self.closed {
+            self.pump();
+        }
+    }
+
+    /// Takes in what has come, or waits 20 ms for it.
+    fn pump(&mut self) {
+        let mut buffer = [0; 65536];
+        match self.socket.read(&mut buffer) {
+            Ok(0) => self.closed = true,
+            Ok(count) => {
+                self.input.extend_from_slice(&buffer[..count]);
+                self.received = self.received.wrapping_add(u32::try_from(count).expect("small"));
+                self.acknowledge();
+                self.take_chunks();
+            }
+            Err(error)
+                if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut | ErrorKind::Interrupted) => {}
+            Err(_) => self.closed = true,
+        }
+    }
+
+    fn acknowledge(&mut self) {
+        if self.received.wrapping_sub(self.acknowledged) >= self.window / 2 {
+            self.acknowledged = self.received;
+            self.send(2, ACKNOWLEDGEMENT, 0, 0, &self.received.to_be_bytes(), 128);
+        }
+    }
+
+    fn take_chunks(&mut self) {
+        let input = std::mem::take(&mut self.input);
+        let mut rest = input.as_slice();
+        while let Some(next) = self.take_chunk(rest) {
+            rest = next;
+        }
+        self.input = rest.to_vec();
+    }
+
+    /// Takes one chunk from the start of `input` and gives what follows it; `None` when it is not complete.
+    fn take_chunk<'a>(&mut self, mut input: &'a [u8]) -> Option<&'a [u8]> {
+        let input = &mut input;
+        let basic = take(input, 1)?[0];
+        let csid = match basic & 0x3f {
+            0 => u32::from(take(input, 1)?[0]) + 64,
+            1 => {
+                let bytes = take(input, 2)?;
+                u32::from(bytes[0]) + 64 + u32::from(bytes[1]) * 256
+            }
+            csid => u32::from(csid),
+        };
+        let fmt = basic >> 6;
+        let header = take(input, [11, 7, 3, 0][usize::from(fmt)])?;
+        let state = self.chunk_streams.entry(csid).or_default();
+        let u24 = |bytes: &[u8]| u32::from_be_bytes([0, bytes[0], bytes[1], bytes[2]]);
+        let mut field = if fmt < 3 { u24(header) } else { state.field.min(EXTENDED) };
+        if field == EXTENDED {
+            field = u32::from_be_bytes(take(input, 4)?.try_into().ok()?);
+        }
+        let size = if fmt < 2 { usize::try_from(u24(&header[3..])).ok()? } else { state.size };
+        let is_start = state.partial.is_empty();
+        let payload = take(input, (size - state.partial.len()).min(self.chunk_size))?;
+        // All of the chunk is here: from now on it counts.
+        assert!(fmt == 3 || is_start, "chunk stream {csid}: a new message within one");
+        if fmt < 2 {
+            state.kind = header[6];
+        }
+        if fmt == 0 {
+            state.stream = u32::from_le_bytes(header[7..].try_into().ok()?);
+        }
+        if is_start {
+            state.timestamp = if fmt == 0 { field } else { state.timestamp.wrapping_add(field) };
+        }
+        (state.size, state.field) = (size, field);
+        state.partial.extend_from_slice(payload);
+        if state.partial.len() == size {
+            let message = (state.kind, state.timestamp, std::mem::take(&mut state.partial));
+            self.on_message(message.0, message.1, message.2);
+        }
+        Some(input)
+    }
+
+    fn on_message(&mut self, kind: u8, timestamp: u32, payload: Vec<u8>) {
+        let number = |payload: &[u8]| u32::from_be_bytes(payload[..4].try_into().expect("four bytes"));
+        match kind {
+            SET_CHUNK_SIZE => self.chunk_size = usize::try_from(number(&payload)).expect("a chunk size"),
+            WINDOW_SIZE => self.window = number(&payload),
+            USER_CONTROL => {
+                let event = u16::from_be_bytes([payload[0], payload[1]]);
+                if event == 6 {
+                    let mut pong = payload.clone();
+                    pong[1] = 7;
+                    self.send(2, USER_CONTROL, 0, 0, &pong, 128);
+                }
+                self.events.push((event, payload[2..].to_vec()));
+            }
+            COMMAND => {
+                let mut values = amf_values(&payload).into_iter();
+                let (Some(Amf::String(name)), Some(Amf::Number(transaction))) = (values.next(), values.next()) else {
+                    panic!("a command without name and transaction id: {payload:02x?}");
+                };
+                self.commands.push(Command { name, transaction, arguments: values.collect() });
+            }
+            AUDIO | VIDEO | DATA => self.tags.push(Tag { kind, timestamp, payload }),
+            _ => {}
+        }
+    }
+}
