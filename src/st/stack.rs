@@ -3,7 +3,11 @@
 use std::sync::Once;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-/// The size of a coroutine's stack in bytes. Only pages that were touched cost memory.
+/// The size of a coroutine's stack in bytes. Only pages that were touched cost memory, so there is room to spare.
+///
+/// Measured (`may` fills a stack of an odd number of words and prints, at the coroutine's end, how much of it was used) with
+/// ffmpeg and rtmpdump publishing and playing, refusals, other protocols, and AMF0 nested to its limit: in release at most
+/// 6.6 KiB, 9.2 KiB for the nesting; in debug 20 KiB and 32 KiB.
 pub const STACK_BYTES: usize = if cfg!(debug_assertions) { 256 * 1024 } else { 64 * 1024 };
 
 /// The size in words, as `may` wants it. An odd number would have it fill and measure each stack.

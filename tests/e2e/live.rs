@@ -1,5 +1,6 @@
 //! ffmpeg publishes, others play: from the first packet, joining later, waiting, and under a publisher that dies.
 
+use std::path::Path;
 use std::time::Duration;
 
 use crate::align::{Aligned, assert_monotone};
@@ -53,19 +54,33 @@ fn without_a_gop_cache_a_player_starts_live() {
 }
 
 #[test]
-fn a_player_goes_on_when_a_killed_publisher_comes_back() {
+fn ffmpeg_goes_on_when_a_killed_publisher_comes_back() {
     let ffmpeg = need!(ffmpeg);
+    goes_on(&ffmpeg, |scratch, url| Player::ffmpeg(scratch, "player", &ffmpeg, url, Kinds::Both));
+}
+
+#[test]
+fn gstreamer_goes_on_when_a_killed_publisher_comes_back() {
+    let (ffmpeg, gst_launch) = (need!(ffmpeg), need!(gstreamer));
+    goes_on(&ffmpeg, |scratch, url| Player::gstreamer(scratch, "player", &gst_launch, url));
+}
+
+/// An encoder is killed and is back a second later, as when it crashed and is kept alive by a script. Its viewers stay.
+///
+/// ffmpeg, rtmpdump and what is built on them end at the first `NetStream.Play.UnpublishNotify`, so that it may not be sent before
+/// it is clear that the encoder does not come back.
+fn goes_on(ffmpeg: &Path, play: impl FnOnce(&Scratch, &str) -> Player) {
     let scratch = Scratch::new();
     let mut server = Server::start(&scratch);
-    let (source, url) = (media::h264_aac(&ffmpeg), server.url("livestream"));
+    let (source, url) = (media::h264_aac(ffmpeg), server.url("livestream"));
 
-    let mut player = Player::ffmpeg(&scratch, "player", &ffmpeg, &url, Kinds::Both);
+    let mut player = play(&scratch, &url);
     server.wait_clients(1);
-    let mut killed = publish(&scratch, "killed", &ffmpeg, source, &url, &[]);
+    let mut killed = publish(&scratch, "killed", ffmpeg, source, &url, &[]);
     eventually("the player has 2 s", PATIENCE, || (player.frames() > 2000 / 40 + 2000 / 24).then_some(()));
     killed.kill();
     std::thread::sleep(Duration::from_secs(1));
-    let mut back = publish(&scratch, "back", &ffmpeg, source, &url, &[]);
+    let mut back = publish(&scratch, "back", ffmpeg, source, &url, &[]);
     std::thread::sleep(Duration::from_secs(1));
     assert!(player.process().ended().is_none(), "the player ended when its publisher was killed");
     back.wait_success(PATIENCE);

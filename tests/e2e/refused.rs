@@ -179,7 +179,7 @@ fn refer_lets_in_its_own_pages_only() {
         assert!(!status.success(), "rtmpdump with the page {page:?} ended with {status}");
         assert_eq!(player.frames(), 0, "frames that rtmpdump with the page {page:?} got");
     }
-    server.wait_log(&["refer", "evilgithub.com"], ANSWER);
+    server.wait_log(&["refused", "evilgithub.com"], ANSWER);
     let options = ["--pageUrl", "http://www.github.com/page"];
     let player = Player::rtmpdump(&scratch, "allowed", &rtmpdump, &url, &options);
     publisher.wait_success(PATIENCE);

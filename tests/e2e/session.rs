@@ -285,6 +285,23 @@ fn streams_of_different_vhosts_are_apart() {
     server.assert_healthy();
 }
 
+/// The server reads a publisher's socket in pieces. It must come back for the last ones without being called by more that arrives.
+#[test]
+fn a_large_frame_arrives_though_nothing_follows_it() {
+    let scratch = Scratch::new();
+    let mut server = Server::start(&scratch);
+    let mut player = Wire::player(server.port, "livestream");
+    let mut publisher = Wire::publisher(server.port, "livestream");
+    publisher.send_tag(&video_header(1));
+    for (number, size) in (0..).zip([20_000, 70_000, 200_000, 1_000_000, 5_000_000]) {
+        let [mut video, _] = frames(number);
+        video.payload.resize(size, 7);
+        publisher.send_tag(&video);
+        player.wait("the frame", ANSWER, |wire| wire.tags.iter().any(|tag| tag.payload == video.payload).then_some(()));
+    }
+    server.assert_healthy();
+}
+
 /// A player that does not read while 60 MB are published costs a bounded backlog, disturbs nobody, and then goes on with whole
 /// GOPs.
 #[test]
