@@ -263,14 +263,9 @@ impl Publication {
         })?
     }
 
-    /// The codecs that the publisher sends, for the log: "H.264 + AAC".
-    pub fn codecs(&self) -> String {
-        let codecs = self.with(|state| {
-            let publisher = state.publisher.as_ref()?;
-            let names =
-                [publisher.video.map(|codec| codec.to_string()), publisher.audio.map(|codec| codec.to_string())];
-            Some(names.into_iter().flatten().collect::<Vec<_>>().join(" + "))
-        });
+    /// The codecs of video and audio that the publisher sends, as far as it has sent any.
+    pub fn codecs(&self) -> (Option<flv::VideoCodec>, Option<flv::AudioCodec>) {
+        let codecs = self.with(|state| state.publisher.as_ref().map(|publisher| (publisher.video, publisher.audio)));
         codecs.flatten().unwrap_or_default()
     }
 

@@ -88,7 +88,7 @@ impl Connection<'_> {
             if let Some(reason) = self.client.told() {
                 return Err(reason);
             }
-            match self.hear(playing)? {
+            match self.hear_player(playing)? {
                 Next::Go => {}
                 Next::Stop => return playing.finish(self).map(|()| None),
                 Next::Play(play) => return playing.finish(self).map(|()| Some(play)),
@@ -124,18 +124,14 @@ impl Connection<'_> {
     }
 
     /// Takes what the player says, and does it.
-    fn hear(&mut self, playing: &mut Playing) -> Result<Next, CloseReason> {
+    fn hear_player(&mut self, playing: &mut Playing) -> Result<Next, CloseReason> {
         let mut buffer = [0; READ_BUFFER];
-        let mut next = Next::Go;
-        while let Some(n) = self.client.stream.try_read(&mut buffer).map_err(|error| network(&error))? {
-            if n == 0 {
-                return Err(CloseReason::ByPeer);
-            }
-            self.rtmp.protocol().feed(&buffer[..n]).map_err(close_reason)?;
+        loop {
             while let Some(event) = self.rtmp.poll_event().map_err(close_reason)? {
                 match event {
-                    Event::Stop(id) if id == 0 || id == playing.stream_id => next = Next::Stop,
-                    Event::Play(play) => next = Next::Play(play),
+                    // What comes after the end is for whoever serves the connection then.
+                    Event::Stop(id) if id == 0 || id == playing.stream_id => return Ok(Next::Stop),
+                    Event::Play(play) => return Ok(Next::Play(play)),
                     Event::Publish(publish) => {
                         self.rtmp.refuse(publish.stream_id, "NetStream.Publish.BadName", "a player cannot publish");
                     }
@@ -149,10 +145,15 @@ impl Connection<'_> {
                     _ => {}
                 }
             }
+            match self.client.stream.try_read(&mut buffer).map_err(|error| network(&error))? {
+                None => break,
+                Some(0) => return Err(CloseReason::ByPeer),
+                Some(n) => self.rtmp.protocol().feed(&buffer[..n]).map_err(close_reason)?,
+            }
             self.client.stream.take_turns();
         }
         self.speak(playing);
-        Ok(next)
+        Ok(Next::Go)
     }
 
     /// Puts answers to the player behind what is being written to it.

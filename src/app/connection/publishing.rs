@@ -2,20 +2,34 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use super::{Admitted, Connection, close_reason, network};
 use crate::app::close::CloseReason;
 use crate::app::pithy::Messages;
 use crate::app::source::{Busy, Publication};
+use crate::codec::flv::{AudioCodec, VideoCodec};
 use crate::rtmp::server::{Event, Publish};
 use crate::st;
 
 /// What one read takes at most: some messages, so that they go out together.
 const READ_BUFFER: usize = 16 * 1024;
 
-/// Full reads in a row after which the players get what has come.
+/// Reads in a row after which the players get what has come.
 const READS: usize = 4;
+
+/// A publisher's stream.
+struct Publishing<'a> {
+    publication: &'a Publication,
+    stream_id: u32,
+    /// Messages of media so far.
+    received: Arc<AtomicU64>,
+    buffer: Vec<u8>,
+    /// When something last came.
+    heard: Instant,
+    /// The publisher has said that the stream is over.
+    ended: bool,
+}
 
 impl Connection<'_> {
     /// Takes a client's stream until it ends it in words. Returns what the client does instead, if that is known already.
@@ -33,7 +47,7 @@ impl Connection<'_> {
         log::info!("publishing {}{}", request.name, shown(&request.params));
         self.rtmp.start_publish(publish);
         self.rtmp.flush().map_err(close_reason)?;
-        let result = self.take_media(&publication, id, &request.vhost.publish.timeout);
+        let result = self.take_media(&publication, id, request.vhost.publish.timeout);
         if let Err(CloseReason::Replaced { by }) = &result {
             self.refuse(id, "NetStream.Publish.BadName", format!("stalled, and client {by} took over the stream"));
         }
@@ -45,7 +59,7 @@ impl Connection<'_> {
         &mut self,
         publication: &Publication,
         stream_id: u32,
-        timeout: &std::time::Duration,
+        timeout: Duration,
     ) -> Result<Option<Event>, CloseReason> {
         let stream = self.client.stream.clone();
         stream.set_time_limit(None);
@@ -55,69 +69,92 @@ impl Connection<'_> {
             passed: counter.load(Ordering::Relaxed),
             dropped: 0,
         });
-        let mut codecs = String::new();
-        let mut buffer = vec![0; READ_BUFFER];
-        let mut heard = Instant::now();
-        let mut reads = 0;
+        let mut publishing = Publishing {
+            publication,
+            stream_id,
+            received,
+            buffer: vec![0; READ_BUFFER],
+            heard: Instant::now(),
+            ended: false,
+        };
+        let mut codecs = (None, None);
         loop {
             if let Some(reason) = self.client.told() {
                 return Err(reason);
             }
-            if let Some(n) = stream.try_read(&mut buffer).map_err(|error| network(&error))? {
-                if n == 0 {
-                    return Err(CloseReason::ByPeer);
-                }
-                heard = Instant::now();
-                publication.heard(heard);
-                self.rtmp.protocol().feed(&buffer[..n]).map_err(close_reason)?;
-                while let Some(event) = self.rtmp.poll_event().map_err(close_reason)? {
-                    match event {
-                        Event::Media(message) => {
-                            received.fetch_add(1, Ordering::Relaxed);
-                            publication.on_message(&message, heard);
-                        }
-                        Event::Stop(id) if id == 0 || id == stream_id => {
-                            self.rtmp.stop_publish(stream_id);
-                            return Ok(None);
-                        }
-                        Event::Publish(again) => {
-                            self.rtmp.refuse(again.stream_id, "NetStream.Publish.BadName", "already publishing");
-                        }
-                        Event::Play(play) => {
-                            self.rtmp.refuse(play.stream_id, "NetStream.Play.Failed", "a publisher cannot play");
-                        }
-                        _ => {}
-                    }
-                }
-                if self.rtmp.protocol().has_output() {
-                    self.rtmp.flush().map_err(close_reason)?;
-                }
-                stream.take_turns();
-                reads += 1;
-                if n == buffer.len() && reads < READS {
-                    continue;
-                }
-            }
-            reads = 0;
+            let is_drained = self.hear_publisher(&mut publishing)?;
             let flush = publication.flush_due(Instant::now(), st::busy_share());
-            if codecs.is_empty() || received.load(Ordering::Relaxed) < 100 {
-                log_codecs(publication, &mut codecs);
+            if publishing.ended {
+                self.rtmp.stop_publish(stream_id);
+                return Ok(None);
             }
-            let silent = heard + *timeout;
+            log_codecs(publication, &mut codecs);
+            if !is_drained {
+                continue;
+            }
+            let silent = publishing.heard + timeout;
             if Instant::now() >= silent {
                 return Err(CloseReason::SilentPublisher);
             }
             stream.wait(Some(flush.map_or(silent, |flush| flush.min(silent))));
         }
     }
+
+    /// Takes what the publisher has sent, or a good piece of it. Whether that was all.
+    fn hear_publisher(&mut self, publishing: &mut Publishing<'_>) -> Result<bool, CloseReason> {
+        let stream = self.client.stream.clone();
+        for _ in 0..READS {
+            let buffer = &mut publishing.buffer;
+            let Some(n) = stream.try_read(buffer).map_err(|error| network(&error))? else { return Ok(true) };
+            if n == 0 {
+                return Err(CloseReason::ByPeer);
+            }
+            publishing.heard = Instant::now();
+            publishing.publication.heard(publishing.heard);
+            self.rtmp.protocol().feed(&buffer[..n]).map_err(close_reason)?;
+            // What comes after the end is for whoever serves the connection then.
+            while !publishing.ended
+                && let Some(event) = self.rtmp.poll_event().map_err(close_reason)?
+            {
+                self.on_publisher(publishing, event);
+            }
+            if publishing.ended {
+                return Ok(true);
+            }
+            if self.rtmp.protocol().has_output() {
+                self.rtmp.flush().map_err(close_reason)?;
+            }
+            stream.take_turns();
+        }
+        Ok(false)
+    }
+
+    fn on_publisher(&mut self, publishing: &mut Publishing<'_>, event: Event) {
+        match event {
+            Event::Media(message) => {
+                publishing.received.fetch_add(1, Ordering::Relaxed);
+                publishing.publication.on_message(&message, publishing.heard);
+            }
+            Event::Stop(id) if id == 0 || id == publishing.stream_id => publishing.ended = true,
+            Event::Publish(again) => {
+                self.rtmp.refuse(again.stream_id, "NetStream.Publish.BadName", "already publishing");
+            }
+            Event::Play(play) => {
+                self.rtmp.refuse(play.stream_id, "NetStream.Play.Failed", "a publisher cannot play");
+            }
+            _ => {}
+        }
+    }
 }
 
-/// Says what is being published, once that is known.
-fn log_codecs(publication: &Publication, known: &mut String) {
+/// Says what is being published, once that is known and whenever it changes.
+fn log_codecs(publication: &Publication, known: &mut (Option<VideoCodec>, Option<AudioCodec>)) {
     let codecs = publication.codecs();
     if codecs != *known {
-        log::info!("the stream is {codecs}");
         *known = codecs;
+        let (video, audio) = codecs;
+        let names = [video.map(|codec| codec.to_string()), audio.map(|codec| codec.to_string())];
+        log::info!("the stream is {}", names.into_iter().flatten().collect::<Vec<_>>().join(" + "));
     }
 }
 
