@@ -132,6 +132,8 @@ pub struct Vhost {
 pub struct Publish {
     /// `stall_timeout`: a publisher that has sent nothing for so long loses the stream name to a new one.
     pub stall_timeout: Duration,
+    /// `reconnect_grace`: how long players are not told that a publisher's connection was lost; most end when they are.
+    pub reconnect_grace: Duration,
     /// `timeout`: a publisher that has sent nothing for so long is closed.
     pub timeout: Duration,
 }
@@ -250,6 +252,7 @@ impl Vhost {
             tcp_nodelay: reader.switch(section, "tcp_nodelay"),
             publish: Publish {
                 stall_timeout: reader.seconds(publish, "stall_timeout"),
+                reconnect_grace: reader.seconds(publish, "reconnect_grace"),
                 timeout: reader.seconds(publish, "timeout"),
             },
             refer: reader.hosts(section, "refer"),

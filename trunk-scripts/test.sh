@@ -139,7 +139,7 @@ clients() {
 }
 
 if ! here cargo; then
-    echo "test.sh: cargo is not here. Install Rust 1.88 or newer with rustup." >&2
+    echo "test.sh: cargo is not here. Install Rust 1.95 or newer with rustup." >&2
     exit 1
 fi
 for component in fmt clippy; do

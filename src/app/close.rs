@@ -56,7 +56,7 @@ impl fmt::Display for CloseReason {
             Self::SilentPublisher => write!(f, "the publisher has sent nothing for too long"),
             Self::NotReading => write!(f, "the client takes nothing of what it is sent"),
             Self::Protocol(what) => write!(f, "{what}"),
-            Self::Refused(why) => write!(f, "refused: {why}"),
+            Self::Refused(why) => write!(f, "{why}"),
             Self::Replaced { by } => write!(f, "stalled, and client {by} took over the stream"),
         }
     }

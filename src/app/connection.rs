@@ -101,7 +101,7 @@ impl Connection<'_> {
         };
         let refer = &app.vhost.refer;
         if !refer_allows(refer, &connect.page_url) {
-            let why = format!("pages of {:?} may not use this vhost", connect.page_url);
+            let why = format!("refer of the vhost does not allow pages of {:?}", connect.page_url);
             return Err(self.reject(&connect, "NetConnection.Connect.Rejected", why));
         }
         if !app.vhost.tcp_nodelay {
@@ -124,12 +124,13 @@ impl Connection<'_> {
     fn resolve(&self, admitted: &Admitted, name: &str, is_publish: bool) -> Result<StreamRequest, String> {
         let request = admitted.app.stream(name, &self.server.config).map_err(|error| error.to_string())?;
         let vhost = &request.vhost;
-        let (refer, what) =
-            if is_publish { (&vhost.refer_publish, "publish to") } else { (&vhost.refer_play, "play from") };
+        let own = if is_publish { ("refer_publish", &vhost.refer_publish) } else { ("refer_play", &vhost.refer_play) };
         let page_url = &admitted.connect.page_url;
-        // The vhost may be another than that of the connection.
-        if !refer_allows(&vhost.refer, page_url) || !refer_allows(refer, page_url) {
-            return Err(format!("pages of {page_url:?} may not {what} this vhost"));
+        // `refer` once more: the vhost may be another than that of the connection.
+        for (directive, list) in [("refer", &vhost.refer), own] {
+            if !refer_allows(list, page_url) {
+                return Err(format!("{directive} of the vhost does not allow pages of {page_url:?}"));
+            }
         }
         Ok(request)
     }

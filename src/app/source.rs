@@ -113,6 +113,8 @@ struct State {
     configs: Vec<Config>,
     /// By id; an id that is free is used again.
     players: Vec<Option<Player>>,
+    /// When the players are to be told that the publisher is lost, if it is not back by then.
+    tell_loss: Option<Instant>,
     /// Since when there has been neither publisher nor player.
     idle_since: Instant,
 }
@@ -159,7 +161,8 @@ pub struct Busy {
     pub by: u64,
 }
 
-/// The right to publish a stream. Dropping it ends the publication.
+/// The right to publish a stream. Dropping it ends the publication; players that stay are told after the vhost's
+/// `reconnect_grace`, unless a publisher is there by then.
 pub struct Publication {
     source: Source,
     number: u64,
@@ -179,6 +182,7 @@ impl Source {
             last_video: None,
             configs: Vec::new(),
             players: Vec::new(),
+            tell_loss: None,
             idle_since: Instant::now(),
         }))
     }
@@ -199,12 +203,14 @@ impl Source {
                     return Err(Busy { by: publisher.client });
                 }
                 publisher.outlet.close(CloseReason::Replaced { by: client });
-                state.unpublish();
+                state.lose_publisher();
             }
             state.publications += 1;
             state.timeline.begin_publication();
             state.publisher = Some(Publisher { client, outlet, heard: Instant::now(), video: None, audio: None });
-            state.notify("NetStream.Play.PublishNotify", "is now published");
+            if state.tell_loss.take().is_none() {
+                state.notify("NetStream.Play.PublishNotify", "is now published");
+            }
             Ok(Publication { source: self.clone(), number: state.publications })
         })
     }
@@ -222,6 +228,15 @@ impl Source {
             }
             Consumer::new(self.clone(), id)
         })
+    }
+
+    /// Tells the players that the publisher is lost, if it is time for that.
+    fn tell_loss_due(&self, now: Instant) {
+        self.0.with(|state| {
+            if state.tell_loss.is_some_and(|due| due <= now) {
+                state.notify_unpublished();
+            }
+        });
     }
 
     /// Whether neither publisher nor player has been here for `time`, and nobody else holds the source.
@@ -263,6 +278,14 @@ impl Publication {
         })?
     }
 
+    /// Ends the publication, as its publisher said: players are told at once.
+    pub fn end(&self) {
+        self.with(|state| {
+            state.lose_publisher();
+            state.notify_unpublished();
+        });
+    }
+
     /// The codecs of video and audio that the publisher sends, as far as it has sent any.
     pub fn codecs(&self) -> (Option<flv::VideoCodec>, Option<flv::AudioCodec>) {
         let codecs = self.with(|state| state.publisher.as_ref().map(|publisher| (publisher.video, publisher.audio)));
@@ -283,7 +306,7 @@ impl Drop for Publication {
         // Not `with`: this may run while a panic unwinds out of one.
         self.source.0.try_with(|state| {
             if self.holds(state) {
-                state.unpublish();
+                state.lose_publisher();
             }
         });
     }
@@ -385,15 +408,21 @@ impl State {
         }
     }
 
-    fn unpublish(&mut self) {
+    /// Ends a publication. Its players stay, and need to be told only if nobody comes back soon.
+    fn lose_publisher(&mut self) {
         self.publisher = None;
         self.flush();
         self.gop = None;
         self.last_video = None;
         self.configs.clear();
-        self.notify("NetStream.Play.UnpublishNotify", "is now unpublished");
+        self.tell_loss = Some(Instant::now() + self.vhost.publish.reconnect_grace);
         self.trim(self.players.iter().flatten().map(|player| player.needs(self.backlog.end())).min());
         self.note_idle();
+    }
+
+    fn notify_unpublished(&mut self) {
+        self.tell_loss = None;
+        self.notify("NetStream.Play.UnpublishNotify", "is now unpublished");
     }
 
     /// How long a message may wait for others.

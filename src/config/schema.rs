@@ -99,6 +99,7 @@ const fn number(min: u64, max: u64, unit: &'static str) -> Kind {
 const CHUNK: Kind = number(128, 65536, "bytes");
 const PITHY: Kind = number(100, 3_600_000, "milliseconds");
 const HOUR: Kind = number(1, 3600, "seconds");
+const HOUR_OR_NONE: Kind = number(0, 3600, "seconds");
 const BACKLOG: Kind = Kind::Bytes { min: 1 << 20, max: 4 << 30 };
 const TANKS: Kind = Kind::Choice(&["console", "file"]);
 const LEVELS: Kind = Kind::Choice(&["verbose", "info", "trace", "warn", "error"]);
@@ -134,6 +135,7 @@ pub(super) const TABLE: &[Row] = &[
     optional(Place::Vhost, "refer_play", Kind::Hosts, "hosts whose pages may play"),
 
     setting(Place::Publish, "stall_timeout", HOUR, "5", "silence after which the stream may be taken over"),
+    setting(Place::Publish, "reconnect_grace", HOUR_OR_NONE, "10", "how long players are not told of a lost publisher"),
     setting(Place::Publish, "timeout", HOUR, "30", "silence after which a publisher is closed"),
 
     // Strike a line out when its feature arrives.

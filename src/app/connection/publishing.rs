@@ -85,6 +85,7 @@ impl Connection<'_> {
             let is_drained = self.hear_publisher(&mut publishing)?;
             let flush = publication.flush_due(Instant::now(), st::busy_share());
             if publishing.ended {
+                publication.end();
                 self.rtmp.stop_publish(stream_id);
                 return Ok(None);
             }

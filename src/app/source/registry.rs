@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use super::Source;
 use crate::config::Vhost;
@@ -11,8 +11,8 @@ use crate::st::{self, Cond, Shared};
 /// How long a stream without publisher and players is kept, for the one that comes back.
 const KEEP: Duration = Duration::from_secs(10);
 
-/// How often idle streams are looked for, while there are streams at all.
-const SWEEP: Duration = Duration::from_secs(2);
+/// How often streams are looked after, while there are any.
+const SWEEP: Duration = Duration::from_secs(1);
 
 /// All streams. A stream that anybody holds is never removed, so whoever asks for a name gets the one that the others have.
 #[derive(Clone, Default)]
@@ -50,13 +50,16 @@ impl Sources {
         self.len() == 0
     }
 
-    /// Removes, for ever, streams that have been idle for long. Sleeps while there are no streams.
+    /// Looks after the streams, for ever: removes those that have been idle for long, tells players whose publisher is not
+    /// coming back. Sleeps while there are no streams.
     pub fn sweep(&self) {
         loop {
             while self.is_empty() {
                 self.added.wait();
             }
             st::sleep(SWEEP);
+            let now = Instant::now();
+            self.by_name.with(|sources| sources.values().for_each(|source| source.tell_loss_due(now)));
             self.remove_idle(KEEP);
         }
     }

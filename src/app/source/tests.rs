@@ -316,6 +316,7 @@ fn players_stay_when_the_publisher_goes_and_go_on_when_it_is_back() {
     send(&publication, &[key(90_000, 10), inter(90_040, 11)]);
     let mut player = TestPlayer::join(&source);
     assert_eq!(player.got().last(), Some(&('v', 40, 11)));
+    publication.end();
     drop(publication);
     let notice = {
         player.run();
@@ -337,6 +338,28 @@ fn players_stay_when_the_publisher_goes_and_go_on_when_it_is_back() {
     let media: Vec<_> = got[4..].iter().map(|message| message.1).collect();
     assert!(media[0] > 40 && media[1] == media[0] + 3 && media[2] == media[0] + 40, "the timeline goes on: {media:?}");
     assert_eq!(joiner.got().last().unwrap().2, 22);
+}
+
+#[test]
+fn players_are_not_told_of_a_publisher_that_is_back_soon() {
+    let source = source("publish { reconnect_grace 10; }");
+    let publication = publish(&source);
+    begin(&publication);
+    send(&publication, &[key(0, 1)]);
+    let mut player = TestPlayer::join(&source);
+    player.got();
+    drop(publication);
+    source.tell_loss_due(Instant::now() + Duration::from_secs(9));
+    assert_eq!(player.got(), []);
+    let publication = publish(&source);
+    source.tell_loss_due(Instant::now() + Duration::from_secs(60));
+    assert_eq!(player.got(), [], "neither of the loss nor of the return");
+    drop(publication);
+    source.tell_loss_due(Instant::now() + Duration::from_secs(11));
+    source.tell_loss_due(Instant::now() + Duration::from_secs(12));
+    assert_eq!(player.got().len(), 1, "told once");
+    drop(publish(&source));
+    assert_eq!(player.got().len(), 1, "and of the return");
 }
 
 #[test]

@@ -1,0 +1,136 @@
+//! srs_bench: load for an RTMP server, from one core: players and publishers by the thousand, and what they saw.
+//!
+//! Everything runs on the server's own coroutines (`st`), in its client's words (`rtmp::client`). Players count what they read;
+//! with `--check` they also take it apart and look for gaps. A synthesized stream carries the time at which each of its video
+//! frames was sent, so that latency is measured from end to end, through the media.
+
+mod media;
+mod player;
+mod publisher;
+mod report;
+mod stats;
+mod target;
+
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use srs::st;
+use structopt::StructOpt;
+
+use self::media::Media;
+use self::stats::Stats;
+use self::target::Target;
+
+/// Load for an RTMP server
+#[derive(StructOpt, Clone)]
+#[structopt(name = "srs_bench")]
+enum Command {
+    /// Plays: each URL by its share of the clients
+    Play(Options),
+    /// Publishes: {n} in the URL is the number of the client, from 1
+    Publish(Options),
+    /// Publishes one synthesized stream and plays it, and measures how long it takes from end to end
+    Latency(Options),
+}
+
+#[derive(StructOpt, Clone)]
+struct Options {
+    /// What to publish or play, as in rtmp://127.0.0.1/live/livestream or rtmp://127.0.0.1/live/stream{n}
+    #[structopt(required = true, value_name = "URL")]
+    urls: Vec<String>,
+    /// The number of clients
+    #[structopt(short = "c", long = "clients", default_value = "1", value_name = "N")]
+    clients: u32,
+    /// The time over which the clients start, in seconds
+    #[structopt(long = "ramp", default_value = "1", value_name = "S")]
+    ramp: f64,
+    /// How long to go on once all have started, in seconds
+    #[structopt(long = "duration", default_value = "10", value_name = "S")]
+    duration: f64,
+    /// Players take every message apart and look for gaps
+    #[structopt(long = "check")]
+    check: bool,
+    /// An FLV file to publish, over and over, instead of a synthesized stream
+    #[structopt(long = "file", value_name = "FLV", conflicts_with = "bitrate")]
+    file: Option<std::path::PathBuf>,
+    /// The bit rate of a synthesized stream, in kbit/s
+    #[structopt(long = "bitrate", default_value = "500", value_name = "KBPS")]
+    bitrate: u32,
+    /// Its frame rate, in frames a second
+    #[structopt(long = "fps", default_value = "25", value_name = "FPS")]
+    fps: u32,
+    /// The time from keyframe to keyframe, in seconds
+    #[structopt(long = "gop", default_value = "2", value_name = "S")]
+    gop: f64,
+    /// Prints one JSON object instead of a table
+    #[structopt(long = "json")]
+    json: bool,
+}
+
+fn main() -> ExitCode {
+    let command = Command::from_args();
+    match run(&command) {
+        Ok(stats) => {
+            let options = command.options();
+            print!("{}", if options.json { report::json(&stats) } else { report::table(&stats) });
+            if stats.failed() == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+        }
+        Err(error) => {
+            eprintln!("srs_bench: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+impl Command {
+    fn options(&self) -> &Options {
+        match self {
+            Self::Play(options) | Self::Publish(options) | Self::Latency(options) => options,
+        }
+    }
+}
+
+fn run(command: &Command) -> anyhow::Result<Arc<Stats>> {
+    let options = command.options().clone();
+    let targets = options.urls.iter().map(|url| Target::parse(url)).collect::<anyhow::Result<Vec<_>>>()?;
+    let media = Arc::new(match &options.file {
+        Some(file) => Media::from_file(file)?,
+        None => Media::synthesized(options.bitrate, options.fps, options.gop),
+    });
+    let stats = Arc::new(Stats::default());
+    let seen = stats.clone();
+    let command = command.clone();
+    st::run(move || drive(&command, &targets, &media, &seen))?;
+    Ok(stats)
+}
+
+/// Starts the clients over the ramp, waits for the duration, and stops them.
+fn drive(command: &Command, targets: &[Target], media: &Arc<Media>, stats: &Arc<Stats>) {
+    let options = command.options();
+    if let Command::Latency(_) = command {
+        publisher::spawn(0, targets[0].numbered(1), media.clone(), stats.clone());
+        // The first player finds a stream that is there.
+        st::sleep(Duration::from_secs(1));
+    }
+    let begin = Instant::now();
+    for n in 0..options.clients {
+        let due = begin + Duration::from_secs_f64(options.ramp * f64::from(n) / f64::from(options.clients));
+        st::sleep(due.saturating_duration_since(Instant::now()));
+        let target = targets[n as usize % targets.len()].numbered(n + 1);
+        match command {
+            Command::Publish(_) => publisher::spawn(n + 1, target, media.clone(), stats.clone()),
+            Command::Play(_) => player::spawn(n + 1, target, options.check, stats.clone()),
+            Command::Latency(_) => player::spawn(n + 1, target, true, stats.clone()),
+        }
+        report::progress(stats, options.json);
+    }
+    let end = Instant::now() + Duration::from_secs_f64(options.duration);
+    stats.measure_from_now();
+    while Instant::now() < end {
+        st::sleep(Duration::from_millis(200).min(end.saturating_duration_since(Instant::now())));
+        report::progress(stats, options.json);
+    }
+    stats.stop();
+    report::end_progress(options.json);
+}

@@ -1,0 +1,153 @@
+//! What is published: a file's tags, or a stream made up to measure.
+
+use std::path::Path;
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use anyhow::{Context, ensure};
+use bytes::Bytes;
+use srs::codec::flv;
+use srs::rtmp::message::{Message, MessageType};
+
+/// Marks a frame that carries the time at which it was sent; an SEI message with user data begins with such a UUID.
+const STAMP: [u8; 16] = *b"srs_bench stamp:";
+
+/// AVC: keyframe or inter frame, one NAL unit, no composition offset.
+const KEY: [u8; 5] = [0x17, 1, 0, 0, 0];
+const INTER: [u8; 5] = [0x27, 1, 0, 0, 0];
+
+/// Where the time stamp stands in a frame: behind the FLV header, the NAL unit's length, its header, the SEI type and size, and
+/// the mark.
+const STAMP_AT: usize = 5 + 4 + 1 + 2 + STAMP.len();
+
+/// An AVC sequence header: Constrained Baseline, 320x240; and an AAC one: LC, 44100 Hz, stereo.
+const AVC_HEADER: &[u8] = &[
+    0x17, 0, 0, 0, 0, 1, 0x42, 0xc0, 0x1e, 0xff, 0xe1, 0, 9, 0x67, 0x42, 0xc0, 0x1e, 0xda, 0x05, 0x07, 0xe4, 0x40, 1,
+    0, 4, 0x68, 0xce, 0x3c, 0x80,
+];
+const AAC_HEADER: &[u8] = &[0xaf, 0, 0x12, 0x10];
+
+/// Messages of one round and their times; a stream is the round over and over.
+pub(super) struct Media {
+    headers: Vec<(MessageType, Bytes)>,
+    round: Vec<(u64, MessageType, Bytes)>,
+    /// The length of a round, in milliseconds.
+    length: u64,
+    is_stamped: bool,
+}
+
+impl Media {
+    /// A stream of H.264 and AAC, as far as a server looks at it: frames of one size, keyframes of three times that.
+    pub(super) fn synthesized(kbps: u32, fps: u32, gop: f64) -> Self {
+        const AUDIO_KBPS: f64 = 64.0;
+        let frames = (f64::from(fps) * gop).round().max(1.0) as u64;
+        let length = frames * 1000 / u64::from(fps.max(1));
+        let video_bytes = (f64::from(kbps) - AUDIO_KBPS).max(8.0) * length as f64 / 8.0;
+        let frame = (video_bytes / (frames as f64 + 2.0)) as usize;
+        let mut round = Vec::new();
+        for n in 0..frames {
+            let (header, size) = if n == 0 { (KEY, 3 * frame) } else { (INTER, frame) };
+            round.push((n * length / frames, MessageType::VIDEO, stamped_frame(header, size)));
+        }
+        let audio_frames = length * 44_100 / 1024 / 1000;
+        for n in 0..audio_frames {
+            let size = (AUDIO_KBPS * length as f64 / 8.0 / audio_frames as f64) as usize;
+            let payload = [&[0xaf, 1][..], &vec![0x21; size]].concat();
+            round.push((n * length / audio_frames, MessageType::AUDIO, payload.into()));
+        }
+        round.sort_by_key(|message| message.0);
+        let headers = [(MessageType::VIDEO, AVC_HEADER), (MessageType::AUDIO, AAC_HEADER)];
+        let headers = headers.map(|(kind, payload)| (kind, Bytes::from_static(payload))).into();
+        Self { headers, round, length, is_stamped: true }
+    }
+
+    /// The tags of a file.
+    pub(super) fn from_file(path: &Path) -> anyhow::Result<Self> {
+        let bytes = std::fs::read(path).with_context(|| path.display().to_string())?;
+        let mut rest = &bytes[..];
+        flv::read_file_header(&mut rest)?;
+        let mut round = Vec::new();
+        while let Some(tag) = flv::read_tag(&mut rest)? {
+            round.push((u64::from(tag.timestamp), MessageType(tag.kind), tag.payload));
+        }
+        ensure!(!round.is_empty(), "{}: no tags", path.display());
+        let last = round.iter().map(|message| message.0).max().unwrap_or(0);
+        Ok(Self { headers: Vec::new(), round, length: last + 40, is_stamped: false })
+    }
+
+    /// All messages with the time, in milliseconds from the start, at which each is to be sent; without end.
+    pub(super) fn messages(&self, stream_id: u32) -> impl Iterator<Item = (u64, Message)> {
+        let message = move |kind, time: u64, payload: &Bytes| {
+            (time, Message { kind, timestamp: time as u32, stream_id, payload: payload.clone() })
+        };
+        let headers = self.headers.iter().map(move |(kind, payload)| message(*kind, 0, payload));
+        let rounds = (0u64..).flat_map(move |n| {
+            self.round.iter().map(move |(time, kind, payload)| message(*kind, n * self.length + time, payload))
+        });
+        headers.chain(rounds)
+    }
+
+    /// Puts the present time into a message that has a place for it.
+    pub(super) fn stamp(&self, message: &mut Message) {
+        if self.is_stamped && message.kind == MessageType::VIDEO && message.payload.len() >= STAMP_AT + 8 {
+            let mut payload = message.payload.to_vec();
+            payload[STAMP_AT..STAMP_AT + 8].copy_from_slice(&now_us().to_be_bytes());
+            message.payload = payload.into();
+        }
+    }
+}
+
+/// How long ago a message was sent, in microseconds, if it says when.
+pub(super) fn age_us(message: &Message) -> Option<u64> {
+    let mark = message.payload.get(STAMP_AT - STAMP.len()..STAMP_AT)?;
+    let stamp = message.payload.get(STAMP_AT..)?.first_chunk()?;
+    (mark == STAMP).then(|| now_us().saturating_sub(u64::from_be_bytes(*stamp)))
+}
+
+fn stamped_frame(header: [u8; 5], size: usize) -> Bytes {
+    let size = size.max(STAMP_AT + 8 + 1);
+    let mut frame = Vec::with_capacity(size);
+    frame.extend(header);
+    frame.extend((size as u32 - 9).to_be_bytes());
+    // An SEI NAL unit with unregistered user data of 24 bytes: the mark and the time.
+    frame.extend([6, 5, 24]);
+    frame.extend(STAMP);
+    frame.resize(size, 0x55);
+    frame.into()
+}
+
+/// The time, in microseconds; of use between processes of one machine.
+fn now_us() -> u64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |time| time.as_micros() as u64)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_synthesized_stream_has_the_bit_rate_asked_for() {
+        for kbps in [200, 500, 4000] {
+            let media = Media::synthesized(kbps, 25, 2.0);
+            let bytes: usize = media.round.iter().map(|message| message.2.len()).sum();
+            let measured = bytes as f64 * 8.0 / media.length as f64;
+            assert!((measured / f64::from(kbps) - 1.0).abs() < 0.02, "{measured} for {kbps}");
+        }
+    }
+
+    #[test]
+    fn times_go_on_from_round_to_round() {
+        let media = Media::synthesized(500, 25, 2.0);
+        let times: Vec<_> = media.messages(1).take(1000).map(|message| message.0).collect();
+        assert!(times.is_sorted() && times[999] > 10_000);
+    }
+
+    #[test]
+    fn a_stamp_is_found_again() {
+        let media = Media::synthesized(500, 25, 2.0);
+        let (_, mut message) = media.messages(1).find(|(time, m)| *time > 0 && m.kind == MessageType::VIDEO).unwrap();
+        media.stamp(&mut message);
+        assert!(age_us(&message).unwrap() < 10_000_000);
+        message.payload = Bytes::from_static(AAC_HEADER);
+        assert_eq!(age_us(&message), None);
+    }
+}
