@@ -26,7 +26,11 @@ fn absent_directives_have_their_defaults() {
         mw_adaptive: true,
         min_latency: false,
         tcp_nodelay: true,
-        publish: Publish { stall_timeout: Duration::from_secs(5), timeout: Duration::from_secs(30) },
+        publish: Publish {
+            stall_timeout: Duration::from_secs(5),
+            reconnect_grace: Duration::from_secs(10),
+            timeout: Duration::from_secs(30),
+        },
         refer: vec![],
         refer_publish: vec![],
         refer_play: vec![],
@@ -55,7 +59,7 @@ fn each_directive_reaches_its_field() {
          pithy_print { publish 100; play 200; forwarder 3600000; }
          vhost Live.Example.com {
              enabled off; gop_cache off; queue_length 600; queue_bytes 4g; mw_latency 0; mw_adaptive off; min_latency on;
-             tcp_nodelay off; publish { stall_timeout 1; timeout 3600; }
+             tcp_nodelay off; publish { stall_timeout 1; reconnect_grace 0; timeout 3600; }
              refer GitHub.com github.io; refer_publish a.b; refer_play c.d;
          }
          vhost b { chunk_size 128; }",
@@ -77,7 +81,11 @@ fn each_directive_reaches_its_field() {
         mw_adaptive: false,
         min_latency: true,
         tcp_nodelay: false,
-        publish: Publish { stall_timeout: Duration::from_secs(1), timeout: Duration::from_secs(3600) },
+        publish: Publish {
+            stall_timeout: Duration::from_secs(1),
+            reconnect_grace: Duration::ZERO,
+            timeout: Duration::from_secs(3600),
+        },
         refer: vec!["github.com".to_owned(), "github.io".to_owned()],
         refer_publish: vec!["a.b".to_owned()],
         refer_play: vec!["c.d".to_owned()],
