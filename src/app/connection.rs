@@ -104,9 +104,9 @@ impl Connection<'_> {
             let why = format!("refer of the vhost does not allow pages of {:?}", connect.page_url);
             return Err(self.reject(&connect, "NetConnection.Connect.Rejected", why));
         }
-        if !app.vhost.tcp_nodelay {
-            // The option was on from the start; a socket that does not take it stays as it is.
-            let _ = self.client.stream.set_nodelay(false);
+        if app.vhost.tcp_nodelay {
+            // A socket that does not take the option costs some latency, no more.
+            let _ = self.client.stream.set_nodelay(true);
         }
         log::info!(
             "connect app {:?} of vhost {}, tcUrl {:?}, pageUrl {:?}, flashVer {:?}, handshake {form:?}",

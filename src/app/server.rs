@@ -148,8 +148,8 @@ impl Server {
     }
 
     fn welcome(&self, stream: &TcpStream) {
-        // Options that a socket does not take cost some latency, no more.
-        let _ = stream.set_nodelay(true).and_then(|()| stream.set_keepalive(KEEPALIVE));
+        // A socket that does not take the option is found dead when it is written to, if later.
+        let _ = stream.set_keepalive(KEEPALIVE);
         let Some((client, too_many)) = self.clients.with(|clients| clients.add(stream, self.config.max_connections))
         else {
             return;

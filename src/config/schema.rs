@@ -128,7 +128,7 @@ pub(super) const TABLE: &[Row] = &[
     setting(Place::Vhost, "mw_latency", number(0, 10_000, "milliseconds"), "350", "longest wait for a merged write"),
     setting(Place::Vhost, "mw_adaptive", Kind::Switch, "on", "wait only when the server is busy"),
     setting(Place::Vhost, "min_latency", Kind::Switch, "off", "never wait for a merged write"),
-    setting(Place::Vhost, "tcp_nodelay", Kind::Switch, "on", "send small segments at once"),
+    setting(Place::Vhost, "tcp_nodelay", Kind::Switch, "off", "send small segments at once"),
     block(Place::Vhost, "publish", Shape::Block(Place::Publish), "limits for publishers"),
     optional(Place::Vhost, "refer", Kind::Hosts, "hosts whose pages may publish and play"),
     optional(Place::Vhost, "refer_publish", Kind::Hosts, "hosts whose pages may publish"),

@@ -25,7 +25,7 @@ fn absent_directives_have_their_defaults() {
         mw_latency: Duration::from_millis(350),
         mw_adaptive: true,
         min_latency: false,
-        tcp_nodelay: true,
+        tcp_nodelay: false,
         publish: Publish {
             stall_timeout: Duration::from_secs(5),
             reconnect_grace: Duration::from_secs(10),
@@ -59,7 +59,7 @@ fn each_directive_reaches_its_field() {
          pithy_print { publish 100; play 200; forwarder 3600000; }
          vhost Live.Example.com {
              enabled off; gop_cache off; queue_length 600; queue_bytes 4g; mw_latency 0; mw_adaptive off; min_latency on;
-             tcp_nodelay off; publish { stall_timeout 1; reconnect_grace 0; timeout 3600; }
+             tcp_nodelay on; publish { stall_timeout 1; reconnect_grace 0; timeout 3600; }
              refer GitHub.com github.io; refer_publish a.b; refer_play c.d;
          }
          vhost b { chunk_size 128; }",
@@ -80,7 +80,7 @@ fn each_directive_reaches_its_field() {
         mw_latency: Duration::ZERO,
         mw_adaptive: false,
         min_latency: true,
-        tcp_nodelay: false,
+        tcp_nodelay: true,
         publish: Publish {
             stall_timeout: Duration::from_secs(1),
             reconnect_grace: Duration::ZERO,

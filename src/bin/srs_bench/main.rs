@@ -32,6 +32,8 @@ enum Command {
     Publish(Options),
     /// Publishes one synthesized stream and plays it, and measures how long it takes from end to end
     Latency(Options),
+    /// Writes a synthesized stream of --duration seconds to an FLV file, named in place of the URL
+    File(Options),
 }
 
 #[derive(StructOpt, Clone)]
@@ -73,7 +75,9 @@ fn main() -> ExitCode {
     match run(&command) {
         Ok(stats) => {
             let options = command.options();
-            print!("{}", if options.json { report::json(&stats) } else { report::table(&stats) });
+            if !matches!(command, Command::File(_)) {
+                print!("{}", if options.json { report::json(&stats) } else { report::table(&stats) });
+            }
             if stats.failed() == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE }
         }
         Err(error) => {
@@ -86,13 +90,18 @@ fn main() -> ExitCode {
 impl Command {
     fn options(&self) -> &Options {
         match self {
-            Self::Play(options) | Self::Publish(options) | Self::Latency(options) => options,
+            Self::Play(options) | Self::Publish(options) | Self::Latency(options) | Self::File(options) => options,
         }
     }
 }
 
 fn run(command: &Command) -> anyhow::Result<Arc<Stats>> {
     let options = command.options().clone();
+    if let Command::File(_) = command {
+        let media = Media::synthesized(options.bitrate, options.fps, options.gop);
+        media.write(options.urls[0].as_ref(), (options.duration * 1000.0) as u64)?;
+        return Ok(Arc::default());
+    }
     let targets = options.urls.iter().map(|url| Target::parse(url)).collect::<anyhow::Result<Vec<_>>>()?;
     let media = Arc::new(match &options.file {
         Some(file) => Media::from_file(file)?,
@@ -121,7 +130,8 @@ fn drive(command: &Command, targets: &[Target], media: &Arc<Media>, stats: &Arc<
         match command {
             Command::Publish(_) => publisher::spawn(n + 1, target, media.clone(), stats.clone()),
             Command::Play(_) => player::spawn(n + 1, target, options.check, stats.clone()),
-            Command::Latency(_) => player::spawn(n + 1, target, true, stats.clone()),
+            // A file is written without any client.
+            Command::Latency(_) | Command::File(_) => player::spawn(n + 1, target, true, stats.clone()),
         }
         report::progress(stats, options.json);
     }

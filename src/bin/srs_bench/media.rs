@@ -74,6 +74,17 @@ impl Media {
         Ok(Self { headers: Vec::new(), round, length: last + 40, is_stamped: false })
     }
 
+    /// Writes the first `ms` milliseconds to a file.
+    pub(super) fn write(&self, path: &Path, ms: u64) -> anyhow::Result<()> {
+        let mut out = Vec::new();
+        flv::write_header(&mut out, true, true);
+        for (_, message) in self.messages(0).take_while(|message| message.0 < ms) {
+            let tag = flv::Tag { kind: message.kind.0, timestamp: message.timestamp, payload: message.payload };
+            flv::write_tag(&mut out, &tag)?;
+        }
+        std::fs::write(path, out).with_context(|| path.display().to_string())
+    }
+
     /// All messages with the time, in milliseconds from the start, at which each is to be sent; without end.
     pub(super) fn messages(&self, stream_id: u32) -> impl Iterator<Item = (u64, Message)> {
         let message = move |kind, time: u64, payload: &Bytes| {
