@@ -12,6 +12,7 @@
 //! | [`yield_now`] | goes once through the kernel's event queue, so that a busy coroutine starves no socket |
 //! | [`Cond`], [`Shared`] | waiting for each other; sharing state between coroutines of the worker |
 //! | [`offload`] | what must block a thread (names, disk) runs on a few threads beside the worker |
+//! | [`trim_stack`] | gives back what deep calls have touched, before a long wait |
 //! | [`busy_share`] | how busy the worker is |
 //! | [`net`] | sockets whose wait ends on readiness, a deadline, or a wake-up from inside the process |
 //!
@@ -30,7 +31,7 @@ pub use cond::Cond;
 pub use load::busy_share;
 pub use offload::{Overloaded, offload};
 pub use shared::Shared;
-pub use stack::STACK_BYTES;
+pub use stack::{STACK_BYTES, trim as trim_stack};
 pub use timer::{sleep, yield_now};
 
 use std::cell::RefCell;

@@ -83,6 +83,7 @@ fn converse(server: &Server, client: &Arc<Client>, too_many: bool) -> Result<Nev
 
 impl Connection<'_> {
     /// Hears what the client connects to and lets it in, or tells it why not.
+    #[inline(never)] // What it needs is not to be on the stack of a player that waits.
     fn admit(&mut self, form: handshake::Form, too_many: bool) -> Result<Admitted, CloseReason> {
         let connect = self.rtmp.connect().map_err(in_start)?;
         if too_many {

@@ -20,6 +20,33 @@ const PAGE: usize = 4096;
 /// Frames above the address that [`set_current`] was given: the coroutine's entry and the generator's record.
 const ABOVE_TOP: usize = 4 * PAGE;
 
+/// Pages above the lowest that [`trim`] leaves alone: the lowest has marks of `may`'s on it.
+const BELOW: usize = 4 * PAGE;
+
+/// Bytes below a function's own frame that may be in use: the red zone, and what the call to madvise needs.
+const IN_USE: usize = 1024;
+
+/// Gives back the pages of the current coroutine's stack that deeper calls have touched and the present depth does not need.
+/// For a coroutine that has done its hardest work and will now wait for long; costs one system call.
+#[allow(unsafe_code)]
+pub fn trim() {
+    let marker = 0u8;
+    let here = std::ptr::from_ref(&marker).addr();
+    let top = CURRENT_TOP.load(Ordering::Relaxed);
+    // Not a coroutine of ours, or deeper than any should be.
+    if top < here || top - here > STACK_BYTES / 2 {
+        return;
+    }
+    let end = (here - IN_USE) & !(PAGE - 1);
+    let start = ((top & !(PAGE - 1)) + BELOW).saturating_sub(STACK_BYTES);
+    if start < end {
+        // SAFETY: `start..end` are whole pages within this coroutine's stack: `top` lies at most `ABOVE_TOP` = `BELOW` below the
+        // end of its STACK_BYTES, so `start` is not below its lowest page but one. All of it is below the frames in use, so
+        // nothing that is ever read again is lost; a deeper call finds zeroed pages there.
+        unsafe { libc::madvise(std::ptr::with_exposed_provenance_mut(start), end - start, libc::MADV_DONTNEED) };
+    }
+}
+
 /// What an untouched word of a coroutine stack holds. `may` ends the process when it finds the lowest word of a finished
 /// coroutine's stack to be anything else.
 const UNTOUCHED: usize = 0xDEAD_BEEF;

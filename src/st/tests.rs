@@ -398,3 +398,34 @@ fn the_current_id_follows_the_coroutine() {
     })
     .unwrap();
 }
+
+#[test]
+fn a_stack_that_was_trimmed_is_as_good_as_before() {
+    /// Touches a good part of the stack, then returns.
+    #[inline(never)]
+    fn deep(depth: usize) -> usize {
+        let frame = std::hint::black_box([depth as u8; 1000]);
+        if depth == 0 { usize::from(frame[0]) } else { deep(depth - 1) + usize::from(frame[999] == depth as u8) }
+    }
+    run(|| {
+        let handles: Vec<_> = (0..4)
+            .map(|_| {
+                spawn("deep", 0, || {
+                    let kept = std::hint::black_box([7u8; 2000]);
+                    for _ in 0..3 {
+                        assert_eq!(deep(20), 20);
+                        super::trim_stack();
+                        sleep(Duration::from_millis(1));
+                        super::trim_stack();
+                    }
+                    assert!(kept.iter().all(|&byte| byte == 7));
+                })
+                .unwrap()
+            })
+            .collect();
+        handles.iter().for_each(super::Handle::join);
+    })
+    .unwrap();
+    // Outside of coroutines it does nothing.
+    super::trim_stack();
+}

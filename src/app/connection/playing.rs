@@ -12,6 +12,7 @@ use crate::app::pithy::Messages;
 use crate::app::source::Consumer;
 use crate::rtmp::message::UserControl;
 use crate::rtmp::server::{Event, Play};
+use crate::st;
 
 /// How often a player that has nothing to say is pinged.
 const PING: Duration = Duration::from_secs(30);
@@ -32,6 +33,8 @@ struct Playing {
     /// What is to be written next: whole messages, except for what has been written of the first.
     batch: Batch,
     paused: bool,
+    /// It has been level, and the depths of its handshake and commands are behind it.
+    is_settled: bool,
     /// Drops that the log knows of, and since when.
     mentioned: (u64, Instant),
 }
@@ -70,6 +73,7 @@ impl Connection<'_> {
             stream_id: play.stream_id,
             batch: Batch::default(),
             paused: false,
+            is_settled: false,
             mentioned: (0, Instant::now()),
         };
         let next = self.send_media(&mut playing)?;
@@ -100,6 +104,10 @@ impl Connection<'_> {
             }
             let deadline = if playing.batch.is_empty() {
                 playing.batch = Batch::default();
+                if !playing.is_settled {
+                    playing.is_settled = true;
+                    st::trim_stack();
+                }
                 progress + PING
             } else {
                 let written = stream.try_write_vectored(&playing.batch.slices()).map_err(|error| network(&error))?;
@@ -124,6 +132,7 @@ impl Connection<'_> {
     }
 
     /// Takes what the player says, and does it.
+    #[inline(never)] // Its buffer is not to be on the stack of a player that waits.
     fn hear_player(&mut self, playing: &mut Playing) -> Result<Next, CloseReason> {
         let mut buffer = [0; READ_BUFFER];
         loop {

@@ -33,6 +33,7 @@ struct Publishing<'a> {
 
 impl Connection<'_> {
     /// Takes a client's stream until it ends it in words. Returns what the client does instead, if that is known already.
+    #[inline(never)] // What it needs is not to be on the stack of a player that waits.
     pub(super) fn publishing(&mut self, admitted: &Admitted, publish: &Publish) -> Result<Option<Event>, CloseReason> {
         let id = publish.stream_id;
         let request = match self.resolve(admitted, &publish.name, true) {
