@@ -33,12 +33,16 @@ struct Connection<'a> {
     server: &'a Server,
     client: &'a Arc<Client>,
     rtmp: Rtmp<TcpStream>,
+    /// What the client has said that it wants to get, whether it played already or not.
+    wants_audio: bool,
+    wants_video: bool,
 }
 
 /// A client that has been let in.
 struct Admitted {
-    connect: Connect,
     app: AppRequest,
+    /// The page that the client is on, as it says.
+    page_url: String,
 }
 
 /// Serves a client until it is gone. `too_many`: it is to be turned away, with the reason.
@@ -63,7 +67,7 @@ fn converse(server: &Server, client: &Arc<Client>, too_many: bool) -> Result<Nev
     stream.set_write_timeout(Some(SEND));
     stream.set_time_limit(Some(HANDSHAKE));
     let (rtmp, form) = Rtmp::accept(stream.clone()).map_err(in_start)?;
-    let mut connection = Connection { server, client, rtmp };
+    let mut connection = Connection { server, client, rtmp, wants_audio: true, wants_video: true };
     stream.set_time_limit(Some(COMMANDS));
     let admitted = connection.admit(form, too_many)?;
     loop {
@@ -74,6 +78,14 @@ fn converse(server: &Server, client: &Arc<Client>, too_many: bool) -> Result<Nev
             event = match now {
                 Event::Publish(publish) => connection.publishing(&admitted, &publish)?,
                 Event::Play(play) => connection.playing(&admitted, &play)?,
+                Event::ReceiveAudio(wanted) => {
+                    connection.wants_audio = wanted;
+                    None
+                }
+                Event::ReceiveVideo(wanted) => {
+                    connection.wants_video = wanted;
+                    None
+                }
                 // There is nothing to stop, to pause, or to take media for.
                 _ => None,
             };
@@ -118,7 +130,7 @@ impl Connection<'_> {
             connect.flash_ver,
         );
         self.rtmp.accept_connect(&connect, app.vhost.chunk_size);
-        Ok(Admitted { connect, app })
+        Ok(Admitted { app, page_url: connect.page_url })
     }
 
     /// What a `publish` or `play` asks for, unless a name is wrong or the page may not have it.
@@ -126,7 +138,7 @@ impl Connection<'_> {
         let request = admitted.app.stream(name, &self.server.config).map_err(|error| error.to_string())?;
         let vhost = &request.vhost;
         let own = if is_publish { ("refer_publish", &vhost.refer_publish) } else { ("refer_play", &vhost.refer_play) };
-        let page_url = &admitted.connect.page_url;
+        let page_url = &admitted.page_url;
         // `refer` once more: the vhost may be another than that of the connection.
         for (directive, list) in [("refer", &vhost.refer), own] {
             if !refer_allows(list, page_url) {

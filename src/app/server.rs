@@ -18,6 +18,9 @@ use crate::st::{self, Shared};
 /// Clients beyond `max_connections` that are heard out, to be told why they are turned away. More are closed at once.
 const HEARD_OUT: usize = 64;
 
+/// Clients that are accepted in a row.
+const ACCEPTS: usize = 16;
+
 /// How long accepting pauses when the system has no descriptor or no memory for another connection.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
@@ -127,11 +130,16 @@ impl Server {
     /// Accepts clients, for ever.
     fn accept(&self, listener: &TcpListener) {
         let mut mentioned: Option<Instant> = None;
+        let mut in_a_row = 0;
         loop {
             match listener.accept() {
                 Ok(stream) => {
                     self.welcome(&stream);
-                    stream.take_turns();
+                    // However many want to come in, those who are here have their turn.
+                    in_a_row = (in_a_row + 1) % ACCEPTS;
+                    if in_a_row == 0 {
+                        st::yield_now();
+                    }
                 }
                 Err(error) => {
                     // EMFILE and its like: the connection waits in the kernel until there is room.

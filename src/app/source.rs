@@ -34,6 +34,9 @@ use crate::st::Shared;
 /// Sequence headers and the like that are kept for joining players. A stream has three; multitrack ones a few more.
 const MAX_CONFIGS: usize = 16;
 
+/// The greatest of them that is kept, in bytes; sequence headers have some hundred.
+const MAX_CONFIG: usize = 64 * 1024;
+
 /// How much of a stream without video a joining player gets at once, in milliseconds: there is no keyframe to begin at, and any
 /// place will do.
 const AUDIO_CACHE: u64 = 1000;
@@ -239,9 +242,11 @@ impl Source {
         });
     }
 
-    /// Whether neither publisher nor player has been here for `time`, and nobody else holds the source.
+    /// Whether neither publisher nor player has been here for `time`, and nobody else holds the source. One that was never
+    /// published has nothing that is worth keeping.
     fn is_idle_for(&self, time: Duration) -> bool {
-        self.0.holders() == 1 && self.0.with(|state| state.is_idle() && state.idle_since.elapsed() >= time)
+        let long = |state: &State| state.publications == 0 || state.idle_since.elapsed() >= time;
+        self.0.holders() == 1 && self.0.with(|state| state.is_idle() && long(state))
     }
 }
 
@@ -382,6 +387,9 @@ impl State {
         self.backlog.append(track, self.timeline.of_config(track), Mark::Config, &payload, now);
         match self.configs.iter().position(|config| config.key == key) {
             Some(index) if self.configs[index].payload == payload => {}
+            Some(index) if payload.len() > MAX_CONFIG => {
+                self.configs.remove(index);
+            }
             Some(index) => {
                 self.configs[index] = Config { key, payload, number };
                 if key != ConfigKey::Metadata {
@@ -389,13 +397,15 @@ impl State {
                     self.gop = None;
                 }
             }
-            None if self.configs.len() < MAX_CONFIGS => self.configs.push(Config { key, payload, number }),
+            None if self.configs.len() < MAX_CONFIGS && payload.len() <= MAX_CONFIG => {
+                self.configs.push(Config { key, payload, number })
+            }
             None => {}
         }
     }
 
     fn append(&mut self, track: Track, message: &Message, mark: Mark, now: Instant) {
-        let time = self.timeline.correct(track, message.timestamp);
+        let time = self.timeline.correct(track, message.timestamp, now);
         self.backlog.append(track, time, mark, &message.payload, now);
     }
 
@@ -468,8 +478,8 @@ impl State {
         let latest = self.timeline.latest();
         let has_video = self.last_video.is_some_and(|time| latest.saturating_sub(time) < VIDEO_GONE);
         match self.gop {
-            // A keyframe on the open page is yet to come.
-            Some(gop) if has_video => (gop.min(end), false),
+            // A keyframe on the open page is yet to come, and what stands there before it is not for this player.
+            Some(gop) if has_video => (gop.min(end), gop > end),
             _ if has_video => (end, true),
             _ => (self.backlog.since(latest.saturating_sub(AUDIO_CACHE)), true),
         }

@@ -132,6 +132,11 @@ impl<S> Protocol<S> {
         self.chunk_size = size;
     }
 
+    /// The size of the chunks that are sent.
+    pub fn chunk_size(&self) -> usize {
+        self.chunk_size
+    }
+
     /// Queues Window Acknowledgement Size: the peer is to acknowledge each `window` bytes.
     pub fn set_window(&mut self, window: u32) {
         self.own_window = window;

@@ -18,6 +18,12 @@ const WINDOW: u32 = 2_500_000;
 /// Messages before `connect` that are passed over; a client sends at most a few (chunk size, window).
 const MAX_BEFORE_CONNECT: usize = 16;
 
+/// The longest command, in bytes; real ones have some hundred.
+const MAX_COMMAND: usize = 64 * 1024;
+
+/// The longest text of a `connect` that is kept, in bytes: enough for any URL.
+const MAX_TEXT: usize = 4096;
+
 /// E-RTMP: what this server does with a codec is to forward it, whatever it is (FourCcInfoMask.CanForward).
 const CAN_FORWARD: f64 = 4.0;
 
@@ -107,11 +113,11 @@ impl<S: Read + Write> Server<S> {
             if !matches!(message.kind, MessageType::COMMAND | MessageType::COMMAND_AMF3) {
                 continue;
             }
-            let command = Command::read(message.kind, &message.payload)?;
+            let command = read_command(&message)?;
             if command.name == "connect" {
                 return Ok(Connect::read(&command));
             }
-            return Err(Error::Protocol(format!("the first command is {:?}, not connect", command.name)));
+            return Err(Error::Protocol(format!("the first command is {:?}, not connect", cut(&command.name, 64))));
         }
         Err(Error::Protocol("no connect command".into()))
     }
@@ -239,7 +245,7 @@ impl<S> Server<S> {
                 Ok(Some(Event::Media(message)))
             }
             MessageType::COMMAND | MessageType::COMMAND_AMF3 => {
-                let command = Command::read(message.kind, &message.payload)?;
+                let command = read_command(&message)?;
                 Ok(self.on_command(message.stream_id, &command))
             }
             // Shared objects and whatever else there may be.
@@ -325,6 +331,18 @@ impl<S> Server<S> {
     }
 }
 
+fn read_command(message: &Message) -> Result<Command, Error> {
+    if message.payload.len() > MAX_COMMAND {
+        return Err(Error::Protocol(format!("a command of {} bytes, more than {MAX_COMMAND}", message.payload.len())));
+    }
+    Command::read(message.kind, &message.payload)
+}
+
+/// The beginning of a text, at most `max` bytes of it.
+fn cut(text: &str, max: usize) -> &str {
+    &text[..text.floor_char_boundary(max)]
+}
+
 /// What the server calls itself in the reply to `connect`.
 const SERVER_NAME: &str = concat!("simple-rtmp-server/", env!("CARGO_PKG_VERSION"));
 
@@ -341,7 +359,7 @@ impl Connect {
 
     fn read(command: &Command) -> Self {
         let object = command.object.as_object().cloned().unwrap_or_default();
-        let text = |key| object.get(key).and_then(Value::as_str).unwrap_or_default().to_owned();
+        let text = |key| cut(object.get(key).and_then(Value::as_str).unwrap_or_default(), MAX_TEXT).to_owned();
         Self {
             app: text("app"),
             tc_url: text("tcUrl"),

@@ -24,7 +24,8 @@ const TURNS: u32 = 16;
 
 /// What a wait reports, besides readiness: `may`'s mark for a wake-up, and the events of epoll(7).
 const WOKEN: usize = 0x8000_0000;
-const EVENTS_OF_READ: usize = (libc::EPOLLIN | libc::EPOLLRDHUP | libc::EPOLLHUP | libc::EPOLLERR) as usize;
+const EVENTS_OF_END: usize = (libc::EPOLLRDHUP | libc::EPOLLHUP | libc::EPOLLERR) as usize;
+const EVENTS_OF_READ: usize = libc::EPOLLIN as usize | EVENTS_OF_END;
 
 /// A TCP socket that listens.
 pub struct TcpListener {
@@ -88,6 +89,8 @@ struct Inner {
     sent: AtomicU64,
     /// Whether a read may find something: an event came since a read found the socket empty.
     readable: AtomicBool,
+    /// The event of the connection's end has come, perhaps with the last bytes; there will be no other.
+    ended: AtomicBool,
     interrupted: AtomicBool,
     /// Reads and writes since the last wait.
     turns: AtomicU32,
@@ -126,6 +129,7 @@ impl TcpStream {
             received: AtomicU64::new(0),
             sent: AtomicU64::new(0),
             readable: AtomicBool::new(true),
+            ended: AtomicBool::new(false),
             interrupted: AtomicBool::new(false),
             turns: AtomicU32::new(0),
             read_timeout: AtomicU32::new(0),
@@ -273,8 +277,8 @@ impl TcpStream {
         match retry(|| self.0.io.inner().read(buffer)) {
             Ok(n) => {
                 self.0.received.fetch_add(n as u64, Ordering::Relaxed);
-                // What the buffer did not fill, the socket did not have; the end of the stream stays readable.
-                if n > 0 && n < buffer.len() {
+                // What the buffer did not fill, the socket did not have. The end of the stream is read once its event was.
+                if n > 0 && n < buffer.len() && !self.0.ended.load(Ordering::Relaxed) {
                     self.0.readable.store(false, Ordering::Relaxed);
                 }
                 Ok(Some(n))
@@ -320,6 +324,9 @@ impl TcpStream {
         self.set_deadline(deadline);
         let events = block(|| self.0.io.wait_io());
         self.0.turns.store(0, Ordering::Relaxed);
+        if events & EVENTS_OF_END != 0 {
+            self.0.ended.store(true, Ordering::Relaxed);
+        }
         if events & EVENTS_OF_READ != 0 {
             self.0.readable.store(true, Ordering::Relaxed);
         }

@@ -429,3 +429,23 @@ fn a_stack_that_was_trimmed_is_as_good_as_before() {
     // Outside of coroutines it does nothing.
     super::trim_stack();
 }
+
+#[test]
+fn an_end_that_comes_with_the_last_bytes_is_seen() {
+    run(|| {
+        let (mut near, far) = pair_with_thread();
+        far.set_read_timeout(Some(BOUND));
+        let mut buffer = [0; 100];
+        far.set_read_timeout(Some(Duration::from_millis(5)));
+        assert!((&far).read(&mut buffer).is_err(), "nothing yet, so the next read follows an event");
+        // Both are there before the worker looks again.
+        near.write_all(b"last").unwrap();
+        drop(near);
+        far.set_read_timeout(Some(BOUND));
+        let from = Instant::now();
+        assert_eq!((&far).read(&mut buffer).unwrap(), 4);
+        assert_eq!((&far).read(&mut buffer).unwrap(), 0);
+        assert!(from.elapsed() < BOUND);
+    })
+    .unwrap();
+}

@@ -23,6 +23,12 @@ const PIECES: usize = 64;
 /// Bytes of a player that are read at a time: it says little.
 const READ_BUFFER: usize = 1024;
 
+/// Reads in a row after which the player gets what it is owed.
+const READS: usize = 4;
+
+/// Bytes of answers that may wait for a player to take them before it is no longer listened to.
+const MAX_ANSWERS: usize = 16 * 1024;
+
 /// How often drops of one player are mentioned.
 const MENTION: Duration = Duration::from_secs(5);
 
@@ -32,6 +38,8 @@ struct Playing {
     stream_id: u32,
     /// What is to be written next: whole messages, except for what has been written of the first.
     batch: Batch,
+    /// Bytes of answers among it.
+    answers: usize,
     paused: bool,
     /// It has been level, and the depths of its handshake and commands are behind it.
     is_settled: bool,
@@ -42,6 +50,8 @@ struct Playing {
 /// What a player wants next.
 enum Next {
     Go,
+    /// There is more to be heard, when this is done.
+    More,
     Stop,
     Play(Play),
 }
@@ -55,7 +65,8 @@ impl Connection<'_> {
         };
         let source = self.server.sources.get(&request.name, &request.vhost);
         log::info!("playing {}", request.name);
-        if source.chunk_size() != admitted.app.vhost.chunk_size {
+        // The stream may be of another vhost than the connection, or than what was played before.
+        if source.chunk_size() != self.rtmp.protocol().chunk_size() {
             self.rtmp.protocol().set_chunk_size(source.chunk_size());
         }
         self.rtmp.start_play(play);
@@ -63,6 +74,8 @@ impl Connection<'_> {
         let stream = &self.client.stream;
         stream.set_time_limit(None);
         let consumer = Arc::new(source.join(self.client.clone(), play.stream_id));
+        consumer.receive_audio(self.wants_audio);
+        consumer.receive_video(self.wants_video);
         let counted = consumer.clone();
         let _presence = self.server.play.enter(self.client.number, stream, move || {
             let stats = counted.stats();
@@ -72,6 +85,7 @@ impl Connection<'_> {
             consumer,
             stream_id: play.stream_id,
             batch: Batch::default(),
+            answers: 0,
             paused: false,
             is_settled: false,
             mentioned: (0, Instant::now()),
@@ -92,13 +106,16 @@ impl Connection<'_> {
             if let Some(reason) = self.client.told() {
                 return Err(reason);
             }
+            let mut more = false;
             match self.hear_player(playing)? {
                 Next::Go => {}
+                Next::More => more = true,
                 Next::Stop => return playing.finish(self).map(|()| None),
                 Next::Play(play) => return playing.finish(self).map(|()| Some(play)),
             }
             if playing.batch.is_empty() {
                 progress = Instant::now();
+                playing.answers = 0;
                 playing.consumer.fill(&mut playing.batch.0);
                 playing.mention_drops();
             }
@@ -119,6 +136,9 @@ impl Connection<'_> {
                 }
                 progress + SEND
             };
+            if more {
+                continue;
+            }
             if stream.wait(Some(deadline)).timed_out {
                 if !playing.batch.is_empty() {
                     return Err(CloseReason::NotReading);
@@ -135,41 +155,53 @@ impl Connection<'_> {
     #[inline(never)] // Its buffer is not to be on the stack of a player that waits.
     fn hear_player(&mut self, playing: &mut Playing) -> Result<Next, CloseReason> {
         let mut buffer = [0; READ_BUFFER];
-        loop {
+        // One that does not take its answers is not asked for more to answer.
+        for _ in 0..if playing.answers > MAX_ANSWERS { 0 } else { READS } {
             while let Some(event) = self.rtmp.poll_event().map_err(close_reason)? {
                 match event {
                     // What comes after the end is for whoever serves the connection then.
                     Event::Stop(id) if id == 0 || id == playing.stream_id => return Ok(Next::Stop),
                     Event::Play(play) => return Ok(Next::Play(play)),
                     Event::Publish(publish) => {
-                        self.rtmp.refuse(publish.stream_id, "NetStream.Publish.BadName", "a player cannot publish");
+                        self.rtmp.refuse(publish.stream_id, "NetStream.Publish.Denied", "a player cannot publish");
                     }
                     Event::Pause(paused) if paused != playing.paused => {
                         playing.paused = paused;
                         playing.consumer.pause(paused);
                         self.rtmp.paused(playing.stream_id, paused);
                     }
-                    Event::ReceiveAudio(wanted) => playing.consumer.receive_audio(wanted),
-                    Event::ReceiveVideo(wanted) => playing.consumer.receive_video(wanted),
+                    Event::ReceiveAudio(wanted) => {
+                        self.wants_audio = wanted;
+                        playing.consumer.receive_audio(wanted);
+                    }
+                    Event::ReceiveVideo(wanted) => {
+                        self.wants_video = wanted;
+                        playing.consumer.receive_video(wanted);
+                    }
                     _ => {}
                 }
             }
             match self.client.stream.try_read(&mut buffer).map_err(|error| network(&error))? {
-                None => break,
+                None => {
+                    self.speak(playing);
+                    return Ok(Next::Go);
+                }
                 Some(0) => return Err(CloseReason::ByPeer),
                 Some(n) => self.rtmp.protocol().feed(&buffer[..n]).map_err(close_reason)?,
             }
             self.client.stream.take_turns();
         }
         self.speak(playing);
-        Ok(Next::Go)
+        Ok(if playing.answers > MAX_ANSWERS { Next::Go } else { Next::More })
     }
 
     /// Puts answers to the player behind what is being written to it.
     fn speak(&mut self, playing: &mut Playing) {
         if self.rtmp.protocol().has_output() {
             playing.consumer.hold(&mut playing.batch.0);
-            playing.batch.push(self.rtmp.protocol().take_output());
+            let answers = self.rtmp.protocol().take_output();
+            playing.answers += answers.len();
+            playing.batch.push(answers);
         }
     }
 }

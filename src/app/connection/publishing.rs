@@ -139,7 +139,7 @@ impl Connection<'_> {
             }
             Event::Stop(id) if id == 0 || id == publishing.stream_id => publishing.ended = true,
             Event::Publish(again) => {
-                self.rtmp.refuse(again.stream_id, "NetStream.Publish.BadName", "already publishing");
+                self.rtmp.refuse(again.stream_id, "NetStream.Publish.Denied", "already publishing");
             }
             Event::Play(play) => {
                 self.rtmp.refuse(play.stream_id, "NetStream.Play.Failed", "a publisher cannot play");

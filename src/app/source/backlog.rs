@@ -21,6 +21,9 @@ use crate::rtmp::chunk::{ChunkHeader, MAX_DELTA, encode, encode_delta};
 /// What the open page is allotted at a time.
 const PAGE: usize = 16 * 1024;
 
+/// Entries that [`Backlog::since`] goes back at most.
+const MAX_SEARCH: usize = 500;
+
 /// A message, encoded.
 #[derive(Debug, Clone)]
 pub(super) struct Entry {
@@ -65,6 +68,7 @@ pub(super) struct Backlog {
     entries: VecDeque<Entry>,
     /// The number of the first entry. Numbers are never used again.
     first: u64,
+    /// Of all entries, what they are and what they hold.
     bytes: usize,
     open: BytesMut,
     pending: Vec<(Range<usize>, Entry)>,
@@ -124,8 +128,8 @@ impl Backlog {
 
     /// The earliest entry that is not older than `time`.
     pub(super) fn since(&self, time: u64) -> u64 {
-        // From the end: what is asked for is recent.
-        let newer = self.entries.iter().rev().take_while(|entry| entry.time >= time).count();
+        // From the end: what is asked for is recent, and if very much is, less of it will do.
+        let newer = self.entries.iter().rev().take(MAX_SEARCH).take_while(|entry| entry.time >= time).count();
         self.end() - newer as u64
     }
 
@@ -163,7 +167,7 @@ impl Backlog {
             entry.bytes = page.bytes.slice(range);
             self.entries.push_back(entry);
         }
-        self.bytes += page.bytes.len();
+        self.bytes += page.bytes.len() + page.messages as usize * size_of::<Entry>();
         Some(page)
     }
 
@@ -174,7 +178,7 @@ impl Backlog {
             if self.first >= keep && entry.time >= oldest && self.bytes <= max_bytes {
                 break;
             }
-            self.bytes -= entry.bytes.len();
+            self.bytes -= entry.bytes.len() + size_of::<Entry>();
             self.first += 1;
             self.entries.pop_front();
         }
@@ -283,7 +287,7 @@ mod tests {
         );
         let entries: Vec<u8> = (0..20).flat_map(|number| backlog.get(number).unwrap().bytes.to_vec()).collect();
         assert_eq!(entries, page.bytes);
-        assert_eq!(backlog.bytes(), page.bytes.len());
+        assert_eq!(backlog.bytes(), page.bytes.len() + 20 * size_of::<Entry>());
     }
 
     #[test]
@@ -305,7 +309,7 @@ mod tests {
             backlog.append(Track::Video, time * 100, Mark::Plain, &[1; 92], Instant::now());
         }
         backlog.close_page();
-        let entry = backlog.get(9).unwrap().bytes.len();
+        let entry = backlog.get(9).unwrap().bytes.len() + size_of::<Entry>();
         backlog.trim(3, 0, usize::MAX);
         assert_eq!((backlog.first(), backlog.get(2).is_none()), (3, true));
         backlog.trim(3, 450, usize::MAX);

@@ -42,6 +42,8 @@ pub(super) struct Player {
     wanted: u8,
     /// It gets no video until there is a keyframe.
     awaits_key: bool,
+    /// Tracks whose configuration it has to get again, a bit each.
+    unconfigured: u8,
     paused: bool,
     /// What is time zero to it.
     base: Option<u64>,
@@ -83,7 +85,8 @@ impl Consumer {
             if let Some(player) = state.players[id].as_mut().filter(|player| player.paused != paused) {
                 player.paused = paused;
                 player.level = false;
-                if !paused {
+                // Nearer to live, but not back to what it has had.
+                if !paused && start.0 > player.cursor {
                     player.move_to(start);
                 }
             }
@@ -98,7 +101,6 @@ impl Consumer {
     /// Chooses whether the player gets video; when it does again, it begins with a keyframe.
     pub fn receive_video(&self, wanted: bool) {
         self.receive(Track::Video, wanted);
-        self.player(|player| player.awaits_key |= wanted);
     }
 
     /// What the player has got so far.
@@ -109,11 +111,19 @@ impl Consumer {
     }
 
     fn receive(&self, track: Track, wanted: bool) {
+        let bit = track.bit();
         self.player(|player| {
+            if (player.wanted & bit != 0) == wanted {
+                return;
+            }
             player.level = false;
-            player.wanted = if wanted { player.wanted | track.bit() } else { player.wanted & !track.bit() };
+            player.wanted ^= bit;
             // What it gets after a gap has to name its time.
-            player.primed &= !track.bit();
+            player.primed &= !bit;
+            if wanted {
+                player.unconfigured |= bit;
+                player.awaits_key |= track == Track::Video;
+            }
         });
     }
 
@@ -147,6 +157,7 @@ impl State {
             primed: 0,
             wanted: u8::MAX,
             awaits_key: false,
+            unconfigured: 0,
             paused: false,
             base: None,
             configured: 0,
@@ -154,7 +165,6 @@ impl State {
             dropped: 0,
         };
         player.move_to(self.start());
-        player.configured = 0;
         player
     }
 
@@ -173,13 +183,15 @@ impl State {
             player.move_to(start);
         }
         let mut bytes = 0;
-        player.configure(&self.configs, &self.backlog, batch);
+        player.configure(&self.configs, &self.backlog, self.timeline.latest(), batch);
+        // What the player does not want counts for nothing: an empty batch says that it is level.
         while batch.len() < BATCH_PIECES
             && bytes < BATCH_BYTES
             && let Some(entry) = self.backlog.get(player.cursor)
         {
-            bytes += entry.bytes.len();
+            let before = batch.len();
             player.take(entry, &self.backlog, batch);
+            bytes += batch[before..].iter().map(Bytes::len).sum::<usize>();
             player.cursor += 1;
             player.configured = player.cursor;
         }
@@ -232,8 +244,11 @@ impl Player {
     }
 
     /// Sends the sequence headers and metadata that the player needs at its cursor and has not had.
-    fn configure(&mut self, configs: &[Config], backlog: &Backlog, batch: &mut Vec<Bytes>) {
-        let missing = |config: &&Config| config.number >= self.configured && config.number < self.cursor;
+    fn configure(&mut self, configs: &[Config], backlog: &Backlog, latest: u64, batch: &mut Vec<Bytes>) {
+        let missing = |config: &&Config| {
+            let again = self.unconfigured & config.key.track().bit() != 0;
+            config.number < self.cursor && (again || config.number >= self.configured)
+        };
         let mut missing: Vec<_> = configs.iter().filter(missing).collect();
         // Metadata first, then video, then audio: what players expect.
         missing.sort_by_key(|config| match config.key.track() {
@@ -242,10 +257,8 @@ impl Player {
             _ => 2,
         });
         // Not later than the media that follow.
-        let timestamp = match (self.base, first_time(backlog, self.cursor)) {
-            (Some(base), Some(time)) => time.saturating_sub(base) as u32,
-            _ => 0,
-        };
+        let time = first_time(backlog, self.cursor).unwrap_or(latest);
+        let timestamp = self.base.map_or(0, |base| time.saturating_sub(base) as u32);
         for config in missing {
             let track = config.key.track();
             if self.wanted & track.bit() == 0 {
@@ -260,6 +273,7 @@ impl Player {
             self.primed &= !track.bit();
         }
         self.configured = self.configured.max(self.cursor);
+        self.unconfigured &= !self.wanted;
     }
 
     fn take(&mut self, entry: &Entry, backlog: &Backlog, batch: &mut Vec<Bytes>) {

@@ -83,10 +83,21 @@ mod tests {
         let vhost = config.vhost("x").unwrap();
         let sources = Sources::new();
         let held = sources.get("v/live/held", vhost);
-        sources.get("v/live/idle", vhost);
-        assert_eq!(sources.len(), 2);
+        let idle = sources.get("v/live/idle", vhost);
+        struct Nobody;
+        impl super::super::Outlet for Nobody {
+            fn offer(&self, _: &[u8]) -> std::io::Result<usize> {
+                Ok(0)
+            }
+            fn wake(&self) {}
+            fn close(&self, _: crate::app::CloseReason) {}
+        }
+        drop(idle.acquire_publish(1, Arc::new(Nobody)));
+        drop(idle);
+        sources.get("v/live/never", vhost);
+        assert_eq!(sources.len(), 3);
         sources.remove_idle(Duration::from_secs(60));
-        assert_eq!(sources.len(), 2, "idle, but not for long");
+        assert_eq!(sources.len(), 2, "idle, but not for long; and one that was never published is gone");
         sources.remove_idle(Duration::ZERO);
         assert_eq!(sources.len(), 1);
         drop(held);

@@ -110,7 +110,11 @@ impl TestPlayer {
 }
 
 fn source(directives: &str) -> Source {
-    let text = format!("listen 1935; chunk_size 128; vhost __defaultVhost__ {{ min_latency on; {directives} }}");
+    source_with_window(&format!("min_latency on; {directives}"))
+}
+
+fn source_with_window(directives: &str) -> Source {
+    let text = format!("listen 1935; chunk_size 128; vhost __defaultVhost__ {{ {directives} }}");
     let config = ServerConfig::parse("t", &text).unwrap();
     Source::new("v/live/s", config.vhost("x").unwrap().clone())
 }
@@ -413,11 +417,109 @@ fn a_player_may_do_without_audio_or_video() {
     player.consumer.receive_video(false);
     player.run();
     send(&publication, &[inter(120, 6), audio(125, 7)]);
-    assert_eq!(player.got(), [('a', 125, 7)]);
+    assert_eq!(player.got(), [('a', 80, 3), ('a', 125, 7)], "the sequence header once more");
     player.consumer.receive_video(true);
     player.run();
     send(&publication, &[inter(160, 8), key(200, 9)]);
-    assert_eq!(player.got(), [('v', 200, 9)], "video begins with a keyframe again");
+    assert_eq!(player.got(), [('v', 125, 2), ('v', 200, 9)], "video begins with a keyframe again");
+}
+
+#[test]
+fn what_a_player_does_without_does_not_hide_what_it_wants() {
+    let source = source_with_window("mw_latency 350; mw_adaptive off;");
+    let publication = publish(&source);
+    let now = Instant::now();
+    let later = now + Duration::from_secs(1);
+    [video_header(1), audio_header(2), key(0, 3), audio(0, 4)]
+        .iter()
+        .for_each(|message| publication.on_message(message, now));
+    publication.flush_due(later, 0.0);
+    let mut player = TestPlayer::join(&source);
+    player.got();
+    player.consumer.receive_video(false);
+    player.run();
+    // More than a batch of video that it does not want, and audio behind it, on one page.
+    let large = message(MessageType::VIDEO, 40, &[&[0x17, 1, 0, 0, 0][..], &[9; 300_000]].concat());
+    [large, audio(23, 5)].iter().for_each(|message| publication.on_message(message, later));
+    publication.flush_due(later + Duration::from_secs(1), 0.0);
+    assert_eq!(player.got(), [('a', 23, 5)]);
+    for (time, n) in [(46, 6), (69, 7)] {
+        publication.on_message(&audio(time, n), later);
+        publication.flush_due(later + Duration::from_secs(1), 0.0);
+    }
+    assert_eq!(player.got(), [('a', 46, 6), ('a', 69, 7)]);
+}
+
+#[test]
+fn a_player_that_joins_while_a_keyframe_is_held_back_begins_with_it() {
+    let source = source_with_window("mw_latency 2000; mw_adaptive off;");
+    let publication = publish(&source);
+    let now = Instant::now();
+    [video_header(1), inter(0, 2), inter(40, 3), key(80, 4), inter(120, 5)]
+        .iter()
+        .for_each(|message| publication.on_message(message, now));
+    let mut player = TestPlayer::join(&source);
+    assert_eq!(player.got(), []);
+    publication.flush_due(now + Duration::from_secs(3), 0.0);
+    assert_eq!(player.got(), [('v', 0, 1), ('v', 0, 4), ('v', 40, 5)]);
+}
+
+#[test]
+fn asking_for_what_one_gets_already_changes_nothing() {
+    let source = source("");
+    let publication = publish(&source);
+    begin(&publication);
+    send(&publication, &[key(0, 1)]);
+    let mut player = TestPlayer::join(&source);
+    player.got();
+    player.consumer.receive_video(true);
+    player.consumer.receive_audio(true);
+    send(&publication, &[inter(40, 2)]);
+    assert_eq!(player.got(), [('v', 40, 2)]);
+}
+
+#[test]
+fn a_sequence_header_that_came_while_its_track_was_off_is_sent_when_it_is_on() {
+    let source = source("");
+    let publication = publish(&source);
+    begin(&publication);
+    send(&publication, &[key(0, 1)]);
+    let mut player = TestPlayer::join(&source);
+    player.got();
+    player.consumer.receive_video(false);
+    player.run();
+    send(&publication, &[video_header(7), key(40, 2), audio(45, 3)]);
+    assert_eq!(player.got(), [('a', 45, 3)]);
+    player.consumer.receive_video(true);
+    send(&publication, &[key(80, 4)]);
+    let got: Vec<_> = player.got().iter().map(|message| (message.0, message.2)).collect();
+    assert_eq!(got, [('v', 7), ('v', 4)]);
+}
+
+#[test]
+fn going_on_after_a_short_pause_repeats_nothing() {
+    let source = source("");
+    let publication = publish(&source);
+    begin(&publication);
+    send(&publication, &[key(0, 1), inter(1000, 2), inter(2000, 3)]);
+    let mut player = TestPlayer::join(&source);
+    player.got();
+    player.consumer.pause(true);
+    player.consumer.pause(false);
+    send(&publication, &[inter(2040, 4)]);
+    assert_eq!(player.got(), [('v', 2040, 4)]);
+}
+
+#[test]
+fn a_configuration_too_large_to_keep_is_passed_on() {
+    let source = source("");
+    let publication = publish(&source);
+    let mut player = TestPlayer::join(&source);
+    player.run();
+    let large = [ON_META_DATA, &[7; MAX_CONFIG]].concat();
+    send(&publication, &[metadata(1), message(MessageType::DATA, 0, &large)]);
+    assert_eq!(player.got().last(), Some(&('d', 0, 7)));
+    assert!(source.0.with(|state| state.configs.is_empty()));
 }
 
 #[test]
@@ -455,8 +557,7 @@ fn data_messages_pass_and_metadata_is_kept() {
 #[test]
 fn the_window_widens_with_the_load() {
     let vhost = |directives: &str| {
-        let text = format!("listen 1935; vhost __defaultVhost__ {{ {directives} }}");
-        let source = Source::new("s", ServerConfig::parse("t", &text).unwrap().vhost("x").unwrap().clone());
+        let source = source_with_window(directives);
         move |busy| source.0.with(|state| state.window(busy).as_millis())
     };
     let adaptive = vhost("mw_latency 350;");
@@ -469,10 +570,7 @@ fn the_window_widens_with_the_load() {
 
 #[test]
 fn messages_within_the_window_are_sent_together() {
-    let source = {
-        let text = "listen 1935; vhost __defaultVhost__ { mw_latency 350; mw_adaptive off; }";
-        Source::new("s", ServerConfig::parse("t", text).unwrap().vhost("x").unwrap().clone())
-    };
+    let source = source_with_window("mw_latency 350; mw_adaptive off;");
     let publication = publish(&source);
     let mut player = TestPlayer::join(&source);
     player.run();

@@ -4,9 +4,11 @@
 //! clock that does none of that: per track it never runs backwards, audio and video keep their distance, and a publisher that
 //! comes back goes on where the last one ended. Corrected once, here, for every output.
 
+use std::time::Instant;
+
 use super::Track;
 
-/// A step of more than this, in milliseconds, is a jump of the encoder's clock and not a pause.
+/// A step of more than this, in milliseconds, is a jump of the encoder's clock; unless half as much time has really passed.
 const MAX_STEP: i64 = 5000;
 
 /// A step back of at most this is disorder, and waited out; of more, a clock that was set back.
@@ -41,6 +43,8 @@ struct Clock {
     offset: i64,
     last: u64,
     step: u64,
+    /// When the last message came.
+    at: Instant,
 }
 
 impl Timeline {
@@ -64,10 +68,10 @@ impl Timeline {
         }
     }
 
-    /// The time of a message that the encoder stamped `raw`.
-    pub(super) fn correct(&mut self, track: Track, raw: u32) -> u64 {
+    /// The time of a message that the encoder stamped `raw` and that came `now`.
+    pub(super) fn correct(&mut self, track: Track, raw: u32, now: Instant) -> u64 {
         let time = match track {
-            Track::Audio | Track::Video => self.media(track as usize, raw),
+            Track::Audio | Track::Video => self.media(track as usize, raw, now),
             // Data follows the media's clock, has none of its own, and does not come before media that it came after.
             Track::Data | Track::Status => {
                 let near = self.clocks.iter().flatten().find_map(|clock| clock.near(raw));
@@ -79,12 +83,13 @@ impl Timeline {
         time
     }
 
-    fn media(&mut self, track: usize, raw: u32) -> u64 {
+    fn media(&mut self, track: usize, raw: u32, now: Instant) -> u64 {
         let other = self.clocks[1 - track].and_then(|other| other.near(raw));
         let mut clock = match (self.clocks[track], other) {
             (Some(clock), other) => {
                 let step = clock.distance(raw);
-                if (-MAX_BACK..=MAX_STEP).contains(&step) {
+                let passed = i64::try_from(now.saturating_duration_since(clock.at).as_millis()).unwrap_or(i64::MAX);
+                if (-MAX_BACK..=MAX_STEP.max(passed.saturating_mul(2))).contains(&step) {
                     clock.advanced(raw, step)
                 } else if let Some(other) = other {
                     // The other track has jumped before this one, or has gone on while this one paused.
@@ -95,11 +100,13 @@ impl Timeline {
             }
             (None, Some(other)) => Clock { last: self.start, step: DEFAULT_STEP, ..other },
             (None, None) => {
-                let clock = Clock { raw, unwrapped: i64::from(raw), offset: 0, last: self.start, step: DEFAULT_STEP };
+                let (unwrapped, last) = (i64::from(raw), self.start);
+                let clock = Clock { raw, unwrapped, offset: 0, last, step: DEFAULT_STEP, at: now };
                 clock.jumped(raw, self.latest + LEAD)
             }
         };
         clock.last = clock.time().max(clock.last);
+        clock.at = now;
         self.clocks[track] = Some(clock);
         clock.last
     }
@@ -144,7 +151,8 @@ mod tests {
     fn corrected(messages: &[(Track, u32)]) -> Vec<i64> {
         let mut timeline = Timeline::default();
         timeline.begin_publication();
-        let times: Vec<_> = messages.iter().map(|&(track, raw)| timeline.correct(track, raw) as i64).collect();
+        let now = Instant::now();
+        let times: Vec<_> = messages.iter().map(|&(track, raw)| timeline.correct(track, raw, now) as i64).collect();
         times.iter().map(|time| time - times[0]).collect()
     }
 
@@ -196,28 +204,37 @@ mod tests {
 
     #[test]
     fn a_stream_may_run_past_24_31_and_32_bits() {
-        let mut timeline = Timeline::default();
+        let (mut timeline, now) = (Timeline::default(), Instant::now());
         timeline.begin_publication();
-        let first = timeline.correct(Video, 0);
+        let first = timeline.correct(Video, 0, now);
         let mut last = 0;
         for second in 0..5_000_000u64 {
-            last = timeline.correct(Video, (second * 1000) as u32);
+            last = timeline.correct(Video, (second * 1000) as u32, now);
         }
         assert_eq!(last - first, 4_999_999_000);
     }
 
     #[test]
     fn a_publisher_that_comes_back_goes_on() {
-        let mut timeline = Timeline::default();
+        let (mut timeline, now) = (Timeline::default(), Instant::now());
         timeline.begin_publication();
-        let first = timeline.correct(Video, 500_000);
-        let end = timeline.correct(Video, 501_000);
+        let first = timeline.correct(Video, 500_000, now);
+        let end = timeline.correct(Video, 501_000, now);
         timeline.begin_publication();
         assert!(timeline.of_config(Audio) >= end, "a sequence header comes first");
-        let again = timeline.correct(Video, 0);
+        let again = timeline.correct(Video, 0, now);
         assert_eq!((end - first, again - end), (1000, LEAD));
-        assert_eq!(timeline.correct(Audio, 10), again + 10);
-        assert!(timeline.correct(Audio, 0) >= end);
+        assert_eq!(timeline.correct(Audio, 10, now), again + 10);
+        assert!(timeline.correct(Audio, 0, now) >= end);
+    }
+
+    #[test]
+    fn a_slow_stream_is_no_jump() {
+        let (mut timeline, now) = (Timeline::default(), Instant::now());
+        timeline.begin_publication();
+        let minute = std::time::Duration::from_secs(60);
+        let times: Vec<_> = (0..4).map(|n| timeline.correct(Video, n * 60_000, now + minute * n)).collect();
+        assert_eq!(times[3] - times[0], 180_000, "a frame a minute");
     }
 
     #[test]
@@ -228,7 +245,7 @@ mod tests {
     #[test]
     fn times_at_random_never_run_backwards() {
         let mut random = 1u32;
-        let mut timeline = Timeline::default();
+        let (mut timeline, now) = (Timeline::default(), Instant::now());
         timeline.begin_publication();
         let mut last = [0; 2];
         for _ in 0..100_000 {
@@ -237,7 +254,7 @@ mod tests {
             random ^= random << 5;
             let track = if random & 1 == 0 { Audio } else { Video };
             let raw = if random & 2 == 0 { random } else { random >> 12 };
-            let time = timeline.correct(track, raw);
+            let time = timeline.correct(track, raw, now);
             assert!(time >= last[track as usize]);
             assert!(time < 100_000 * 10_000, "times do not explode");
             last[track as usize] = time;
