@@ -26,6 +26,9 @@ use crate::st;
 /// Lines that may wait to be written. What is said beyond that is lost, and counted.
 const QUEUE: usize = 8192;
 
+/// The longest line, in bytes before escaping: what clients say of themselves is quoted, and is not to fill the disk.
+const MAX_LINE: usize = 8192;
+
 const PATTERN: &str = "[{X(time)}][{X(level)}][{X(id)}] {m}{n}";
 
 /// Why there is no log.
@@ -171,8 +174,12 @@ impl Log for Front {
             return;
         }
         let id = SPEAKER.try_with(Cell::get).ok().flatten().unwrap_or_else(st::current_id);
-        let line =
-            Line { time: chrono::Local::now(), level: record.level(), id, text: escaped(record.args().to_string()) };
+        let line = Line {
+            time: chrono::Local::now(),
+            level: record.level(),
+            id,
+            text: escaped(cut(record.args().to_string())),
+        };
         match self.sender.try_send(Item::Line(line)) {
             Ok(()) => {}
             Err(TrySendError::Full(_) | TrySendError::Disconnected(_)) => {
@@ -196,6 +203,14 @@ impl Drop for Guard {
     }
 }
 
+fn cut(mut text: String) -> String {
+    if text.len() > MAX_LINE {
+        text.truncate(text.floor_char_boundary(MAX_LINE));
+        text.push('…');
+    }
+    text
+}
+
 fn escaped(text: String) -> String {
     if !text.chars().any(char::is_control) {
         return text;
@@ -215,6 +230,12 @@ fn escaped(text: String) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn lines_are_bounded() {
+        assert_eq!(cut("é".repeat(5000)).len(), MAX_LINE + '…'.len_utf8());
+        assert_eq!(cut("short".into()), "short");
+    }
 
     #[test]
     fn control_characters_are_escaped() {

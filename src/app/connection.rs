@@ -13,7 +13,7 @@ use super::server::{Client, Server};
 use crate::config::refer_allows;
 use crate::rtmp::server::{Connect, Event, Server as Rtmp};
 use crate::rtmp::{self, handshake};
-use crate::st::net::TcpStream;
+use crate::st::{self, net::TcpStream};
 
 /// How long the handshake may take, all in all.
 const HANDSHAKE: Duration = Duration::from_secs(10);
@@ -36,7 +36,12 @@ struct Connection<'a> {
     /// What the client has said that it wants to get, whether it played already or not.
     wants_audio: bool,
     wants_video: bool,
+    /// Events since others had their turn.
+    events: u32,
 }
+
+/// Events of one client after which others have their turn: many fit in one read.
+const EVENTS: u32 = 256;
 
 /// A client that has been let in.
 struct Admitted {
@@ -67,17 +72,26 @@ fn converse(server: &Server, client: &Arc<Client>, too_many: bool) -> Result<Nev
     stream.set_write_timeout(Some(SEND));
     stream.set_time_limit(Some(HANDSHAKE));
     let (rtmp, form) = Rtmp::accept(stream.clone()).map_err(in_start)?;
-    let mut connection = Connection { server, client, rtmp, wants_audio: true, wants_video: true };
+    let mut connection = Connection { server, client, rtmp, wants_audio: true, wants_video: true, events: 0 };
     stream.set_time_limit(Some(COMMANDS));
     let admitted = connection.admit(form, too_many)?;
+    stream.set_time_limit(Some(COMMANDS));
     loop {
-        stream.set_time_limit(Some(COMMANDS));
+        connection.take_turns();
         let mut event = Some(connection.rtmp.next_event().map_err(in_start)?);
         // What a client does may end in what it does next: playing in playing something else.
         while let Some(now) = event.take() {
             event = match now {
-                Event::Publish(publish) => connection.publishing(&admitted, &publish)?,
-                Event::Play(play) => connection.playing(&admitted, &play)?,
+                Event::Publish(publish) => {
+                    let next = connection.publishing(&admitted, &publish)?;
+                    stream.set_time_limit(Some(COMMANDS));
+                    next
+                }
+                Event::Play(play) => {
+                    let next = connection.playing(&admitted, &play)?;
+                    stream.set_time_limit(Some(COMMANDS));
+                    next
+                }
                 Event::ReceiveAudio(wanted) => {
                     connection.wants_audio = wanted;
                     None
@@ -131,6 +145,15 @@ impl Connection<'_> {
         );
         self.rtmp.accept_connect(&connect, app.vhost.chunk_size);
         Ok(Admitted { app, page_url: connect.page_url })
+    }
+
+    /// Lets others run when the client has kept its coroutine busy for long.
+    fn take_turns(&mut self) {
+        self.events += 1;
+        if self.events >= EVENTS {
+            self.events = 0;
+            st::yield_now();
+        }
     }
 
     /// What a `publish` or `play` asks for, unless a name is wrong or the page may not have it.

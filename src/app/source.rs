@@ -328,6 +328,9 @@ impl State {
             MessageType::DATA | MessageType::DATA_AMF3 => self.on_data(message, now),
             _ => {}
         }
+        if self.backlog.is_full() {
+            self.flush();
+        }
     }
 
     fn on_audio(&mut self, message: &Message, now: Instant) {
@@ -385,20 +388,22 @@ impl State {
         let track = key.track();
         let number = self.backlog.next();
         self.backlog.append(track, self.timeline.of_config(track), Mark::Config, &payload, now);
+        // A copy: the payload may be a small part of a large message.
+        let kept = || Bytes::copy_from_slice(&payload);
         match self.configs.iter().position(|config| config.key == key) {
             Some(index) if self.configs[index].payload == payload => {}
             Some(index) if payload.len() > MAX_CONFIG => {
                 self.configs.remove(index);
             }
             Some(index) => {
-                self.configs[index] = Config { key, payload, number };
+                self.configs[index] = Config { key, payload: kept(), number };
                 if key != ConfigKey::Metadata {
                     // What came before cannot be decoded with this: the next player waits for the next keyframe.
                     self.gop = None;
                 }
             }
             None if self.configs.len() < MAX_CONFIGS && payload.len() <= MAX_CONFIG => {
-                self.configs.push(Config { key, payload, number })
+                self.configs.push(Config { key, payload: kept(), number });
             }
             None => {}
         }

@@ -118,34 +118,56 @@ impl UserControl {
     }
 }
 
-/// Splits an aggregate message into its messages (section 7.1.6). Their time stamps are moved so that the first has the
-/// aggregate's own. `None`: a size that lies, or an aggregate inside.
-pub fn split_aggregate(aggregate: &Message) -> Option<Vec<Message>> {
-    const HEADER: usize = 11;
-    const BACK_POINTER: usize = 4;
-    let mut messages = Vec::new();
-    let mut rest = aggregate.payload.clone();
-    let mut offset = None;
-    while !rest.is_empty() {
-        let header: [u8; HEADER] = *rest.first_chunk()?;
-        let [kind, s2, s1, s0, t2, t1, t0, t3, ..] = header;
-        let size = u32::from_be_bytes([0, s2, s1, s0]) as usize;
-        let timestamp = u32::from_be_bytes([t3, t2, t1, t0]);
-        if rest.len() < HEADER + size || kind == MessageType::AGGREGATE.0 {
-            return None;
-        }
-        let offset = *offset.get_or_insert_with(|| aggregate.timestamp.wrapping_sub(timestamp));
-        messages.push(Message {
-            kind: MessageType(kind),
-            timestamp: timestamp.wrapping_add(offset),
-            stream_id: aggregate.stream_id,
-            payload: rest.slice(HEADER..HEADER + size),
-        });
-        // Some encoders leave the last back pointer out.
-        let next = (HEADER + size + BACK_POINTER).min(rest.len());
-        rest = rest.slice(next..);
+/// The messages in an aggregate (section 7.1.6), one after the other: it may have a million of them, which are not to be held all
+/// at once. Only media is looked for; an encoder has no reason to put anything else there.
+#[derive(Debug)]
+pub struct Aggregate {
+    rest: Bytes,
+    timestamp: u32,
+    stream_id: u32,
+    /// What is added to the times inside: the first message has the aggregate's own time.
+    offset: Option<u32>,
+}
+
+/// The sizes in an aggregate do not add up.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("an aggregate message with sizes that lie")]
+pub struct BadAggregate;
+
+impl Aggregate {
+    /// The messages in this one.
+    pub fn new(message: Message) -> Self {
+        let Message { timestamp, stream_id, payload, .. } = message;
+        Self { rest: payload, timestamp, stream_id, offset: None }
     }
-    Some(messages)
+
+    /// The next message; `None` at the end.
+    ///
+    /// # Errors
+    /// When its size is not that of what is there.
+    pub fn next_message(&mut self) -> Result<Option<Message>, BadAggregate> {
+        const HEADER: usize = 11;
+        const BACK_POINTER: usize = 4;
+        while !self.rest.is_empty() {
+            let header: [u8; HEADER] = *self.rest.first_chunk().ok_or(BadAggregate)?;
+            let [kind, s2, s1, s0, t2, t1, t0, t3, ..] = header;
+            let end = HEADER + u32::from_be_bytes([0, s2, s1, s0]) as usize;
+            let timestamp = u32::from_be_bytes([t3, t2, t1, t0]);
+            if self.rest.len() < end {
+                return Err(BadAggregate);
+            }
+            let payload = self.rest.slice(HEADER..end);
+            // Some encoders leave the last back pointer out.
+            self.rest = self.rest.slice((end + BACK_POINTER).min(self.rest.len())..);
+            let offset = *self.offset.get_or_insert_with(|| self.timestamp.wrapping_sub(timestamp));
+            let kind = MessageType(kind);
+            if matches!(kind, MessageType::AUDIO | MessageType::VIDEO | MessageType::DATA) {
+                let timestamp = timestamp.wrapping_add(offset);
+                return Ok(Some(Message { kind, timestamp, stream_id: self.stream_id, payload }));
+            }
+        }
+        Ok(None)
+    }
 }
 
 #[cfg(test)]
@@ -168,23 +190,25 @@ mod tests {
         assert_eq!(UserControl::read(&[0]), None);
     }
 
-    fn aggregate(payload: &[u8]) -> Message {
-        Message {
-            kind: MessageType::AGGREGATE,
-            timestamp: 5000,
-            stream_id: 1,
-            payload: Bytes::copy_from_slice(payload),
+    fn split(payload: &[u8]) -> Result<Vec<Message>, BadAggregate> {
+        let payload = Bytes::copy_from_slice(payload);
+        let mut aggregate =
+            Aggregate::new(Message { kind: MessageType::AGGREGATE, timestamp: 5000, stream_id: 1, payload });
+        let mut messages = Vec::new();
+        while let Some(message) = aggregate.next_message()? {
+            messages.push(message);
         }
+        Ok(messages)
     }
 
     #[test]
     fn an_aggregate_is_split_and_its_times_are_moved() {
-        let messages = split_aggregate(&aggregate(&[
+        let messages = split(&[
             8, 0, 0, 2, 0, 0, 10, 0, 0, 0, 0, // audio, 2 bytes, at 10 ms, stream 0
             0xaf, 0x01, 0, 0, 0, 13, // its content and its back pointer
             9, 0, 0, 1, 0, 0, 30, 0, 0, 0, 0, // video, 1 byte, at 30 ms
             0x17, 0, 0, 0, 12,
-        ]))
+        ])
         .unwrap();
         assert_eq!(messages.len(), 2);
         assert_eq!((messages[0].kind, messages[0].timestamp, messages[0].stream_id), (MessageType::AUDIO, 5000, 1));
@@ -194,9 +218,10 @@ mod tests {
 
     #[test]
     fn an_aggregate_that_lies_is_no_aggregate() {
-        assert_eq!(split_aggregate(&aggregate(&[8, 0, 0, 3, 0, 0, 10, 0, 0, 0, 0, 1, 2])), None, "longer than it is");
-        assert_eq!(split_aggregate(&aggregate(&[8, 0, 0])), None, "cut in its header");
-        assert_eq!(split_aggregate(&aggregate(&[22, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 11])), None, "nested");
-        assert_eq!(split_aggregate(&aggregate(&[])).unwrap(), []);
+        assert_eq!(split(&[8, 0, 0, 3, 0, 0, 10, 0, 0, 0, 0, 1, 2]), Err(BadAggregate), "longer than it is");
+        assert_eq!(split(&[8, 0, 0]), Err(BadAggregate), "cut in its header");
+        assert_eq!(split(&[]), Ok(vec![]));
+        let nested = [22, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 11];
+        assert_eq!(split(&nested), Ok(vec![]), "only media is taken out");
     }
 }

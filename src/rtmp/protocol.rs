@@ -8,7 +8,7 @@ use bytes::{Bytes, BytesMut};
 use super::Error;
 use super::chunk::{ChunkDecoder, ChunkHeader, ChunkStreamId, DEFAULT_CHUNK_SIZE, encode};
 use super::command::Command;
-use super::message::{Message, MessageType, UserControl, split_aggregate};
+use super::message::{Aggregate, Message, MessageType, UserControl};
 
 /// What one read may take: enough for what a publisher sends between two looks at it.
 const READ_BUFFER: usize = 16 * 1024;
@@ -20,6 +20,8 @@ pub struct Protocol<S> {
     decoder: ChunkDecoder,
     /// Decoded and not yet asked for. Bounded by what one read brings.
     inbox: VecDeque<Message>,
+    /// What is left of an aggregate, before the inbox.
+    aggregate: Option<Aggregate>,
     buffer: Vec<u8>,
     /// Encoded and not yet written: answers are sent together, before the next wait for the peer.
     outbox: BytesMut,
@@ -39,6 +41,7 @@ impl<S> Protocol<S> {
             stream,
             decoder: ChunkDecoder::new(),
             inbox: VecDeque::new(),
+            aggregate: None,
             buffer: Vec::new(),
             outbox: BytesMut::new(),
             chunk_size: DEFAULT_CHUNK_SIZE,
@@ -79,13 +82,16 @@ impl<S> Protocol<S> {
     /// # Errors
     /// When an aggregate is broken.
     pub fn next_message(&mut self) -> Result<Option<Message>, Error> {
-        while let Some(message) = self.inbox.pop_front() {
-            match message.kind {
-                MessageType::AGGREGATE => {
-                    let parts = split_aggregate(&message)
-                        .ok_or_else(|| Error::Protocol("an aggregate message with sizes that lie".into()))?;
-                    parts.into_iter().rev().for_each(|part| self.inbox.push_front(part));
+        loop {
+            if let Some(aggregate) = &mut self.aggregate {
+                match aggregate.next_message().map_err(|error| Error::Protocol(error.to_string()))? {
+                    Some(message) => return Ok(Some(message)),
+                    None => self.aggregate = None,
                 }
+            }
+            let Some(message) = self.inbox.pop_front() else { return Ok(None) };
+            match message.kind {
+                MessageType::AGGREGATE => self.aggregate = Some(Aggregate::new(message)),
                 MessageType::WINDOW_ACKNOWLEDGEMENT_SIZE => {
                     // A window of nothing asks for nothing.
                     self.window = first_u32(&message.payload).filter(|&window| window > 0);
@@ -105,7 +111,6 @@ impl<S> Protocol<S> {
                 _ => return Ok(Some(message)),
             }
         }
-        Ok(None)
     }
 
     /// Queues a message, as chunks of type 0 and 3.

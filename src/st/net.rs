@@ -388,6 +388,15 @@ impl TcpStream {
         }
     }
 
+    /// A peer that always has something to say is not to outrun the limit of [`TcpStream::set_time_limit`].
+    fn check_time_limit(&self) -> io::Result<()> {
+        let expiry = *self.0.expiry.lock().unwrap_or_else(PoisonError::into_inner);
+        if expiry.is_some_and(|expiry| Instant::now() >= expiry) {
+            return Err(io::ErrorKind::TimedOut.into());
+        }
+        Ok(())
+    }
+
     /// When a blocking call that starts now is to time out.
     fn deadline(&self, timeout: &AtomicU32) -> Option<Instant> {
         let expiry = *self.0.expiry.lock().unwrap_or_else(PoisonError::into_inner);
@@ -427,6 +436,7 @@ impl Read for &TcpStream {
             self.check_interrupted()?;
             if let Some(n) = self.try_read(buffer)? {
                 self.take_turns();
+                self.check_time_limit()?;
                 return Ok(n);
             }
             let deadline = *deadline.get_or_insert_with(|| self.deadline(&self.0.read_timeout));

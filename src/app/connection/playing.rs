@@ -158,6 +158,7 @@ impl Connection<'_> {
         // One that does not take its answers is not asked for more to answer.
         for _ in 0..if playing.answers > MAX_ANSWERS { 0 } else { READS } {
             while let Some(event) = self.rtmp.poll_event().map_err(close_reason)? {
+                self.take_turns();
                 match event {
                     // What comes after the end is for whoever serves the connection then.
                     Event::Stop(id) if id == 0 || id == playing.stream_id => return Ok(Next::Stop),

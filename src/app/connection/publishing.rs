@@ -106,6 +106,20 @@ impl Connection<'_> {
     fn hear_publisher(&mut self, publishing: &mut Publishing<'_>) -> Result<bool, CloseReason> {
         let stream = self.client.stream.clone();
         for _ in 0..READS {
+            // What came with `publish` itself is here before anything is read; what comes after the end is for whoever serves
+            // the connection then.
+            while !publishing.ended
+                && let Some(event) = self.rtmp.poll_event().map_err(close_reason)?
+            {
+                self.on_publisher(publishing, event);
+                self.take_turns();
+            }
+            if self.rtmp.protocol().has_output() {
+                self.rtmp.flush().map_err(close_reason)?;
+            }
+            if publishing.ended {
+                return Ok(true);
+            }
             let buffer = &mut publishing.buffer;
             let Some(n) = stream.try_read(buffer).map_err(|error| network(&error))? else { return Ok(true) };
             if n == 0 {
@@ -114,18 +128,6 @@ impl Connection<'_> {
             publishing.heard = Instant::now();
             publishing.publication.heard(publishing.heard);
             self.rtmp.protocol().feed(&buffer[..n]).map_err(close_reason)?;
-            // What comes after the end is for whoever serves the connection then.
-            while !publishing.ended
-                && let Some(event) = self.rtmp.poll_event().map_err(close_reason)?
-            {
-                self.on_publisher(publishing, event);
-            }
-            if publishing.ended {
-                return Ok(true);
-            }
-            if self.rtmp.protocol().has_output() {
-                self.rtmp.flush().map_err(close_reason)?;
-            }
             stream.take_turns();
         }
         Ok(false)

@@ -24,6 +24,10 @@ const PAGE: usize = 16 * 1024;
 /// Entries that [`Backlog::since`] goes back at most.
 const MAX_SEARCH: usize = 500;
 
+/// What the open page may hold before it is closed, whatever time it is: bytes and messages.
+const MAX_PAGE: usize = 256 * 1024;
+const MAX_PENDING: usize = 1024;
+
 /// A message, encoded.
 #[derive(Debug, Clone)]
 pub(super) struct Entry {
@@ -114,6 +118,11 @@ impl Backlog {
     #[cfg(test)]
     pub(super) fn bytes(&self) -> usize {
         self.bytes
+    }
+
+    /// Whether the open page holds so much that it has to be closed.
+    pub(super) fn is_full(&self) -> bool {
+        self.open.len() >= MAX_PAGE || self.pending.len() >= MAX_PENDING
     }
 
     /// When the open page got its first message.
