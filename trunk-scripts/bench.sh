@@ -66,8 +66,9 @@ on_server=() on_load=()
 if [ "$(nproc)" -ge 2 ] && command -v taskset >/dev/null; then
     on_server=(taskset -c 0) on_load=(taskset -c 1)
 fi
-bench() { "${on_load[@]}" "$bin/srs_bench" "$@"; }
-bench file "$work/stream.flv" --duration 60 || exit 1
+# An array and not a function: in the background, a function would be a shell of its own, and that is what a kill would hit.
+bench=("${on_load[@]}" "$bin/srs_bench")
+"${bench[@]}" file "$work/stream.flv" --duration 60 || exit 1
 
 free_port() {
     local port
@@ -133,7 +134,7 @@ stop_server() {
 publish() {
     publisher_pid=
     case $1 in floor-*) return ;; esac
-    bench publish "rtmp://127.0.0.1:$port/live/$2" -c "$3" --ramp 1 --duration 3600 --json >/dev/null &
+    "${bench[@]}" publish "rtmp://127.0.0.1:$port/live/$2" -c "$3" --ramp 1 --duration 3600 --json >/dev/null &
     publisher_pid=$!
     sleep 2
 }
@@ -197,7 +198,7 @@ for server in "${servers[@]}"; do
         start "$server" || continue
         idle_kb=$(resident_kb)
         publish "$server" stream 1
-        measure "$server" "$n players" "$n" bench play "rtmp://127.0.0.1:$port/live/stream" -c "$n"
+        measure "$server" "$n players" "$n" "${bench[@]}" play "rtmp://127.0.0.1:$port/live/stream" -c "$n"
         stop_publishing
         stop_server
     done
@@ -205,18 +206,18 @@ for server in "${servers[@]}"; do
     for n in 100 500; do
         start "$server" || continue
         idle_kb=$(resident_kb)
-        measure "$server" "$n players, latency" "$n" bench latency "rtmp://127.0.0.1:$port/live/stream" -c "$n"
+        measure "$server" "$n players, latency" "$n" "${bench[@]}" latency "rtmp://127.0.0.1:$port/live/stream" -c "$n"
         stop_server
     done
     start "$server" || continue
     idle_kb=$(resident_kb)
     publish "$server" 'stream{n}' 200
-    measure "$server" "200 streams, a player each" 200 bench play "rtmp://127.0.0.1:$port/live/stream{n}" -c 200
+    measure "$server" "200 streams, a player each" 200 "${bench[@]}" play "rtmp://127.0.0.1:$port/live/stream{n}" -c 200
     stop_publishing
     stop_server
     start "$server" || continue
     idle_kb=$(resident_kb)
-    measure "$server" "300 publishers" 300 bench publish "rtmp://127.0.0.1:$port/live/stream{n}" -c 300
+    measure "$server" "300 publishers" 300 "${bench[@]}" publish "rtmp://127.0.0.1:$port/live/stream{n}" -c 300
     stop_server
 done
 

@@ -32,8 +32,9 @@ thread_local! {
 pub(super) fn spawn(number: u32, target: Target, check: bool, stats: Arc<Stats>) {
     let counted = stats.clone();
     let spawned = st::spawn("player", number.into(), move || {
-        let mut player = Player { stats: &counted, begin: Instant::now(), started: false, has_key: false, last: None };
-        if let Err(error) = player.play(&target, check) {
+        let begin = Instant::now();
+        let mut player = Player { stats: &counted, begin, started: false, has_key: false, checks: check, last: None };
+        if let Err(error) = player.play(&target) {
             counted.ended(player.started, error);
         }
     });
@@ -47,12 +48,13 @@ struct Player<'a> {
     begin: Instant,
     started: bool,
     has_key: bool,
+    checks: bool,
     /// The time stamp of the last video message.
     last: Option<u32>,
 }
 
 impl Player<'_> {
-    fn play(&mut self, target: &Target, check: bool) -> Result<(), rtmp::Error> {
+    fn play(&mut self, target: &Target) -> Result<(), rtmp::Error> {
         let stream = TcpStream::connect(target.address, CONNECT)?;
         stream.set_nodelay(true)?;
         stream.set_time_limit(Some(CONNECT));
@@ -67,7 +69,7 @@ impl Player<'_> {
             self.on_message(&message);
         }
         // Until the first keyframe is there, every player looks at what comes.
-        while !self.stats.is_stopped() && (check || !self.has_key) {
+        while !self.stats.is_stopped() && (self.checks || !self.has_key) {
             let read = self.read(&stream, |bytes| client.protocol().feed(bytes))?;
             while let Some(message) = client.protocol().next_message()? {
                 self.on_message(&message);
@@ -121,7 +123,10 @@ impl Player<'_> {
             self.has_key = true;
             self.stats.join.add(self.begin.elapsed().as_micros() as u64);
         }
-        if let Some(age) = age_us(message) {
+        // One that only counts sees messages while it joins, and these are as old as the GOP is long.
+        if self.checks
+            && let Some(age) = age_us(message)
+        {
             self.stats.latency.add(age);
         }
     }
