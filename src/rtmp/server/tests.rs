@@ -183,3 +183,44 @@ fn a_client_that_does_not_connect_first_is_told_so_in_the_log() {
     assert_eq!(error, "the first command is \"createStream\", not connect");
     client.join().unwrap();
 }
+
+#[test]
+fn a_whole_session_may_be_split_at_any_byte() {
+    let mut client = Protocol::new(());
+    client.set_chunk_size(300);
+    for (stream_id, command) in [
+        (0, Command::new("releaseStream", 2.0).arg("s")),
+        (0, Command::new("FCPublish", 3.0).arg("s")),
+        (0, Command::new("createStream", 4.0)),
+        (1, Command::new("publish", 5.0).arg("s").arg("live")),
+    ] {
+        client.send_command(stream_id, &command);
+    }
+    client.user_control(UserControl::PingRequest(9));
+    for time in [0, 40, 0x00ff_ffff, 0x0100_0000] {
+        let payload = vec![7; 700].into();
+        let message = Message { kind: MessageType::VIDEO, timestamp: time, stream_id: 1, payload };
+        client.send(ChunkStreamId::VIDEO, &message);
+    }
+    client.send_command(0, &Command::new("FCUnpublish", 6.0).arg("s"));
+    client.send_command(0, &Command::new("deleteStream", 7.0).arg(1.0));
+    let bytes = client.take_output();
+
+    let serve = |pieces: &[&[u8]]| {
+        let mut server = Server::new(());
+        let mut events = Vec::new();
+        for piece in pieces {
+            server.protocol().feed(piece).unwrap();
+            while let Some(event) = server.poll_event().unwrap() {
+                events.push(event);
+            }
+        }
+        (events, answers(&mut server))
+    };
+    let whole = serve(&[&bytes]);
+    assert_eq!(whole.0.len(), 1 + 4 + 2, "publish, video, and two words for the end");
+    for at in 0..bytes.len() {
+        assert_eq!(serve(&[&bytes[..at], &bytes[at..]]), whole, "split at {at}");
+    }
+    assert_eq!(serve(&bytes.chunks(1).collect::<Vec<_>>()), whole, "byte by byte");
+}
