@@ -28,6 +28,9 @@ const SEND: Duration = Duration::from_secs(30);
 /// throws away what is on the way to the other end.
 const FAREWELL: Duration = Duration::from_secs(1);
 
+/// Events of one client after which others have their turn: many fit in one read.
+const EVENTS: u32 = 256;
+
 /// A connection to a client.
 struct Connection<'a> {
     server: &'a Server,
@@ -39,9 +42,6 @@ struct Connection<'a> {
     /// Events since others had their turn.
     events: u32,
 }
-
-/// Events of one client after which others have their turn: many fit in one read.
-const EVENTS: u32 = 256;
 
 /// A client that has been let in.
 struct Admitted {
@@ -73,6 +73,7 @@ fn converse(server: &Server, client: &Arc<Client>, too_many: bool) -> Result<Nev
     stream.set_time_limit(Some(HANDSHAKE));
     let (rtmp, form) = Rtmp::accept(stream.clone()).map_err(in_start)?;
     let mut connection = Connection { server, client, rtmp, wants_audio: true, wants_video: true, events: 0 };
+    // For `connect`; the time for `publish` or `play` begins when the client is in.
     stream.set_time_limit(Some(COMMANDS));
     let admitted = connection.admit(form, too_many)?;
     stream.set_time_limit(Some(COMMANDS));

@@ -156,7 +156,8 @@ impl Connection<'_> {
     fn hear_player(&mut self, playing: &mut Playing) -> Result<Next, CloseReason> {
         let mut buffer = [0; READ_BUFFER];
         // One that does not take its answers is not asked for more to answer.
-        for _ in 0..if playing.answers > MAX_ANSWERS { 0 } else { READS } {
+        let reads = if playing.answers > MAX_ANSWERS { 0 } else { READS };
+        for _ in 0..reads {
             while let Some(event) = self.rtmp.poll_event().map_err(close_reason)? {
                 self.take_turns();
                 match event {

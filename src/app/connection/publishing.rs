@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use super::{Admitted, Connection, close_reason, network};
 use crate::app::close::CloseReason;
 use crate::app::pithy::Messages;
-use crate::app::source::{Busy, Publication};
+use crate::app::source::Publication;
 use crate::codec::flv::{AudioCodec, VideoCodec};
 use crate::rtmp::server::{Event, Publish};
 use crate::st;
@@ -43,14 +43,15 @@ impl Connection<'_> {
         let source = self.server.sources.get(&request.name, &request.vhost);
         let publication = match source.acquire_publish(self.client.number, self.client.clone()) {
             Ok(publication) => publication,
-            Err(busy @ Busy { .. }) => return Err(self.refuse(id, "NetStream.Publish.BadName", busy.to_string())),
+            Err(busy) => return Err(self.refuse(id, "NetStream.Publish.BadName", busy.to_string())),
         };
         log::info!("publishing {}{}", request.name, shown(&request.params));
         self.rtmp.start_publish(publish);
         self.rtmp.flush().map_err(close_reason)?;
         let result = self.take_media(&publication, id, request.vhost.publish.timeout);
-        if let Err(CloseReason::Replaced { by }) = &result {
-            self.refuse(id, "NetStream.Publish.BadName", format!("stalled, and client {by} took over the stream"));
+        // Also when it was told in the middle of a write, which then failed.
+        if let Some(reason @ CloseReason::Replaced { .. }) = self.client.told() {
+            self.refuse(id, "NetStream.Publish.BadName", reason.to_string());
         }
         log::info!("no longer publishing {}", request.name);
         result
