@@ -8,6 +8,8 @@ use std::time::{Duration, Instant};
 
 use super::close::CloseReason;
 use super::connection;
+#[cfg(feature = "hls")]
+use super::http::live::LiveFiles;
 use super::pithy::Stage;
 use super::source::{Outlet, Sources};
 use crate::config::Config;
@@ -64,6 +66,10 @@ pub(super) struct Inner {
     pub(super) sources: Sources,
     pub(super) play: Stage,
     pub(super) publish: Stage,
+    /// What HLS makes and HTTP serves.
+    #[cfg(feature = "hls")]
+    #[allow(dead_code, reason = "who puts and who serves them comes with the next changes")]
+    pub(super) live_files: LiveFiles,
     clients: Shared<Clients>,
 }
 
@@ -99,6 +105,8 @@ pub fn start(config: Config) -> Result<(), StartError> {
         sources: Sources::new(),
         play: Stage::new("->", config.pithy_print.play),
         publish: Stage::new("<-", config.pithy_print.publish),
+        #[cfg(feature = "hls")]
+        live_files: LiveFiles::new(),
         clients: Shared::default(),
         config,
     }));
