@@ -13,12 +13,14 @@ use std::time::Duration;
 
 mod directive;
 mod error;
+mod forward;
 mod kind;
 mod reader;
 mod refer;
 mod schema;
 
 pub use error::Error;
+pub use forward::{Destination, Names, Target};
 pub use refer::refer_allows;
 
 use directive::{Directives, position};
@@ -119,6 +121,8 @@ pub struct Vhost {
     pub tcp_nodelay: bool,
     /// `publish`: limits for publishers.
     pub publish: Publish,
+    /// `forward`: servers that get each stream published here, too.
+    pub forward: Forward,
     /// `refer`: hosts whose pages may publish and play, in lower case; empty for everybody. See [`refer_allows`].
     pub refer: Vec<String>,
     /// `refer_publish`: the same for publishing, in addition to `refer`.
@@ -136,6 +140,15 @@ pub struct Publish {
     pub reconnect_grace: Duration,
     /// `timeout`: a publisher that has sent nothing for so long is closed.
     pub timeout: Duration,
+}
+
+/// Servers that get each stream published in a vhost, too.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Forward {
+    /// `forward HOST…;`, or `destination` in its block unless `enabled off` is there: none twice.
+    pub targets: Vec<Target>,
+    /// `forward_tls_verify`: an rtmps target has to show a certificate for its name that the system trusts.
+    pub tls_verify: bool,
 }
 
 impl Config {
@@ -255,10 +268,26 @@ impl Vhost {
                 reconnect_grace: reader.seconds(publish, "reconnect_grace"),
                 timeout: reader.seconds(publish, "timeout"),
             },
+            forward: Forward::read(reader, section),
             refer: reader.hosts(section, "refer"),
             refer_publish: reader.hosts(section, "refer_publish"),
             refer_play: reader.hosts(section, "refer_play"),
         }
+    }
+}
+
+impl Forward {
+    fn read(reader: &mut Reader, vhost: Section<'_>) -> Forward {
+        let tls_verify = reader.switch(vhost, "forward_tls_verify");
+        if !vhost.is_block("forward") {
+            return Forward { targets: reader.targets(vhost, "forward"), tls_verify };
+        }
+        let block = vhost.block("forward");
+        let mut targets = reader.targets(block, "destination");
+        if !reader.switch(block, "enabled") {
+            targets.clear();
+        }
+        Forward { targets, tls_verify }
     }
 }
 

@@ -222,9 +222,11 @@ fn table(file: &str, place: Place, block: Vec<Directive>) -> Map<String, Value> 
         let origin = position(file, name.line);
         let string = |text: String| Value::new(Some(&origin), text);
         let slot = table.entry(name.text.clone()).or_insert_with(|| Value::new(Some(&origin), ValueKind::Nil));
+        let is_block = block.is_some();
         let block = block.unwrap_or_default();
         match row.shape {
-            Shape::Setting { .. } => {
+            Shape::Either { block: inner, .. } if is_block => slot.kind = self::table(file, inner, block).into(),
+            Shape::Setting { .. } | Shape::Either { .. } => {
                 slot.kind = args.into_iter().map(|word| string(word.text)).collect::<Vec<_>>().into()
             }
             Shape::Block(inner) => slot.kind = self::table(file, inner, block).into(),

@@ -100,6 +100,8 @@ pub(super) enum Reason {
     Repeated { name: &'static str, again: String },
     #[error("no \"listen\" in the file; say on which ports to serve, e.g. \"listen 1935;\"")]
     NoListen,
+    #[error("{} needs TLS, which this build lacks; build with ./configure --with-ssl", shown(.target))]
+    NoTls { target: String },
     #[error("{0}")]
     Other(String),
 }

@@ -3,6 +3,8 @@
 
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 
+use super::forward::Target;
+
 /// What the words after a directive's name must be.
 #[derive(Debug, Clone, Copy)]
 pub(super) enum Kind {
@@ -20,6 +22,8 @@ pub(super) enum Kind {
     Addresses,
     /// One or more names of hosts.
     Hosts,
+    /// One or more `host[:port]` or `rtmp://…`, none of them twice.
+    Targets,
 }
 
 /// A value that has been read and is within its range.
@@ -31,6 +35,7 @@ pub(super) enum Setting {
     Path(String),
     Addresses(Vec<SocketAddr>),
     Hosts(Vec<String>),
+    Targets(Vec<Target>),
 }
 
 /// Why words are not of a kind.
@@ -53,6 +58,7 @@ impl Kind {
             (Kind::Hosts, _) => {
                 words.iter().map(|w| host(w).ok_or_else(|| wrong(w))).collect::<Result<_, _>>().map(Setting::Hosts)
             }
+            (Kind::Targets, _) => targets(words).map(Setting::Targets),
             (_, [word]) => self.read_one(word).ok_or_else(|| wrong(word)),
             _ => Err(Mismatch::Count),
         }
@@ -69,14 +75,14 @@ impl Kind {
             Kind::Bytes { min, max } => bytes(word).filter(|n| (min..=max).contains(n)).map(Setting::Number),
             Kind::Choice(choices) => choices.iter().find(|c| **c == word).map(|c| Setting::Choice(c)),
             Kind::Path => Some(word).filter(|w| !w.is_empty()).map(|w| Setting::Path(w.to_owned())),
-            Kind::Addresses | Kind::Hosts => None,
+            Kind::Addresses | Kind::Hosts | Kind::Targets => None,
         }
     }
 
     /// How many words it takes, for "takes …".
     pub(super) fn count(self) -> &'static str {
         match self {
-            Kind::Addresses | Kind::Hosts => "one value or more",
+            Kind::Addresses | Kind::Hosts | Kind::Targets => "one value or more",
             _ => "one value",
         }
     }
@@ -92,6 +98,7 @@ impl Kind {
             Kind::Choice([]) | Kind::Path => "the path of a file".to_owned(),
             Kind::Addresses => "a port from 1 to 65535, or an address and a port".to_owned(),
             Kind::Hosts => "the name of a host, without scheme, port and path".to_owned(),
+            Kind::Targets => "a host, a host and a port, or rtmp://HOST[:PORT][/APP[/STREAM]][?PARAMETERS]".to_owned(),
         }
     }
 }
@@ -132,6 +139,18 @@ fn addresses(words: &[&str]) -> Result<Vec<SocketAddr>, Mismatch> {
             return Err(Mismatch::Repeated(address.to_string()));
         }
         all.push(address);
+    }
+    Ok(all)
+}
+
+fn targets(words: &[&str]) -> Result<Vec<Target>, Mismatch> {
+    let mut all: Vec<Target> = Vec::with_capacity(words.len());
+    for word in words {
+        let target = Target::parse(word).ok_or_else(|| wrong(word))?;
+        if all.contains(&target) {
+            return Err(Mismatch::Repeated(target.to_string()));
+        }
+        all.push(target);
     }
     Ok(all)
 }

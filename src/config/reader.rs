@@ -10,6 +10,7 @@ use std::time::Duration;
 use ::config::{ConfigError, Map, Value, ValueKind};
 
 use super::error::{Error, Problem, Reason};
+use super::forward::Target;
 use super::kind::Setting;
 use super::schema::{self, Place, Row, Shape};
 
@@ -36,10 +37,15 @@ impl<'a> Section<'a> {
         }
     }
 
+    /// Whether a directive that has two forms has that of a block here.
+    pub(super) fn is_block(self, name: &str) -> bool {
+        self.inner(name).is_some()
+    }
+
     /// A block without a name of its own.
     pub(super) fn block(self, name: &str) -> Section<'a> {
         match row(self.place, name).shape {
-            Shape::Block(place) => Section { place, table: self.inner(name) },
+            Shape::Block(place) | Shape::Either { block: place, .. } => Section { place, table: self.inner(name) },
             other => unreachable!("\"{name}\" is read as a block, but the schema says {other:?}"),
         }
     }
@@ -122,11 +128,24 @@ impl Reader {
         }
     }
 
+    /// Empty where it is absent.
+    pub(super) fn targets(&mut self, section: Section<'_>, name: &str) -> Vec<Target> {
+        let all = match self.setting(section, name) {
+            Some(Setting::Targets(all)) => all,
+            _ => Vec::new(),
+        };
+        if let Some(target) = all.iter().find(|target| target.is_tls() && !cfg!(feature = "ssl")) {
+            let at = section.value(name).and_then(Value::origin).unwrap_or("the configuration").to_owned();
+            self.problem(at, Reason::NoTls { target: target.to_string() });
+        }
+        all
+    }
+
     /// The setting as it stands, else its default, else none. One that is wrong is a problem, and reads as if absent.
     fn setting(&mut self, section: Section<'_>, name: &str) -> Option<Setting> {
         let row = row(section.place, name);
-        let Shape::Setting { kind, default } = row.shape else { return None };
-        if let Some(value) = section.value(name) {
+        let (Shape::Setting { kind, default } | Shape::Either { kind, default, .. }) = row.shape else { return None };
+        if let Some(value) = section.value(name).filter(|value| !matches!(value.kind, ValueKind::Table(_))) {
             let words = words(value);
             let words: Vec<&str> = words.iter().map(String::as_str).collect();
             match kind.read(&words) {

@@ -14,6 +14,7 @@ pub(super) enum Place {
     PithyPrint,
     Vhost,
     Publish,
+    Forward,
 }
 
 impl Place {
@@ -23,6 +24,7 @@ impl Place {
             Place::PithyPrint => "in pithy_print",
             Place::Vhost => "in vhost",
             Place::Publish => "in publish",
+            Place::Forward => "in forward",
         }
     }
 }
@@ -36,6 +38,8 @@ pub(super) enum Shape {
     Block(Place),
     /// The name of a host and `{ … }`
     Named(Place),
+    /// Either of the two forms that SRS has had: words and `;`, or `{ … }`. Without a default, as for a setting.
+    Either { kind: Kind, default: Option<&'static str>, block: Place },
     /// A directive of other versions that this one does not have yet: accepted in any form, without effect, with a
     /// warning.
     Later,
@@ -58,7 +62,11 @@ impl Row {
             Shape::Setting { default: Some(default), .. } => format!("{} {default};", self.name),
             Shape::Setting { kind: Kind::Hosts, .. } => format!("{} github.com github.io;", self.name),
             Shape::Setting { kind: Kind::Addresses, .. } => format!("{} 1935;", self.name),
-            Shape::Setting { .. } => format!("{} 4096;", self.name),
+            Shape::Setting { kind: Kind::Targets, .. } | Shape::Either { kind: Kind::Targets, .. } => {
+                format!("{} 192.168.1.2:1935 rtmp://example.com/live;", self.name)
+            }
+            Shape::Either { default: Some(default), .. } => format!("{} {default};", self.name),
+            Shape::Setting { .. } | Shape::Either { .. } => format!("{} 4096;", self.name),
             Shape::Named(_) => format!("{} {} {{ }}", self.name, super::DEFAULT_VHOST),
             Shape::Block(_) | Shape::Later => format!("{} {{ }}", self.name),
         }
@@ -101,6 +109,7 @@ const PITHY: Kind = number(100, 3_600_000, "milliseconds");
 const HOUR: Kind = number(1, 3600, "seconds");
 const HOUR_OR_NONE: Kind = number(0, 3600, "seconds");
 const BACKLOG: Kind = Kind::Bytes { min: 1 << 20, max: 4 << 30 };
+const FORWARD: Shape = Shape::Either { kind: Kind::Targets, default: None, block: Place::Forward };
 const TANKS: Kind = Kind::Choice(&["console", "file"]);
 const LEVELS: Kind = Kind::Choice(&["verbose", "info", "trace", "warn", "error"]);
 
@@ -130,6 +139,8 @@ pub(super) const TABLE: &[Row] = &[
     setting(Place::Vhost, "min_latency", Kind::Switch, "off", "never wait for a merged write"),
     setting(Place::Vhost, "tcp_nodelay", Kind::Switch, "off", "send small segments at once"),
     block(Place::Vhost, "publish", Shape::Block(Place::Publish), "limits for publishers"),
+    block(Place::Vhost, "forward", FORWARD, "servers that get each published stream too"),
+    setting(Place::Vhost, "forward_tls_verify", Kind::Switch, "on", "whether the certificates of rtmps targets count"),
     optional(Place::Vhost, "refer", Kind::Hosts, "hosts whose pages may publish and play"),
     optional(Place::Vhost, "refer_publish", Kind::Hosts, "hosts whose pages may publish"),
     optional(Place::Vhost, "refer_play", Kind::Hosts, "hosts whose pages may play"),
@@ -137,6 +148,9 @@ pub(super) const TABLE: &[Row] = &[
     setting(Place::Publish, "stall_timeout", HOUR, "5", "silence after which the stream may be taken over"),
     setting(Place::Publish, "reconnect_grace", HOUR_OR_NONE, "10", "how long players are not told of a lost publisher"),
     setting(Place::Publish, "timeout", HOUR, "30", "silence after which a publisher is closed"),
+
+    setting(Place::Forward, "enabled", Kind::Switch, "on", "whether streams are forwarded"),
+    optional(Place::Forward, "destination", Kind::Targets, "servers that get each published stream too"),
 
     // Strike a line out when its feature arrives.
     later(Place::Root, "daemon"),
@@ -147,7 +161,6 @@ pub(super) const TABLE: &[Row] = &[
     later(Place::Root, "pid"),
     later(Place::Vhost, "bandcheck"),
     later(Place::Vhost, "dvr"),
-    later(Place::Vhost, "forward"),
     later(Place::Vhost, "hls"),
     later(Place::Vhost, "hls_fragment"),
     later(Place::Vhost, "hls_path"),
@@ -212,7 +225,7 @@ impl Check<'_> {
             (Shape::Setting { .. }, Some(_)) => {
                 self.report(line, Reason::UnwantedBlock { name, example: row.example() })
             }
-            (Shape::Setting { kind, .. }, None) => {
+            (Shape::Setting { kind, .. } | Shape::Either { kind, .. }, None) => {
                 if let Err(mismatch) = kind.read(&words) {
                     self.report(line, row.mismatch(kind, words.len(), mismatch));
                 }
@@ -220,7 +233,7 @@ impl Check<'_> {
             (Shape::Block(_) | Shape::Named(_), None) => {
                 self.report(line, Reason::NoBlock { name, example: row.example() })
             }
-            (Shape::Block(inner), Some(block)) => {
+            (Shape::Block(inner) | Shape::Either { block: inner, .. }, Some(block)) => {
                 if !words.is_empty() {
                     self.report(line, Reason::UnwantedValue { name, example: row.example() });
                 }
@@ -323,7 +336,7 @@ mod tests {
     #[test]
     fn every_default_and_every_example_is_right() {
         for row in TABLE {
-            if let Shape::Setting { kind, default } = row.shape {
+            if let Shape::Setting { kind, default } | Shape::Either { kind, default, .. } = row.shape {
                 let example = row.example();
                 let words: Vec<_> = example.trim_end_matches(';').split(' ').skip(1).collect();
                 assert!(kind.read(&words).is_ok(), "{example}");

@@ -31,6 +31,7 @@ fn absent_directives_have_their_defaults() {
             reconnect_grace: Duration::from_secs(10),
             timeout: Duration::from_secs(30),
         },
+        forward: Forward { targets: vec![], tls_verify: true },
         refer: vec![],
         refer_publish: vec![],
         refer_play: vec![],
@@ -60,6 +61,7 @@ fn each_directive_reaches_its_field() {
          vhost Live.Example.com {
              enabled off; gop_cache off; queue_length 600; queue_bytes 4g; mw_latency 0; mw_adaptive off; min_latency on;
              tcp_nodelay on; publish { stall_timeout 1; reconnect_grace 0; timeout 3600; }
+             forward 10.0.0.2 rtmp://b.c/live; forward_tls_verify off;
              refer GitHub.com github.io; refer_publish a.b; refer_play c.d;
          }
          vhost b { chunk_size 128; }",
@@ -85,6 +87,10 @@ fn each_directive_reaches_its_field() {
             stall_timeout: Duration::from_secs(1),
             reconnect_grace: Duration::ZERO,
             timeout: Duration::from_secs(3600),
+        },
+        forward: Forward {
+            targets: ["10.0.0.2", "rtmp://b.c/live"].map(|target| Target::parse(target).unwrap()).to_vec(),
+            tls_verify: false,
         },
         refer: vec!["github.com".to_owned(), "github.io".to_owned()],
         refer_publish: vec!["a.b".to_owned()],
@@ -125,6 +131,19 @@ fn directives_of_other_versions_are_ignored_with_a_warning() {
     let warning = |(line, name)| format!("a.conf:{line}: \"{name}\" is not in this version yet: ignored");
     assert_eq!(config.warnings, [(2, "daemon"), (4, "hls"), (5, "hls"), (7, "transcode"), (9, "pid")].map(warning));
     assert!(!config.vhost("a").unwrap().gop_cache);
+}
+
+#[test]
+fn forward_has_two_forms() {
+    let targets = |text: &str| {
+        let vhost = parse(&format!("listen 1935; vhost v {{ {text} }}")).vhost("v").unwrap().clone();
+        vhost.forward.targets.iter().map(Target::to_string).collect::<Vec<_>>()
+    };
+    assert_eq!(targets("forward a:1936 b;"), ["a:1936", "b"]);
+    assert_eq!(targets("forward { destination a:1936 b; }"), ["a:1936", "b"]);
+    assert_eq!(targets("forward { enabled on; destination rtmp://h/live/[stream]; }"), ["rtmp://h/live/[stream]"]);
+    assert_eq!(targets("forward { enabled off; destination a; }"), [""; 0]);
+    assert_eq!(targets("forward { }"), [""; 0]);
 }
 
 #[test]
@@ -184,11 +203,12 @@ fn full_conf_shows_every_directive() {
     fn collect(place: Place, block: &[Directive], all: &mut BTreeSet<(String, String)>) {
         for directive in block {
             all.insert((format!("{place:?}"), directive.name.text.clone()));
-            let (Shape::Block(inner) | Shape::Named(inner)) = schema::find(place, &directive.name.text).unwrap().shape
-            else {
-                continue;
-            };
-            collect(inner, directive.block.as_ref().unwrap(), all);
+            let shape = schema::find(place, &directive.name.text).unwrap().shape;
+            if let (Shape::Block(inner) | Shape::Named(inner) | Shape::Either { block: inner, .. }, Some(block)) =
+                (shape, &directive.block)
+            {
+                collect(inner, block, all);
+            }
         }
     }
     let mut shown = BTreeSet::new();
@@ -203,6 +223,7 @@ fn full_conf_shows_every_directive() {
 fn full_conf_shows_the_defaults() {
     let mut full = parse(FULL);
     full.vhosts.remove("refer.example.com");
+    full.vhosts.remove("forward.example.com");
     assert_eq!(full, parse("listen 1935; vhost __defaultVhost__ { }"));
 }
 

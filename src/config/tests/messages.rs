@@ -63,6 +63,13 @@ fn values_out_of_range_are_refused_with_the_range() {
              e.g. \"refer github.com github.io;\"",
         ),
         (
+            "forward http://a.b;",
+            "\"forward\" must be a host, a host and a port, or rtmp://HOST[:PORT][/APP[/STREAM]][?PARAMETERS], not \
+             \"http://a.b\"; e.g. \"forward 192.168.1.2:1935 rtmp://example.com/live;\"",
+        ),
+        ("forward a; forward { }", "\"forward\" is already set on line 2; keep one of the two"),
+        ("forward a b a;", "\"forward\" names a twice; keep one of the two"),
+        (
             "publish { timeout '3\n0'; }",
             "\"timeout\" must be a whole number of seconds from 1 to 3600, not \"3\\n0\"; e.g. \"timeout 30;\"",
         ),
