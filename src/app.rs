@@ -3,6 +3,7 @@
 //! [`server`] accepts and keeps count, [`connection`] is a client's life from handshake to close, [`source`] is a stream and
 //! what its players are owed, [`request`] says what a client's URL means, `http` serves files (feature `hls`).
 
+mod client;
 mod close;
 mod connection;
 #[cfg(feature = "hls")]

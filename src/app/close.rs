@@ -1,6 +1,7 @@
 //! Why a client's connection ends: a fixed list, so that it can be logged, told, and counted.
 
 use std::fmt;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 /// The reason for which a connection was closed.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -17,33 +18,62 @@ pub enum CloseReason {
     NotReading,
     /// What the client sent is no RTMP.
     Protocol(String),
-    /// The request was refused, for the reason that the client was told.
+    /// The request was refused, for the reason that the client was told: a name, a vhost, a page.
     Refused(String),
+    /// The stream is being published by another.
+    Busy(String),
+    /// There are as many clients as there may be, or no memory for another.
+    Full(String),
     /// The publisher had stalled, and another took its stream's name.
     Replaced {
         /// The client that publishes the stream now.
         by: u64,
     },
+    /// The coroutine of the client panicked or overflowed its stack: a fault of this server.
+    Crashed,
 }
+
+/// The codes of all reasons, see [`CloseReason::code`].
+const CODES: [&str; 11] = [
+    "by-peer",
+    "network",
+    "slow-start",
+    "silent-publisher",
+    "not-reading",
+    "protocol",
+    "refused",
+    "busy",
+    "full",
+    "replaced",
+    "crashed",
+];
 
 impl CloseReason {
     /// A name for counting and searching, in words joined by dashes.
     pub fn code(&self) -> &'static str {
-        match self {
-            Self::ByPeer => "by-peer",
-            Self::Network(_) => "network",
-            Self::SlowStart => "slow-start",
-            Self::SilentPublisher => "silent-publisher",
-            Self::NotReading => "not-reading",
-            Self::Protocol(_) => "protocol",
-            Self::Refused(_) => "refused",
-            Self::Replaced { .. } => "replaced",
-        }
+        CODES[self.index()]
     }
 
     /// Whether this is the ordinary end of an ordinary client.
     pub fn is_ordinary(&self) -> bool {
         matches!(self, Self::ByPeer)
+    }
+
+    /// The place in [`CODES`].
+    fn index(&self) -> usize {
+        match self {
+            Self::ByPeer => 0,
+            Self::Network(_) => 1,
+            Self::SlowStart => 2,
+            Self::SilentPublisher => 3,
+            Self::NotReading => 4,
+            Self::Protocol(_) => 5,
+            Self::Refused(_) => 6,
+            Self::Busy(_) => 7,
+            Self::Full(_) => 8,
+            Self::Replaced { .. } => 9,
+            Self::Crashed => 10,
+        }
     }
 }
 
@@ -56,8 +86,77 @@ impl fmt::Display for CloseReason {
             Self::SilentPublisher => write!(f, "the publisher has sent nothing for too long"),
             Self::NotReading => write!(f, "the client takes nothing of what it is sent"),
             Self::Protocol(what) => write!(f, "{what}"),
-            Self::Refused(why) => write!(f, "{why}"),
+            Self::Refused(why) | Self::Busy(why) | Self::Full(why) => write!(f, "{why}"),
             Self::Replaced { by } => write!(f, "stalled, and client {by} took over the stream"),
+            Self::Crashed => write!(f, "a fault of this server, see the error before"),
         }
+    }
+}
+
+/// How many connections were closed since the server started, by reason. Any thread may read it.
+#[derive(Default)]
+pub(super) struct CloseTotals([AtomicU64; CODES.len()]);
+
+impl CloseTotals {
+    pub(super) fn count(&self, reason: &CloseReason) {
+        // 64 bits: at a million a second they last for half a million years.
+        self.0[reason.index()].fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// Each reason's code and how often it came, zeros included, always in the same order.
+    pub(super) fn all(&self) -> impl Iterator<Item = (&'static str, u64)> {
+        CODES.iter().zip(&self.0).map(|(&code, count)| (code, count.load(Ordering::Relaxed)))
+    }
+}
+
+/// Those that are not zero, for the log: `by-peer=3, refused=1`.
+impl fmt::Display for CloseTotals {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut separator = "";
+        for (code, count) in self.all().filter(|(_, count)| *count > 0) {
+            write!(f, "{separator}{code}={count}")?;
+            separator = ", ";
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_reason_has_a_code_of_its_own() {
+        let text = || "x".to_owned();
+        let all = [
+            (CloseReason::ByPeer, "by-peer"),
+            (CloseReason::Network(text()), "network"),
+            (CloseReason::SlowStart, "slow-start"),
+            (CloseReason::SilentPublisher, "silent-publisher"),
+            (CloseReason::NotReading, "not-reading"),
+            (CloseReason::Protocol(text()), "protocol"),
+            (CloseReason::Refused(text()), "refused"),
+            (CloseReason::Busy(text()), "busy"),
+            (CloseReason::Full(text()), "full"),
+            (CloseReason::Replaced { by: 1 }, "replaced"),
+            (CloseReason::Crashed, "crashed"),
+        ];
+        let totals = CloseTotals::default();
+        for (reason, code) in &all {
+            assert_eq!(reason.code(), *code);
+            assert!(!reason.to_string().is_empty());
+            totals.count(reason);
+        }
+        assert_eq!(totals.all().collect::<Vec<_>>(), CODES.map(|code| (code, 1)));
+    }
+
+    #[test]
+    fn totals_say_what_there_was() {
+        let totals = CloseTotals::default();
+        assert_eq!(totals.to_string(), "");
+        totals.count(&CloseReason::ByPeer);
+        totals.count(&CloseReason::ByPeer);
+        totals.count(&CloseReason::Crashed);
+        assert_eq!(totals.to_string(), "by-peer=2, crashed=1");
     }
 }

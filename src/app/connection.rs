@@ -1,4 +1,8 @@
 //! A client's life, from handshake to close.
+//!
+//! A connection does one thing at a time: it publishes one stream or plays one. `play` while it plays, on whatever message stream,
+//! ends what it played (the client is told NetStream.Play.Stop of that) and begins anew; `play` of a publisher and `publish` of a
+//! player are refused, and what goes on goes on. Who wants two streams opens two connections, as all players do.
 
 mod playing;
 mod publishing;
@@ -7,9 +11,10 @@ use std::io::{self, Read};
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::client::Client;
 use super::close::CloseReason;
 use super::request::{self, AppRequest, StreamRequest};
-use super::server::{Client, Server};
+use super::server::Server;
 use crate::config::refer_allows;
 use crate::rtmp::server::{Connect, Event, Server as Rtmp};
 use crate::rtmp::{self, handshake};
@@ -58,10 +63,7 @@ pub(super) fn serve(server: &Server, client: &Arc<Client>, too_many: bool) {
         Ok(never) => match never {},
         Err(reason) => client.told().unwrap_or(reason),
     };
-    let age = client.since.elapsed().as_secs_f32();
-    let (code, sent, received) = (reason.code(), stream.sent(), stream.received());
-    let line = format!("closed, {code}: {reason}; after {age:.1} s, {received} bytes in, {sent} bytes out");
-    if reason.is_ordinary() { log::info!("{line}") } else { log::warn!("{line}") }
+    server.account(client, &reason);
 }
 
 /// Ends, with the reason, when the connection does.
@@ -115,7 +117,7 @@ impl Connection<'_> {
         let connect = self.rtmp.connect().map_err(in_start)?;
         if too_many {
             let why = format!("the server is full: max_connections is {}", self.server.config.max_connections);
-            return Err(self.reject(&connect, "NetConnection.Connect.Rejected", why));
+            return Err(self.reject(&connect, "NetConnection.Connect.Rejected", CloseReason::Full(why)));
         }
         let app = match AppRequest::new(&connect, &self.server.config) {
             Ok(app) => app,
@@ -124,13 +126,13 @@ impl Connection<'_> {
                     request::Error::NoVhost(_) | request::Error::Disabled(_) => "NetConnection.Connect.Rejected",
                     _ => "NetConnection.Connect.InvalidApp",
                 };
-                return Err(self.reject(&connect, code, error.to_string()));
+                return Err(self.reject(&connect, code, CloseReason::Refused(error.to_string())));
             }
         };
         let refer = &app.vhost.refer;
         if !refer_allows(refer, &connect.page_url) {
             let why = format!("refer of the vhost does not allow pages of {:?}", connect.page_url);
-            return Err(self.reject(&connect, "NetConnection.Connect.Rejected", why));
+            return Err(self.reject(&connect, "NetConnection.Connect.Rejected", CloseReason::Refused(why)));
         }
         if app.vhost.tcp_nodelay {
             // A socket that does not take the option costs some latency, no more.
@@ -158,32 +160,34 @@ impl Connection<'_> {
     }
 
     /// What a `publish` or `play` asks for, unless a name is wrong or the page may not have it.
-    fn resolve(&self, admitted: &Admitted, name: &str, is_publish: bool) -> Result<StreamRequest, String> {
-        let request = admitted.app.stream(name, &self.server.config).map_err(|error| error.to_string())?;
+    fn resolve(&self, admitted: &Admitted, name: &str, is_publish: bool) -> Result<StreamRequest, CloseReason> {
+        let request =
+            admitted.app.stream(name, &self.server.config).map_err(|error| CloseReason::Refused(error.to_string()))?;
         let vhost = &request.vhost;
         let own = if is_publish { ("refer_publish", &vhost.refer_publish) } else { ("refer_play", &vhost.refer_play) };
         let page_url = &admitted.page_url;
         // `refer` once more: the vhost may be another than that of the connection.
         for (directive, list) in [("refer", &vhost.refer), own] {
             if !refer_allows(list, page_url) {
-                return Err(format!("{directive} of the vhost does not allow pages of {page_url:?}"));
+                let why = format!("{directive} of the vhost does not allow pages of {page_url:?}");
+                return Err(CloseReason::Refused(why));
             }
         }
         Ok(request)
     }
 
     /// Tells a client why it is not let in.
-    fn reject(&mut self, connect: &Connect, code: &str, why: String) -> CloseReason {
-        self.rtmp.reject_connect(connect, code, &why);
+    fn reject(&mut self, connect: &Connect, code: &str, reason: CloseReason) -> CloseReason {
+        self.rtmp.reject_connect(connect, code, &reason.to_string());
         self.farewell();
-        CloseReason::Refused(why)
+        reason
     }
 
     /// Tells a client what is wrong with its stream.
-    fn refuse(&mut self, stream_id: u32, code: &str, why: String) -> CloseReason {
-        self.rtmp.refuse(stream_id, code, &why);
+    fn refuse(&mut self, stream_id: u32, code: &str, reason: CloseReason) -> CloseReason {
+        self.rtmp.refuse(stream_id, code, &reason.to_string());
         self.farewell();
-        CloseReason::Refused(why)
+        reason
     }
 
     /// Sends what is still to be said, and gives it time to arrive.

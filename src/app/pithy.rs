@@ -1,11 +1,26 @@
 //! Pithy print: one log line an interval for each stage, however many clients are in it. The clients take turns.
+//!
+//! ```text
+//! -> clock=, time=, msgs=, obytes=, ibytes=, okbps=now,30s,5m, ikbps=now,30s,5m, drops=; clients=, msgs=, obytes=, ibytes=,
+//!    okbps=30s,5m, ikbps=30s,5m, drops=
+//! ```
+//!
+//! In front of the semicolon stands the client whose turn it is: the seconds since 1970, the milliseconds and the messages since
+//! it entered the stage, the bytes of its connection, and its kilobits a second since its last line, over 30 seconds and over
+//! 5 minutes. Behind it stand all of the stage since the server started, those who have left included.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
+use super::client::Client;
 use crate::log::as_client;
-use crate::st::net::TcpStream;
-use crate::st::{self, Cond, Shared};
+use crate::st::{Cond, Shared};
+
+/// How often rates are looked after. A window lasts up to so much longer than it should.
+const SAMPLE: Duration = Duration::from_secs(10);
+
+/// What rates are shown over.
+const WINDOWS: [Duration; 2] = [Duration::from_secs(30), Duration::from_secs(300)];
 
 /// Messages of a client in a stage.
 #[derive(Debug, Default, Clone, Copy)]
@@ -20,20 +35,44 @@ pub(super) struct Messages {
 #[derive(Clone)]
 pub(super) struct Stage {
     arrow: &'static str,
+    state: Shared<State>,
+    /// Somebody has entered the empty stage, or the interval has changed.
+    changed: Arc<Cond>,
+}
+
+struct State {
     interval: Duration,
-    members: Shared<Vec<Member>>,
-    entered: Arc<Cond>,
+    next_line: Instant,
+    next_sample: Instant,
+    members: Vec<Member>,
+    /// Whose line was the last.
+    turn: usize,
+    /// What those who have left did here.
+    left: Traffic,
+    rates: Rates,
 }
 
 struct Member {
-    client: u64,
-    stream: TcpStream,
+    client: Arc<Client>,
     messages: Box<dyn Fn() -> Messages + Send + Sync>,
     since: Instant,
-    /// When its last line was, and its bytes until then: rates are those since.
-    last: Instant,
+    /// The connection's bytes when it entered.
+    before: Bytes,
+    /// When its last line was, and its bytes until then.
+    last: (Instant, Bytes),
+    rates: Rates,
+}
+
+#[derive(Debug, Default, Clone, Copy)]
+struct Bytes {
     sent: u64,
     received: u64,
+}
+
+#[derive(Default, Clone, Copy)]
+struct Traffic {
+    messages: Messages,
+    bytes: Bytes,
 }
 
 /// A client's presence in a stage. Dropping it leaves.
@@ -45,68 +84,226 @@ pub(super) struct Presence {
 impl Stage {
     /// A stage whose lines begin with `arrow`: the way of the media.
     pub(super) fn new(arrow: &'static str, interval: Duration) -> Self {
-        Self { arrow, interval, members: Shared::new(Vec::new()), entered: Arc::default() }
+        let now = Instant::now();
+        let state = State {
+            interval,
+            next_line: now,
+            next_sample: now,
+            members: Vec::new(),
+            turn: 0,
+            left: Traffic::default(),
+            rates: Rates::new(now, Bytes::default()),
+        };
+        Self { arrow, state: Shared::new(state), changed: Arc::default() }
+    }
+
+    /// Sets the time between lines, from now on.
+    #[allow(dead_code, reason = "who reloads comes with the next changes")]
+    pub(super) fn set_interval(&self, interval: Duration) {
+        let is_other = self.state.with(|state| {
+            let is_other = state.interval != interval;
+            if is_other {
+                state.interval = interval;
+                state.next_line = Instant::now() + interval;
+            }
+            is_other
+        });
+        if is_other {
+            self.changed.signal();
+        }
     }
 
     pub(super) fn enter(
         &self,
-        client: u64,
-        stream: &TcpStream,
+        client: &Arc<Client>,
         messages: impl Fn() -> Messages + Send + Sync + 'static,
     ) -> Presence {
         let now = Instant::now();
-        let (sent, received) = (stream.sent(), stream.received());
-        let messages = Box::new(messages);
-        let member = Member { client, stream: stream.clone(), messages, since: now, last: now, sent, received };
-        self.members.with(|members| members.push(member));
-        self.entered.signal();
-        Presence { stage: self.clone(), client }
+        let bytes = Bytes::of(client);
+        let member = Member {
+            client: client.clone(),
+            messages: Box::new(messages),
+            since: now,
+            before: bytes,
+            last: (now, bytes),
+            rates: Rates::new(now, bytes),
+        };
+        let is_first = self.state.with(|state| {
+            let is_first = state.members.is_empty();
+            if is_first {
+                state.next_line = now + state.interval;
+                state.next_sample = now + SAMPLE;
+                state.rates = Rates::new(now, state.left.bytes);
+            }
+            state.members.push(member);
+            is_first
+        });
+        if is_first {
+            self.changed.signal();
+        }
+        Presence { stage: self.clone(), client: client.number }
+    }
+
+    /// Takes a client out whose [`Presence`] is lost.
+    pub(super) fn leave(&self, client: u64) {
+        drop(Presence { stage: self.clone(), client });
     }
 
     /// Prints, for ever. Sleeps while nobody is in the stage.
     pub(super) fn print(&self) {
-        let mut turn = 0;
         loop {
-            while self.members.with(|members| members.is_empty()) {
-                self.entered.wait();
-            }
-            st::sleep(self.interval);
-            self.members.with(|members| {
-                let count = members.len();
-                turn = if turn + 1 < count { turn + 1 } else { 0 };
-                if let Some(member) = members.get_mut(turn) {
-                    member.print(self.arrow, count);
+            match self.state.with(|state| state.look(self.arrow, Instant::now())) {
+                Some(next) => {
+                    self.changed.wait_timeout(next.saturating_duration_since(Instant::now()));
                 }
-            });
+                None => self.changed.wait(),
+            }
         }
     }
 }
 
+impl State {
+    /// Does what is due, and says when to look again. `None`: when there is somebody.
+    fn look(&mut self, arrow: &str, now: Instant) -> Option<Instant> {
+        if self.members.is_empty() {
+            return None;
+        }
+        if now >= self.next_sample {
+            self.next_sample = now + SAMPLE;
+            let all = self.traffic().bytes;
+            self.rates.sample(now, all);
+            for member in &mut self.members {
+                member.rates.sample(now, Bytes::of(&member.client));
+            }
+        }
+        if now >= self.next_line {
+            self.next_line = now + self.interval;
+            self.turn = if self.turn + 1 < self.members.len() { self.turn + 1 } else { 0 };
+            let line = format!("{arrow} {}; {}", self.members[self.turn].line(now), self.line(now));
+            as_client(self.members[self.turn].client.number, || log::info!("{line}"));
+        }
+        Some(self.next_line.min(self.next_sample))
+    }
+
+    /// All of the stage, since the server started.
+    fn traffic(&self) -> Traffic {
+        self.members.iter().fold(self.left, |sum, member| sum.plus(member.traffic()))
+    }
+
+    fn line(&self, now: Instant) -> String {
+        let Traffic { messages, bytes } = self.traffic();
+        let [(okbps, ikbps), (okbps_long, ikbps_long)] = self.rates.kbps(now, bytes);
+        format!(
+            "clients={}, msgs={}, obytes={}, ibytes={}, okbps={okbps},{okbps_long}, ikbps={ikbps},{ikbps_long}, drops={}",
+            self.members.len(),
+            messages.passed,
+            bytes.sent,
+            bytes.received,
+            messages.dropped,
+        )
+    }
+}
+
 impl Member {
-    fn print(&mut self, arrow: &str, clients: usize) {
-        let (sent, received) = (self.stream.sent(), self.stream.received());
+    /// What the client has done here.
+    fn traffic(&self) -> Traffic {
+        Traffic { messages: (self.messages)(), bytes: Bytes::of(&self.client).since(self.before) }
+    }
+
+    fn line(&mut self, now: Instant) -> String {
+        let bytes = Bytes::of(&self.client);
         let messages = (self.messages)();
         let clock = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
-        let time = self.since.elapsed().as_millis();
-        let okbps = kbps(sent - self.sent, self.last.elapsed());
-        let ikbps = kbps(received - self.received, self.last.elapsed());
-        as_client(self.client, || {
-            log::info!(
-                "{arrow} clock={clock}, time={time}, msgs={}, obytes={sent}, ibytes={received}, okbps={okbps}, \
-                 ikbps={ikbps}, drops={}, clients={clients}",
-                messages.passed,
-                messages.dropped,
-            );
-        });
-        (self.last, self.sent, self.received) = (Instant::now(), sent, received);
+        let time = now.saturating_duration_since(self.since).as_millis();
+        let (at, last) = std::mem::replace(&mut self.last, (now, bytes));
+        let (okbps, ikbps) = bytes.since(last).kbps(now.saturating_duration_since(at));
+        let [(okbps_30s, ikbps_30s), (okbps_5m, ikbps_5m)] = self.rates.kbps(now, bytes);
+        format!(
+            "clock={clock}, time={time}, msgs={}, obytes={}, ibytes={}, okbps={okbps},{okbps_30s},{okbps_5m}, \
+             ikbps={ikbps},{ikbps_30s},{ikbps_5m}, drops={}",
+            messages.passed, bytes.sent, bytes.received, messages.dropped,
+        )
+    }
+}
+
+impl Bytes {
+    fn of(client: &Client) -> Self {
+        Self { sent: client.stream.sent(), received: client.stream.received() }
+    }
+
+    fn since(self, before: Self) -> Self {
+        Self { sent: self.sent.saturating_sub(before.sent), received: self.received.saturating_sub(before.received) }
+    }
+
+    /// As rates over `time`: sent, received.
+    fn kbps(self, time: Duration) -> (u64, u64) {
+        (kbps(self.sent, time), kbps(self.received, time))
+    }
+}
+
+impl Traffic {
+    fn plus(self, other: Self) -> Self {
+        Self {
+            messages: Messages {
+                passed: self.messages.passed.saturating_add(other.messages.passed),
+                dropped: self.messages.dropped.saturating_add(other.messages.dropped),
+            },
+            bytes: Bytes {
+                sent: self.bytes.sent.saturating_add(other.bytes.sent),
+                received: self.bytes.received.saturating_add(other.bytes.received),
+            },
+        }
+    }
+}
+
+/// Rates over the [`WINDOWS`]: each that of the last whole window, and until one has passed, that of the time since the
+/// beginning.
+struct Rates([Window; WINDOWS.len()]);
+
+#[derive(Clone, Copy)]
+struct Window {
+    since: Instant,
+    /// Bytes until then.
+    before: Bytes,
+    /// Of the window before.
+    last: Option<(u64, u64)>,
+}
+
+impl Rates {
+    fn new(now: Instant, bytes: Bytes) -> Self {
+        Self([Window { since: now, before: bytes, last: None }; WINDOWS.len()])
+    }
+
+    /// To be called each [`SAMPLE`] with the bytes so far.
+    fn sample(&mut self, now: Instant, bytes: Bytes) {
+        for (window, length) in self.0.iter_mut().zip(WINDOWS) {
+            if now.saturating_duration_since(window.since) >= length {
+                *window = Window { since: now, before: bytes, last: Some(window.rate(now, bytes)) };
+            }
+        }
+    }
+
+    fn kbps(&self, now: Instant, bytes: Bytes) -> [(u64, u64); WINDOWS.len()] {
+        self.0.map(|window| window.last.unwrap_or_else(|| window.rate(now, bytes)))
+    }
+}
+
+impl Window {
+    fn rate(&self, now: Instant, bytes: Bytes) -> (u64, u64) {
+        bytes.since(self.before).kbps(now.saturating_duration_since(self.since))
     }
 }
 
 impl Drop for Presence {
     fn drop(&mut self) {
-        let gone = self.stage.members.try_with(|members| {
-            let at = members.iter().position(|member| member.client == self.client)?;
-            Some(members.swap_remove(at))
+        // Not `with`: this may run while a panic unwinds out of one.
+        let gone = self.stage.state.try_with(|state| {
+            let at = state.members.iter().position(|member| member.client.number == self.client)?;
+            let member = state.members.swap_remove(at);
+            let traffic = member.traffic();
+            state.left = state.left.plus(traffic);
+            member.client.add_messages(traffic.messages);
+            Some(member)
         });
         // What it holds may itself use a stage, or be the last handle to a player: so not inside.
         drop(gone);
@@ -127,5 +324,30 @@ mod tests {
     fn kilobits_a_second() {
         assert_eq!(kbps(125_000, Duration::from_secs(2)), 500);
         assert_eq!(kbps(100, Duration::ZERO), 800);
+        assert_eq!(kbps(u64::MAX, Duration::from_secs(1)), u64::MAX / 1000);
+    }
+
+    #[test]
+    fn rates_are_those_of_the_last_whole_window() {
+        let start = Instant::now();
+        let second = |seconds: u64| start + Duration::from_secs(seconds);
+        let bytes = |kilobytes: u64| Bytes { sent: kilobytes * 1000, received: kilobytes * 2000 };
+        let mut rates = Rates::new(start, bytes(7));
+        let own = |rates: &Rates, now, all| rates.kbps(now, all).map(|(sent, _)| sent);
+        // 10 kilobytes a second for 30 seconds: at first, the time since the beginning.
+        assert_eq!(own(&rates, second(5), bytes(57)), [80, 80]);
+        for tick in 1..=3 {
+            rates.sample(second(10 * tick), bytes(7 + 100 * tick));
+        }
+        // Nothing for 20 seconds: the short window shows the last whole one, the long one has not passed yet.
+        assert_eq!(own(&rates, second(50), bytes(307)), [80, 48]);
+        for tick in 4..=6 {
+            rates.sample(second(10 * tick), bytes(307));
+        }
+        assert_eq!(own(&rates, second(60), bytes(307)), [0, 40]);
+        for tick in 7..=30 {
+            rates.sample(second(10 * tick), bytes(307));
+        }
+        assert_eq!(rates.kbps(second(310), bytes(999)), [(0, 0), (8, 16)]);
     }
 }

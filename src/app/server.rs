@@ -3,19 +3,20 @@
 use std::collections::BTreeMap;
 use std::io;
 use std::net::SocketAddr;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use super::close::CloseReason;
+use super::client::Client;
+use super::close::{CloseReason, CloseTotals};
 use super::connection;
 #[cfg(feature = "hls")]
 use super::http::live::LiveFiles;
 use super::pithy::Stage;
-use super::source::{Outlet, Sources};
+use super::source::Sources;
 use crate::config::Config;
 use crate::log::as_client;
 use crate::st::net::{TcpListener, TcpStream};
-use crate::st::{self, Shared};
+use crate::st::{self, Cond, Shared};
 
 /// Clients beyond `max_connections` that are heard out, to be told why they are turned away. More are closed at once.
 const HEARD_OUT: usize = 64;
@@ -28,6 +29,9 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
 /// How often that, or a client too many, is mentioned.
 const MENTION: Duration = Duration::from_secs(5);
+
+/// How often the log says how many connections were closed and why, if that has changed.
+const TOTALS: Duration = Duration::from_secs(10);
 
 /// After how much silence the kernel asks whether the other end is still there.
 const KEEPALIVE: Duration = Duration::from_secs(60);
@@ -70,6 +74,9 @@ pub(super) struct Inner {
     #[cfg(feature = "hls")]
     #[allow(dead_code, reason = "who puts and who serves them comes with the next changes")]
     pub(super) live_files: LiveFiles,
+    closed: CloseTotals,
+    /// Another connection was closed.
+    has_closed: Cond,
     clients: Shared<Clients>,
 }
 
@@ -80,15 +87,6 @@ struct Clients {
     /// When the last client too many was mentioned, and how many there have been since.
     mentioned: Option<Instant>,
     unmentioned: u64,
-}
-
-/// A client, as everybody but its own coroutine sees it.
-pub(super) struct Client {
-    pub(super) number: u64,
-    pub(super) stream: TcpStream,
-    pub(super) since: Instant,
-    /// What it was told to close for.
-    told: Mutex<Option<CloseReason>>,
 }
 
 /// Starts listening and returns; the coroutines that accept and serve go on. Call it from a coroutine.
@@ -107,6 +105,8 @@ pub fn start(config: Config) -> Result<(), StartError> {
         publish: Stage::new("<-", config.pithy_print.publish),
         #[cfg(feature = "hls")]
         live_files: LiveFiles::new(),
+        closed: CloseTotals::default(),
+        has_closed: Cond::new(),
         clients: Shared::default(),
         config,
     }));
@@ -116,6 +116,8 @@ pub fn start(config: Config) -> Result<(), StartError> {
     }
     let sources = server.0.sources.clone();
     st::spawn("sweep", 0, move || sources.sweep())?;
+    let totals = server.clone();
+    st::spawn("totals", 0, move || totals.print_totals())?;
     for listener in listeners {
         let server = server.clone();
         if let Ok(address) = listener.local_addr() {
@@ -168,22 +170,57 @@ impl Server {
         let _ = stream.set_keepalive(KEEPALIVE);
         let Some((client, too_many)) = self.clients.with(|clients| clients.add(stream, self.config.max_connections))
         else {
+            self.closed.count(&CloseReason::Full(String::new()));
+            self.has_closed.signal();
             return;
         };
         let server = self.clone();
         let number = client.number;
+        let unserved = client.clone();
         let served = st::spawn("client", number, move || {
-            let presence = Presence { server: server.clone(), number };
-            let stream = client.stream.clone();
+            let presence = Presence { server: server.clone(), client: client.clone() };
+            let lost = client.clone();
             st::on_overflow(move || {
-                stream.shutdown();
-                drop(Presence { server, number });
+                lost.stream.shutdown();
+                server.play.leave(number);
+                server.publish.leave(number);
+                lost.abandon();
+                drop(Presence { server, client: lost });
             });
             connection::serve(&presence.server, &client, too_many);
         });
         if let Err(error) = served {
-            as_client(number, || log::warn!("{}: closed at once: {error}", stream.peer()));
-            drop(Presence { server: self.clone(), number });
+            self.account(&unserved, &CloseReason::Full(format!("no coroutine for it: {error}")));
+            drop(Presence { server: self.clone(), client: unserved });
+        }
+    }
+
+    /// Writes the line of a connection's end, and counts it.
+    pub(super) fn account(&self, client: &Client, reason: &CloseReason) {
+        let Some(messages) = client.close() else { return };
+        self.closed.count(reason);
+        self.has_closed.signal();
+        let age = client.since.elapsed().as_secs_f32();
+        let (code, sent, received) = (reason.code(), client.stream.sent(), client.stream.received());
+        let line = format!(
+            "closed, {code}: {reason}; after {age:.1} s, {received} bytes in, {sent} bytes out, {} messages, \
+             {} dropped",
+            messages.passed, messages.dropped
+        );
+        as_client(client.number, || if reason.is_ordinary() { log::info!("{line}") } else { log::warn!("{line}") });
+    }
+
+    /// How many connections were closed since the start, and why.
+    pub(super) fn closed(&self) -> &CloseTotals {
+        &self.closed
+    }
+
+    /// Logs how many connections were closed and why, for ever. Sleeps while none is.
+    fn print_totals(&self) {
+        loop {
+            self.has_closed.wait();
+            st::sleep(TOTALS);
+            log::info!("closed since the start: {}", self.closed());
         }
     }
 }
@@ -191,12 +228,14 @@ impl Server {
 /// A client's place in the list of clients. Dropping it gives the place free.
 struct Presence {
     server: Server,
-    number: u64,
+    client: Arc<Client>,
 }
 
 impl Drop for Presence {
     fn drop(&mut self) {
-        self.server.clients.try_with(|clients| clients.by_number.remove(&self.number));
+        self.server.clients.try_with(|clients| clients.by_number.remove(&self.client.number));
+        // Unless it has ended in an orderly way before.
+        self.server.account(&self.client, &CloseReason::Crashed);
     }
 }
 
@@ -213,31 +252,9 @@ impl Clients {
         }
         self.last += 1;
         let number = self.last;
-        let client = Arc::new(Client { number, stream: stream.clone(), since: Instant::now(), told: Mutex::new(None) });
+        let client = Arc::new(Client::new(number, stream));
         let too_many = self.by_number.len() >= max;
         self.by_number.insert(number, client.clone());
         Some((client, too_many))
-    }
-}
-
-impl Client {
-    /// What the client was told to close for, by somebody else.
-    pub(super) fn told(&self) -> Option<CloseReason> {
-        self.told.lock().unwrap_or_else(PoisonError::into_inner).clone()
-    }
-}
-
-impl Outlet for Client {
-    fn offer(&self, bytes: &[u8]) -> io::Result<usize> {
-        self.stream.try_write(bytes)
-    }
-
-    fn wake(&self) {
-        self.stream.wake();
-    }
-
-    fn close(&self, reason: CloseReason) {
-        self.told.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert(reason);
-        self.stream.interrupt();
     }
 }

@@ -120,6 +120,8 @@ struct State {
     tell_loss: Option<Instant>,
     /// Since when there has been neither publisher nor player.
     idle_since: Instant,
+    /// Handles that are never dropped, see [`Publication::abandon`].
+    abandoned: usize,
 }
 
 struct Publisher {
@@ -187,6 +189,7 @@ impl Source {
             players: Vec::new(),
             tell_loss: None,
             idle_since: Instant::now(),
+            abandoned: 0,
         }))
     }
 
@@ -246,7 +249,7 @@ impl Source {
     /// published has nothing that is worth keeping.
     fn is_idle_for(&self, time: Duration) -> bool {
         let long = |state: &State| state.publications == 0 || state.idle_since.elapsed() >= time;
-        self.0.holders() == 1 && self.0.with(|state| state.is_idle() && long(state))
+        self.0.with(|state| self.0.holders() == 1 + state.abandoned && state.is_idle() && long(state))
     }
 }
 
@@ -297,6 +300,20 @@ impl Publication {
         codecs.flatten().unwrap_or_default()
     }
 
+    /// Ends the publication, as dropping it does, when nobody is left to drop it: its coroutine overflowed its stack.
+    pub fn abandon(&self) {
+        self.source.0.try_with(|state| {
+            state.abandoned += 1;
+            self.leave(state);
+        });
+    }
+
+    fn leave(&self, state: &mut State) {
+        if self.holds(state) {
+            state.lose_publisher();
+        }
+    }
+
     fn with<R>(&self, f: impl FnOnce(&mut State) -> R) -> Option<R> {
         self.source.0.with(|state| self.holds(state).then(|| f(state)))
     }
@@ -309,11 +326,7 @@ impl Publication {
 impl Drop for Publication {
     fn drop(&mut self) {
         // Not `with`: this may run while a panic unwinds out of one.
-        self.source.0.try_with(|state| {
-            if self.holds(state) {
-                state.lose_publisher();
-            }
-        });
+        self.source.0.try_with(|state| self.leave(state));
     }
 }
 

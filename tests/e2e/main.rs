@@ -15,6 +15,7 @@ mod server;
 mod tools;
 mod wire;
 
+mod closing;
 mod codecs;
 mod command_line;
 mod gstreamer;

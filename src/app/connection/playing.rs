@@ -61,7 +61,7 @@ impl Connection<'_> {
     pub(super) fn playing(&mut self, admitted: &Admitted, play: &Play) -> Result<Option<Event>, CloseReason> {
         let request = match self.resolve(admitted, &play.name, false) {
             Ok(request) => request,
-            Err(why) => return Err(self.refuse(play.stream_id, "NetStream.Play.Failed", why)),
+            Err(reason) => return Err(self.refuse(play.stream_id, "NetStream.Play.Failed", reason)),
         };
         let source = self.server.sources.get(&request.name, &request.vhost);
         log::info!("playing {}", request.name);
@@ -74,10 +74,12 @@ impl Connection<'_> {
         let stream = &self.client.stream;
         stream.set_time_limit(None);
         let consumer = Arc::new(source.join(self.client.clone(), play.stream_id));
+        drop(source);
+        self.client.plays(&consumer);
         consumer.receive_audio(self.wants_audio);
         consumer.receive_video(self.wants_video);
         let counted = consumer.clone();
-        let _presence = self.server.play.enter(self.client.number, stream, move || {
+        let _presence = self.server.play.enter(self.client, move || {
             let stats = counted.stats();
             Messages { passed: stats.sent, dropped: stats.dropped }
         });

@@ -38,20 +38,25 @@ impl Connection<'_> {
         let id = publish.stream_id;
         let request = match self.resolve(admitted, &publish.name, true) {
             Ok(request) => request,
-            Err(why) => return Err(self.refuse(id, "NetStream.Publish.Denied", why)),
+            Err(reason) => return Err(self.refuse(id, "NetStream.Publish.Denied", reason)),
         };
         let source = self.server.sources.get(&request.name, &request.vhost);
         let publication = match source.acquire_publish(self.client.number, self.client.clone()) {
-            Ok(publication) => publication,
-            Err(busy) => return Err(self.refuse(id, "NetStream.Publish.BadName", busy.to_string())),
+            Ok(publication) => Arc::new(publication),
+            Err(busy) => {
+                let reason = CloseReason::Busy(busy.to_string());
+                return Err(self.refuse(id, "NetStream.Publish.BadName", reason));
+            }
         };
+        drop(source);
+        self.client.publishes(&publication);
         log::info!("publishing {}{}", request.name, shown(&request.params));
         self.rtmp.start_publish(publish);
         self.rtmp.flush().map_err(close_reason)?;
         let result = self.take_media(&publication, id, request.vhost.publish.timeout);
         // Also when it was told in the middle of a write, which then failed.
         if let Some(reason @ CloseReason::Replaced { .. }) = self.client.told() {
-            self.refuse(id, "NetStream.Publish.BadName", reason.to_string());
+            self.refuse(id, "NetStream.Publish.BadName", reason);
         }
         log::info!("no longer publishing {}", request.name);
         result
@@ -67,10 +72,10 @@ impl Connection<'_> {
         stream.set_time_limit(None);
         let received = Arc::new(AtomicU64::new(0));
         let counter = received.clone();
-        let _presence = self.server.publish.enter(self.client.number, &stream, move || Messages {
-            passed: counter.load(Ordering::Relaxed),
-            dropped: 0,
-        });
+        let _presence = self
+            .server
+            .publish
+            .enter(self.client, move || Messages { passed: counter.load(Ordering::Relaxed), dropped: 0 });
         let mut publishing = Publishing {
             publication,
             stream_id,

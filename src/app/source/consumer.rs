@@ -107,7 +107,16 @@ impl Consumer {
     pub fn stats(&self) -> ConsumerStats {
         let stats =
             |player: &mut Player| ConsumerStats { sent: player.sent, dropped: player.dropped, level: player.level };
-        self.player(stats).unwrap_or_default()
+        // Not `with`: it is also asked while a panic unwinds.
+        self.source.0.try_with(|state| state.players[self.id].as_mut().map(stats)).flatten().unwrap_or_default()
+    }
+
+    /// Leaves the source, as dropping it does, when nobody is left to drop it: its coroutine overflowed its stack.
+    pub fn abandon(&self) {
+        self.source.0.try_with(|state| {
+            state.abandoned += 1;
+            state.leave(self.id);
+        });
     }
 
     fn receive(&self, track: Track, wanted: bool) {
@@ -139,10 +148,7 @@ impl Consumer {
 impl Drop for Consumer {
     fn drop(&mut self) {
         // Not `with`: this may run while a panic unwinds out of one.
-        self.source.0.try_with(|state| {
-            state.players[self.id] = None;
-            state.note_idle();
-        });
+        self.source.0.try_with(|state| state.leave(self.id));
     }
 }
 
@@ -166,6 +172,11 @@ impl State {
         };
         player.move_to(self.start());
         player
+    }
+
+    fn leave(&mut self, id: usize) {
+        self.players[id] = None;
+        self.note_idle();
     }
 
     fn fill(&mut self, id: usize, batch: &mut Vec<Bytes>) {

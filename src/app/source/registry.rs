@@ -77,6 +77,15 @@ mod tests {
     use super::*;
     use crate::config::Config;
 
+    struct Nobody;
+    impl super::super::Outlet for Nobody {
+        fn offer(&self, _: &[u8]) -> std::io::Result<usize> {
+            Ok(0)
+        }
+        fn wake(&self) {}
+        fn close(&self, _: crate::app::CloseReason) {}
+    }
+
     #[test]
     fn a_stream_that_is_held_is_never_removed() {
         let config = Config::parse("t", "listen 1935; vhost __defaultVhost__ { }").unwrap();
@@ -84,14 +93,6 @@ mod tests {
         let sources = Sources::new();
         let held = sources.get("v/live/held", vhost);
         let idle = sources.get("v/live/idle", vhost);
-        struct Nobody;
-        impl super::super::Outlet for Nobody {
-            fn offer(&self, _: &[u8]) -> std::io::Result<usize> {
-                Ok(0)
-            }
-            fn wake(&self) {}
-            fn close(&self, _: crate::app::CloseReason) {}
-        }
         drop(idle.acquire_publish(1, Arc::new(Nobody)));
         drop(idle);
         sources.get("v/live/never", vhost);
@@ -103,5 +104,25 @@ mod tests {
         drop(held);
         sources.remove_idle(Duration::ZERO);
         assert!(sources.is_empty());
+    }
+
+    #[test]
+    fn what_a_lost_coroutine_held_is_released() {
+        let config = Config::parse("t", "listen 1935; vhost __defaultVhost__ { }").unwrap();
+        let vhost = config.vhost("x").unwrap();
+        let sources = Sources::new();
+        let source = sources.get("v/live/s", vhost);
+        let publication = source.acquire_publish(1, Arc::new(Nobody)).ok().unwrap();
+        let consumer = source.join(Arc::new(Nobody), 1);
+        drop(source);
+        publication.abandon();
+        consumer.abandon();
+        // Its frames are never dropped.
+        std::mem::forget((publication, consumer));
+        let source = sources.get("v/live/s", vhost);
+        assert!(source.acquire_publish(2, Arc::new(Nobody)).is_ok(), "the name is free");
+        drop(source);
+        sources.remove_idle(Duration::ZERO);
+        assert!(sources.is_empty(), "and nobody holds the stream");
     }
 }

@@ -1,0 +1,104 @@
+//! A client, as everybody but its own coroutine sees it.
+
+use std::io;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::time::Instant;
+
+use super::close::CloseReason;
+use super::pithy::Messages;
+use super::source::{Consumer, Outlet, Publication};
+use crate::st::net::TcpStream;
+
+pub(super) struct Client {
+    pub(super) number: u64,
+    pub(super) stream: TcpStream,
+    pub(super) since: Instant,
+    /// What it was told to close for.
+    told: Mutex<Option<CloseReason>>,
+    is_closed: AtomicBool,
+    /// Messages of the stages that it has left.
+    passed: AtomicU64,
+    dropped: AtomicU64,
+    place: Mutex<Place>,
+}
+
+/// What a client's coroutine holds of a stream. The coroutine owns it; it is known here too because a stack overflow loses the
+/// coroutine's frames without a `drop`.
+#[derive(Default)]
+struct Place {
+    publication: Weak<Publication>,
+    consumer: Weak<Consumer>,
+}
+
+impl Client {
+    pub(super) fn new(number: u64, stream: &TcpStream) -> Self {
+        Self {
+            number,
+            stream: stream.clone(),
+            since: Instant::now(),
+            told: Mutex::new(None),
+            is_closed: AtomicBool::new(false),
+            passed: AtomicU64::new(0),
+            dropped: AtomicU64::new(0),
+            place: Mutex::default(),
+        }
+    }
+
+    /// What the client was told to close for, by somebody else.
+    pub(super) fn told(&self) -> Option<CloseReason> {
+        self.told.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Counts the messages of a stage that it leaves.
+    pub(super) fn add_messages(&self, messages: Messages) {
+        self.passed.fetch_add(messages.passed, Ordering::Relaxed);
+        self.dropped.fetch_add(messages.dropped, Ordering::Relaxed);
+    }
+
+    /// Notes what the client publishes.
+    pub(super) fn publishes(&self, publication: &Arc<Publication>) {
+        self.place().publication = Arc::downgrade(publication);
+    }
+
+    /// Notes what the client plays.
+    pub(super) fn plays(&self, consumer: &Arc<Consumer>) {
+        self.place().consumer = Arc::downgrade(consumer);
+    }
+
+    /// Releases what the coroutine's frames held, which are lost.
+    pub(super) fn abandon(&self) {
+        let place = std::mem::take(&mut *self.place());
+        if let Some(publication) = place.publication.upgrade() {
+            publication.abandon();
+        }
+        if let Some(consumer) = place.consumer.upgrade() {
+            consumer.abandon();
+        }
+    }
+
+    /// The first time, all its messages, for the line of its end.
+    pub(super) fn close(&self) -> Option<Messages> {
+        let (passed, dropped) = (self.passed.load(Ordering::Relaxed), self.dropped.load(Ordering::Relaxed));
+        (!self.is_closed.swap(true, Ordering::Relaxed)).then_some(Messages { passed, dropped })
+    }
+
+    fn place(&self) -> MutexGuard<'_, Place> {
+        self.place.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Outlet for Client {
+    fn offer(&self, bytes: &[u8]) -> io::Result<usize> {
+        self.stream.try_write(bytes)
+    }
+
+    fn wake(&self) {
+        self.stream.wake();
+    }
+
+    fn close(&self, reason: CloseReason) {
+        self.told.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert(reason);
+        self.stream.interrupt();
+    }
+}

@@ -1,0 +1,66 @@
+//! Why connections end: each says so once, with what passed, and the reasons are counted.
+
+use crate::flv::{Tag, VIDEO};
+use crate::scratch::Scratch;
+use crate::server::{Server, Settings};
+use crate::wire::{ANSWER, Wire};
+
+fn frame(number: u32) -> Tag {
+    let first = if number == 0 { 0x17 } else { 0x27 };
+    Tag { kind: VIDEO, timestamp: number * 40, payload: vec![first, 1, 0, 0, 0, number.to_le_bytes()[0]] }
+}
+
+#[test]
+fn each_close_says_why_and_what_passed() {
+    let scratch = Scratch::new();
+    let mut server = Server::start(&scratch);
+    let mut publisher = Wire::publisher(server.port, "livestream");
+    let mut player = Wire::player(server.port, "livestream");
+    (0..5).for_each(|number| publisher.send_tag(&frame(number)));
+    player.wait_frames(5);
+    let mut late = Wire::connect(server.port);
+    late.connect_app("live");
+    let id = late.create_stream();
+    late.publish(id, "livestream");
+    late.wait_closed(ANSWER);
+    server.wait_log(&["[3]", "closed, busy:", "published by client 1", " 0 messages"], ANSWER);
+    drop(publisher);
+    server.wait_log(&["[1]", "closed, by-peer:", " 5 messages, 0 dropped"], ANSWER);
+    drop(player);
+    // The five frames, perhaps with a status of the stream.
+    let line = server.wait_log(&["[2]", "closed, by-peer:", " messages, 0 dropped"], ANSWER);
+    let bytes = |what| {
+        let before = line.split(what).next().and_then(|before| before.split_whitespace().last());
+        before
+            .and_then(|number| number.parse::<u64>().ok())
+            .unwrap_or_else(|| panic!("no number before {what:?}: {line}"))
+    };
+    assert!(bytes(" messages") >= 5 && bytes(" bytes in") > 3073 && bytes(" bytes out") > 3073, "{line}");
+    let totals = server.wait_log(&["closed since the start: by-peer=2, busy=1"], 3 * ANSWER);
+    assert!(totals.contains("[0]"), "{totals}");
+    server.assert_healthy();
+}
+
+#[test]
+fn the_summary_lines_show_client_and_stage() {
+    let scratch = Scratch::new();
+    let settings = Settings { root: "pithy_print { publish 300; play 100; }", ..Settings::default() };
+    let mut server = Server::with(&scratch, settings);
+    let mut publisher = Wire::publisher(server.port, "livestream");
+    let mut players: Vec<_> = (0..2).map(|_| Wire::player(server.port, "livestream")).collect();
+    (0..3).for_each(|number| publisher.send_tag(&frame(number)));
+    players.iter_mut().for_each(|player| player.wait_frames(3));
+    let line = server.wait_log(&["[1]", "<- clock=", "msgs=3,", "; clients=1, msgs=3,"], ANSWER);
+    for rate in ["okbps=", "ikbps="] {
+        let counts: Vec<_> =
+            line.split(rate).skip(1).map(|rest| rest.split(", ").next().map(|all| all.split(',').count())).collect();
+        assert_eq!(counts, [Some(3), Some(2)], "{line}");
+    }
+    for client in ["[2]", "[3]"] {
+        server.wait_log(&[client, "-> clock=", "drops=0; clients=2, msgs="], ANSWER);
+    }
+    // Those who have left count for the stage.
+    drop(players.pop());
+    server.wait_log(&["[2]", "-> clock=", "msgs=3,", "clients=1, msgs=6,"], ANSWER);
+    server.assert_healthy();
+}
