@@ -95,13 +95,17 @@ impl ChunkDecoder {
         loop {
             let stream = match self.chunk {
                 Some((stream, missing)) => {
-                    if input.is_empty() {
+                    let taken = if self.header_len > 0 {
+                        self.append_kept(stream, missing)?
+                    } else if input.is_empty() {
                         return Ok(None);
-                    }
-                    let (piece, rest) = input.split_at(missing.min(input.len()));
-                    *input = rest;
-                    self.append(stream, piece)?;
-                    self.chunk = (piece.len() < missing).then(|| (stream, missing - piece.len()));
+                    } else {
+                        let (piece, rest) = input.split_at(missing.min(input.len()));
+                        *input = rest;
+                        self.append(stream, piece)?;
+                        piece.len()
+                    };
+                    self.chunk = (taken < missing).then(|| (stream, missing - taken));
                     stream
                 }
                 None => match self.begin_chunk(input)? {
@@ -133,9 +137,12 @@ impl ChunkDecoder {
                 Ok(None)
             }
             Header::Complete { len, stream } => {
-                // What was kept was incomplete, so the header ends in `input`.
-                *input = &input[len - kept..];
-                self.header_len = 0;
+                // The header ends in `input`, unless what was kept looked like the start of a repeated extended time stamp and
+                // has turned out to be none: then it is payload.
+                *input = &input[len.saturating_sub(kept)..];
+                self.header_len = kept.saturating_sub(len);
+                bytes.copy_within(len.min(kept)..kept, 0);
+                self.header = bytes;
                 let state = &self.streams[stream];
                 let received = state.payload.as_ref().map_or(0, BytesMut::len);
                 let size = (state.length - received).min(self.chunk_size);
@@ -236,6 +243,16 @@ impl ChunkDecoder {
         payload.extend_from_slice(piece);
         self.incomplete += piece.len();
         Ok(())
+    }
+
+    /// Takes payload from what was kept of a header and was none. Returns how much.
+    fn append_kept(&mut self, stream: usize, missing: usize) -> Result<usize, Error> {
+        let (kept, len) = (self.header, self.header_len);
+        let taken = missing.min(len);
+        self.append(stream, &kept[..taken])?;
+        self.header.copy_within(taken..len, 0);
+        self.header_len = len - taken;
+        Ok(taken)
     }
 
     fn finish_message(&mut self, stream: usize) -> Option<Message> {

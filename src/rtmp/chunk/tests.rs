@@ -335,3 +335,20 @@ proptest! {
         prop_assert!(decoder.capacity() <= 60 * 4096, "{}", decoder.capacity());
     }
 }
+
+/// Found by fuzzing: the first bytes of such a payload were taken for the start of a repeated field, and when the read ended
+/// there, they were lost and the client with them.
+#[test]
+fn payload_that_begins_like_an_extended_timestamp_that_is_left_out() {
+    // Type 0, csid 3, extended time stamp 0x01020304, 130 bytes of video on stream 1: two chunks.
+    let mut bytes = vec![0x03, 0xff, 0xff, 0xff, 0, 0, 130, 9, 1, 0, 0, 0, 1, 2, 3, 4];
+    bytes.extend([7; 128]);
+    bytes.extend([0xc3, 1, 2]); // type 3 without the field, and payload that is its first half
+    bytes.extend([0xc3, 1, 2, 9]); // type 3 that starts a message, as long, and with the same beginning
+    bytes.extend([8; 125]);
+    bytes.extend([0xc3, 1, 2]);
+    let payload = [&[7; 128][..], &[1, 2]].concat();
+    let next = [&[1, 2, 9][..], &[8; 125], &[1, 2]].concat();
+    let whole = decode(&bytes).unwrap();
+    assert_eq!(whole.iter().map(|message| &message.payload[..]).collect::<Vec<_>>(), [&payload[..], &next]);
+}

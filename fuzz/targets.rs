@@ -1,0 +1,224 @@
+//! What is fuzzed: a function for each decoder that reads bytes of strangers. Each feeds the decoder and, where there is an
+//! encoder, holds it to a round trip. The drivers are `fuzz_targets/` (libFuzzer, guided by coverage) and `tests/fuzz` (a run
+//! of the corpus and of seeded mutations, on any toolchain).
+#![allow(missing_docs, clippy::unwrap_used, clippy::expect_used, reason = "what does not hold is to be found")]
+
+use std::io::{self, Cursor, Read, Write};
+
+use bytes::{Bytes, BytesMut};
+use srs::codec::{amf0, amf3, flv};
+use srs::config::Config;
+use srs::rtmp::chunk::{ChunkDecoder, ChunkHeader, ChunkStreamId, encode};
+use srs::rtmp::command::Command;
+use srs::rtmp::handshake;
+use srs::rtmp::message::{Aggregate, Message, MessageType, UserControl};
+use srs::rtmp::server::{Connect, Event, Server};
+
+/// A target: the name of its file in `fuzz_targets/` and of its folder in `corpus/`.
+pub type Target = (&'static str, fn(&[u8]));
+
+/// All of them.
+pub const TARGETS: &[Target] = &[
+    ("handshake", handshake),
+    ("chunk", chunk),
+    ("message", message),
+    ("session", session),
+    ("amf0", amf0),
+    ("amf3", amf3),
+    ("flv", flv),
+    ("directive", directive),
+];
+
+/// A peer whose every byte is known before.
+struct Script<'a> {
+    says: Cursor<&'a [u8]>,
+    heard: usize,
+}
+
+impl<'a> Script<'a> {
+    fn new(says: &'a [u8]) -> Self {
+        Self { says: Cursor::new(says), heard: 0 }
+    }
+}
+
+impl Read for Script<'_> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        self.says.read(buffer)
+    }
+}
+
+impl Write for Script<'_> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.heard += bytes.len();
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+/// Both sides of the handshake, in either form.
+pub fn handshake(data: &[u8]) {
+    let mut client = Script::new(data);
+    if handshake::accept(&mut client).is_ok() {
+        assert_eq!(client.heard, 1 + 2 * handshake::SIZE, "S0, S1 and S2");
+    }
+    for complex in [false, true] {
+        let mut server = Script::new(data);
+        if handshake::connect(&mut server, complex).is_ok() {
+            assert_eq!(server.heard, 1 + 2 * handshake::SIZE, "C0, C1 and C2");
+        }
+    }
+}
+
+/// Everything that a decoder makes of `pieces`, up to its error.
+fn decode<'a>(pieces: impl IntoIterator<Item = &'a [u8]>) -> (Vec<Message>, bool) {
+    let (mut decoder, mut messages) = (ChunkDecoder::new(), Vec::new());
+    for mut piece in pieces {
+        loop {
+            match decoder.decode(&mut piece) {
+                Ok(Some(message)) => messages.push(message),
+                Ok(None) => break,
+                Err(_) => return (messages, false),
+            }
+        }
+        assert!(piece.is_empty(), "all of the input is taken");
+    }
+    (messages, true)
+}
+
+/// The chunk decoder: in one piece, in two, byte by byte; and what comes out goes in and out once more.
+pub fn chunk(data: &[u8]) {
+    let Some((&split, data)) = data.split_first() else { return };
+    let whole = decode([data]);
+    let (front, back) = data.split_at(usize::from(split).min(data.len()));
+    assert_eq!(decode([front, back]), whole, "in two pieces");
+    assert_eq!(decode(data.chunks(1)), whole, "byte by byte");
+    for message in &whole.0 {
+        if matches!(message.kind, MessageType::SET_CHUNK_SIZE | MessageType::ABORT) {
+            continue;
+        }
+        let header = ChunkHeader {
+            csid: ChunkStreamId::VIDEO,
+            kind: message.kind,
+            timestamp: message.timestamp,
+            stream_id: message.stream_id,
+        };
+        let mut out = BytesMut::new();
+        encode(&mut out, &header, &message.payload, 128);
+        assert_eq!(decode([&out[..]]), (vec![message.clone()], true));
+    }
+}
+
+/// Messages: user control, commands in AMF0 and AMF3, aggregates.
+pub fn message(data: &[u8]) {
+    if let Some(event) = UserControl::read(data) {
+        assert_eq!(UserControl::read(&event.write()), Some(event));
+    }
+    for kind in [MessageType::COMMAND, MessageType::COMMAND_AMF3] {
+        if let Ok(command) = Command::read(kind, data) {
+            let written = command.write();
+            let again = Command::read(MessageType::COMMAND, &written).expect("what was written is read");
+            assert_eq!(again.write(), written);
+            let _ = (again.text(0), again.number(1));
+        }
+    }
+    let payload = Bytes::copy_from_slice(data);
+    let mut aggregate =
+        Aggregate::new(Message { kind: MessageType::AGGREGATE, timestamp: 5000, stream_id: 1, payload });
+    let mut bytes = 0;
+    while let Ok(Some(message)) = aggregate.next_message() {
+        bytes += message.payload.len() + 11;
+        assert_eq!(message.stream_id, 1);
+    }
+    assert!(bytes <= data.len());
+}
+
+/// What a client says after the handshake: all of the server's side, as far as it needs no socket.
+pub fn session(data: &[u8]) {
+    let mut server = Server::new(());
+    server.accept_connect(&Connect::new("live", "rtmp://localhost/live"), 4096);
+    for piece in data.chunks(1400) {
+        if server.protocol().feed(piece).is_err() {
+            return;
+        }
+        loop {
+            match server.poll_event() {
+                Ok(Some(Event::Publish(publish))) => server.start_publish(&publish),
+                Ok(Some(Event::Play(play))) => server.start_play(&play),
+                Ok(Some(Event::Pause(paused))) => server.paused(1, paused),
+                Ok(Some(Event::Media(message))) => media(&message),
+                Ok(Some(_)) => {}
+                Ok(None) => break,
+                Err(_) => return,
+            }
+        }
+        let answers = server.protocol().take_output();
+        assert!(decode([&answers[..]]).1, "what the server says is a chunk stream");
+    }
+}
+
+fn media(message: &Message) {
+    match message.kind {
+        MessageType::AUDIO => drop(flv::audio(&message.payload)),
+        MessageType::VIDEO => drop(flv::video(&message.payload)),
+        _ => drop(amf0::read_all(&message.payload)),
+    }
+}
+
+fn written(values: &[amf0::Value]) -> Vec<u8> {
+    let mut out = Vec::new();
+    values.iter().for_each(|value| amf0::write(&mut out, value));
+    out
+}
+
+/// AMF0: what was read, written and read again, is written the same.
+pub fn amf0(data: &[u8]) {
+    if let Ok(values) = amf0::read_all(data) {
+        let first = written(&values);
+        let again = amf0::read_all(&first).expect("what was written is read");
+        assert_eq!(written(&again), first);
+        let _ = format!("{values:?}");
+    }
+}
+
+/// AMF3: comes out as AMF0, which is written and read.
+pub fn amf3(data: &[u8]) {
+    let mut rest = data;
+    if let Ok(value) = amf3::read(&mut rest) {
+        assert!(data.ends_with(rest));
+        let first = written(std::slice::from_ref(&value));
+        assert_eq!(written(&amf0::read_all(&first).expect("what was written is read")), first);
+    }
+}
+
+/// The first bytes of audio and video, and FLV files.
+pub fn flv(data: &[u8]) {
+    if let Some(tag) = flv::video(data) {
+        let _ = (tag.is_config(), tag.is_keyframe(), tag.is_sequence_header(), tag.codec.to_string());
+    }
+    if let Some(tag) = flv::audio(data) {
+        let _ = (tag.is_config(), tag.is_sequence_header(), tag.codec.to_string());
+    }
+    let mut rest = data;
+    let _ = flv::read_file_header(&mut rest);
+    while let Ok(Some(tag)) = flv::read_tag(&mut rest) {
+        let mut out = Vec::new();
+        flv::write_tag(&mut out, &tag).expect("a tag that was read fits");
+        assert_eq!(flv::read_tag(&mut &out[..]), Ok(Some(tag)));
+    }
+}
+
+/// The configuration: whatever the text, an answer, and an error that is one line a problem and bounded.
+pub fn directive(data: &[u8]) {
+    let Ok(text) = std::str::from_utf8(data) else { return };
+    match Config::parse("fuzz", text) {
+        Ok(config) => assert!(!config.listen.is_empty()),
+        Err(error) => {
+            let text = error.to_string();
+            assert!(text.lines().count() <= 21, "{text}");
+            assert!(!text.chars().any(|c| c.is_control() && c != '\n'), "{text:?}");
+        }
+    }
+}
