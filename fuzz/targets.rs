@@ -137,7 +137,7 @@ pub fn message(data: &[u8]) {
 
 /// What a client says after the handshake: all of the server's side, as far as it needs no socket.
 pub fn session(data: &[u8]) {
-    let mut server = Server::new(());
+    let (mut server, mut client) = (Server::new(()), ChunkDecoder::new());
     server.accept_connect(&Connect::new("live", "rtmp://localhost/live"), 4096);
     for piece in data.chunks(1400) {
         if server.protocol().feed(piece).is_err() {
@@ -155,7 +155,8 @@ pub fn session(data: &[u8]) {
             }
         }
         let answers = server.protocol().take_output();
-        assert!(decode([&answers[..]]).1, "what the server says is a chunk stream");
+        let mut rest = &answers[..];
+        while client.decode(&mut rest).expect("what the server says is a chunk stream").is_some() {}
     }
 }
 

@@ -15,6 +15,7 @@
 //! | [`trim_stack`] | gives back what deep calls have touched, before a long wait |
 //! | [`busy_share`] | how busy the worker is |
 //! | [`net`] | sockets whose wait ends on readiness, a deadline, or a wake-up from inside the process |
+//! | `tls` (with the feature `ssl`) | what such a socket is read and written through, for RTMPS |
 //!
 //! Two rules for code that runs in a coroutine: never block the thread (no `std::thread::sleep`, no blocking file or name
 //! look-up), and never wait inside `Drop`, which may run while a panic unwinds.
@@ -22,10 +23,14 @@
 mod cond;
 mod load;
 pub mod net;
+#[cfg(not(feature = "ssl"))]
+mod no_tls;
 mod offload;
 mod shared;
 mod stack;
 pub mod timer;
+#[cfg(feature = "ssl")]
+pub mod tls;
 
 pub use cond::Cond;
 pub use load::busy_share;

@@ -8,12 +8,16 @@ use std::fmt;
 use std::io::{self, IoSlice, Read, Write};
 use std::net::{self, Shutdown, SocketAddr};
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError, Weak};
 use std::time::{Duration, Instant};
 
 use may::io::{CoIo, WaitIo};
 use socket2::{Domain, Protocol, SockRef, Socket, Type};
 
+#[cfg(not(feature = "ssl"))]
+use super::no_tls::Session;
+#[cfg(feature = "ssl")]
+use super::tls::Session;
 use super::{Waker, block, timer, yield_now};
 
 /// Connections that the kernel may hold for us until they are accepted.
@@ -100,6 +104,8 @@ struct Inner {
     /// When every blocking read and write is to end, whatever it has got until then.
     expiry: Mutex<Option<Instant>>,
     alarm: Mutex<Alarm>,
+    /// What reads and writes go through, once there is TLS.
+    session: OnceLock<Box<Session>>,
 }
 
 /// The deadline of the current wait. Most waits end long before theirs, so the timer is not taken back then but left to
@@ -136,6 +142,7 @@ impl TcpStream {
             write_timeout: AtomicU32::new(0),
             expiry: Mutex::new(None),
             alarm: Mutex::default(),
+            session: OnceLock::new(),
         })))
     }
 
@@ -263,31 +270,34 @@ impl TcpStream {
 
     /// Sends the end of the stream; the other direction stays open.
     pub fn shutdown_write(&self) {
+        if let Some(session) = self.0.session.get() {
+            session.close(&mut self.wire());
+        }
         let _ = self.0.io.inner().shutdown(Shutdown::Write);
+    }
+
+    /// Blocks until the peer has sent something, and gives its first byte without taking it. `None`: the end of the stream.
+    ///
+    /// # Errors
+    /// Those of recv(2), and of the time limit.
+    pub fn peek(&self) -> io::Result<Option<u8>> {
+        let mut first = [0];
+        let n = self.read_with(|| match retry(|| self.0.io.inner().peek(&mut first)) {
+            Ok(n) => Ok(Some(n)),
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(None),
+            Err(error) => Err(error),
+        })?;
+        Ok((n > 0).then_some(first[0]))
     }
 
     /// Reads what is there. `None`: nothing yet.
     ///
     /// # Errors
-    /// Those of read(2). `Ok(Some(0))` is the end of the stream.
+    /// Those of read(2), and `InvalidData` for what is no TLS. `Ok(Some(0))` is the end of the stream.
     pub fn try_read(&self, buffer: &mut [u8]) -> io::Result<Option<usize>> {
-        if !self.0.readable.load(Ordering::Relaxed) {
-            return Ok(None);
-        }
-        match retry(|| self.0.io.inner().read(buffer)) {
-            Ok(n) => {
-                self.0.received.fetch_add(n as u64, Ordering::Relaxed);
-                // What the buffer did not fill, the socket did not have. The end of the stream is read once its event was.
-                if n > 0 && n < buffer.len() && !self.0.ended.load(Ordering::Relaxed) {
-                    self.0.readable.store(false, Ordering::Relaxed);
-                }
-                Ok(Some(n))
-            }
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
-                self.0.readable.store(false, Ordering::Relaxed);
-                Ok(None)
-            }
-            Err(error) => Err(error),
+        match self.0.session.get() {
+            None => self.0.try_read(buffer),
+            Some(session) => session.try_read(&mut self.wire(), buffer),
         }
     }
 
@@ -296,7 +306,17 @@ impl TcpStream {
     /// # Errors
     /// Those of write(2).
     pub fn try_write(&self, bytes: &[u8]) -> io::Result<usize> {
-        self.written(retry(|| self.0.io.inner().write(bytes)))
+        let Some(session) = self.0.session.get() else {
+            return self.0.written(retry(|| self.0.io.inner().write(bytes)));
+        };
+        let mut written = 0;
+        while written < bytes.len() {
+            match session.try_write(&mut self.wire(), &[IoSlice::new(&bytes[written..])])? {
+                0 => break,
+                n => written += n,
+            }
+        }
+        Ok(written)
     }
 
     /// Writes what fits of several slices, in one system call. 0: no room now.
@@ -304,26 +324,41 @@ impl TcpStream {
     /// # Errors
     /// Those of writev(2).
     pub fn try_write_vectored(&self, slices: &[IoSlice<'_>]) -> io::Result<usize> {
-        self.written(retry(|| self.0.io.inner().write_vectored(slices)))
+        match self.0.session.get() {
+            None => self.0.written(retry(|| self.0.io.inner().write_vectored(slices))),
+            Some(session) => session.try_write(&mut self.wire(), slices),
+        }
     }
 
-    fn written(&self, result: io::Result<usize>) -> io::Result<usize> {
-        match result {
-            Ok(n) => {
-                self.0.sent.fetch_add(n as u64, Ordering::Relaxed);
-                Ok(n)
-            }
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(0),
-            Err(error) => Err(error),
-        }
+    pub(super) fn wire(&self) -> Wire<'_> {
+        Wire(&self.0)
+    }
+
+    /// Whether the connection is under TLS.
+    pub fn is_encrypted(&self) -> bool {
+        self.0.session.get().is_some()
+    }
+
+    #[cfg(feature = "ssl")]
+    pub(super) fn set_session(&self, session: Session) {
+        // There is none yet: a handshake comes first, and once.
+        let _ = self.0.session.set(Box::new(session));
     }
 
     /// Blocks until the socket has an event, until `deadline`, or until woken. May end early: look again at what was waited
     /// for.
     pub fn wait(&self, deadline: Option<Instant>) -> Wake {
+        if self.0.session.get().is_some_and(|session| session.has_more()) {
+            yield_now();
+            return Wake { readable: true, woken: false, timed_out: false };
+        }
         self.set_deadline(deadline);
         let events = block(|| self.0.io.wait_io());
         self.0.turns.store(0, Ordering::Relaxed);
+        if let Some(session) = self.0.session.get() {
+            // What a write has left, or the answer to a change of keys. An error shows again with the next read or write.
+            let _ = session.flush(&mut self.wire());
+        }
         if events & EVENTS_OF_END != 0 {
             self.0.ended.store(true, Ordering::Relaxed);
         }
@@ -409,7 +444,23 @@ impl TcpStream {
         }
     }
 
-    fn write_with(&self, mut attempt: impl FnMut() -> io::Result<usize>) -> io::Result<usize> {
+    pub(super) fn read_with(&self, mut attempt: impl FnMut() -> io::Result<Option<usize>>) -> io::Result<usize> {
+        let mut deadline = None;
+        loop {
+            self.check_interrupted()?;
+            if let Some(n) = attempt()? {
+                self.take_turns();
+                self.check_time_limit()?;
+                return Ok(n);
+            }
+            let deadline = *deadline.get_or_insert_with(|| self.deadline(&self.0.read_timeout));
+            if self.wait(deadline).timed_out {
+                return Err(io::ErrorKind::TimedOut.into());
+            }
+        }
+    }
+
+    pub(super) fn write_with(&self, mut attempt: impl FnMut() -> io::Result<usize>) -> io::Result<usize> {
         let mut deadline = None;
         loop {
             self.check_interrupted()?;
@@ -431,19 +482,7 @@ impl TcpStream {
 /// Blocks the coroutine: the calls that straight code uses, through any handle.
 impl Read for &TcpStream {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        let mut deadline = None;
-        loop {
-            self.check_interrupted()?;
-            if let Some(n) = self.try_read(buffer)? {
-                self.take_turns();
-                self.check_time_limit()?;
-                return Ok(n);
-            }
-            let deadline = *deadline.get_or_insert_with(|| self.deadline(&self.0.read_timeout));
-            if self.wait(deadline).timed_out {
-                return Err(io::ErrorKind::TimedOut.into());
-            }
-        }
+        self.read_with(|| self.try_read(buffer))
     }
 }
 
@@ -463,7 +502,8 @@ impl Write for &TcpStream {
     }
 
     fn flush(&mut self) -> io::Result<()> {
-        Ok(())
+        let Some(session) = self.0.session.get() else { return Ok(()) };
+        self.write_with(|| session.flush(&mut self.wire()).map(usize::from)).map(drop)
     }
 }
 
@@ -483,6 +523,29 @@ impl Write for TcpStream {
     }
 
     fn flush(&mut self) -> io::Result<()> {
+        (&*self).flush()
+    }
+}
+
+/// A connection's socket, as TLS sees it: it does not block, and it counts.
+pub(super) struct Wire<'a>(&'a Inner);
+
+impl Read for Wire<'_> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        self.0.try_read(buffer)?.ok_or_else(|| io::ErrorKind::WouldBlock.into())
+    }
+}
+
+impl Write for Wire<'_> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.0.written(retry(|| self.0.io.inner().write(bytes)))
+    }
+
+    fn write_vectored(&mut self, slices: &[IoSlice<'_>]) -> io::Result<usize> {
+        self.0.written(retry(|| self.0.io.inner().write_vectored(slices)))
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
         Ok(())
     }
 }
@@ -494,6 +557,38 @@ impl fmt::Debug for TcpStream {
 }
 
 impl Inner {
+    fn try_read(&self, buffer: &mut [u8]) -> io::Result<Option<usize>> {
+        if !self.readable.load(Ordering::Relaxed) {
+            return Ok(None);
+        }
+        match retry(|| self.io.inner().read(buffer)) {
+            Ok(n) => {
+                self.received.fetch_add(n as u64, Ordering::Relaxed);
+                // What the buffer did not fill, the socket did not have. The end of the stream is read once its event was.
+                if n > 0 && n < buffer.len() && !self.ended.load(Ordering::Relaxed) {
+                    self.readable.store(false, Ordering::Relaxed);
+                }
+                Ok(Some(n))
+            }
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                self.readable.store(false, Ordering::Relaxed);
+                Ok(None)
+            }
+            Err(error) => Err(error),
+        }
+    }
+
+    fn written(&self, result: io::Result<usize>) -> io::Result<usize> {
+        match result {
+            Ok(n) => {
+                self.sent.fetch_add(n as u64, Ordering::Relaxed);
+                Ok(n)
+            }
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(0),
+            Err(error) => Err(error),
+        }
+    }
+
     fn alarm(&self) -> std::sync::MutexGuard<'_, Alarm> {
         self.alarm.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -501,6 +596,9 @@ impl Inner {
 
 impl Drop for Inner {
     fn drop(&mut self) {
+        if let Some(session) = self.session.get() {
+            session.close(&mut Wire(self));
+        }
         if let Some(timer) = self.alarm().timer.take() {
             timer::remove(timer);
         }

@@ -1,0 +1,100 @@
+//! A connection's TLS, once hands are shaken.
+
+use std::io::{self, IoSlice, Read, Write};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use rustls::Connection;
+
+use super::super::net::Wire;
+use super::{invalid, none_if_blocked};
+
+/// Bytes that may be encrypted and not yet taken by the socket. A write takes no more than this at a time, and nothing while
+/// any of it is left.
+const UNSENT: usize = 64 * 1024;
+
+/// Records without any content that are taken in a row before others have their turn.
+const EMPTY_RECORDS: usize = 16;
+
+/// What stands between a connection's socket and its readers and writers.
+pub(in crate::st) struct Session {
+    /// Locked for a moment at a time and never over a wait; a lock at all only because connections can be sent.
+    tls: Mutex<Box<Connection>>,
+    /// The last read ended before the socket was empty.
+    more: AtomicBool,
+}
+
+impl Session {
+    pub(super) fn new(mut tls: Box<Connection>) -> Self {
+        tls.set_buffer_limit(Some(UNSENT));
+        Self { tls: Mutex::new(tls), more: AtomicBool::new(true) }
+    }
+
+    fn tls(&self) -> MutexGuard<'_, Box<Connection>> {
+        self.tls.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Reads what has been decrypted, or else what the socket has. `None`: nothing yet.
+    pub(in crate::st) fn try_read(&self, wire: &mut Wire<'_>, buffer: &mut [u8]) -> io::Result<Option<usize>> {
+        let mut tls = self.tls();
+        self.more.store(false, Ordering::Relaxed);
+        for _ in 0..EMPTY_RECORDS {
+            match tls.reader().read(buffer) {
+                Ok(n) => return Ok(Some(n)),
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+                // The peer closed without saying so in TLS. RTMP says itself where its messages end.
+                Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => return Ok(Some(0)),
+                Err(error) => return Err(error),
+            }
+            if none_if_blocked(tls.read_tls(wire))?.is_none() {
+                return Ok(None);
+            }
+            let result = tls.process_new_packets();
+            // An alert, or the answer to a change of keys.
+            let _ = send(&mut tls, wire);
+            result.map_err(invalid)?;
+        }
+        self.more.store(true, Ordering::Relaxed);
+        Ok(None)
+    }
+
+    /// Whether there may be something to read though the socket says nothing: then a wait must not wait.
+    pub(in crate::st) fn has_more(&self) -> bool {
+        self.more.swap(false, Ordering::Relaxed)
+    }
+
+    /// Encrypts what may be, and writes of it what fits. 0: no room now. What was encrypted counts as written: the rest of it
+    /// follows with the next write, wait or flush.
+    pub(in crate::st) fn try_write(&self, wire: &mut Wire<'_>, slices: &[IoSlice<'_>]) -> io::Result<usize> {
+        let mut tls = self.tls();
+        if !send(&mut tls, wire)? {
+            return Ok(0);
+        }
+        let n = tls.writer().write_vectored(slices)?;
+        send(&mut tls, wire)?;
+        Ok(n)
+    }
+
+    /// Writes what is left of what was encrypted. Whether that is all.
+    pub(in crate::st) fn flush(&self, wire: &mut Wire<'_>) -> io::Result<bool> {
+        send(&mut self.tls(), wire)
+    }
+
+    /// Tells the peer that nothing follows.
+    pub(in crate::st) fn close(&self, wire: &mut Wire<'_>) {
+        let mut tls = self.tls();
+        tls.send_close_notify(); // Only the first time: it knows.
+        // If there is no room for it now, the end of the connection has to say it.
+        let _ = send(&mut tls, wire);
+    }
+}
+
+fn send(tls: &mut Connection, wire: &mut Wire<'_>) -> io::Result<bool> {
+    while tls.wants_write() {
+        match none_if_blocked(tls.write_tls(wire))? {
+            Some(n) if n > 0 => {}
+            _ => return Ok(false),
+        }
+    }
+    Ok(true)
+}

@@ -1,0 +1,226 @@
+use std::io::{Read, Write};
+use std::path::Path;
+use std::process::Command;
+use std::time::{Duration, Instant};
+
+use super::super::net::{TcpListener, TcpStream};
+use super::super::{run, sleep, spawn};
+use super::*;
+
+const BOUND: Duration = Duration::from_secs(20);
+
+/// A certificate for `localhost` and 127.0.0.1 that signs itself, and its key.
+fn certificate(folder: &Path, kind: &str) -> (std::path::PathBuf, std::path::PathBuf) {
+    let (cert, key) = (folder.join("cert.pem"), folder.join("key.pem"));
+    let options = "-x509 -nodes -days 2 -subj /CN=localhost -addext subjectAltName=DNS:localhost,IP:127.0.0.1";
+    // Not a CA: rustls takes such a one for no server's.
+    let options = options.split(' ').chain(["-addext", "basicConstraints=critical,CA:FALSE", "-newkey"]);
+    let mut openssl = Command::new("openssl");
+    openssl.arg("req").args(options).args(kind.split(' '));
+    let done = openssl.arg("-keyout").arg(&key).arg("-out").arg(&cert).output();
+    assert!(done.expect("openssl is here").status.success());
+    (cert, key)
+}
+
+fn pair() -> (TcpStream, TcpStream) {
+    let listener = TcpListener::bind("127.0.0.1:0".parse().unwrap()).unwrap();
+    let near = TcpStream::connect(listener.local_addr().unwrap(), BOUND).unwrap();
+    (near, listener.accept().unwrap())
+}
+
+/// Two ends of a connection under TLS, client first.
+fn encrypted_pair(kind: &str) -> (TcpStream, TcpStream) {
+    let folder = tempfile::tempdir().unwrap();
+    let (cert, key) = certificate(folder.path(), kind);
+    let (acceptor, connector) = (Acceptor::load(&cert, &key).unwrap(), Connector::trusting(&cert).unwrap());
+    let (near, far) = pair();
+    far.set_time_limit(Some(BOUND));
+    near.set_time_limit(Some(BOUND));
+    let server = far.clone();
+    let accepted = spawn("server", 0, move || server.accept_tls(&acceptor).unwrap()).unwrap();
+    near.connect_tls(&connector, "localhost").unwrap();
+    accepted.join();
+    assert!(near.is_encrypted() && far.is_encrypted());
+    (near, far)
+}
+
+const EC: &str = "ec -pkeyopt ec_paramgen_curve:prime256v1";
+
+#[test]
+fn bytes_go_both_ways_whatever_the_key() {
+    run(|| {
+        for kind in [EC, "rsa:2048", "rsa:4096"] {
+            let (near, far) = encrypted_pair(kind);
+            (&near).write_all(b"hello").unwrap();
+            let mut buffer = [0; 5];
+            (&far).read_exact(&mut buffer).unwrap();
+            assert_eq!(&buffer, b"hello");
+            (&far).write_all(b"there").unwrap();
+            (&near).read_exact(&mut buffer).unwrap();
+            assert_eq!(&buffer, b"there");
+        }
+    })
+    .unwrap();
+}
+
+/// What a player's coroutine and the source's offers do: writes that do not block, and waits that carry on with what they left.
+#[test]
+fn what_a_write_has_left_follows_by_itself() {
+    run(|| {
+        let (near, far) = encrypted_pair(EC);
+        far.set_send_buffer(16 * 1024).unwrap();
+        let sent: Vec<u8> = (0..4_000_000u32).map(|n| (n % 251) as u8).collect();
+        let expected = sent.clone();
+        let reader = spawn("reader", 0, move || {
+            let mut got = vec![0; expected.len()];
+            // In small pieces, and with a pause: the writer finds no room.
+            sleep(Duration::from_millis(50));
+            (&near).read_exact(&mut got).unwrap();
+            assert!(got == expected);
+        })
+        .unwrap();
+        let mut rest = &sent[..];
+        let mut refused = 0;
+        while !rest.is_empty() {
+            let n = far.try_write(&rest[..rest.len().min(100_000)]).unwrap();
+            rest = &rest[n..];
+            if n == 0 {
+                refused += 1;
+                far.wait(Some(Instant::now() + BOUND));
+            }
+        }
+        assert!(refused > 0, "the socket was never full");
+        // The end of it is encrypted and waits for room.
+        while !reader.is_finished() {
+            far.wait(Some(Instant::now() + Duration::from_millis(100)));
+        }
+    })
+    .unwrap();
+}
+
+#[test]
+fn a_flush_and_an_end_leave_nothing_behind() {
+    run(|| {
+        let (near, far) = encrypted_pair(EC);
+        let reader = spawn("reader", 0, move || {
+            let mut got = Vec::new();
+            (&near).read_to_end(&mut got).unwrap();
+            assert_eq!(got.len(), 3_000_000);
+        })
+        .unwrap();
+        (&far).write_all(&[5; 3_000_000]).unwrap();
+        (&far).flush().unwrap();
+        far.shutdown_write();
+        reader.join();
+    })
+    .unwrap();
+}
+
+/// More plain text in one record than the reader takes at a time, and nothing more from the socket.
+#[test]
+fn what_is_decrypted_is_read_before_anybody_waits() {
+    run(|| {
+        let (near, far) = encrypted_pair(EC);
+        (&near).write_all(&[9; 10_000]).unwrap();
+        let mut buffer = [0; 1000];
+        for _ in 0..10 {
+            (&far).read_exact(&mut buffer).unwrap();
+        }
+        far.set_time_limit(Some(Duration::from_millis(20)));
+        assert_eq!((&far).read(&mut buffer).unwrap_err().kind(), io::ErrorKind::TimedOut);
+    })
+    .unwrap();
+}
+
+#[test]
+fn who_is_not_trusted_is_told_and_who_is_not_asked_is_trusted() {
+    run(|| {
+        let folder = tempfile::tempdir().unwrap();
+        let (cert, key) = certificate(folder.path(), EC);
+        let acceptor = Acceptor::load(&cert, &key).unwrap();
+        let everybody = Connector::trusting_everybody().unwrap();
+        let trusting = Connector::trusting(&cert).unwrap();
+        let none = tempfile::tempdir().unwrap();
+        let (other, _) = certificate(none.path(), EC);
+        let mistrusting = Connector::trusting(&other).unwrap();
+        for (connector, name, good) in [
+            (&everybody, "example.com", true),
+            (&trusting, "127.0.0.1", true),
+            (&trusting, "example.com", false),
+            (&mistrusting, "localhost", false),
+        ] {
+            let (near, far) = pair();
+            let (server, acceptor) = (far.clone(), acceptor.clone());
+            let accepted = spawn("server", 0, move || {
+                let result = server.accept_tls(&acceptor).and_then(|()| (&server).read(&mut [0]));
+                assert_eq!(result.is_err(), !good, "{result:?}");
+            })
+            .unwrap();
+            let result = near.connect_tls(connector, name);
+            assert_eq!(result.is_ok(), good, "{name}: {result:?}");
+            near.shutdown_write();
+            accepted.join();
+        }
+    })
+    .unwrap();
+}
+
+#[test]
+fn the_first_byte_tells_tls_from_rtmp_and_is_not_taken() {
+    run(|| {
+        let (near, far) = pair();
+        (&near).write_all(&[0x16, 3]).unwrap();
+        assert_eq!(far.peek().unwrap(), Some(0x16));
+        let mut buffer = [0; 2];
+        (&far).read_exact(&mut buffer).unwrap();
+        assert_eq!(buffer, [0x16, 3]);
+        drop(near);
+        assert_eq!(far.peek().unwrap(), None);
+    })
+    .unwrap();
+}
+
+#[test]
+fn what_is_no_tls_is_an_error_and_ends_at_once() {
+    run(|| {
+        let folder = tempfile::tempdir().unwrap();
+        let (cert, key) = certificate(folder.path(), EC);
+        let acceptor = Acceptor::load(&cert, &key).unwrap();
+        for bytes in [&[3; 1537][..], b"GET / HTTP/1.1\r\n\r\n", &[0x16, 3, 1, 0xff, 0xff, 1, 0xff, 0xff, 0xff]] {
+            let (near, far) = pair();
+            (&near).write_all(bytes).unwrap();
+            near.shutdown_write();
+            far.set_time_limit(Some(BOUND));
+            let error = far.accept_tls(&acceptor).unwrap_err();
+            assert_ne!(error.kind(), io::ErrorKind::TimedOut, "{error}");
+        }
+    })
+    .unwrap();
+}
+
+#[test]
+fn files_that_are_wrong_are_named_with_what_is_wrong() {
+    let folder = tempfile::tempdir().unwrap();
+    let (cert, key) = certificate(folder.path(), EC);
+    let (missing, empty) = (folder.path().join("missing.pem"), folder.path().join("empty.pem"));
+    std::fs::write(&empty, "nothing\n").unwrap();
+    let broken = folder.path().join("broken.pem");
+    std::fs::write(&broken, "-----BEGIN CERTIFICATE-----\n????\n-----END CERTIFICATE-----\n").unwrap();
+    let other = tempfile::tempdir().unwrap();
+    let (_, other_key) = certificate(other.path(), EC);
+    for (cert, key, said) in [
+        (&missing, &key, "cannot read the certificate"),
+        (&cert, &missing, "cannot read the key"),
+        (&empty, &key, "holds no certificate"),
+        (&cert, &empty, "holds no key"),
+        (&cert, &cert, "holds no key"),
+        (&broken, &key, "cannot read the certificate"),
+        (&cert, &other_key, "cannot be used"),
+    ] {
+        let error = Acceptor::load(cert, key).unwrap_err().to_string();
+        assert!(error.contains(said), "{error}");
+    }
+    let acceptor = Acceptor::load(&cert, &key).unwrap();
+    assert!(acceptor.reload(&missing, &key).is_err());
+    acceptor.reload(&cert, &key).unwrap();
+}
