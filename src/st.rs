@@ -14,6 +14,7 @@
 //! | [`offload`] | what must block a thread (names, disk) runs on a few threads beside the worker |
 //! | [`trim_stack`] | gives back what deep calls have touched, before a long wait |
 //! | [`busy_share`] | how busy the worker is |
+//! | [`watch`] | a thread that says when one coroutine holds the worker |
 //! | [`net`] | sockets whose wait ends on readiness, a deadline, or a wake-up from inside the process |
 //! | `tls` (with the feature `ssl`) | what such a socket is read and written through, for RTMPS |
 //!
@@ -31,6 +32,7 @@ mod stack;
 pub mod timer;
 #[cfg(feature = "ssl")]
 pub mod tls;
+mod watchdog;
 
 pub use cond::Cond;
 pub use load::busy_share;
@@ -38,6 +40,7 @@ pub use offload::{Overloaded, offload};
 pub use shared::Shared;
 pub use stack::{STACK_BYTES, trim as trim_stack};
 pub use timer::{sleep, yield_now};
+pub use watchdog::watch;
 
 use std::cell::RefCell;
 use std::io;
@@ -53,6 +56,8 @@ struct Task {
     id: u64,
     /// What the coroutine does, for the log.
     name: &'static str,
+    /// The same, for the watchdog.
+    mark: u64,
     /// An address near the top of the coroutine's stack, once it runs.
     stack_top: AtomicUsize,
     finished: AtomicBool,
@@ -128,6 +133,7 @@ pub fn spawn(name: &'static str, id: u64, f: impl FnOnce() + Send + 'static) -> 
     let task = Arc::new(Task {
         id,
         name,
+        mark: watchdog::mark(name, id),
         stack_top: AtomicUsize::new(0),
         finished: AtomicBool::new(false),
         on_finish: Cond::new(),
@@ -185,8 +191,10 @@ pub fn on_overflow(f: impl FnOnce() + Send + 'static) {
 /// module goes through here.
 fn block<R>(wait: impl FnOnce() -> R) -> R {
     let me = CURRENT.take();
+    watchdog::idle();
     let result = wait();
     if let Some(task) = &me {
+        watchdog::enter(task.mark);
         stack::set_current(task.stack_top.load(Ordering::Relaxed));
     }
     bury(CURRENT.replace(me));
@@ -198,6 +206,7 @@ fn enter(task: Arc<Task>) {
     task.stack_top.store(std::ptr::from_ref(&marker).addr(), Ordering::Relaxed);
     stack::set_current(task.stack_top.load(Ordering::Relaxed));
     stack::install_overflow_handler();
+    watchdog::enter(task.mark);
     bury(CURRENT.replace(Some(task)));
     timer::start();
 }
@@ -206,6 +215,7 @@ fn leave() {
     if let Some(task) = CURRENT.take() {
         finish(&task);
     }
+    watchdog::idle();
 }
 
 fn finish(task: &Task) {

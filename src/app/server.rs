@@ -116,6 +116,9 @@ pub fn start(config: Config) -> Result<(), StartError> {
     }
     let sources = server.0.sources.clone();
     st::spawn("sweep", 0, move || sources.sweep())?;
+    if let Err(error) = st::watch() {
+        log::warn!("nobody will say when the worker is stuck: no thread for it: {error}");
+    }
     let totals = server.clone();
     st::spawn("totals", 0, move || totals.print_totals())?;
     for listener in listeners {

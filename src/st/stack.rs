@@ -94,6 +94,7 @@ unsafe extern "C" fn on_fault(signal: libc::c_int, info: *mut libc::siginfo_t, c
         // SAFETY: `bottom` is the first byte of that lowest page, aligned, mapped, and belongs to a stack whose frames are
         // given up in this very moment.
         unsafe { std::ptr::with_exposed_provenance_mut::<usize>(bottom).write(UNTOUCHED) };
+        super::watchdog::idle();
     }
     match PREVIOUS.load(Ordering::Acquire) {
         // SIG_DFL, SIG_IGN: there was no handler. With the default action restored the fault comes again and ends the process.
