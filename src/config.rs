@@ -41,6 +41,8 @@ pub struct Config {
     pub chunk_size: usize,
     /// `pithy_print`: how often each stage logs its summary line.
     pub pithy_print: PithyPrint,
+    /// `http_server`: serves files, those of live streams among them, over HTTP.
+    pub http_server: HttpServer,
     /// `srs_log_…`: where the log goes and how much is in it.
     pub log: Log,
     /// `vhost`, by [`Vhost::name`]. Look up with [`Config::vhost`].
@@ -58,6 +60,19 @@ pub struct PithyPrint {
     pub play: Duration,
     /// Of forwarders.
     pub forwarder: Duration,
+}
+
+/// The embedded HTTP server.
+#[derive(Debug, Clone, PartialEq)]
+pub struct HttpServer {
+    /// `enabled`.
+    pub enabled: bool,
+    /// `listen`: where to serve HTTP; at least one, none twice and none of [`Config::listen`].
+    pub listen: Vec<SocketAddr>,
+    /// `dir`: the directory of the files; relative to the working directory.
+    pub dir: PathBuf,
+    /// `max_connections`: connections served at a time; more are turned away.
+    pub max_connections: usize,
 }
 
 /// Where the log goes and how much is in it.
@@ -198,6 +213,7 @@ impl Config {
         if listen.is_empty() {
             reader.problem(position(file_name, 1), Reason::NoListen);
         }
+        let http_server = HttpServer::read(reader, root.block("http_server"), &listen, file_name);
         let mut vhosts = BTreeMap::new();
         for (name, section) in root.named("vhost") {
             vhosts.insert(name.to_owned(), Arc::new(Vhost::read(reader, section, name, chunk_size)));
@@ -212,6 +228,7 @@ impl Config {
             max_connections: reader.size(root, "max_connections"),
             chunk_size,
             pithy_print: PithyPrint::read(reader, root.block("pithy_print")),
+            http_server,
             log: Log::read(reader, root),
             vhosts,
             warnings: reader.take_warnings(),
@@ -226,6 +243,26 @@ impl PithyPrint {
             play: reader.millis(section, "play"),
             forwarder: reader.millis(section, "forwarder"),
         }
+    }
+}
+
+impl HttpServer {
+    fn read(reader: &mut Reader, section: Section<'_>, rtmp: &[SocketAddr], file_name: &str) -> HttpServer {
+        let http_server = HttpServer {
+            enabled: reader.switch(section, "enabled"),
+            listen: reader.addresses(section, "listen"),
+            dir: reader.path(section, "dir"),
+            max_connections: reader.size(section, "max_connections"),
+        };
+        if http_server.enabled {
+            let at = section.position("listen").unwrap_or(file_name).to_owned();
+            if let Some(both) = http_server.listen.iter().find(|address| rtmp.contains(address)) {
+                reader.problem(at, Reason::ListensTwice(*both));
+            } else if !cfg!(feature = "hls") {
+                reader.warn(at, "this server was built without HLS and http_server: ignored; ./configure --with-hls");
+            }
+        }
+        http_server
     }
 }
 

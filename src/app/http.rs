@@ -2,5 +2,8 @@
 
 #![allow(dead_code, reason = "what sends them comes with the next change")]
 
+mod conditions;
 mod entity;
 pub mod live;
+mod request;
+mod status;

@@ -202,7 +202,12 @@ impl Format for Directives {
         text: &str,
     ) -> Result<Map<String, Value>, Box<dyn std::error::Error + Send + Sync>> {
         let file = uri.unwrap_or(&self.file);
-        let tree = parse(file, text)?;
+        let mut tree = parse(file, text)?;
+        for directive in &mut tree {
+            if let Some((_, name)) = schema::ALIASES.iter().find(|(alias, _)| *alias == directive.name.text) {
+                directive.name.text = (*name).to_owned();
+            }
+        }
         Error::unless_empty(schema::check(file, &tree))?;
         Ok(table(file, Place::Root, tree))
     }

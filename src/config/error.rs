@@ -102,6 +102,10 @@ pub(super) enum Reason {
     NoListen,
     #[error("{} needs TLS, which this build lacks; build with ./configure --with-ssl", shown(.target))]
     NoTls { target: String },
+    #[error(
+        "{0} is for RTMP already, by the \"listen\" of the file; give http_server another port, e.g. \"listen 8080;\""
+    )]
+    ListensTwice(std::net::SocketAddr),
     #[error("{0}")]
     Other(String),
 }

@@ -30,6 +30,11 @@ impl<'a> Section<'a> {
         self.table?.get(name)
     }
 
+    /// Where a directive stands, if it is there.
+    pub(super) fn position(self, name: &str) -> Option<&'a str> {
+        self.value(name)?.origin()
+    }
+
     fn inner(self, name: &str) -> Option<&'a Map<String, Value>> {
         match &self.value(name)?.kind {
             ValueKind::Table(table) => Some(table),

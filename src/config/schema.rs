@@ -12,6 +12,7 @@ use super::kind::{self, Kind, Mismatch};
 pub(super) enum Place {
     Root,
     PithyPrint,
+    HttpServer,
     Vhost,
     Publish,
     Forward,
@@ -22,6 +23,7 @@ impl Place {
         match self {
             Place::Root => "at the top of the file",
             Place::PithyPrint => "in pithy_print",
+            Place::HttpServer => "in http_server",
             Place::Vhost => "in vhost",
             Place::Publish => "in publish",
             Place::Forward => "in forward",
@@ -123,11 +125,17 @@ pub(super) const TABLE: &[Row] = &[
     setting(Place::Root, "srs_log_level", LEVELS, "trace", "least level logged"),
     setting(Place::Root, "srs_log_file", Kind::Path, "./objs/srs.log", "file of the log"),
     block(Place::Root, "pithy_print", Shape::Block(Place::PithyPrint), "intervals of the summary lines"),
+    block(Place::Root, "http_server", Shape::Block(Place::HttpServer), "files over HTTP"),
     block(Place::Root, "vhost", Shape::Named(Place::Vhost), "a virtual host"),
 
     setting(Place::PithyPrint, "publish", PITHY, "1100", "interval for publishers"),
     setting(Place::PithyPrint, "play", PITHY, "1300", "interval for players"),
     setting(Place::PithyPrint, "forwarder", PITHY, "2000", "interval for forwarders"),
+
+    setting(Place::HttpServer, "enabled", Kind::Switch, "off", "whether it serves"),
+    setting(Place::HttpServer, "listen", Kind::Addresses, "8080", "where to serve HTTP"),
+    setting(Place::HttpServer, "dir", Kind::Path, "./objs/nginx/html", "directory of the files"),
+    setting(Place::HttpServer, "max_connections", number(1, 1_000_000, ""), "4000", "connections at a time"),
 
     setting(Place::Vhost, "enabled", Kind::Switch, "on", "whether the vhost serves"),
     optional(Place::Vhost, "chunk_size", CHUNK, "size of the chunks sent"),
@@ -156,8 +164,6 @@ pub(super) const TABLE: &[Row] = &[
     later(Place::Root, "daemon"),
     later(Place::Root, "heartbeat"),
     later(Place::Root, "http_api"),
-    later(Place::Root, "http_server"),
-    later(Place::Root, "http_stream"),
     later(Place::Root, "pid"),
     later(Place::Vhost, "bandcheck"),
     later(Place::Vhost, "dvr"),
@@ -169,6 +175,9 @@ pub(super) const TABLE: &[Row] = &[
     later(Place::Vhost, "ingest"),
     later(Place::Vhost, "transcode"),
 ];
+
+/// Names that other versions give to directives of the root, and the names here.
+pub(super) const ALIASES: &[(&str, &str)] = &[("http_stream", "http_server")];
 
 /// The row of a directive in a block.
 pub(super) fn find(place: Place, name: &str) -> Option<&'static Row> {

@@ -45,6 +45,12 @@ fn absent_directives_have_their_defaults() {
             play: Duration::from_millis(1300),
             forwarder: Duration::from_millis(2000),
         },
+        http_server: HttpServer {
+            enabled: false,
+            listen: vec!["0.0.0.0:8080".parse().unwrap()],
+            dir: PathBuf::from("./objs/nginx/html"),
+            max_connections: 4000,
+        },
         log: Log { tank: LogTank::Console, level: LogLevel::Trace, file: PathBuf::from("./objs/srs.log") },
         vhosts: BTreeMap::from([("__defaultVhost__".to_owned(), Arc::new(vhost))]),
         warnings: vec![],
@@ -58,6 +64,7 @@ fn each_directive_reaches_its_field() {
         "listen 1935 127.0.0.1:1936 [::]:1937; max_connections 7; chunk_size 65000;
          srs_log_tank file; srs_log_level verbose; srs_log_file '/var/log/my srs.log';
          pithy_print { publish 100; play 200; forwarder 3600000; }
+         http_server { enabled on; listen 80 [::]:80; dir /srv/www; max_connections 9; }
          vhost Live.Example.com {
              enabled off; gop_cache off; queue_length 600; queue_bytes 4g; mw_latency 0; mw_adaptive off; min_latency on;
              tcp_nodelay on; publish { stall_timeout 1; reconnect_grace 0; timeout 3600; }
@@ -72,6 +79,13 @@ fn each_directive_reaches_its_field() {
     assert_eq!(config.pithy_print.publish, Duration::from_millis(100));
     assert_eq!(config.pithy_print.play, Duration::from_millis(200));
     assert_eq!(config.pithy_print.forwarder, Duration::from_secs(3600));
+    let http_server = HttpServer {
+        enabled: true,
+        listen: ["0.0.0.0:80", "[::]:80"].map(|a| a.parse().unwrap()).to_vec(),
+        dir: "/srv/www".into(),
+        max_connections: 9,
+    };
+    assert_eq!(config.http_server, http_server);
     let expected = Vhost {
         name: "live.example.com".to_owned(),
         enabled: false,
@@ -147,6 +161,23 @@ fn forward_has_two_forms() {
 }
 
 #[test]
+fn http_server_has_another_name_and_ports_of_its_own() {
+    let config = parse("listen 1935; http_stream { enabled on; dir x; } vhost a { }");
+    assert!(config.http_server.enabled && config.http_server.dir == Path::new("x"));
+    let refused = |text: &str| Config::parse("a.conf", text).unwrap_err().to_string();
+    assert_eq!(
+        refused("listen 1935 8080;\nhttp_server { enabled on;\nlisten 8081 8080; }"),
+        "a.conf:3: 0.0.0.0:8080 is for RTMP already, by the \"listen\" of the file; give http_server another port, \
+         e.g. \"listen 8080;\""
+    );
+    assert!(
+        refused("listen 1;\nhttp_server { }\nhttp_stream { }").starts_with("a.conf:3: \"http_server\" is already set")
+    );
+    // One that is off takes no port.
+    assert!(!parse("listen 8080; http_server { enabled off; }").http_server.enabled);
+}
+
+#[test]
 fn a_file_that_cannot_be_read_is_one_line() {
     let load = |path: &Path| Config::load(path).unwrap_err().to_string();
     let cannot = "cannot read the configuration";
@@ -189,7 +220,8 @@ fn every_file_in_conf_is_right_and_without_warnings() {
     let mut count = 0;
     for entry in std::fs::read_dir(dir).unwrap() {
         let path = entry.unwrap().path();
-        if path.extension().is_some_and(|e| e == "conf") {
+        let is_ours = path.file_name().is_some_and(|name| !name.as_encoded_bytes().starts_with(b"nginx"));
+        if is_ours && path.extension().is_some_and(|e| e == "conf") {
             let config = Config::load(&path).unwrap_or_else(|e| panic!("{e}"));
             assert_eq!(config.warnings, Vec::<String>::new());
             count += 1;

@@ -11,13 +11,14 @@ const DATE: &str = "%a, %d %b %Y %H:%M:%S GMT";
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Entity {
     pub(super) content_type: &'static str,
-    pub(super) cache_control: &'static str,
     /// In bytes.
     pub(super) len: u64,
     /// A strong validator, with its quotes.
     pub(super) etag: String,
     /// When it last changed, in seconds since 1970: what a date in HTTP can say.
     pub(super) modified: i64,
+    /// What does not depend on what is asked for, as lines of a response's head.
+    pub(super) head: String,
 }
 
 impl Entity {
@@ -30,20 +31,13 @@ impl Entity {
     pub(super) fn new(path: &str, len: u64, modified: SystemTime, version: u64) -> Self {
         let since = modified.duration_since(UNIX_EPOCH).unwrap_or_default();
         let (content_type, cache_control) = kind(path);
-        Self {
-            content_type,
-            cache_control,
-            len,
-            etag: format!("\"{:x}-{version:x}\"", since.as_nanos()),
-            modified: i64::try_from(since.as_secs()).unwrap_or(i64::MAX),
-        }
-    }
-
-    /// As lines of a response's head, without those of type and size, which depend on what is asked for.
-    pub(super) fn validators(&self) -> String {
-        let Self { etag, cache_control, modified, .. } = self;
-        let modified = http_date(*modified);
-        format!("ETag: {etag}\r\nLast-Modified: {modified}\r\nCache-Control: {cache_control}\r\n")
+        let etag = format!("\"{:x}-{version:x}\"", since.as_nanos());
+        let modified = i64::try_from(since.as_secs()).unwrap_or(i64::MAX);
+        let date = http_date(modified);
+        let head = format!(
+            "ETag: {etag}\r\nLast-Modified: {date}\r\nCache-Control: {cache_control}\r\nAccept-Ranges: bytes\r\n"
+        );
+        Self { content_type, len, etag, modified, head }
     }
 }
 
@@ -137,7 +131,7 @@ mod tests {
         let modified = UNIX_EPOCH + Duration::new(784_111_777, 255);
         let entity = Entity::of_file("a.ts", 16, modified);
         assert_eq!(entity.etag, format!("\"{:x}-10\"", 784_111_777_000_000_255u64));
-        assert!(entity.validators().contains("\r\nLast-Modified: Sun, 06 Nov 1994 08:49:37 GMT\r\n"));
+        assert!(entity.head.contains("\r\nLast-Modified: Sun, 06 Nov 1994 08:49:37 GMT\r\n"));
         assert_eq!(Entity::of_file("a.ts", 1, UNIX_EPOCH - Duration::from_secs(1)).modified, 0);
     }
 }

@@ -27,8 +27,6 @@ pub struct LiveFile {
     pub body: Bytes,
     /// What is said of it: type, size, validators.
     pub(super) entity: Entity,
-    /// Its validators as lines of a response's head.
-    pub(super) validators: Bytes,
 }
 
 impl LiveFile {
@@ -37,7 +35,7 @@ impl LiveFile {
         /// Puts of this process, so that no two files have the same tag.
         static VERSION: AtomicU64 = AtomicU64::new(0);
         let entity = Entity::new(path, body.len() as u64, modified, VERSION.fetch_add(1, Ordering::Relaxed));
-        Self { validators: entity.validators().into(), body, entity }
+        Self { body, entity }
     }
 }
 

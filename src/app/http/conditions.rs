@@ -1,0 +1,216 @@
+//! Conditions of a request (RFC 9110, 13) and ranges (RFC 9110, 14): what of a file is to be sent, if anything.
+
+use std::ops::Range;
+
+use super::entity::{Entity, parse_http_date};
+
+/// What must be so that the file is sent.
+#[derive(Debug, Default, Clone, PartialEq, Eq)]
+pub(super) struct Conditions {
+    if_match: Option<String>,
+    if_none_match: Option<String>,
+    if_modified_since: Option<String>,
+    if_unmodified_since: Option<String>,
+    if_range: Option<String>,
+}
+
+/// What is to be sent.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Part {
+    Whole,
+    /// These bytes, one at least.
+    Bytes(Range<u64>),
+    /// The file ends before what is asked for.
+    OutOfRange,
+    /// The client has it.
+    NotModified,
+    /// The client has another and wants only that.
+    Failed,
+}
+
+impl Conditions {
+    /// Takes a field if it is one of these. One that is no text is as if absent; lists may stand in several lines.
+    pub(super) fn read(&mut self, name: &str, value: &[u8]) -> bool {
+        // All begin alike, and most fields do not.
+        if !name.get(..3).is_some_and(|start| start.eq_ignore_ascii_case("if-")) {
+            return false;
+        }
+        let slot = match () {
+            () if name.eq_ignore_ascii_case("if-none-match") => &mut self.if_none_match,
+            () if name.eq_ignore_ascii_case("if-match") => &mut self.if_match,
+            () if name.eq_ignore_ascii_case("if-modified-since") => &mut self.if_modified_since,
+            () if name.eq_ignore_ascii_case("if-unmodified-since") => &mut self.if_unmodified_since,
+            () if name.eq_ignore_ascii_case("if-range") => &mut self.if_range,
+            () => return false,
+        };
+        let value = String::from_utf8_lossy(value);
+        match slot {
+            Some(before) => {
+                before.push_str(", ");
+                before.push_str(&value);
+            }
+            None => *slot = Some(value.into_owned()),
+        }
+        true
+    }
+
+    /// What of a file is to be sent, in the order of RFC 9110, 13.2.2. `range` is the value of `Range`, of a GET.
+    pub(super) fn part(&self, entity: &Entity, range: Option<&str>) -> Part {
+        let date = |field: &Option<String>| field.as_deref().and_then(parse_http_date);
+        if let Some(tags) = &self.if_match {
+            if !names(tags, &entity.etag, false) {
+                return Part::Failed;
+            }
+        } else if date(&self.if_unmodified_since).is_some_and(|since| entity.modified > since) {
+            return Part::Failed;
+        }
+        if let Some(tags) = &self.if_none_match {
+            if names(tags, &entity.etag, true) {
+                return Part::NotModified;
+            }
+        } else if date(&self.if_modified_since).is_some_and(|since| entity.modified <= since) {
+            return Part::NotModified;
+        }
+        match range {
+            Some(range) if self.range_holds(entity) => part(range, entity.len),
+            _ => Part::Whole,
+        }
+    }
+
+    /// Whether the range is of the file that the client means.
+    fn range_holds(&self, entity: &Entity) -> bool {
+        match &self.if_range {
+            None => true,
+            Some(tag) if tag.starts_with('"') => *tag == entity.etag,
+            Some(date) => parse_http_date(date) == Some(entity.modified),
+        }
+    }
+}
+
+/// Whether a list of entity tags names this one. `weakly`: `W/` makes no difference.
+fn names(list: &str, etag: &str, weakly: bool) -> bool {
+    list.split(',').map(str::trim).any(|tag| {
+        let tag = if weakly { tag.strip_prefix("W/").unwrap_or(tag) } else { tag };
+        tag == "*" || tag == etag
+    })
+}
+
+/// The bytes that a `Range` asks for. What is no range is ignored, as RFC 9110, 14.2 has it; so are several ranges, which no
+/// player asks for: an answer to them takes more bytes than they ask for, or more work than the file.
+fn part(range: &str, len: u64) -> Part {
+    let Some((unit, set)) = range.split_once('=') else { return Part::Whole };
+    let Some((first, last)) = set.trim().split_once('-') else { return Part::Whole };
+    if !unit.trim().eq_ignore_ascii_case("bytes") {
+        return Part::Whole;
+    }
+    let bytes = match (position(first), position(last)) {
+        (Some(first), Some(last)) if first <= last => first..last.saturating_add(1).min(len),
+        (Some(first), None) if last.is_empty() => first..len,
+        (None, Some(suffix)) if first.is_empty() => len.saturating_sub(suffix)..len,
+        _ => return Part::Whole,
+    };
+    if bytes.start < bytes.end { Part::Bytes(bytes) } else { Part::OutOfRange }
+}
+
+/// A number that is too large for the file is a number.
+fn position(text: &str) -> Option<u64> {
+    let is_number = !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
+    is_number.then(|| text.parse().unwrap_or(u64::MAX))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::{Duration, UNIX_EPOCH};
+
+    use super::*;
+
+    const DATE: &str = "Sun, 06 Nov 1994 08:49:37 GMT";
+    const EARLIER: &str = "Sun, 06 Nov 1994 08:49:36 GMT";
+    const LATER: &str = "Sun, 06 Nov 1994 08:49:38 GMT";
+
+    fn entity() -> Entity {
+        Entity { etag: "\"a\"".into(), ..Entity::of_file("a.ts", 1000, UNIX_EPOCH + Duration::from_secs(784_111_777)) }
+    }
+
+    fn ask(fields: &[(&str, &str)], range: Option<&str>) -> Part {
+        let mut conditions = Conditions::default();
+        for (name, value) in fields {
+            assert!(conditions.read(name, value.as_bytes()), "{name}");
+        }
+        conditions.part(&entity(), range)
+    }
+
+    #[test]
+    fn ranges() {
+        let bytes = |range: Range<u64>| Part::Bytes(range);
+        for (range, due) in [
+            ("bytes=0-0", bytes(0..1)),
+            ("bytes=0-999", bytes(0..1000)),
+            ("bytes=0-1000", bytes(0..1000)),
+            ("bytes=500-", bytes(500..1000)),
+            ("bytes=-1", bytes(999..1000)),
+            ("bytes=-5000", bytes(0..1000)),
+            ("Bytes = 1-2", bytes(1..3)),
+            ("bytes=0-99999999999999999999999", bytes(0..1000)),
+            ("bytes=1000-", Part::OutOfRange),
+            ("bytes=99999999999999999999999-", Part::OutOfRange),
+            ("bytes=-0", Part::OutOfRange),
+            ("bytes=2-1", Part::Whole),
+            ("bytes=0-1,5-6", Part::Whole),
+            ("bytes=-", Part::Whole),
+            ("bytes=a-b", Part::Whole),
+            ("bytes=+1-2", Part::Whole),
+            ("bytes=--1", Part::Whole),
+            ("bytes", Part::Whole),
+            ("lines=0-1", Part::Whole),
+            ("", Part::Whole),
+        ] {
+            assert_eq!(ask(&[], Some(range)), due, "{range}");
+        }
+        let empty = Entity::of_file("a.ts", 0, UNIX_EPOCH);
+        assert_eq!(Conditions::default().part(&empty, Some("bytes=0-")), Part::OutOfRange);
+        assert_eq!(Conditions::default().part(&empty, Some("bytes=-1")), Part::OutOfRange);
+    }
+
+    #[test]
+    fn conditions() {
+        for (name, value, due) in [
+            ("If-None-Match", "\"a\"", Part::NotModified),
+            ("If-None-Match", "W/\"a\"", Part::NotModified),
+            ("if-none-match", "\"b\", \"a\"", Part::NotModified),
+            ("If-None-Match", "*", Part::NotModified),
+            ("If-None-Match", "\"b\"", Part::Whole),
+            ("If-None-Match", "a", Part::Whole),
+            ("If-Modified-Since", DATE, Part::NotModified),
+            ("If-Modified-Since", LATER, Part::NotModified),
+            ("If-Modified-Since", EARLIER, Part::Whole),
+            ("If-Modified-Since", "yesterday", Part::Whole),
+            ("If-Match", "\"a\"", Part::Whole),
+            ("If-Match", "*", Part::Whole),
+            ("If-Match", "W/\"a\"", Part::Failed),
+            ("If-Match", "\"b\"", Part::Failed),
+            ("If-Unmodified-Since", DATE, Part::Whole),
+            ("If-Unmodified-Since", EARLIER, Part::Failed),
+        ] {
+            assert_eq!(ask(&[(name, value)], None), due, "{name}: {value}");
+        }
+        // The tag says more than the date.
+        assert_eq!(ask(&[("If-None-Match", "\"b\""), ("If-Modified-Since", LATER)], None), Part::Whole);
+        assert_eq!(ask(&[("If-None-Match", "\"b\""), ("If-None-Match", "\"a\"")], None), Part::NotModified);
+        assert!(!Conditions::default().read("If-Else", b"x") && !Conditions::default().read("é", b"x"));
+    }
+
+    #[test]
+    fn a_range_of_another_file_is_the_whole_of_this_one() {
+        for (value, due) in [
+            ("\"a\"", Part::Bytes(0..1)),
+            (DATE, Part::Bytes(0..1)),
+            ("\"b\"", Part::Whole),
+            ("W/\"a\"", Part::Whole),
+            (LATER, Part::Whole),
+            ("x", Part::Whole),
+        ] {
+            assert_eq!(ask(&[("If-Range", value)], Some("bytes=0-0")), due, "{value}");
+        }
+    }
+}

@@ -1,0 +1,56 @@
+//! The status codes that are in use (RFC 9110, 15).
+
+/// What a response says of its request.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[repr(u16)]
+pub(super) enum Status {
+    Ok = 200,
+    NoContent = 204,
+    PartialContent = 206,
+    MovedPermanently = 301,
+    NotModified = 304,
+    BadRequest = 400,
+    NotFound = 404,
+    MethodNotAllowed = 405,
+    RequestTimeout = 408,
+    LengthRequired = 411,
+    PreconditionFailed = 412,
+    ContentTooLarge = 413,
+    UriTooLong = 414,
+    RangeNotSatisfiable = 416,
+    ExpectationFailed = 417,
+    HeadTooLarge = 431,
+    InternalServerError = 500,
+    ServiceUnavailable = 503,
+    VersionNotSupported = 505,
+}
+
+impl Status {
+    pub(super) fn code(self) -> u16 {
+        self as u16
+    }
+
+    pub(super) fn reason(self) -> &'static str {
+        match self {
+            Self::Ok => "OK",
+            Self::NoContent => "No Content",
+            Self::PartialContent => "Partial Content",
+            Self::MovedPermanently => "Moved Permanently",
+            Self::NotModified => "Not Modified",
+            Self::BadRequest => "Bad Request",
+            Self::NotFound => "Not Found",
+            Self::MethodNotAllowed => "Method Not Allowed",
+            Self::RequestTimeout => "Request Timeout",
+            Self::LengthRequired => "Length Required",
+            Self::PreconditionFailed => "Precondition Failed",
+            Self::ContentTooLarge => "Content Too Large",
+            Self::UriTooLong => "URI Too Long",
+            Self::RangeNotSatisfiable => "Range Not Satisfiable",
+            Self::ExpectationFailed => "Expectation Failed",
+            Self::HeadTooLarge => "Request Header Fields Too Large",
+            Self::InternalServerError => "Internal Server Error",
+            Self::ServiceUnavailable => "Service Unavailable",
+            Self::VersionNotSupported => "HTTP Version Not Supported",
+        }
+    }
+}
