@@ -10,7 +10,7 @@ use super::client::Client;
 use super::close::{CloseReason, CloseTotals};
 use super::connection;
 #[cfg(feature = "hls")]
-use super::http::live::LiveFiles;
+use super::http::{self, live::LiveFiles};
 use super::pithy::Stage;
 use super::source::Sources;
 use crate::config::Config;
@@ -72,7 +72,6 @@ pub(super) struct Inner {
     pub(super) publish: Stage,
     /// What HLS makes and HTTP serves.
     #[cfg(feature = "hls")]
-    #[allow(dead_code, reason = "who puts and who serves them comes with the next changes")]
     pub(super) live_files: LiveFiles,
     closed: CloseTotals,
     /// Another connection was closed.
@@ -99,6 +98,8 @@ pub fn start(config: Config) -> Result<(), StartError> {
         .iter()
         .map(|&address| TcpListener::bind(address).map_err(|error| StartError::Listen { address, error }))
         .collect::<Result<Vec<_>, _>>()?;
+    #[cfg(feature = "hls")]
+    let http_listeners = http::bind(&config.http_server)?;
     let server = Server(Arc::new(Inner {
         sources: Sources::new(),
         play: Stage::new("->", config.pithy_print.play),
@@ -128,6 +129,8 @@ pub fn start(config: Config) -> Result<(), StartError> {
         }
         st::spawn("accept", 0, move || server.accept(&listener))?;
     }
+    #[cfg(feature = "hls")]
+    http::start(&server, &server.config.http_server, http_listeners)?;
     Ok(())
 }
 
@@ -166,6 +169,15 @@ impl Server {
                 }
             }
         }
+    }
+
+    /// A number for a client that is not one of RTMP: no two have the same in the log.
+    #[cfg(feature = "hls")]
+    pub(super) fn next_number(&self) -> u64 {
+        self.clients.with(|clients| {
+            clients.last += 1;
+            clients.last
+        })
     }
 
     fn welcome(&self, stream: &TcpStream) {

@@ -1,0 +1,283 @@
+//! A connection: requests one after the other, each answered before the next is looked at.
+
+use std::io::{self, IoSlice, Read, Write};
+use std::sync::atomic::Ordering;
+use std::time::{Duration, Instant};
+
+use bytes::{Buf, Bytes};
+
+use super::Http;
+use super::conditions::Part;
+use super::disk::{Absent, CHUNK};
+use super::entity::Entity;
+use super::request::{self, Method, Refusal, Request};
+use super::response::{Body, Response};
+use super::status::Status;
+use crate::st::{self, net::TcpStream};
+
+/// How long the head of a request may take from its first byte, and with it a body.
+const HEAD: Duration = Duration::from_secs(10);
+
+/// How long a connection may be idle, and how long when there are many.
+const IDLE: Duration = Duration::from_secs(60);
+const IDLE_WHEN_FULL: Duration = Duration::from_secs(5);
+
+/// After how much idleness what a connection does not need now is given back.
+const SETTLE: Duration = Duration::from_secs(1);
+
+/// How long a client may take nothing of what it is sent, and how few bytes a second of it.
+const SEND: Duration = Duration::from_secs(30);
+const SLOWEST: u64 = 4 * 1024;
+
+/// How long a client that was refused is listened to, so that what it was told arrives, and how many bytes of it: closing a
+/// socket with unread bytes throws away what is on the way to the other end.
+const FAREWELL: Duration = Duration::from_secs(1);
+const FAREWELL_BYTES: u64 = 256 * 1024;
+
+/// What is read at a time.
+const READ: usize = 2048;
+
+struct Connection<'a> {
+    http: &'a Http,
+    stream: &'a TcpStream,
+    /// What came and was not looked at begins at `at`.
+    input: Vec<u8>,
+    at: usize,
+    /// When the first byte of the request came that is being read.
+    begun: Option<Instant>,
+}
+
+/// Why a connection ends.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum End {
+    #[error("the client closed the connection")]
+    ByPeer,
+    #[error("{0}")]
+    Network(#[from] io::Error),
+    #[error("idle")]
+    Idle,
+    #[error("the request took too long")]
+    SlowRequest,
+    #[error("after the last response")]
+    Done,
+    #[error("refused, {}: {}", .0.status.code(), .0.why)]
+    Refused(Refusal),
+    #[error("a file could not be read to its end: {0}")]
+    File(String),
+}
+
+/// Serves a client until its connection ends, and says why it has.
+pub(super) fn serve(http: &Http, stream: &TcpStream) -> End {
+    // A socket that does not take the option costs some latency, no more.
+    let _ = stream.set_nodelay(true);
+    stream.set_write_timeout(Some(SEND));
+    let mut connection = Connection { http, stream, input: Vec::new(), at: 0, begun: None };
+    loop {
+        if let Err(end) = connection.exchange() {
+            connection.farewell(&end);
+            return end;
+        }
+    }
+}
+
+impl Connection<'_> {
+    /// Takes a request and answers it.
+    fn exchange(&mut self) -> Result<(), End> {
+        let request = self.next_request()?;
+        self.skip_body(request.body)?;
+        self.begun = None;
+        let response = self.http.answer(&request);
+        self.http.count(response.status);
+        self.send(response, request.keep_alive, request.method != Method::Head)?;
+        if request.keep_alive { Ok(()) } else { Err(End::Done) }
+    }
+
+    fn next_request(&mut self) -> Result<Request, End> {
+        let mut may_be_complete = true;
+        loop {
+            // Empty lines before a request are no part of it (RFC 9112, 2.2).
+            while self.input[self.at..].starts_with(b"\r\n") {
+                self.at += 2;
+            }
+            if may_be_complete && self.at < self.input.len() {
+                self.begun.get_or_insert_with(Instant::now);
+                if let Some((request, len)) = request::parse(&self.input[self.at..]).map_err(End::Refused)? {
+                    self.at += len;
+                    return Ok(request);
+                }
+            }
+            // A head that comes byte by byte is looked at once a line, and when it is as long as it may be.
+            let is_first = self.begun.is_none();
+            let more = self.read()?;
+            may_be_complete = is_first || self.input[more..].contains(&b'\n') || self.input.len() >= request::MAX_HEAD;
+        }
+    }
+
+    /// Throws the body of a request away; `request` bounds it.
+    fn skip_body(&mut self, mut body: u64) -> Result<(), End> {
+        loop {
+            let here = body.min((self.input.len() - self.at) as u64);
+            self.at += here as usize;
+            body -= here;
+            if body == 0 {
+                return Ok(());
+            }
+            self.read()?;
+        }
+    }
+
+    /// Reads some bytes behind those that are there, and says where they begin. Waits for them as long as the connection may be
+    /// idle, or the request slow.
+    fn read(&mut self) -> Result<usize, End> {
+        self.input.drain(..self.at);
+        self.at = 0;
+        let len = self.input.len();
+        let idle_since = Instant::now();
+        let mut is_settled = false;
+        loop {
+            if self.begun.is_some_and(|begun| begun.elapsed() >= HEAD) {
+                return Err(End::SlowRequest);
+            }
+            self.input.resize(len + READ, 0);
+            let n = self.stream.try_read(&mut self.input[len..]);
+            self.input.truncate(len + n.as_ref().map_or(0, |n| n.unwrap_or(0)));
+            match n? {
+                Some(0) => return Err(End::ByPeer),
+                Some(_) => break,
+                None => {}
+            }
+            let limit = match self.begun {
+                Some(begun) => begun + HEAD,
+                None if !is_settled => idle_since + SETTLE,
+                None if self.http.is_crowded() => idle_since + IDLE_WHEN_FULL,
+                None => idle_since + IDLE,
+            };
+            if self.stream.wait(Some(limit)).timed_out && self.begun.is_none() {
+                if is_settled {
+                    return Err(End::Idle);
+                }
+                is_settled = true;
+                self.input = Vec::new();
+                st::trim_stack();
+            }
+        }
+        self.stream.take_turns();
+        Ok(len)
+    }
+
+    #[inline(never)] // What it needs is not to be on the stack of a connection that waits.
+    fn send(&mut self, response: Response, keep_alive: bool, with_body: bool) -> Result<(), End> {
+        let head = Bytes::from(self.http.head(&response, keep_alive));
+        match response.body {
+            Body::Bytes(body) if with_body => self.write(head, body),
+            Body::File(found, range) if with_body => {
+                let mut head = head;
+                let mut at = range.start;
+                while at < range.end {
+                    let end = (at + CHUNK).min(range.end);
+                    let chunk =
+                        self.http.disk.read(&found, at..end).map_err(|absent| End::File(format!("{absent:?}")))?;
+                    self.write(std::mem::take(&mut head), chunk)?;
+                    at = end;
+                }
+                Ok(())
+            }
+            _ => self.write(head, Bytes::new()),
+        }
+    }
+
+    /// Writes both, from where they are. A client that takes them drop by drop is not waited for.
+    fn write(&mut self, mut head: Bytes, mut body: Bytes) -> Result<(), End> {
+        let bytes = (head.len() + body.len()) as u64;
+        self.stream.set_time_limit(Some(SEND + Duration::from_secs(bytes / SLOWEST)));
+        let mut stream = self.stream;
+        while head.has_remaining() || body.has_remaining() {
+            let n = stream.write_vectored(&[IoSlice::new(&head), IoSlice::new(&body)])?;
+            self.http.counts.bytes.fetch_add(n as u64, Ordering::Relaxed);
+            let of_head = n.min(head.len());
+            head.advance(of_head);
+            body.advance(n - of_head);
+        }
+        self.stream.set_time_limit(None);
+        Ok(())
+    }
+
+    /// Tells the client why, if it is the server that ends the connection, and gives it time to read.
+    #[inline(never)]
+    fn farewell(&mut self, end: &End) {
+        let refusal = match end {
+            End::Refused(refusal) => *refusal,
+            End::SlowRequest => Refusal { status: Status::RequestTimeout, why: "the request took too long" },
+            End::Done => return self.linger(),
+            _ => return,
+        };
+        let response = Response::refusal(refusal);
+        self.http.count(response.status);
+        if self.send(response, false, true).is_ok() {
+            self.linger();
+        }
+    }
+
+    fn linger(&self) {
+        let mut stream = self.stream;
+        let until = stream.received() + FAREWELL_BYTES;
+        stream.shutdown_write();
+        stream.set_time_limit(Some(FAREWELL));
+        let mut buffer = [0; 512];
+        while stream.received() < until && stream.read(&mut buffer).is_ok_and(|n| n > 0) {}
+    }
+}
+
+impl Http {
+    /// What a request gets.
+    fn answer(&self, request: &Request) -> Response {
+        if request.method == Method::Options {
+            let lines = "Allow: GET, HEAD, OPTIONS\r\nAccess-Control-Allow-Methods: GET, HEAD, OPTIONS\r\n\
+                Access-Control-Allow-Headers: *, Range\r\nAccess-Control-Max-Age: 86400\r\n";
+            return Response { status: Status::NoContent, lines: lines.to_owned(), body: Body::Empty };
+        }
+        match self.server.live_files.get(&request.path) {
+            Some(file) => respond(request, &file.entity, |range| {
+                // The range is one of the body, so it fits.
+                Body::Bytes(file.body.slice(range.start as usize..range.end as usize))
+            }),
+            None => self.answer_from_disk(request),
+        }
+    }
+
+    #[inline(never)]
+    fn answer_from_disk(&self, request: &Request) -> Response {
+        match self.disk.open(&request.path) {
+            Ok(found) => {
+                let entity = found.entity.clone();
+                respond(request, &entity, |range| Body::File(found, range))
+            }
+            Err(Absent::NotFound) => Response::text(Status::NotFound, "there is no such file", ""),
+            Err(Absent::IsDirectory) => {
+                let location = format!("Location: /{}/\r\n", super::encoded(&request.path));
+                Response::text(Status::MovedPermanently, "this is a directory", &location)
+            }
+            Err(Absent::Busy) => Response::text(Status::ServiceUnavailable, "try again", "Retry-After: 1\r\n"),
+            Err(Absent::Failed(error)) => {
+                log::debug!("{:?} cannot be read: {error}", request.path);
+                Response::text(Status::InternalServerError, "the file cannot be read", "")
+            }
+        }
+    }
+}
+
+/// A file, as far as it is asked for.
+fn respond(request: &Request, entity: &Entity, body: impl FnOnce(std::ops::Range<u64>) -> Body) -> Response {
+    // Only a GET has a range (RFC 9110, 14.2).
+    let range = request.range.as_deref().filter(|_| request.method == Method::Get);
+    match request.conditions.part(entity, range) {
+        Part::Whole => Response::file(entity, None, body),
+        Part::Bytes(range) => Response::file(entity, Some(range), body),
+        Part::NotModified => Response { status: Status::NotModified, lines: entity.head.clone(), body: Body::Empty },
+        Part::Failed => Response::text(Status::PreconditionFailed, "the file is another", ""),
+        Part::OutOfRange => {
+            let lines = format!("Content-Range: bytes */{}\r\n", entity.len);
+            Response::text(Status::RangeNotSatisfiable, "the file ends before that", &lines)
+        }
+    }
+}
