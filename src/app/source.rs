@@ -116,6 +116,8 @@ struct State {
     configs: Vec<Config>,
     /// By id; an id that is free is used again.
     players: Vec<Option<Player>>,
+    /// How many of them there are.
+    playing: usize,
     /// When the players are to be told that the publisher is lost, if it is not back by then.
     tell_loss: Option<Instant>,
     /// Since when there has been neither publisher nor player.
@@ -187,6 +189,7 @@ impl Source {
             last_video: None,
             configs: Vec::new(),
             players: Vec::new(),
+            playing: 0,
             tell_loss: None,
             idle_since: Instant::now(),
             abandoned: 0,
@@ -225,7 +228,12 @@ impl Source {
     /// what comes next. `stream_id` is the message stream that it plays on.
     pub fn join(&self, outlet: Arc<dyn Outlet>, stream_id: u32) -> Consumer {
         self.0.with(|state| {
+            if state.playing == 0 {
+                // Nobody has asked for what has come so far.
+                state.flush();
+            }
             let player = state.new_player(outlet, stream_id);
+            state.playing += 1;
             let free = state.players.iter().position(Option::is_none);
             let id = free.unwrap_or(state.players.len());
             match free {
@@ -273,10 +281,13 @@ impl Publication {
         self.with(|state| state.on_message(message, now));
     }
 
-    /// Offers what has come to the players, if it is time for that. If not, returns when it is. `busy` is the share of its time,
-    /// from 0 to 1, that the worker is busy.
+    /// Offers what has come to the players, if there are any and it is time for that. If it is not, returns when it is. `busy`
+    /// is the share of its time, from 0 to 1, that the worker is busy.
     pub fn flush_due(&self, now: Instant, busy: f64) -> Option<Instant> {
         self.with(|state| {
+            if state.playing == 0 {
+                return None;
+            }
             let due = state.backlog.opened()? + state.window(busy);
             if due > now {
                 return Some(due);
@@ -341,7 +352,7 @@ impl State {
             MessageType::DATA | MessageType::DATA_AMF3 => self.on_data(message, now),
             _ => {}
         }
-        if self.backlog.is_full() {
+        if self.backlog.is_full(self.playing > 0) {
             self.flush();
         }
     }
@@ -429,7 +440,7 @@ impl State {
 
     /// Tells the players, within the stream, what has become of its publisher.
     fn notify(&mut self, code: &str, what: &str) {
-        if self.players.iter().any(Option::is_some) {
+        if self.playing > 0 {
             let payload = stream_status(code, &format!("{} {what}.", self.name));
             self.backlog.append(Track::Status, self.timeline.latest(), Mark::Plain, &payload, Instant::now());
             self.flush();
@@ -504,7 +515,7 @@ impl State {
     }
 
     fn is_idle(&self) -> bool {
-        self.publisher.is_none() && self.players.iter().all(Option::is_none)
+        self.publisher.is_none() && self.playing == 0
     }
 
     fn note_idle(&mut self) {

@@ -120,9 +120,11 @@ impl Backlog {
         self.bytes
     }
 
-    /// Whether the open page holds so much that it has to be closed.
-    pub(super) fn is_full(&self) -> bool {
-        self.open.len() >= MAX_PAGE || self.pending.len() >= MAX_PENDING
+    /// Whether the open page holds so much that it has to be closed: less if nobody `waits` for it, since then a page is only
+    /// a piece of the cache, and best is one that was allotted at once.
+    pub(super) fn is_full(&self, waits: bool) -> bool {
+        let bytes = if waits { MAX_PAGE } else { PAGE - PAGE / 4 };
+        self.open.len() >= bytes || self.pending.len() >= MAX_PENDING
     }
 
     /// When the open page got its first message.

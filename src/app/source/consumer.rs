@@ -175,7 +175,9 @@ impl State {
     }
 
     fn leave(&mut self, id: usize) {
-        self.players[id] = None;
+        if self.players[id].take().is_some() {
+            self.playing -= 1;
+        }
         self.note_idle();
     }
 

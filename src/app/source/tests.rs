@@ -454,6 +454,8 @@ fn what_a_player_does_without_does_not_hide_what_it_wants() {
 fn a_player_that_joins_while_a_keyframe_is_held_back_begins_with_it() {
     let source = source_with_window("mw_latency 2000; mw_adaptive off;");
     let publication = publish(&source);
+    // For one alone nothing is held back.
+    let _other = TestPlayer::join(&source);
     let now = Instant::now();
     [video_header(1), inter(0, 2), inter(40, 3), key(80, 4), inter(120, 5)]
         .iter()
@@ -462,6 +464,16 @@ fn a_player_that_joins_while_a_keyframe_is_held_back_begins_with_it() {
     assert_eq!(player.got(), []);
     publication.flush_due(now + Duration::from_secs(3), 0.0);
     assert_eq!(player.got(), [('v', 0, 1), ('v', 0, 4), ('v', 40, 5)]);
+}
+
+#[test]
+fn what_came_while_nobody_played_is_there_for_the_first_player() {
+    let source = source_with_window("mw_latency 2000; mw_adaptive off;");
+    let publication = publish(&source);
+    let now = Instant::now();
+    [video_header(1), key(0, 2), inter(40, 3)].iter().for_each(|message| publication.on_message(message, now));
+    assert_eq!(publication.flush_due(now + Duration::from_secs(3), 0.0), None, "there is nobody to wait for it");
+    assert_eq!(TestPlayer::join(&source).got(), [('v', 0, 1), ('v', 0, 2), ('v', 40, 3)]);
 }
 
 #[test]
