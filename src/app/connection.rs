@@ -150,6 +150,15 @@ impl Connection<'_> {
         Ok(Admitted { app, page_url: connect.page_url })
     }
 
+    /// Takes what the client has sent, some 32 KiB at most. `None`: nothing yet.
+    fn feed(&mut self) -> io::Result<Option<Result<(), rtmp::Error>>> {
+        let protocol = self.rtmp.protocol();
+        self.client.stream.try_read_with(|bytes| match bytes {
+            [] => Err(rtmp::Error::Closed),
+            bytes => protocol.feed(bytes),
+        })
+    }
+
     /// Lets others run when the client has kept its coroutine busy for long.
     fn take_turns(&mut self) {
         self.events += 1;

@@ -4,6 +4,7 @@
 //! writes try first and wait only when the kernel has nothing (or no room): events are edge-triggered, and a wait for one
 //! direction also takes the event of the other, which [`TcpStream`] therefore remembers.
 
+use std::cell::Cell;
 use std::fmt;
 use std::io::{self, IoSlice, Read, Write};
 use std::net::{self, Shutdown, SocketAddr};
@@ -22,6 +23,15 @@ use super::{Waker, block, timer, yield_now};
 
 /// Connections that the kernel may hold for us until they are accepted.
 const BACKLOG: i32 = 1024;
+
+/// What [`TcpStream::try_read_with`] reads at a time: some messages of a publisher, so that they go out together.
+const SCRATCH: usize = 32 * 1024;
+
+thread_local! {
+    /// The worker's buffer for reading, which all connections share: its memory stays in the processor's cache, where that of
+    /// each connection's own would be gone by the time that the connection has something to read.
+    static READ: Cell<Vec<u8>> = const { Cell::new(Vec::new()) };
+}
 
 /// Successful reads or writes in a row after which a coroutine lets others run.
 const TURNS: u32 = 16;
@@ -299,6 +309,18 @@ impl TcpStream {
             None => self.0.try_read(buffer),
             Some(session) => session.try_read(&mut self.wire(), buffer),
         }
+    }
+
+    /// Reads what is there, up to 32 KiB, and has `take` look at it, which must not block. `None`: nothing yet.
+    ///
+    /// # Errors
+    /// Those of read(2). The end of the stream is an empty slice.
+    pub fn try_read_with<R>(&self, take: impl FnOnce(&[u8]) -> R) -> io::Result<Option<R>> {
+        let mut buffer = READ.take();
+        buffer.resize(SCRATCH, 0);
+        let result = self.try_read(&mut buffer).map(|read| read.map(|n| take(&buffer[..n])));
+        READ.set(buffer);
+        result
     }
 
     /// Writes what fits. 0: no room now.

@@ -20,9 +20,6 @@ const PING: Duration = Duration::from_secs(30);
 /// Pieces that one system call writes at most.
 const PIECES: usize = 64;
 
-/// Bytes of a player that are read at a time: it says little.
-const READ_BUFFER: usize = 1024;
-
 /// Reads in a row after which the player gets what it is owed.
 const READS: usize = 4;
 
@@ -154,9 +151,7 @@ impl Connection<'_> {
     }
 
     /// Takes what the player says, and does it.
-    #[inline(never)] // Its buffer is not to be on the stack of a player that waits.
     fn hear_player(&mut self, playing: &mut Playing) -> Result<Next, CloseReason> {
-        let mut buffer = [0; READ_BUFFER];
         // One that does not take its answers is not asked for more to answer.
         let reads = if playing.answers > MAX_ANSWERS { 0 } else { READS };
         for _ in 0..reads {
@@ -185,14 +180,11 @@ impl Connection<'_> {
                     _ => {}
                 }
             }
-            match self.client.stream.try_read(&mut buffer).map_err(|error| network(&error))? {
-                None => {
-                    self.speak(playing);
-                    return Ok(Next::Go);
-                }
-                Some(0) => return Err(CloseReason::ByPeer),
-                Some(n) => self.rtmp.protocol().feed(&buffer[..n]).map_err(close_reason)?,
-            }
+            let Some(fed) = self.feed().map_err(|error| network(&error))? else {
+                self.speak(playing);
+                return Ok(Next::Go);
+            };
+            fed.map_err(close_reason)?;
             self.client.stream.take_turns();
         }
         self.speak(playing);

@@ -12,9 +12,6 @@ use crate::codec::flv::{AudioCodec, VideoCodec};
 use crate::rtmp::server::{Event, Publish};
 use crate::st;
 
-/// What one read takes at most: some messages, so that they go out together.
-const READ_BUFFER: usize = 16 * 1024;
-
 /// Reads in a row after which the players get what has come.
 const READS: usize = 4;
 
@@ -24,7 +21,6 @@ struct Publishing<'a> {
     stream_id: u32,
     /// Messages of media so far.
     received: Arc<AtomicU64>,
-    buffer: Vec<u8>,
     /// When something last came.
     heard: Instant,
     /// The publisher has said that the stream is over.
@@ -80,7 +76,6 @@ impl Connection<'_> {
             publication,
             stream_id,
             received,
-            buffer: vec![0; READ_BUFFER],
             heard: Instant::now(),
             ended: false,
         };
@@ -89,8 +84,10 @@ impl Connection<'_> {
             if let Some(reason) = self.client.told() {
                 return Err(reason);
             }
-            let is_drained = self.hear_publisher(&mut publishing)?;
-            let flush = publication.flush_due(Instant::now(), st::busy_share());
+            // One reading of the clock serves all that comes of one wait.
+            let now = Instant::now();
+            let is_drained = self.hear_publisher(&mut publishing, now)?;
+            let flush = publication.flush_due(now, st::busy_share());
             if publishing.ended {
                 publication.end();
                 self.rtmp.stop_publish(stream_id);
@@ -101,7 +98,7 @@ impl Connection<'_> {
                 continue;
             }
             let silent = publishing.heard + timeout;
-            if Instant::now() >= silent {
+            if now >= silent {
                 return Err(CloseReason::SilentPublisher);
             }
             stream.wait(Some(flush.map_or(silent, |flush| flush.min(silent))));
@@ -109,7 +106,7 @@ impl Connection<'_> {
     }
 
     /// Takes what the publisher has sent, or a good piece of it. Whether that was all.
-    fn hear_publisher(&mut self, publishing: &mut Publishing<'_>) -> Result<bool, CloseReason> {
+    fn hear_publisher(&mut self, publishing: &mut Publishing<'_>, now: Instant) -> Result<bool, CloseReason> {
         let stream = self.client.stream.clone();
         for _ in 0..READS {
             // What came with `publish` itself is here before anything is read; what comes after the end is for whoever serves
@@ -126,14 +123,10 @@ impl Connection<'_> {
             if publishing.ended {
                 return Ok(true);
             }
-            let buffer = &mut publishing.buffer;
-            let Some(n) = stream.try_read(buffer).map_err(|error| network(&error))? else { return Ok(true) };
-            if n == 0 {
-                return Err(CloseReason::ByPeer);
-            }
-            publishing.heard = Instant::now();
-            publishing.publication.heard(publishing.heard);
-            self.rtmp.protocol().feed(&buffer[..n]).map_err(close_reason)?;
+            let Some(fed) = self.feed().map_err(|error| network(&error))? else { return Ok(true) };
+            fed.map_err(close_reason)?;
+            publishing.heard = now;
+            publishing.publication.heard(now);
             stream.take_turns();
         }
         Ok(false)
