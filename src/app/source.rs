@@ -229,8 +229,11 @@ impl Source {
     pub fn join(&self, outlet: Arc<dyn Outlet>, stream_id: u32) -> Consumer {
         self.0.with(|state| {
             if state.playing == 0 {
-                // Nobody has asked for what has come so far.
+                // Nobody has asked for what has come so far, nor for what the publisher has not read yet.
                 state.flush();
+                if let Some(publisher) = &state.publisher {
+                    publisher.outlet.wake();
+                }
             }
             let player = state.new_player(outlet, stream_id);
             state.playing += 1;
@@ -274,6 +277,11 @@ impl Publication {
                 publisher.heard = now;
             }
         });
+    }
+
+    /// Whether anybody plays the stream. When the first player comes, the publisher is woken.
+    pub fn is_watched(&self) -> bool {
+        self.with(|state| state.playing > 0).unwrap_or(false)
     }
 
     /// Takes a message of the publisher: audio, video or data. Nothing is written yet, see [`Publication::flush_due`].

@@ -311,6 +311,11 @@ impl TcpStream {
         }
     }
 
+    /// Has the next read ask the kernel, though no event has said that there is anything: with a low-water mark there may be.
+    pub fn assume_readable(&self) {
+        self.0.readable.store(true, Ordering::Relaxed);
+    }
+
     /// Reads what is there, up to 32 KiB, and has `take` look at it, which must not block. `None`: nothing yet.
     ///
     /// # Errors

@@ -10,10 +10,15 @@ use crate::app::pithy::Messages;
 use crate::app::source::Publication;
 use crate::codec::flv::{AudioCodec, VideoCodec};
 use crate::rtmp::server::{Event, Publish};
-use crate::st;
+use crate::st::{self, net::TcpStream};
 
 /// Reads in a row after which the players get what has come.
 const READS: usize = 4;
+
+/// While nobody plays its stream, a publisher is heard when so many bytes have come, or so much time has passed: nobody waits
+/// for a single message, and reading each by itself is most of what a publisher costs.
+const UNWATCHED_BYTES: usize = 16 * 1024;
+const UNWATCHED: Duration = Duration::from_millis(250);
 
 /// A publisher's stream.
 struct Publishing<'a> {
@@ -50,6 +55,7 @@ impl Connection<'_> {
         self.rtmp.start_publish(publish);
         self.rtmp.flush().map_err(close_reason)?;
         let result = self.take_media(&publication, id, request.vhost.publish.timeout);
+        hear_each(&self.client.stream, true);
         // Also when it was told in the middle of a write, which then failed.
         if let Some(reason @ CloseReason::Replaced { .. }) = self.client.told() {
             self.refuse(id, "NetStream.Publish.BadName", reason);
@@ -72,14 +78,9 @@ impl Connection<'_> {
             .server
             .publish
             .enter(self.client, move || Messages { passed: counter.load(Ordering::Relaxed), dropped: 0 });
-        let mut publishing = Publishing {
-            publication,
-            stream_id,
-            received,
-            heard: Instant::now(),
-            ended: false,
-        };
+        let mut publishing = Publishing { publication, stream_id, received, heard: Instant::now(), ended: false };
         let mut codecs = (None, None);
+        let mut watched = true;
         loop {
             if let Some(reason) = self.client.told() {
                 return Err(reason);
@@ -101,7 +102,16 @@ impl Connection<'_> {
             if now >= silent {
                 return Err(CloseReason::SilentPublisher);
             }
-            stream.wait(Some(flush.map_or(silent, |flush| flush.min(silent))));
+            if publication.is_watched() != watched {
+                watched = !watched;
+                hear_each(&stream, watched);
+                continue;
+            }
+            let look = (!watched).then(|| now + UNWATCHED);
+            let deadline = [flush, look].into_iter().flatten().fold(silent, Instant::min);
+            if stream.wait(Some(deadline)).timed_out && !watched {
+                stream.assume_readable();
+            }
         }
     }
 
@@ -148,6 +158,13 @@ impl Connection<'_> {
             _ => {}
         }
     }
+}
+
+/// Has a publisher's coroutine wake for each message, or only for many.
+fn hear_each(stream: &TcpStream, each: bool) {
+    // Without it, nothing is lost but some processor time.
+    let _ = stream.set_receive_low_water(if each { 1 } else { UNWATCHED_BYTES });
+    stream.assume_readable();
 }
 
 /// Says what is being published, once that is known and whenever it changes.
