@@ -71,6 +71,8 @@ pub struct HttpServer {
     pub listen: Vec<SocketAddr>,
     /// `dir`: the directory of the files; relative to the working directory.
     pub dir: PathBuf,
+    /// `page`: there is a page at / that lists what is live and plays it.
+    pub page: bool,
     /// `max_connections`: connections served at a time; more are turned away.
     pub max_connections: usize,
 }
@@ -252,6 +254,7 @@ impl HttpServer {
             enabled: reader.switch(section, "enabled"),
             listen: reader.addresses(section, "listen"),
             dir: reader.path(section, "dir"),
+            page: reader.switch(section, "page"),
             max_connections: reader.size(section, "max_connections"),
         };
         if http_server.enabled {

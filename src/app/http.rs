@@ -10,6 +10,7 @@ mod connection;
 mod disk;
 mod entity;
 pub mod live;
+mod page;
 mod request;
 mod response;
 mod status;
@@ -22,6 +23,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use self::disk::Disk;
+use self::page::Page;
 use self::response::{Body, Clock, Response};
 use self::status::Status;
 use super::server::{Server, StartError};
@@ -48,6 +50,8 @@ struct Http(Arc<Inner>);
 struct Inner {
     server: Server,
     config: HttpServer,
+    /// What is at `/`, unless the configuration says that nothing is.
+    page: Option<Page>,
     disk: Disk,
     clock: Shared<Clock>,
     /// By number.
@@ -82,6 +86,7 @@ impl std::ops::Deref for Http {
 pub(super) fn start(server: &Server, config: &HttpServer, listeners: Vec<TcpListener>) -> io::Result<()> {
     let http = Http(Arc::new(Inner {
         server: server.clone(),
+        page: config.page.then(Page::new),
         disk: Disk::new(&config.dir),
         config: config.clone(),
         clock: Shared::default(),

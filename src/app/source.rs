@@ -160,6 +160,19 @@ impl ConfigKey {
     }
 }
 
+/// A stream that is being published.
+#[derive(Debug, Clone)]
+pub struct Published {
+    /// vhost/app/stream.
+    pub name: String,
+    /// What is in it, as far as anything has come.
+    pub video: Option<flv::VideoCodec>,
+    /// The same.
+    pub audio: Option<flv::AudioCodec>,
+    /// How many play it over RTMP.
+    pub players: usize,
+}
+
 /// The name of a stream is taken.
 #[derive(Debug, thiserror::Error)]
 #[error("the stream is being published by client {by}")]
@@ -244,6 +257,19 @@ impl Source {
                 None => state.players.push(Some(player)),
             }
             Consumer::new(self.clone(), id)
+        })
+    }
+
+    /// What it is, if somebody publishes it.
+    fn published(&self) -> Option<Published> {
+        self.0.with(|state| {
+            let publisher = state.publisher.as_ref()?;
+            Some(Published {
+                name: state.name.clone(),
+                video: publisher.video,
+                audio: publisher.audio,
+                players: state.players.iter().flatten().count(),
+            })
         })
     }
 

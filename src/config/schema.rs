@@ -135,6 +135,7 @@ pub(super) const TABLE: &[Row] = &[
     setting(Place::HttpServer, "enabled", Kind::Switch, "off", "whether it serves"),
     setting(Place::HttpServer, "listen", Kind::Addresses, "8080", "where to serve HTTP"),
     setting(Place::HttpServer, "dir", Kind::Path, "./objs/nginx/html", "directory of the files"),
+    setting(Place::HttpServer, "page", Kind::Switch, "on", "whether / lists what is live"),
     setting(Place::HttpServer, "max_connections", number(1, 1_000_000, ""), "4000", "connections at a time"),
 
     setting(Place::Vhost, "enabled", Kind::Switch, "on", "whether the vhost serves"),

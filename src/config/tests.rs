@@ -49,6 +49,7 @@ fn absent_directives_have_their_defaults() {
             enabled: false,
             listen: vec!["0.0.0.0:8080".parse().unwrap()],
             dir: PathBuf::from("./objs/nginx/html"),
+            page: true,
             max_connections: 4000,
         },
         log: Log { tank: LogTank::Console, level: LogLevel::Trace, file: PathBuf::from("./objs/srs.log") },
@@ -64,7 +65,7 @@ fn each_directive_reaches_its_field() {
         "listen 1935 127.0.0.1:1936 [::]:1937; max_connections 7; chunk_size 65000;
          srs_log_tank file; srs_log_level verbose; srs_log_file '/var/log/my srs.log';
          pithy_print { publish 100; play 200; forwarder 3600000; }
-         http_server { enabled on; listen 80 [::]:80; dir /srv/www; max_connections 9; }
+         http_server { enabled on; listen 80 [::]:80; dir /srv/www; page off; max_connections 9; }
          vhost Live.Example.com {
              enabled off; gop_cache off; queue_length 600; queue_bytes 4g; mw_latency 0; mw_adaptive off; min_latency on;
              tcp_nodelay on; publish { stall_timeout 1; reconnect_grace 0; timeout 3600; }
@@ -83,6 +84,7 @@ fn each_directive_reaches_its_field() {
         enabled: true,
         listen: ["0.0.0.0:80", "[::]:80"].map(|a| a.parse().unwrap()).to_vec(),
         dir: "/srv/www".into(),
+        page: false,
         max_connections: 9,
     };
     assert_eq!(config.http_server, http_server);

@@ -236,7 +236,15 @@ impl Http {
                 Access-Control-Allow-Headers: *, Range\r\nAccess-Control-Max-Age: 86400\r\n";
             return Response { status: Status::NoContent, lines: lines.to_owned(), body: Body::Empty };
         }
-        match self.server.live_files.get(&request.path) {
+        let live = &self.server.live_files;
+        if let Some(page) = &self.page
+            && request.path == "streams.json"
+        {
+            let rtmp_port = self.server.config.listen.first().map_or(1935, std::net::SocketAddr::port);
+            return Response::json(page.list(&self.server.sources, live, rtmp_port));
+        }
+        let of_page = || self.page.as_ref().and_then(|page| page.file(&request.path));
+        match live.get(&request.path).or_else(of_page) {
             Some(file) => respond(request, &file.entity, |range| {
                 // The range is one of the body, so it fits.
                 Body::Bytes(file.body.slice(range.start as usize..range.end as usize))

@@ -58,9 +58,9 @@ impl Disk {
     /// Opens the file of a path that has been checked, see `request`. Of a directory, when the path ends with a slash, it is
     /// index.html.
     pub(super) fn open(&self, path: &str) -> Result<Found, Absent> {
-        // Names that begin with a dot are not for everybody: files that are being written, settings, repositories.
+        // Names that begin with a dot are not for everybody: settings, repositories. Those that end so are being written.
         let parts = path.strip_suffix('/').unwrap_or(path).split('/');
-        if { parts }.any(|part| part.is_empty() || part.starts_with('.')) {
+        if { parts }.any(|part| part.is_empty() || part.starts_with('.')) || path.ends_with(".tmp") {
             return Err(Absent::NotFound);
         }
         let path = if path.ends_with('/') { format!("{path}index.html") } else { path.to_owned() };
@@ -168,7 +168,8 @@ mod tests {
         for (path, content) in [
             ("html/live/a.ts", "a"),
             ("html/live/index.html", "index"),
-            ("html/live/.a.ts.tmp", "hidden"),
+            ("html/live/.a.ts", "hidden"),
+            ("html/live/b.ts.tmp", "hidden"),
             ("html/live/.git/config", "hidden"),
             ("secret", "secret"),
             ("html-secret/a", "secret"),
@@ -196,7 +197,8 @@ mod tests {
             "etc/hostname",
             "loop",
             "fifo",
-            "live/.a.ts.tmp",
+            "live/.a.ts",
+            "live/b.ts.tmp",
             "live/.git/config",
             "none",
             "live/a.ts/",

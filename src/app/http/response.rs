@@ -43,6 +43,14 @@ impl Response {
         Self { status, lines, body: Body::Bytes(text.into()) }
     }
 
+    /// What is made for this request, or almost.
+    pub(super) fn json(body: Bytes) -> Self {
+        let length = body.len();
+        let lines =
+            format!("Content-Type: application/json\r\nContent-Length: {length}\r\nCache-Control: no-store\r\n");
+        Self { status: Status::Ok, lines, body: Body::Bytes(body) }
+    }
+
     pub(super) fn refusal(refusal: Refusal) -> Self {
         let lines = if refusal.status == Status::MethodNotAllowed { "Allow: GET, HEAD, OPTIONS\r\n" } else { "" };
         Self::text(refusal.status, refusal.why, lines)

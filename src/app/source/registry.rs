@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use super::Source;
+use super::{Published, Source};
 use crate::config::Vhost;
 use crate::st::{self, Cond, Shared};
 
@@ -38,6 +38,13 @@ impl Sources {
             self.added.signal();
             source
         })
+    }
+
+    /// Those that are being published now, by name.
+    pub fn published(&self) -> Vec<Published> {
+        let mut all: Vec<_> = self.by_name.with(|sources| sources.values().filter_map(Source::published).collect());
+        all.sort_unstable_by(|a, b| a.name.cmp(&b.name));
+        all
     }
 
     /// How many there are.
@@ -93,7 +100,11 @@ mod tests {
         let sources = Sources::new();
         let held = sources.get("v/live/held", vhost);
         let idle = sources.get("v/live/idle", vhost);
-        drop(idle.acquire_publish(1, Arc::new(Nobody)));
+        let publication = idle.acquire_publish(1, Arc::new(Nobody)).unwrap();
+        let published = sources.published();
+        assert_eq!(published.iter().map(|stream| stream.name.as_str()).collect::<Vec<_>>(), ["v/live/idle"]);
+        drop(publication);
+        assert_eq!(sources.published().len(), 0);
         drop(idle);
         sources.get("v/live/never", vhost);
         assert_eq!(sources.len(), 3);
