@@ -1,13 +1,15 @@
 //! The product: who connects, who publishes what, who plays it.
 //!
-//! [`server`] accepts and keeps count, [`connection`] is a client's life from handshake to close, [`source`] is a stream and
-//! what its players are owed, [`request`] says what a client's URL means, `http` serves files (feature `hls`).
+//! [`listeners`] are the sockets, [`server`] accepts and keeps count, [`connection`] is a client's life from handshake to close,
+//! [`source`] is a stream and what its players are owed, [`request`] says what a client's URL means, `http` serves files (feature
+//! `hls`).
 
 mod client;
 mod close;
 mod connection;
 #[cfg(feature = "hls")]
 pub mod http;
+pub mod listeners;
 mod pithy;
 pub mod request;
 pub mod server;

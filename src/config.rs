@@ -6,7 +6,6 @@
 
 use std::collections::BTreeMap;
 use std::io::ErrorKind;
-use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -15,12 +14,14 @@ mod directive;
 mod error;
 mod forward;
 mod kind;
+mod listen;
 mod reader;
 mod refer;
 mod schema;
 
 pub use error::Error;
 pub use forward::{Destination, Names, Target};
+pub use listen::{Listen, ListenKind};
 pub use refer::refer_allows;
 
 use directive::{Directives, position};
@@ -34,7 +35,7 @@ pub const DEFAULT_VHOST: &str = "__defaultVhost__";
 #[derive(Debug, Clone, PartialEq)]
 pub struct Config {
     /// `listen`: where to serve RTMP; at least one, none twice.
-    pub listen: Vec<SocketAddr>,
+    pub listen: Vec<Listen>,
     /// `max_connections`: clients served at a time; more are refused.
     pub max_connections: usize,
     /// `chunk_size`: of the chunks sent, in bytes, for vhosts that do not say their own.
@@ -68,7 +69,7 @@ pub struct HttpServer {
     /// `enabled`.
     pub enabled: bool,
     /// `listen`: where to serve HTTP; at least one, none twice and none of [`Config::listen`].
-    pub listen: Vec<SocketAddr>,
+    pub listen: Vec<Listen>,
     /// `dir`: the directory of the files; relative to the working directory.
     pub dir: PathBuf,
     /// `page`: there is a page at / that lists what is live and plays it.
@@ -209,10 +210,21 @@ impl Config {
         self.vhosts.get(&canonical(name)).or_else(|| self.vhosts.get(DEFAULT_VHOST))
     }
 
+    /// Every address that is listened on, for whatever protocol.
+    pub fn listeners(&self) -> Vec<Listen> {
+        #[cfg_attr(not(feature = "hls"), allow(unused_mut))]
+        let mut all = self.listen.clone();
+        #[cfg(feature = "hls")]
+        if self.http_server.enabled {
+            all.extend(self.http_server.listen.iter().map(|listen| Listen { kind: ListenKind::Http, ..*listen }));
+        }
+        all
+    }
+
     fn read(reader: &mut Reader, root: Section<'_>, file_name: &str) -> Config {
         let chunk_size = reader.size(root, "chunk_size");
         let listen = reader.addresses(root, "listen");
-        if listen.is_empty() {
+        if !root.has("listen") {
             reader.problem(position(file_name, 1), Reason::NoListen);
         }
         let http_server = HttpServer::read(reader, root.block("http_server"), &listen, file_name);
@@ -249,7 +261,7 @@ impl PithyPrint {
 }
 
 impl HttpServer {
-    fn read(reader: &mut Reader, section: Section<'_>, rtmp: &[SocketAddr], file_name: &str) -> HttpServer {
+    fn read(reader: &mut Reader, section: Section<'_>, rtmp: &[Listen], file_name: &str) -> HttpServer {
         let http_server = HttpServer {
             enabled: reader.switch(section, "enabled"),
             listen: reader.addresses(section, "listen"),
@@ -259,8 +271,9 @@ impl HttpServer {
         };
         if http_server.enabled {
             let at = section.position("listen").unwrap_or(file_name).to_owned();
-            if let Some(both) = http_server.listen.iter().find(|address| rtmp.contains(address)) {
-                reader.problem(at, Reason::ListensTwice(*both));
+            let is_taken = |listen: &&Listen| rtmp.iter().any(|rtmp| rtmp.address == listen.address);
+            if let Some(both) = http_server.listen.iter().find(is_taken) {
+                reader.problem(at, Reason::ListensTwice(both.address));
             } else if !cfg!(feature = "hls") {
                 reader.warn(at, "this server was built without HLS and http_server: ignored; ./configure --with-hls");
             }

@@ -4,6 +4,7 @@ use std::ffi::OsString;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
+use srs::app::listeners::Sockets;
 use srs::app::server;
 use srs::config::Config;
 use srs::{log as srs_log, st};
@@ -46,11 +47,15 @@ fn main() -> ExitCode {
         println!("{}: the configuration is good", options.config.display());
         return ExitCode::SUCCESS;
     }
+    let sockets = match Sockets::bind(&config.listeners()) {
+        Ok(sockets) => sockets,
+        Err(error) => return fail(error),
+    };
     let log = match srs_log::start(&config.log) {
         Ok(log) => log,
         Err(error) => return fail(error),
     };
-    let result = st::run(move || server::start(config));
+    let result = st::run(move || server::start(config, sockets));
     match result {
         // The coroutines serve; there is nothing left for this thread to do.
         Ok(Ok(())) => loop {

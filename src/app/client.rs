@@ -8,6 +8,7 @@ use std::time::Instant;
 use super::close::CloseReason;
 use super::pithy::Messages;
 use super::source::{Consumer, Outlet, Publication};
+use crate::config::Vhost;
 use crate::st::net::TcpStream;
 
 pub(super) struct Client {
@@ -21,6 +22,14 @@ pub(super) struct Client {
     passed: AtomicU64,
     dropped: AtomicU64,
     place: Mutex<Place>,
+    vhosts: Mutex<Vhosts>,
+}
+
+/// The vhosts that a client lives under. They differ when the name of its stream chooses another than its connection has.
+#[derive(Default)]
+struct Vhosts {
+    connection: Option<Arc<Vhost>>,
+    stream: Option<Arc<Vhost>>,
 }
 
 /// What a client's coroutine holds of a stream. The coroutine owns it; it is known here too because a stack overflow loses the
@@ -42,12 +51,23 @@ impl Client {
             passed: AtomicU64::new(0),
             dropped: AtomicU64::new(0),
             place: Mutex::default(),
+            vhosts: Mutex::default(),
         }
     }
 
     /// What the client was told to close for, by somebody else.
     pub(super) fn told(&self) -> Option<CloseReason> {
         self.told.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Notes the vhost that the client is connected to.
+    pub(super) fn set_vhost(&self, vhost: &Arc<Vhost>) {
+        self.vhosts().connection = Some(vhost.clone());
+    }
+
+    /// Notes the vhost whose stream the client publishes or plays; none when it does neither.
+    pub(super) fn set_stream_vhost(&self, vhost: Option<&Arc<Vhost>>) {
+        self.vhosts().stream = vhost.cloned();
     }
 
     /// Counts the messages of a stage that it leaves.
@@ -81,6 +101,10 @@ impl Client {
     pub(super) fn close(&self) -> Option<Messages> {
         let (passed, dropped) = (self.passed.load(Ordering::Relaxed), self.dropped.load(Ordering::Relaxed));
         (!self.is_closed.swap(true, Ordering::Relaxed)).then_some(Messages { passed, dropped })
+    }
+
+    fn vhosts(&self) -> MutexGuard<'_, Vhosts> {
+        self.vhosts.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn place(&self) -> MutexGuard<'_, Place> {

@@ -31,10 +31,16 @@ pub enum CloseReason {
     },
     /// The coroutine of the client panicked or overflowed its stack: a fault of this server.
     Crashed,
+    /// A reload took the client's vhost out of the configuration.
+    VhostRemoved(String),
+    /// A reload turned the client's vhost off.
+    VhostDisabled(String),
+    /// The server stops.
+    ServerStopped,
 }
 
 /// The codes of all reasons, see [`CloseReason::code`].
-const CODES: [&str; 11] = [
+const CODES: [&str; 14] = [
     "by-peer",
     "network",
     "slow-start",
@@ -46,6 +52,9 @@ const CODES: [&str; 11] = [
     "full",
     "replaced",
     "crashed",
+    "vhost-removed",
+    "vhost-disabled",
+    "server-stopped",
 ];
 
 impl CloseReason {
@@ -54,9 +63,9 @@ impl CloseReason {
         CODES[self.index()]
     }
 
-    /// Whether this is the ordinary end of an ordinary client.
+    /// Whether this is the ordinary end of an ordinary client, or what the operator has asked for.
     pub fn is_ordinary(&self) -> bool {
-        matches!(self, Self::ByPeer)
+        matches!(self, Self::ByPeer | Self::VhostRemoved(_) | Self::VhostDisabled(_) | Self::ServerStopped)
     }
 
     /// The place in [`CODES`].
@@ -73,6 +82,9 @@ impl CloseReason {
             Self::Full(_) => 8,
             Self::Replaced { .. } => 9,
             Self::Crashed => 10,
+            Self::VhostRemoved(_) => 11,
+            Self::VhostDisabled(_) => 12,
+            Self::ServerStopped => 13,
         }
     }
 }
@@ -89,6 +101,9 @@ impl fmt::Display for CloseReason {
             Self::Refused(why) | Self::Busy(why) | Self::Full(why) => write!(f, "{why}"),
             Self::Replaced { by } => write!(f, "stalled, and client {by} took over the stream"),
             Self::Crashed => write!(f, "a fault of this server, see the error before"),
+            Self::VhostRemoved(vhost) => write!(f, "the vhost {vhost} was removed"),
+            Self::VhostDisabled(vhost) => write!(f, "the vhost {vhost} was disabled"),
+            Self::ServerStopped => write!(f, "the server stops"),
         }
     }
 }
@@ -140,6 +155,9 @@ mod tests {
             (CloseReason::Full(text()), "full"),
             (CloseReason::Replaced { by: 1 }, "replaced"),
             (CloseReason::Crashed, "crashed"),
+            (CloseReason::VhostRemoved(text()), "vhost-removed"),
+            (CloseReason::VhostDisabled(text()), "vhost-disabled"),
+            (CloseReason::ServerStopped, "server-stopped"),
         ];
         let totals = CloseTotals::default();
         for (reason, code) in &all {

@@ -46,6 +46,8 @@ struct Connection<'a> {
     wants_video: bool,
     /// Events since others had their turn.
     events: u32,
+    /// It has been told why it is to go.
+    has_parted: bool,
 }
 
 /// A client that has been let in.
@@ -74,52 +76,61 @@ fn converse(server: &Server, client: &Arc<Client>, too_many: bool) -> Result<Nev
     stream.set_write_timeout(Some(SEND));
     stream.set_time_limit(Some(HANDSHAKE));
     let (rtmp, form) = Rtmp::accept(stream.clone()).map_err(in_start)?;
-    let mut connection = Connection { server, client, rtmp, wants_audio: true, wants_video: true, events: 0 };
-    // For `connect`; the time for `publish` or `play` begins when the client is in.
-    stream.set_time_limit(Some(COMMANDS));
-    let admitted = connection.admit(form, too_many)?;
-    stream.set_time_limit(Some(COMMANDS));
-    loop {
-        connection.take_turns();
-        let mut event = Some(connection.rtmp.next_event().map_err(in_start)?);
-        // What a client does may end in what it does next: playing in playing something else.
-        while let Some(now) = event.take() {
-            event = match now {
-                Event::Publish(publish) => {
-                    let next = connection.publishing(&admitted, &publish)?;
-                    stream.set_time_limit(Some(COMMANDS));
-                    next
-                }
-                Event::Play(play) => {
-                    let next = connection.playing(&admitted, &play)?;
-                    stream.set_time_limit(Some(COMMANDS));
-                    next
-                }
-                Event::ReceiveAudio(wanted) => {
-                    connection.wants_audio = wanted;
-                    None
-                }
-                Event::ReceiveVideo(wanted) => {
-                    connection.wants_video = wanted;
-                    None
-                }
-                // There is nothing to stop, to pause, or to take media for.
-                _ => None,
-            };
-        }
+    let mut connection =
+        Connection { server, client, rtmp, wants_audio: true, wants_video: true, events: 0, has_parted: false };
+    let result = connection.converse(form, too_many);
+    if let Some(reason) = client.told() {
+        connection.part(0, "NetConnection.Connect.Closed", &reason);
     }
+    result
 }
 
 impl Connection<'_> {
+    fn converse(&mut self, form: handshake::Form, too_many: bool) -> Result<Never, CloseReason> {
+        // For `connect`; the time for `publish` or `play` begins when the client is in.
+        self.client.stream.set_time_limit(Some(COMMANDS));
+        let admitted = self.admit(form, too_many)?;
+        self.client.stream.set_time_limit(Some(COMMANDS));
+        loop {
+            self.take_turns();
+            let mut event = Some(self.rtmp.next_event().map_err(in_start)?);
+            // What a client does may end in what it does next: playing in playing something else.
+            while let Some(now) = event.take() {
+                event = match now {
+                    Event::Publish(publish) => {
+                        let next = self.publishing(&admitted, &publish)?;
+                        self.client.stream.set_time_limit(Some(COMMANDS));
+                        next
+                    }
+                    Event::Play(play) => {
+                        let next = self.playing(&admitted, &play)?;
+                        self.client.stream.set_time_limit(Some(COMMANDS));
+                        next
+                    }
+                    Event::ReceiveAudio(wanted) => {
+                        self.wants_audio = wanted;
+                        None
+                    }
+                    Event::ReceiveVideo(wanted) => {
+                        self.wants_video = wanted;
+                        None
+                    }
+                    // There is nothing to stop, to pause, or to take media for.
+                    _ => None,
+                };
+            }
+        }
+    }
+
     /// Hears what the client connects to and lets it in, or tells it why not.
     #[inline(never)] // What it needs is not to be on the stack of a player that waits.
     fn admit(&mut self, form: handshake::Form, too_many: bool) -> Result<Admitted, CloseReason> {
         let connect = self.rtmp.connect().map_err(in_start)?;
         if too_many {
-            let why = format!("the server is full: max_connections is {}", self.server.config.max_connections);
+            let why = format!("the server is full: max_connections is {}", self.server.config().max_connections);
             return Err(self.reject(&connect, "NetConnection.Connect.Rejected", CloseReason::Full(why)));
         }
-        let app = match AppRequest::new(&connect, &self.server.config) {
+        let app = match AppRequest::new(&connect, &self.server.config()) {
             Ok(app) => app,
             Err(error) => {
                 let code = match error {
@@ -146,6 +157,7 @@ impl Connection<'_> {
             connect.page_url,
             connect.flash_ver,
         );
+        self.client.set_vhost(&app.vhost);
         self.rtmp.accept_connect(&connect, app.vhost.chunk_size);
         Ok(Admitted { app, page_url: connect.page_url })
     }
@@ -170,8 +182,10 @@ impl Connection<'_> {
 
     /// What a `publish` or `play` asks for, unless a name is wrong or the page may not have it.
     fn resolve(&self, admitted: &Admitted, name: &str, is_publish: bool) -> Result<StreamRequest, CloseReason> {
-        let request =
-            admitted.app.stream(name, &self.server.config).map_err(|error| CloseReason::Refused(error.to_string()))?;
+        let request = admitted
+            .app
+            .stream(name, &self.server.config())
+            .map_err(|error| CloseReason::Refused(error.to_string()))?;
         let vhost = &request.vhost;
         let own = if is_publish { ("refer_publish", &vhost.refer_publish) } else { ("refer_play", &vhost.refer_play) };
         let page_url = &admitted.page_url;
@@ -199,8 +213,16 @@ impl Connection<'_> {
         reason
     }
 
+    /// Tells a client that somebody else ends its connection, and why, unless it has been told.
+    fn part(&mut self, stream_id: u32, code: &str, reason: &CloseReason) {
+        if !self.has_parted {
+            self.refuse(stream_id, code, reason.clone());
+        }
+    }
+
     /// Sends what is still to be said, and gives it time to arrive.
     fn farewell(&mut self) {
+        self.has_parted = true;
         let stream = &self.client.stream;
         stream.resume();
         stream.set_time_limit(Some(FAREWELL));

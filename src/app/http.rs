@@ -20,38 +20,27 @@ use std::fmt::Write as _;
 use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use self::disk::Disk;
 use self::page::Page;
 use self::response::{Body, Clock, Response};
 use self::status::Status;
-use super::server::{Server, StartError};
-use crate::config::HttpServer;
-use crate::st::net::{TcpListener, TcpStream};
+use super::server::Server;
+use crate::st::net::TcpStream;
 use crate::st::{self, Shared};
-
-/// Connections that are accepted in a row.
-const ACCEPTS: usize = 16;
-
-/// How long accepting pauses when the system has no descriptor or no memory for another connection.
-const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
-
-/// How often that, or a connection too many, is mentioned.
-const MENTION: Duration = Duration::from_secs(5);
 
 /// How often what was served is summed up in the log, while there are requests.
 const SUMMARY: Duration = Duration::from_secs(10);
 
 /// The HTTP server.
 #[derive(Clone)]
-struct Http(Arc<Inner>);
+pub(super) struct Http(Arc<Inner>);
 
-struct Inner {
+pub(super) struct Inner {
     server: Server,
-    config: HttpServer,
-    /// What is at `/`, unless the configuration says that nothing is.
-    page: Option<Page>,
+    /// What is at `/`, if the configuration says so.
+    page: Page,
     disk: Disk,
     clock: Shared<Clock>,
     /// By number.
@@ -79,61 +68,33 @@ impl std::ops::Deref for Http {
     }
 }
 
-/// Serves what comes to these listeners. Call it from a coroutine.
+/// Gets ready to serve what comes to the listeners for HTTP, see [`Http::welcome`]. Call it from a coroutine.
 ///
 /// # Errors
 /// When there is no memory for the first coroutines.
-pub(super) fn start(server: &Server, config: &HttpServer, listeners: Vec<TcpListener>) -> io::Result<()> {
+pub(super) fn start(server: &Server) -> io::Result<()> {
     let http = Http(Arc::new(Inner {
         server: server.clone(),
-        page: config.page.then(Page::new),
-        disk: Disk::new(&config.dir),
-        config: config.clone(),
+        page: Page::new(),
+        disk: Disk::new(),
         clock: Shared::default(),
         connections: Shared::default(),
         counts: Counts::default(),
     }));
-    for listener in listeners {
-        if let Ok(address) = listener.local_addr() {
-            log::info!("listening for HTTP on {address}, files of {}", config.dir.display());
-        }
-        let http = http.clone();
-        st::spawn("accept http", 0, move || http.accept(&listener))?;
-    }
-    st::spawn("http summary", 0, move || http.sum_up())?;
+    let summary = http.clone();
+    st::spawn("http summary", 0, move || summary.sum_up())?;
+    // The only one: the server starts once.
+    let _ = server.http.set(http);
     Ok(())
 }
 
 impl Http {
-    /// Accepts connections, for ever.
-    fn accept(&self, listener: &TcpListener) {
-        let mut mentioned: Option<Instant> = None;
-        let mut in_a_row = 0;
-        loop {
-            match listener.accept() {
-                Ok(stream) => {
-                    self.welcome(&stream);
-                    in_a_row = (in_a_row + 1) % ACCEPTS;
-                    if in_a_row == 0 {
-                        st::yield_now();
-                    }
-                }
-                Err(error) => {
-                    if mentioned.is_none_or(|at| at.elapsed() >= MENTION) {
-                        mentioned = Some(Instant::now());
-                        let advice = "is the limit of open files (ulimit -n) too low?";
-                        log::warn!("cannot accept HTTP connections for now: {error}; {advice}");
-                    }
-                    st::sleep(ACCEPT_PAUSE);
-                }
-            }
-        }
-    }
-
-    fn welcome(&self, stream: &TcpStream) {
+    /// Serves a connection, in a coroutine of its own.
+    pub(super) fn welcome(&self, stream: &TcpStream) {
         let number = self.server.next_number();
+        let max = self.max_connections();
         let is_in = self.connections.with(|connections| {
-            let has_room = connections.len() < self.config.max_connections;
+            let has_room = connections.len() < max;
             has_room && connections.insert(number)
         });
         if !is_in {
@@ -171,7 +132,11 @@ impl Http {
 
     /// Whether there are so many connections that idle ones are to make room.
     fn is_crowded(&self) -> bool {
-        self.connections.with(|connections| connections.len()) >= self.config.max_connections / 4 * 3
+        self.connections.with(|connections| connections.len()) >= self.max_connections() / 4 * 3
+    }
+
+    fn max_connections(&self) -> usize {
+        self.server.config().http_server.max_connections
     }
 
     fn head(&self, response: &Response, keep_alive: bool) -> String {
@@ -220,16 +185,6 @@ impl Drop for Place {
     fn drop(&mut self) {
         self.http.connections.try_with(|connections| connections.remove(&self.number));
     }
-}
-
-/// Binds the listeners of the configuration; none when the server is off.
-///
-/// # Errors
-/// [`StartError::Listen`] when an address cannot be listened on.
-pub(super) fn bind(config: &HttpServer) -> Result<Vec<TcpListener>, StartError> {
-    let addresses = if config.enabled { &config.listen[..] } else { &[] };
-    let bind = |&address| TcpListener::bind(address).map_err(|error| StartError::Listen { address, error });
-    addresses.iter().map(bind).collect()
 }
 
 /// A path percent-encoded for a URL, slashes left alone (RFC 3986, 3.3).

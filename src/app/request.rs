@@ -104,7 +104,11 @@ impl AppRequest {
         check_params(&name.params)?;
         let vhost = match &name.vhost {
             Some(vhost) => find(vhost, config)?,
-            None => self.vhost.clone(),
+            // By its name: a reload may have changed it, turned it off or removed it since the client connected.
+            None => match config.vhosts.get(&self.vhost.name) {
+                Some(vhost) => enabled(vhost)?,
+                None => return Err(Error::NoVhost(self.vhost.name.clone())),
+            },
         };
         Ok(StreamRequest {
             name: format!("{}/{}/{}", vhost.name, self.app, name.name),
@@ -118,7 +122,10 @@ impl AppRequest {
 fn find(name: &str, config: &Config) -> Result<Arc<Vhost>, Error> {
     // Quoted in answers and in the log, so not at any length.
     let shown = || name.chars().take(MAX_NAME).collect();
-    let vhost = config.vhost(name).ok_or_else(|| Error::NoVhost(shown()))?;
+    enabled(config.vhost(name).ok_or_else(|| Error::NoVhost(shown()))?)
+}
+
+fn enabled(vhost: &Arc<Vhost>) -> Result<Arc<Vhost>, Error> {
     if !vhost.enabled {
         return Err(Error::Disabled(vhost.name.clone()));
     }

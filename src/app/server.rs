@@ -2,20 +2,22 @@
 
 use std::collections::BTreeMap;
 use std::io;
-use std::net::SocketAddr;
 use std::sync::Arc;
+#[cfg(feature = "hls")]
+use std::sync::OnceLock;
 use std::time::{Duration, Instant};
 
 use super::client::Client;
 use super::close::{CloseReason, CloseTotals};
 use super::connection;
 #[cfg(feature = "hls")]
-use super::http::{self, live::LiveFiles};
+use super::http::{self, Http, live::LiveFiles};
+use super::listeners::{ListenError, Listener, Listeners, Sockets};
 use super::pithy::Stage;
 use super::source::Sources;
-use crate::config::Config;
+use crate::config::{Config, Listen, ListenKind};
 use crate::log::as_client;
-use crate::st::net::{TcpListener, TcpStream};
+use crate::st::net::TcpStream;
 use crate::st::{self, Cond, Shared};
 
 /// Clients beyond `max_connections` that are heard out, to be told why they are turned away. More are closed at once.
@@ -40,25 +42,11 @@ const KEEPALIVE: Duration = Duration::from_secs(60);
 #[derive(Debug, thiserror::Error)]
 pub enum StartError {
     /// An address cannot be listened on.
-    #[error("cannot listen on {address}: {error}{}", hint(.error))]
-    Listen {
-        /// The address.
-        address: SocketAddr,
-        /// What is wrong.
-        error: io::Error,
-    },
+    #[error(transparent)]
+    Listen(#[from] ListenError),
     /// The system has no memory for the first coroutines.
     #[error("cannot start: {0}")]
     Spawn(#[from] io::Error),
-}
-
-fn hint(error: &io::Error) -> &'static str {
-    match error.kind() {
-        io::ErrorKind::AddrInUse => "; is another server running on this port?",
-        io::ErrorKind::PermissionDenied => "; ports below 1024 are for root",
-        io::ErrorKind::AddrNotAvailable => "; this machine has no such address",
-        _ => "",
-    }
 }
 
 /// What all connections share.
@@ -66,13 +54,18 @@ fn hint(error: &io::Error) -> &'static str {
 pub(super) struct Server(Arc<Inner>);
 
 pub(super) struct Inner {
-    pub(super) config: Config,
+    /// In force: a reload puts another in its place.
+    config: Shared<Arc<Config>>,
+    listeners: Listeners,
     pub(super) sources: Sources,
     pub(super) play: Stage,
     pub(super) publish: Stage,
     /// What HLS makes and HTTP serves.
     #[cfg(feature = "hls")]
     pub(super) live_files: LiveFiles,
+    /// Serves what comes to the listeners for HTTP. Set once, at the start.
+    #[cfg(feature = "hls")]
+    pub(super) http: OnceLock<Http>,
     closed: CloseTotals,
     /// Another connection was closed.
     has_closed: Cond,
@@ -88,49 +81,40 @@ struct Clients {
     unmentioned: u64,
 }
 
-/// Starts listening and returns; the coroutines that accept and serve go on. Call it from a coroutine.
+/// Starts serving on sockets that listen already, and returns; the coroutines that accept and serve go on. Call it from a
+/// coroutine.
 ///
 /// # Errors
-/// When an address cannot be listened on; then nothing has been accepted.
-pub fn start(config: Config) -> Result<(), StartError> {
-    let listeners = config
-        .listen
-        .iter()
-        .map(|&address| TcpListener::bind(address).map_err(|error| StartError::Listen { address, error }))
-        .collect::<Result<Vec<_>, _>>()?;
-    #[cfg(feature = "hls")]
-    let http_listeners = http::bind(&config.http_server)?;
+/// When the system has no memory for the first coroutines.
+pub fn start(config: Config, sockets: Sockets) -> Result<(), StartError> {
     let server = Server(Arc::new(Inner {
+        listeners: Listeners::default(),
         sources: Sources::new(),
         play: Stage::new("->", config.pithy_print.play),
         publish: Stage::new("<-", config.pithy_print.publish),
         #[cfg(feature = "hls")]
         live_files: LiveFiles::new(),
+        #[cfg(feature = "hls")]
+        http: OnceLock::new(),
         closed: CloseTotals::default(),
         has_closed: Cond::new(),
         clients: Shared::default(),
-        config,
+        config: Shared::new(Arc::new(config)),
     }));
-    for stage in [&server.0.play, &server.0.publish] {
+    for stage in [&server.play, &server.publish] {
         let stage = stage.clone();
         st::spawn("pithy print", 0, move || stage.print())?;
     }
-    let sources = server.0.sources.clone();
+    let sources = server.sources.clone();
     st::spawn("sweep", 0, move || sources.sweep())?;
     if let Err(error) = st::watch() {
         log::warn!("nobody will say when the worker is stuck: no thread for it: {error}");
     }
     let totals = server.clone();
     st::spawn("totals", 0, move || totals.print_totals())?;
-    for listener in listeners {
-        let server = server.clone();
-        if let Ok(address) = listener.local_addr() {
-            log::info!("listening for RTMP on {address}");
-        }
-        st::spawn("accept", 0, move || server.accept(&listener))?;
-    }
     #[cfg(feature = "hls")]
-    http::start(&server, &server.config.http_server, http_listeners)?;
+    http::start(&server)?;
+    server.listen(&server.config().listeners(), sockets)?;
     Ok(())
 }
 
@@ -143,14 +127,30 @@ impl std::ops::Deref for Server {
 }
 
 impl Server {
-    /// Accepts clients, for ever.
-    fn accept(&self, listener: &TcpListener) {
+    /// The configuration in force. Take it anew where it is needed: a reload puts another in its place at any wait.
+    pub(super) fn config(&self) -> Arc<Config> {
+        self.config.with(|config| config.clone())
+    }
+
+    /// Makes these the addresses that are listened on; `new` are the sockets of those that were not open.
+    fn listen(&self, wanted: &[Listen], new: Sockets) -> io::Result<()> {
+        let server = self.clone();
+        self.listeners.replace(wanted, new, move |listener| server.accept(listener))
+    }
+
+    /// Accepts clients, until the listener is closed.
+    fn accept(&self, listener: &Listener) {
         let mut mentioned: Option<Instant> = None;
         let mut in_a_row = 0;
         loop {
-            match listener.accept() {
-                Ok(stream) => {
-                    self.welcome(&stream);
+            match listener.socket.accept() {
+                Ok(None) => return,
+                Ok(Some(stream)) => {
+                    match listener.listen().kind {
+                        ListenKind::Rtmp => self.welcome(&stream),
+                        #[cfg(feature = "hls")]
+                        ListenKind::Http => self.http.get().into_iter().for_each(|http| http.welcome(&stream)),
+                    }
                     // However many want to come in, those who are here have their turn.
                     in_a_row = (in_a_row + 1) % ACCEPTS;
                     if in_a_row == 0 {
@@ -183,8 +183,8 @@ impl Server {
     fn welcome(&self, stream: &TcpStream) {
         // A socket that does not take the option is found dead when it is written to, if later.
         let _ = stream.set_keepalive(KEEPALIVE);
-        let Some((client, too_many)) = self.clients.with(|clients| clients.add(stream, self.config.max_connections))
-        else {
+        let max = self.config().max_connections;
+        let Some((client, too_many)) = self.clients.with(|clients| clients.add(stream, max)) else {
             self.closed.count(&CloseReason::Full(String::new()));
             self.has_closed.signal();
             return;

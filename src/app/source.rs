@@ -209,7 +209,24 @@ impl Source {
         }))
     }
 
-    /// The chunk size of all that players get.
+    /// The name of the vhost that it belongs to.
+    pub fn vhost_name(&self) -> String {
+        self.0.with(|state| state.vhost.name.clone())
+    }
+
+    /// Puts other settings in force, of the same vhost. They count from the next message on, also for those who publish or play
+    /// now: players are told of another `chunk_size` within the stream, where it changes.
+    pub fn set_vhost(&self, vhost: &Arc<Vhost>) {
+        self.0.with(|state| {
+            if vhost.chunk_size != state.backlog.chunk_size() {
+                state.flush();
+                state.backlog.set_chunk_size(vhost.chunk_size);
+            }
+            state.vhost = vhost.clone();
+        });
+    }
+
+    /// The size of the chunks that players who join now have to know of first.
     pub fn chunk_size(&self) -> usize {
         self.0.with(|state| state.backlog.chunk_size())
     }
@@ -329,6 +346,11 @@ impl Publication {
             state.flush();
             None
         })?
+    }
+
+    /// How long the publisher may be silent before it is to be closed.
+    pub fn timeout(&self) -> Duration {
+        self.source.0.with(|state| state.vhost.publish.timeout)
     }
 
     /// Ends the publication, as its publisher said: players are told at once.

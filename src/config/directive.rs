@@ -232,7 +232,11 @@ fn table(file: &str, place: Place, block: Vec<Directive>) -> Map<String, Value> 
         match row.shape {
             Shape::Either { block: inner, .. } if is_block => slot.kind = self::table(file, inner, block).into(),
             Shape::Setting { .. } | Shape::Either { .. } => {
-                slot.kind = args.into_iter().map(|word| string(word.text)).collect::<Vec<_>>().into()
+                let words = args.into_iter().map(|word| string(word.text));
+                match &mut slot.kind {
+                    ValueKind::Array(all) if row.may_repeat() => all.extend(words),
+                    kind => *kind = words.collect::<Vec<_>>().into(),
+                }
             }
             Shape::Block(inner) => slot.kind = self::table(file, inner, block).into(),
             Shape::Named(inner) => {

@@ -1,9 +1,10 @@
 //! The kinds of value a directive can have: how each is read from the words of the file, and what is said when it
 //! cannot be.
 
-use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::net::Ipv6Addr;
 
 use super::forward::Target;
+use super::listen::Listen;
 
 /// What the words after a directive's name must be.
 #[derive(Debug, Clone, Copy)]
@@ -18,7 +19,7 @@ pub(super) enum Kind {
     Choice(&'static [&'static str]),
     /// The path of a file.
     Path,
-    /// One or more `port`, `addr:port` or `[addr]:port`, none of them twice.
+    /// One or more `port`, `addr:port` or `[addr]:port`, none of them twice, each with the words that are for it.
     Addresses,
     /// One or more names of hosts.
     Hosts,
@@ -33,7 +34,7 @@ pub(super) enum Setting {
     Number(u64),
     Choice(&'static str),
     Path(String),
-    Addresses(Vec<SocketAddr>),
+    Addresses(Vec<Listen>),
     Hosts(Vec<String>),
     Targets(Vec<Target>),
 }
@@ -54,7 +55,7 @@ impl Kind {
     pub(super) fn read(self, words: &[&str]) -> Result<Setting, Mismatch> {
         match (self, words) {
             (_, []) => Err(Mismatch::Count),
-            (Kind::Addresses, _) => addresses(words).map(Setting::Addresses),
+            (Kind::Addresses, _) => Listen::read(words).map(Setting::Addresses),
             (Kind::Hosts, _) => {
                 words.iter().map(|w| host(w).ok_or_else(|| wrong(w))).collect::<Result<_, _>>().map(Setting::Hosts)
             }
@@ -96,7 +97,9 @@ impl Kind {
             Kind::Bytes { min, max } => format!("a number of bytes from {} to {}", suffixed(min), suffixed(max)),
             Kind::Choice([all @ .., last]) => format!("{} or {last}", all.join(", ")),
             Kind::Choice([]) | Kind::Path => "the path of a file".to_owned(),
-            Kind::Addresses => "a port from 1 to 65535, or an address and a port".to_owned(),
+            Kind::Addresses => {
+                "a port from 1 to 65535, or an address and a port, with \"reuseport\" after it or not".to_owned()
+            }
             Kind::Hosts => "the name of a host, without scheme, port and path".to_owned(),
             Kind::Targets => "a host, a host and a port, or rtmp://HOST[:PORT][/APP[/STREAM]][?PARAMETERS]".to_owned(),
         }
@@ -108,7 +111,7 @@ fn wrong(word: &str) -> Mismatch {
 }
 
 /// A number in decimal digits and nothing else: `str::parse` would also take a plus sign.
-fn digits(word: &str) -> Option<u64> {
+pub(super) fn digits(word: &str) -> Option<u64> {
     if word.bytes().all(|b| b.is_ascii_digit()) { word.parse().ok() } else { None }
 }
 
@@ -130,19 +133,6 @@ fn suffixed(n: u64) -> String {
     }
 }
 
-fn addresses(words: &[&str]) -> Result<Vec<SocketAddr>, Mismatch> {
-    let mut all = Vec::with_capacity(words.len());
-    let mut seen = std::collections::HashSet::new();
-    for word in words {
-        let address = address(word).ok_or_else(|| wrong(word))?;
-        if !seen.insert(address) {
-            return Err(Mismatch::Repeated(address.to_string()));
-        }
-        all.push(address);
-    }
-    Ok(all)
-}
-
 fn targets(words: &[&str]) -> Result<Vec<Target>, Mismatch> {
     let mut all: Vec<Target> = Vec::with_capacity(words.len());
     for word in words {
@@ -153,15 +143,6 @@ fn targets(words: &[&str]) -> Result<Vec<Target>, Mismatch> {
         all.push(target);
     }
     Ok(all)
-}
-
-/// A bare port is a port on every IPv4 address, as in the original. Port 0 (any free one) is of no use to an operator.
-fn address(word: &str) -> Option<SocketAddr> {
-    let address = match digits(word) {
-        Some(port) => SocketAddr::from((Ipv4Addr::UNSPECIFIED, u16::try_from(port).ok()?)),
-        None => word.parse().ok()?,
-    };
-    (address.port() != 0).then_some(address)
 }
 
 /// The name of a host in lower case, or an address. IPv6 addresses lose their brackets, since a host taken from a URL
@@ -208,17 +189,6 @@ mod tests {
             assert_eq!(number(kind, bad), None, "{bad:?}");
         }
         assert_eq!(kind.expected(), "a number of bytes from 1m to 4g");
-    }
-
-    #[test]
-    fn addresses_may_be_ports_and_differ() {
-        let read = |words: &[&str]| Kind::Addresses.read(words);
-        let all = ["0.0.0.0:1935", "127.0.0.1:1936", "[::]:1937"].map(|a| a.parse().unwrap()).to_vec();
-        assert_eq!(read(&["1935", "127.0.0.1:1936", "[::]:1937"]), Ok(Setting::Addresses(all)));
-        assert_eq!(read(&["1935", "0.0.0.0:1935"]), Err(Mismatch::Repeated("0.0.0.0:1935".to_owned())));
-        for bad in ["0", "65536", "localhost:1935", ":1935", "::1935", "+1935", "127.0.0.1", ""] {
-            assert_eq!(read(&[bad]), Err(Mismatch::Word(bad.to_owned())), "{bad:?}");
-        }
     }
 
     #[test]

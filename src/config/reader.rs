@@ -3,7 +3,6 @@
 //! The text of a file has been checked before it got here. It is read by the same kinds once more because a value may
 //! come from another source, which nothing has checked.
 
-use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -12,6 +11,7 @@ use ::config::{ConfigError, Map, Value, ValueKind};
 use super::error::{Error, Problem, Reason};
 use super::forward::Target;
 use super::kind::Setting;
+use super::listen::Listen;
 use super::schema::{self, Place, Row, Shape};
 
 /// A block, or the absence of one: then each directive in it has its default.
@@ -33,6 +33,11 @@ impl<'a> Section<'a> {
     /// Where a directive stands, if it is there.
     pub(super) fn position(self, name: &str) -> Option<&'a str> {
         self.value(name)?.origin()
+    }
+
+    /// Whether the file has the directive here.
+    pub(super) fn has(self, name: &str) -> bool {
+        self.value(name).is_some()
     }
 
     fn inner(self, name: &str) -> Option<&'a Map<String, Value>> {
@@ -118,7 +123,7 @@ impl Reader {
     }
 
     /// Empty where it is absent.
-    pub(super) fn addresses(&mut self, section: Section<'_>, name: &str) -> Vec<SocketAddr> {
+    pub(super) fn addresses(&mut self, section: Section<'_>, name: &str) -> Vec<Listen> {
         match self.setting(section, name) {
             Some(Setting::Addresses(all)) => all,
             _ => Vec::new(),

@@ -58,6 +58,11 @@ pub(super) struct Row {
 }
 
 impl Row {
+    /// Whether it may stand several times in its block; the words of all of them count.
+    pub(super) fn may_repeat(&self) -> bool {
+        matches!(self.shape, Shape::Later | Shape::Setting { kind: Kind::Addresses, .. })
+    }
+
     /// A line that is right.
     pub(super) fn example(&self) -> String {
         match self.shape {
@@ -214,7 +219,7 @@ impl Check<'_> {
                 self.report(line, Reason::MissingSemicolon(after));
                 continue;
             }
-            if !matches!(row.shape, Shape::Later) {
+            if !row.may_repeat() {
                 let what = identity(row, directive);
                 if let Some(&first) = seen.get(&what) {
                     self.report(line, Reason::Duplicate { what, first });

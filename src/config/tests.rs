@@ -37,7 +37,7 @@ fn absent_directives_have_their_defaults() {
         refer_play: vec![],
     };
     let expected = Config {
-        listen: vec!["0.0.0.0:1935".parse().unwrap()],
+        listen: vec![Listen::plain("0.0.0.0:1935".parse().unwrap())],
         max_connections: 1000,
         chunk_size: 4096,
         pithy_print: PithyPrint {
@@ -47,7 +47,7 @@ fn absent_directives_have_their_defaults() {
         },
         http_server: HttpServer {
             enabled: false,
-            listen: vec!["0.0.0.0:8080".parse().unwrap()],
+            listen: vec![Listen::plain("0.0.0.0:8080".parse().unwrap())],
             dir: PathBuf::from("./objs/nginx/html"),
             page: true,
             max_connections: 4000,
@@ -74,7 +74,10 @@ fn each_directive_reaches_its_field() {
          }
          vhost b { chunk_size 128; }",
     );
-    assert_eq!(config.listen, ["0.0.0.0:1935", "127.0.0.1:1936", "[::]:1937"].map(|a| a.parse().unwrap()));
+    assert_eq!(
+        config.listen,
+        ["0.0.0.0:1935", "127.0.0.1:1936", "[::]:1937"].map(|a| Listen::plain(a.parse().unwrap()))
+    );
     assert_eq!((config.max_connections, config.chunk_size), (7, 65000));
     assert_eq!(config.log, Log { tank: LogTank::File, level: LogLevel::Verbose, file: "/var/log/my srs.log".into() });
     assert_eq!(config.pithy_print.publish, Duration::from_millis(100));
@@ -82,7 +85,7 @@ fn each_directive_reaches_its_field() {
     assert_eq!(config.pithy_print.forwarder, Duration::from_secs(3600));
     let http_server = HttpServer {
         enabled: true,
-        listen: ["0.0.0.0:80", "[::]:80"].map(|a| a.parse().unwrap()).to_vec(),
+        listen: ["0.0.0.0:80", "[::]:80"].map(|a| Listen::plain(a.parse().unwrap())).to_vec(),
         dir: "/srv/www".into(),
         page: false,
         max_connections: 9,

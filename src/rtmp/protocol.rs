@@ -137,6 +137,11 @@ impl<S> Protocol<S> {
         self.chunk_size = size;
     }
 
+    /// Uses a size from now on that the peer has been told of by other means.
+    pub fn assume_chunk_size(&mut self, size: usize) {
+        self.chunk_size = size;
+    }
+
     /// The size of the chunks that are sent.
     pub fn chunk_size(&self) -> usize {
         self.chunk_size

@@ -19,7 +19,7 @@ fn here() -> ThreadId {
 fn pair() -> (TcpStream, TcpStream) {
     let listener = TcpListener::bind("127.0.0.1:0".parse().unwrap()).unwrap();
     let near = TcpStream::connect(listener.local_addr().unwrap(), BOUND).unwrap();
-    (near, listener.accept().unwrap())
+    (near, listener.accept().unwrap().unwrap())
 }
 
 /// A connection whose other end is an ordinary blocking socket, for a thread.
@@ -27,7 +27,7 @@ fn pair_with_thread() -> (std::net::TcpStream, TcpStream) {
     let listener = TcpListener::bind("127.0.0.1:0".parse().unwrap()).unwrap();
     // The kernel completes a loopback connection before it is accepted, so this does not hold the worker.
     let near = std::net::TcpStream::connect(listener.local_addr().unwrap()).unwrap();
-    (near, listener.accept().unwrap())
+    (near, listener.accept().unwrap().unwrap())
 }
 
 #[test]

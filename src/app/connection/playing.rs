@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use bytes::{Buf, Bytes};
 
-use super::{Admitted, Connection, SEND, close_reason, network};
+use super::{Admitted, Connection, FAREWELL, SEND, close_reason, network};
 use crate::app::close::CloseReason;
 use crate::app::pithy::Messages;
 use crate::app::source::Consumer;
@@ -89,7 +89,13 @@ impl Connection<'_> {
             is_settled: false,
             mentioned: (0, Instant::now()),
         };
-        let next = self.send_media(&mut playing)?;
+        self.client.set_stream_vhost(Some(&request.vhost));
+        let next = self.send_media(&mut playing);
+        self.client.set_stream_vhost(None);
+        if let Some(reason) = self.client.told() {
+            self.part_from_player(&mut playing, &reason);
+        }
+        let next = next?;
         self.rtmp.stop_play(play.stream_id);
         log::info!("no longer playing {}", request.name);
         Ok(next.map(Event::Play))
@@ -99,7 +105,7 @@ impl Connection<'_> {
         let stream = self.client.stream.clone();
         // What was said so far goes with the first of the media, in one write.
         playing.batch.push(self.rtmp.protocol().take_output());
-        playing.consumer.fill(&mut playing.batch.0);
+        self.fill(playing);
         let mut progress = Instant::now();
         loop {
             if let Some(reason) = self.client.told() {
@@ -115,7 +121,7 @@ impl Connection<'_> {
             if playing.batch.is_empty() {
                 progress = Instant::now();
                 playing.answers = 0;
-                playing.consumer.fill(&mut playing.batch.0);
+                self.fill(playing);
                 playing.mention_drops();
             }
             let deadline = if playing.batch.is_empty() {
@@ -148,6 +154,25 @@ impl Connection<'_> {
                 self.speak(playing);
             }
         }
+    }
+
+    /// Tells a player why its connection ends, behind what is being written to it.
+    #[inline(never)] // Its buffer is not to be on the stack of a player that waits.
+    fn part_from_player(&mut self, playing: &mut Playing, reason: &CloseReason) {
+        let stream = &self.client.stream;
+        stream.resume();
+        stream.set_time_limit(Some(FAREWELL));
+        if playing.finish(self).is_ok() {
+            self.part(playing.stream_id, "NetStream.Play.Failed", reason);
+        }
+        self.has_parted = true;
+    }
+
+    /// Takes what the player is to get next.
+    fn fill(&mut self, playing: &mut Playing) {
+        let chunk_size = playing.consumer.fill(&mut playing.batch.0);
+        // Answers come behind it.
+        self.rtmp.protocol().assume_chunk_size(chunk_size);
     }
 
     /// Takes what the player says, and does it.

@@ -54,22 +54,23 @@ impl Connection<'_> {
         log::info!("publishing {}{}", request.name, shown(&request.params));
         self.rtmp.start_publish(publish);
         self.rtmp.flush().map_err(close_reason)?;
-        let result = self.take_media(&publication, id, request.vhost.publish.timeout);
+        self.client.set_stream_vhost(Some(&request.vhost));
+        let result = self.take_media(&publication, id);
+        self.client.set_stream_vhost(None);
         hear_each(&self.client.stream, true);
         // Also when it was told in the middle of a write, which then failed.
-        if let Some(reason @ CloseReason::Replaced { .. }) = self.client.told() {
-            self.refuse(id, "NetStream.Publish.BadName", reason);
+        if let Some(reason) = self.client.told() {
+            let code = match reason {
+                CloseReason::Replaced { .. } => "NetStream.Publish.BadName",
+                _ => "NetStream.Publish.Denied",
+            };
+            self.part(id, code, &reason);
         }
         log::info!("no longer publishing {}", request.name);
         result
     }
 
-    fn take_media(
-        &mut self,
-        publication: &Publication,
-        stream_id: u32,
-        timeout: Duration,
-    ) -> Result<Option<Event>, CloseReason> {
+    fn take_media(&mut self, publication: &Publication, stream_id: u32) -> Result<Option<Event>, CloseReason> {
         let stream = self.client.stream.clone();
         stream.set_time_limit(None);
         let received = Arc::new(AtomicU64::new(0));
@@ -98,7 +99,7 @@ impl Connection<'_> {
             if !is_drained {
                 continue;
             }
-            let silent = publishing.heard + timeout;
+            let silent = publishing.heard + publication.timeout();
             if now >= silent {
                 return Err(CloseReason::SilentPublisher);
             }

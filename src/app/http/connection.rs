@@ -237,13 +237,15 @@ impl Http {
             return Response { status: Status::NoContent, lines: lines.to_owned(), body: Body::Empty };
         }
         let live = &self.server.live_files;
-        if let Some(page) = &self.page
+        let config = self.server.config();
+        let page = config.http_server.page.then_some(&self.page);
+        if let Some(page) = page
             && request.path == "streams.json"
         {
-            let rtmp_port = self.server.config.listen.first().map_or(1935, std::net::SocketAddr::port);
+            let rtmp_port = config.listen.first().map_or(1935, |listen| listen.address.port());
             return Response::json(page.list(&self.server.sources, live, rtmp_port));
         }
-        let of_page = || self.page.as_ref().and_then(|page| page.file(&request.path));
+        let of_page = || page.and_then(|page| page.file(&request.path));
         match live.get(&request.path).or_else(of_page) {
             Some(file) => respond(request, &file.entity, |range| {
                 // The range is one of the body, so it fits.
@@ -255,7 +257,7 @@ impl Http {
 
     #[inline(never)]
     fn answer_from_disk(&self, request: &Request) -> Response {
-        match self.disk.open(&request.path) {
+        match self.disk.open(&self.server.config().http_server.dir, &request.path) {
             Ok(found) => {
                 let entity = found.entity.clone();
                 respond(request, &entity, |range| Body::File(found, range))

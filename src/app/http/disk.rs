@@ -5,7 +5,7 @@ use std::io;
 use std::ops::Range;
 use std::os::fd::AsRawFd;
 use std::os::unix::fs::{FileExt, OpenOptionsExt};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
@@ -24,9 +24,8 @@ const JOBS: usize = 64;
 /// How long a request waits for its turn.
 const PATIENCE: Duration = Duration::from_secs(5);
 
-/// The directory.
+/// The files of a directory.
 pub(super) struct Disk {
-    root: PathBuf,
     jobs: AtomicUsize,
     is_free: Cond,
 }
@@ -51,20 +50,20 @@ pub(super) enum Absent {
 }
 
 impl Disk {
-    pub(super) fn new(root: &Path) -> Self {
-        Self { root: root.to_owned(), jobs: AtomicUsize::new(0), is_free: Cond::new() }
+    pub(super) fn new() -> Self {
+        Self { jobs: AtomicUsize::new(0), is_free: Cond::new() }
     }
 
-    /// Opens the file of a path that has been checked, see `request`. Of a directory, when the path ends with a slash, it is
-    /// index.html.
-    pub(super) fn open(&self, path: &str) -> Result<Found, Absent> {
+    /// Opens the file below `root` of a path that has been checked, see `request`. Of a directory, when the path ends with a
+    /// slash, it is index.html.
+    pub(super) fn open(&self, root: &Path, path: &str) -> Result<Found, Absent> {
         // Names that begin with a dot are not for everybody: settings, repositories. Those that end so are being written.
         let parts = path.strip_suffix('/').unwrap_or(path).split('/');
         if { parts }.any(|part| part.is_empty() || part.starts_with('.')) || path.ends_with(".tmp") {
             return Err(Absent::NotFound);
         }
         let path = if path.ends_with('/') { format!("{path}index.html") } else { path.to_owned() };
-        let root = self.root.clone();
+        let root = root.to_owned();
         self.run(move || open(&root, &path))?
     }
 
@@ -147,8 +146,8 @@ mod tests {
     fn given(root: &Path, path: &str) -> Result<Vec<u8>, String> {
         let (root, path) = (root.to_owned(), path.to_owned());
         let open = move || {
-            let disk = Disk::new(&root);
-            let found = disk.open(&path)?;
+            let disk = Disk::new();
+            let found = disk.open(&root, &path)?;
             let mut content = Vec::new();
             while (content.len() as u64) < found.entity.len {
                 let at = content.len() as u64;

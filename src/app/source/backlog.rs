@@ -39,6 +39,8 @@ pub(super) struct Entry {
     /// its own.
     pub(super) shared: bool,
     pub(super) bytes: Bytes,
+    /// Of the chunks in `bytes`. It changes with the vhost's configuration; players are told when they get here.
+    pub(super) chunk_size: u32,
     /// Of the first chunk in `bytes`.
     header_len: usize,
 }
@@ -60,6 +62,8 @@ pub(super) struct Page {
     pub(super) bytes: Bytes,
     /// The tracks that have messages in it, a bit each.
     pub(super) tracks: u8,
+    /// Of all chunks in it.
+    pub(super) chunk_size: u32,
     /// Whether all of it may be sent to any player that has had its tracks before.
     pub(super) shared: bool,
     pub(super) messages: u64,
@@ -68,7 +72,8 @@ pub(super) struct Page {
 /// The messages of a stream, from the earliest that anybody may still need.
 #[derive(Debug)]
 pub(super) struct Backlog {
-    chunk_size: usize,
+    /// Of what is appended.
+    chunk_size: u32,
     entries: VecDeque<Entry>,
     /// The number of the first entry. Numbers are never used again.
     first: u64,
@@ -84,7 +89,7 @@ pub(super) struct Backlog {
 impl Backlog {
     pub(super) fn new(chunk_size: usize) -> Self {
         Self {
-            chunk_size,
+            chunk_size: chunk_size as u32,
             entries: VecDeque::new(),
             first: 0,
             bytes: 0,
@@ -96,7 +101,13 @@ impl Backlog {
     }
 
     pub(super) fn chunk_size(&self) -> usize {
-        self.chunk_size
+        self.chunk_size as usize
+    }
+
+    /// Has what is appended from now on made of chunks of this size. There must be no open page.
+    pub(super) fn set_chunk_size(&mut self, size: usize) {
+        debug_assert!(self.pending.is_empty());
+        self.chunk_size = size as u32;
     }
 
     /// The number of the earliest entry.
@@ -155,11 +166,13 @@ impl Backlog {
         let start = self.open.len();
         // Time and stream are the player's own; `Entry::absolute` puts them in.
         let header = ChunkHeader { csid: track.csid(), kind: track.kind(), timestamp: 0, stream_id: 0 };
+        let size = self.chunk_size();
         let header_len = match delta {
-            Some(delta) => encode_delta(&mut self.open, &header, delta, payload, self.chunk_size),
-            None => encode(&mut self.open, &header, payload, self.chunk_size),
+            Some(delta) => encode_delta(&mut self.open, &header, delta, payload, size),
+            None => encode(&mut self.open, &header, payload, size),
         };
-        let entry = Entry { track, time, mark, shared: delta.is_some(), bytes: Bytes::new(), header_len };
+        let chunk_size = self.chunk_size;
+        let entry = Entry { track, time, mark, shared: delta.is_some(), bytes: Bytes::new(), chunk_size, header_len };
         self.pending.push((start..self.open.len(), entry));
         self.opened.get_or_insert(now);
     }
@@ -171,7 +184,8 @@ impl Backlog {
         }
         self.opened = None;
         let bytes = self.open.split().freeze();
-        let mut page = Page { bytes, tracks: 0, shared: true, messages: self.pending.len() as u64 };
+        let messages = self.pending.len() as u64;
+        let mut page = Page { bytes, tracks: 0, chunk_size: self.chunk_size, shared: true, messages };
         for (range, mut entry) in self.pending.drain(..) {
             page.tracks |= entry.track.bit();
             page.shared &= entry.shared;
@@ -199,7 +213,8 @@ impl Backlog {
 impl Entry {
     /// The message for one player: with an absolute time, on the player's message stream. Appended to `out`, in one piece or
     /// two.
-    pub(super) fn absolute(&self, timestamp: u32, stream_id: u32, chunk_size: usize, out: &mut Vec<Bytes>) {
+    pub(super) fn absolute(&self, timestamp: u32, stream_id: u32, out: &mut Vec<Bytes>) {
+        let chunk_size = self.chunk_size as usize;
         let header = ChunkHeader { csid: self.track.csid(), kind: self.track.kind(), timestamp, stream_id };
         let mut head = BytesMut::new();
         let body = self.bytes.slice(self.header_len..);
@@ -269,7 +284,7 @@ mod tests {
                 backlog.close_page().unwrap();
                 for number in [0, 1] {
                     let mut out = Vec::new();
-                    backlog.get(number).unwrap().absolute(time, 7, CHUNK_SIZE, &mut out);
+                    backlog.get(number).unwrap().absolute(time, 7, &mut out);
                     let messages = decode(&out);
                     assert_eq!(messages.len(), 1);
                     let expected = if number == 0 { b"before" } else { &payload[..] };

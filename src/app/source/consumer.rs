@@ -2,11 +2,12 @@
 
 use std::sync::Arc;
 
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 
 use super::backlog::{Backlog, Entry, Mark, Page};
 use super::{Config, Outlet, Source, State, Track};
-use crate::rtmp::chunk::{ChunkHeader, encode};
+use crate::rtmp::chunk::{ChunkHeader, ChunkStreamId, DEFAULT_CHUNK_SIZE, encode};
+use crate::rtmp::message::MessageType;
 
 /// What [`Consumer::fill`] hands out at a time, in pieces and in bytes.
 const BATCH_PIECES: usize = 64;
@@ -30,6 +31,8 @@ pub struct ConsumerStats {
 pub(super) struct Player {
     outlet: Arc<dyn Outlet>,
     stream_id: u32,
+    /// The size of the chunks that it gets, as it was told.
+    chunk_size: u32,
     /// The number of the entry that it gets next.
     cursor: u64,
     /// Its coroutine has nothing to do and the source may write to its socket.
@@ -66,8 +69,11 @@ impl Consumer {
 
     /// Appends what the player is to get next to `batch`, whole messages and at most some 256 KiB. If there is nothing, the
     /// player is level: from now on the source writes to its socket, and wakes its coroutine when it must.
-    pub fn fill(&self, batch: &mut Vec<Bytes>) {
-        self.with(|state, id| state.fill(id, batch));
+    ///
+    /// Returns the size of the chunks behind the batch. It begins as the source's [`chunk_size`](Source::chunk_size), which the
+    /// player has to know when it joins; a change of it is told in the batch.
+    pub fn fill(&self, batch: &mut Vec<Bytes>) -> usize {
+        self.with(|state, id| state.fill(id, batch))
     }
 
     /// Takes the socket back from the source. What the source has begun to write is appended to `batch` and has to go first.
@@ -157,6 +163,7 @@ impl State {
         let mut player = Player {
             outlet,
             stream_id,
+            chunk_size: self.backlog.chunk_size() as u32,
             cursor: 0,
             level: false,
             rest: Bytes::new(),
@@ -181,13 +188,13 @@ impl State {
         self.note_idle();
     }
 
-    fn fill(&mut self, id: usize, batch: &mut Vec<Bytes>) {
+    fn fill(&mut self, id: usize, batch: &mut Vec<Bytes>) -> usize {
         let start = self.start();
-        let Some(player) = &mut self.players[id] else { return };
+        let Some(player) = &mut self.players[id] else { return self.backlog.chunk_size() };
         player.level = false;
         player.take_rest(batch);
         if player.paused {
-            return;
+            return player.chunk_size as usize;
         }
         if player.cursor < self.backlog.first() {
             // It fell behind by more than is kept. Whole GOPs are left out: it goes on with a keyframe, as near to live as
@@ -209,6 +216,7 @@ impl State {
             player.configured = player.cursor;
         }
         player.level = batch.is_empty();
+        player.chunk_size as usize
     }
 }
 
@@ -225,7 +233,10 @@ impl Player {
             // Its coroutine is at it.
             return;
         }
-        let plain = page.shared && page.tracks & !(self.primed & self.wanted) == 0 && !self.awaits_key;
+        let plain = page.shared
+            && page.chunk_size == self.chunk_size
+            && page.tracks & !(self.primed & self.wanted) == 0
+            && !self.awaits_key;
         if !plain {
             self.level = false;
             self.outlet.wake();
@@ -278,8 +289,8 @@ impl Player {
                 continue;
             }
             let header = ChunkHeader { csid: track.csid(), kind: track.kind(), timestamp, stream_id: self.stream_id };
-            let mut bytes = bytes::BytesMut::new();
-            encode(&mut bytes, &header, &config.payload, backlog.chunk_size());
+            let mut bytes = BytesMut::new();
+            encode(&mut bytes, &header, &config.payload, self.chunk_size as usize);
             batch.push(bytes.freeze());
             self.sent += 1;
             // The next message's delta in the backlog is not to this.
@@ -302,6 +313,10 @@ impl Player {
             }
             self.awaits_key = false;
         }
+        if entry.chunk_size != self.chunk_size {
+            self.chunk_size = entry.chunk_size;
+            batch.push(set_chunk_size(entry.chunk_size));
+        }
         self.sent += 1;
         if entry.shared && self.primed & bit != 0 {
             batch.push(entry.bytes.clone());
@@ -309,7 +324,7 @@ impl Player {
         }
         let timestamp = self.timestamp(entry, backlog);
         // The clock on the wire has 32 bits and wraps.
-        entry.absolute(timestamp.unwrap_or(0) as u32, self.stream_id, backlog.chunk_size(), batch);
+        entry.absolute(timestamp.unwrap_or(0) as u32, self.stream_id, batch);
         // A delta to this would be wrong if its time is not the true one.
         if timestamp.is_some() && entry.track != Track::Status {
             self.primed |= bit;
@@ -324,6 +339,15 @@ impl Player {
         }
         entry.time.checked_sub(self.base?)
     }
+}
+
+/// Set Chunk Size (section 5.4.1), which fits one chunk of any size.
+fn set_chunk_size(size: u32) -> Bytes {
+    let header =
+        ChunkHeader { csid: ChunkStreamId::CONTROL, kind: MessageType::SET_CHUNK_SIZE, timestamp: 0, stream_id: 0 };
+    let mut bytes = BytesMut::new();
+    encode(&mut bytes, &header, &size.to_be_bytes(), DEFAULT_CHUNK_SIZE);
+    bytes.freeze()
 }
 
 /// The lower of the times of the first audio and the first video message from `number` on.

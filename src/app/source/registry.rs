@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::{Published, Source};
-use crate::config::Vhost;
+use crate::config::{Config, Vhost};
 use crate::st::{self, Cond, Shared};
 
 /// How long a stream without publisher and players is kept, for the one that comes back.
@@ -47,6 +47,18 @@ impl Sources {
         all
     }
 
+    /// Puts the settings of a new configuration in force. Streams of vhosts that it does not have keep theirs, until their clients
+    /// are gone.
+    pub fn configure(&self, config: &Config) {
+        self.by_name.with(|sources| {
+            for source in sources.values() {
+                if let Some(vhost) = config.vhosts.get(&source.vhost_name()) {
+                    source.set_vhost(vhost);
+                }
+            }
+        });
+    }
+
     /// How many there are.
     pub fn len(&self) -> usize {
         self.by_name.with(|sources| sources.len())
@@ -82,7 +94,6 @@ impl Sources {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::config::Config;
 
     struct Nobody;
     impl super::super::Outlet for Nobody {

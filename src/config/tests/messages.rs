@@ -97,7 +97,7 @@ fn values_out_of_range_are_refused_with_the_range() {
         assert_eq!(error(text), format!("a.conf:2: {expected}"));
     }
     let listen = |text: &str| Config::parse("a.conf", text).unwrap_err().to_string();
-    let expected = "a port from 1 to 65535, or an address and a port, not \"0\"; e.g. \"listen 1935;\"";
+    let expected = "a port from 1 to 65535, or an address and a port, with \"reuseport\" after it or not, not \"0\"; e.g. \"listen 1935;\"";
     assert_eq!(listen("listen 0;"), format!("a.conf:1: \"listen\" must be {expected}"));
     assert_eq!(listen("listen 1935\n 1935;"), "a.conf:1: \"listen\" names 0.0.0.0:1935 twice; keep one of the two");
 }
@@ -134,7 +134,13 @@ fn the_number_of_values_and_the_block_must_be_right() {
 
 #[test]
 fn a_directive_stands_once_in_its_block() {
-    assert_eq!(error("\nlisten 1936;"), "a.conf:3: \"listen\" is already set on line 1; keep one of the two");
+    assert_eq!(
+        error("chunk_size 4096;\nchunk_size 4096;"),
+        "a.conf:3: \"chunk_size\" is already set on line 2; keep one of the two"
+    );
+    // But there may be several lines of addresses.
+    assert_eq!(parse("listen 1935;\nlisten 1936 reuseport;").listen.len(), 2);
+    assert_eq!(error("\nlisten 1935;"), "a.conf:1: \"listen\" names 0.0.0.0:1935 twice; keep one of the two");
     assert_eq!(
         error_in_vhost("gop_cache on;\ngop_cache on;"),
         "a.conf:3: \"gop_cache\" is already set on line 2; keep one of the two"
@@ -160,7 +166,7 @@ fn a_forgotten_semicolon_is_found_though_the_grammar_allows_it() {
 
 #[test]
 fn all_problems_are_reported_in_the_order_of_the_file() {
-    let text = "max_connections 0;\nfoo;\nvhost b { gop_cach on;\n enabled 1; }\nlisten 1;";
+    let text = "max_connections 0;\nfoo;\nvhost b { gop_cach on;\n enabled 1; }\nlisten x;";
     let lines: Vec<String> = error(text).lines().map(|l| l.chars().take(12).collect()).collect();
     assert_eq!(lines, ["a.conf:2: \"m", "a.conf:3: un", "a.conf:4: un", "a.conf:5: \"e", "a.conf:6: \"l"]);
     let many = error(&"foo;\n".repeat(25));

@@ -25,7 +25,7 @@ fn certificate(folder: &Path, kind: &str) -> (std::path::PathBuf, std::path::Pat
 fn pair() -> (TcpStream, TcpStream) {
     let listener = TcpListener::bind("127.0.0.1:0".parse().unwrap()).unwrap();
     let near = TcpStream::connect(listener.local_addr().unwrap(), BOUND).unwrap();
-    (near, listener.accept().unwrap())
+    (near, listener.accept().unwrap().unwrap())
 }
 
 /// Two ends of a connection under TLS, client first.
