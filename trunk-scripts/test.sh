@@ -81,6 +81,7 @@ has_nginx_rtmp() {
 missing_packages() {
     here ffmpeg || echo ffmpeg
     here rtmpdump || echo rtmpdump
+    here curl || echo curl
     here nginx || echo nginx
     has_nginx_rtmp || echo libnginx-mod-rtmp
     here gst-launch-1.0 || echo gstreamer1.0-tools

@@ -19,6 +19,8 @@ mod closing;
 mod codecs;
 mod command_line;
 mod gstreamer;
+#[cfg(feature = "hls")]
+mod http;
 mod live;
 mod nginx;
 mod refused;

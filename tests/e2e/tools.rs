@@ -30,6 +30,10 @@ pub(crate) fn ffmpeg() -> Option<PathBuf> {
     in_path("ffmpeg")
 }
 
+pub(crate) fn curl() -> Option<PathBuf> {
+    in_path("curl")
+}
+
 pub(crate) fn rtmpdump() -> Option<PathBuf> {
     in_path("rtmpdump")
 }
