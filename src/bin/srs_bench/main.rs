@@ -1,9 +1,10 @@
-//! srs_bench: load for an RTMP server, from one core: players and publishers by the thousand, and what they saw.
+//! srs_bench: load for an RTMP and HTTP server, from one core: clients by the thousand, and what they saw.
 //!
 //! Everything runs on the server's own coroutines (`st`), in its client's words (`rtmp::client`). Players count what they read;
 //! with `--check` they also take it apart and look for gaps. A synthesized stream carries the time at which each of its video
 //! frames was sent, so that latency is measured from end to end, through the media.
 
+mod http;
 mod media;
 mod player;
 mod publisher;
@@ -22,7 +23,7 @@ use self::media::Media;
 use self::stats::Stats;
 use self::target::Target;
 
-/// Load for an RTMP server
+/// Load for an RTMP and HTTP server
 #[derive(StructOpt, Clone)]
 #[structopt(name = "srs_bench")]
 enum Command {
@@ -32,6 +33,8 @@ enum Command {
     Publish(Options),
     /// Publishes one synthesized stream and plays it, and measures how long it takes from end to end
     Latency(Options),
+    /// Gets http:// URLs, each client over and over on a connection of its own; messages are answers
+    Http(Options),
     /// Writes a synthesized stream of --duration seconds to an FLV file, named in place of the URL
     File(Options),
 }
@@ -90,7 +93,11 @@ fn main() -> ExitCode {
 impl Command {
     fn options(&self) -> &Options {
         match self {
-            Self::Play(options) | Self::Publish(options) | Self::Latency(options) | Self::File(options) => options,
+            Self::Play(options)
+            | Self::Publish(options)
+            | Self::Latency(options)
+            | Self::Http(options)
+            | Self::File(options) => options,
         }
     }
 }
@@ -101,6 +108,9 @@ fn run(command: &Command) -> anyhow::Result<Arc<Stats>> {
         let media = Media::synthesized(options.bitrate, options.fps, options.gop);
         media.write(options.urls[0].as_ref(), (options.duration * 1000.0) as u64)?;
         return Ok(Arc::default());
+    }
+    if let Command::Http(_) = command {
+        return get(options);
     }
     let targets = options.urls.iter().map(|url| Target::parse(url)).collect::<anyhow::Result<Vec<_>>>()?;
     let media = Arc::new(match &options.file {
@@ -114,7 +124,19 @@ fn run(command: &Command) -> anyhow::Result<Arc<Stats>> {
     Ok(stats)
 }
 
-/// Starts the clients over the ramp, waits for the duration, and stops them.
+/// The same for HTTP.
+fn get(options: Options) -> anyhow::Result<Arc<Stats>> {
+    let urls = options.urls.iter().map(|url| http::Url::parse(url)).collect::<anyhow::Result<Vec<_>>>()?;
+    let stats = Arc::new(Stats::default());
+    let seen = stats.clone();
+    st::run(move || {
+        let spawn = |n: u32| http::spawn(n + 1, urls[n as usize % urls.len()].clone(), seen.clone());
+        drive_clients(&options, &seen, spawn);
+    })?;
+    Ok(stats)
+}
+
+/// Starts what the command asks for.
 fn drive(command: &Command, targets: &[Target], media: &Arc<Media>, stats: &Arc<Stats>) {
     let options = command.options();
     if let Command::Latency(_) = command {
@@ -122,17 +144,26 @@ fn drive(command: &Command, targets: &[Target], media: &Arc<Media>, stats: &Arc<
         // The first player finds a stream that is there.
         st::sleep(Duration::from_secs(1));
     }
-    let begin = Instant::now();
-    for n in 0..options.clients {
-        let due = begin + Duration::from_secs_f64(options.ramp * f64::from(n) / f64::from(options.clients));
-        st::sleep(due.saturating_duration_since(Instant::now()));
+    drive_clients(options, stats, |n| {
         let target = targets[n as usize % targets.len()].numbered(n + 1);
         match command {
             Command::Publish(_) => publisher::spawn(n + 1, target, media.clone(), stats.clone()),
             Command::Play(_) => player::spawn(n + 1, target, options.check, stats.clone()),
-            // A file is written without any client.
-            Command::Latency(_) | Command::File(_) => player::spawn(n + 1, target, true, stats.clone()),
+            // The last two are not driven here.
+            Command::Latency(_) | Command::Http(_) | Command::File(_) => {
+                player::spawn(n + 1, target, true, stats.clone());
+            }
         }
+    });
+}
+
+/// Starts the clients over the ramp, waits for the duration, and stops them.
+fn drive_clients(options: &Options, stats: &Stats, spawn: impl Fn(u32)) {
+    let begin = Instant::now();
+    for n in 0..options.clients {
+        let due = begin + Duration::from_secs_f64(options.ramp * f64::from(n) / f64::from(options.clients));
+        st::sleep(due.saturating_duration_since(Instant::now()));
+        spawn(n);
         report::progress(stats, options.json);
     }
     let end = Instant::now() + Duration::from_secs_f64(options.duration);

@@ -1,0 +1,166 @@
+//! A client that gets a URL over HTTP, over and over on one connection.
+
+use std::cell::RefCell;
+use std::io::{self, ErrorKind, Write};
+use std::net::{SocketAddr, ToSocketAddrs};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, bail};
+use srs::st::{self, net::TcpStream};
+
+use super::player::CONNECT;
+use super::stats::{Stats, add};
+
+/// How long an answer may take.
+const ANSWER: Duration = Duration::from_secs(30);
+
+/// The longest head of an answer.
+const MAX_HEAD: usize = 16 * 1024;
+
+thread_local! {
+    /// What is read goes through here; it is done with before anybody else can read.
+    static BUFFER: RefCell<Vec<u8>> = RefCell::new(vec![0; 64 * 1024]);
+}
+
+/// A URL, resolved.
+#[derive(Debug, Clone, PartialEq)]
+pub(super) struct Url {
+    address: SocketAddr,
+    authority: String,
+    path: String,
+}
+
+impl Url {
+    /// Reads http://host[:port][/path].
+    pub(super) fn parse(url: &str) -> anyhow::Result<Self> {
+        let Some(rest) = url.strip_prefix("http://") else { bail!("{url}: a URL begins with http://") };
+        let (authority, path) = rest.split_once('/').unwrap_or((rest, ""));
+        let has_port = authority.rsplit_once(':').is_some_and(|(_, port)| port.parse::<u16>().is_ok());
+        let socket = if has_port { authority.to_owned() } else { format!("{authority}:80") };
+        let address = socket.to_socket_addrs().with_context(|| format!("{url}: cannot resolve {authority}"))?.next();
+        Ok(Self {
+            address: address.with_context(|| format!("{url}: {authority} has no address"))?,
+            authority: authority.to_owned(),
+            path: format!("/{path}"),
+        })
+    }
+
+    fn request(&self) -> String {
+        format!("GET {} HTTP/1.1\r\nHost: {}\r\nUser-Agent: srs_bench\r\n\r\n", self.path, self.authority)
+    }
+}
+
+/// Starts a client.
+pub(super) fn spawn(number: u32, url: Url, stats: Arc<Stats>) {
+    let counted = stats.clone();
+    let spawned = st::spawn("http", number.into(), move || {
+        let mut started = false;
+        if let Err(error) = get(&url, &counted, &mut started) {
+            counted.ended(started, error);
+        }
+    });
+    if let Err(error) = spawned {
+        stats.ended(false, error);
+    }
+}
+
+fn get(url: &Url, stats: &Stats, started: &mut bool) -> io::Result<()> {
+    let stream = TcpStream::connect(url.address, CONNECT)?;
+    stream.set_nodelay(true)?;
+    add(&stats.connected, 1);
+    let request = url.request();
+    while !stats.is_stopped() {
+        let begin = Instant::now();
+        (&stream).write_all(request.as_bytes())?;
+        let status = answer(&stream, stats)?;
+        if !*started {
+            *started = true;
+            add(&stats.started, 1);
+        }
+        if !(200..300).contains(&status) {
+            return Err(io::Error::other(format!("the answer is {status}")));
+        }
+        add(&stats.messages, 1);
+        stats.latency.add(begin.elapsed().as_micros() as u64);
+    }
+    Ok(())
+}
+
+/// Reads an answer, and gives its status.
+fn answer(stream: &TcpStream, stats: &Stats) -> io::Result<u16> {
+    let deadline = Instant::now() + ANSWER;
+    // The head as far as it has come; afterwards only the rest of the body is counted.
+    let mut head = Vec::new();
+    let mut parsed: Option<(u16, u64)> = None;
+    loop {
+        let read = BUFFER.with_borrow_mut(|buffer| {
+            let Some(n) = stream.try_read(buffer)? else { return Ok(None) };
+            if n == 0 {
+                return Err(io::Error::from(ErrorKind::UnexpectedEof));
+            }
+            add(&stats.bytes, n as u64);
+            let mut n = n as u64;
+            if parsed.is_none() {
+                let before = head.len() as u64;
+                head.extend_from_slice(&buffer[..n as usize]);
+                let Some(end) = head.windows(4).position(|bytes| bytes == b"\r\n\r\n") else {
+                    return if head.len() < MAX_HEAD { Ok(Some(false)) } else { Err(bad_head()) };
+                };
+                parsed = Some(read_head(&head[..end])?);
+                n = n + before - (end as u64 + 4);
+            }
+            let left = parsed.as_mut().map_or(0, |(_, left)| {
+                *left = left.saturating_sub(n);
+                *left
+            });
+            Ok(Some(left == 0))
+        })?;
+        match (read, parsed) {
+            (Some(true), Some((status, _))) => return Ok(status),
+            (Some(_), _) => stream.take_turns(),
+            (None, _) => {
+                if stream.wait(Some(deadline)).timed_out {
+                    return Err(ErrorKind::TimedOut.into());
+                }
+            }
+        }
+    }
+}
+
+/// The status and the length of the body.
+fn read_head(head: &[u8]) -> io::Result<(u16, u64)> {
+    let text = std::str::from_utf8(head).map_err(|_| bad_head())?;
+    let mut lines = text.split("\r\n");
+    let status = lines.next().and_then(|line| line.split(' ').nth(1)?.parse().ok()).ok_or_else(bad_head)?;
+    let length = lines.find_map(|line| {
+        let (name, value) = line.split_once(':')?;
+        name.eq_ignore_ascii_case("content-length").then(|| value.trim().parse().ok())?
+    });
+    Ok((status, length.ok_or_else(bad_head)?))
+}
+
+fn bad_head() -> io::Error {
+    io::Error::new(ErrorKind::InvalidData, "an answer without status or Content-Length")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn urls() {
+        let url = Url::parse("http://127.0.0.1:8080/live/a.m3u8?b").unwrap();
+        assert_eq!(url.address, "127.0.0.1:8080".parse().unwrap());
+        assert!(url.request().starts_with("GET /live/a.m3u8?b HTTP/1.1\r\nHost: 127.0.0.1:8080\r\n"));
+        assert_eq!(Url::parse("http://127.0.0.1").unwrap().path, "/");
+        assert!(Url::parse("rtmp://127.0.0.1/live/a").is_err());
+    }
+
+    #[test]
+    fn heads() {
+        assert_eq!(read_head(b"HTTP/1.1 200 OK\r\nA: b\r\ncontent-length: 12").unwrap(), (200, 12));
+        assert!(read_head(b"HTTP/1.1 200 OK\r\nA: b").is_err());
+        assert!(read_head(b"").is_err());
+    }
+}
