@@ -1,4 +1,4 @@
-//! Formats of what RTMP carries: bytes in, values out.
+//! Formats of what RTMP carries, and of what stands before it: bytes in, values out.
 //!
 //! Nothing here knows a socket, a chunk or a session. Every reader takes bytes that a peer chose, so each one has its bounds
 //! as named constants beside it, and none of them panics, whatever the bytes are.
@@ -6,3 +6,4 @@
 pub mod amf0;
 pub mod amf3;
 pub mod flv;
+pub mod proxy;

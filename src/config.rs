@@ -15,6 +15,7 @@ mod error;
 mod forward;
 mod kind;
 mod listen;
+mod network;
 mod reader;
 mod refer;
 mod schema;
@@ -22,6 +23,7 @@ mod schema;
 pub use error::Error;
 pub use forward::{Destination, Names, Target};
 pub use listen::{Listen, ListenKind};
+pub use network::{Action, Network, Rule, Security};
 pub use refer::refer_allows;
 
 use directive::{Directives, position};
@@ -40,6 +42,8 @@ pub struct Config {
     pub max_connections: usize,
     /// `chunk_size`: of the chunks sent, in bytes, for vhosts that do not say their own.
     pub chunk_size: usize,
+    /// `proxy_protocol`: whose connections begin with a PROXY header that says whom they come from; empty for none.
+    pub proxy_protocol: Vec<Network>,
     /// `pithy_print`: how often each stage logs its summary line.
     pub pithy_print: PithyPrint,
     /// `http_server`: serves files, those of live streams among them, over HTTP.
@@ -137,6 +141,8 @@ pub struct Vhost {
     pub min_latency: bool,
     /// `tcp_nodelay`: sockets send small segments at once instead of collecting them (Nagle's algorithm off).
     pub tcp_nodelay: bool,
+    /// `security`: which addresses may publish and play.
+    pub security: Security,
     /// `publish`: limits for publishers.
     pub publish: Publish,
     /// `forward`: servers that get each stream published here, too.
@@ -241,6 +247,7 @@ impl Config {
             listen,
             max_connections: reader.size(root, "max_connections"),
             chunk_size,
+            proxy_protocol: reader.networks(root, "proxy_protocol"),
             pithy_print: PithyPrint::read(reader, root.block("pithy_print")),
             http_server,
             log: Log::read(reader, root),
@@ -316,6 +323,7 @@ impl Vhost {
             mw_adaptive: reader.switch(section, "mw_adaptive"),
             min_latency: reader.switch(section, "min_latency"),
             tcp_nodelay: reader.switch(section, "tcp_nodelay"),
+            security: Security::read(reader, section.block("security")),
             publish: Publish {
                 stall_timeout: reader.seconds(publish, "stall_timeout"),
                 reconnect_grace: reader.seconds(publish, "reconnect_grace"),
@@ -341,6 +349,16 @@ impl Forward {
             targets.clear();
         }
         Forward { targets, tls_verify }
+    }
+}
+
+impl Security {
+    fn read(reader: &mut Reader, section: Section<'_>) -> Security {
+        Security {
+            enabled: reader.switch(section, "enabled"),
+            allow: reader.rules(section, "allow"),
+            deny: reader.rules(section, "deny"),
+        }
     }
 }
 

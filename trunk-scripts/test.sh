@@ -77,6 +77,8 @@ has_nginx_rtmp() {
     [ -e "${modules:-/usr/lib/nginx/modules}/ngx_rtmp_module.so" ] || nginx -V 2>&1 | grep -q -- '--add-module=[^ ]*rtmp'
 }
 
+has_nginx_stream() { [ -e /usr/lib/nginx/modules/ngx_stream_module.so ] || [ -e /usr/share/nginx/modules/ngx_stream_module.so ]; }
+
 # Prints the Debian packages that are missing, one a line.
 missing_packages() {
     here ffmpeg || echo ffmpeg
@@ -84,6 +86,8 @@ missing_packages() {
     here curl || echo curl
     here nginx || echo nginx
     has_nginx_rtmp || echo libnginx-mod-rtmp
+    has_nginx_stream || echo libnginx-mod-stream
+    here haproxy || echo haproxy
     here gst-launch-1.0 || echo gstreamer1.0-tools
     if ! has_gst_element flvmux || ! has_gst_element flvdemux; then echo gstreamer1.0-plugins-good; fi
     if ! has_gst_element rtmp2src || ! has_gst_element rtmp2sink; then echo gstreamer1.0-plugins-bad; fi
@@ -155,7 +159,7 @@ if ! here cc; then
 fi
 
 # `timeout` runs programs, not functions of this shell, so the script's own steps are exported to a bash of their own.
-export -f clients missing_packages install_packages persist here has_gst_element has_nginx_rtmp has_new_ffmpeg install_new_ffmpeg
+export -f clients missing_packages install_packages persist here has_gst_element has_nginx_rtmp has_nginx_stream has_new_ffmpeg install_new_ffmpeg
 export may_install
 step "the clients that the tests use" 600 bash -c clients || true
 

@@ -1,8 +1,9 @@
 //! A client, as everybody but its own coroutine sees it.
 
 use std::io;
+use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
 use std::time::Instant;
 
 use super::close::CloseReason;
@@ -15,6 +16,8 @@ pub(super) struct Client {
     pub(super) number: u64,
     pub(super) stream: TcpStream,
     pub(super) since: Instant,
+    /// Where it comes from, if a balancer has said so.
+    origin: OnceLock<SocketAddr>,
     /// What it was told to close for.
     told: Mutex<Option<CloseReason>>,
     is_closed: AtomicBool,
@@ -46,6 +49,7 @@ impl Client {
             number,
             stream: stream.clone(),
             since: Instant::now(),
+            origin: OnceLock::new(),
             told: Mutex::new(None),
             is_closed: AtomicBool::new(false),
             passed: AtomicU64::new(0),
@@ -53,6 +57,17 @@ impl Client {
             place: Mutex::default(),
             vhosts: Mutex::default(),
         }
+    }
+
+    /// Where the client comes from: the other end of its connection, or what the balancer there says.
+    pub(super) fn address(&self) -> SocketAddr {
+        *self.origin.get().unwrap_or(&self.stream.peer())
+    }
+
+    /// Notes what a balancer has said, once.
+    pub(super) fn comes_from(&self, address: SocketAddr) {
+        let canonical = SocketAddr::new(address.ip().to_canonical(), address.port());
+        let _ = self.origin.set(canonical);
     }
 
     /// What the client was told to close for, by somebody else.

@@ -20,6 +20,10 @@ pub enum CloseReason {
     Protocol(String),
     /// The request was refused, for the reason that the client was told: a name, a vhost, a page.
     Refused(String),
+    /// The rules of `security` do not let its address do that.
+    Denied(String),
+    /// A balancer sent no PROXY header, or a wrong one.
+    Proxy(String),
     /// The stream is being published by another.
     Busy(String),
     /// There are as many clients as there may be, or no memory for another.
@@ -40,7 +44,7 @@ pub enum CloseReason {
 }
 
 /// The codes of all reasons, see [`CloseReason::code`].
-const CODES: [&str; 14] = [
+const CODES: [&str; 16] = [
     "by-peer",
     "network",
     "slow-start",
@@ -55,6 +59,8 @@ const CODES: [&str; 14] = [
     "vhost-removed",
     "vhost-disabled",
     "server-stopped",
+    "denied",
+    "proxy",
 ];
 
 impl CloseReason {
@@ -85,6 +91,8 @@ impl CloseReason {
             Self::VhostRemoved(_) => 11,
             Self::VhostDisabled(_) => 12,
             Self::ServerStopped => 13,
+            Self::Denied(_) => 14,
+            Self::Proxy(_) => 15,
         }
     }
 }
@@ -98,7 +106,9 @@ impl fmt::Display for CloseReason {
             Self::SilentPublisher => write!(f, "the publisher has sent nothing for too long"),
             Self::NotReading => write!(f, "the client takes nothing of what it is sent"),
             Self::Protocol(what) => write!(f, "{what}"),
-            Self::Refused(why) | Self::Busy(why) | Self::Full(why) => write!(f, "{why}"),
+            Self::Refused(why) | Self::Denied(why) | Self::Proxy(why) | Self::Busy(why) | Self::Full(why) => {
+                write!(f, "{why}")
+            }
             Self::Replaced { by } => write!(f, "stalled, and client {by} took over the stream"),
             Self::Crashed => write!(f, "a fault of this server, see the error before"),
             Self::VhostRemoved(vhost) => write!(f, "the vhost {vhost} was removed"),
@@ -158,6 +168,8 @@ mod tests {
             (CloseReason::VhostRemoved(text()), "vhost-removed"),
             (CloseReason::VhostDisabled(text()), "vhost-disabled"),
             (CloseReason::ServerStopped, "server-stopped"),
+            (CloseReason::Denied(text()), "denied"),
+            (CloseReason::Proxy(text()), "proxy"),
         ];
         let totals = CloseTotals::default();
         for (reason, code) in &all {

@@ -15,7 +15,8 @@ use super::client::Client;
 use super::close::CloseReason;
 use super::request::{self, AppRequest, StreamRequest};
 use super::server::Server;
-use crate::config::refer_allows;
+use crate::codec::proxy::{self, Header};
+use crate::config::{Action, refer_allows};
 use crate::rtmp::server::{Connect, Event, Server as Rtmp};
 use crate::rtmp::{self, handshake};
 use crate::st::{self, net::TcpStream};
@@ -59,8 +60,6 @@ struct Admitted {
 
 /// Serves a client until it is gone. `too_many`: it is to be turned away, with the reason.
 pub(super) fn serve(server: &Server, client: &Arc<Client>, too_many: bool) {
-    let stream = &client.stream;
-    log::info!("client {} connected", stream.peer());
     let reason = match converse(server, client, too_many) {
         Ok(never) => match never {},
         Err(reason) => client.told().unwrap_or(reason),
@@ -75,6 +74,7 @@ fn converse(server: &Server, client: &Arc<Client>, too_many: bool) -> Result<Nev
     let stream = &client.stream;
     stream.set_write_timeout(Some(SEND));
     stream.set_time_limit(Some(HANDSHAKE));
+    greet(server, client)?;
     let (rtmp, form) = Rtmp::accept(stream.clone()).map_err(in_start)?;
     let mut connection =
         Connection { server, client, rtmp, wants_audio: true, wants_video: true, events: 0, has_parted: false };
@@ -83,6 +83,39 @@ fn converse(server: &Server, client: &Arc<Client>, too_many: bool) -> Result<Nev
         connection.part(0, "NetConnection.Connect.Closed", &reason);
     }
     result
+}
+
+/// Learns where the client comes from: from its balancer, if it has one.
+#[inline(never)] // What it needs is not to be on the stack of a player that waits.
+fn greet(server: &Server, client: &Client) -> Result<(), CloseReason> {
+    let mut stream = &client.stream;
+    let peer = stream.peer();
+    if !server.config().proxy_protocol.iter().any(|balancer| balancer.contains(peer.ip())) {
+        log::info!("client {peer} connected");
+        return Ok(());
+    }
+    let mut header = Vec::new();
+    let origin = loop {
+        match proxy::parse(&header).map_err(|error| CloseReason::Proxy(error.to_string()))? {
+            Header::Whole(origin) => break origin,
+            Header::Needs(more) => {
+                let read = header.len();
+                header.resize(read + more, 0);
+                stream.read_exact(&mut header[read..]).map_err(|error| match error.kind() {
+                    io::ErrorKind::UnexpectedEof => CloseReason::ByPeer,
+                    _ => in_start(error.into()),
+                })?;
+            }
+        }
+    };
+    match origin {
+        Some(origin) => {
+            client.comes_from(origin);
+            log::info!("client {} connected through {peer}", client.address());
+        }
+        None => log::info!("client {peer} connected, a balancer that names nobody"),
+    }
+    Ok(())
 }
 
 impl Connection<'_> {
@@ -195,6 +228,11 @@ impl Connection<'_> {
                 let why = format!("{directive} of the vhost does not allow pages of {page_url:?}");
                 return Err(CloseReason::Refused(why));
             }
+        }
+        let (action, verb) = if is_publish { (Action::Publish, "publish") } else { (Action::Play, "play") };
+        let address = self.client.address().ip();
+        if !vhost.security.allows(action, address) {
+            return Err(CloseReason::Denied(format!("security of the vhost does not let {address} {verb}")));
         }
         Ok(request)
     }

@@ -182,6 +182,7 @@ fn ends_word(c: char) -> bool {
 /// | directive | value |
 /// |---|---|
 /// | `name a b;` | `name`: array of strings, origin `FILE:LINE` |
+/// | `name a b;` that may stand again | `name`: array of such arrays |
 /// | `name { … }` | `name`: table |
 /// | `vhost NAME { … }` | `vhost`: table of tables, by [`super::canonical`] name |
 /// | not in this version yet | `name`: array with one string for each time it occurs, with its origin |
@@ -231,6 +232,14 @@ fn table(file: &str, place: Place, block: Vec<Directive>) -> Map<String, Value> 
         let block = block.unwrap_or_default();
         match row.shape {
             Shape::Either { block: inner, .. } if is_block => slot.kind = self::table(file, inner, block).into(),
+            Shape::Setting { kind, .. } if kind.counts_apart() => {
+                let words = args.into_iter().map(|word| string(word.text)).collect::<Vec<_>>();
+                let one = Value::new(Some(&origin), words);
+                match &mut slot.kind {
+                    ValueKind::Array(all) => all.push(one),
+                    kind => *kind = vec![one].into(),
+                }
+            }
             Shape::Setting { .. } | Shape::Either { .. } => {
                 let words = args.into_iter().map(|word| string(word.text));
                 match &mut slot.kind {

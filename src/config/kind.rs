@@ -5,6 +5,7 @@ use std::net::Ipv6Addr;
 
 use super::forward::Target;
 use super::listen::Listen;
+use super::network::{Action, Network, Rule};
 
 /// What the words after a directive's name must be.
 #[derive(Debug, Clone, Copy)]
@@ -25,6 +26,10 @@ pub(super) enum Kind {
     Hosts,
     /// One or more `host[:port]` or `rtmp://…`, none of them twice.
     Targets,
+    /// One or more addresses or networks of them, or `all`.
+    Networks,
+    /// `publish` or `play`, and whom: an address, a network or `all`. The directive may stand as often as needed.
+    Rule,
 }
 
 /// A value that has been read and is within its range.
@@ -37,6 +42,8 @@ pub(super) enum Setting {
     Addresses(Vec<Listen>),
     Hosts(Vec<String>),
     Targets(Vec<Target>),
+    Networks(Vec<Network>),
+    Rule(Rule),
 }
 
 /// Why words are not of a kind.
@@ -60,6 +67,16 @@ impl Kind {
                 words.iter().map(|w| host(w).ok_or_else(|| wrong(w))).collect::<Result<_, _>>().map(Setting::Hosts)
             }
             (Kind::Targets, _) => targets(words).map(Setting::Targets),
+            (Kind::Networks, _) => words.iter().map(|w| network(w)).collect::<Result<_, _>>().map(Setting::Networks),
+            (Kind::Rule, [action, whom]) => {
+                let action = match *action {
+                    "publish" => Action::Publish,
+                    "play" => Action::Play,
+                    _ => return Err(wrong(action)),
+                };
+                network(whom).map(|network| Setting::Rule(Rule { action, network }))
+            }
+            (Kind::Rule, _) => Err(Mismatch::Count),
             (_, [word]) => self.read_one(word).ok_or_else(|| wrong(word)),
             _ => Err(Mismatch::Count),
         }
@@ -76,14 +93,20 @@ impl Kind {
             Kind::Bytes { min, max } => bytes(word).filter(|n| (min..=max).contains(n)).map(Setting::Number),
             Kind::Choice(choices) => choices.iter().find(|c| **c == word).map(|c| Setting::Choice(c)),
             Kind::Path => Some(word).filter(|w| !w.is_empty()).map(|w| Setting::Path(w.to_owned())),
-            Kind::Addresses | Kind::Hosts | Kind::Targets => None,
+            Kind::Addresses | Kind::Hosts | Kind::Targets | Kind::Networks | Kind::Rule => None,
         }
+    }
+
+    /// Whether a directive that stands again is a value of its own, and not more words of the same.
+    pub(super) fn counts_apart(self) -> bool {
+        matches!(self, Kind::Rule)
     }
 
     /// How many words it takes, for "takes …".
     pub(super) fn count(self) -> &'static str {
         match self {
-            Kind::Addresses | Kind::Hosts | Kind::Targets => "one value or more",
+            Kind::Addresses | Kind::Hosts | Kind::Targets | Kind::Networks => "one value or more",
+            Kind::Rule => "two values",
             _ => "one value",
         }
     }
@@ -102,8 +125,14 @@ impl Kind {
             }
             Kind::Hosts => "the name of a host, without scheme, port and path".to_owned(),
             Kind::Targets => "a host, a host and a port, or rtmp://HOST[:PORT][/APP[/STREAM]][?PARAMETERS]".to_owned(),
+            Kind::Networks => "an address, a network such as 10.0.0.0/8, or all".to_owned(),
+            Kind::Rule => "publish or play, then an address, a network such as 10.0.0.0/8, or all".to_owned(),
         }
     }
+}
+
+fn network(word: &str) -> Result<Network, Mismatch> {
+    Network::parse(word).ok_or_else(|| wrong(word))
 }
 
 fn wrong(word: &str) -> Mismatch {

@@ -10,8 +10,9 @@ use ::config::{ConfigError, Map, Value, ValueKind};
 
 use super::error::{Error, Problem, Reason};
 use super::forward::Target;
-use super::kind::Setting;
+use super::kind::{Kind, Setting};
 use super::listen::Listen;
+use super::network::{Network, Rule};
 use super::schema::{self, Place, Row, Shape};
 
 /// A block, or the absence of one: then each directive in it has its default.
@@ -151,22 +152,53 @@ impl Reader {
         all
     }
 
+    /// Empty where it is absent.
+    pub(super) fn networks(&mut self, section: Section<'_>, name: &str) -> Vec<Network> {
+        match self.setting(section, name) {
+            Some(Setting::Networks(all)) => all,
+            _ => Vec::new(),
+        }
+    }
+
+    /// All rules of this name; of a scalar, as from the environment, the only one.
+    pub(super) fn rules(&mut self, section: Section<'_>, name: &str) -> Vec<Rule> {
+        let row = row(section.place, name);
+        let values = match section.value(name) {
+            Some(Value { kind: ValueKind::Array(values), .. }) => values.as_slice(),
+            Some(value) => std::slice::from_ref(value),
+            None => &[],
+        };
+        let rules = values.iter().map(|value| self.value(row, Kind::Rule, value));
+        rules
+            .flatten()
+            .filter_map(|setting| if let Setting::Rule(rule) = setting { Some(rule) } else { None })
+            .collect()
+    }
+
     /// The setting as it stands, else its default, else none. One that is wrong is a problem, and reads as if absent.
     fn setting(&mut self, section: Section<'_>, name: &str) -> Option<Setting> {
         let row = row(section.place, name);
         let (Shape::Setting { kind, default } | Shape::Either { kind, default, .. }) = row.shape else { return None };
-        if let Some(value) = section.value(name).filter(|value| !matches!(value.kind, ValueKind::Table(_))) {
-            let words = words(value);
-            let words: Vec<&str> = words.iter().map(String::as_str).collect();
-            match kind.read(&words) {
-                Ok(setting) => return Some(setting),
-                Err(mismatch) => {
-                    let at = value.origin().unwrap_or("the configuration").to_owned();
-                    self.problem(at, row.mismatch(kind, words.len(), mismatch));
-                }
-            }
+        if let Some(value) = section.value(name).filter(|value| !matches!(value.kind, ValueKind::Table(_)))
+            && let Some(setting) = self.value(row, kind, value)
+        {
+            return Some(setting);
         }
         kind.read(&[default?]).ok()
+    }
+
+    /// A value, if it is of its kind; else that is a problem.
+    fn value(&mut self, row: &'static Row, kind: Kind, value: &Value) -> Option<Setting> {
+        let words = words(kind, value);
+        let words: Vec<&str> = words.iter().map(String::as_str).collect();
+        match kind.read(&words) {
+            Ok(setting) => Some(setting),
+            Err(mismatch) => {
+                let at = value.origin().unwrap_or("the configuration").to_owned();
+                self.problem(at, row.mismatch(kind, words.len(), mismatch));
+                None
+            }
+        }
     }
 
     pub(super) fn problem(&mut self, at: String, reason: Reason) {
@@ -215,10 +247,12 @@ pub(super) fn from_crate(file: &str, error: ConfigError) -> Error {
 
 /// The words of a value: an array holds them one by one, as from a file; a scalar, as from the environment, in one
 /// text.
-fn words(value: &Value) -> Vec<String> {
+fn words(kind: Kind, value: &Value) -> Vec<String> {
     let text = |value: &Value| value.clone().into_string().unwrap_or_default();
     match &value.kind {
         ValueKind::Array(words) => words.iter().map(text).collect(),
+        // The path of a file may have blanks in it.
+        _ if matches!(kind, Kind::Path) => vec![text(value)],
         _ => text(value).split_whitespace().map(str::to_owned).collect(),
     }
 }

@@ -15,6 +15,7 @@ pub(super) enum Place {
     HttpServer,
     Vhost,
     Publish,
+    Security,
     Forward,
 }
 
@@ -26,6 +27,7 @@ impl Place {
             Place::HttpServer => "in http_server",
             Place::Vhost => "in vhost",
             Place::Publish => "in publish",
+            Place::Security => "in security",
             Place::Forward => "in forward",
         }
     }
@@ -58,9 +60,9 @@ pub(super) struct Row {
 }
 
 impl Row {
-    /// Whether it may stand several times in its block; the words of all of them count.
+    /// Whether it may stand several times in its block: all of them count.
     pub(super) fn may_repeat(&self) -> bool {
-        matches!(self.shape, Shape::Later | Shape::Setting { kind: Kind::Addresses, .. })
+        matches!(self.shape, Shape::Later | Shape::Setting { kind: Kind::Addresses | Kind::Rule, .. })
     }
 
     /// A line that is right.
@@ -68,6 +70,8 @@ impl Row {
         match self.shape {
             Shape::Setting { default: Some(default), .. } => format!("{} {default};", self.name),
             Shape::Setting { kind: Kind::Hosts, .. } => format!("{} github.com github.io;", self.name),
+            Shape::Setting { kind: Kind::Networks, .. } => format!("{} 127.0.0.1;", self.name),
+            Shape::Setting { kind: Kind::Rule, .. } => format!("{} publish 127.0.0.1;", self.name),
             Shape::Setting { kind: Kind::Addresses, .. } => format!("{} 1935;", self.name),
             Shape::Setting { kind: Kind::Targets, .. } | Shape::Either { kind: Kind::Targets, .. } => {
                 format!("{} 192.168.1.2:1935 rtmp://example.com/live;", self.name)
@@ -129,6 +133,7 @@ pub(super) const TABLE: &[Row] = &[
     setting(Place::Root, "srs_log_tank", TANKS, "console", "where the log goes"),
     setting(Place::Root, "srs_log_level", LEVELS, "trace", "least level logged"),
     setting(Place::Root, "srs_log_file", Kind::Path, "./objs/srs.log", "file of the log"),
+    optional(Place::Root, "proxy_protocol", Kind::Networks, "balancers that say whom a connection comes from"),
     block(Place::Root, "pithy_print", Shape::Block(Place::PithyPrint), "intervals of the summary lines"),
     block(Place::Root, "http_server", Shape::Block(Place::HttpServer), "files over HTTP"),
     block(Place::Root, "vhost", Shape::Named(Place::Vhost), "a virtual host"),
@@ -152,6 +157,7 @@ pub(super) const TABLE: &[Row] = &[
     setting(Place::Vhost, "mw_adaptive", Kind::Switch, "on", "wait only when the server is busy"),
     setting(Place::Vhost, "min_latency", Kind::Switch, "off", "never wait for a merged write"),
     setting(Place::Vhost, "tcp_nodelay", Kind::Switch, "off", "send small segments at once"),
+    block(Place::Vhost, "security", Shape::Block(Place::Security), "which addresses may publish and play"),
     block(Place::Vhost, "publish", Shape::Block(Place::Publish), "limits for publishers"),
     block(Place::Vhost, "forward", FORWARD, "servers that get each published stream too"),
     setting(Place::Vhost, "forward_tls_verify", Kind::Switch, "on", "whether the certificates of rtmps targets count"),
@@ -165,6 +171,10 @@ pub(super) const TABLE: &[Row] = &[
 
     setting(Place::Forward, "enabled", Kind::Switch, "on", "whether streams are forwarded"),
     optional(Place::Forward, "destination", Kind::Targets, "servers that get each published stream too"),
+
+    setting(Place::Security, "enabled", Kind::Switch, "off", "whether addresses are looked at"),
+    optional(Place::Security, "allow", Kind::Rule, "who may publish or play"),
+    optional(Place::Security, "deny", Kind::Rule, "who may not"),
 
     // Strike a line out when its feature arrives.
     later(Place::Root, "daemon"),

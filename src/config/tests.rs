@@ -26,6 +26,7 @@ fn absent_directives_have_their_defaults() {
         mw_adaptive: true,
         min_latency: false,
         tcp_nodelay: false,
+        security: Security::default(),
         publish: Publish {
             stall_timeout: Duration::from_secs(5),
             reconnect_grace: Duration::from_secs(10),
@@ -40,6 +41,7 @@ fn absent_directives_have_their_defaults() {
         listen: vec![Listen::plain("0.0.0.0:1935".parse().unwrap())],
         max_connections: 1000,
         chunk_size: 4096,
+        proxy_protocol: vec![],
         pithy_print: PithyPrint {
             publish: Duration::from_millis(1100),
             play: Duration::from_millis(1300),
@@ -59,10 +61,15 @@ fn absent_directives_have_their_defaults() {
     assert_eq!(config, expected);
 }
 
+fn rule(action: Action, network: &str) -> Rule {
+    Rule { action, network: Network::parse(network).unwrap() }
+}
+
 #[test]
 fn each_directive_reaches_its_field() {
     let config = parse(
         "listen 1935 127.0.0.1:1936 [::]:1937; max_connections 7; chunk_size 65000;
+         proxy_protocol 10.0.0.1 ::1;
          srs_log_tank file; srs_log_level verbose; srs_log_file '/var/log/my srs.log';
          pithy_print { publish 100; play 200; forwarder 3600000; }
          http_server { enabled on; listen 80 [::]:80; dir /srv/www; page off; max_connections 9; }
@@ -70,6 +77,7 @@ fn each_directive_reaches_its_field() {
              enabled off; gop_cache off; queue_length 600; queue_bytes 4g; mw_latency 0; mw_adaptive off; min_latency on;
              tcp_nodelay on; publish { stall_timeout 1; reconnect_grace 0; timeout 3600; }
              forward 10.0.0.2 rtmp://b.c/live; forward_tls_verify off;
+             security { enabled on; allow publish 10.0.0.0/8; deny play 10.0.0.9; allow publish ::1; allow play all; }
              refer GitHub.com github.io; refer_publish a.b; refer_play c.d;
          }
          vhost b { chunk_size 128; }",
@@ -79,6 +87,7 @@ fn each_directive_reaches_its_field() {
         ["0.0.0.0:1935", "127.0.0.1:1936", "[::]:1937"].map(|a| Listen::plain(a.parse().unwrap()))
     );
     assert_eq!((config.max_connections, config.chunk_size), (7, 65000));
+    assert_eq!(config.proxy_protocol, ["10.0.0.1", "::1"].map(|a| Network::parse(a).unwrap()));
     assert_eq!(config.log, Log { tank: LogTank::File, level: LogLevel::Verbose, file: "/var/log/my srs.log".into() });
     assert_eq!(config.pithy_print.publish, Duration::from_millis(100));
     assert_eq!(config.pithy_print.play, Duration::from_millis(200));
@@ -102,6 +111,11 @@ fn each_directive_reaches_its_field() {
         mw_adaptive: false,
         min_latency: true,
         tcp_nodelay: true,
+        security: Security {
+            enabled: true,
+            allow: vec![rule(Action::Publish, "10.0.0.0/8"), rule(Action::Publish, "::1"), rule(Action::Play, "all")],
+            deny: vec![rule(Action::Play, "10.0.0.9")],
+        },
         publish: Publish {
             stall_timeout: Duration::from_secs(1),
             reconnect_grace: Duration::ZERO,
@@ -260,6 +274,8 @@ fn full_conf_shows_every_directive() {
 fn full_conf_shows_the_defaults() {
     let mut full = parse(FULL);
     full.vhosts.remove("refer.example.com");
+    full.vhosts.remove("security.example.com");
+    full.proxy_protocol.clear();
     full.vhosts.remove("forward.example.com");
     assert_eq!(full, parse("listen 1935; vhost __defaultVhost__ { }"));
 }

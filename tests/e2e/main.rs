@@ -15,6 +15,7 @@ mod server;
 mod tools;
 mod wire;
 
+mod access;
 mod closing;
 mod codecs;
 mod command_line;

@@ -60,6 +60,18 @@ pub(crate) fn nginx() -> Option<(PathBuf, Option<PathBuf>)> {
     linked.then_some((nginx, None))
 }
 
+/// nginx and its stream module.
+pub(crate) fn nginx_stream() -> Option<(PathBuf, PathBuf)> {
+    let modules = ["/usr/lib/nginx/modules", "/usr/share/nginx/modules"].map(Path::new);
+    let module =
+        modules.map(|folder| folder.join("ngx_stream_module.so")).into_iter().find(|module| module.exists())?;
+    Some((in_path("nginx")?, module))
+}
+
+pub(crate) fn haproxy() -> Option<PathBuf> {
+    in_path("haproxy")
+}
+
 /// An ffmpeg that speaks Enhanced RTMP: 6.1 or newer.
 pub(crate) fn new_ffmpeg() -> Option<PathBuf> {
     static FOUND: OnceLock<Option<PathBuf>> = OnceLock::new();

@@ -199,8 +199,17 @@ pub(crate) struct Wire {
 impl Wire {
     /// Connects and does the simple handshake.
     pub(crate) fn connect(port: u16) -> Wire {
+        Wire::connect_as(port, &[])
+    }
+
+    /// The same as a balancer does it, which says `pieces` first, one by one.
+    pub(crate) fn connect_as(port: u16, pieces: &[&[u8]]) -> Wire {
         let mut socket = TcpStream::connect(("127.0.0.1", port)).expect("the server accepts");
         socket.set_nodelay(true).expect("a socket option");
+        for piece in pieces {
+            socket.write_all(piece).expect("a header is taken");
+            std::thread::sleep(Duration::from_millis(5));
+        }
         socket.set_write_timeout(Some(ANSWER)).expect("a socket option");
         socket.set_read_timeout(Some(ANSWER)).expect("a socket option");
         let mut c1: Vec<u8> = (0..HANDSHAKE).map(|at| (at % 251).to_le_bytes()[0]).collect();

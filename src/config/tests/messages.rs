@@ -70,6 +70,16 @@ fn values_out_of_range_are_refused_with_the_range() {
         ("forward a; forward { }", "\"forward\" is already set on line 2; keep one of the two"),
         ("forward a b a;", "\"forward\" names a twice; keep one of the two"),
         (
+            "security { deny watch all; }",
+            "\"deny\" must be publish or play, then an address, a network such as 10.0.0.0/8, or all, not \"watch\"; \
+             e.g. \"deny publish 127.0.0.1;\"",
+        ),
+        (
+            "security { deny play all; allow play 10.0.0.0/33; }",
+            "\"allow\" must be publish or play, then an address, a network such as 10.0.0.0/8, or all, not \"10.0.0.0/33\"; \
+             e.g. \"allow publish 127.0.0.1;\"",
+        ),
+        (
             "publish { timeout '3\n0'; }",
             "\"timeout\" must be a whole number of seconds from 1 to 3600, not \"3\\n0\"; e.g. \"timeout 30;\"",
         ),
@@ -116,6 +126,10 @@ fn the_number_of_values_and_the_block_must_be_right() {
         (
             "refer;",
             "\"refer\" takes one value or more, not 0; e.g. \"refer github.com github.io;\" (hosts whose pages may publish and play)",
+        ),
+        (
+            "security { allow all; }",
+            "\"allow\" takes two values, not 1; e.g. \"allow publish 127.0.0.1;\" (who may publish or play)",
         ),
         ("gop_cache on { }", "\"gop_cache\" takes no block; end it with \";\", e.g. \"gop_cache on;\""),
         ("publish;", "\"publish\" needs a block, e.g. \"publish { }\""),

@@ -1,0 +1,174 @@
+//! Networks of IP addresses, and the rules of `security` over them.
+
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+
+/// One address, a network such as `10.0.0.0/8`, or all there are.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Network {
+    /// Every address, of either kind.
+    All,
+    /// The IPv4 addresses whose first bits are these: the bits, and how many of them count, 0 to 32.
+    V4(u32, u32),
+    /// The same for IPv6, 0 to 128.
+    V6(u128, u32),
+}
+
+impl Network {
+    /// Reads `all`, `ADDR` or `ADDR/BITS`. Bits behind the prefix do not count; an IPv4 address that is written as IPv6
+    /// (`::ffff:10.0.0.1`) is an IPv4 address.
+    pub(super) fn parse(word: &str) -> Option<Self> {
+        if word == "all" {
+            return Some(Self::All);
+        }
+        let (address, bits) = match word.split_once('/') {
+            Some((address, bits)) if bits.len() <= 3 && bits.bytes().all(|b| b.is_ascii_digit()) => {
+                (address, Some(bits.parse::<u32>().ok()?))
+            }
+            Some(_) => return None,
+            None => (word, None),
+        };
+        let bare = address.strip_prefix('[').and_then(|a| a.strip_suffix(']')).unwrap_or(address);
+        match bare.parse().ok()? {
+            IpAddr::V4(address) => Self::v4(address, bits.unwrap_or(32)),
+            IpAddr::V6(address) => match (address.to_ipv4_mapped(), bits.unwrap_or(128)) {
+                (Some(mapped), bits) if bits >= 96 => Self::v4(mapped, bits - 96),
+                (_, bits) => Self::v6(address, bits),
+            },
+        }
+    }
+
+    fn v4(address: Ipv4Addr, bits: u32) -> Option<Self> {
+        (bits <= 32).then(|| Self::V4(address.to_bits() & mask_v4(bits), bits))
+    }
+
+    fn v6(address: Ipv6Addr, bits: u32) -> Option<Self> {
+        (bits <= 128).then(|| Self::V6(address.to_bits() & mask_v6(bits), bits))
+    }
+
+    /// Whether an address is in it. `::ffff:10.0.0.1` is 10.0.0.1.
+    pub fn contains(&self, address: IpAddr) -> bool {
+        match (*self, address.to_canonical()) {
+            (Self::All, _) => true,
+            (Self::V4(network, bits), IpAddr::V4(address)) => address.to_bits() & mask_v4(bits) == network,
+            (Self::V6(network, bits), IpAddr::V6(address)) => address.to_bits() & mask_v6(bits) == network,
+            _ => false,
+        }
+    }
+}
+
+fn mask_v4(bits: u32) -> u32 {
+    u32::MAX.checked_shl(32 - bits).unwrap_or(0)
+}
+
+fn mask_v6(bits: u32) -> u128 {
+    u128::MAX.checked_shl(128 - bits).unwrap_or(0)
+}
+
+/// What a rule is about.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Action {
+    /// Publishing.
+    Publish,
+    /// Playing.
+    Play,
+}
+
+/// Whom a rule is about.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Rule {
+    /// What they want to do.
+    pub action: Action,
+    /// Where they come from.
+    pub network: Network,
+}
+
+impl Rule {
+    fn matches(&self, action: Action, address: IpAddr) -> bool {
+        self.action == action && self.network.contains(address)
+    }
+}
+
+/// `security`: which addresses may publish and play.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Security {
+    /// `enabled`: without it, everybody may.
+    pub enabled: bool,
+    /// `allow`.
+    pub allow: Vec<Rule>,
+    /// `deny`.
+    pub deny: Vec<Rule>,
+}
+
+impl Security {
+    /// Whether a client from `address` may do that: not if a deny matches; if an allow matches; and of those that no rule
+    /// matches, only if there are denies and no allow at all. As in later versions of SRS.
+    pub fn allows(&self, action: Action, address: IpAddr) -> bool {
+        let any = |rules: &[Rule]| rules.iter().any(|rule| rule.matches(action, address));
+        if !self.enabled {
+            return true;
+        }
+        !any(&self.deny) && (any(&self.allow) || (self.allow.is_empty() && !self.deny.is_empty()))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn has(network: &str, address: &str) -> bool {
+        Network::parse(network).unwrap().contains(address.parse().unwrap())
+    }
+
+    #[test]
+    fn networks_hold_what_begins_with_their_bits() {
+        for (network, inside, outside) in [
+            ("10.0.0.0/8", "10.255.0.1", "11.0.0.0"),
+            ("10.1.2.3/8", "10.0.0.0", "9.255.255.255"),
+            ("192.168.1.128/25", "192.168.1.255", "192.168.1.127"),
+            ("127.0.0.1", "127.0.0.1", "127.0.0.2"),
+            ("0.0.0.0/0", "255.255.255.255", "::1"),
+            ("::/0", "fe80::1", "10.0.0.1"),
+            ("::1", "::1", "::2"),
+            ("[2001:db8::]/32", "2001:db8:ffff::1", "2001:db9::"),
+            ("::ffff:10.0.0.0/104", "10.1.2.3", "11.0.0.0"),
+            ("::ffff:10.0.0.1", "10.0.0.1", "::ffff:10.0.0.2"),
+            ("10.0.0.0/8", "::ffff:10.1.2.3", "::10.1.2.3"),
+        ] {
+            assert!(has(network, inside), "{inside} in {network}");
+            assert!(!has(network, outside), "{outside} not in {network}");
+        }
+        assert!(has("all", "::1") && has("all", "10.0.0.1"));
+    }
+
+    #[test]
+    fn what_is_no_network_is_none() {
+        for bad in
+            ["", "All", "10.0.0", "10.0.0.0/33", "::/129", "10.0.0.0/", "10.0.0.0/+8", "/8", "a.b", "10.0.0.1:80"]
+        {
+            assert_eq!(Network::parse(bad), None, "{bad:?}");
+        }
+    }
+
+    #[test]
+    fn denies_go_before_allows_and_the_rest_is_as_documented() {
+        let rules = |words: &[(Action, &str)]| -> Vec<Rule> {
+            let rule = |&(action, network): &(Action, &str)| Rule { action, network: Network::parse(network).unwrap() };
+            words.iter().map(rule).collect()
+        };
+        use Action::{Play, Publish};
+        let check = |allow: &[(Action, &str)], deny: &[(Action, &str)], action, address: &str| {
+            let security = Security { enabled: true, allow: rules(allow), deny: rules(deny) };
+            security.allows(action, address.parse().unwrap())
+        };
+        let (inner, all) = ("10.0.0.0/8", "all");
+        assert!(check(&[(Publish, inner)], &[], Publish, "10.1.1.1"));
+        assert!(!check(&[(Publish, inner)], &[], Publish, "11.1.1.1"));
+        assert!(!check(&[(Publish, inner)], &[], Play, "10.1.1.1"), "no rule is for it, and there are allows");
+        assert!(!check(&[(Play, all)], &[(Play, inner)], Play, "10.1.1.1"));
+        assert!(check(&[(Play, all)], &[(Play, inner)], Play, "11.1.1.1"));
+        assert!(check(&[], &[(Play, inner)], Play, "11.1.1.1"), "there are only denies");
+        assert!(check(&[], &[(Play, inner)], Publish, "10.1.1.1"));
+        assert!(!check(&[], &[], Play, "11.1.1.1"), "enabled without a rule");
+        assert!(Security::default().allows(Play, "::1".parse().unwrap()));
+    }
+}
