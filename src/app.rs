@@ -10,6 +10,7 @@ mod connection;
 #[cfg(feature = "hls")]
 pub mod http;
 pub mod listeners;
+mod pace;
 mod pithy;
 pub mod request;
 pub mod server;

@@ -13,6 +13,7 @@ use super::connection;
 #[cfg(feature = "hls")]
 use super::http::{self, Http, live::LiveFiles};
 use super::listeners::{ListenError, Listener, Listeners, Sockets};
+use super::pace::Pace;
 use super::pithy::Stage;
 use super::source::Sources;
 use crate::config::{Config, Listen, ListenKind};
@@ -58,6 +59,7 @@ pub(super) struct Inner {
     config: Shared<Arc<Config>>,
     listeners: Listeners,
     pub(super) sources: Sources,
+    pub(super) pace: Pace,
     pub(super) play: Stage,
     pub(super) publish: Stage,
     /// What HLS makes and HTTP serves.
@@ -90,6 +92,7 @@ pub fn start(config: Config, sockets: Sockets) -> Result<(), StartError> {
     let server = Server(Arc::new(Inner {
         listeners: Listeners::default(),
         sources: Sources::new(),
+        pace: Pace::default(),
         play: Stage::new("->", config.pithy_print.play),
         publish: Stage::new("<-", config.pithy_print.publish),
         #[cfg(feature = "hls")]

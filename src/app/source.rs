@@ -44,10 +44,6 @@ const AUDIO_CACHE: u64 = 1000;
 /// A stream counts as one without video when none has come for so long, in milliseconds.
 const VIDEO_GONE: u64 = 10_000;
 
-/// Busy share of the worker up to which nothing is held back, and from which on all is for `mw_latency`.
-const BUSY_LOW: f64 = 0.4;
-const BUSY_HIGH: f64 = 0.9;
-
 /// What a message belongs to: each has a chunk stream of its own, and times that never run backwards.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Track {
@@ -332,14 +328,14 @@ impl Publication {
         self.with(|state| state.on_message(message, now));
     }
 
-    /// Offers what has come to the players, if there are any and it is time for that. If it is not, returns when it is. `busy`
-    /// is the share of its time, from 0 to 1, that the worker is busy.
-    pub fn flush_due(&self, now: Instant, busy: f64) -> Option<Instant> {
+    /// Offers what has come to the players, if there are any and it is time for that. If it is not, returns when it is.
+    /// `opening` is how much of `mw_latency` they may wait where it adapts, from 0 to 1.
+    pub fn flush_due(&self, now: Instant, opening: f64) -> Option<Instant> {
         self.with(|state| {
             if state.playing == 0 {
                 return None;
             }
-            let due = state.backlog.opened()? + state.window(busy);
+            let due = state.backlog.opened()? + state.window(opening);
             if due > now {
                 return Some(due);
             }
@@ -521,12 +517,12 @@ impl State {
     }
 
     /// How long a message may wait for others.
-    fn window(&self, busy: f64) -> Duration {
+    fn window(&self, opening: f64) -> Duration {
         let vhost = &self.vhost;
         match (vhost.min_latency, vhost.mw_adaptive) {
             (true, _) => Duration::ZERO,
             (false, false) => vhost.mw_latency,
-            (false, true) => vhost.mw_latency.mul_f64(((busy - BUSY_LOW) / (BUSY_HIGH - BUSY_LOW)).clamp(0.0, 1.0)),
+            (false, true) => vhost.mw_latency.mul_f64(opening),
         }
     }
 

@@ -10,7 +10,7 @@ use crate::app::pithy::Messages;
 use crate::app::source::Publication;
 use crate::codec::flv::{AudioCodec, VideoCodec};
 use crate::rtmp::server::{Event, Publish};
-use crate::st::{self, net::TcpStream};
+use crate::st::net::TcpStream;
 
 /// Reads in a row after which the players get what has come.
 const READS: usize = 4;
@@ -89,7 +89,7 @@ impl Connection<'_> {
             // One reading of the clock serves all that comes of one wait.
             let now = Instant::now();
             let is_drained = self.hear_publisher(&mut publishing, now)?;
-            let flush = publication.flush_due(now, st::busy_share());
+            let flush = publication.flush_due(now, self.server.pace.opening(now));
             if publishing.ended {
                 publication.end();
                 self.rtmp.stop_publish(stream_id);
