@@ -1,12 +1,14 @@
 //! The product: who connects, who publishes what, who plays it.
 //!
 //! [`listeners`] are the sockets, [`server`] accepts and keeps count, [`connection`] is a client's life from handshake to close,
-//! [`source`] is a stream and what its players are owed, [`request`] says what a client's URL means, `http` serves files (feature
-//! `hls`).
+//! [`source`] is a stream and what its players are owed, `forward` sends streams on to other servers, [`request`] says what a
+//! client's URL means, `http` serves files (feature `hls`).
 
+mod batch;
 mod client;
 mod close;
 mod connection;
+mod forward;
 #[cfg(feature = "hls")]
 pub mod http;
 pub mod listeners;

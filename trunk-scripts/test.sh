@@ -77,7 +77,12 @@ has_nginx_rtmp() {
     [ -e "${modules:-/usr/lib/nginx/modules}/ngx_rtmp_module.so" ] || nginx -V 2>&1 | grep -q -- '--add-module=[^ ]*rtmp'
 }
 
-has_nginx_stream() { [ -e /usr/lib/nginx/modules/ngx_stream_module.so ] || [ -e /usr/share/nginx/modules/ngx_stream_module.so ]; }
+has_nginx_stream() {
+    here nginx || return 1
+    local modules
+    modules=$(nginx -V 2>&1 | tr ' ' '\n' | sed -n 's/^--modules-path=//p')
+    [ -e "${modules:-/usr/lib/nginx/modules}/ngx_stream_module.so" ] || nginx -V 2>&1 | grep -q -- '--with-stream\( \|$\)'
+}
 
 # Prints the Debian packages that are missing, one a line.
 missing_packages() {
@@ -88,6 +93,7 @@ missing_packages() {
     has_nginx_rtmp || echo libnginx-mod-rtmp
     has_nginx_stream || echo libnginx-mod-stream
     here haproxy || echo haproxy
+    here openssl || echo openssl
     here gst-launch-1.0 || echo gstreamer1.0-tools
     if ! has_gst_element flvmux || ! has_gst_element flvdemux; then echo gstreamer1.0-plugins-good; fi
     if ! has_gst_element rtmp2src || ! has_gst_element rtmp2sink; then echo gstreamer1.0-plugins-bad; fi

@@ -13,6 +13,7 @@ use std::time::Duration;
 
 use super::client::Client;
 use super::close::CloseReason;
+use super::forward::route::{self, Route};
 use super::request::{self, AppRequest, StreamRequest};
 use super::server::Server;
 use crate::codec::proxy::{self, Header};
@@ -56,6 +57,8 @@ struct Admitted {
     app: AppRequest,
     /// The page that the client is on, as it says.
     page_url: String,
+    /// The servers that its streams came over, if it is a forwarder of one.
+    route: Route,
 }
 
 /// Serves a client until it is gone. `too_many`: it is to be turned away, with the reason.
@@ -192,7 +195,8 @@ impl Connection<'_> {
         );
         self.client.set_vhost(&app.vhost);
         self.rtmp.accept_connect(&connect, app.vhost.chunk_size);
-        Ok(Admitted { app, page_url: connect.page_url })
+        let route = Route::read(connect.text(route::KEY));
+        Ok(Admitted { app, page_url: connect.page_url, route })
     }
 
     /// Takes what the client has sent, some 32 KiB at most. `None`: nothing yet.

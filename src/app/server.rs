@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 use super::client::Client;
 use super::close::{CloseReason, CloseTotals};
 use super::connection;
+use super::forward::Forwards;
 #[cfg(feature = "hls")]
 use super::http::{self, Http, live::LiveFiles};
 use super::listeners::{ListenError, Listener, Listeners, Sockets};
@@ -62,6 +63,7 @@ pub(super) struct Inner {
     pub(super) pace: Pace,
     pub(super) play: Stage,
     pub(super) publish: Stage,
+    pub(super) forwards: Forwards,
     /// What HLS makes and HTTP serves.
     #[cfg(feature = "hls")]
     pub(super) live_files: LiveFiles,
@@ -101,6 +103,7 @@ pub fn start(config: Config, sockets: Sockets) -> Result<(), StartError> {
         http: OnceLock::new(),
         closed: CloseTotals::default(),
         has_closed: Cond::new(),
+        forwards: Forwards::default(),
         clients: Shared::default(),
         config: Shared::new(Arc::new(config)),
     }));
@@ -108,6 +111,8 @@ pub fn start(config: Config, sockets: Sockets) -> Result<(), StartError> {
         let stage = stage.clone();
         st::spawn("pithy print", 0, move || stage.print())?;
     }
+    let printer = server.clone();
+    st::spawn("pithy print", 0, move || printer.forwards.print(&printer))?;
     let sources = server.sources.clone();
     st::spawn("sweep", 0, move || sources.sweep())?;
     if let Err(error) = st::watch() {
@@ -174,8 +179,7 @@ impl Server {
         }
     }
 
-    /// A number for a client that is not one of RTMP: no two have the same in the log.
-    #[cfg(feature = "hls")]
+    /// A number for what is not a client of RTMP: no two have the same in the log.
     pub(super) fn next_number(&self) -> u64 {
         self.clients.with(|clients| {
             clients.last += 1;
@@ -202,6 +206,7 @@ impl Server {
                 lost.stream.shutdown();
                 server.play.leave(number);
                 server.publish.leave(number);
+                server.forwards.leave(number);
                 lost.abandon();
                 drop(Presence { server, client: lost });
             });

@@ -10,7 +10,7 @@ mod consumer;
 mod registry;
 mod timeline;
 
-pub use consumer::{Consumer, ConsumerStats};
+pub use consumer::{Begin, Consumer, ConsumerStats};
 pub use registry::Sources;
 
 use std::io;
@@ -103,6 +103,8 @@ struct State {
     publisher: Option<Publisher>,
     /// Counts publications, so that one that was replaced ends nothing but itself.
     publications: u64,
+    /// The number of the first entry of the present publication, or of the last one.
+    begun: u64,
     timeline: Timeline,
     backlog: Backlog,
     /// Where a joining player begins: the number of the last keyframe, as long as all since is in the backlog.
@@ -193,6 +195,7 @@ impl Source {
             vhost,
             publisher: None,
             publications: 0,
+            begun: 0,
             timeline: Timeline::default(),
             gop: None,
             last_video: None,
@@ -241,6 +244,7 @@ impl Source {
                 state.lose_publisher();
             }
             state.publications += 1;
+            state.begun = state.backlog.next();
             state.timeline.begin_publication();
             state.publisher = Some(Publisher { client, outlet, heard: Instant::now(), video: None, audio: None });
             if state.tell_loss.take().is_none() {
@@ -254,23 +258,31 @@ impl Source {
     /// what comes next. `stream_id` is the message stream that it plays on.
     pub fn join(&self, outlet: Arc<dyn Outlet>, stream_id: u32) -> Consumer {
         self.0.with(|state| {
-            if state.playing == 0 {
-                // Nobody has asked for what has come so far, nor for what the publisher has not read yet.
-                state.flush();
-                if let Some(publisher) = &state.publisher {
-                    publisher.outlet.wake();
-                }
-            }
+            state.expect_player();
             let player = state.new_player(outlet, stream_id);
-            state.playing += 1;
-            let free = state.players.iter().position(Option::is_none);
-            let id = free.unwrap_or(state.players.len());
-            match free {
-                Some(free) => state.players[free] = Some(player),
-                None => state.players.push(Some(player)),
-            }
-            Consumer::new(self.clone(), id)
+            state.add_player(self, player)
         })
+    }
+
+    /// Adds a forwarder: a player that publishes the stream elsewhere. It is on hold until [`Consumer::begin`]; what is published
+    /// from now on is kept for it, as for any player. It gets the stream as a publisher sends it, up to the end that players are
+    /// told of; then [`Consumer::is_over`], and its outlet is woken whatever it does.
+    pub fn join_forwarder(&self, outlet: Arc<dyn Outlet>) -> Consumer {
+        self.0.with(|state| {
+            state.expect_player();
+            let player = state.new_forwarder(outlet);
+            state.add_player(self, player)
+        })
+    }
+
+    /// Whether the stream is published, or its publisher was lost and may come back before players are told.
+    pub fn is_live(&self) -> bool {
+        self.0.with(|state| state.publisher.is_some() || state.tell_loss.is_some())
+    }
+
+    /// The name of the stream: vhost/app/stream.
+    pub fn name(&self) -> String {
+        self.0.with(|state| state.name.clone())
     }
 
     /// What it is, if somebody publishes it.
@@ -281,7 +293,7 @@ impl Source {
                 name: state.name.clone(),
                 video: publisher.video,
                 audio: publisher.audio,
-                players: state.players.iter().flatten().count(),
+                players: state.players.iter().flatten().filter(|player| !player.is_forwarder).count(),
             })
         })
     }
@@ -513,6 +525,8 @@ impl State {
 
     fn notify_unpublished(&mut self) {
         self.tell_loss = None;
+        let end = self.backlog.next();
+        self.players.iter_mut().flatten().for_each(|player| player.end_forwarding(end));
         self.notify("NetStream.Play.UnpublishNotify", "is now unpublished");
     }
 
@@ -562,8 +576,30 @@ impl State {
             // A keyframe on the open page is yet to come, and what stands there before it is not for this player.
             Some(gop) if has_video => (gop.min(end), gop > end),
             _ if has_video => (end, true),
-            _ => (self.backlog.since(latest.saturating_sub(AUDIO_CACHE)), true),
+            _ => (self.backlog.since(latest.saturating_sub(AUDIO_CACHE)).max(self.begun.min(end)), true),
         }
+    }
+
+    /// Somebody is about to play or to forward.
+    fn expect_player(&mut self) {
+        if self.playing == 0 {
+            // Nobody has asked for what has come so far, nor for what the publisher has not read yet.
+            self.flush();
+            if let Some(publisher) = &self.publisher {
+                publisher.outlet.wake();
+            }
+        }
+    }
+
+    fn add_player(&mut self, source: &Source, player: Player) -> Consumer {
+        self.playing += 1;
+        let free = self.players.iter().position(Option::is_none);
+        let id = free.unwrap_or(self.players.len());
+        match free {
+            Some(free) => self.players[free] = Some(player),
+            None => self.players.push(Some(player)),
+        }
+        Consumer::new(source.clone(), id)
     }
 
     fn is_idle(&self) -> bool {

@@ -13,11 +13,15 @@ use crate::codec::amf0::{Object, Value};
 /// The chunk size of what a client sends: large, since nothing urgent waits behind a message.
 const CHUNK_SIZE: usize = 60_000;
 
+/// E-RTMP: what a forwarder does with a codec is to forward it, whatever it is (FourCcInfoMask.CanForward).
+pub const CAN_FORWARD: f64 = 4.0;
+
 /// A connection to a server.
 pub struct Client<S> {
     protocol: Protocol<S>,
     form: Form,
     transaction: f64,
+    chunk_size: usize,
 }
 
 impl<S: Read + Write> Client<S> {
@@ -27,7 +31,13 @@ impl<S: Read + Write> Client<S> {
     /// When the server speaks no RTMP or the connection fails.
     pub fn handshake(mut stream: S, complex: bool) -> Result<Self, Error> {
         let form = handshake::connect(&mut stream, complex)?;
-        Ok(Self { protocol: Protocol::new(stream), form, transaction: 0.0 })
+        Ok(Self { protocol: Protocol::new(stream), form, transaction: 0.0, chunk_size: CHUNK_SIZE })
+    }
+
+    /// Chooses the chunk size of what is sent, before [`Client::connect`]. 128 to 65536 bytes.
+    #[must_use]
+    pub fn with_chunk_size(self, chunk_size: usize) -> Self {
+        Self { chunk_size, ..self }
     }
 
     /// In what form the peers shook hands.
@@ -53,7 +63,7 @@ impl<S: Read + Write> Client<S> {
         for (key, value) in more.iter() {
             object.insert(key, value.clone());
         }
-        self.protocol.set_chunk_size(CHUNK_SIZE);
+        self.protocol.set_chunk_size(self.chunk_size);
         self.call(0, Command::new("connect", 0.0).object(object))
     }
 
@@ -147,16 +157,12 @@ impl<S: Read + Write> Client<S> {
     fn wait_for_status(&mut self, code: &str) -> Result<(), Error> {
         loop {
             let command = self.recv_command()?;
-            if command.name != "onStatus" {
-                continue;
-            }
-            let information = command.args.first().and_then(Value::as_object);
-            let text = |key| information.and_then(|object| object.get(key)).and_then(Value::as_str);
-            if text("code") == Some(code) {
-                return Ok(());
-            }
-            if text("level") == Some("error") {
-                return Err(refusal(code, &command));
+            match command.name.as_str() {
+                "onStatus" if information(&command, "code") == Some(code) => return Ok(()),
+                "onStatus" if information(&command, "level") == Some("error") => return Err(refusal(code, &command)),
+                // Instead of an onStatus, as some servers answer a publish.
+                "_error" if command.transaction == self.transaction => return Err(refusal(code, &command)),
+                _ => {}
             }
         }
     }
@@ -171,9 +177,14 @@ impl<S: Read + Write> Client<S> {
     }
 }
 
+/// A text of the information object of an answer or an `onStatus`.
+pub fn information<'a>(answer: &'a Command, key: &str) -> Option<&'a str> {
+    let information = answer.args.first().and_then(Value::as_object).or_else(|| answer.object.as_object());
+    information.and_then(|object| object.get(key)).and_then(Value::as_str)
+}
+
 /// What the server said when it refused.
 fn refusal(what: &str, answer: &Command) -> Error {
-    let information = answer.args.first().and_then(Value::as_object).or_else(|| answer.object.as_object());
-    let text = |key| information.and_then(|object| object.get(key)).and_then(Value::as_str).unwrap_or("?");
+    let text = |key| information(answer, key).unwrap_or("?");
     Error::Protocol(format!("{what} was refused: {}: {}", text("code"), text("description")))
 }

@@ -357,6 +357,11 @@ impl Connect {
         Self { app: app.into(), tc_url: tc_url.into(), ..Self::default() }
     }
 
+    /// A text of the client's object that has no field here; "" when it is none.
+    pub fn text(&self, key: &str) -> &str {
+        cut(self.object.get(key).and_then(Value::as_str).unwrap_or_default(), MAX_TEXT)
+    }
+
     fn read(command: &Command) -> Self {
         let object = command.object.as_object().cloned().unwrap_or_default();
         let text = |key| cut(object.get(key).and_then(Value::as_str).unwrap_or_default(), MAX_TEXT).to_owned();

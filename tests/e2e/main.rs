@@ -19,6 +19,8 @@ mod access;
 mod closing;
 mod codecs;
 mod command_line;
+mod forward;
+mod forward_trouble;
 mod gstreamer;
 #[cfg(feature = "hls")]
 mod http;

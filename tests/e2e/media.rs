@@ -30,6 +30,16 @@ pub(crate) fn h264_aac(ffmpeg: &Path) -> &'static Source {
     })
 }
 
+/// The same, long enough for a server to go away and come back.
+pub(crate) fn long_h264_aac(ffmpeg: &Path) -> &'static Source {
+    static SOURCE: OnceLock<Source> = OnceLock::new();
+    SOURCE.get_or_init(|| {
+        let video =
+            "-t 12 -c:v libx264 -preset veryfast -g 25 -keyint_min 25 -sc_threshold 0 -bf 2 -b:v 300k -pix_fmt yuv420p";
+        encode(ffmpeg, "long_h264_aac.flv", Some(video), Some("-c:a aac -ar 44100 -ac 2 -b:a 64k"))
+    })
+}
+
 /// H.264 alone.
 pub(crate) fn video_only(ffmpeg: &Path) -> &'static Source {
     static SOURCE: OnceLock<Source> = OnceLock::new();

@@ -11,7 +11,11 @@ use crate::server::{Server, free_port, listens};
 use crate::tools::need;
 
 /// Starts nginx with an RTMP application `live` that holds `directives`; gives it and its port.
-fn start(scratch: &Scratch, (nginx, module): (PathBuf, Option<PathBuf>), directives: &str) -> (Process, u16) {
+pub(crate) fn start(
+    scratch: &Scratch,
+    (nginx, module): (PathBuf, Option<PathBuf>),
+    directives: &str,
+) -> (Process, u16) {
     let folder = scratch.folder().display();
     let load = module.map(|module| format!("load_module {};", module.display())).unwrap_or_default();
     for _ in 0..5 {

@@ -60,6 +60,11 @@ pub(crate) fn nginx() -> Option<(PathBuf, Option<PathBuf>)> {
     linked.then_some((nginx, None))
 }
 
+#[cfg(feature = "ssl")]
+pub(crate) fn openssl() -> Option<PathBuf> {
+    in_path("openssl")
+}
+
 /// nginx and its stream module.
 pub(crate) fn nginx_stream() -> Option<(PathBuf, PathBuf)> {
     let modules = ["/usr/lib/nginx/modules", "/usr/share/nginx/modules"].map(Path::new);

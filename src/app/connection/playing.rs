@@ -1,12 +1,11 @@
 //! A client that plays.
 
-use std::io::{IoSlice, Write};
+use std::io::Write;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use bytes::{Buf, Bytes};
-
 use super::{Admitted, Connection, FAREWELL, SEND, close_reason, network};
+use crate::app::batch::Batch;
 use crate::app::close::CloseReason;
 use crate::app::pithy::Messages;
 use crate::app::source::Consumer;
@@ -16,9 +15,6 @@ use crate::st;
 
 /// How often a player that has nothing to say is pinged.
 const PING: Duration = Duration::from_secs(30);
-
-/// Pieces that one system call writes at most.
-const PIECES: usize = 64;
 
 /// Reads in a row after which the player gets what it is owed.
 const READS: usize = 4;
@@ -246,39 +242,5 @@ impl Playing {
             log::warn!("too slow: {} messages dropped, {dropped} in all; goes on at a keyframe", dropped - known);
             self.mentioned = (dropped, Instant::now());
         }
-    }
-}
-
-/// Bytes to be written, in order.
-#[derive(Default)]
-struct Batch(Vec<Bytes>);
-
-impl Batch {
-    fn push(&mut self, bytes: Bytes) {
-        if !bytes.is_empty() {
-            self.0.push(bytes);
-        }
-    }
-
-    fn is_empty(&self) -> bool {
-        self.0.is_empty()
-    }
-
-    fn slices(&self) -> Vec<IoSlice<'_>> {
-        self.0.iter().take(PIECES).map(|piece| IoSlice::new(piece)).collect()
-    }
-
-    /// Forgets the first `written` bytes.
-    fn advance(&mut self, mut written: usize) {
-        let mut whole = 0;
-        for piece in &mut self.0 {
-            if written < piece.len() {
-                piece.advance(written);
-                break;
-            }
-            written -= piece.len();
-            whole += 1;
-        }
-        self.0.drain(..whole);
     }
 }

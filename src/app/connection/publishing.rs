@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 
 use super::{Admitted, Connection, close_reason, network};
 use crate::app::close::CloseReason;
+use crate::app::forward::Feed;
 use crate::app::pithy::Messages;
 use crate::app::source::Publication;
 use crate::codec::flv::{AudioCodec, VideoCodec};
@@ -41,6 +42,9 @@ impl Connection<'_> {
             Ok(request) => request,
             Err(reason) => return Err(self.refuse(id, "NetStream.Publish.Denied", reason)),
         };
+        if let Some(why) = admitted.route.objection(&request.name) {
+            return Err(self.refuse(id, "NetStream.Publish.Denied", CloseReason::Refused(why.to_owned())));
+        }
         let source = self.server.sources.get(&request.name, &request.vhost);
         let publication = match source.acquire_publish(self.client.number, self.client.clone()) {
             Ok(publication) => Arc::new(publication),
@@ -49,9 +53,17 @@ impl Connection<'_> {
                 return Err(self.refuse(id, "NetStream.Publish.BadName", reason));
             }
         };
-        drop(source);
         self.client.publishes(&publication);
         log::info!("publishing {}{}", request.name, shown(&request.params));
+        let feed = Feed {
+            source,
+            vhost: request.vhost.name.clone(),
+            app: admitted.app.app.clone(),
+            stream: request.stream,
+            params: request.params,
+            route: admitted.route.clone(),
+        };
+        let _forwarding = self.server.forwards.begin(self.server, self.client.number, feed, &request.vhost.forward);
         self.rtmp.start_publish(publish);
         self.rtmp.flush().map_err(close_reason)?;
         self.client.set_stream_vhost(Some(&request.vhost));

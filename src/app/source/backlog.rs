@@ -238,7 +238,8 @@ impl Entry {
         body - body.saturating_sub(1) / (chunk_size + 1)
     }
 
-    fn payload(&self, chunk_size: usize) -> Vec<u8> {
+    /// The message itself.
+    pub(super) fn payload(&self, chunk_size: usize) -> Vec<u8> {
         let body = &self.bytes[self.header_len..];
         let mut payload = Vec::with_capacity(self.payload_len(chunk_size));
         // Each piece but the last ends in the header of the next chunk.

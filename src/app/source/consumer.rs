@@ -1,11 +1,12 @@
 //! A player of a source: not a queue, but a place in its backlog.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 
 use super::backlog::{Backlog, Entry, Mark, Page};
-use super::{Config, Outlet, Source, State, Track};
+use super::{Config, ConfigKey, Outlet, SET_DATA_FRAME, Source, State, Track};
 use crate::rtmp::chunk::{ChunkHeader, ChunkStreamId, DEFAULT_CHUNK_SIZE, encode};
 use crate::rtmp::message::MessageType;
 
@@ -27,7 +28,17 @@ pub struct ConsumerStats {
     pub level: bool,
 }
 
+/// Where a forwarder begins.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Begin {
+    /// With the first message since it joined, or since it was over.
+    First,
+    /// Where a player that joins now would.
+    Join,
+}
+
 /// A player, as its source sees it.
+#[derive(Clone)]
 pub(super) struct Player {
     outlet: Arc<dyn Outlet>,
     stream_id: u32,
@@ -48,6 +59,10 @@ pub(super) struct Player {
     /// Tracks whose configuration it has to get again, a bit each.
     unconfigured: u8,
     paused: bool,
+    /// It publishes what it gets elsewhere.
+    pub(super) is_forwarder: bool,
+    /// The number of the entry before which a forwarder's stream ends.
+    until: Option<u64>,
     /// What is time zero to it.
     base: Option<u64>,
     /// It has had all configuration whose number is below this.
@@ -97,6 +112,41 @@ impl Consumer {
                 }
             }
         });
+    }
+
+    /// Has a forwarder begin, on this message stream of the target, which has been told of this chunk size.
+    pub fn begin(&self, stream_id: u32, chunk_size: usize, at: Begin) {
+        self.with(|state, id| state.begin(id, stream_id, chunk_size, at));
+    }
+
+    /// Has a forwarder whose stream has ended wait for the next one. Returns where to begin then: with all of it, if the
+    /// connection did not fail before.
+    pub fn rearm(&self) -> Begin {
+        let rearm = |player: &mut Player| {
+            player.cursor = player.cursor.max(player.until.take().unwrap_or(0));
+            if player.paused { Begin::Join } else { Begin::First }
+        };
+        self.player(rearm).unwrap_or(Begin::Join)
+    }
+
+    /// Whether a forwarder's stream has ended, and it has got all of it.
+    pub fn is_over(&self) -> bool {
+        self.player(|player| player.until.is_some_and(|until| player.paused || player.cursor >= until)).unwrap_or(true)
+    }
+
+    /// Whether a forwarder's stream has ended.
+    pub fn is_ending(&self) -> bool {
+        self.player(|player| player.until.is_some()).unwrap_or(true)
+    }
+
+    /// How far the player is behind the live point.
+    pub fn delay(&self) -> Duration {
+        self.with(|state, id| {
+            let next = state.players[id].as_ref().and_then(|player| state.backlog.get(player.cursor));
+            next.map_or(Duration::ZERO, |entry| {
+                Duration::from_millis(state.timeline.latest().saturating_sub(entry.time))
+            })
+        })
     }
 
     /// Chooses whether the player gets audio.
@@ -172,6 +222,8 @@ impl State {
             awaits_key: false,
             unconfigured: 0,
             paused: false,
+            is_forwarder: false,
+            until: None,
             base: None,
             configured: 0,
             sent: 0,
@@ -179,6 +231,36 @@ impl State {
         };
         player.move_to(self.start());
         player
+    }
+
+    pub(super) fn new_forwarder(&self, outlet: Arc<dyn Outlet>) -> Player {
+        let mut player = self.new_player(outlet, 0);
+        player.is_forwarder = true;
+        // What the server says to players is not for publishing.
+        player.wanted &= !Track::Status.bit();
+        player
+    }
+
+    /// Where a forwarder begins when it has its place in the row already.
+    fn begin(&mut self, id: usize, stream_id: u32, chunk_size: usize, at: Begin) {
+        let start = self.start();
+        let Some(player) = &mut self.players[id] else { return };
+        let at = match at {
+            Begin::First => (player.cursor, true),
+            Begin::Join => start,
+        };
+        *player = Player {
+            stream_id,
+            chunk_size: chunk_size as u32,
+            level: false,
+            rest: Bytes::new(),
+            unconfigured: 0,
+            paused: false,
+            base: None,
+            configured: 0,
+            ..player.clone()
+        };
+        player.move_to(at);
     }
 
     fn leave(&mut self, id: usize) {
@@ -207,6 +289,7 @@ impl State {
         // What the player does not want counts for nothing: an empty batch says that it is level.
         while batch.len() < BATCH_PIECES
             && bytes < BATCH_BYTES
+            && player.until.is_none_or(|until| player.cursor < until)
             && let Some(entry) = self.backlog.get(player.cursor)
         {
             let before = batch.len();
@@ -215,7 +298,8 @@ impl State {
             player.cursor += 1;
             player.configured = player.cursor;
         }
-        player.level = batch.is_empty();
+        // What comes after its end is not for this forwarder, or not yet.
+        player.level = batch.is_empty() && player.until.is_none();
         player.chunk_size as usize
     }
 }
@@ -249,6 +333,15 @@ impl Player {
         let written = self.outlet.offer(&page.bytes).unwrap_or(0);
         if written < page.bytes.len() {
             self.rest = page.bytes.slice(written..);
+            self.level = false;
+            self.outlet.wake();
+        }
+    }
+
+    /// The stream ends before this entry, for a forwarder.
+    pub(super) fn end_forwarding(&mut self, end: u64) {
+        if self.is_forwarder && self.until.is_none() {
+            self.until = Some(end);
             self.level = false;
             self.outlet.wake();
         }
@@ -290,7 +383,11 @@ impl Player {
             }
             let header = ChunkHeader { csid: track.csid(), kind: track.kind(), timestamp, stream_id: self.stream_id };
             let mut bytes = BytesMut::new();
-            encode(&mut bytes, &header, &config.payload, self.chunk_size as usize);
+            if self.is_forwarder && config.key == ConfigKey::Metadata {
+                encode(&mut bytes, &header, &set_data_frame(&config.payload), self.chunk_size as usize);
+            } else {
+                encode(&mut bytes, &header, &config.payload, self.chunk_size as usize);
+            }
             batch.push(bytes.freeze());
             self.sent += 1;
             // The next message's delta in the backlog is not to this.
@@ -324,11 +421,29 @@ impl Player {
         }
         let timestamp = self.timestamp(entry, backlog);
         // The clock on the wire has 32 bits and wraps.
-        entry.absolute(timestamp.unwrap_or(0) as u32, self.stream_id, batch);
+        let wire_time = timestamp.unwrap_or(0) as u32;
+        if self.is_forwarder && entry.track == Track::Data {
+            // Never shared: what publishers say and what players hear differs.
+            batch.push(self.as_published(entry, wire_time));
+            return;
+        }
+        entry.absolute(wire_time, self.stream_id, batch);
         // A delta to this would be wrong if its time is not the true one.
         if timestamp.is_some() && entry.track != Track::Status {
             self.primed |= bit;
         }
+    }
+
+    /// A data message as a publisher sends it.
+    fn as_published(&self, entry: &Entry, timestamp: u32) -> Bytes {
+        let chunk_size = entry.chunk_size as usize;
+        let track = entry.track;
+        let header = ChunkHeader { csid: track.csid(), kind: track.kind(), timestamp, stream_id: self.stream_id };
+        let payload = entry.payload(chunk_size);
+        let payload = if entry.mark == Mark::Config { set_data_frame(&payload) } else { payload };
+        let mut bytes = BytesMut::new();
+        encode(&mut bytes, &header, &payload, chunk_size);
+        bytes.freeze()
     }
 
     /// An entry's time on the player's own clock, which is zero where its media begin. `None`: it is of before that.
@@ -348,6 +463,11 @@ fn set_chunk_size(size: u32) -> Bytes {
     let mut bytes = BytesMut::new();
     encode(&mut bytes, &header, &size.to_be_bytes(), DEFAULT_CHUNK_SIZE);
     bytes.freeze()
+}
+
+/// Metadata as encoders send them: servers keep for players that join what comes behind `@setDataFrame`.
+fn set_data_frame(metadata: &[u8]) -> Vec<u8> {
+    [SET_DATA_FRAME, metadata].concat()
 }
 
 /// The lower of the times of the first audio and the first video message from `number` on.

@@ -1,0 +1,268 @@
+//! Forwarding: a stream that is published here is published on other servers, too.
+//!
+//! A forwarder is to the source what a player is, a place in its backlog, and to its target what an encoder is. It has a coroutine of
+//! its own and holds nobody up. It lives as long as players are not told that the stream has ended: a publisher that is back within
+//! the vhost's `reconnect_grace` goes on in the same connection to the target, so that the target's players stay as well.
+
+mod forwarder;
+pub(super) mod route;
+mod session;
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+use self::forwarder::Forwarder;
+use self::route::Route;
+use super::server::Server;
+use super::source::Source;
+use crate::config::{Config, Destination, Forward, Names};
+use crate::log::as_client;
+use crate::st::{self, Cond, Shared};
+
+/// What is published, for its forwarders.
+#[derive(Clone)]
+pub(super) struct Feed {
+    pub(super) source: Source,
+    pub(super) vhost: String,
+    pub(super) app: String,
+    pub(super) stream: String,
+    /// What the publisher gave behind a `?`.
+    pub(super) params: String,
+    /// The servers that it came over.
+    pub(super) route: Route,
+}
+
+/// A target of one stream. Forwarders of equal ones do the same.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Target {
+    destination: Destination,
+    tls_verify: bool,
+    /// The servers that the stream came over, this one included.
+    route: Route,
+}
+
+/// All forwarders of the server, by stream.
+#[derive(Clone, Default)]
+pub(super) struct Forwards {
+    streams: Shared<HashMap<String, Stream>>,
+    added: Arc<Cond>,
+}
+
+struct Stream {
+    feed: Feed,
+    /// The client that publishes it now.
+    publisher: Option<u64>,
+    forwarders: Vec<Arc<Forwarder>>,
+}
+
+/// A publication with its forwarders. Dropping it starts no more; those that run end with the stream.
+pub(super) struct Forwarding {
+    forwards: Forwards,
+    name: String,
+    publisher: u64,
+}
+
+/// What a forwarder does and has done: for the log and for whoever asks.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Report {
+    /// Its number, among those of the clients.
+    pub(super) number: u64,
+    /// The target, without keys and parameters.
+    pub(super) target: String,
+    pub(super) state: State,
+    /// Connections that were tried since the forwarder began.
+    pub(super) attempts: u64,
+    /// Why the last connection failed or ended.
+    pub(super) last_error: Option<String>,
+    /// Messages sent, and those left out because the target was too slow or away.
+    pub(super) sent: u64,
+    pub(super) dropped: u64,
+    /// Of all connections together.
+    pub(super) bytes_sent: u64,
+    pub(super) bytes_received: u64,
+    /// How far the target is behind the live point.
+    pub(super) delay: Duration,
+}
+
+/// What a forwarder is at.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(super) enum State {
+    #[default]
+    Connecting,
+    Sending,
+    /// Between two attempts.
+    Waiting,
+    /// It sends what is left, and says goodbye.
+    Ending,
+}
+
+impl State {
+    fn name(self) -> &'static str {
+        match self {
+            Self::Connecting => "connecting",
+            Self::Sending => "sending",
+            Self::Waiting => "waiting",
+            Self::Ending => "ending",
+        }
+    }
+}
+
+impl Forwards {
+    /// A stream begins to be published by client `publisher`: starts the forwarders of its vhost's targets. Call it before the first
+    /// message.
+    pub(super) fn begin(&self, server: &Server, publisher: u64, feed: Feed, forward: &Forward) -> Forwarding {
+        let name = feed.source.name();
+        self.streams.with(|streams| {
+            let stream = streams.entry(name.clone()).or_insert_with(|| Stream {
+                feed: feed.clone(),
+                publisher: None,
+                forwarders: Vec::new(),
+            });
+            stream.feed = feed;
+            stream.publisher = Some(publisher);
+            self.update(server, stream, forward);
+        });
+        Forwarding { forwards: self.clone(), name, publisher }
+    }
+
+    /// Has the streams that are published now be forwarded to the targets of another configuration: ends forwarders whose target is
+    /// gone, starts those of new ones, and leaves the others alone.
+    #[allow(dead_code, reason = "for the reload")]
+    pub(super) fn reconfigure(&self, server: &Server, config: &Config) {
+        let none = Forward { targets: Vec::new(), tls_verify: true };
+        self.streams.with(|streams| {
+            for stream in streams.values_mut() {
+                let vhost = config.vhosts.get(&stream.feed.vhost).filter(|vhost| vhost.enabled);
+                self.update(server, stream, vhost.map_or(&none, |vhost| &vhost.forward));
+            }
+        });
+    }
+
+    /// What all forwarders do, in no order.
+    pub(super) fn reports(&self) -> Vec<Report> {
+        let all = |streams: &mut HashMap<String, Stream>| {
+            streams.values().flat_map(|stream| &stream.forwarders).cloned().collect::<Vec<_>>()
+        };
+        self.streams.with(all).iter().map(|forwarder| forwarder.report()).collect()
+    }
+
+    /// Prints a line an interval, for ever: the forwarders take turns. Sleeps while there are none.
+    pub(super) fn print(&self, server: &Server) {
+        let mut turn = 0;
+        let mut last: HashMap<u64, (Instant, u64, u64)> = HashMap::new();
+        loop {
+            let mut reports = self.reports();
+            if reports.is_empty() {
+                last.clear();
+                self.added.wait();
+                continue;
+            }
+            reports.sort_unstable_by_key(|report| report.number);
+            turn = if turn + 1 < reports.len() { turn + 1 } else { 0 };
+            let report = &reports[turn];
+            let now = Instant::now();
+            let bytes = (report.bytes_sent, report.bytes_received);
+            let (at, sent, received) =
+                last.insert(report.number, (now, bytes.0, bytes.1)).unwrap_or((now, bytes.0, bytes.1));
+            let kbps = |bytes: u64| bytes * 8 / u64::try_from((now - at).as_millis().max(1)).unwrap_or(u64::MAX);
+            report.print(kbps(bytes.0 - sent), kbps(bytes.1 - received), reports.len());
+            last.retain(|number, _| reports.iter().any(|report| report.number == *number));
+            st::sleep(server.config().pithy_print.forwarder);
+        }
+    }
+
+    /// Ends forwarders that are not wanted, and starts those that are missing.
+    fn update(&self, server: &Server, stream: &mut Stream, forward: &Forward) {
+        let feed = &stream.feed;
+        let names = Names { vhost: &feed.vhost, app: &feed.app, stream: &feed.stream, params: &feed.params };
+        let route = feed.route.onwards(&feed.source.name());
+        let mut wanted: Vec<Target> = Vec::new();
+        for target in &forward.targets {
+            let destination = target.resolve(names);
+            let target = Target { destination, tls_verify: forward.tls_verify, route: route.clone() };
+            if !wanted.contains(&target) {
+                wanted.push(target);
+            }
+        }
+        stream.forwarders.retain(|forwarder| {
+            let is_wanted = wanted.contains(forwarder.target());
+            if !is_wanted {
+                forwarder.stop();
+            }
+            is_wanted
+        });
+        wanted.retain(|target| stream.forwarders.iter().all(|forwarder| forwarder.target() != target));
+        if stream.publisher.is_none() {
+            return;
+        }
+        for target in wanted {
+            match Forwarder::start(server, feed.source.clone(), target) {
+                Ok(forwarder) => stream.forwarders.push(forwarder),
+                Err(error) => log::error!("cannot start a forwarder: {error}"),
+            }
+            self.added.signal();
+        }
+    }
+
+    /// Ends what a client published whose [`Forwarding`] is lost.
+    pub(super) fn leave(&self, publisher: u64) {
+        let of_publisher =
+            |(name, stream): (&String, &Stream)| (stream.publisher == Some(publisher)).then(|| name.clone());
+        let name = self.streams.try_with(|streams| streams.iter().find_map(of_publisher)).flatten();
+        if let Some(name) = name {
+            self.end(&name, publisher);
+        }
+    }
+
+    fn end(&self, name: &str, publisher: u64) {
+        // Not `with`: this may run while a panic unwinds out of one.
+        self.streams.try_with(|streams| {
+            if let Some(stream) = streams.get_mut(name).filter(|stream| stream.publisher == Some(publisher)) {
+                stream.publisher = None;
+                if stream.forwarders.is_empty() {
+                    streams.remove(name);
+                }
+            }
+        });
+    }
+
+    /// A forwarder has ended.
+    fn remove(&self, name: &str, forwarder: &Arc<Forwarder>) {
+        self.streams.try_with(|streams| {
+            if let Some(stream) = streams.get_mut(name) {
+                stream.forwarders.retain(|other| !Arc::ptr_eq(other, forwarder));
+                if stream.publisher.is_none() && stream.forwarders.is_empty() {
+                    streams.remove(name);
+                }
+            }
+        });
+    }
+}
+
+impl Drop for Forwarding {
+    fn drop(&mut self) {
+        self.forwards.end(&self.name, self.publisher);
+    }
+}
+
+impl Report {
+    fn print(&self, okbps: u64, ikbps: u64, forwarders: usize) {
+        let clock = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
+        let error = self.last_error.as_ref().map(|error| format!(", last error: {error}")).unwrap_or_default();
+        as_client(self.number, || {
+            log::info!(
+                "-> clock={clock}, msgs={}, obytes={}, ibytes={}, okbps={okbps}, ikbps={ikbps}, drops={}, delay={}, \
+                 attempts={}, state={}, forwarders={forwarders}, target={}{error}",
+                self.sent,
+                self.bytes_sent,
+                self.bytes_received,
+                self.dropped,
+                self.delay.as_millis(),
+                self.attempts,
+                self.state.name(),
+                self.target,
+            );
+        });
+    }
+}

@@ -1,0 +1,252 @@
+//! A forwarder's life: connections to its target, one after the other, for as long as its stream lives.
+
+use std::io;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use super::session::{self, Failure};
+use super::{Report, State, Target};
+use crate::app::close::CloseReason;
+use crate::app::server::Server;
+use crate::app::source::{Begin, Consumer, Outlet, Source};
+use crate::config::Destination;
+use crate::st::net::TcpStream;
+use crate::st::{self, Cond};
+
+/// How long a target is left alone after it failed: at first, and at most. It doubles in between.
+const FIRST_PAUSE: Duration = Duration::from_secs(2);
+const LONGEST_PAUSE: Duration = Duration::from_secs(30);
+
+/// A connection that lasted so long was a good one: if it ends, the target is tried again soon.
+const GOOD: Duration = Duration::from_secs(10);
+
+/// A stream on its way to one target.
+pub(super) struct Forwarder {
+    number: u64,
+    target: Target,
+    /// Its target is no longer wanted.
+    stopped: AtomicBool,
+    /// Ends the pause between two attempts.
+    pause: Cond,
+    link: Mutex<Link>,
+}
+
+/// What others may see and touch of a forwarder.
+#[derive(Default)]
+struct Link {
+    stream: Option<TcpStream>,
+    state: State,
+    attempts: u64,
+    last_error: Option<String>,
+    /// Its place in the source.
+    consumer: Option<Arc<Consumer>>,
+    /// Bytes of the connections before this one.
+    sent: u64,
+    received: u64,
+}
+
+impl Forwarder {
+    /// Starts a forwarder; what is published from now on is kept for it.
+    pub(super) fn start(server: &Server, source: Source, target: Target) -> io::Result<Arc<Self>> {
+        let forwarder = Arc::new(Self {
+            number: server.next_number(),
+            target,
+            stopped: AtomicBool::new(false),
+            pause: Cond::new(),
+            link: Mutex::default(),
+        });
+        let consumer = Arc::new(source.join_forwarder(forwarder.clone()));
+        forwarder.link().consumer = Some(consumer.clone());
+        let life = Life { server: server.clone(), name: source.name(), forwarder: forwarder.clone() };
+        st::spawn("forward", forwarder.number, move || {
+            let lost = (Life::clone(&life), consumer.clone());
+            st::on_overflow(move || {
+                let (life, consumer) = lost;
+                if let Some(stream) = &life.forwarder.link().stream {
+                    stream.shutdown();
+                }
+                consumer.abandon();
+            });
+            life.run(&source, &consumer);
+        })?;
+        Ok(forwarder)
+    }
+
+    pub(super) fn target(&self) -> &Target {
+        &self.target
+    }
+
+    /// Ends it: the stream may go on, but no longer to this target.
+    pub(super) fn stop(&self) {
+        self.stopped.store(true, Ordering::Relaxed);
+        self.wake();
+    }
+
+    pub(super) fn is_stopped(&self) -> bool {
+        self.stopped.load(Ordering::Relaxed)
+    }
+
+    pub(super) fn report(&self) -> Report {
+        let link = self.link();
+        let consumer = link.consumer.clone();
+        let (sent, received) = link.stream.as_ref().map_or((0, 0), |stream| (stream.sent(), stream.received()));
+        let report = Report {
+            number: self.number,
+            target: self.target.destination.shown.clone(),
+            state: link.state,
+            attempts: link.attempts,
+            last_error: link.last_error.clone(),
+            bytes_sent: link.sent + sent,
+            bytes_received: link.received + received,
+            ..Report::default()
+        };
+        drop(link);
+        let Some(consumer) = consumer else { return report };
+        let stats = consumer.stats();
+        let delay = if report.state == State::Sending { consumer.delay() } else { Duration::ZERO };
+        Report { sent: stats.sent, dropped: stats.dropped, delay, ..report }
+    }
+
+    /// Notes what it does now.
+    pub(super) fn enter(&self, state: State) {
+        self.link().state = state;
+    }
+
+    /// Notes the connection that it has now.
+    pub(super) fn attach(&self, stream: &TcpStream) {
+        self.link().stream = Some(stream.clone());
+    }
+
+    fn detach(&self) {
+        let mut link = self.link();
+        if let Some(stream) = link.stream.take() {
+            link.sent += stream.sent();
+            link.received += stream.received();
+        }
+    }
+
+    fn link(&self) -> MutexGuard<'_, Link> {
+        self.link.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Outlet for Forwarder {
+    fn offer(&self, bytes: &[u8]) -> io::Result<usize> {
+        self.link().stream.as_ref().map_or(Ok(0), |stream| stream.try_write(bytes))
+    }
+
+    fn wake(&self) {
+        let link = self.link();
+        match &link.stream {
+            // Before there is a stream to send, somebody who wakes it wants it to end.
+            Some(stream) if link.state == State::Connecting => stream.interrupt(),
+            Some(stream) => stream.wake(),
+            None => {}
+        }
+        drop(link);
+        self.pause.signal();
+    }
+
+    fn close(&self, _: CloseReason) {
+        self.stop();
+    }
+}
+
+/// A forwarder's presence in the server. Dropping it leaves; once is enough.
+#[derive(Clone)]
+struct Life {
+    server: Server,
+    name: String,
+    forwarder: Arc<Forwarder>,
+}
+
+impl Life {
+    fn run(&self, source: &Source, consumer: &Arc<Consumer>) {
+        let forwarder = &self.forwarder;
+        let configured = &forwarder.target.destination;
+        log::info!("forwarding {} to {}", self.name, configured.shown);
+        let mut destination = configured.clone();
+        let mut begin = Begin::First;
+        let mut pause = FIRST_PAUSE;
+        loop {
+            let started = Instant::now();
+            let result = self.attempt(source, consumer, &destination, begin);
+            forwarder.detach();
+            if forwarder.is_stopped() {
+                log::info!("no longer forwarding {} to {}", self.name, configured.shown);
+                return;
+            }
+            if consumer.is_ending() {
+                if !source.is_live() {
+                    log::info!("forwarded {} to {} until its end", self.name, configured.shown);
+                    return;
+                }
+                begin = consumer.rearm();
+                continue;
+            }
+            consumer.pause(true);
+            begin = Begin::Join;
+            let was_redirected = destination != *configured;
+            destination = configured.clone();
+            match result {
+                Err(Failure::Redirected(there)) if !was_redirected || started.elapsed() > GOOD => {
+                    log::info!("{} sends its publisher to {}", configured.shown, there.shown);
+                    destination = *there;
+                    continue;
+                }
+                Err(failure) if failure.is_final() => {
+                    log::error!("not forwarding {} to {}: {failure}", self.name, configured.shown);
+                    return;
+                }
+                result => {
+                    if started.elapsed() > GOOD {
+                        pause = FIRST_PAUSE;
+                    }
+                    let wait = jittered(pause);
+                    let error = result.err().map_or_else(|| "ended".to_owned(), |failure| failure.to_string());
+                    let seconds = wait.as_secs_f32();
+                    log::warn!("forwarding to {}: {error}; again in {seconds:.1} s", configured.shown);
+                    forwarder.link().last_error = Some(error);
+                    forwarder.enter(State::Waiting);
+                    forwarder.pause.wait_timeout(wait);
+                    pause = (pause * 2).min(LONGEST_PAUSE);
+                }
+            }
+        }
+    }
+
+    /// One connection, to its end.
+    fn attempt(
+        &self,
+        source: &Source,
+        consumer: &Consumer,
+        destination: &Destination,
+        begin: Begin,
+    ) -> Result<(), Failure> {
+        let forwarder = &self.forwarder;
+        if forwarder.is_stopped() || consumer.is_ending() {
+            return Ok(());
+        }
+        forwarder.enter(State::Connecting);
+        forwarder.link().attempts += 1;
+        session::run(&self.server, forwarder, source, consumer, destination, begin)
+    }
+}
+
+impl Drop for Life {
+    fn drop(&mut self) {
+        self.server.forwards.remove(&self.name, &self.forwarder);
+        // It holds its place in the source, whose place holds it.
+        let consumer = self.forwarder.link().consumer.take();
+        drop(consumer);
+    }
+}
+
+/// More or less than `pause` by a fifth, so that forwarders which failed together do not come back together.
+fn jittered(pause: Duration) -> Duration {
+    let mut random = [0; 1];
+    // Without random bytes there is no jitter, and no harm.
+    let _ = getrandom::fill(&mut random);
+    pause.mul_f64(0.8 + 0.4 * f64::from(random[0]) / 255.0)
+}

@@ -1,0 +1,354 @@
+//! One connection of a forwarder to its target.
+
+use std::io::{self, Read, Write};
+use std::net::{SocketAddr, ToSocketAddrs};
+use std::time::{Duration, Instant};
+
+use super::State;
+use super::forwarder::Forwarder;
+use super::route::{self, is_own};
+use crate::app::batch::Batch;
+use crate::app::request::AppRequest;
+use crate::app::server::Server;
+use crate::app::source::{Begin, Consumer, Source};
+use crate::codec::amf0::{Object, Value};
+use crate::config::Destination;
+use crate::rtmp::client::{Client, information};
+use crate::rtmp::command::Command;
+use crate::rtmp::message::{Message, MessageType};
+use crate::rtmp::server::Connect;
+use crate::rtmp::{self, client};
+use crate::st;
+use crate::st::net::TcpStream;
+#[cfg(feature = "ssl")]
+use crate::st::tls::Connector;
+
+/// How long one address of the target may take to accept a connection.
+const CONNECT: Duration = Duration::from_secs(5);
+
+/// Addresses of one name that are tried.
+const ADDRESSES: usize = 8;
+
+/// How long the target may take from there to letting us publish.
+const START: Duration = Duration::from_secs(10);
+
+/// How long the target may take nothing of what it is sent.
+const SEND: Duration = Duration::from_secs(30);
+
+/// How long what is left of a stream that has ended may take.
+const DRAIN: Duration = Duration::from_secs(10);
+
+/// How long the target may take to hear that the stream has ended, and to close.
+const FAREWELL: Duration = Duration::from_secs(1);
+
+/// After how much silence the kernel asks whether the target is still there.
+const KEEPALIVE: Duration = Duration::from_secs(60);
+
+/// Reads in a row after which the target gets what it is owed.
+const READS: usize = 4;
+
+/// Bytes of answers that may wait for the target to take them before it is no longer listened to.
+const MAX_ANSWERS: usize = 16 * 1024;
+
+/// E-RTMP, capsEx: reconnect requests (1), multitrack (2), ModEx (4), nanosecond offsets (8).
+const CAPABILITIES: f64 = 15.0;
+
+/// Why a connection to a target failed or ended.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum Failure {
+    #[error("cannot resolve {host}: {error}")]
+    Name { host: String, error: String },
+    #[error("cannot connect to {address}: {error}")]
+    Connect { address: SocketAddr, error: io::Error },
+    #[error("{address} is this server itself, and would get its own stream back")]
+    Itself { address: SocketAddr },
+    #[error("{0}")]
+    Rtmp(rtmp::Error),
+    #[error("the target does not answer")]
+    NoAnswer,
+    #[error("the target takes nothing of what it is sent")]
+    NotReading,
+    #[error("the target says {code}: {description}")]
+    Refused { code: String, description: String },
+    #[error("the target closed the connection")]
+    Closed,
+    #[error("the target sends its publisher elsewhere, again")]
+    Redirected(Box<Destination>),
+}
+
+impl Failure {
+    /// Whether trying again would come to the same.
+    pub(super) fn is_final(&self) -> bool {
+        matches!(self, Self::Itself { .. })
+    }
+}
+
+impl From<rtmp::Error> for Failure {
+    fn from(error: rtmp::Error) -> Self {
+        match error {
+            rtmp::Error::Io(io) => io.into(),
+            rtmp::Error::Closed => Self::Closed,
+            other => Self::Rtmp(other),
+        }
+    }
+}
+
+impl From<io::Error> for Failure {
+    fn from(error: io::Error) -> Self {
+        match error.kind() {
+            io::ErrorKind::ConnectionReset | io::ErrorKind::BrokenPipe => Self::Closed,
+            _ => Self::Rtmp(rtmp::Error::Io(error)),
+        }
+    }
+}
+
+/// A connection on which the stream is published.
+struct Session<'a> {
+    forwarder: &'a Forwarder,
+    consumer: &'a Consumer,
+    destination: &'a Destination,
+    stream: TcpStream,
+    client: Client<TcpStream>,
+    stream_id: u32,
+    batch: Batch,
+    /// Bytes of answers among it.
+    answers: usize,
+}
+
+/// Publishes the stream on the target until the stream ends, the target is no longer wanted, or the connection fails.
+pub(super) fn run(
+    server: &Server,
+    forwarder: &Forwarder,
+    source: &Source,
+    consumer: &Consumer,
+    destination: &Destination,
+    begin: Begin,
+) -> Result<(), Failure> {
+    let stream = connect(server, source, destination)?;
+    forwarder.attach(&stream);
+    stream.set_nodelay(true)?;
+    stream.set_keepalive(KEEPALIVE)?;
+    stream.set_time_limit(Some(START));
+    if destination.tls {
+        encrypt(&stream, destination, forwarder.target().tls_verify)?;
+    }
+    let (mut client, stream_id) = publish(&stream, source, forwarder, destination).map_err(in_start)?;
+    stream.set_time_limit(None);
+    if forwarder.is_stopped() || consumer.is_ending() {
+        return Ok(());
+    }
+    log::info!("publishing on {}, handshake {:?}", stream.peer(), client.form());
+    consumer.begin(stream_id, client.protocol().chunk_size(), begin);
+    forwarder.enter(State::Sending);
+    let batch = Batch::default();
+    let mut session = Session { forwarder, consumer, destination, stream, client, stream_id, batch, answers: 0 };
+    let result = session.send_media();
+    consumer.hold(&mut session.batch.0);
+    match &result {
+        Ok(()) => session.farewell(),
+        // It is to be told that this connection is over before the next one comes.
+        Err(Failure::Redirected(_)) => session.farewell(),
+        Err(_) => {}
+    }
+    result
+}
+
+/// Connects to the first address of the target that accepts.
+fn connect(server: &Server, source: &Source, destination: &Destination) -> Result<TcpStream, Failure> {
+    let addresses = resolve(destination)?;
+    let listeners: Vec<_> = server.config().listeners().iter().map(|listen| listen.address).collect();
+    if let Some(&address) = addresses.iter().find(|&&address| is_own(address, &listeners))
+        && comes_back(server, source, destination)
+    {
+        return Err(Failure::Itself { address });
+    }
+    let mut failure = None;
+    for address in addresses {
+        match TcpStream::connect(address, CONNECT) {
+            // A port of this machine that nobody listens on can be taken for the connection itself, which then meets itself.
+            Ok(stream) if stream.local_addr().is_ok_and(|local| local == address) => {
+                failure = Some(Failure::Connect { address, error: io::ErrorKind::ConnectionRefused.into() });
+            }
+            Ok(stream) => return Ok(stream),
+            Err(error) => failure = Some(Failure::Connect { address, error }),
+        }
+    }
+    Err(failure.unwrap_or_else(|| no_address(destination)))
+}
+
+/// Puts the connection under TLS. Whom the system trusts is read anew each time, so that a change takes effect.
+#[cfg(feature = "ssl")]
+fn encrypt(stream: &TcpStream, destination: &Destination, verify: bool) -> Result<(), Failure> {
+    let connector = st::offload(move || if verify { Connector::system() } else { Connector::trusting_everybody() });
+    let connector = connector.map_err(io::Error::other)?.map_err(io::Error::other)?;
+    stream.connect_tls(&connector, &destination.host).map_err(|error| in_start(error.into()))
+}
+
+#[cfg(not(feature = "ssl"))]
+fn encrypt(_: &TcpStream, _: &Destination, _: bool) -> Result<(), Failure> {
+    Err(io::Error::new(io::ErrorKind::Unsupported, "this build has no TLS").into())
+}
+
+/// The addresses of the target, looked up beside the worker.
+fn resolve(destination: &Destination) -> Result<Vec<SocketAddr>, Failure> {
+    let Destination { host, port, .. } = destination;
+    if let Ok(address) = host.parse() {
+        return Ok(vec![SocketAddr::new(address, *port)]);
+    }
+    let name = (host.clone(), *port);
+    let look_up = move || name.to_socket_addrs().map(|all| all.take(ADDRESSES).collect::<Vec<_>>());
+    let failure = |error: String| Failure::Name { host: host.clone(), error };
+    let addresses = st::offload(look_up).map_err(|error| failure(error.to_string()))?;
+    addresses.map_err(|error| failure(error.to_string()))
+}
+
+fn no_address(destination: &Destination) -> Failure {
+    Failure::Name { host: destination.host.clone(), error: "it has no address".into() }
+}
+
+/// Whether the destination, on this very server, is the stream that is to be forwarded.
+fn comes_back(server: &Server, source: &Source, destination: &Destination) -> bool {
+    let (connect, config) = (Connect::new(&destination.app, &destination.tc_url), server.config());
+    let request = AppRequest::new(&connect, &config).and_then(|app| app.stream(&destination.stream, &config));
+    request.is_ok_and(|request| request.name == source.name())
+}
+
+/// Says what an encoder says, up to the target's word that the stream may come.
+#[inline(never)] // What it needs is not to be on the stack of a forwarder that waits.
+fn publish(
+    stream: &TcpStream,
+    source: &Source,
+    forwarder: &Forwarder,
+    destination: &Destination,
+) -> Result<(Client<TcpStream>, u32), rtmp::Error> {
+    let mut client = Client::handshake(stream.clone(), true)?.with_chunk_size(source.chunk_size());
+    let any = Object::new().with("*", client::CAN_FORWARD);
+    let more = Object::new()
+        .with(route::KEY, forwarder.target().route.to_string())
+        .with("fourCcList", Value::StrictArray(vec!["*".into()]))
+        .with("videoFourCcInfoMap", any.clone())
+        .with("audioFourCcInfoMap", any)
+        .with("capsEx", CAPABILITIES);
+    client.connect(&destination.app, &destination.tc_url, &more)?;
+    let stream_id = client.publish(&destination.stream)?;
+    Ok((client, stream_id))
+}
+
+fn in_start(error: rtmp::Error) -> Failure {
+    match error {
+        rtmp::Error::Io(io) if io.kind() == io::ErrorKind::TimedOut => Failure::NoAnswer,
+        other => other.into(),
+    }
+}
+
+impl Session<'_> {
+    fn send_media(&mut self) -> Result<(), Failure> {
+        let stream = self.stream.clone();
+        let mut progress = Instant::now();
+        let mut end = None;
+        st::trim_stack();
+        loop {
+            if self.forwarder.is_stopped() {
+                return Ok(());
+            }
+            let is_heard = self.hear()?;
+            if self.batch.is_empty() {
+                progress = Instant::now();
+                self.answers = 0;
+                let chunk_size = self.consumer.fill(&mut self.batch.0);
+                // Answers come behind it.
+                self.client.protocol().assume_chunk_size(chunk_size);
+            }
+            let mut deadline = (!self.batch.is_empty()).then(|| progress + SEND);
+            if self.consumer.is_ending() {
+                self.forwarder.enter(State::Ending);
+                let end = *end.get_or_insert_with(|| Instant::now() + DRAIN);
+                if self.batch.is_empty() && self.consumer.is_over() || Instant::now() >= end {
+                    return Ok(());
+                }
+                deadline = Some(end);
+            }
+            if !self.batch.is_empty() {
+                let written = stream.try_write_vectored(&self.batch.slices())?;
+                if written > 0 {
+                    self.batch.advance(written);
+                    progress = Instant::now();
+                    stream.take_turns();
+                    continue;
+                }
+            }
+            if is_heard && stream.wait(deadline).timed_out && !self.batch.is_empty() && progress.elapsed() >= SEND {
+                return Err(Failure::NotReading);
+            }
+        }
+    }
+
+    /// Takes what the target says, and obeys. Whether that was all.
+    fn hear(&mut self) -> Result<bool, Failure> {
+        // One that does not take its answers is not asked for more to answer.
+        let is_deaf = self.answers > MAX_ANSWERS;
+        let mut is_heard = is_deaf;
+        for _ in 0..if is_deaf { 0 } else { READS } {
+            while let Some(message) = self.client.protocol().next_message()? {
+                self.on_message(&message)?;
+            }
+            let protocol = self.client.protocol();
+            let read = self.stream.try_read_with(|bytes| match bytes {
+                [] => Err(rtmp::Error::Closed),
+                bytes => protocol.feed(bytes),
+            });
+            match read? {
+                None => {
+                    is_heard = true;
+                    break;
+                }
+                Some(fed) => fed?,
+            }
+            self.stream.take_turns();
+        }
+        let protocol = self.client.protocol();
+        if protocol.has_output() {
+            let answers = protocol.take_output();
+            self.consumer.hold(&mut self.batch.0);
+            self.answers += answers.len();
+            self.batch.push(answers);
+        }
+        Ok(is_heard)
+    }
+
+    fn on_message(&self, message: &Message) -> Result<(), Failure> {
+        if !matches!(message.kind, MessageType::COMMAND | MessageType::COMMAND_AMF3) {
+            return Ok(());
+        }
+        let command = Command::read(message.kind, &message.payload)?;
+        let text = |key| information(&command, key).unwrap_or_default();
+        match command.name.as_str() {
+            "onStatus" if text("code") == "NetConnection.Connect.ReconnectRequest" => {
+                let there = Some(text("tcUrl")).filter(|url| !url.is_empty());
+                let there = there.and_then(|url| self.destination.redirected(url));
+                Err(Failure::Redirected(Box::new(there.unwrap_or_else(|| self.destination.clone()))))
+            }
+            "onStatus" if text("level") == "error" => {
+                Err(Failure::Refused { code: text("code").to_owned(), description: text("description").to_owned() })
+            }
+            "close" => Err(Failure::Closed),
+            _ => Ok(()),
+        }
+    }
+
+    /// Ends the publication in words, and gives them time to arrive: closing a socket with unread bytes throws away what is on the
+    /// way to the other end.
+    fn farewell(&mut self) {
+        let stream = &self.stream;
+        stream.resume();
+        stream.set_time_limit(Some(FAREWELL));
+        let mut writer = stream;
+        let is_written = self.batch.0.drain(..).all(|piece| writer.write_all(&piece).is_ok());
+        if is_written && self.client.unpublish(self.stream_id, &self.destination.stream).is_ok() {
+            stream.shutdown_write();
+            let mut buffer = [0; 512];
+            let mut reader = stream;
+            while reader.read(&mut buffer).is_ok_and(|n| n > 0) {}
+        }
+    }
+}

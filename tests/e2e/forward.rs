@@ -1,0 +1,355 @@
+//! Streams are sent on to other servers: ones of our own, nginx-rtmp, ffmpeg that listens, and over TLS. Each time the origin's
+//! players get each packet, and so does whoever plays at the other end.
+
+#[cfg(feature = "ssl")]
+use std::path::PathBuf;
+use std::time::Duration;
+
+use crate::align::Aligned;
+use crate::flv::{DATA, Tag, VIDEO};
+use crate::media;
+use crate::nginx;
+use crate::players::{Kinds, PATIENCE, Player, publish};
+use crate::process::{Process, eventually};
+use crate::scratch::Scratch;
+use crate::server::{Server, Settings, free_port, listens, write_configuration};
+use crate::tools::need;
+use crate::wire::{Amf, Wire, amf_payload, amf_values};
+
+/// Starts a server that forwards to `targets`, with more directives of its vhost.
+pub(crate) fn origin(scratch: &Scratch, targets: &str, vhost: &str) -> Server {
+    let vhost = format!("forward {targets}; {vhost}");
+    Server::with(scratch, Settings { root: "pithy_print { forwarder 500; }", vhost: &vhost, ..Settings::default() })
+}
+
+fn at(port: u16) -> String {
+    format!("127.0.0.1:{port}")
+}
+
+/// Whether metadata were received, with the size of the picture in them.
+fn has_metadata(tags: &[Tag]) -> bool {
+    let is_metadata = |tag: &Tag| {
+        tag.kind == DATA
+            && tag.payload.windows(10).any(|word| word == b"onMetaData")
+            && tag.payload.windows(5).any(|word| word == b"width")
+    };
+    tags.iter().any(is_metadata)
+}
+
+#[test]
+fn a_slave_of_our_own_gets_each_packet() {
+    let (ffmpeg, rtmpdump) = (need!(ffmpeg), need!(rtmpdump));
+    let (scratch, other) = (Scratch::new(), Scratch::new());
+    let mut slave = Server::start(&other);
+    let mut master = origin(&scratch, &at(slave.port), "");
+    let source = media::h264_aac(&ffmpeg);
+
+    let here = Player::ffmpeg(&scratch, "here", &ffmpeg, &master.url("livestream"), Kinds::Both);
+    let there = Player::rtmpdump(&other, "there", &rtmpdump, &slave.url("livestream"), &[]);
+    master.wait_clients(1);
+    slave.wait_clients(1);
+    let mut publisher = publish(&scratch, "publisher", &ffmpeg, source, &master.url("livestream"), &[]);
+    let line = master.wait_log(&["->", "state=sending", &at(slave.port)], PATIENCE);
+    assert!(line.contains("attempts=1,") && line.contains("drops=0,"), "{line}");
+    publisher.wait_success(PATIENCE);
+
+    Aligned::new(&source.tags, &here.finish(&source.tags)).assert_whole();
+    let there = there.finish(&source.tags);
+    Aligned::new(&source.tags, &there).assert_whole().assert_starts_at_zero();
+    assert!(has_metadata(&there), "metadata travel with the stream");
+    // The end travels in words, and at once.
+    slave.wait_log(&["no longer publishing"], Duration::from_secs(5));
+    master.wait_log(&["forwarded", "until its end"], Duration::from_secs(5));
+    master.assert_healthy();
+    slave.assert_healthy();
+}
+
+#[test]
+fn nginx_gets_each_packet() {
+    let (ffmpeg, rtmpdump, nginx) = (need!(ffmpeg), need!(rtmpdump), need!(nginx));
+    let (scratch, other) = (Scratch::new(), Scratch::new());
+    let (_nginx, port) = nginx::start(&other, nginx, "");
+    let mut master = origin(&scratch, &format!("rtmp://{}/live/copy-of-[stream]", at(port)), "");
+    let source = media::h264_aac(&ffmpeg);
+
+    let here = Player::ffmpeg(&scratch, "here", &ffmpeg, &master.url("livestream"), Kinds::Both);
+    master.wait_clients(1);
+    let mut publisher = publish(&scratch, "publisher", &ffmpeg, source, &master.url("livestream"), &[]);
+    master.wait_log(&["state=sending"], PATIENCE);
+    let url = format!("rtmp://{}/live/copy-of-livestream", at(port));
+    let there = Player::rtmpdump(&other, "there", &rtmpdump, &url, &[]);
+    publisher.wait_success(PATIENCE);
+
+    Aligned::new(&source.tags, &here.finish(&source.tags)).assert_whole();
+    let there = there.finish(&source.tags);
+    // Where nginx lets its player begin is its own affair; what follows is to be complete.
+    Aligned::new(&source.tags, &there).assert_to_the_end().assert_one_shift();
+    assert!(has_metadata(&there), "nginx keeps the metadata");
+    master.assert_healthy();
+}
+
+#[test]
+fn ffmpeg_that_listens_gets_each_packet() {
+    let ffmpeg = need!(ffmpeg);
+    let scratch = Scratch::new();
+    let port = free_port();
+    let url = format!("rtmp://{}/live/livestream", at(port));
+    // As Player::ffmpeg, but it is the one that waits for a connection.
+    let file = scratch.file("there.flv");
+    let arguments =
+        ["-nostdin", "-hide_banner", "-y", "-copyts", "-listen", "1", "-i", &url, "-c", "copy", "-f", "flv"];
+    let arguments = arguments.map(str::to_owned).into_iter().chain([file.to_str().expect("a path of ours").to_owned()]);
+    let mut listener = Process::start(&scratch, "listener", &ffmpeg, arguments);
+    eventually("ffmpeg listens", PATIENCE, || listens(port).then_some(()));
+    let mut master = origin(&scratch, &at(port), "");
+    let source = media::h264_aac(&ffmpeg);
+
+    let here = Player::ffmpeg(&scratch, "here", &ffmpeg, &master.url("livestream"), Kinds::Both);
+    master.wait_clients(1);
+    let mut publisher = publish(&scratch, "publisher", &ffmpeg, source, &master.url("livestream"), &[]);
+    publisher.wait_success(PATIENCE);
+    // It ends by itself when it is told that the stream has.
+    listener.wait_success(PATIENCE);
+
+    Aligned::new(&source.tags, &here.finish(&source.tags)).assert_whole();
+    Aligned::new(&source.tags, &crate::flv::read(&file)).assert_whole();
+    master.assert_healthy();
+}
+
+/// nginx takes TLS off in front of a server of ours, with a certificate that nobody trusts.
+#[cfg(feature = "ssl")]
+fn tls_front(scratch: &Scratch, openssl: &PathBuf, (nginx, module): (PathBuf, PathBuf), behind: u16) -> (Process, u16) {
+    let (key, cert) = (scratch.file("key.pem"), scratch.file("cert.pem"));
+    let mut made = Process::start(
+        scratch,
+        "openssl",
+        openssl,
+        ["req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes", "-days", "2", "-subj"]
+            .map(str::to_owned)
+            .into_iter()
+            .chain(["/CN=localhost", "-addext", "subjectAltName=DNS:localhost", "-keyout"].map(str::to_owned))
+            .chain([key.display().to_string(), "-out".to_owned(), cert.display().to_string()]),
+    );
+    made.wait_success(PATIENCE);
+    let folder = scratch.folder().display();
+    let load = format!("load_module {};", module.display());
+    let port = free_port();
+    let text = format!(
+        "{load}\ndaemon off;\nmaster_process off;\npid {folder}/nginx.pid;\nerror_log stderr info;\n\
+         events {{ worker_connections 64; }}\n\
+         stream {{ server {{ listen 127.0.0.1:{port} ssl; ssl_certificate {}; ssl_certificate_key {}; \
+         proxy_pass 127.0.0.1:{behind}; }} }}\n",
+        cert.display(),
+        key.display()
+    );
+    let configuration = scratch.file("nginx.conf");
+    std::fs::write(&configuration, text).expect("a file in the scratch folder");
+    let arguments = ["-e".as_ref(), "stderr".as_ref(), "-c".as_ref(), configuration.as_os_str()];
+    let process = Process::start(scratch, "nginx", &nginx, arguments);
+    eventually("nginx listens", PATIENCE, || listens(port).then_some(()));
+    (process, port)
+}
+
+#[cfg(feature = "ssl")]
+#[test]
+fn over_tls_each_packet_arrives_and_certificates_count() {
+    let (ffmpeg, openssl, nginx) = (need!(ffmpeg), need!(openssl), need!(nginx_stream));
+    let (scratch, strict, other) = (Scratch::new(), Scratch::new(), Scratch::new());
+    let mut slave = Server::start(&other);
+    let (_front, port) = tls_front(&other, &openssl, nginx, slave.port);
+    let target = format!("rtmps://127.0.0.1:{port}/live");
+    let mut master = origin(&scratch, &target, "forward_tls_verify off;");
+    let mut strict_master = origin(&strict, &target, "");
+    let source = media::h264_aac(&ffmpeg);
+
+    let here = Player::ffmpeg(&scratch, "here", &ffmpeg, &master.url("livestream"), Kinds::Both);
+    let there = Player::ffmpeg(&other, "there", &ffmpeg, &slave.url("livestream"), Kinds::Both);
+    master.wait_clients(1);
+    slave.wait_clients(1);
+    let _strict = Wire::publisher(strict_master.port, "other");
+    strict_master.wait_log(&["forwarding to rtmps://", "invalid peer certificate"], PATIENCE);
+    let mut publisher = publish(&scratch, "publisher", &ffmpeg, source, &master.url("livestream"), &[]);
+    publisher.wait_success(PATIENCE);
+
+    Aligned::new(&source.tags, &here.finish(&source.tags)).assert_whole();
+    Aligned::new(&source.tags, &there.finish(&source.tags)).assert_whole();
+    assert!(slave.log_line(&["live/other"]).is_none(), "nothing was published past the certificate");
+    master.assert_healthy();
+    strict_master.assert_healthy();
+    slave.assert_healthy();
+}
+
+/// A frame of H.264, numbered: each tenth is a keyframe.
+fn frame(number: u8) -> Tag {
+    let first = if number.is_multiple_of(10) { 0x17 } else { 0x27 };
+    Tag { kind: VIDEO, timestamp: u32::from(number) * 40, payload: vec![first, 1, 0, 0, 0, number] }
+}
+
+fn header() -> Tag {
+    Tag { kind: VIDEO, timestamp: 0, payload: vec![0x17, 0, 0, 0, 0, 1] }
+}
+
+fn numbers(wire: &Wire) -> Vec<u8> {
+    wire.frames().map(|tag| tag.payload[5]).collect()
+}
+
+#[test]
+fn the_vhost_and_the_parameters_travel() {
+    let (scratch, other) = (Scratch::new(), Scratch::new());
+    let vhosts = "vhost demo.com { }";
+    let mut slave = Server::with(&other, Settings { vhosts, ..Settings::default() });
+    let vhosts = format!(
+        "vhost demo.com {{ forward {{ destination 127.0.0.1:{0} rtmp://localhost:{0}/[app]/of-[vhost]-[stream]?key=1&[param]; }} }}",
+        slave.port
+    );
+    let mut master = Server::with(&scratch, Settings { vhosts: &vhosts, ..Settings::default() });
+    let mut publisher = Wire::publisher(master.port, "s?vhost=demo.com&token=abc");
+    publisher.send_tag(&header());
+    publisher.send_tag(&frame(0));
+    slave.wait_log(&["publishing demo.com/live/s"], PATIENCE);
+    // "key=1&vhost=demo.com&token=abc", and its vhost finds the vhost.
+    slave.wait_log(&["publishing demo.com/live/of-demo.com-s with 30 bytes of parameters"], PATIENCE);
+    master.assert_healthy();
+    slave.assert_healthy();
+}
+
+#[test]
+fn a_publisher_that_stops_and_starts_again_is_forwarded_again_from_its_first_frame() {
+    let (scratch, other) = (Scratch::new(), Scratch::new());
+    let mut slave = Server::start(&other);
+    let mut master = origin(&scratch, &at(slave.port), "");
+    let mut player = Wire::player(slave.port, "s");
+    for session in 0..2_u8 {
+        let mut publisher = Wire::next_publisher(master.port, "s");
+        publisher.send_tag(&header());
+        publisher.send_tag(&frame(session * 100));
+        player.wait_frames(usize::from(session) * 30 + 1);
+        for number in 1..30 {
+            publisher.send_tag(&frame(session * 100 + number));
+        }
+        publisher.command(0, "FCUnpublish", 0.0, &[Amf::Null, Amf::text("s")]);
+        // The last frames are still on their way, and the next session begins while the forwarder says goodbye.
+        publisher.wait_status("NetStream.Unpublish.Success");
+    }
+    player.wait_frames(60);
+    let expected: Vec<u8> = (0..30).chain(100..130).collect();
+    assert_eq!(numbers(&player), expected);
+    player.wait_status("NetStream.Play.UnpublishNotify");
+    player.wait_status("NetStream.Play.UnpublishNotify");
+    master.assert_healthy();
+    slave.assert_healthy();
+}
+
+#[test]
+fn a_lost_publisher_that_comes_back_goes_on_in_the_same_connection() {
+    let (scratch, other) = (Scratch::new(), Scratch::new());
+    let mut slave = Server::start(&other);
+    let mut master = origin(&scratch, &at(slave.port), "publish { reconnect_grace 20; }");
+    let mut player = Wire::player(slave.port, "s");
+    for session in 0..2_u8 {
+        let mut publisher = Wire::next_publisher(master.port, "s");
+        publisher.send_tag(&header());
+        for number in 0..20 {
+            publisher.send_tag(&frame(session * 100 + number));
+        }
+        player.wait_frames(20 * (usize::from(session) + 1));
+        // Dropped: the connection is gone without a word.
+    }
+    assert_eq!(numbers(&player), (0..20).chain(100..120).collect::<Vec<u8>>());
+    assert!(!player.commands.iter().any(|command| command.code() == "NetStream.Play.UnpublishNotify"));
+    assert_eq!(slave.log().matches("] publishing ").count(), 1, "one publication:\n{}", slave.log());
+    master.assert_healthy();
+    slave.assert_healthy();
+}
+
+#[test]
+fn data_travel_and_what_the_server_tells_players_does_not() {
+    let (scratch, other) = (Scratch::new(), Scratch::new());
+    let mut slave = Server::start(&other);
+    let mut master = origin(&scratch, &at(slave.port), "");
+    let mut here = Wire::player(master.port, "s");
+    let mut there = Wire::player(slave.port, "s");
+    let mut publisher = Wire::publisher(master.port, "s");
+    let data = |values: &[Amf]| Tag { kind: DATA, timestamp: 0, payload: amf_payload(values) };
+    let cue = [Amf::text("onCuePoint"), Amf::Number(7.0)];
+    publisher.send_tag(&data(&[Amf::text("@setDataFrame"), Amf::text("onMetaData"), Amf::Number(1.0)]));
+    publisher.send_tag(&header());
+    publisher.send_tag(&frame(0));
+    publisher.send_tag(&data(&cue));
+    publisher.send_tag(&data(&[Amf::text("@setDataFrame"), Amf::text("onMetaData"), Amf::Number(2.0)]));
+    for number in 1..5 {
+        publisher.send_tag(&frame(number));
+    }
+    for player in [&mut here, &mut there] {
+        player.wait_frames(5);
+        let all: Vec<_> =
+            player.tags.iter().filter(|tag| tag.kind == DATA).map(|tag| amf_values(&tag.payload)).collect();
+        let own = all.iter().filter(
+            |values| !matches!(&values[0], Amf::String(name) if name == "|RtmpSampleAccess" || name == "onStatus"),
+        );
+        let metadata = |number: f64| vec![Amf::text("onMetaData"), Amf::Number(number)];
+        assert_eq!(own.cloned().collect::<Vec<_>>(), [metadata(1.0), cue.to_vec(), metadata(2.0)]);
+    }
+    // One that joins there has the last of it.
+    let mut late = Wire::player(slave.port, "s");
+    late.wait_frames(5);
+    let last = amf_payload(&[Amf::text("onMetaData"), Amf::Number(2.0)]);
+    assert!(late.tags.iter().any(|tag| tag.kind == DATA && tag.payload == last), "{:?}", late.tags);
+    master.assert_healthy();
+    slave.assert_healthy();
+}
+
+#[test]
+fn three_servers_in_a_ring_end_in_a_cut_loop() {
+    let ffmpeg = need!(ffmpeg);
+    let scratches = [Scratch::new(), Scratch::new(), Scratch::new()];
+    let ports = [free_port(), free_port(), free_port()];
+    let mut ring: Vec<Server> = (0..3)
+        .map(|number| {
+            let vhost = format!("forward {};", at(ports[(number + 1) % 3]));
+            let settings = Settings { vhost: &vhost, ..Settings::default() };
+            let configuration = write_configuration(&scratches[number], ports[number], settings);
+            Server::run(&scratches[number], ports[number], &configuration).expect("a port that was free just now")
+        })
+        .collect();
+    let source = media::h264_aac(&ffmpeg);
+    let players: Vec<_> = ring
+        .iter()
+        .zip(&scratches)
+        .map(|(server, scratch)| Player::ffmpeg(scratch, "player", &ffmpeg, &server.url("livestream"), Kinds::Both))
+        .collect();
+    ring.iter().for_each(|server| server.wait_clients(1));
+    let mut publisher = publish(&scratches[0], "publisher", &ffmpeg, source, &ring[0].url("livestream"), &[]);
+    ring[0].wait_log(&["refused", "a loop of forwarders"], PATIENCE);
+    ring[2].wait_log(&["forwarding to", "a loop of forwarders"], PATIENCE);
+    publisher.wait_success(PATIENCE);
+    for player in players {
+        Aligned::new(&source.tags, &player.finish(&source.tags)).assert_whole();
+    }
+    // Refused again after 2 and 4 seconds, and after it ended not at all.
+    let refusals = ring[0].log().matches("a loop of forwarders").count();
+    assert!((1..=8).contains(&refusals), "{refusals} lines of refusals");
+    ring.iter_mut().for_each(Server::assert_healthy);
+}
+
+#[test]
+fn a_target_that_is_this_server_and_stream_is_refused_at_once() {
+    let scratch = Scratch::new();
+    let port = free_port();
+    let vhost = format!("forward localhost:{port} rtmp://127.0.0.1:{port}/live/other;");
+    let configuration = write_configuration(&scratch, port, Settings { vhost: &vhost, ..Settings::default() });
+    let mut server = Server::run(&scratch, port, &configuration).expect("a port that was free just now");
+    let mut publisher = Wire::publisher(port, "s");
+    server.wait_log(&["not forwarding", "is this server itself"], PATIENCE);
+    // Another stream of this server is no loop, and ends where it would be one.
+    let mut other = Wire::player(port, "other");
+    publisher.send_tag(&header());
+    for number in 0..20 {
+        publisher.send_tag(&frame(number));
+    }
+    other.wait_frames(20);
+    let refused = |log: &str| log.matches("is this server itself").count();
+    eventually("both streams are refused their own return", PATIENCE, || (refused(&server.log()) >= 3).then_some(()));
+    assert_eq!(refused(&server.log()), 3, "once for s, twice for other: its name, and live/other again");
+    server.assert_healthy();
+}

@@ -1,0 +1,207 @@
+//! Targets that are absent, killed, stalled, slow, or refuse: the origin's players never notice, and what arrives at the target after each
+//! new beginning can be decoded from its first packet.
+
+use std::io::{Read, Write};
+use std::net::{TcpListener, TcpStream};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+use nix::sys::signal::Signal;
+
+use crate::align::Aligned;
+use crate::flv::{Tag, VIDEO};
+use crate::forward::origin;
+use crate::media;
+use crate::players::{Kinds, PATIENCE, Player, publish};
+use crate::process::eventually;
+use crate::scratch::Scratch;
+use crate::server::{Server, Settings, free_port, write_configuration};
+use crate::tools::need;
+use crate::wire::Wire;
+
+#[test]
+fn targets_that_are_not_there_do_not_answer_or_refuse_hold_nobody_up() {
+    let ffmpeg = need!(ffmpeg);
+    let (scratch, other) = (Scratch::new(), Scratch::new());
+    let mut refuses = Server::with(&other, Settings { vhost: "enabled off;", ..Settings::default() });
+    // The kernel accepts for it, and nobody ever answers.
+    let silent = TcpListener::bind("127.0.0.1:0").expect("a free port");
+    let silent = silent.local_addr().expect("an address").port();
+    let absent = free_port();
+    let targets = format!(
+        "no-such-host.invalid 127.0.0.1:{absent} 127.0.0.1:{silent} 127.0.0.1:{} rtmp://[::1]:{absent}/live",
+        refuses.port
+    );
+    let mut master = origin(&scratch, &targets, "");
+    let source = media::h264_aac(&ffmpeg);
+    let player = Player::ffmpeg(&scratch, "player", &ffmpeg, &master.url("livestream"), Kinds::Both);
+    master.wait_clients(1);
+    let mut publisher = publish(&scratch, "publisher", &ffmpeg, source, &master.url("livestream"), &[]);
+    let within = Duration::from_secs(20);
+    master.wait_log(&["no-such-host.invalid", "cannot resolve", "again in"], within);
+    master.wait_log(&[&format!("127.0.0.1:{absent}"), "connection refused", "again in"], within);
+    master.wait_log(&[&format!("[::1]:{absent}"), "again in"], within);
+    master.wait_log(&["connect was refused: NetConnection.Connect.Rejected", "again in"], within);
+    publisher.wait_success(PATIENCE);
+    Aligned::new(&source.tags, &player.finish(&source.tags)).assert_whole();
+    // The one that is being waited for is given up with the stream, not ten seconds later.
+    eventually("all forwarders have ended", Duration::from_secs(5), || {
+        (master.log().matches("until its end").count() == 5).then_some(())
+    });
+    master.assert_healthy();
+    refuses.assert_healthy();
+}
+
+#[test]
+fn a_target_that_is_absent_at_first_and_killed_later_gets_the_stream_from_a_keyframe_each_time() {
+    let ffmpeg = need!(ffmpeg);
+    let (scratch, other) = (Scratch::new(), Scratch::new());
+    let port = free_port();
+    let mut master = origin(&scratch, &format!("127.0.0.1:{port}"), "");
+    let configuration = write_configuration(&other, port, Settings::default());
+    let start = || Server::run(&other, port, &configuration).expect("a port that was free just now");
+    let source = media::long_h264_aac(&ffmpeg);
+
+    let here = Player::ffmpeg(&scratch, "here", &ffmpeg, &master.url("livestream"), Kinds::Both);
+    master.wait_clients(1);
+    let mut publisher = publish(&scratch, "publisher", &ffmpeg, source, &master.url("livestream"), &[]);
+    master.wait_log(&["forwarding to", "again in"], PATIENCE);
+    let mut slave = start();
+    let first = Player::ffmpeg(&other, "first", &ffmpeg, &slave.url("livestream"), Kinds::Both);
+    eventually("the first player has 1 s", PATIENCE, || (first.frames() > 1000 / 40 + 1000 / 24).then_some(()));
+    slave.process().kill();
+    let first = first.finish(&source.tags);
+    master.wait_log(&["forwarding to", "closed", "again in"], PATIENCE);
+    let mut slave = start();
+    let second = Player::ffmpeg(&other, "second", &ffmpeg, &slave.url("livestream"), Kinds::Both);
+    publisher.wait_success(PATIENCE);
+
+    Aligned::new(&source.tags, &here.finish(&source.tags)).assert_whole();
+    Aligned::new(&source.tags, &second.finish(&source.tags)).assert_tail().assert_starts_at_zero();
+    let begins = first.iter().find(|tag| tag.kind == VIDEO && tag.is_frame());
+    assert!(begins.is_some_and(Tag::is_keyframe), "the first player began with {begins:?}");
+    Aligned::new(&source.tags, &first).assert_one_shift().assert_starts_at_zero();
+    master.assert_healthy();
+    slave.assert_healthy();
+}
+
+/// Large frames of H.264, numbered: each 25th is a keyframe.
+fn frame(number: u32) -> Tag {
+    let first = if number.is_multiple_of(25) { 0x17 } else { 0x27 };
+    let mut payload = vec![first, 1, 0, 0, 0];
+    payload.extend_from_slice(&number.to_be_bytes());
+    payload.resize(40_000, 7);
+    Tag { kind: VIDEO, timestamp: number * 40, payload }
+}
+
+fn header() -> Tag {
+    Tag { kind: VIDEO, timestamp: 0, payload: vec![0x17, 0, 0, 0, 0, 1] }
+}
+
+fn numbers(wire: &Wire) -> Vec<u32> {
+    wire.frames().map(|tag| u32::from_be_bytes(tag.payload[5..9].try_into().expect("four bytes"))).collect()
+}
+
+/// Publishes 25 frames a second, a megabyte, for so many frames; `each` is called before each.
+fn publish_live(publisher: &mut Wire, here: &mut Wire, there: &mut Wire, frames: u32, mut each: impl FnMut(u32)) {
+    let begin = Instant::now();
+    publisher.send_tag(&header());
+    for number in 0..frames {
+        each(number);
+        publisher.send_tag(&frame(number));
+        while Instant::now() < begin + Duration::from_millis(40) * number {
+            here.listen(Duration::from_millis(4));
+            there.listen(Duration::from_millis(4));
+        }
+    }
+}
+
+/// Fails unless what is missing is whole GOPs, and something is.
+fn assert_whole_gops_missing(received: &[u32], published: u32) {
+    assert_eq!(received.first(), Some(&0));
+    for pair in received.windows(2) {
+        assert!(pair[1] == pair[0] + 1 || pair[1] > pair[0] && pair[1].is_multiple_of(25), "{pair:?}");
+    }
+    assert!(received.len() < published as usize, "nothing was dropped: the target was not slow enough");
+}
+
+#[test]
+fn a_target_that_is_stopped_for_a_while_misses_whole_gops() {
+    let (scratch, other) = (Scratch::new(), Scratch::new());
+    let mut slave = Server::start(&other);
+    let mut master = origin(&scratch, &format!("127.0.0.1:{}", slave.port), "queue_length 1;");
+    let (mut here, mut there) = (Wire::player(master.port, "s"), Wire::player(slave.port, "s"));
+    let mut publisher = Wire::publisher(master.port, "s");
+    master.wait_log(&["publishing on"], PATIENCE);
+    let frames = 250;
+    publish_live(&mut publisher, &mut here, &mut there, frames, |number| match number {
+        40 => slave.process().signal(Signal::SIGSTOP),
+        200 => slave.process().signal(Signal::SIGCONT),
+        _ => {}
+    });
+    here.wait_frames(frames as usize);
+    assert_eq!(numbers(&here), (0..frames).collect::<Vec<_>>());
+    there.wait("the last frame", PATIENCE, |there| (numbers(there).last() == Some(&(frames - 1))).then_some(()));
+    assert_whole_gops_missing(&numbers(&there), frames);
+    let line = master.wait_log(&["state=sending", "forwarders=1"], PATIENCE);
+    assert!(line.contains("target=rtmp://127.0.0.1"), "{line}");
+    assert!(master.log_line(&["again in"]).is_none(), "the connection was kept:\n{}", master.log());
+    master.assert_healthy();
+    slave.assert_healthy();
+}
+
+/// A line between two ports of this machine that carries so many bytes a second towards `to`, and holds little.
+fn slow_line(to: u16, rate: usize, ends: Arc<AtomicBool>) -> u16 {
+    let socket = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None).expect("a socket");
+    // Taken over by what it accepts; small, so that the sender notices soon.
+    socket.set_recv_buffer_size(16 * 1024).expect("a socket option");
+    socket.bind(&std::net::SocketAddr::from(([127, 0, 0, 1], 0)).into()).expect("a free port");
+    socket.listen(8).expect("a listener");
+    let listener = TcpListener::from(socket);
+    let port = listener.local_addr().expect("an address").port();
+    std::thread::spawn(move || {
+        let Ok((mut from, _)) = listener.accept() else { return };
+        let mut to = TcpStream::connect(("127.0.0.1", to)).expect("the target listens");
+        let (mut back_from, mut back_to) = (to.try_clone().expect("a handle"), from.try_clone().expect("a handle"));
+        std::thread::spawn(move || std::io::copy(&mut back_from, &mut back_to));
+        let mut buffer = vec![0; rate / 50];
+        while !ends.load(Ordering::Relaxed) {
+            match from.read(&mut buffer) {
+                Ok(n) if n > 0 && to.write_all(&buffer[..n]).is_ok() => {}
+                _ => break,
+            }
+            std::thread::sleep(Duration::from_millis(20));
+        }
+        let _ = to.shutdown(std::net::Shutdown::Both);
+    });
+    port
+}
+
+#[test]
+fn a_target_behind_a_slow_line_misses_whole_gops() {
+    let (scratch, other) = (Scratch::new(), Scratch::new());
+    let mut slave = Server::start(&other);
+    let ends = Arc::new(AtomicBool::new(false));
+    // A third of what the stream has.
+    let line = slow_line(slave.port, 330_000, ends.clone());
+    let mut master = origin(&scratch, &format!("127.0.0.1:{line}"), "queue_length 1;");
+    let (mut here, mut there) = (Wire::player(master.port, "s"), Wire::player(slave.port, "s"));
+    let mut publisher = Wire::publisher(master.port, "s");
+    master.wait_log(&["publishing on"], PATIENCE);
+    let frames = 250;
+    publish_live(&mut publisher, &mut here, &mut there, frames, |_| {});
+    here.wait_frames(frames as usize);
+    assert_eq!(numbers(&here), (0..frames).collect::<Vec<_>>());
+    assert_whole_gops_missing(&numbers(&there), frames);
+    let line = master.wait_log(&["->", "state="], PATIENCE);
+    assert!(line.contains("delay="), "{line}");
+    eventually("the drops are shown", PATIENCE, || {
+        let log = master.log();
+        let shown = |line: &str| line.contains("forwarders=1") && !line.contains("drops=0,");
+        log.lines().any(shown).then_some(())
+    });
+    ends.store(true, Ordering::Relaxed);
+    master.assert_healthy();
+    slave.assert_healthy();
+}
