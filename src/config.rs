@@ -5,14 +5,17 @@
 //! gives back. A `Config` is a value: it never changes; a reload makes a new one and compares.
 
 use std::collections::BTreeMap;
+use std::ffi::OsString;
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
 mod directive;
+mod environment;
 mod error;
 mod forward;
+mod include;
 mod kind;
 mod listen;
 mod network;
@@ -27,6 +30,7 @@ pub use network::{Action, Network, Rule, Security};
 pub use refer::refer_allows;
 
 use directive::{Directives, position};
+use environment::Environment;
 use error::Reason;
 use reader::{Reader, Section};
 
@@ -176,34 +180,57 @@ pub struct Forward {
 }
 
 impl Config {
-    /// Reads a file.
+    /// Reads a file, what it includes, and the variables `SRS_…` of the environment.
     ///
     /// # Errors
     ///
-    /// When the file cannot be read or anything in it is wrong. The text of the error names each problem with file and
+    /// When a file cannot be read or anything in it is wrong. The text of the error names each problem with file and
     /// line.
     pub fn load(path: &Path) -> Result<Config, Error> {
-        let file = path.display().to_string();
-        let bytes = std::fs::read(path).map_err(|e| Error::one(file.clone(), Reason::Unreadable(unreadable(&e))))?;
-        match std::str::from_utf8(&bytes) {
-            Ok(text) => Config::parse(&file, text),
-            Err(e) => {
-                let line = 1 + bytes[..e.valid_up_to()].iter().filter(|b| **b == b'\n').count();
-                Err(Error::one(position(&file, line), Reason::NotUtf8))
-            }
-        }
+        Config::load_with(path, std::env::vars_os())
     }
 
-    /// Reads the text of a file; `file_name` is for messages.
+    /// The same with these variables for the environment.
+    ///
+    /// # Errors
+    ///
+    /// As [`Config::load`].
+    pub fn load_with(path: &Path, variables: impl IntoIterator<Item = (OsString, OsString)>) -> Result<Config, Error> {
+        let file = path.display().to_string();
+        let bytes = std::fs::read(path).map_err(|e| {
+            let hint = if e.kind() == ErrorKind::NotFound { "; name one with -c FILE" } else { "" };
+            Error::one(file.clone(), Reason::Unreadable(unreadable(&e) + hint))
+        })?;
+        Config::parse_with(&file, include::text(&file, &bytes)?, variables)
+    }
+
+    /// Reads the text of a file, without any environment. `file_name` is for messages, and for the paths of `include`.
     ///
     /// # Errors
     ///
     /// When anything in the text is wrong, see [`Config::load`].
     pub fn parse(file_name: &str, text: &str) -> Result<Config, Error> {
+        Config::parse_with(file_name, text, [])
+    }
+
+    fn parse_with(
+        file_name: &str,
+        text: &str,
+        variables: impl IntoIterator<Item = (OsString, OsString)>,
+    ) -> Result<Config, Error> {
+        let ours = |e| reader::from_crate(file_name, e);
         let file = ::config::File::from_str(text, Directives { file: file_name.to_owned() });
-        let merged = ::config::Config::builder().add_source(file).build().and_then(|c| c.cache.into_table());
-        let table = merged.map_err(|e| reader::from_crate(file_name, e))?;
+        let file = ::config::Config::builder().add_source(file).build().map_err(ours)?;
+        let table = file.cache.clone().into_table().map_err(ours)?;
+        let vhosts = Section::root(&table).named("vhost");
+        let vhosts: Vec<&str> = vhosts.into_iter().map(|(name, _)| name).collect();
+        let environment = Environment::read(variables, &vhosts)?;
         let mut reader = Reader::default();
+        for (variable, text) in &environment.warnings {
+            reader.warn(variable.clone(), text);
+        }
+        let merged = ::config::Config::builder().add_source(file).add_source(environment).build();
+        let table = merged.and_then(|c| c.cache.into_table()).map_err(ours)?;
         let config = Config::read(&mut reader, Section::root(&table), file_name);
         reader.finish()?;
         Ok(config)
@@ -373,7 +400,7 @@ fn canonical(name: &str) -> String {
 /// Why a file cannot be read, and what would be right.
 fn unreadable(error: &std::io::Error) -> String {
     match error.kind() {
-        ErrorKind::NotFound => "there is no such file; name one with -c FILE".to_owned(),
+        ErrorKind::NotFound => "there is no such file".to_owned(),
         ErrorKind::PermissionDenied => "permission denied; let the user that runs the server read it".to_owned(),
         ErrorKind::IsADirectory => "this is a directory; name a file in it".to_owned(),
         _ => error.to_string(),

@@ -149,11 +149,15 @@ impl Server {
     /// Accepts clients, until the listener is closed.
     fn accept(&self, listener: &Listener) {
         let mut mentioned: Option<Instant> = None;
+        let mut is_waiting = false;
         let mut in_a_row = 0;
         loop {
             match listener.socket.accept() {
                 Ok(None) => return,
                 Ok(Some(stream)) => {
+                    if std::mem::take(&mut is_waiting) {
+                        log::info!("accepting clients again");
+                    }
                     match listener.listen().kind {
                         ListenKind::Rtmp => self.welcome(&stream),
                         #[cfg(feature = "hls")]
@@ -168,7 +172,7 @@ impl Server {
                 Err(error) => {
                     // EMFILE and its like: the connection waits in the kernel until there is room.
                     if mentioned.is_none_or(|at| at.elapsed() >= MENTION) {
-                        mentioned = Some(Instant::now());
+                        (mentioned, is_waiting) = (Some(Instant::now()), true);
                         log::warn!(
                             "cannot accept clients for now: {error}; is the limit of open files (ulimit -n) too low?"
                         );

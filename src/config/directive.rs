@@ -11,22 +11,32 @@
 //!
 //! Which directives there are is not known here: that is `schema`.
 
+use std::sync::Arc;
+
 use ::config::{FileStoredFormat, Format, Map, Value, ValueKind};
 
 use super::error::{Error, Reason};
+use super::include;
 use super::schema::{self, Place, Shape};
 
 /// How deep blocks may nest. Three levels are in use; the bound keeps a hostile file from exhausting the stack when the
 /// tree is walked or dropped.
 pub(super) const MAX_DEPTH: usize = 16;
 
-/// A word, and the line on which it begins.
+/// A word, and the file and the line on which it begins.
 #[derive(Debug, Clone, PartialEq)]
 pub(super) struct Word {
     pub(super) text: String,
+    pub(super) file: Arc<str>,
     pub(super) line: usize,
     /// Written in quotes, so that it is never taken for the name of a directive.
     pub(super) quoted: bool,
+}
+
+impl Word {
+    pub(super) fn position(&self) -> String {
+        position(&self.file, self.line)
+    }
 }
 
 /// `name args…;` or `name args… { block }`.
@@ -47,7 +57,7 @@ enum Token {
 pub(super) fn parse(file: &str, text: &str) -> Result<Vec<Directive>, Error> {
     // Editors on Windows put a byte order mark in front.
     let text = text.strip_prefix('\u{feff}').unwrap_or(text);
-    let mut scanner = Scanner { file, rest: text, line: 1 };
+    let mut scanner = Scanner { file, name: file.into(), rest: text, line: 1 };
     // The blocks that are open, outermost first: the directive each belongs to and what stood before it.
     let mut open: Vec<(Vec<Directive>, Directive)> = Vec::new();
     let mut block = Vec::new();
@@ -101,6 +111,8 @@ fn missing_semicolon(file: &str, words: &[Word]) -> Result<(), Error> {
 
 struct Scanner<'a> {
     file: &'a str,
+    /// The same, for words to share.
+    name: Arc<str>,
     rest: &'a str,
     line: usize,
 }
@@ -136,11 +148,11 @@ impl Scanner<'_> {
                 Some(mark @ (';' | '{' | '}')) => return Ok(Some(Token::Mark(mark))),
                 Some(quote @ ('"' | '\'')) => {
                     let text = self.quoted(quote, line)?;
-                    return Ok(Some(Token::Word(Word { text, line, quoted: true })));
+                    return Ok(Some(Token::Word(Word { text, file: self.name.clone(), line, quoted: true })));
                 }
                 Some(first) => {
                     let text = self.bare(first)?;
-                    return Ok(Some(Token::Word(Word { text, line, quoted: false })));
+                    return Ok(Some(Token::Word(Word { text, file: self.name.clone(), line, quoted: false })));
                 }
             }
         }
@@ -203,14 +215,14 @@ impl Format for Directives {
         text: &str,
     ) -> Result<Map<String, Value>, Box<dyn std::error::Error + Send + Sync>> {
         let file = uri.unwrap_or(&self.file);
-        let mut tree = parse(file, text)?;
+        let mut tree = include::expand(file, parse(file, text)?)?;
         for directive in &mut tree {
             if let Some((_, name)) = schema::ALIASES.iter().find(|(alias, _)| *alias == directive.name.text) {
                 directive.name.text = (*name).to_owned();
             }
         }
-        Error::unless_empty(schema::check(file, &tree))?;
-        Ok(table(file, Place::Root, tree))
+        Error::unless_empty(schema::check(&tree))?;
+        Ok(table(Place::Root, tree))
     }
 }
 
@@ -221,17 +233,17 @@ impl FileStoredFormat for Directives {
 }
 
 /// Maps a block that has been checked.
-fn table(file: &str, place: Place, block: Vec<Directive>) -> Map<String, Value> {
+fn table(place: Place, block: Vec<Directive>) -> Map<String, Value> {
     let mut table = Map::new();
     for Directive { name, args, block } in block {
         let Some(row) = schema::find(place, &name.text) else { continue };
-        let origin = position(file, name.line);
+        let origin = name.position();
         let string = |text: String| Value::new(Some(&origin), text);
         let slot = table.entry(name.text.clone()).or_insert_with(|| Value::new(Some(&origin), ValueKind::Nil));
         let is_block = block.is_some();
         let block = block.unwrap_or_default();
         match row.shape {
-            Shape::Either { block: inner, .. } if is_block => slot.kind = self::table(file, inner, block).into(),
+            Shape::Either { block: inner, .. } if is_block => slot.kind = self::table(inner, block).into(),
             Shape::Setting { kind, .. } if kind.counts_apart() => {
                 let words = args.into_iter().map(|word| string(word.text)).collect::<Vec<_>>();
                 let one = Value::new(Some(&origin), words);
@@ -247,10 +259,10 @@ fn table(file: &str, place: Place, block: Vec<Directive>) -> Map<String, Value> 
                     kind => *kind = words.collect::<Vec<_>>().into(),
                 }
             }
-            Shape::Block(inner) => slot.kind = self::table(file, inner, block).into(),
+            Shape::Block(inner) => slot.kind = self::table(inner, block).into(),
             Shape::Named(inner) => {
                 let key = args.first().map(|word| super::canonical(&word.text)).unwrap_or_default();
-                let value = Value::new(Some(&origin), self::table(file, inner, block));
+                let value = Value::new(Some(&origin), self::table(inner, block));
                 match &mut slot.kind {
                     ValueKind::Table(all) => drop(all.insert(key, value)),
                     kind => *kind = Map::from([(key, value)]).into(),

@@ -84,8 +84,8 @@ pub(super) enum Reason {
     Unknown { name: String, place: &'static str, hint: String },
     #[error("{} belongs {right}, not {wrong}", shown(.name))]
     Misplaced { name: String, right: String, wrong: &'static str },
-    #[error("{what} is already set on line {first}; keep one of the two")]
-    Duplicate { what: String, first: usize },
+    #[error("{what} is already set on {first}; keep one of the two")]
+    Duplicate { what: String, first: String },
     #[error("\"{name}\" takes {takes}, not {got}; e.g. \"{example}\" ({doc})")]
     Count { name: &'static str, takes: &'static str, got: usize, example: String, doc: &'static str },
     #[error("\"{name}\" takes no block; end it with \";\", e.g. \"{example}\"")]

@@ -221,10 +221,13 @@ impl Reader {
         }
     }
 
-    /// The warnings, in the order of the file.
+    /// The warnings, by file and line.
     pub(super) fn take_warnings(&mut self) -> Vec<String> {
-        let line = |at: &str| at.rsplit(':').next().and_then(|line| line.parse::<usize>().ok());
-        self.warnings.sort_by_key(|(at, _)| line(at));
+        let place = |at: &str| {
+            let (file, line) = at.rsplit_once(':').unwrap_or((at, ""));
+            (file.to_owned(), line.parse::<usize>().ok())
+        };
+        self.warnings.sort_by_key(|(at, _)| place(at));
         self.warnings.drain(..).map(|(at, text)| format!("{at}: {text}")).collect()
     }
 

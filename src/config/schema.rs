@@ -3,8 +3,9 @@
 
 use std::collections::HashMap;
 
-use super::directive::{Directive, position};
+use super::directive::{Directive, Word};
 use super::error::{Problem, Reason, shown};
+use super::include::INCLUDE;
 use super::kind::{self, Kind, Mismatch};
 
 /// A block in which directives stand.
@@ -201,37 +202,37 @@ pub(super) fn find(place: Place, name: &str) -> Option<&'static Row> {
 }
 
 /// Everything that is wrong with a file, in its order.
-pub(super) fn check(file: &str, tree: &[Directive]) -> Vec<Problem> {
-    let mut check = Check { file, problems: Vec::new() };
+pub(super) fn check(tree: &[Directive]) -> Vec<Problem> {
+    let mut check = Check { problems: Vec::new() };
     check.block(Place::Root, tree);
     check.problems
 }
 
-struct Check<'a> {
-    file: &'a str,
+struct Check {
     problems: Vec<Problem>,
 }
 
-impl Check<'_> {
-    fn report(&mut self, line: usize, reason: Reason) {
-        self.problems.push(Problem { at: position(self.file, line), reason });
+impl Check {
+    fn report(&mut self, at: &Word, reason: Reason) {
+        self.problems.push(Problem { at: at.position(), reason });
     }
 
     fn block(&mut self, place: Place, block: &[Directive]) {
         let mut seen = HashMap::new();
         for directive in block {
-            let line = directive.name.line;
+            let line = &directive.name;
             let Some(row) = find(place, &directive.name.text) else {
                 self.report(line, unknown(place, &directive.name.text));
                 continue;
             };
-            if let Some((line, after)) = swallowed(place, directive) {
-                self.report(line, Reason::MissingSemicolon(after));
+            if let Some(after) = swallowed(place, directive) {
+                self.report(after, Reason::MissingSemicolon(after.text.clone()));
                 continue;
             }
             if !row.may_repeat() {
                 let what = identity(row, directive);
                 if let Some(&first) = seen.get(&what) {
+                    let first = place_of(first, line);
                     self.report(line, Reason::Duplicate { what, first });
                 } else {
                     seen.insert(what, line);
@@ -242,7 +243,7 @@ impl Check<'_> {
     }
 
     fn directive(&mut self, row: &'static Row, directive: &Directive) {
-        let line = directive.name.line;
+        let line = &directive.name;
         let words: Vec<&str> = directive.args.iter().map(|word| word.text.as_str()).collect();
         let (name, doc) = (row.name, row.doc);
         match (row.shape, &directive.block) {
@@ -279,6 +280,15 @@ impl Check<'_> {
     }
 }
 
+/// Where `first` stands, for whoever reads of `second`.
+fn place_of(first: &Word, second: &Word) -> String {
+    if first.file == second.file {
+        format!("line {}", first.line)
+    } else {
+        format!("line {} of {}", first.line, first.file)
+    }
+}
+
 /// What may stand only once in a block: a directive, or a vhost of a name.
 fn identity(row: &Row, directive: &Directive) -> String {
     match (row.shape, directive.args.first()) {
@@ -288,14 +298,14 @@ fn identity(row: &Row, directive: &Directive) -> String {
 }
 
 /// Finds the `;` that was forgotten at the end of a line: the next line begins with the name of a directive, which the
-/// grammar alone cannot tell from one more word. Gives the line and the word after which it is missing.
-fn swallowed(place: Place, directive: &Directive) -> Option<(usize, String)> {
+/// grammar alone cannot tell from one more word. Gives the word after which it is missing.
+fn swallowed(place: Place, directive: &Directive) -> Option<&Word> {
     let before = std::iter::once(&directive.name).chain(&directive.args);
     let mut pairs = before.zip(&directive.args);
-    let begins_line = |(before, word): &(&super::directive::Word, &super::directive::Word)| {
-        word.line > before.line && !word.quoted && find(place, &word.text).is_some()
-    };
-    pairs.find(begins_line).map(|(before, _)| (before.line, before.text.clone()))
+    let is_directive = |name: &str| name == INCLUDE || find(place, name).is_some();
+    let begins_line =
+        |(before, word): &(&Word, &Word)| word.line > before.line && !word.quoted && is_directive(&word.text);
+    pairs.find(begins_line).map(|(before, _)| before)
 }
 
 /// Says where a directive belongs if it is known elsewhere, else which known one is meant.

@@ -1,8 +1,13 @@
-//! Why connections end: each says so once, with what passed, and the reasons are counted.
+//! Why connections end: each says so once, with what passed, and the reasons are counted. And connections that wait because the
+//! system has no room for them.
+
+use std::net::TcpStream;
+use std::time::{Duration, Instant};
 
 use crate::flv::{Tag, VIDEO};
 use crate::scratch::Scratch;
-use crate::server::{Server, Settings};
+use crate::server::{self, Server, Settings};
+use crate::tools::need;
 use crate::wire::{ANSWER, Wire};
 
 fn frame(number: u32) -> Tag {
@@ -62,5 +67,43 @@ fn the_summary_lines_show_client_and_stage() {
     // Those who have left count for the stage.
     drop(players.pop());
     server.wait_log(&["[2]", "-> clock=", "msgs=3,", "clients=1, msgs=6,"], ANSWER);
+    server.assert_healthy();
+}
+
+#[test]
+fn without_descriptors_clients_wait_and_then_come_in() {
+    /// More than the server needs for itself, fewer than its clients.
+    const LIMIT: &str = "--nofile=40:40";
+    let prlimit = need!(prlimit);
+    let scratch = Scratch::new();
+    let started = (0..5).find_map(|_| {
+        let port = server::free_port();
+        let configuration = server::write_configuration(&scratch, port, Settings::default());
+        let prlimit = prlimit.to_str().expect("a path in ASCII");
+        Server::run_under(&scratch, port, &configuration, &[prlimit, LIMIT])
+    });
+    let mut server = started.expect("one of five ports is free");
+    let player = Wire::player(server.port, "livestream");
+    let mut publisher = Wire::publisher(server.port, "livestream");
+    // The kernel takes them in; the server cannot.
+    let crowd: Vec<_> =
+        (0..60).map(|_| TcpStream::connect(("127.0.0.1", server.port)).expect("the kernel takes it in")).collect();
+    server.wait_log(&["cannot accept clients for now"], ANSWER);
+    let began = Instant::now();
+    // Who is here is served all the while, and the log is not flooded: one line in five seconds.
+    let mut player = player;
+    (0..25).for_each(|number| {
+        publisher.send_tag(&frame(number));
+        std::thread::sleep(Duration::from_millis(40));
+    });
+    player.wait_frames(25);
+    let said = server.log().matches("cannot accept clients for now").count();
+    let most = 2 + began.elapsed().as_secs() / 5;
+    assert!(said as u64 <= most, "said {said} times:\n{}", server.log());
+    drop(crowd);
+    server.wait_log(&["accepting clients again"], ANSWER);
+    let mut late = Wire::player(server.port, "livestream");
+    publisher.send_tag(&frame(25));
+    late.wait_frames(1);
     server.assert_healthy();
 }

@@ -10,7 +10,7 @@ use crate::flv::{Tag, VIDEO};
 use crate::process::Process;
 use crate::scratch::Scratch;
 use crate::server::{self, BINARY, Server, Settings};
-use crate::wire::Wire;
+use crate::wire::{Amf, Wire};
 
 const LIMIT: Duration = Duration::from_secs(10);
 
@@ -39,6 +39,32 @@ fn write(scratch: &Scratch, content: &str) -> PathBuf {
     let path = scratch.file("a.conf");
     std::fs::write(&path, content).expect("a file in the scratch folder");
     path
+}
+
+#[test]
+fn the_environment_goes_over_the_file_and_what_it_includes() {
+    let scratch = Scratch::new();
+    std::fs::create_dir(scratch.file("vhosts")).expect("a folder in the scratch folder");
+    std::fs::write(scratch.file("vhosts/a.conf"), "vhost a.example.com { enabled off; }").expect("a file there");
+    let config = write(&scratch, "listen 1;\ninclude vhosts/*.conf;\nvhost __defaultVhost__ { enabled off; }");
+    let started = (0..5).find_map(|_| {
+        let port = server::free_port();
+        let listen = format!("SRS_LISTEN=127.0.0.1:{port}");
+        let under = ["env", &listen, "SRS_VHOST_A_EXAMPLE_COM_ENABLED=on", "SRS_LISTNE=1"];
+        Server::run_under(&scratch, port, &config, &under)
+    });
+    let mut server = started.expect("one of five ports is free");
+    let url = Amf::text("rtmp://a.example.com/live");
+    assert_eq!(Wire::connect(server.port).try_connect_app("live", &[("tcUrl", url)]).name, "_result");
+    assert_eq!(Wire::connect(server.port).try_connect_app("live", &[]).name, "_error");
+    server.wait_log(&["environment variable SRS_LISTNE", "no directive has this name"], LIMIT);
+    server.assert_healthy();
+
+    let mut process = Process::start(&scratch, "run", "env", ["SRS_LISTEN=0", BINARY, "-t", "-c", text(&config)]);
+    assert_eq!(process.wait(LIMIT).code(), Some(1));
+    assert!(process.log().contains("environment variable SRS_LISTEN: \"listen\" must be a port"), "{}", process.log());
+    std::fs::write(scratch.file("vhosts/b.conf"), "\nvhost b { gop_cach on; }").expect("a file there");
+    run_fails(&scratch, &["-t", "-c", text(&config)], &["vhosts/b.conf:2: ", "did you mean \"gop_cache\""]);
 }
 
 #[test]

@@ -44,7 +44,12 @@ impl Process {
     ) -> Process {
         let log = scratch.file(&format!("{name}.log"));
         let output = File::create(&log).expect("a log file in the scratch folder");
-        let child = Command::new(program.as_ref())
+        let mut command = Command::new(program.as_ref());
+        // What is set where the tests run is not to configure the server.
+        for (name, _) in std::env::vars_os().filter(|(name, _)| name.to_string_lossy().starts_with("SRS_")) {
+            command.env_remove(name);
+        }
+        let child = command
             .args(arguments)
             .current_dir(scratch.folder())
             .stdin(Stdio::null())

@@ -1,5 +1,6 @@
 //! The server under test.
 
+use std::ffi::OsStr;
 use std::fmt::Write as _;
 use std::net::TcpListener;
 use std::path::{Path, PathBuf};
@@ -96,7 +97,14 @@ impl Server {
 
     /// Starts a server with this configuration on this port; `None` when the port was taken by another.
     pub(crate) fn run(scratch: &Scratch, port: u16, configuration: &Path) -> Option<Server> {
-        let mut process = Process::start(scratch, "server", BINARY, ["-c".as_ref(), configuration.as_os_str()]);
+        Server::run_under(scratch, port, configuration, &[])
+    }
+
+    /// The same, by another program with its arguments, such as `env`.
+    pub(crate) fn run_under(scratch: &Scratch, port: u16, configuration: &Path, under: &[&str]) -> Option<Server> {
+        let mut command: Vec<&OsStr> = under.iter().map(OsStr::new).collect();
+        command.extend([OsStr::new(BINARY), OsStr::new("-c"), configuration.as_os_str()]);
+        let mut process = Process::start(scratch, "server", command[0], &command[1..]);
         let deadline = Instant::now() + START;
         loop {
             if let Some(status) = process.ended() {

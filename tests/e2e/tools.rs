@@ -73,6 +73,10 @@ pub(crate) fn nginx_stream() -> Option<(PathBuf, PathBuf)> {
     Some((in_path("nginx")?, module))
 }
 
+pub(crate) fn prlimit() -> Option<PathBuf> {
+    in_path("prlimit")
+}
+
 pub(crate) fn haproxy() -> Option<PathBuf> {
     in_path("haproxy")
 }
