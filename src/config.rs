@@ -11,6 +11,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
+pub mod difference;
 mod directive;
 mod environment;
 mod error;
@@ -29,6 +30,7 @@ pub use listen::{Listen, ListenKind};
 pub use network::{Action, Network, Rule, Security};
 pub use refer::refer_allows;
 
+use difference::{Change, Settings};
 use directive::{Directives, position};
 use environment::Environment;
 use error::Reason;
@@ -58,6 +60,8 @@ pub struct Config {
     pub vhosts: BTreeMap<String, Arc<Vhost>>,
     /// What the operator should know though it stops nothing, one line each, with file and line; to be logged at start.
     pub warnings: Vec<String>,
+    /// The values as the file has them, for [`Config::changes_to`].
+    settings: Settings,
 }
 
 /// The intervals of the summary lines, one for each stage.
@@ -243,6 +247,11 @@ impl Config {
         self.vhosts.get(&canonical(name)).or_else(|| self.vhosts.get(DEFAULT_VHOST))
     }
 
+    /// What is different in another configuration: the plan of a reload that would put it in the place of this one.
+    pub fn changes_to(&self, new: &Config) -> Vec<Change> {
+        difference::between(&self.settings, &new.settings)
+    }
+
     /// Every address that is listened on, for whatever protocol.
     pub fn listeners(&self) -> Vec<Listen> {
         #[cfg_attr(not(feature = "hls"), allow(unused_mut))]
@@ -280,6 +289,7 @@ impl Config {
             log: Log::read(reader, root),
             vhosts,
             warnings: reader.take_warnings(),
+            settings: Settings::of(root),
         }
     }
 }

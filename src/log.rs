@@ -10,6 +10,7 @@
 
 use std::cell::Cell;
 use std::fmt::Write as _;
+use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread::{self, JoinHandle};
 
@@ -56,6 +57,8 @@ struct Line {
 
 enum Item {
     Line(Line),
+    /// What comes after this goes there.
+    Replace(Box<log4rs::Logger>),
     /// Everything before this is to be written; then the thread ends.
     Stop,
 }
@@ -63,8 +66,9 @@ enum Item {
 /// What the `log` macros speak to.
 struct Front {
     sender: Sender<Item>,
-    level: LevelFilter,
 }
+
+static FRONT: OnceLock<Sender<Item>> = OnceLock::new();
 
 static LOST: AtomicU64 = AtomicU64::new(0);
 
@@ -78,22 +82,49 @@ pub struct Guard {
     thread: Option<JoinHandle<()>>,
 }
 
-/// Starts the log. Call it once.
-///
-/// # Errors
-/// When the log file cannot be opened.
-pub fn start(config: &config::Log) -> Result<Guard, Error> {
-    let level = level(config.level);
-    let logger = log4rs::Logger::new(back(config)?);
-    let (sender, receiver) = bounded(QUEUE);
-    let thread = thread::Builder::new()
-        .name("log".into())
-        .spawn(move || write(&logger, &receiver))
-        .map_err(|error| Error::Setup(error.to_string()))?;
-    let front = Front { sender: sender.clone(), level };
-    log::set_boxed_logger(Box::new(front)).map_err(|error| Error::Setup(error.to_string()))?;
-    log::set_max_level(level);
-    Ok(Guard { sender, thread: Some(thread) })
+/// Where the log is to go, opened.
+pub struct Back {
+    logger: log4rs::Logger,
+    level: LevelFilter,
+}
+
+impl Back {
+    /// Opens the file of the log, if it goes to one. This blocks the thread.
+    ///
+    /// # Errors
+    /// When the file cannot be opened.
+    pub fn open(config: &config::Log) -> Result<Back, Error> {
+        Ok(Back { logger: log4rs::Logger::new(back(config)?), level: level(config.level) })
+    }
+
+    /// Starts the log, with a thread of its own. Call it once.
+    ///
+    /// # Errors
+    /// When there is no thread for it.
+    pub fn start(self) -> Result<Guard, Error> {
+        let (sender, receiver) = bounded(QUEUE);
+        let logger = self.logger;
+        let thread = thread::Builder::new()
+            .name("log".into())
+            .spawn(move || write(logger, &receiver))
+            .map_err(|error| Error::Setup(error.to_string()))?;
+        let front = Front { sender: sender.clone() };
+        log::set_boxed_logger(Box::new(front)).map_err(|error| Error::Setup(error.to_string()))?;
+        log::set_max_level(self.level);
+        // The only one: a second logger is refused above.
+        let _ = FRONT.set(sender.clone());
+        Ok(Guard { sender, thread: Some(thread) })
+    }
+
+    /// Has the running log go here from now on; what was said before is written to where it went before. This waits for room in
+    /// the log's queue and so may block the thread.
+    pub fn replace(self) {
+        log::set_max_level(self.level);
+        if let Some(sender) = FRONT.get() {
+            // Fails when the log has ended, at the end of the process.
+            let _ = sender.send(Item::Replace(Box::new(self.logger)));
+        }
+    }
 }
 
 /// Says what `f` says in the name of a client, and not of the coroutine that runs it. `f` must not block.
@@ -141,14 +172,22 @@ fn back(config: &config::Log) -> Result<Config, Error> {
         .map_err(|error| Error::Setup(error.to_string()))
 }
 
-fn write(logger: &log4rs::Logger, lines: &Receiver<Item>) {
+fn write(mut logger: log4rs::Logger, lines: &Receiver<Item>) {
     for item in lines {
-        let Item::Line(line) = item else { break };
-        write_line(logger, &line);
+        let line = match item {
+            Item::Line(line) => line,
+            Item::Replace(other) => {
+                logger.flush();
+                logger = *other;
+                continue;
+            }
+            Item::Stop => break,
+        };
+        write_line(&logger, &line);
         let lost = LOST.swap(0, Ordering::Relaxed);
         if lost > 0 {
             let text = format!("{lost} log lines were lost: they came faster than they could be written");
-            write_line(logger, &Line { level: Level::Warn, id: 0, text, ..line });
+            write_line(&logger, &Line { level: Level::Warn, id: 0, text, ..line });
         }
     }
     logger.flush();
@@ -166,7 +205,8 @@ impl Log for Front {
         // `may` logs every descriptor that it adds to its event queue.
         let own = metadata.target().starts_with(env!("CARGO_CRATE_NAME"))
             || metadata.target().starts_with("simple_rtmp_server");
-        metadata.level() <= if own { self.level } else { self.level.min(LevelFilter::Warn) }
+        let level = log::max_level();
+        metadata.level() <= if own { level } else { level.min(LevelFilter::Warn) }
     }
 
     fn log(&self, record: &Record<'_>) {

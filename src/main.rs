@@ -51,7 +51,7 @@ fn main() -> ExitCode {
         Ok(sockets) => sockets,
         Err(error) => return fail(error),
     };
-    let log = match srs_log::start(&config.log) {
+    let log = match srs_log::Back::open(&config.log).and_then(srs_log::Back::start) {
         Ok(log) => log,
         Err(error) => return fail(error),
     };

@@ -22,6 +22,7 @@
 //! look-up), and never wait inside `Drop`, which may run while a panic unwinds.
 
 mod cond;
+mod inbox;
 mod load;
 pub mod net;
 #[cfg(not(feature = "ssl"))]
@@ -35,6 +36,7 @@ pub mod tls;
 mod watchdog;
 
 pub use cond::Cond;
+pub use inbox::Inbox;
 pub use load::busy_share;
 pub use offload::{Overloaded, offload};
 pub use shared::Shared;

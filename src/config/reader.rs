@@ -31,6 +31,23 @@ impl<'a> Section<'a> {
         self.table?.get(name)
     }
 
+    pub(super) fn place(self) -> Place {
+        self.place
+    }
+
+    /// The value of a directive that counts, its default included, and its words.
+    pub(super) fn effective(self, row: &Row) -> (Option<Setting>, String) {
+        let (Shape::Setting { kind, default } | Shape::Either { kind, default, .. }) = row.shape else {
+            return (None, String::new());
+        };
+        let words = match self.value(row.name) {
+            Some(value) => words(value),
+            None => default.map(str::to_owned).into_iter().collect(),
+        };
+        let setting = kind.read(&words.iter().map(String::as_str).collect::<Vec<_>>()).ok();
+        (setting, words.join(" "))
+    }
+
     /// Where a directive stands, if it is there.
     pub(super) fn position(self, name: &str) -> Option<&'a str> {
         self.value(name)?.origin()
