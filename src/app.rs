@@ -2,18 +2,20 @@
 //!
 //! [`listeners`] are the sockets, [`server`] accepts and keeps count, [`connection`] is a client's life from handshake to close,
 //! [`source`] is a stream and what its players are owed, `forward` sends streams on to other servers, [`request`] says what a
-//! client's URL means, `http` serves files (feature `hls`).
+//! client's URL means, `http` serves files (feature `hls`), [`control`] does what the operator asks for, `reload` among it.
 
 mod batch;
 mod client;
 mod close;
 mod connection;
+pub mod control;
 mod forward;
 #[cfg(feature = "hls")]
 pub mod http;
 pub mod listeners;
 mod pace;
 mod pithy;
+mod reload;
 pub mod request;
 pub mod server;
 pub mod source;

@@ -50,6 +50,10 @@ pub struct Config {
     pub chunk_size: usize,
     /// `proxy_protocol`: whose connections begin with a PROXY header that says whom they come from; empty for none.
     pub proxy_protocol: Vec<Network>,
+    /// `daemon`: leave the terminal at the start.
+    pub daemon: bool,
+    /// `pid`: the file that names the running process; none for `off`.
+    pub pid: Option<PathBuf>,
     /// `pithy_print`: how often each stage logs its summary line.
     pub pithy_print: PithyPrint,
     /// `http_server`: serves files, those of live streams among them, over HTTP.
@@ -279,14 +283,22 @@ impl Config {
             reader.warn(position(file_name, 1), &format!("there is no vhost: {example}"));
         }
         reader.warn_of_later(root);
+        let daemon = reader.switch(root, "daemon");
+        let log = Log::read(reader, root);
+        if daemon && log.tank == LogTank::Console {
+            let at = root.position("daemon").unwrap_or(file_name).to_owned();
+            reader.warn(at, "a daemon has no console, so nobody sees the log; say \"srs_log_tank file;\" too");
+        }
         Config {
             listen,
             max_connections: reader.size(root, "max_connections"),
             chunk_size,
             proxy_protocol: reader.networks(root, "proxy_protocol"),
+            daemon,
+            pid: Some(reader.path(root, "pid")).filter(|path| path != Path::new("off")),
             pithy_print: PithyPrint::read(reader, root.block("pithy_print")),
             http_server,
-            log: Log::read(reader, root),
+            log,
             vhosts,
             warnings: reader.take_warnings(),
             settings: Settings::of(root),

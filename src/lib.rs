@@ -7,6 +7,7 @@
 //! | [`st`] | the coroutine runtime: one worker | |
 //! | [`config`] | the configuration file, typed | |
 //! | [`log`] | the log, written on a thread of its own | `config`, `st` |
+//! | [`os`] | the process: terminal, pid file, signals, limits, service manager | |
 //! | [`app`] | server, connections, sources | all of these |
 //!
 //! Specifications: Adobe's "RTMP specification 1.0" and its FLV and AMF0/AMF3 formats; veovera's "Enhanced RTMP" version 2.
@@ -15,5 +16,6 @@ pub mod app;
 pub mod codec;
 pub mod config;
 pub mod log;
+pub mod os;
 pub mod rtmp;
 pub mod st;

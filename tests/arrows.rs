@@ -11,7 +11,8 @@ const MAY_NAME: &[(&str, &[&str])] = &[
     ("st", &["log"]),
     ("config", &[]),
     ("log", &["config", "st"]),
-    ("app", &["codec", "rtmp", "st", "config", "log"]),
+    ("os", &[]),
+    ("app", &["codec", "rtmp", "st", "config", "log", "os"]),
 ];
 
 /// The only module that names the runtime.

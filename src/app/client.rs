@@ -85,6 +85,17 @@ impl Client {
         self.vhosts().stream = vhost.cloned();
     }
 
+    /// The names of the vhosts that it lives under.
+    pub(super) fn vhost_names(&self) -> Vec<String> {
+        let vhosts = self.vhosts();
+        [&vhosts.connection, &vhosts.stream].into_iter().flatten().map(|vhost| vhost.name.clone()).collect()
+    }
+
+    /// Whether it publishes.
+    pub(super) fn publishes_now(&self) -> bool {
+        self.place().publication.strong_count() > 0
+    }
+
     /// Counts the messages of a stage that it leaves.
     pub(super) fn add_messages(&self, messages: Messages) {
         self.passed.fetch_add(messages.passed, Ordering::Relaxed);
@@ -113,7 +124,7 @@ impl Client {
     }
 
     /// The first time, all its messages, for the line of its end.
-    pub(super) fn close(&self) -> Option<Messages> {
+    pub(super) fn settle(&self) -> Option<Messages> {
         let (passed, dropped) = (self.passed.load(Ordering::Relaxed), self.dropped.load(Ordering::Relaxed));
         (!self.is_closed.swap(true, Ordering::Relaxed)).then_some(Messages { passed, dropped })
     }

@@ -128,7 +128,6 @@ impl Forwards {
 
     /// Has the streams that are published now be forwarded to the targets of another configuration: ends forwarders whose target is
     /// gone, starts those of new ones, and leaves the others alone.
-    #[allow(dead_code, reason = "for the reload")]
     pub(super) fn reconfigure(&self, server: &Server, config: &Config) {
         let none = Forward { targets: Vec::new(), tls_verify: true };
         self.streams.with(|streams| {

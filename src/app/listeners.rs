@@ -37,12 +37,31 @@ fn hint(error: &io::Error) -> &'static str {
 pub struct Sockets(Vec<(Listen, net::TcpListener)>);
 
 impl Sockets {
-    /// Opens each of the addresses.
+    /// Opens each of the addresses, unless one of the `inherited` sockets listens on it already. Those of them that no address
+    /// wants are closed, and their addresses given.
     ///
     /// # Errors
     /// [`ListenError`] for the first that cannot be opened; then none is.
-    pub fn bind(wanted: &[Listen]) -> Result<Sockets, ListenError> {
-        wanted.iter().map(|listen| open(listen, listen.reuse_port)).collect::<Result<_, _>>().map(Sockets)
+    pub fn bind(
+        wanted: &[Listen],
+        inherited: Vec<net::TcpListener>,
+    ) -> Result<(Sockets, Vec<SocketAddr>), ListenError> {
+        let mut is_wanted = vec![false; inherited.len()];
+        let mut sockets = Vec::new();
+        for listen in wanted {
+            let found = inherited.iter().position(|socket| st::net::serves(socket, listen.address));
+            sockets.push(match found {
+                Some(at) => {
+                    is_wanted[at] = true;
+                    let address = listen.address;
+                    (*listen, inherited[at].try_clone().map_err(|error| ListenError { address, error })?)
+                }
+                None => open(listen, listen.reuse_port)?,
+            });
+        }
+        let unwanted = inherited.iter().zip(is_wanted).filter(|(_, is_wanted)| !is_wanted);
+        let unwanted = unwanted.filter_map(|(socket, _)| socket.local_addr().ok()).collect();
+        Ok((Sockets(sockets), unwanted))
     }
 }
 
@@ -70,7 +89,6 @@ impl Listener {
 pub(super) struct Listeners(Shared<Vec<Arc<Listener>>>);
 
 impl Listeners {
-    #[allow(dead_code)] // Until the reload uses it.
     /// Opens those of the wanted addresses that are not open.
     pub(super) fn bind(&self, wanted: &[Listen]) -> Result<Sockets, ListenError> {
         let open_now = self.0.with(|open| open.clone());
@@ -134,7 +152,6 @@ impl Listeners {
     }
 }
 
-#[allow(dead_code)] // Until the reload uses it.
 /// Whether the two cannot both be open, though they differ: one of them is all addresses of the machine.
 fn overlap(a: SocketAddr, b: SocketAddr) -> bool {
     let is_all = a.ip().is_unspecified() || b.ip().is_unspecified();

@@ -97,8 +97,12 @@ impl Stage {
         Self { arrow, state: Shared::new(state), changed: Arc::default() }
     }
 
+    /// How many clients are in the stage.
+    pub(super) fn clients(&self) -> usize {
+        self.state.with(|state| state.members.len())
+    }
+
     /// Sets the time between lines, from now on.
-    #[allow(dead_code, reason = "who reloads comes with the next changes")]
     pub(super) fn set_interval(&self, interval: Duration) {
         let is_other = self.state.with(|state| {
             let is_other = state.interval != interval;

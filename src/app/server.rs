@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 use super::client::Client;
 use super::close::{CloseReason, CloseTotals};
 use super::connection;
+use super::control::Control;
 use super::forward::Forwards;
 #[cfg(feature = "hls")]
 use super::http::{self, Http, live::LiveFiles};
@@ -19,11 +20,15 @@ use super::pithy::Stage;
 use super::source::Sources;
 use crate::config::{Config, Listen, ListenKind};
 use crate::log::as_client;
+use crate::os::{self, Files};
 use crate::st::net::TcpStream;
 use crate::st::{self, Cond, Shared};
 
 /// Clients beyond `max_connections` that are heard out, to be told why they are turned away. More are closed at once.
 const HEARD_OUT: usize = 64;
+
+/// Files that are open beside those of clients: the log, the listeners, what is written to disk.
+const OTHER_FILES: usize = 64;
 
 /// Clients that are accepted in a row.
 const ACCEPTS: usize = 16;
@@ -90,7 +95,8 @@ struct Clients {
 ///
 /// # Errors
 /// When the system has no memory for the first coroutines.
-pub fn start(config: Config, sockets: Sockets) -> Result<(), StartError> {
+pub fn start(config: Config, sockets: Sockets, control: Control) -> Result<(), StartError> {
+    check_file_limit(&config);
     let server = Server(Arc::new(Inner {
         listeners: Listeners::default(),
         sources: Sources::new(),
@@ -123,7 +129,27 @@ pub fn start(config: Config, sockets: Sockets) -> Result<(), StartError> {
     #[cfg(feature = "hls")]
     http::start(&server)?;
     server.listen(&server.config().listeners(), sockets)?;
+    st::spawn("control", 0, move || control.obey(&server))?;
     Ok(())
+}
+
+/// Sees to it that there are files enough for all clients that may come, or warns.
+pub(super) fn check_file_limit(config: &Config) {
+    #[cfg_attr(not(feature = "hls"), allow(unused_mut))]
+    let mut needed = config.max_connections + HEARD_OUT + OTHER_FILES;
+    #[cfg(feature = "hls")]
+    if config.http_server.enabled {
+        needed += config.http_server.max_connections;
+    }
+    match os::raise_file_limit(needed as u64) {
+        Files::Enough => {}
+        Files::Raised(before, now) => log::info!("the limit of open files was {before} and is now {now}"),
+        Files::TooFew(limit) => log::warn!(
+            "max_connections needs {needed} open files and the limit is {limit}: no more than about {} clients get in; raise \
+             the limit (ulimit -n, or LimitNOFILE of systemd) or lower max_connections",
+            (limit as usize).saturating_sub(HEARD_OUT + OTHER_FILES)
+        ),
+    }
 }
 
 impl std::ops::Deref for Server {
@@ -140,8 +166,28 @@ impl Server {
         self.config.with(|config| config.clone())
     }
 
+    pub(super) fn set_config(&self, new: Arc<Config>) {
+        self.config.with(|config| *config = new);
+    }
+
+    /// Those who are here.
+    pub(super) fn clients(&self) -> Vec<Arc<Client>> {
+        self.clients.with(|clients| clients.by_number.values().cloned().collect())
+    }
+
+    /// Opens those of the wanted addresses that are not open; see [`Server::listen`].
+    pub(super) fn bind(&self, wanted: &[Listen]) -> Result<Sockets, ListenError> {
+        self.listeners.bind(wanted)
+    }
+
+    /// Has nobody come in any more.
+    pub(super) fn close_listeners(&self) {
+        // Without anything new there is nothing that fails.
+        let _ = self.listen(&[], Sockets::default());
+    }
+
     /// Makes these the addresses that are listened on; `new` are the sockets of those that were not open.
-    fn listen(&self, wanted: &[Listen], new: Sockets) -> io::Result<()> {
+    pub(super) fn listen(&self, wanted: &[Listen], new: Sockets) -> io::Result<()> {
         let server = self.clone();
         self.listeners.replace(wanted, new, move |listener| server.accept(listener))
     }
@@ -224,7 +270,7 @@ impl Server {
 
     /// Writes the line of a connection's end, and counts it.
     pub(super) fn account(&self, client: &Client, reason: &CloseReason) {
-        let Some(messages) = client.close() else { return };
+        let Some(messages) = client.settle() else { return };
         self.closed.count(reason);
         self.has_closed.signal();
         let age = client.since.elapsed().as_secs_f32();

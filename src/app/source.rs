@@ -298,6 +298,19 @@ impl Source {
         })
     }
 
+    /// Ends whatever publication there is, and tells the players, also of one that was lost and may yet come back.
+    fn end(&self) {
+        self.0.with(|state| {
+            let is_lost = state.tell_loss.is_some();
+            if state.publisher.is_some() {
+                state.lose_publisher();
+            } else if !is_lost {
+                return;
+            }
+            state.notify_unpublished();
+        });
+    }
+
     /// Tells the players that the publisher is lost, if it is time for that.
     fn tell_loss_due(&self, now: Instant) {
         self.0.with(|state| {

@@ -51,6 +51,8 @@ fn rule(place: Place, name: &str) -> Option<Reload> {
             "chunk_size" | "gop_cache" | "queue_length" | "queue_bytes" | "mw_latency" | "mw_adaptive" | "min_latency",
         ) => STREAMS,
         (Place::Vhost, "tcp_nodelay") => Next("those who connect from now on"),
+        (Place::Root, "proxy_protocol") => Next("those who connect from now on"),
+        (Place::Security, _) => REQUESTS,
         (Place::Vhost, "refer" | "refer_publish" | "refer_play") => REQUESTS,
         (Place::Vhost, "forward" | "forward_tls_verify") | (Place::Forward, _) => Now("running streams of the vhost"),
         (Place::Publish, "stall_timeout" | "reconnect_grace" | "timeout") => Now("running publishers of the vhost"),
@@ -183,7 +185,11 @@ pub(super) fn between(old: &Settings, new: &Settings) -> Vec<Change> {
             _ => "(absent)".to_owned(),
         };
         let (before, after) = (old.0.get(at), new.0.get(at));
-        let value = |entry: Option<&Entry>| entry.and_then(|entry| entry.setting.clone());
+        // What is of several lines is compared as it is written.
+        let value = |entry: Option<&Entry>| match entry {
+            Some(Entry { setting: Some(setting), .. }) => Ok(setting.clone()),
+            entry => Err(text(entry)),
+        };
         if let Some(entry) = after.or(before).filter(|entry| !entry.is_named)
             && value(before) != value(after)
         {
@@ -236,6 +242,14 @@ mod tests {
                 "listen: 1935 -> 1935 1936; at once: those who connect from now on; clients of a removed address stay",
                 "refer in vhost a.b: x.y -> (absent); those who connect, publish or play from now on",
                 "timeout in publish in vhost a.b: 5 -> 30; at once: running publishers of the vhost",
+            ]
+        );
+        let allow = |whom: &str| format!("listen 1; vhost a {{ security {{ allow publish {whom}; deny play all; }} }}");
+        assert_eq!(
+            plan(&allow("10.0.0.1"), &allow("10.0.0.2")),
+            [
+                "allow in security in vhost a: publish 10.0.0.1 -> publish 10.0.0.2; those who connect, publish or play from \
+                 now on"
             ]
         );
     }

@@ -41,7 +41,7 @@ impl<'a> Section<'a> {
             return (None, String::new());
         };
         let words = match self.value(row.name) {
-            Some(value) => words(value),
+            Some(value) => words_of_all(kind, value),
             None => default.map(str::to_owned).into_iter().collect(),
         };
         let setting = kind.read(&words.iter().map(String::as_str).collect::<Vec<_>>()).ok();
@@ -274,6 +274,16 @@ fn words(kind: Kind, value: &Value) -> Vec<String> {
         // The path of a file may have blanks in it.
         _ if matches!(kind, Kind::Path) => vec![text(value)],
         _ => text(value).split_whitespace().map(str::to_owned).collect(),
+    }
+}
+
+/// The words of a value, be it of several lines.
+fn words_of_all(kind: Kind, value: &Value) -> Vec<String> {
+    match &value.kind {
+        ValueKind::Array(lines) if lines.iter().any(|line| matches!(line.kind, ValueKind::Array(_))) => {
+            lines.iter().map(|line| words(kind, line).join(" ")).collect()
+        }
+        _ => words(kind, value),
     }
 }
 

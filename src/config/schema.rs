@@ -131,6 +131,8 @@ pub(super) const TABLE: &[Row] = &[
     optional(Place::Root, "listen", Kind::Addresses, "where to serve RTMP"),
     setting(Place::Root, "max_connections", number(1, 1_000_000, ""), "1000", "clients at a time"),
     setting(Place::Root, "chunk_size", CHUNK, "4096", "size of the chunks sent"),
+    setting(Place::Root, "daemon", Kind::Switch, "off", "leave the terminal"),
+    setting(Place::Root, "pid", Kind::Path, "off", "file with the number of the process"),
     setting(Place::Root, "srs_log_tank", TANKS, "console", "where the log goes"),
     setting(Place::Root, "srs_log_level", LEVELS, "trace", "least level logged"),
     setting(Place::Root, "srs_log_file", Kind::Path, "./objs/srs.log", "file of the log"),
@@ -178,10 +180,8 @@ pub(super) const TABLE: &[Row] = &[
     optional(Place::Security, "deny", Kind::Rule, "who may not"),
 
     // Strike a line out when its feature arrives.
-    later(Place::Root, "daemon"),
     later(Place::Root, "heartbeat"),
     later(Place::Root, "http_api"),
-    later(Place::Root, "pid"),
     later(Place::Vhost, "bandcheck"),
     later(Place::Vhost, "dvr"),
     later(Place::Vhost, "hls"),

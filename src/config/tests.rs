@@ -42,6 +42,8 @@ fn absent_directives_have_their_defaults() {
         max_connections: 1000,
         chunk_size: 4096,
         proxy_protocol: vec![],
+        daemon: false,
+        pid: None,
         pithy_print: PithyPrint {
             publish: Duration::from_millis(1100),
             play: Duration::from_millis(1300),
@@ -69,7 +71,7 @@ fn rule(action: Action, network: &str) -> Rule {
 #[test]
 fn each_directive_reaches_its_field() {
     let config = parse(
-        "listen 1935 127.0.0.1:1936 [::]:1937; max_connections 7; chunk_size 65000;
+        "listen 1935 127.0.0.1:1936 [::]:1937; max_connections 7; chunk_size 65000; daemon on; pid /run/srs.pid;
          proxy_protocol 10.0.0.1 ::1;
          srs_log_tank file; srs_log_level verbose; srs_log_file '/var/log/my srs.log';
          pithy_print { publish 100; play 200; forwarder 3600000; }
@@ -89,6 +91,8 @@ fn each_directive_reaches_its_field() {
     );
     assert_eq!((config.max_connections, config.chunk_size), (7, 65000));
     assert_eq!(config.proxy_protocol, ["10.0.0.1", "::1"].map(|a| Network::parse(a).unwrap()));
+    assert_eq!((config.daemon, config.pid.as_deref()), (true, Some(Path::new("/run/srs.pid"))));
+    assert!(parse("listen 1; daemon on;").warnings.iter().any(|warning| warning.contains("srs_log_tank file")));
     assert_eq!(config.log, Log { tank: LogTank::File, level: LogLevel::Verbose, file: "/var/log/my srs.log".into() });
     assert_eq!(config.pithy_print.publish, Duration::from_millis(100));
     assert_eq!(config.pithy_print.play, Duration::from_millis(200));
@@ -159,11 +163,14 @@ fn what_is_missing_as_a_whole_is_said() {
 #[test]
 fn directives_of_other_versions_are_ignored_with_a_warning() {
     let config = parse(
-        "listen 1935;\ndaemon on;\nvhost __defaultVhost__ {\nhls on;\nhls { enabled on;\nhls_path x; }\n\
-         transcode live/a { ffmpeg x; }\ngop_cache off; }\npid ./objs/srs.pid;\n",
+        "listen 1935;\nheartbeat on;\nvhost __defaultVhost__ {\nhls on;\nhls { enabled on;\nhls_path x; }\n\
+         transcode live/a { ffmpeg x; }\ngop_cache off; }\nhttp_api ./objs/srs.pid;\n",
     );
     let warning = |(line, name)| format!("a.conf:{line}: \"{name}\" is not in this version yet: ignored");
-    assert_eq!(config.warnings, [(2, "daemon"), (4, "hls"), (5, "hls"), (7, "transcode"), (9, "pid")].map(warning));
+    assert_eq!(
+        config.warnings,
+        [(2, "heartbeat"), (4, "hls"), (5, "hls"), (7, "transcode"), (9, "http_api")].map(warning)
+    );
     assert!(!config.vhost("a").unwrap().gop_cache);
 }
 

@@ -5,6 +5,10 @@
 //! direction also takes the event of the other, which [`TcpStream`] therefore remembers.
 
 use std::cell::Cell;
+mod inherited;
+
+pub use inherited::{inherited, serves};
+
 use std::fmt;
 use std::io::{self, IoSlice, Read, Write};
 use std::net::{self, Shutdown, SocketAddr};

@@ -104,7 +104,10 @@ impl Connection<'_> {
         self.fill(playing);
         let mut progress = Instant::now();
         loop {
-            if let Some(reason) = self.client.told() {
+            let told = self.client.told();
+            // When the server stops there is time to get what is still there.
+            let drains = matches!(told, Some(CloseReason::ServerStopped));
+            if let Some(reason) = told.filter(|_| !drains) {
                 return Err(reason);
             }
             let mut more = false;
@@ -119,6 +122,9 @@ impl Connection<'_> {
                 playing.answers = 0;
                 self.fill(playing);
                 playing.mention_drops();
+                if drains && playing.batch.is_empty() {
+                    return Err(CloseReason::ServerStopped);
+                }
             }
             let deadline = if playing.batch.is_empty() {
                 playing.batch = Batch::default();

@@ -59,6 +59,12 @@ impl Sources {
         });
     }
 
+    /// Ends each publication, and tells the players, as when the publishers had said so.
+    pub fn end_all(&self) {
+        let all: Vec<_> = self.by_name.with(|sources| sources.values().cloned().collect());
+        all.iter().for_each(Source::end);
+    }
+
     /// How many there are.
     pub fn len(&self) -> usize {
         self.by_name.with(|sources| sources.len())
