@@ -26,6 +26,8 @@ mod gstreamer;
 mod http;
 mod live;
 mod nginx;
+mod operations;
 mod refused;
+mod reload;
 mod session;
 mod timestamps;

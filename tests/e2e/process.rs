@@ -42,21 +42,25 @@ impl Process {
         program: impl AsRef<OsStr>,
         arguments: impl IntoIterator<Item = A>,
     ) -> Process {
+        let mut command = Command::new(program.as_ref());
+        command.args(arguments).stdin(Stdio::null());
+        Process::spawn(scratch, name, command)
+    }
+
+    /// Starts what `command` says, in the scratch folder and with its output in the log.
+    pub(crate) fn spawn(scratch: &Scratch, name: &str, mut command: Command) -> Process {
         let log = scratch.file(&format!("{name}.log"));
         let output = File::create(&log).expect("a log file in the scratch folder");
-        let mut command = Command::new(program.as_ref());
         // What is set where the tests run is not to configure the server.
         for (name, _) in std::env::vars_os().filter(|(name, _)| name.to_string_lossy().starts_with("SRS_")) {
             command.env_remove(name);
         }
         let child = command
-            .args(arguments)
             .current_dir(scratch.folder())
-            .stdin(Stdio::null())
             .stdout(output.try_clone().expect("a second handle of a log file"))
             .stderr(output)
             .spawn()
-            .unwrap_or_else(|error| panic!("cannot start {}: {error}", program.as_ref().display()));
+            .unwrap_or_else(|error| panic!("cannot start {command:?}: {error}"));
         Process { name: name.to_owned(), child, log }
     }
 

@@ -1,0 +1,184 @@
+//! Signals, the pid file, the background, the service manager.
+
+use std::net::TcpListener;
+use std::os::fd::OwnedFd;
+use std::os::unix::net::UnixDatagram;
+use std::path::Path;
+use std::process::{Command, Stdio};
+use std::time::Duration;
+
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+
+use crate::flv::{Tag, VIDEO};
+use crate::process::{Process, eventually};
+use crate::scratch::Scratch;
+use crate::server::{self, BINARY, Server, Settings, listens};
+use crate::wire::{ANSWER, Wire};
+
+const LIMIT: Duration = Duration::from_secs(10);
+
+fn frame(number: u32) -> Tag {
+    let first = if number == 0 { 0x14 } else { 0x24 };
+    Tag { kind: VIDEO, timestamp: number * 40, payload: [&[first, 0][..], &number.to_be_bytes()].concat() }
+}
+
+#[test]
+fn term_and_int_end_it_with_status_0_and_the_pid_file_goes() {
+    for signal in [Signal::SIGTERM, Signal::SIGINT] {
+        let scratch = Scratch::new();
+        let mut server = Server::with(&scratch, Settings { root: "pid srs.pid;", ..Settings::default() });
+        let pid = std::fs::read_to_string(scratch.file("srs.pid")).expect("a pid file");
+        assert!(Path::new("/proc").join(pid.trim()).exists(), "{pid}");
+        let mut player = Wire::player(server.port, "livestream");
+        let mut publisher = Wire::publisher(server.port, "livestream");
+        publisher.send_tag(&frame(0));
+        player.wait_frames(1);
+        server.process().signal(signal);
+        assert_eq!(server.process().wait(LIMIT).code(), Some(0), "{signal}");
+        // The last words of the stream are on their way before the end.
+        player.wait_status("NetStream.Play.UnpublishNotify");
+        assert!(!scratch.file("srs.pid").exists());
+        assert!(server.log_line(&["stopping at once"]).is_some());
+    }
+}
+
+#[test]
+fn quit_tells_publishers_and_drains_players() {
+    let scratch = Scratch::new();
+    let mut server = Server::start(&scratch);
+    let mut player = Wire::player(server.port, "livestream");
+    let mut publisher = Wire::publisher(server.port, "livestream");
+    for number in 0..50 {
+        publisher.send_tag(&frame(number));
+    }
+    player.wait_frames(1);
+    server.process().signal(Signal::SIGQUIT);
+    let told = publisher.wait_status("NetStream.Publish.Denied");
+    assert!(told.description().contains("stops"), "{told:?}");
+    publisher.wait_closed(ANSWER);
+    player.wait_status("NetStream.Play.UnpublishNotify");
+    assert!(player.frames().count() > 0);
+    player.wait_closed(ANSWER);
+    assert_eq!(server.process().wait(LIMIT).code(), Some(0));
+    assert!(server.log_line(&["server-stopped"]).is_some());
+}
+
+#[test]
+fn a_second_signal_ends_it_now() {
+    let scratch = Scratch::new();
+    let mut server = Server::with(&scratch, Settings { root: "pid srs.pid;", ..Settings::default() });
+    // This one never reads, so that it is never drained.
+    let _player = Wire::player(server.port, "livestream");
+    let mut publisher = Wire::publisher(server.port, "livestream");
+    for number in 0..4 {
+        let payload = [&[0x14, 0][..], &[7; 4_000_000]].concat();
+        publisher.send_tag(&Tag { kind: VIDEO, timestamp: number * 40, payload });
+    }
+    server.process().signal(Signal::SIGQUIT);
+    server.wait_log(&["no new clients"], LIMIT);
+    eventually("nobody gets in", LIMIT, || (!listens(server.port)).then_some(()));
+    assert!(server.process().ended().is_none(), "it waits for the player");
+    server.process().signal(Signal::SIGTERM);
+    assert_eq!(server.process().wait(LIMIT).code(), Some(128 + Signal::SIGTERM as i32));
+    assert!(!scratch.file("srs.pid").exists());
+}
+
+#[test]
+fn usr1_opens_the_log_file_again() {
+    let scratch = Scratch::new();
+    let root = "srs_log_tank file; srs_log_file srs.log;";
+    let mut server = Server::with(&scratch, Settings { root, ..Settings::default() });
+    let (file, rotated) = (scratch.file("srs.log"), scratch.file("srs.log.1"));
+    std::fs::rename(&file, &rotated).expect("the log file is there");
+    server.process().signal(Signal::SIGUSR1);
+    let new = eventually("the new log has the status", LIMIT, || {
+        std::fs::read_to_string(&file).ok().filter(|log| log.contains("status: clients=0"))
+    });
+    assert!(new.contains("opened again"), "{new}");
+    Wire::connect(server.port);
+    eventually("it is used", LIMIT, || std::fs::read_to_string(&file).ok().filter(|log| log.contains("connected")));
+    assert!(!std::fs::read_to_string(&rotated).expect("the old one").contains("connected"));
+}
+
+#[test]
+fn a_daemon_says_what_is_wrong_first_and_runs_once() {
+    let scratch = Scratch::new();
+    let port = server::free_port();
+    let text = format!(
+        "listen 127.0.0.1:{port}; daemon on; pid srs.pid; srs_log_tank file; srs_log_file srs.log;\n\
+         vhost __defaultVhost__ {{ }}\n"
+    );
+    let path = scratch.file("srs.conf");
+    std::fs::write(&path, &text).expect("a file of ours");
+    let run = || {
+        let mut process = Process::start(&scratch, "daemon", BINARY, ["-c".as_ref(), path.as_os_str()]);
+        (process.wait(LIMIT).code(), process.log())
+    };
+    let taken = TcpListener::bind(("127.0.0.1", port)).expect("a free port");
+    let (status, said) = run();
+    assert_eq!(status, Some(1), "{said}");
+    assert!(said.contains("in use"), "{said}");
+    drop(taken);
+
+    assert_eq!(run(), (Some(0), String::new()));
+    let pid = std::fs::read_to_string(scratch.file("srs.pid"));
+    let pid = eventually("its number", LIMIT, || pid.as_ref().ok()?.trim().parse::<i32>().ok());
+    struct End(Pid);
+    impl Drop for End {
+        fn drop(&mut self) {
+            // It is gone when the test has passed.
+            let _ = kill(self.0, Signal::SIGKILL);
+        }
+    }
+    let end = End(Pid::from_raw(pid));
+    Wire::player(port, "livestream");
+    let (status, said) = run();
+    assert_eq!(status, Some(1), "{said}");
+    assert!(said.contains(&format!("(pid {pid})")) && said.contains("srs.pid"), "{said}");
+    kill(end.0, Signal::SIGTERM).expect("it runs");
+    eventually("it has ended", LIMIT, || (!scratch.file("srs.pid").exists()).then_some(()));
+    eventually("its port is free", LIMIT, || (!listens(port)).then_some(()));
+}
+
+#[test]
+fn the_service_manager_is_told_and_its_sockets_are_used() {
+    let scratch = Scratch::new();
+    let manager = UnixDatagram::bind(scratch.file("notify")).expect("a socket in the scratch folder");
+    manager.set_read_timeout(Some(LIMIT)).expect("a socket option");
+    let said = || {
+        let mut buffer = [0; 4096];
+        let count = manager.recv(&mut buffer).expect("it says something in time");
+        String::from_utf8_lossy(&buffer[..count]).into_owned()
+    };
+    // The address that the configuration names, but opened by somebody else; the server itself could not open it again.
+    let socket = TcpListener::bind("127.0.0.1:0").expect("a port");
+    let port = socket.local_addr().expect("an address").port();
+    let path = server::write_configuration(&scratch, port, Settings::default());
+    let mut command = Command::new("sh");
+    command
+        .args(["-c", "exec 3<&0 0</dev/null; LISTEN_PID=$$ LISTEN_FDS=1 exec \"$@\"", "sh", BINARY, "-c"])
+        .arg(&path);
+    command.env("NOTIFY_SOCKET", scratch.file("notify"));
+    command.stdin(Stdio::from(OwnedFd::from(socket)));
+    let mut server = Process::spawn(&scratch, "server", command);
+    assert!(said().starts_with("READY=1"));
+    let mut player = Wire::player(port, "livestream");
+
+    server.signal(Signal::SIGHUP);
+    let reloading = said();
+    let micros = reloading.strip_prefix("RELOADING=1\nMONOTONIC_USEC=").and_then(|rest| rest.parse::<u64>().ok());
+    assert!(micros.is_some_and(|micros| micros > 0), "{reloading}");
+    assert!(said().starts_with("READY=1\n"));
+    std::fs::write(&path, "foo;").expect("a file of ours");
+    server.signal(Signal::SIGHUP);
+    assert!(said().starts_with("RELOADING=1"));
+    let failed = said();
+    assert!(failed.starts_with("READY=1\n") && failed.contains("failed") && failed.contains("foo"), "{failed}");
+    player.listen(Duration::from_millis(50));
+    assert!(!player.closed);
+
+    server.signal(Signal::SIGTERM);
+    assert!(said().starts_with("STOPPING=1"));
+    assert_eq!(server.wait(LIMIT).code(), Some(0));
+}
