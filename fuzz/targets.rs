@@ -1,7 +1,13 @@
 //! What is fuzzed: a function for each decoder that reads bytes of strangers. Each feeds the decoder and, where there is an
 //! encoder, holds it to a round trip. The drivers are `fuzz_targets/` (libFuzzer, guided by coverage) and `tests/fuzz` (a run
 //! of the corpus and of seeded mutations, on any toolchain).
-#![allow(missing_docs, unreachable_pub, clippy::unwrap_used, clippy::expect_used, reason = "what does not hold is to be found")]
+#![allow(
+    missing_docs,
+    unreachable_pub,
+    clippy::unwrap_used,
+    clippy::expect_used,
+    reason = "what does not hold is to be found"
+)]
 
 use std::io::{self, Cursor, Read, Write};
 

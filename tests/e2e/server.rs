@@ -162,6 +162,11 @@ impl Server {
         assert!(panicked.is_none(), "{panicked:?}");
     }
 
+    /// The id of the process.
+    pub(crate) fn pid(&self) -> u32 {
+        self.process.pid()
+    }
+
     /// The process, for its signals and its end.
     pub(crate) fn process(&mut self) -> &mut Process {
         &mut self.process

@@ -175,9 +175,21 @@ struct ChunkStream {
     partial: Vec<u8>,
 }
 
+/// What carries a connection: a socket, or TLS over one.
+pub(crate) trait Transport: Read + Write + Send {
+    /// Bounds the time that a read may take.
+    fn set_read_timeout(&self, limit: Duration);
+}
+
+impl Transport for TcpStream {
+    fn set_read_timeout(&self, limit: Duration) {
+        TcpStream::set_read_timeout(self, Some(limit)).expect("a socket option");
+    }
+}
+
 /// One connection.
 pub(crate) struct Wire {
-    socket: TcpStream,
+    socket: Box<dyn Transport>,
     port: u16,
     input: Vec<u8>,
     chunk_size: usize,
@@ -211,7 +223,12 @@ impl Wire {
             std::thread::sleep(Duration::from_millis(5));
         }
         socket.set_write_timeout(Some(ANSWER)).expect("a socket option");
-        socket.set_read_timeout(Some(ANSWER)).expect("a socket option");
+        Wire::over(Box::new(socket), port)
+    }
+
+    /// Does the simple handshake over what is connected to `port`.
+    pub(crate) fn over(mut socket: Box<dyn Transport>, port: u16) -> Wire {
+        socket.set_read_timeout(ANSWER);
         let mut c1: Vec<u8> = (0..HANDSHAKE).map(|at| (at % 251).to_le_bytes()[0]).collect();
         c1[..8].fill(0);
         socket.write_all(&[3]).expect("c0");
@@ -221,7 +238,7 @@ impl Wire {
         assert_eq!(answer[0], 3, "the version in s0");
         assert_eq!(answer[1 + HANDSHAKE + 8..], c1[8..], "s2 is the echo of c1");
         socket.write_all(&answer[1..=HANDSHAKE]).expect("c2");
-        socket.set_read_timeout(Some(Duration::from_millis(20))).expect("a socket option");
+        socket.set_read_timeout(Duration::from_millis(20));
         let mut wire = Wire {
             socket,
             port,
@@ -243,12 +260,17 @@ impl Wire {
 
     /// A connection that plays `live/<stream>`.
     pub(crate) fn player(port: u16, stream: &str) -> Wire {
-        let mut wire = Wire::connect(port);
+        Wire::connect(port).into_player(stream)
+    }
+
+    /// Plays `live/<stream>`.
+    pub(crate) fn into_player(mut self, stream: &str) -> Wire {
+        let wire = &mut self;
         wire.connect_app("live");
         let id = wire.create_stream();
         wire.play(id, stream);
         wire.wait_status("NetStream.Play.Start");
-        wire
+        self
     }
 
     /// A connection that publishes `live/<stream>`, on message stream 1.

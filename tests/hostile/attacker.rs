@@ -1,0 +1,113 @@
+//! One connection of somebody who means harm: plain or under TLS, and it never fails for what the server does.
+
+use std::io::{ErrorKind, Read, Write};
+use std::net::TcpStream;
+use std::time::{Duration, Instant};
+
+use crate::wire::Transport;
+
+/// How to reach the server.
+#[derive(Clone, Copy)]
+pub(crate) struct Target {
+    pub(crate) port: u16,
+    pub(crate) tls: bool,
+}
+
+pub(crate) struct Attacker {
+    socket: TcpStream,
+    transport: Box<dyn Transport>,
+    /// The server has closed the connection.
+    pub(crate) closed: bool,
+}
+
+/// How an attacker leaves.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum End {
+    Fin,
+    Rst,
+}
+
+impl Attacker {
+    /// Connects; `None` when the server does not let it.
+    pub(crate) fn connect(target: Target) -> Option<Attacker> {
+        let socket = TcpStream::connect(("127.0.0.1", target.port)).ok()?;
+        socket.set_nodelay(true).ok()?;
+        // A server that takes nothing is not waited for.
+        socket.set_write_timeout(Some(Duration::from_millis(500))).ok()?;
+        let handle = socket.try_clone().ok()?;
+        let transport = transport(socket, target.tls)?;
+        Some(Attacker { socket: handle, transport, closed: false })
+    }
+
+    /// Sends, and reads what there is to read, so that neither side is stuck. Whether all of it was sent.
+    pub(crate) fn send(&mut self, bytes: &[u8]) -> bool {
+        if !self.closed && (self.transport.write_all(bytes).is_err() || self.transport.flush().is_err()) {
+            self.closed = true;
+        }
+        !self.closed
+    }
+
+    /// Reads and throws away what comes within `time`, or until the server closes. How much it was.
+    pub(crate) fn listen(&mut self, time: Duration) -> usize {
+        let deadline = Instant::now() + time;
+        let mut buffer = [0; 16 * 1024];
+        let mut total = 0;
+        while !self.closed {
+            let left = deadline.saturating_duration_since(Instant::now());
+            if left.is_zero() {
+                break;
+            }
+            self.transport.set_read_timeout(left.max(Duration::from_millis(1)));
+            match self.transport.read(&mut buffer) {
+                Ok(0) => self.closed = true,
+                Ok(n) => total += n,
+                Err(error) if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut) => break,
+                Err(_) => self.closed = true,
+            }
+        }
+        total
+    }
+
+    /// Reads one byte, if one is there.
+    pub(crate) fn trickle(&mut self) {
+        self.transport.set_read_timeout(Duration::from_millis(1));
+        let _ = self.transport.read(&mut [0]);
+    }
+
+    /// Whether the server closes the connection within `limit`.
+    pub(crate) fn is_closed_within(&mut self, limit: Duration) -> bool {
+        let deadline = Instant::now() + limit;
+        while !self.closed && Instant::now() < deadline {
+            self.listen(deadline.saturating_duration_since(Instant::now()));
+        }
+        self.closed
+    }
+
+    /// Closes the connection. With RST whatever was not read or sent is thrown away.
+    pub(crate) fn leave(self, end: End) {
+        if end == End::Rst {
+            // The only way to RST: linger on, for no time.
+            let socket = socket2::Socket::from(self.socket.try_clone().expect("a handle"));
+            let _ = socket.set_linger(Some(Duration::ZERO));
+        }
+    }
+
+    /// Has the kernel take as little as it can for this connection to read.
+    pub(crate) fn shrink_receive_buffer(&self) {
+        let _ = socket2::SockRef::from(&self.socket).set_recv_buffer_size(2048);
+    }
+}
+
+#[cfg(feature = "ssl")]
+fn transport(socket: TcpStream, tls: bool) -> Option<Box<dyn Transport>> {
+    if tls {
+        crate::rig::tls::wrap(socket).map(|tls| Box::new(tls) as Box<dyn Transport>)
+    } else {
+        Some(Box::new(socket))
+    }
+}
+
+#[cfg(not(feature = "ssl"))]
+fn transport(socket: TcpStream, _: bool) -> Option<Box<dyn Transport>> {
+    Some(Box::new(socket))
+}

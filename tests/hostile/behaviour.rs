@@ -1,0 +1,196 @@
+//! Attacks by behaviour: each byte is right, and no client would do it.
+
+use std::time::{Duration, Instant};
+
+use crate::attacker::{Attacker, End};
+use crate::rig::{Rig, times};
+use crate::rtmp::{
+    NULL, SET_CHUNK_SIZE, VIDEO, chunked, command, connected, create_stream, frame, handshake, header, keyframe,
+    message, play, playing, publish, publishing,
+};
+
+#[test]
+fn behaviour_through_tcp() {
+    let mut rig = Rig::plain("", "");
+    all(&mut rig);
+    rig.finish();
+}
+
+#[cfg(feature = "ssl")]
+#[test]
+fn behaviour_through_tls() {
+    let mut rig = Rig::encrypted("", "");
+    all(&mut rig);
+    rig.finish();
+}
+
+fn all(rig: &mut Rig) {
+    rig.attack("300 that connect and do nothing more", silence);
+    rig.attack("createStream by the thousand", create_streams);
+    rig.attack("play and publish in turn", flip_flop);
+    rig.attack("play of names by the thousand", names);
+    rig.attack("players that never read, that read a byte at a time, that only send", bad_players);
+    rig.attack("a publisher that stops in the middle of a message", half_message);
+    rig.attack("a publisher as fast as it can", flood);
+    rig.attack("a publisher without keyframes, with players that join", no_keyframes);
+    rig.attack("connections that come and go", churn);
+}
+
+fn silence(rig: &Rig) {
+    let mut all: Vec<_> = (0..300).filter_map(|_| Attacker::connect(rig.target)).collect();
+    for (n, attacker) in all.iter_mut().enumerate() {
+        if n % 3 == 1 {
+            attacker.send(&handshake());
+        } else if n % 3 == 2 {
+            attacker.send(&connected());
+        }
+    }
+    std::thread::sleep(Duration::from_secs(1));
+}
+
+fn create_streams(rig: &Rig) {
+    let Some(mut attacker) = Attacker::connect(rig.target) else { return };
+    attacker.send(&connected());
+    for _ in 0..times(50, 1000) {
+        attacker.send(&create_stream().repeat(100));
+        attacker.listen(Duration::from_millis(1));
+    }
+    attacker.send(&command(0, "deleteStream", 3.0, &NULL).repeat(1000));
+    attacker.listen(Duration::from_millis(10));
+}
+
+fn flip_flop(rig: &Rig) {
+    let Some(mut attacker) = Attacker::connect(rig.target) else { return };
+    attacker.send(&[connected(), create_stream()].concat());
+    let stop = command(1, "closeStream", 0.0, &NULL);
+    for n in 0..times(200, 10_000) {
+        let name = format!("flip{}", n % 7);
+        let turn = [publish(&name), message(6, 0, VIDEO, 1, &keyframe(100)), stop.clone(), play(&name), stop.clone()];
+        if !attacker.send(&turn.concat()) {
+            break;
+        }
+        attacker.listen(Duration::from_millis(1));
+    }
+}
+
+fn names(rig: &Rig) {
+    let count = times(3000, 100_000);
+    let Some(mut attacker) = Attacker::connect(rig.target) else { return };
+    attacker.send(&[connected(), create_stream()].concat());
+    for n in 0..count {
+        if !attacker.send(&play(format!("name-{n}-{}", "x".repeat(n % 200)))) {
+            break;
+        }
+        if n % 50 == 0 {
+            attacker.listen(Duration::from_millis(1));
+        }
+    }
+    // And at the same time, each by a connection of its own.
+    let all: Vec<_> = (0..300)
+        .filter_map(|n| {
+            let mut attacker = Attacker::connect(rig.target)?;
+            attacker.send(&playing(format!("other-{n}")));
+            Some(attacker)
+        })
+        .collect();
+    std::thread::sleep(Duration::from_millis(300));
+    drop(all);
+}
+
+fn bad_players(rig: &Rig) {
+    let mut all: Vec<_> = (0..60).filter_map(|_| Attacker::connect(rig.target)).collect();
+    for attacker in &mut all {
+        attacker.shrink_receive_buffer();
+        attacker.send(&playing("healthy"));
+    }
+    let until = Instant::now() + Duration::from_secs(times(3, 60) as u64);
+    let ping = message(2, 0, 4, 0, &[0, 6, 0, 0, 0, 1]).repeat(50);
+    while Instant::now() < until {
+        // The first twenty never read, the next read next to nothing, the last only send.
+        for attacker in &mut all[20..40] {
+            attacker.trickle();
+        }
+        for attacker in &mut all[40..] {
+            attacker.send(&ping);
+        }
+        std::thread::sleep(Duration::from_millis(50));
+    }
+}
+
+fn half_message(rig: &Rig) {
+    let mut all = Vec::new();
+    for n in 0..20 {
+        let Some(mut attacker) = Attacker::connect(rig.target) else { continue };
+        attacker.send(&[publishing(format!("half{n}")), header(6, 0, 0xff_ffff, VIDEO, 1), vec![0; 128]].concat());
+        all.push(attacker);
+    }
+    std::thread::sleep(Duration::from_millis(500));
+    // One in the middle of a chunk, with much of a great message behind it.
+    let large = message(2, 0, SET_CHUNK_SIZE, 0, &0xff_ffff_u32.to_be_bytes());
+    for n in 20..24 {
+        let Some(mut attacker) = Attacker::connect(rig.target) else { continue };
+        attacker.send(&[publishing(format!("half{n}")), large.clone(), header(6, 0, 0xff_ffff, VIDEO, 1)].concat());
+        attacker.send(&vec![0; 4 << 20]);
+        all.push(attacker);
+    }
+    for attacker in all {
+        attacker.leave(End::Rst);
+    }
+}
+
+fn flood(rig: &Rig) {
+    let Some(mut player) = Attacker::connect(rig.target) else { return };
+    player.send(&playing("flood"));
+    let Some(mut attacker) = Attacker::connect(rig.target) else { return };
+    let large = message(2, 0, SET_CHUNK_SIZE, 0, &0xff_ffff_u32.to_be_bytes());
+    attacker.send(&[publishing("flood"), large].concat());
+    let burst: Vec<u8> = (0..50)
+        .flat_map(|n| chunked(6, n, VIDEO, 1, &if n % 25 == 0 { keyframe(20_000) } else { frame(20_000) }, 0xff_ffff))
+        .collect();
+    let until = Instant::now() + Duration::from_secs(times(2, 30) as u64);
+    let mut sent = 0;
+    while Instant::now() < until && attacker.send(&burst) {
+        sent += burst.len();
+        player.listen(Duration::from_millis(1));
+    }
+    println!("    {} MB published", sent >> 20);
+    assert!(sent > 10 << 20, "that was no flood");
+}
+
+fn no_keyframes(rig: &Rig) {
+    let Some(mut attacker) = Attacker::connect(rig.target) else { return };
+    let large = message(2, 0, SET_CHUNK_SIZE, 0, &0xff_ffff_u32.to_be_bytes());
+    attacker.send(&[publishing("nokey"), large, message(6, 0, VIDEO, 1, &keyframe(1000))].concat());
+    let mut players = Vec::new();
+    for n in 0..times(4000, 100_000) {
+        let timestamp = 40 * u32::try_from(n).expect("some days");
+        if !attacker.send(&chunked(6, timestamp, VIDEO, 1, &frame(15_000), 0xff_ffff)) {
+            panic!("closed after {n} frames");
+        }
+        if n % 500 == 0
+            && let Some(mut player) = Attacker::connect(rig.target)
+        {
+            player.send(&playing("nokey"));
+            players.push(player);
+        }
+    }
+    println!("    {} MB in the server's memory", rig.status("VmRSS") >> 10);
+}
+
+fn churn(rig: &Rig) {
+    let until = Instant::now() + Duration::from_secs(times(3, 60) as u64);
+    let mut count = 0;
+    while Instant::now() < until {
+        // A third does nothing, a third half of it, a third all.
+        if let Some(mut attacker) = Attacker::connect(rig.target) {
+            match count % 3 {
+                1 => drop(attacker.send(&handshake()[..100])),
+                2 => drop(attacker.send(&playing("healthy"))),
+                _ => {}
+            }
+            attacker.leave(if count % 2 == 0 { End::Rst } else { End::Fin });
+        }
+        count += 1;
+    }
+    println!("    {count} connections");
+}

@@ -1,0 +1,117 @@
+//! Attacks by name: what a client calls its stream is no path, and no line of a log.
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use crate::attacker::{Attacker, End};
+use crate::rig::Rig;
+use crate::rtmp::{
+    VIDEO, command, create_stream, handshake, keyframe, message, object, play, publish, publishing, text,
+};
+
+/// Names that mean another place, another line, or another name.
+fn names() -> Vec<Vec<u8>> {
+    let long = "n".repeat(70_000);
+    let texts = [
+        "..",
+        "../..",
+        "../../../../tmp/hostile",
+        "/etc/passwd",
+        "/",
+        "//",
+        "a/../../b",
+        "..%2f..%2fx",
+        "%2e%2e/x",
+        "..\\..\\x",
+        "C:\\x",
+        "x\0y",
+        "\0",
+        "",
+        " ",
+        ".",
+        "x/",
+        "/x",
+        "x\r\n[2026-01-01 00:00:00.000][error][1] forged",
+        "x\n",
+        "\x1b[2J\x1b[31m",
+        "\u{202e}gpj",
+        "．．/x",
+        "x?../../y",
+        "x?vhost=../..",
+        "x#y",
+        "livestream.m3u8",
+        "livestream-1.ts",
+        "livestream.m3u8.tmp",
+        "con",
+        "-rf",
+        "$(id)",
+        "`id`",
+        "'; drop table",
+        "\"",
+        "%s%s%n",
+        "é",
+        "e\u{301}",
+        "\u{feff}x",
+        &long,
+        &long[..5000],
+        &long[..255],
+        &long[..256],
+    ];
+    let mut names: Vec<Vec<u8>> = texts.iter().map(|name| name.as_bytes().to_vec()).collect();
+    names.push(vec![0xff, 0xfe, b'x']);
+    names.push(b"x\xc0\xaf..".to_vec());
+    names
+}
+
+fn files(folder: &Path) -> Vec<PathBuf> {
+    let mut all = Vec::new();
+    for entry in folder.read_dir().into_iter().flatten().flatten() {
+        let path = entry.path();
+        if path.is_dir() { all.extend(files(&path)) } else { all.push(path) }
+    }
+    all.sort();
+    all
+}
+
+#[test]
+fn names_that_lie() {
+    let mut rig = Rig::plain("", "");
+    let before = files(rig.scratch.folder());
+    rig.attack("names of streams and applications", |rig| {
+        for name in names() {
+            let connect = |app: &[u8]| {
+                let members = [("app", text(app)), ("tcUrl", text([b"rtmp://127.0.0.1/", app].concat()))];
+                command(0, "connect", 1.0, &object(&members))
+            };
+            let media = message(6, 0, VIDEO, 1, &keyframe(100));
+            for session in [
+                [publishing(&name), media.clone()].concat(),
+                [handshake(), connect(&name), create_stream(), publish("x"), media.clone()].concat(),
+                [handshake(), connect(b"live"), create_stream(), play(&name)].concat(),
+            ] {
+                if let Some(mut attacker) = Attacker::connect(rig.target) {
+                    attacker.send(&session);
+                    attacker.listen(Duration::from_millis(5));
+                    attacker.leave(End::Fin);
+                }
+            }
+        }
+    });
+    let web = rig.scratch.folder().join("objs");
+    let strange: Vec<_> = files(rig.scratch.folder())
+        .into_iter()
+        .filter(|file| !before.contains(file) && !file.starts_with(&web))
+        .collect();
+    assert!(strange.is_empty(), "{strange:?}");
+    let outside = [Path::new("/tmp/hostile"), Path::new("/tmp/hostile.m3u8"), Path::new("/tmp/hostile-1.ts")];
+    assert!(outside.iter().all(|path| !path.exists()), "a file outside of everything");
+    // Each line of the log begins as lines do, and is of this day; none has a control character.
+    for line in rig.server.log().lines() {
+        assert!(!line.contains("][error][1] forged") || line.contains("\\n"), "a line that was forged: {line:?}");
+        let is_line =
+            line.starts_with("[20") && line.len() < 8192 && !line.chars().any(|c| c.is_control() && c != '\t');
+        assert!(is_line || !line.contains("forged"), "{line:?}");
+        assert!(!line.chars().any(char::is_control), "{line:?}");
+    }
+    rig.finish();
+}

@@ -1,0 +1,206 @@
+//! A server with its healthy clients, and what is looked at after each attack.
+
+use std::fs;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use crate::attacker::Target;
+use crate::healthy::Healthy;
+use crate::process::eventually;
+use crate::scratch::Scratch;
+use crate::server::{Server, Settings};
+
+/// How much more memory the server may have after an attack than before the first: what its allocator keeps for the next time.
+const KEPT: u64 = 24 << 20;
+
+/// How long it may take to give back what an attack took.
+const RECOVERY: Duration = Duration::from_secs(30);
+
+/// One rig at a time: two attacks at once would be two machines' work.
+static ONE: Mutex<()> = Mutex::new(());
+
+/// Whether all of every attack is asked for.
+pub(crate) fn is_long() -> bool {
+    std::env::var("SRS_HOSTILE_LONG").is_ok_and(|value| value == "1")
+}
+
+/// How often to do what takes long: `sample` times, or `all` when that is asked for.
+pub(crate) fn times(sample: usize, all: usize) -> usize {
+    if is_long() { all } else { sample }
+}
+
+pub(crate) struct Rig {
+    pub(crate) target: Target,
+    pub(crate) server: Server,
+    healthy: Option<Healthy>,
+    memory: u64,
+    descriptors: usize,
+    pub(crate) scratch: Scratch,
+    _alone: MutexGuard<'static, ()>,
+}
+
+/// The directives that keep the attacks short; the defaults would do as well, later.
+const ROOT: &str = "max_connections 4000; srs_log_level trace;";
+
+impl Rig {
+    /// A server, attacked through plain TCP.
+    pub(crate) fn plain(root: &str, vhost: &str) -> Rig {
+        Rig::new(root, vhost, false)
+    }
+
+    /// A server, attacked through TLS.
+    #[cfg(feature = "ssl")]
+    pub(crate) fn encrypted(root: &str, vhost: &str) -> Rig {
+        Rig::new(root, vhost, true)
+    }
+
+    fn new(root: &str, vhost: &str, tls: bool) -> Rig {
+        let alone = ONE.lock().unwrap_or_else(PoisonError::into_inner);
+        // Attacks by the thousand need as many descriptors on this side.
+        let _ = nix::sys::resource::setrlimit(nix::sys::resource::Resource::RLIMIT_NOFILE, 20_000, 20_000);
+        let scratch = Scratch::new();
+        let mut root = format!("{ROOT}\n{root}\n");
+        #[cfg(feature = "ssl")]
+        let port = tls.then(|| tls::configure(&scratch, &mut root));
+        #[cfg(not(feature = "ssl"))]
+        let port: Option<u16> = None;
+        let server = Server::with(&scratch, Settings { root: &root, vhost, ..Settings::default() });
+        let (plain, target) =
+            (Target { port: server.port, tls: false }, Target { port: port.unwrap_or(server.port), tls });
+        root.clear();
+        let healthy = Healthy::start(target, &[target, target, plain]);
+        std::thread::sleep(Duration::from_secs(1));
+        healthy.lateness().assert_small();
+        let mut rig = Rig { target, server, healthy: Some(healthy), memory: 0, descriptors: 0, scratch, _alone: alone };
+        rig.memory = rig.status("VmRSS") << 10;
+        rig.descriptors = rig.count_descriptors();
+        println!("{}: {} MB before", if tls { "through TLS" } else { "plain" }, rig.memory >> 20);
+        rig
+    }
+
+    /// Attacks, and looks at what it has done.
+    pub(crate) fn attack(&mut self, name: &str, attack: impl FnOnce(&Rig)) {
+        println!("  {name}");
+        let _ = fs::write(self.proc("clear_refs"), "5");
+        let began = Instant::now();
+        attack(self);
+        let took = began.elapsed();
+        let peak = self.status("VmHWM") << 10;
+        self.server.assert_healthy();
+        let healthy = self.healthy.as_ref().expect("until the end");
+        healthy.catch_up();
+        let lateness = healthy.lateness();
+        lateness.assert_small();
+        let descriptors = self.descriptors;
+        eventually("all descriptors are given back", RECOVERY, || {
+            (self.count_descriptors() <= descriptors).then_some(())
+        });
+        eventually("the memory is given back", RECOVERY, || {
+            (self.status("VmRSS") << 10 <= self.memory + KEPT).then_some(())
+        });
+        let after = self.status("VmRSS") << 10;
+        println!(
+            "    {:.1} s; memory {} MB at most, {} MB after; {} ms late at most, the machine {} ms",
+            took.as_secs_f32(),
+            peak >> 20,
+            after >> 20,
+            lateness.players.as_millis(),
+            lateness.machine.as_millis()
+        );
+        assert!(self.server.log_line(&["panic"]).is_none(), "{:?}", self.server.log_line(&["panic"]));
+        assert!(self.server.log_line(&["overflowed its stack"]).is_none());
+    }
+
+    /// Ends the healthy clients, who have seen nothing wrong.
+    pub(crate) fn finish(mut self) {
+        self.healthy.take().expect("until the end").finish();
+        self.server.assert_healthy();
+    }
+
+    fn proc(&self, file: &str) -> String {
+        format!("/proc/{}/{file}", self.server.pid())
+    }
+
+    /// A line of /proc/PID/status, in kB.
+    pub(crate) fn status(&self, name: &str) -> u64 {
+        let status = fs::read_to_string(self.proc("status")).expect("the server lives");
+        let line = status.lines().find(|line| line.starts_with(name)).expect("a line of that name");
+        line.split_whitespace().nth(1).and_then(|number| number.parse().ok()).expect("a number")
+    }
+
+    fn count_descriptors(&self) -> usize {
+        fs::read_dir(self.proc("fd")).expect("the server lives").count()
+    }
+}
+
+#[cfg(feature = "ssl")]
+pub(crate) mod tls {
+    //! The attacker's side of TLS, and the server's certificate.
+
+    use std::fmt::Write as _;
+    use std::net::TcpStream;
+    use std::process::Command;
+    use std::sync::{Arc, OnceLock};
+    use std::time::Duration;
+
+    use rustls::pki_types::pem::PemObject;
+    use rustls::pki_types::{CertificateDer, ServerName};
+    use rustls::{ClientConfig, ClientConnection, RootCertStore, StreamOwned};
+
+    use crate::scratch::Scratch;
+    use crate::server::free_port;
+    use crate::wire::Transport;
+
+    type Session = StreamOwned<ClientConnection, TcpStream>;
+
+    impl Transport for Session {
+        fn set_read_timeout(&self, limit: Duration) {
+            self.sock.set_read_timeout(Some(limit)).expect("a socket option");
+        }
+    }
+
+    /// One certificate for all rigs, since one client trusts them all.
+    fn certificate() -> &'static (Vec<u8>, Vec<u8>) {
+        static FILES: OnceLock<(Vec<u8>, Vec<u8>)> = OnceLock::new();
+        FILES.get_or_init(|| {
+            let folder = tempfile::tempdir().expect("a folder");
+            let (cert, key) = (folder.path().join("cert.pem"), folder.path().join("key.pem"));
+            let options = "req -x509 -nodes -days 2 -subj /CN=localhost -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 \
+                           -addext subjectAltName=DNS:localhost -addext basicConstraints=critical,CA:FALSE";
+            let mut openssl = Command::new("openssl");
+            openssl.args(options.split_whitespace()).arg("-keyout").arg(&key).arg("-out").arg(&cert);
+            assert!(openssl.output().expect("openssl is here").status.success());
+            (std::fs::read(cert).expect("a certificate"), std::fs::read(key).expect("a key"))
+        })
+    }
+
+    /// Writes the certificate and adds the directives for a port of its own.
+    pub(super) fn configure(scratch: &Scratch, root: &mut String) -> u16 {
+        let (cert, key) = (scratch.file("cert.pem"), scratch.file("key.pem"));
+        std::fs::write(&cert, &certificate().0).expect("a file in the scratch folder");
+        std::fs::write(&key, &certificate().1).expect("a file in the scratch folder");
+        let port = free_port();
+        write!(root, "rtmps {{ listen 127.0.0.1:{port}; cert {}; key {}; }}", cert.display(), key.display())
+            .expect("memory");
+        port
+    }
+
+    pub(crate) fn wrap(socket: TcpStream) -> Option<Session> {
+        static CONFIG: OnceLock<Arc<ClientConfig>> = OnceLock::new();
+        let config = CONFIG.get_or_init(|| {
+            let mut roots = RootCertStore::empty();
+            roots.add_parsable_certificates([CertificateDer::from_pem_slice(&certificate().0).expect("PEM")]);
+            let provider = Arc::new(rustls::crypto::ring::default_provider());
+            let config = ClientConfig::builder_with_provider(provider).with_safe_default_protocol_versions();
+            Arc::new(config.expect("versions").with_root_certificates(roots).with_no_client_auth())
+        });
+        let name = ServerName::try_from("localhost").expect("a name");
+        let session = ClientConnection::new(config.clone(), name).ok()?;
+        socket.set_read_timeout(Some(Duration::from_secs(10))).ok()?;
+        let mut stream = StreamOwned::new(session, socket);
+        while stream.conn.is_handshaking() {
+            stream.conn.complete_io(&mut stream.sock).ok()?;
+        }
+        Some(stream)
+    }
+}
