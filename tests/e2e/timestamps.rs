@@ -41,6 +41,14 @@ fn ffmpeg_publishes_across_31_bits() {
     });
 }
 
+#[test]
+fn ffmpeg_publishes_across_32_bits() {
+    // 2^32 ms are 4294967.296 s, 3.3 s into the stream: to ffmpeg the second time that its 31 bits are through.
+    play_with_offset("4294964", |received| {
+        received.assert_shift_within(100);
+    });
+}
+
 /// Video each 40 ms and audio each 20 ms, from `start` on, `count` frames of video.
 fn frames(start: u32, count: u32) -> Vec<Tag> {
     let mut tags = vec![

@@ -745,3 +745,39 @@ fn a_forwarder_is_over_at_the_end_that_players_are_told_of_and_goes_on_with_the_
     forwarder.decoder = TestPlayer::join(&source).decoder;
     assert_eq!(forwarder.got(), [('v', 0, 3), ('v', 0, 30)]);
 }
+
+/// 50 days and more: each of the numbers of bits that clocks have on the way is passed by the encoder's clock, by that of a
+/// player who was there from the first, and by those of players who join shortly before.
+#[test]
+fn publishing_and_playing_for_longer_than_any_clock_of_the_protocol() {
+    const STEP: u64 = 5 * 60_000;
+    const BOUNDARIES: [u64; 3] = [1 << 24, 1 << 31, 1 << 32];
+    let (source, start) = (source(""), Instant::now());
+    let publication = publish(&source);
+    begin(&publication);
+    let mut first = TestPlayer::join(&source);
+    first.got();
+    let mut late: Vec<(u64, TestPlayer)> = Vec::new();
+    // Until the player that joins before 2^24 ms has passed 2^32 on its own clock.
+    for step in 0..((1 << 32) + (1 << 24)) / STEP + 2 {
+        let (time, now) = (step * STEP, start + Duration::from_millis(step * STEP));
+        // What RTMP has room for of the encoder's clock.
+        for message in [key(time as u32, 7), audio((time + 20) as u32, 8)] {
+            publication.on_message(&message, now);
+            publication.flush_due(now, 0.0);
+        }
+        assert_eq!(first.got(), [('v', time as u32, 7), ('a', (time + 20) as u32, 8)], "step {step}");
+        for (joined, player) in &mut late {
+            let time = time - *joined;
+            assert_eq!(player.got(), [('v', time as u32, 7), ('a', (time + 20) as u32, 8)], "step {step}");
+        }
+        if BOUNDARIES.iter().any(|boundary| boundary / STEP == step + 3) {
+            let mut player = TestPlayer::join(&source);
+            let begin = player.got();
+            assert_eq!(begin[begin.len() - 2..], [('v', 0, 7), ('a', 20, 8)], "{begin:?}");
+            late.push((time, player));
+        }
+    }
+    assert_eq!(late.len(), 3);
+    assert_eq!(first.consumer.stats().dropped, 0);
+}
