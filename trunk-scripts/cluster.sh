@@ -1,0 +1,233 @@
+#!/usr/bin/env bash
+# A small cluster on this machine, made of servers that exist: what is published at the master is played at every end.
+set -uo pipefail
+
+usage() {
+    cat <<'END'
+Usage: bash trunk-scripts/cluster.sh [--seconds S] [--load N]
+
+Starts a master, two slaves that it forwards to, nginx with the RTMP module that pulls from it, and nginx that caches its HLS;
+publishes a test picture for S seconds (default 20), plays it at each of them, and prints what each player got. Everything is on
+127.0.0.1, and is ended when the script ends.
+
+  --seconds S   how long it publishes
+  --load N      N more players at each of the four ends, by objs/srs_bench, and what the processes cost meanwhile
+  -h            this text
+
+It needs the built server, ffmpeg, and nginx with libnginx-mod-rtmp; what is missing is left out.
+END
+}
+
+fail() {
+    echo "cluster.sh: $1" >&2
+    exit 1
+}
+
+root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
+seconds=20
+load=0
+while [ $# -gt 0 ]; do
+    case $1 in
+    --seconds | --load)
+        [ $# -gt 1 ] && [[ $2 =~ ^[0-9]+$ ]] || fail "$1 needs a number"
+        if [ "$1" = --load ]; then load=$2; else seconds=$2; fi
+        shift
+        ;;
+    -h | --help)
+        usage
+        exit 0
+        ;;
+    *)
+        usage >&2
+        fail "unknown option '$1'"
+        ;;
+    esac
+    shift
+done
+[ "$seconds" -ge 12 ] || fail "--seconds is at least 12: HLS has its first segments after a few"
+
+server=$root/objs/simple_rtmp_server
+bench=$root/objs/srs_bench
+[ -x "$server" ] || fail "the server is not built: ./configure && make"
+[ "$load" = 0 ] || [ -x "$bench" ] || fail "--load needs objs/srs_bench: make"
+command -v ffmpeg >/dev/null || fail "ffmpeg is not here (Debian, Ubuntu: apt-get install ffmpeg)"
+nginx=$(PATH=$PATH:/usr/sbin command -v nginx) || nginx=
+module=/usr/lib/nginx/modules/ngx_rtmp_module.so
+ulimit -n "$(ulimit -Hn)" 2>/dev/null || true
+
+work=$(mktemp -d) || exit 1
+declare -A pids=()
+# shellcheck disable=SC2317 # the traps reach it
+stop() {
+    trap '' INT TERM HUP
+    local pid
+    for pid in "${pids[@]}"; do kill "$pid" 2>/dev/null; done
+    # nginx leaves its workers when it is killed before they are; all of them are gone after this.
+    wait
+    rm -rf "$work"
+}
+trap stop EXIT
+trap 'exit 1' INT TERM HUP
+
+# start NAME COMMAND…: in the background, with its output in a file.
+start() {
+    local name=$1
+    shift
+    "$@" </dev/null >"$work/$name.log" 2>&1 &
+    pids[$name]=$!
+}
+
+listens() { (exec 3<>"/dev/tcp/127.0.0.1/$1") 2>/dev/null; }
+
+# await NAME PORT: until it listens.
+await() {
+    local try
+    for try in $(seq 100); do
+        listens "$2" && return 0
+        kill -0 "${pids[$1]}" 2>/dev/null || break
+        sleep 0.1
+    done
+    cat "$work/$1.log" >&2
+    fail "$1 does not listen on port $2"
+}
+
+# Ports that nobody listens on, from a place of this run's own.
+next=$((20000 + $$ % 8000))
+free_port() {
+    while listens "$next"; do next=$((next + 1)); done
+    port=$next
+    next=$((next + 1))
+}
+for role in master slave1 slave2 edge http cache; do
+    free_port
+    printf -v "$role" '%s' "$port"
+done
+
+# The configurations that are in conf/, with the ports and directories of this run.
+# shellcheck disable=SC2154 # the ports are set above
+{
+    sed -e "s/^listen .*/listen 127.0.0.1:$master;/" -e "s/127\.0\.0\.1:19350;/127.0.0.1:$slave1 127.0.0.1:$slave2;/" \
+        -e "s/^max_connections .*/max_connections 20000;/" "$root/conf/forward-master.conf" | sed '$d'
+    echo "    hls { enabled on; hls_path $work/html; hls_fragment 2; hls_window 12; }"
+    echo "}"
+    echo "http_server { enabled on; listen 127.0.0.1:$http; dir $work/html; }"
+} >"$work/master.conf"
+for slave in slave1 slave2; do
+    sed -e "s/^listen .*/listen 127.0.0.1:${!slave};/" -e "s/^max_connections .*/max_connections 20000;/" \
+        "$root/conf/forward-slave.conf" >"$work/$slave.conf"
+done
+mkdir -p "$work/objs" "$work/html"
+sed -e "s/listen  *19360/listen 127.0.0.1:$edge/" -e "s/127\.0\.0\.1:1935/127.0.0.1:$master/" -e "s/10240/20240/" \
+    -e "s#^load_module .*#load_module $module;#" "$root/conf/nginx-edge-rtmp.conf" >"$work/nginx-edge.conf"
+sed -e "s/listen  *8082/listen 127.0.0.1:$cache/" -e "s/127\.0\.0\.1:8080/127.0.0.1:$http/" -e "s/10240/20240/" \
+    -e "s/^worker_processes .*/worker_processes 1;/" "$root/conf/nginx-edge-hls.conf" >"$work/nginx-cache.conf"
+
+# One process each, so that ending it ends all of it.
+run_nginx() { start "$1" "$nginx" -p "$work" -e stderr -c "$work/nginx-$1.conf" -g 'daemon off; master_process off;'; }
+
+for slave in slave1 slave2; do
+    start $slave "$server" -c "$work/$slave.conf"
+    await $slave "${!slave}"
+done
+start master "$server" -c "$work/master.conf"
+await master "$master"
+ends=(master slave1 slave2)
+if [ -n "$nginx" ] && [ -e "$module" ]; then
+    run_nginx edge
+    await edge "$edge"
+    ends+=(edge)
+else
+    echo "No nginx-rtmp edge: nginx or its module is not here (Debian, Ubuntu: apt-get install libnginx-mod-rtmp)."
+fi
+has_hls=no
+if [ -n "$nginx" ] && listens "$http"; then
+    run_nginx cache
+    await cache "$cache"
+    has_hls=yes
+else
+    echo "No HLS cache: nginx is not here, or the server was built without HLS."
+fi
+
+echo "Publishing to rtmp://127.0.0.1:$master/live/livestream for $seconds s."
+start publisher ffmpeg -nostdin -hide_banner -loglevel error \
+    -re -f lavfi -i testsrc2=size=640x360:rate=25 -re -f lavfi -i sine=frequency=440:sample_rate=44100 -t "$seconds" \
+    -c:v libx264 -preset ultrafast -tune zerolatency -pix_fmt yuv420p -g 50 -b:v 450k -maxrate 450k -bufsize 450k \
+    -c:a aac -b:a 48k -f flv "rtmp://127.0.0.1:$master/live/livestream"
+sleep 2
+
+# player NAME URL: writes a line a packet.
+player() {
+    start "player-$1" timeout $((seconds + 20)) ffmpeg -nostdin -hide_banner -loglevel error -i "$2" -map 0:v -map 0:a -c copy \
+        -f framecrc "$work/$1.packets"
+}
+for end in "${ends[@]}"; do player "$end" "rtmp://127.0.0.1:${!end}/live/livestream"; done
+
+playlist=http://127.0.0.1:$cache/live/livestream.m3u8
+if [ "$has_hls" = yes ]; then
+    for _ in $(seq 80); do
+        [ -s "$work/html/live/livestream.m3u8" ] && break
+        sleep 0.1
+    done
+    if [ -s "$work/html/live/livestream.m3u8" ]; then
+        ends+=(cache)
+        player cache "$playlist"
+    else
+        echo "No playlist after 10 s: nothing is played from the HLS cache."
+        has_hls=no
+    fi
+fi
+
+# cpu NAME: the processor time of a process so far, in hundredths of a second.
+cpu() { awk '{ sub(/^.*\) /, ""); print $12 + $13 }' "/proc/${pids[$1]}/stat" 2>/dev/null || echo 0; }
+
+if [ "$load" -gt 0 ]; then
+    span=8
+    for end in "${ends[@]}"; do
+        case $end in
+        cache) start "load-$end" "$bench" http "$playlist" -c "$load" --duration $((span + 2)) ;;
+        master) ;;
+        *) start "load-$end" "$bench" play "rtmp://127.0.0.1:${!end}/live/livestream" -c "$load" --duration $((span + 2)) ;;
+        esac
+    done
+    sleep 1.5
+    declare -A before=()
+    for name in master "${ends[@]}"; do before[$name]=$(cpu "$name"); done
+    sleep $span
+    echo
+    echo "With $load more players at each end but the master, processor time over $span s:"
+    for name in "${ends[@]}"; do
+        used=$(($(cpu "$name") - before[$name]))
+        printf '  %-8s %5.1f %% of a core\n' "$name" "$(echo "$used $span" | awk '{ print $1 / $2 }')"
+    done
+fi
+
+wait "${pids[publisher]}" || { cat "$work/publisher.log" >&2; fail "the publisher failed"; }
+unset 'pids[publisher]'
+# What is on its way arrives; HLS is some segments behind.
+sleep 1
+[ "$has_hls" = no ] || sleep 6
+echo
+echo "What each player got:"
+status=0
+for end in "${ends[@]}"; do
+    kill -INT "${pids[player-$end]}" 2>/dev/null
+    for _ in $(seq 30); do
+        kill -0 "${pids[player-$end]}" 2>/dev/null || break
+        sleep 0.1
+    done
+    awk -v name="$end" '
+        /^[01],/ { count[substr($0, 1, 1)]++ }
+        END {
+            printf "  %-8s %4d frames of video (%.1f s), %4d of audio (%.1f s)\n", name, count[0], count[0] / 25, count[1],
+                count[1] * 1024 / 44100
+            exit !(count[0] > 25 && count[1] > 40)
+        }' "$work/$end.packets" || status=1
+done
+if [ "$has_hls" = yes ]; then
+    echo
+    echo "What the master was asked for by the HLS cache: $(grep -c 'GET' "$work/master.log") lines in its log."
+fi
+echo
+echo "The forwarders, by the master's log:"
+grep -E 'forwarding |forwarded |publishing on ' "$work/master.log" | sed 's/^/  /' || true
+[ "$status" = 0 ] || fail "not every player got the stream"
