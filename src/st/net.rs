@@ -204,7 +204,18 @@ impl TcpStream {
     /// # Errors
     /// Those of connect(2), `TimedOut` among them.
     pub fn connect(address: SocketAddr, timeout: Duration) -> io::Result<Self> {
+        Self::connect_with(address, timeout, None)
+    }
+
+    /// The same with a receive buffer of so many bytes (SO_RCVBUF), which has to be set before: the peer is told of it then.
+    ///
+    /// # Errors
+    /// Those of [`TcpStream::connect`] and of setsockopt(2).
+    pub fn connect_with(address: SocketAddr, timeout: Duration, receive_buffer: Option<usize>) -> io::Result<Self> {
         let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
+        if let Some(bytes) = receive_buffer {
+            socket.set_recv_buffer_size(bytes)?;
+        }
         socket.set_nonblocking(true)?;
         match socket.connect(&address.into()) {
             Ok(()) => {}

@@ -4,6 +4,8 @@
 //! with `--check` they also take it apart and look for gaps. A synthesized stream carries the time at which each of its video
 //! frames was sent, so that latency is measured from end to end, through the media.
 
+mod check;
+mod histogram;
 mod http;
 mod media;
 mod player;
@@ -20,8 +22,12 @@ use srs::st;
 use structopt::StructOpt;
 
 use self::media::Media;
+use self::player::Manner;
 use self::stats::Stats;
 use self::target::Target;
+
+/// Measuring begins so long after the last client was started: what comes first is as old as the GOP is long.
+const SETTLE: Duration = Duration::from_secs(1);
 
 /// Load for an RTMP and HTTP server
 #[derive(StructOpt, Clone)]
@@ -47,15 +53,21 @@ struct Options {
     /// The number of clients
     #[structopt(short = "c", long = "clients", default_value = "1", value_name = "N")]
     clients: u32,
-    /// The time over which the clients start, in seconds
-    #[structopt(long = "ramp", default_value = "1", value_name = "S")]
-    ramp: f64,
-    /// How long to go on once all have started, in seconds
+    /// The time over which the clients start, in seconds [default: that of --stay, or 1]
+    #[structopt(long = "ramp", value_name = "S")]
+    ramp: Option<f64>,
+    /// How long to measure, in seconds, from one second after the last client has started
     #[structopt(long = "duration", default_value = "10", value_name = "S")]
     duration: f64,
-    /// Players take every message apart and look for gaps
-    #[structopt(long = "check")]
-    check: bool,
+    /// Players take every message apart: look for gaps and damage, and measure latency. So many of them, or all
+    #[structopt(long = "check", value_name = "N", require_equals = true)]
+    check: Option<Option<u32>>,
+    /// That many of the players read no more than 4 KB a second
+    #[structopt(long = "slow", default_value = "0", value_name = "N")]
+    slow: u32,
+    /// Each player leaves after so many seconds and comes again on another connection
+    #[structopt(long = "stay", value_name = "S")]
+    stay: Option<f64>,
     /// An FLV file to publish, over and over, instead of a synthesized stream
     #[structopt(long = "file", value_name = "FLV", conflicts_with = "bitrate")]
     file: Option<std::path::PathBuf>,
@@ -71,6 +83,18 @@ struct Options {
     /// Prints one JSON object instead of a table
     #[structopt(long = "json")]
     json: bool,
+}
+
+impl Options {
+    /// How player `n` of all goes about it, from 0: the slow ones come first, those that check are spread over the rest, since
+    /// a server may reach some sooner than others.
+    fn manner(&self, n: u32) -> Manner {
+        let wanted = self.check.map_or(0, |check| check.unwrap_or(self.clients));
+        let others = u64::from(self.clients.saturating_sub(self.slow).max(1));
+        let Some(n) = n.checked_sub(self.slow).map(u64::from) else { return Manner::Slow };
+        let up_to = |n: u64| n * u64::from(wanted).min(others) / others;
+        if up_to(n + 1) > up_to(n) { Manner::Checks } else { Manner::Counts }
+    }
 }
 
 fn main() -> ExitCode {
@@ -112,6 +136,7 @@ fn run(command: &Command) -> anyhow::Result<Arc<Stats>> {
     if let Command::Http(_) = command {
         return get(options);
     }
+    anyhow::ensure!(options.stay.is_none_or(|stay| stay >= 0.1), "--stay: at least 0.1 seconds");
     let targets = options.urls.iter().map(|url| Target::parse(url)).collect::<anyhow::Result<Vec<_>>>()?;
     let media = Arc::new(match &options.file {
         Some(file) => Media::from_file(file)?,
@@ -140,32 +165,35 @@ fn get(options: Options) -> anyhow::Result<Arc<Stats>> {
 fn drive(command: &Command, targets: &[Target], media: &Arc<Media>, stats: &Arc<Stats>) {
     let options = command.options();
     if let Command::Latency(_) = command {
-        publisher::spawn(0, targets[0].numbered(1), media.clone(), stats.clone());
+        publisher::spawn(0, targets[0].numbered(1), media.clone(), false, stats.clone());
         // The first player finds a stream that is there.
         st::sleep(Duration::from_secs(1));
     }
+    let stay = options.stay.map(Duration::from_secs_f64);
     drive_clients(options, stats, |n| {
         let target = targets[n as usize % targets.len()].numbered(n + 1);
         match command {
-            Command::Publish(_) => publisher::spawn(n + 1, target, media.clone(), stats.clone()),
-            Command::Play(_) => player::spawn(n + 1, target, options.check, stats.clone()),
+            Command::Publish(_) => publisher::spawn(n + 1, target, media.clone(), true, stats.clone()),
+            Command::Play(_) => player::spawn(n + 1, target, options.manner(n), stay, stats.clone()),
             // The last two are not driven here.
             Command::Latency(_) | Command::Http(_) | Command::File(_) => {
-                player::spawn(n + 1, target, true, stats.clone());
+                player::spawn(n + 1, target, Manner::Checks, stay, stats.clone());
             }
         }
     });
 }
 
-/// Starts the clients over the ramp, waits for the duration, and stops them.
+/// Starts the clients over the ramp, lets them settle, measures for the duration, and stops them.
 fn drive_clients(options: &Options, stats: &Stats, spawn: impl Fn(u32)) {
     let begin = Instant::now();
+    let ramp = options.ramp.or(options.stay).unwrap_or(1.0);
     for n in 0..options.clients {
-        let due = begin + Duration::from_secs_f64(options.ramp * f64::from(n) / f64::from(options.clients));
+        let due = begin + Duration::from_secs_f64(ramp * f64::from(n) / f64::from(options.clients));
         st::sleep(due.saturating_duration_since(Instant::now()));
         spawn(n);
         report::progress(stats, options.json);
     }
+    st::sleep(SETTLE);
     let end = Instant::now() + Duration::from_secs_f64(options.duration);
     stats.measure_from_now();
     while Instant::now() < end {
@@ -174,4 +202,29 @@ fn drive_clients(options: &Options, stats: &Stats, spawn: impl Fn(u32)) {
     }
     stats.stop();
     report::end_progress(options.json);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn manners(arguments: &str) -> Vec<Manner> {
+        let words = format!("srs_bench play rtmp://a/b/c {arguments}");
+        let command = Command::from_iter_safe(words.split_whitespace()).unwrap();
+        let options = command.options();
+        (0..options.clients).map(|n| options.manner(n)).collect()
+    }
+
+    #[test]
+    fn those_that_check_are_spread_over_those_that_are_not_slow() {
+        let count = |manners: &[Manner], manner| manners.iter().filter(|&&other| other == manner).count();
+        assert_eq!(count(&manners("-c 50"), Manner::Counts), 50);
+        assert_eq!(count(&manners("-c 50 --check"), Manner::Checks), 50);
+        let some = manners("--check=5 -c 502 --slow 2");
+        assert_eq!([Manner::Slow, Manner::Checks, Manner::Counts].map(|m| count(&some, m)), [2, 5, 495]);
+        assert_eq!(some.last(), Some(&Manner::Checks));
+        assert_eq!(count(&some[..252], Manner::Checks), 2);
+        assert_eq!(count(&manners("-c 3 --slow 5 --check=9"), Manner::Slow), 3);
+        assert_eq!(count(&manners("-c 3 --check=9"), Manner::Checks), 3);
+    }
 }

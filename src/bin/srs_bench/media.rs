@@ -8,16 +8,20 @@ use bytes::Bytes;
 use srs::codec::flv;
 use srs::rtmp::message::{Message, MessageType};
 
-/// Marks a frame that carries the time at which it was sent; an SEI message with user data begins with such a UUID.
+/// Marks a frame that carries its number and the time at which it was sent; an SEI message with user data begins with such a UUID.
 const STAMP: [u8; 16] = *b"srs_bench stamp:";
 
 /// AVC: keyframe or inter frame, one NAL unit, no composition offset.
 const KEY: [u8; 5] = [0x17, 1, 0, 0, 0];
 const INTER: [u8; 5] = [0x27, 1, 0, 0, 0];
 
-/// Where the time stamp stands in a frame: behind the FLV header, the NAL unit's length, its header, the SEI type and size, and
-/// the mark.
+/// Where the time and the number stand in a frame: behind the FLV header, the NAL unit's length, its header, the SEI type and
+/// size, and the mark.
 const STAMP_AT: usize = 5 + 4 + 1 + 2 + STAMP.len();
+const STAMP_END: usize = STAMP_AT + 16;
+
+/// What the rest of a frame is filled with.
+const FILLER: u8 = 0x55;
 
 /// An AVC sequence header: Constrained Baseline, 320x240; and an AAC one: LC, 44100 Hz, stereo.
 const AVC_HEADER: &[u8] = &[
@@ -97,32 +101,51 @@ impl Media {
         headers.chain(rounds)
     }
 
-    /// Puts the present time into a message that has a place for it.
-    pub(super) fn stamp(&self, message: &mut Message) {
-        if self.is_stamped && message.kind == MessageType::VIDEO && message.payload.len() >= STAMP_AT + 8 {
+    /// Puts the present time and the next number into a message that has a place for it.
+    pub(super) fn stamp(&self, message: &mut Message, number: &mut u64) {
+        if self.is_stamped && message.kind == MessageType::VIDEO && message.payload.len() >= STAMP_END {
+            *number += 1;
             let mut payload = message.payload.to_vec();
             payload[STAMP_AT..STAMP_AT + 8].copy_from_slice(&now_us().to_be_bytes());
+            payload[STAMP_AT + 8..STAMP_END].copy_from_slice(&number.to_be_bytes());
             message.payload = payload.into();
         }
     }
 }
 
-/// How long ago a message was sent, in microseconds, if it says when.
-pub(super) fn age_us(message: &Message) -> Option<u64> {
-    let mark = message.payload.get(STAMP_AT - STAMP.len()..STAMP_AT)?;
-    let stamp = message.payload.get(STAMP_AT..)?.first_chunk()?;
-    (mark == STAMP).then(|| now_us().saturating_sub(u64::from_be_bytes(*stamp)))
+/// What a frame of a synthesized stream says of itself.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(super) struct Stamp {
+    /// How long ago it was sent, in microseconds.
+    pub(super) age_us: u64,
+    /// The number of the frame, from 1, in the publication.
+    pub(super) number: u64,
+    /// Whether all of it is as it was sent.
+    pub(super) is_intact: bool,
+}
+
+/// Reads a frame's stamp. `None`: it has none, as one of a file.
+pub(super) fn stamp_of(payload: &[u8]) -> Option<Stamp> {
+    if payload.get(STAMP_AT - STAMP.len()..STAMP_AT)? != STAMP {
+        return None;
+    }
+    let field = |at: usize| Some(u64::from_be_bytes(*payload.get(at..)?.first_chunk()?));
+    let (time, number) = (field(STAMP_AT)?, field(STAMP_AT + 8)?);
+    let length = u32::from_be_bytes(*payload.get(5..)?.first_chunk()?) as usize;
+    let is_intact = length + 9 == payload.len() && payload[STAMP_END..].iter().all(|&byte| byte == FILLER);
+    (time != 0).then(|| Stamp { age_us: now_us().saturating_sub(time), number, is_intact })
 }
 
 fn stamped_frame(header: [u8; 5], size: usize) -> Bytes {
-    let size = size.max(STAMP_AT + 8 + 1);
+    let size = size.max(STAMP_END + 1);
     let mut frame = Vec::with_capacity(size);
     frame.extend(header);
     frame.extend((size as u32 - 9).to_be_bytes());
-    // An SEI NAL unit with unregistered user data of 24 bytes: the mark and the time.
-    frame.extend([6, 5, 24]);
+    // An SEI NAL unit with unregistered user data of 32 bytes: the mark, the time and the number.
+    frame.extend([6, 5, 32]);
     frame.extend(STAMP);
-    frame.resize(size, 0x55);
+    frame.resize(STAMP_END, 0);
+    frame.resize(size, FILLER);
     frame.into()
 }
 
@@ -156,9 +179,15 @@ mod tests {
     fn a_stamp_is_found_again() {
         let media = Media::synthesized(500, 25, 2.0);
         let (_, mut message) = media.messages(1).find(|(time, m)| *time > 0 && m.kind == MessageType::VIDEO).unwrap();
-        media.stamp(&mut message);
-        assert!(age_us(&message).unwrap() < 10_000_000);
-        message.payload = Bytes::from_static(AAC_HEADER);
-        assert_eq!(age_us(&message), None);
+        assert_eq!(stamp_of(&message.payload), None);
+        let mut number = 41;
+        media.stamp(&mut message, &mut number);
+        let stamp = stamp_of(&message.payload).unwrap();
+        assert!(stamp.age_us < 10_000_000 && stamp.number == 42 && stamp.is_intact);
+        let mut damaged = message.payload.to_vec();
+        *damaged.last_mut().unwrap() ^= 1;
+        assert!(!stamp_of(&damaged).unwrap().is_intact);
+        assert!(!stamp_of(&message.payload[..message.payload.len() - 1]).unwrap().is_intact);
+        assert_eq!(stamp_of(AAC_HEADER), None);
     }
 }

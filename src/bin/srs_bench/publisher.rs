@@ -12,12 +12,12 @@ use super::player::CONNECT;
 use super::stats::{Stats, add};
 use super::target::Target;
 
-/// Starts a publisher.
-pub(super) fn spawn(number: u32, target: Target, media: Arc<Media>, stats: Arc<Stats>) {
+/// Starts a publisher. One that is `counted` adds to the bytes and messages; it is not where players are what is measured.
+pub(super) fn spawn(number: u32, target: Target, media: Arc<Media>, is_counted: bool, stats: Arc<Stats>) {
     let counted = stats.clone();
     let spawned = st::spawn("publisher", number.into(), move || {
         let mut started = false;
-        if let Err(error) = publish(&target, &media, &counted, &mut started) {
+        if let Err(error) = publish(&target, &media, is_counted, &counted, &mut started) {
             counted.ended(started, error);
         }
     });
@@ -26,7 +26,13 @@ pub(super) fn spawn(number: u32, target: Target, media: Arc<Media>, stats: Arc<S
     }
 }
 
-fn publish(target: &Target, media: &Media, stats: &Stats, started: &mut bool) -> Result<(), rtmp::Error> {
+fn publish(
+    target: &Target,
+    media: &Media,
+    is_counted: bool,
+    stats: &Stats,
+    started: &mut bool,
+) -> Result<(), rtmp::Error> {
     let stream = TcpStream::connect(target.address, CONNECT)?;
     stream.set_nodelay(true)?;
     stream.set_time_limit(Some(CONNECT));
@@ -39,6 +45,7 @@ fn publish(target: &Target, media: &Media, stats: &Stats, started: &mut bool) ->
     *started = true;
     add(&stats.started, 1);
     let begin = Instant::now();
+    let mut frames = 0;
     for (time, mut message) in media.messages(stream_id) {
         let due = begin + Duration::from_millis(time);
         let early = due.saturating_duration_since(Instant::now());
@@ -48,8 +55,13 @@ fn publish(target: &Target, media: &Media, stats: &Stats, started: &mut bool) ->
         if stats.is_stopped() {
             break;
         }
-        media.stamp(&mut message);
+        stats.late.add(begin.elapsed().saturating_sub(Duration::from_millis(time)).as_micros() as u64);
+        media.stamp(&mut message, &mut frames);
         client.send(&message)?;
+        if is_counted {
+            add(&stats.bytes, message.payload.len() as u64);
+            add(&stats.messages, 1);
+        }
         // Acknowledgements and pings are not looked at, but they must not fill the socket.
         let mut buffer = [0; 512];
         while let Some(n) = stream.try_read(&mut buffer)? {

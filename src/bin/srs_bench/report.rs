@@ -3,13 +3,15 @@
 use std::fmt::Write as _;
 use std::io::{IsTerminal, Write as _, stderr};
 
-use super::stats::{Stats, get, lock};
+use super::histogram::Histogram;
+use super::stats::{Findings, Stats, get, lock};
 
 /// A line on a terminal that is written over each time.
 pub(super) fn progress(stats: &Stats, quiet: bool) {
     if !quiet && stderr().is_terminal() {
-        let (seconds, bytes, _) = stats.measured();
-        let mbps = if seconds > 0.0 { bytes as f64 * 8e-6 / seconds } else { 0.0 };
+        let measured = stats.measured();
+        let seconds = measured.seconds;
+        let mbps = if seconds > 0.0 { measured.bytes as f64 * 8e-6 / seconds } else { 0.0 };
         // A terminal that takes no more text does not matter.
         let _ = write!(
             stderr(),
@@ -27,48 +29,114 @@ pub(super) fn end_progress(quiet: bool) {
     }
 }
 
-/// Every figure by name, in the order of the table.
-fn figures(stats: &Stats) -> Vec<(&'static str, f64)> {
-    let (seconds, bytes, messages) = stats.measured();
-    let rate = |n: u64| if seconds > 0.0 { n as f64 / seconds } else { 0.0 };
-    let mut figures = vec![
-        ("seconds", seconds),
-        ("connected", get(&stats.connected) as f64),
-        ("started", get(&stats.started) as f64),
-        ("refused", get(&stats.refused) as f64),
-        ("lost", get(&stats.lost) as f64),
-        ("gaps", get(&stats.gaps) as f64),
-        ("mbit_per_second", rate(bytes) * 8e-6),
-        ("messages_per_second", rate(messages)),
-    ];
-    if stats.join.count() > 0 {
-        figures.push(("join_ms_p50", stats.join.quantile_ms(0.5)));
-        figures.push(("join_ms_p99", stats.join.quantile_ms(0.99)));
-    }
-    if stats.latency.count() > 0 {
-        figures.push(("latency_ms_p50", stats.latency.quantile_ms(0.5)));
-        figures.push(("latency_ms_p99", stats.latency.quantile_ms(0.99)));
-        figures.push(("latency_ms_max", stats.latency.max_ms()));
-    }
-    figures
+/// The figures of one kind: what they are of, and each with its name and unit.
+struct Group {
+    title: &'static str,
+    figures: Vec<(&'static str, f64, &'static str)>,
 }
 
+/// All that was counted, in the order of the table. A name is the key in JSON behind its group's, so it does not change.
+fn groups(stats: &Stats) -> Vec<Group> {
+    let measured = stats.measured();
+    let rate = |n: u64| if measured.seconds > 0.0 { n as f64 / measured.seconds } else { 0.0 };
+    let count = |counter| get(counter) as f64;
+    let mut groups = vec![
+        Group {
+            title: "clients",
+            figures: vec![
+                ("connected", count(&stats.connected), ""),
+                ("started", count(&stats.started), ""),
+                ("refused", count(&stats.refused), ""),
+                ("lost", count(&stats.lost), ""),
+                ("reconnects", count(&stats.reconnects), ""),
+            ],
+        },
+        Group {
+            title: "traffic",
+            figures: vec![
+                ("seconds", measured.seconds, "s"),
+                ("mbit_per_second", rate(measured.bytes) * 8e-6, "Mbit/s"),
+                // Of those that take messages apart, and of all while they join.
+                ("messages_per_second", rate(measured.messages), "/s"),
+            ],
+        },
+    ];
+    for (title, keys, histogram) in [
+        ("join", ["join_ms_p50", "join_ms_p99", "join_ms_max"], &stats.join),
+        ("latency", ["latency_ms_p50", "latency_ms_p99", "latency_ms_max"], &stats.latency),
+        ("slow ones' lag", ["slow_lag_ms_p50", "slow_lag_ms_p99", "slow_lag_ms_max"], &stats.slow_lag),
+        ("sent late by", ["late_ms_p50", "late_ms_p99", "late_ms_max"], &stats.late),
+    ] {
+        if histogram.count() > 0 {
+            groups.push(Group { title, figures: quantiles(keys, histogram) });
+        }
+    }
+    for (title, keys, found) in [
+        ("checked", ["checked", "gaps", "missing", "damaged", "with_gaps", "most_gaps"], &stats.found),
+        (
+            "slow ones",
+            ["slow", "slow_gaps", "slow_missing", "slow_damaged", "slow_with_gaps", "slow_most_gaps"],
+            &stats.slow_found,
+        ),
+    ] {
+        if get(&found.players) > 0 {
+            groups.push(Group { title, figures: findings(keys, found) });
+        }
+    }
+    groups.push(Group { title: "srs_bench", figures: vec![("tool_cpu_percent", measured.cpu * 100.0, "% of a core")] });
+    groups
+}
+
+fn quantiles(keys: [&'static str; 3], histogram: &Histogram) -> Vec<(&'static str, f64, &'static str)> {
+    let values = [histogram.quantile_ms(0.5), histogram.quantile_ms(0.99), histogram.max_ms()];
+    keys.into_iter().zip(values).map(|(key, value)| (key, value, "ms")).collect()
+}
+
+fn findings(keys: [&'static str; 6], found: &Findings) -> Vec<(&'static str, f64, &'static str)> {
+    let values =
+        [&found.players, &found.gaps, &found.missing, &found.damaged, &found.touched, &found.most_gaps].map(get);
+    keys.into_iter().zip(values).map(|(key, value)| (key, value as f64, "")).collect()
+}
+
+/// A line a group: its figures beside each other.
 pub(super) fn table(stats: &Stats) -> String {
     let mut table = String::new();
-    for (name, value) in figures(stats) {
-        // Writing to a String cannot fail.
-        let _ = writeln!(table, "{:22} {value:>12.2}", name.replace('_', " "));
+    for group in groups(stats) {
+        let _ = write!(table, "{:16}", group.title);
+        for (name, value, unit) in group.figures {
+            let digits = if unit.is_empty() || value >= 1000.0 { 0 } else { 2 };
+            let space = if unit.is_empty() || unit.starts_with('/') { "" } else { " " };
+            let _ = write!(table, "{:22}", format!("{} {value:.digits$}{space}{unit}", short(name)).trim_start());
+        }
+        table.truncate(table.trim_end().len());
+        table.push('\n');
     }
-    if let Some(error) = &*lock(&stats.error) {
-        let _ = writeln!(table, "{:22} {error}", "first error");
+    for (error, count) in &*lock(&stats.errors) {
+        let _ = writeln!(table, "{count:>8} {error}");
     }
     table
 }
 
+/// What a key says beside its group's title.
+fn short(key: &str) -> String {
+    match key.rsplit_once("_ms_") {
+        Some((_, quantile)) => quantile.to_owned(),
+        None => match key {
+            "seconds" => "over".into(),
+            "mbit_per_second" | "tool_cpu_percent" => String::new(),
+            "messages_per_second" => "messages".into(),
+            "checked" | "slow" => "players".into(),
+            "with_gaps" | "slow_with_gaps" => "players touched".into(),
+            "most_gaps" | "slow_most_gaps" => "most of one".into(),
+            other => other.trim_start_matches("slow_").to_owned(),
+        },
+    }
+}
+
 pub(super) fn json(stats: &Stats) -> String {
-    let figures = figures(stats);
-    let pairs: Vec<_> = figures.iter().map(|(name, value)| format!("\"{name}\":{value:.3}")).collect();
+    let figures = groups(stats).into_iter().flat_map(|group| group.figures);
+    let pairs: Vec<_> = figures.map(|(name, value, _)| format!("\"{name}\":{value:.3}")).collect();
     // Debug escapes as JSON does for what error messages contain.
-    let error = lock(&stats.error).as_ref().map_or("null".into(), |error| format!("{error:?}"));
-    format!("{{{},\"first_error\":{error}}}\n", pairs.join(","))
+    let errors: Vec<_> = lock(&stats.errors).iter().map(|(error, count)| format!("{error:?}:{count}")).collect();
+    format!("{{{},\"errors\":{{{}}}}}\n", pairs.join(","), errors.join(","))
 }
