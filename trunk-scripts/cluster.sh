@@ -157,7 +157,7 @@ sleep 2
 
 # player NAME URL: writes a line a packet.
 player() {
-    start "player-$1" timeout $((seconds + 20)) ffmpeg -nostdin -hide_banner -loglevel error -i "$2" -map 0:v -map 0:a -c copy \
+    start "player-$1" timeout $((seconds + 20)) ffmpeg -nostdin -hide_banner -loglevel error -i "$2" -map 0:v -map 0:a -c copy -flush_packets 1 \
         -f framecrc "$work/$1.packets"
 }
 for end in "${ends[@]}"; do player "$end" "rtmp://127.0.0.1:${!end}/live/livestream"; done

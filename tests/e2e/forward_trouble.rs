@@ -205,3 +205,26 @@ fn a_target_behind_a_slow_line_misses_whole_gops() {
     master.assert_healthy();
     slave.assert_healthy();
 }
+
+/// Two masters, one slave: whoever comes first has the stream's name there, and the other takes over when it goes.
+#[test]
+fn a_target_whose_stream_is_taken_is_tried_again_until_it_is_free() {
+    let (scratch, second, other) = (Scratch::new(), Scratch::new(), Scratch::new());
+    let mut slave = Server::start(&other);
+    let target = format!("127.0.0.1:{}", slave.port);
+    let (mut master, mut stand_by) = (origin(&scratch, &target, ""), origin(&second, &target, ""));
+    let mut player = Wire::player(slave.port, "s");
+    let mut publisher = Wire::publisher(master.port, "s");
+    publisher.send_tag(&header());
+    publisher.send_tag(&frame(0));
+    player.wait_frames(1);
+    let mut publisher = Wire::publisher(stand_by.port, "s");
+    publisher.send_tag(&header());
+    (25..30).for_each(|number| publisher.send_tag(&frame(number)));
+    stand_by.wait_log(&["was refused: NetStream.Publish.BadName: the stream is being published", "again in"], PATIENCE);
+    master.process().kill();
+    player.wait("the frames of the other", PATIENCE, |player| (numbers(player).len() == 6).then_some(()));
+    assert_eq!(numbers(&player), [0, 25, 26, 27, 28, 29], "from its last keyframe on");
+    stand_by.assert_healthy();
+    slave.assert_healthy();
+}

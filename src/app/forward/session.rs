@@ -290,7 +290,7 @@ impl Session<'_> {
         let mut is_heard = is_deaf;
         for _ in 0..if is_deaf { 0 } else { READS } {
             while let Some(message) = self.client.protocol().next_message()? {
-                self.on_message(&message)?;
+                obey(&message, self.destination)?;
             }
             let protocol = self.client.protocol();
             let read = self.stream.try_read_with(|bytes| match bytes {
@@ -316,26 +316,6 @@ impl Session<'_> {
         Ok(is_heard)
     }
 
-    fn on_message(&self, message: &Message) -> Result<(), Failure> {
-        if !matches!(message.kind, MessageType::COMMAND | MessageType::COMMAND_AMF3) {
-            return Ok(());
-        }
-        let command = Command::read(message.kind, &message.payload)?;
-        let text = |key| information(&command, key).unwrap_or_default();
-        match command.name.as_str() {
-            "onStatus" if text("code") == "NetConnection.Connect.ReconnectRequest" => {
-                let there = Some(text("tcUrl")).filter(|url| !url.is_empty());
-                let there = there.and_then(|url| self.destination.redirected(url));
-                Err(Failure::Redirected(Box::new(there.unwrap_or_else(|| self.destination.clone()))))
-            }
-            "onStatus" if text("level") == "error" => {
-                Err(Failure::Refused { code: text("code").to_owned(), description: text("description").to_owned() })
-            }
-            "close" => Err(Failure::Closed),
-            _ => Ok(()),
-        }
-    }
-
     /// Ends the publication in words, and gives them time to arrive: closing a socket with unread bytes throws away what is on the
     /// way to the other end.
     fn farewell(&mut self) {
@@ -350,5 +330,78 @@ impl Session<'_> {
             let mut reader = stream;
             while reader.read(&mut buffer).is_ok_and(|n| n > 0) {}
         }
+    }
+}
+
+/// What a message of the target means for the connection.
+fn obey(message: &Message, destination: &Destination) -> Result<(), Failure> {
+    if !matches!(message.kind, MessageType::COMMAND | MessageType::COMMAND_AMF3) {
+        return Ok(());
+    }
+    let command = Command::read(message.kind, &message.payload)?;
+    let text = |key| information(&command, key).unwrap_or_default();
+    match command.name.as_str() {
+        "onStatus" if text("code") == "NetConnection.Connect.ReconnectRequest" => {
+            let there = Some(text("tcUrl")).filter(|url| !url.is_empty());
+            let there = there.and_then(|url| destination.redirected(url));
+            Err(Failure::Redirected(Box::new(there.unwrap_or_else(|| destination.clone()))))
+        }
+        "onStatus" if text("level") == "error" => {
+            Err(Failure::Refused { code: text("code").to_owned(), description: text("description").to_owned() })
+        }
+        "close" => Err(Failure::Closed),
+        _ => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::{Names, Target};
+    use crate::rtmp::command::status;
+
+    fn destination() -> Destination {
+        let names = Names { vhost: "v", app: "live", stream: "s", params: "" };
+        Target::parse("rtmp://first/live").unwrap().resolve(names)
+    }
+
+    fn told(command: &Command) -> Result<(), Failure> {
+        let payload = command.write();
+        obey(&Message { kind: MessageType::COMMAND, timestamp: 0, stream_id: 1, payload }, &destination())
+    }
+
+    fn on_status(information: Object) -> Command {
+        Command::new("onStatus", 0.0).arg(information)
+    }
+
+    #[test]
+    fn a_target_may_send_its_publisher_elsewhere() {
+        let request = status("status", "NetConnection.Connect.ReconnectRequest", "going down");
+        let there = |information: &Object| match told(&on_status(information.clone())) {
+            Err(Failure::Redirected(there)) => (there.host.clone(), there.app.clone()),
+            other => panic!("{other:?}"),
+        };
+        assert_eq!(there(&request), ("first".to_owned(), "live".to_owned()), "without a URL, to the same place");
+        let elsewhere = request.clone().with("tcUrl", "rtmp://second:1936/other");
+        assert_eq!(there(&elsewhere), ("second".to_owned(), "other".to_owned()));
+        let nonsense = request.with("tcUrl", "file:///etc/passwd");
+        assert_eq!(there(&nonsense).0, "first");
+    }
+
+    #[test]
+    fn errors_end_the_connection_and_the_rest_does_not() {
+        let error = told(&on_status(status("error", "NetStream.Publish.BadName", "taken"))).unwrap_err();
+        assert_eq!(error.to_string(), "the target says NetStream.Publish.BadName: taken");
+        assert!(matches!(told(&Command::new("close", 0.0)), Err(Failure::Closed)));
+        for harmless in [
+            on_status(status("status", "NetStream.Publish.Start", "again")),
+            Command::new("onBWDone", 0.0),
+            Command::new("_result", 4.0),
+            Command::new("onStatus", 0.0),
+        ] {
+            assert!(told(&harmless).is_ok(), "{harmless:?}");
+        }
+        let junk = Message { kind: MessageType::COMMAND, timestamp: 0, stream_id: 1, payload: vec![9, 9].into() };
+        assert!(obey(&junk, &destination()).is_err());
     }
 }
