@@ -228,3 +228,39 @@ fn a_target_whose_stream_is_taken_is_tried_again_until_it_is_free() {
     stand_by.assert_healthy();
     slave.assert_healthy();
 }
+
+#[test]
+fn a_reload_adds_and_removes_targets_of_running_streams() {
+    let (scratch, other) = (Scratch::new(), Scratch::new());
+    let mut slave = Server::start(&other);
+    let mut master = Server::start(&scratch);
+    let reload = |master: &mut Server, vhost: &str, line: &[&str]| {
+        write_configuration(&scratch, master.port, Settings { vhost, ..Settings::default() });
+        master.process().signal(Signal::SIGHUP);
+        master.wait_log(line, PATIENCE);
+    };
+    let (mut here, mut there) = (Wire::player(master.port, "s"), Wire::player(slave.port, "s"));
+    let mut publisher = Wire::publisher(master.port, "s");
+    publisher.send_tag(&header());
+    (0..30).for_each(|number| publisher.send_tag(&frame(number)));
+    here.wait_frames(30);
+    let forward = format!("forward 127.0.0.1:{};", slave.port);
+    reload(&mut master, &forward, &["publishing on"]);
+    there.wait_frames(5);
+    publisher.send_tag(&frame(30));
+    there.wait_frames(6);
+    assert_eq!(numbers(&there), (25..31).collect::<Vec<_>>(), "from the last keyframe on");
+    // Another one beside it changes nothing for the first.
+    let both = format!("forward {{ destination 127.0.0.1:{0} rtmp://127.0.0.1:{0}/live/more; }}", slave.port);
+    reload(&mut master, &both, &["forwarding", "/live/…"]);
+    slave.wait_log(&["publishing", "live/more"], PATIENCE);
+    assert_eq!(slave.log().matches("] publishing ").count(), 2);
+    reload(&mut master, "", &["no longer forwarding"]);
+    there.wait_status("NetStream.Play.UnpublishNotify");
+    slave.wait_log(&["no longer publishing", "live/more"], PATIENCE);
+    publisher.send_tag(&frame(31));
+    here.wait_frames(32);
+    assert_eq!(numbers(&there).len(), 6);
+    master.assert_healthy();
+    slave.assert_healthy();
+}
