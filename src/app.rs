@@ -2,7 +2,8 @@
 //!
 //! [`listeners`] are the sockets, [`server`] accepts and keeps count, [`connection`] is a client's life from handshake to close,
 //! [`source`] is a stream and what its players are owed, `forward` sends streams on to other servers, [`request`] says what a
-//! client's URL means, `http` serves files (feature `hls`), [`control`] does what the operator asks for, `reload` among it.
+//! client's URL means, [`rtmps`] puts clients under TLS, `http` serves files (feature `hls`), [`control`] does what the operator asks
+//! for, `reload` among it.
 
 mod batch;
 mod client;
@@ -17,6 +18,7 @@ mod pace;
 mod pithy;
 mod reload;
 pub mod request;
+pub mod rtmps;
 pub mod server;
 pub mod source;
 

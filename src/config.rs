@@ -56,6 +56,8 @@ pub struct Config {
     pub pid: Option<PathBuf>,
     /// `pithy_print`: how often each stage logs its summary line.
     pub pithy_print: PithyPrint,
+    /// `rtmps`: RTMP over TLS.
+    pub rtmps: Rtmps,
     /// `http_server`: serves files, those of live streams among them, over HTTP.
     pub http_server: HttpServer,
     /// `srs_log_…`: where the log goes and how much is in it.
@@ -77,6 +79,21 @@ pub struct PithyPrint {
     pub play: Duration,
     /// Of forwarders.
     pub forwarder: Duration,
+}
+
+/// RTMP over TLS.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Rtmps {
+    /// `enabled`. Never on in a build without `ssl`.
+    pub enabled: bool,
+    /// `listen`: where; at least one, none twice, and none that is for something else.
+    pub listen: Vec<Listen>,
+    /// `cert`: a PEM file with the certificate and those that lead from it to a root; relative to the working directory.
+    pub cert: PathBuf,
+    /// `key`: a PEM file with its private key.
+    pub key: PathBuf,
+    /// `plain`: take RTMP without TLS on the same addresses.
+    pub plain: bool,
 }
 
 /// The embedded HTTP server.
@@ -258,8 +275,11 @@ impl Config {
 
     /// Every address that is listened on, for whatever protocol.
     pub fn listeners(&self) -> Vec<Listen> {
-        #[cfg_attr(not(feature = "hls"), allow(unused_mut))]
         let mut all = self.listen.clone();
+        if self.rtmps.enabled {
+            let kind = ListenKind::Rtmps { plain: self.rtmps.plain };
+            all.extend(self.rtmps.listen.iter().map(|listen| Listen { kind, ..*listen }));
+        }
         #[cfg(feature = "hls")]
         if self.http_server.enabled {
             all.extend(self.http_server.listen.iter().map(|listen| Listen { kind: ListenKind::Http, ..*listen }));
@@ -273,7 +293,9 @@ impl Config {
         if !root.has("listen") {
             reader.problem(position(file_name, 1), Reason::NoListen);
         }
-        let http_server = HttpServer::read(reader, root.block("http_server"), &listen, file_name);
+        let rtmps = Rtmps::read(reader, root.block("rtmps"), &listen, file_name);
+        let rtmp: Vec<_> = listen.iter().chain(rtmps.listen.iter().filter(|_| rtmps.enabled)).copied().collect();
+        let http_server = HttpServer::read(reader, root.block("http_server"), &rtmp, file_name);
         let mut vhosts = BTreeMap::new();
         for (name, section) in root.named("vhost") {
             vhosts.insert(name.to_owned(), Arc::new(Vhost::read(reader, section, name, chunk_size)));
@@ -297,6 +319,7 @@ impl Config {
             daemon,
             pid: Some(reader.path(root, "pid")).filter(|path| path != Path::new("off")),
             pithy_print: PithyPrint::read(reader, root.block("pithy_print")),
+            rtmps,
             http_server,
             log,
             vhosts,
@@ -313,6 +336,29 @@ impl PithyPrint {
             play: reader.millis(section, "play"),
             forwarder: reader.millis(section, "forwarder"),
         }
+    }
+}
+
+impl Rtmps {
+    fn read(reader: &mut Reader, section: Section<'_>, plain: &[Listen], file_name: &str) -> Rtmps {
+        let rtmps = Rtmps {
+            enabled: reader.switch(section, "enabled"),
+            listen: reader.addresses(section, "listen"),
+            cert: reader.path(section, "cert"),
+            key: reader.path(section, "key"),
+            plain: reader.switch(section, "plain"),
+        };
+        if rtmps.enabled {
+            let at = |name| section.position(name).unwrap_or(file_name).to_owned();
+            let is_taken = |listen: &&Listen| plain.iter().any(|plain| plain.address == listen.address);
+            if let Some(both) = rtmps.listen.iter().find(is_taken) {
+                reader.problem(at("listen"), Reason::ListensPlain(both.address));
+            }
+            if !cfg!(feature = "ssl") {
+                reader.problem(at("enabled"), Reason::NoSsl);
+            }
+        }
+        rtmps
     }
 }
 

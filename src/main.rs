@@ -11,6 +11,7 @@ use std::sync::{Arc, mpsc};
 use anyhow::Context as _;
 use srs::app::control::Control;
 use srs::app::listeners::Sockets;
+use srs::app::rtmps::Rtmps;
 use srs::app::server;
 use srs::config::Config;
 use srs::log::Back;
@@ -59,18 +60,22 @@ fn main() -> ExitCode {
     for warning in &config.warnings {
         eprintln!("{warning}");
     }
+    let rtmps = match Rtmps::load(&config) {
+        Ok(rtmps) => rtmps,
+        Err(error) => return fail(error),
+    };
     if options.test {
         println!("{}: the configuration is good", options.config.display());
         return ExitCode::SUCCESS;
     }
-    match serve(config, options.config) {
+    match serve(config, rtmps, options.config) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => fail(format_args!("{error:#}")),
     }
 }
 
 /// Runs the server until it is told to end.
-fn serve(config: Config, file: PathBuf) -> anyhow::Result<()> {
+fn serve(config: Config, rtmps: Rtmps, file: PathBuf) -> anyhow::Result<()> {
     let inherited = st::net::inherited();
     // After a change of the working directory, which nothing here does, it would still be the same file.
     let file = std::path::absolute(file)?;
@@ -95,7 +100,7 @@ fn serve(config: Config, file: PathBuf) -> anyhow::Result<()> {
     let remove = move || abandoned.iter().for_each(|file| file.remove());
     os::watch_signals(move |order| inbox.post(order), remove).context("cannot watch for signals")?;
     let (ended, end) = mpsc::channel();
-    st::run(move || server::start(config, sockets, Control { file, orders, ended }))??;
+    st::run(move || server::start(config, sockets, rtmps, Control { file, orders, ended }))??;
     // The coroutines serve; this thread waits. If their end of the channel is lost, the server goes on without control.
     if end.recv().is_err() {
         loop {

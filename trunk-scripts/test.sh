@@ -70,6 +70,7 @@ persist() {
 
 here() { command -v "$1" >/dev/null 2>&1; }
 has_gst_element() { here gst-inspect-1.0 && gst-inspect-1.0 --exists "$1"; }
+has_glib_tls() { compgen -G '/usr/lib*/*/gio/modules/libgio*tls.so' >/dev/null || compgen -G '/usr/lib*/gio/modules/libgio*tls.so' >/dev/null; }
 has_nginx_rtmp() {
     here nginx || return 1
     local modules
@@ -95,6 +96,8 @@ missing_packages() {
     here haproxy || echo haproxy
     here openssl || echo openssl
     here gst-launch-1.0 || echo gstreamer1.0-tools
+    has_glib_tls || echo glib-networking
+    here openssl || echo openssl
     if ! has_gst_element flvmux || ! has_gst_element flvdemux; then echo gstreamer1.0-plugins-good; fi
     if ! has_gst_element rtmp2src || ! has_gst_element rtmp2sink; then echo gstreamer1.0-plugins-bad; fi
 }
@@ -165,7 +168,7 @@ if ! here cc; then
 fi
 
 # `timeout` runs programs, not functions of this shell, so the script's own steps are exported to a bash of their own.
-export -f clients missing_packages install_packages persist here has_gst_element has_nginx_rtmp has_nginx_stream has_new_ffmpeg install_new_ffmpeg
+export -f clients missing_packages install_packages persist here has_gst_element has_glib_tls has_nginx_rtmp has_nginx_stream has_new_ffmpeg install_new_ffmpeg
 export may_install
 step "the clients that the tests use" 600 bash -c clients || true
 

@@ -17,7 +17,7 @@ use super::forward::route::{self, Route};
 use super::request::{self, AppRequest, StreamRequest};
 use super::server::Server;
 use crate::codec::proxy::{self, Header};
-use crate::config::{Action, refer_allows};
+use crate::config::{Action, ListenKind, refer_allows};
 use crate::rtmp::server::{Connect, Event, Server as Rtmp};
 use crate::rtmp::{self, handshake};
 use crate::st::{self, net::TcpStream};
@@ -61,9 +61,9 @@ struct Admitted {
     route: Route,
 }
 
-/// Serves a client until it is gone. `too_many`: it is to be turned away, with the reason.
-pub(super) fn serve(server: &Server, client: &Arc<Client>, too_many: bool) {
-    let reason = match converse(server, client, too_many) {
+/// Serves a client until it is gone. `kind`: what it is expected to speak. `too_many`: it is to be turned away, with the reason.
+pub(super) fn serve(server: &Server, client: &Arc<Client>, kind: ListenKind, too_many: bool) {
+    let reason = match converse(server, client, kind, too_many) {
         Ok(never) => match never {},
         Err(reason) => client.told().unwrap_or(reason),
     };
@@ -73,11 +73,12 @@ pub(super) fn serve(server: &Server, client: &Arc<Client>, too_many: bool) {
 /// Ends, with the reason, when the connection does.
 enum Never {}
 
-fn converse(server: &Server, client: &Arc<Client>, too_many: bool) -> Result<Never, CloseReason> {
+fn converse(server: &Server, client: &Arc<Client>, kind: ListenKind, too_many: bool) -> Result<Never, CloseReason> {
     let stream = &client.stream;
     stream.set_write_timeout(Some(SEND));
     stream.set_time_limit(Some(HANDSHAKE));
     greet(server, client)?;
+    server.rtmps.secure(stream, kind)?;
     let (rtmp, form) = Rtmp::accept(stream.clone()).map_err(in_start)?;
     let mut connection =
         Connection { server, client, rtmp, wants_audio: true, wants_video: true, events: 0, has_parted: false };
@@ -278,7 +279,7 @@ impl Connection<'_> {
 }
 
 /// What an error means while a client has not begun to publish or play.
-fn in_start(error: rtmp::Error) -> CloseReason {
+pub(super) fn in_start(error: rtmp::Error) -> CloseReason {
     match &error {
         rtmp::Error::Io(io) if io.kind() == io::ErrorKind::TimedOut => CloseReason::SlowStart,
         _ => close_reason(error),

@@ -6,6 +6,7 @@
 //! | what | whom |
 //! |---|---|
 //! | addresses | the listeners |
+//! | certificate and key of RTMPS | those who shake hands from now on |
 //! | the settings of a vhost | its sources, its forwarders |
 //! | vhosts that are gone or off | their clients, who are closed |
 //! | intervals of the summary lines | the stages |
@@ -17,6 +18,7 @@ use std::sync::Arc;
 
 use super::close::CloseReason;
 use super::listeners::ListenError;
+use super::rtmps::{Rtmps, RtmpsError};
 use super::server::{Server, check_file_limit};
 use super::source::Outlet;
 use crate::config::{self, Config};
@@ -31,6 +33,8 @@ pub(super) enum ReloadError {
     #[error(transparent)]
     Listen(#[from] ListenError),
     #[error(transparent)]
+    Rtmps(#[from] RtmpsError),
+    #[error(transparent)]
     Log(#[from] srs_log::Error),
     #[error("the file cannot be read now: {0}")]
     Overloaded(#[from] st::Overloaded),
@@ -42,6 +46,9 @@ impl Server {
         let path = file.to_owned();
         let new = Arc::new(st::offload(move || Config::load(&path))??);
         let old = self.config();
+        let config = new.clone();
+        // The files may have changed where their names have not: a certificate is renewed.
+        let rtmps = st::offload(move || Rtmps::load(&config))??;
         let sockets = self.bind(&new.listeners())?;
         let log = if new.log == old.log {
             None
@@ -59,6 +66,7 @@ impl Server {
             log::info!("reload: {change}");
         }
         self.set_config(new.clone());
+        self.rtmps.replace(rtmps);
         if let Some(log) = log
             && let Err(error) = st::offload(move || log.replace())
         {

@@ -17,6 +17,7 @@ use super::http::{self, Http, live::LiveFiles};
 use super::listeners::{ListenError, Listener, Listeners, Sockets};
 use super::pace::Pace;
 use super::pithy::Stage;
+use super::rtmps::Rtmps;
 use super::source::Sources;
 use crate::config::{Config, Listen, ListenKind};
 use crate::log::as_client;
@@ -64,6 +65,7 @@ pub(super) struct Inner {
     /// In force: a reload puts another in its place.
     config: Shared<Arc<Config>>,
     listeners: Listeners,
+    pub(super) rtmps: Rtmps,
     pub(super) sources: Sources,
     pub(super) pace: Pace,
     pub(super) play: Stage,
@@ -95,10 +97,11 @@ struct Clients {
 ///
 /// # Errors
 /// When the system has no memory for the first coroutines.
-pub fn start(config: Config, sockets: Sockets, control: Control) -> Result<(), StartError> {
+pub fn start(config: Config, sockets: Sockets, rtmps: Rtmps, control: Control) -> Result<(), StartError> {
     check_file_limit(&config);
     let server = Server(Arc::new(Inner {
         listeners: Listeners::default(),
+        rtmps,
         sources: Sources::new(),
         pace: Pace::default(),
         play: Stage::new("->", config.pithy_print.play),
@@ -205,7 +208,7 @@ impl Server {
                         log::info!("accepting clients again");
                     }
                     match listener.listen().kind {
-                        ListenKind::Rtmp => self.welcome(&stream),
+                        kind @ (ListenKind::Rtmp | ListenKind::Rtmps { .. }) => self.welcome(&stream, kind),
                         #[cfg(feature = "hls")]
                         ListenKind::Http => self.http.get().into_iter().for_each(|http| http.welcome(&stream)),
                     }
@@ -237,7 +240,7 @@ impl Server {
         })
     }
 
-    fn welcome(&self, stream: &TcpStream) {
+    fn welcome(&self, stream: &TcpStream, kind: ListenKind) {
         // A socket that does not take the option is found dead when it is written to, if later.
         let _ = stream.set_keepalive(KEEPALIVE);
         let max = self.config().max_connections;
@@ -260,7 +263,7 @@ impl Server {
                 lost.abandon();
                 drop(Presence { server, client: lost });
             });
-            connection::serve(&presence.server, &client, too_many);
+            connection::serve(&presence.server, &client, kind, too_many);
         });
         if let Err(error) = served {
             self.account(&unserved, &CloseReason::Full(format!("no coroutine for it: {error}")));

@@ -106,6 +106,15 @@ pub(super) enum Reason {
         "{0} is for RTMP already, by the \"listen\" of the file; give http_server another port, e.g. \"listen 8080;\""
     )]
     ListensTwice(std::net::SocketAddr),
+    #[error(
+        "{0} is for RTMP without TLS already, by the \"listen\" of the file; remove it there and write \"plain on;\" here to have \
+         both on one port, or give rtmps another port, e.g. \"listen 1936;\""
+    )]
+    ListensPlain(std::net::SocketAddr),
+    #[error(
+        "this server was built without TLS; build it with ./configure --with-ssl, or write \"enabled off;\" in rtmps"
+    )]
+    NoSsl,
     #[error("{0}")]
     Other(String),
 }

@@ -27,6 +27,11 @@ pub struct Listen {
 pub enum ListenKind {
     /// RTMP over TCP.
     Rtmp,
+    /// RTMP over TLS.
+    Rtmps {
+        /// And RTMP over TCP for those who begin so.
+        plain: bool,
+    },
     /// HTTP over TCP.
     #[cfg(feature = "hls")]
     Http,
@@ -71,6 +76,8 @@ impl fmt::Display for ListenKind {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             ListenKind::Rtmp => "RTMP",
+            ListenKind::Rtmps { plain: false } => "RTMPS",
+            ListenKind::Rtmps { plain: true } => "RTMPS and RTMP",
             #[cfg(feature = "hls")]
             ListenKind::Http => "HTTP",
         })

@@ -8,6 +8,10 @@ mod messages;
 
 const FULL: &str = include_str!("../../conf/full.conf");
 
+fn refused(text: &str) -> String {
+    Config::parse("a.conf", text).unwrap_err().to_string()
+}
+
 fn parse(text: &str) -> Config {
     Config::parse("a.conf", text).unwrap_or_else(|e| panic!("{e}"))
 }
@@ -48,6 +52,13 @@ fn absent_directives_have_their_defaults() {
             publish: Duration::from_millis(1100),
             play: Duration::from_millis(1300),
             forwarder: Duration::from_millis(2000),
+        },
+        rtmps: Rtmps {
+            enabled: false,
+            listen: vec![Listen::plain("0.0.0.0:1936".parse().unwrap())],
+            cert: PathBuf::from("./conf/server.crt"),
+            key: PathBuf::from("./conf/server.key"),
+            plain: false,
         },
         http_server: HttpServer {
             enabled: false,
@@ -187,11 +198,38 @@ fn forward_has_two_forms() {
     assert_eq!(targets("forward { }"), [""; 0]);
 }
 
+#[cfg(feature = "ssl")]
+#[test]
+fn rtmps_has_ports_of_its_own_that_may_be_for_both() {
+    let text = "listen 1935;\nrtmps { enabled on; listen 1936 [::]:1936; cert c; key k; plain on; }";
+    let config = parse(text);
+    assert_eq!((&config.rtmps.cert, &config.rtmps.key), (&PathBuf::from("c"), &PathBuf::from("k")));
+    let kinds: Vec<_> = config.listeners().iter().map(|listen| listen.kind).collect();
+    assert_eq!(kinds, [ListenKind::Rtmp, ListenKind::Rtmps { plain: true }, ListenKind::Rtmps { plain: true }]);
+    assert_eq!(
+        refused("listen 1935;\nrtmps { enabled on;\nlisten 1936 1935; }"),
+        "a.conf:3: 0.0.0.0:1935 is for RTMP without TLS already, by the \"listen\" of the file; remove it there and write \
+         \"plain on;\" here to have both on one port, or give rtmps another port, e.g. \"listen 1936;\""
+    );
+    let with_http = refused("listen 1;\nrtmps { enabled on; listen 2; }\nhttp_server { enabled on; listen 2; }");
+    assert!(with_http.contains("is for RTMP already"), "{with_http}");
+    assert!(parse("listen 1936; rtmps { }").listeners().len() == 1, "off by default");
+}
+
+#[cfg(not(feature = "ssl"))]
+#[test]
+fn rtmps_without_ssl_is_refused_with_how_to_build_it() {
+    assert_eq!(
+        refused("listen 1935;\nrtmps {\nenabled on; }"),
+        "a.conf:3: this server was built without TLS; build it with ./configure --with-ssl, or write \"enabled off;\" in rtmps"
+    );
+    assert!(!parse("listen 1935; rtmps { enabled off; }").rtmps.enabled);
+}
+
 #[test]
 fn http_server_has_another_name_and_ports_of_its_own() {
     let config = parse("listen 1935; http_stream { enabled on; dir x; } vhost a { }");
     assert!(config.http_server.enabled && config.http_server.dir == Path::new("x"));
-    let refused = |text: &str| Config::parse("a.conf", text).unwrap_err().to_string();
     assert_eq!(
         refused("listen 1935 8080;\nhttp_server { enabled on;\nlisten 8081 8080; }"),
         "a.conf:3: 0.0.0.0:8080 is for RTMP already, by the \"listen\" of the file; give http_server another port, \

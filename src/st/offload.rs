@@ -53,12 +53,22 @@ fn jobs() -> &'static Sender<Job> {
         for _ in 0..THREADS {
             let receiver = receiver.clone();
             // A thread that cannot be started is missed only when all are: the channel then closes, and callers are told.
-            if let Err(error) =
-                thread::Builder::new().name("offload".into()).spawn(move || receiver.iter().for_each(|job| job()))
-            {
+            let work = move || {
+                be_nice();
+                receiver.iter().for_each(|job| job());
+            };
+            if let Err(error) = thread::Builder::new().name("offload".into()).spawn(work) {
                 log::error!("cannot start a thread for blocking work: {error}");
             }
         }
         sender
     })
+}
+
+/// What a stranger can have computed here (handshakes of TLS) is not to take the processor from the worker.
+#[allow(unsafe_code)] // No crate at hand has this call.
+fn be_nice() {
+    const NICE: libc::c_int = 10;
+    // SAFETY: plain numbers; on Linux, 0 is the calling thread. A refusal changes nothing.
+    unsafe { libc::setpriority(libc::PRIO_PROCESS, 0, NICE) };
 }

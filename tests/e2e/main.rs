@@ -29,5 +29,7 @@ mod nginx;
 mod operations;
 mod refused;
 mod reload;
+#[cfg(feature = "ssl")]
+mod rtmps;
 mod session;
 mod timestamps;

@@ -70,6 +70,7 @@ impl Process {
     }
 
     /// Its id.
+    #[allow(dead_code, reason = "for the attack kit, which shares this")]
     pub(crate) fn pid(&self) -> u32 {
         self.child.id()
     }

@@ -163,6 +163,7 @@ impl Server {
     }
 
     /// The id of the process.
+    #[allow(dead_code, reason = "for the attack kit, which shares this")]
     pub(crate) fn pid(&self) -> u32 {
         self.process.pid()
     }

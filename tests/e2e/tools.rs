@@ -30,6 +30,7 @@ pub(crate) fn ffmpeg() -> Option<PathBuf> {
     in_path("ffmpeg")
 }
 
+#[cfg(feature = "hls")]
 pub(crate) fn curl() -> Option<PathBuf> {
     in_path("curl")
 }
@@ -44,6 +45,15 @@ pub(crate) fn gstreamer() -> Option<PathBuf> {
     let has =
         |element| Command::new(&inspect).args(["--exists", element]).status().is_ok_and(|status| status.success());
     ["rtmp2src", "rtmp2sink", "flvmux", "flvdemux"].into_iter().all(has).then(|| in_path("gst-launch-1.0"))?
+}
+
+/// The same, when it can do TLS too.
+#[cfg(feature = "ssl")]
+pub(crate) fn gstreamer_tls() -> Option<PathBuf> {
+    // What glib does TLS with is a plug-in of its own: Debian's glib-networking.
+    let folders = ["/usr/lib/x86_64-linux-gnu", "/usr/lib/aarch64-linux-gnu", "/usr/lib64", "/usr/lib"];
+    let has = |folder: &&str| Path::new(folder).join("gio/modules/libgiognutls.so").exists();
+    folders.iter().any(has).then(gstreamer)?
 }
 
 /// nginx and its RTMP module; the module is `None` when it is linked in.

@@ -367,7 +367,7 @@ fn broken_tls(rig: &Rig) {
     let mut random = Random::new(5);
     let raw = Target { tls: false, ..rig.target };
     let hello = [&[0x16, 3, 1, 2, 0, 1, 0, 1, 0xfc, 3, 3][..], &[7; 506]].concat();
-    let mut inputs = vec![vec![0x16], vec![0x16, 3, 3, 0xff, 0xff], vec![0x16, 3, 3, 0, 0].repeat(1000)];
+    let mut inputs = vec![vec![0x16], vec![0x16, 3, 3, 0xff, 0xff], [0x16, 3, 3, 0, 0].repeat(1000)];
     inputs.extend((0..times(100, 3000)).map(|_| random.mutate(&hello)));
     inputs.extend((0..50).map(|_| [&[0x16, 3, 1][..], &random.bytes(3000)].concat()));
     each(raw, inputs, End::Fin);

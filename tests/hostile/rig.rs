@@ -60,10 +60,7 @@ impl Rig {
         let _ = nix::sys::resource::setrlimit(nix::sys::resource::Resource::RLIMIT_NOFILE, 20_000, 20_000);
         let scratch = Scratch::new();
         let mut root = format!("{ROOT}\n{root}\n");
-        #[cfg(feature = "ssl")]
-        let port = tls.then(|| tls::configure(&scratch, &mut root));
-        #[cfg(not(feature = "ssl"))]
-        let port: Option<u16> = None;
+        let port = tls.then(|| configure_tls(&scratch, &mut root));
         let server = Server::with(&scratch, Settings { root: &root, vhost, ..Settings::default() });
         let (plain, target) =
             (Target { port: server.port, tls: false }, Target { port: port.unwrap_or(server.port), tls });
@@ -134,6 +131,15 @@ impl Rig {
 }
 
 #[cfg(feature = "ssl")]
+use tls::configure as configure_tls;
+
+/// Not called: no rig asks for TLS in a build without it.
+#[cfg(not(feature = "ssl"))]
+fn configure_tls(_: &Scratch, _: &mut String) -> u16 {
+    unreachable!("a build without TLS")
+}
+
+#[cfg(feature = "ssl")]
 pub(crate) mod tls {
     //! The attacker's side of TLS, and the server's certificate.
 
@@ -180,8 +186,13 @@ pub(crate) mod tls {
         std::fs::write(&cert, &certificate().0).expect("a file in the scratch folder");
         std::fs::write(&key, &certificate().1).expect("a file in the scratch folder");
         let port = free_port();
-        write!(root, "rtmps {{ listen 127.0.0.1:{port}; cert {}; key {}; }}", cert.display(), key.display())
-            .expect("memory");
+        write!(
+            root,
+            "rtmps {{ enabled on; listen 127.0.0.1:{port}; cert {}; key {}; }}",
+            cert.display(),
+            key.display()
+        )
+        .expect("memory");
         port
     }
 
