@@ -182,3 +182,62 @@ fn the_service_manager_is_told_and_its_sockets_are_used() {
     assert!(said().starts_with("STOPPING=1"));
     assert_eq!(server.wait(LIMIT).code(), Some(0));
 }
+
+#[test]
+fn the_init_script_starts_tells_and_stops() {
+    let scratch = Scratch::new();
+    let port = server::free_port();
+    let conf = scratch.file("srs.conf");
+    let write = |more: &str| {
+        let text = format!(
+            "listen 127.0.0.1:{port};\ndaemon on;\npid ./srs.pid;\nsrs_log_tank file;\nsrs_log_file srs.log;\n\
+             vhost __defaultVhost__ {{ }}\n{more}"
+        );
+        std::fs::write(&conf, text).expect("a file of ours");
+    };
+    write("");
+    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("trunk-scripts/srs.init");
+    let run = |action: &str| {
+        let mut command = Command::new("sh");
+        command.arg(&script).arg(action).stdin(Stdio::null());
+        command.env("ROOT", scratch.folder()).env("SERVER", BINARY).env("CONF", &conf);
+        let mut process = Process::spawn(&scratch, action, command);
+        (process.wait(LIMIT).code().expect("an exit status"), process.log())
+    };
+    struct Stop<F: Fn(&str) -> (i32, String)>(F);
+    impl<F: Fn(&str) -> (i32, String)> Drop for Stop<F> {
+        fn drop(&mut self) {
+            (self.0)("stop");
+        }
+    }
+    let stop = Stop(run);
+    assert_eq!(run("status").0, 3);
+    assert_eq!(run("reload").0, 7);
+    let (status, said) = run("start");
+    assert_eq!(status, 0, "{said}");
+    Wire::player(port, "livestream");
+    assert_eq!(run("start").0, 0, "it runs already");
+    assert_eq!(run("status").0, 0);
+    let log = || std::fs::read_to_string(scratch.file("srs.log")).unwrap_or_default();
+    write("max_connections 7;");
+    assert_eq!(run("reload").0, 0);
+    eventually("the reload", LIMIT, || log().contains("max_connections: 1000 -> 7").then_some(()));
+    assert_eq!(run("reopen").0, 0);
+    eventually("the log is open again", LIMIT, || log().contains("opened again").then_some(()));
+    // What is wrong is said, and nothing is done.
+    let pid = std::fs::read_to_string(scratch.file("srs.pid")).expect("a pid file");
+    write("foo;");
+    for action in ["reload", "restart"] {
+        let (status, said) = run(action);
+        assert_eq!(status, 1, "{said}");
+        assert!(said.contains("foo"), "{said}");
+    }
+    assert_eq!(std::fs::read_to_string(scratch.file("srs.pid")).expect("a pid file"), pid);
+    write("");
+    assert_eq!(run("restart").0, 0);
+    assert_ne!(std::fs::read_to_string(scratch.file("srs.pid")).expect("a pid file"), pid);
+    Wire::player(port, "livestream");
+    assert_eq!(run("stop").0, 0);
+    assert_eq!(run("status").0, 3);
+    drop(stop);
+}
