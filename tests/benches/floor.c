@@ -4,7 +4,8 @@
  *     ./floor PORT FILE.flv WINDOW_MS
  *
  * One thread, one epoll, no allocation while it runs. The file's tags are chunked once and played in real time, over and over;
- * every WINDOW_MS each player is sent what has become due, in one send(). Whatever a client asks for, it is answered from a
+ * every WINDOW_MS each player is sent what has become due, in one send(); with a window of 0, each message when it is due, by
+ * itself. Whatever a client asks for, it is answered from a
  * fixed text and then plays. There is no publisher, no timeout, no slow player, no second stream: a measuring stick. */
 #define _GNU_SOURCE
 #include <errno.h>
@@ -22,10 +23,10 @@
 enum { MAX_CLIENTS = 20000, C0_C1 = 1537, C2 = 1536, INPUT = 4096 };
 
 /* How far a client has come. */
-enum step { WANTS_S0, WANTS_S1, WANTS_CONNECT, WANTS_STREAM, WANTS_PLAY, PLAYS, GONE };
+enum step { WANTS_S0, WANTS_S1, WANTS_CONNECT, WANTS_STREAM, WANTS_PLAY, PLAYS };
 
 struct client {
-    int fd;
+    int fd, index;
     enum step step;
     size_t length; /* of what has come and was not understood yet */
     uint8_t input[INPUT];
@@ -176,7 +177,9 @@ static void hear(struct client *client)
         return;
     if (n <= 0) {
         close(client->fd);
-        client->step = GONE;
+        clients[client->index] = clients[--client_count];
+        clients[client->index]->index = client->index;
+        free(client);
         return;
     }
     client->length += n;
@@ -191,6 +194,15 @@ static double now_ms(void)
     struct timespec t;
     clock_gettime(CLOCK_MONOTONIC, &t);
     return t.tv_sec * 1e3 + t.tv_nsec / 1e6;
+}
+
+/* Has the timer fire once, at a time of now_ms(). */
+static void set_timer(int timer, double at)
+{
+    if (at < 1)
+        at = 1;
+    struct timespec t = { at / 1e3, (at - (long)(at / 1e3) * 1e3) * 1e6 };
+    timerfd_settime(timer, TFD_TIMER_ABSTIME, &(struct itimerspec){ .it_value = t }, NULL);
 }
 
 int main(int argc, char **argv)
@@ -220,6 +232,8 @@ int main(int argc, char **argv)
 
     static uint8_t due[4 << 20];
     double start = now_ms();
+    if (window_ms == 0)
+        set_timer(timer, start);
     uint32_t round = 0, last = 0;
     for (;;) {
         struct epoll_event events[256];
@@ -232,6 +246,7 @@ int main(int argc, char **argv)
                 if (!client)
                     continue;
                 client->fd = fd;
+                client->index = client_count;
                 clients[client_count++] = client;
                 epoll_ctl(poll, EPOLL_CTL_ADD, fd, &(struct epoll_event){ EPOLLIN, { .ptr = client } });
             } else if (who == &timer) {
@@ -247,11 +262,18 @@ int main(int argc, char **argv)
                     const uint8_t *tag = flv + at;
                     uint32_t length = tag[1] << 16 | tag[2] << 8 | tag[3];
                     uint32_t time = round + (tag[4] << 16 | tag[5] << 8 | tag[6]);
-                    if (start + time > now_ms() || out.length + length + 16 > sizeof due)
+                    if (start + time > now_ms() || out.length + length + 16 > sizeof due) {
+                        if (window_ms == 0)
+                            set_timer(timer, start + time);
                         break;
+                    }
                     put_message(&out, tag[0] == 9 ? 6 : 4, time, tag[0], 1, tag + 11, length);
                     last = time;
                     at += 15 + length;
+                    if (window_ms == 0) {
+                        set_timer(timer, now_ms());
+                        break;
+                    }
                 }
                 for (int c = 0; out.length && c < client_count; c++) {
                     size_t sent = 0;

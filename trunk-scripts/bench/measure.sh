@@ -1,0 +1,133 @@
+# shellcheck shell=bash disable=SC2154
+# Of bench.sh: what is done to a server, and what is read from the kernel meanwhile.
+
+# So many players of each scenario take every message apart: enough for a p99 of latency, few enough to cost nothing.
+checking=20
+
+# run_scenario SERVER SCENARIO: the server is there.
+run_scenario() {
+    local server=$1 url="rtmp://127.0.0.1:$port/live/stream" play
+    play=("${bench[@]}" play "$url" "--check=$checking")
+    idle_kb=$(resident_kb)
+    case $2 in
+    idle) measure_idle "$server" ;;
+    streams)
+        publish "$server" 'stream{n}' 200
+        measure "$server" "200 streams, a player each" 200 3 "${bench[@]}" play "$url{n}" "--check=$checking" -c 200
+        ;;
+    publishers) measure "$server" "300 publishers" 300 3 "${bench[@]}" publish "$url{n}" -c 300 ;;
+    joins)
+        publish "$server" stream 1
+        measure "$server" "50 joins a second" 100 2 "${play[@]}" -c 100 --stay 2
+        ;;
+    slow)
+        publish "$server" stream 1
+        measure "$server" "500 players, one is slow" 500 3 "${play[@]}" -c 500 --slow 1
+        ;;
+    *)
+        publish "$server" stream 1
+        # At most 850 players come in a second.
+        measure "$server" "$2 players" "$2" $(($2 / 850 + 3)) "${play[@]}" -c "$2"
+        ;;
+    esac
+}
+
+ticks=$(getconf CLK_TCK)
+user_and_system() { awk '{print $14, $15}' "/proc/$server_pid/stat"; }
+# What the machine's processors did for any but the server, the load and interrupts, in ticks.
+others() {
+    local pid used=0
+    for pid in "$server_pid" "$load" $publisher_pid; do
+        used=$((used + $(awk '{print $14 + $15}' "/proc/$pid/stat")))
+    done
+    echo $(($(awk '/^cpu / {print $2 + $3 + $4}' /proc/stat) - used))
+}
+resident_kb() { awk '/^VmRSS/ {print $2}' "/proc/$server_pid/status"; }
+switches() { awk '/ctxt_switches/ {n += $2} END {print n}' /proc/"$server_pid"/task/*/status; }
+voluntary() { awk '/^voluntary/ {n += $2} END {print n}' /proc/"$server_pid"/task/*/status; }
+field() { sed -n "s/.*\"$1\":\\([-0-9.]*\\).*/\\1/p" "$work/load.json"; }
+
+# Sets syscall_counter: perf where tracepoints may be used, which costs the server little; else strace, which slows it down and is
+# used in small scenarios only; else nothing.
+find_syscall_counter() {
+    syscall_counter=none
+    if command -v perf >/dev/null && [ "$(perf stat -x, -e raw_syscalls:sys_enter -- true 2>&1 | cut -d, -f1)" -gt 0 ] 2>/dev/null; then
+        syscall_counter=perf
+    elif command -v strace >/dev/null; then
+        syscall_counter=strace
+    fi
+}
+
+# syscalls CLIENTS: system calls of the server in the next second, or "-".
+syscalls() {
+    case $syscall_counter in
+    perf)
+        perf stat -x, -e raw_syscalls:sys_enter -p "$server_pid" -- sleep 1 2>&1 | cut -d, -f1
+        return
+        ;;
+    strace)
+        if [ "$1" -le 100 ]; then
+            timeout -s INT 1 strace -c -f -p "$server_pid" -o "$work/strace" 2>/dev/null
+            awk '$1 ~ /^[0-9.]+$/ && $NF != "total" {n += $4} END {print n + 0}' "$work/strace"
+            return
+        fi
+        ;;
+    esac
+    echo -
+}
+
+# measure SERVER TITLE CLIENTS RAMP COMMAND…: runs the load, and takes the server's CPU time over the middle of it; a row of
+# $work/rows. System calls are counted afterwards, under the same load.
+measure() {
+    local server=$1 title=$2 clients=$3 ramp=$4
+    shift 4
+    "$@" --ramp "$ramp" --duration $((seconds + 2)) --json >"$work/load.json" &
+    local load=$! user0 system0 user1 system1 switches0 kb per_second calls others0 others1
+    sleep "$ramp.5" && sleep 1
+    read -r user0 system0 < <(user_and_system)
+    switches0=$(switches)
+    others0=$(others)
+    sleep "$seconds"
+    read -r user1 system1 < <(user_and_system)
+    per_second=$((($(switches) - switches0) / seconds))
+    others1=$(others)
+    kb=$(resident_kb)
+    calls=$(syscalls "$clients")
+    wait "$load"
+    if ! kill -0 "$server_pid" 2>/dev/null; then
+        echo "bench.sh: $server died in: $title" >&2
+    fi
+    if [ "$((others1 - others0))" -gt "$((seconds * ticks / 10))" ]; then
+        echo "bench.sh: something else used more than a tenth of a core meanwhile: measure on an idle machine" >&2
+    fi
+    awk -v s="$seconds" -v t="$ticks" -v u=$((user1 - user0)) -v k=$((system1 - system0)) -v kb="$((kb - idle_kb))" \
+        -v n="$clients" -v OFS='|' -v server="$server" -v title="$title" -v switches="$per_second" -v calls="$calls" \
+        -v join50="$(field join_ms_p50)" -v join99="$(field join_ms_p99)" -v p50="$(field latency_ms_p50)" \
+        -v p99="$(field latency_ms_p99)" -v lost="$(field lost)" -v refused="$(field refused)" -v gaps="$(field gaps)" \
+        -v missing="$(field missing)" -v damaged="$(field damaged)" -v lag="$(field slow_lag_ms_max)" \
+        -v mbit="$(field mbit_per_second)" -v tool="$(field tool_cpu_percent)" '
+    function known(value) { return value == "" ? "-" : sprintf(value < 10 ? "%.2f" : value < 100 ? "%.1f" : "%.0f", value) }
+    BEGIN {
+        f = 100 / t / s
+        # The floor keeps no GOP: what its players wait for is the next keyframe.
+        if (server ~ /^floor/) join50 = join99 = ""
+        print title, server, sprintf("%.1f", (u + k) * f), sprintf("%.1f", u * f), sprintf("%.1f", k * f), sprintf("%.1f", kb / n), \
+            switches, calls, known(join50), known(join99), known(p50), known(p99), lost + refused, \
+            gaps == "" ? "-" : gaps + 0 "/" missing + 0 "/" damaged + 0, lag == "" ? "-" : sprintf("%.1f", lag / 1000), \
+            sprintf("%.0f", mbit), sprintf("%.0f", tool)
+    }' | tee -a "$work/rows"
+}
+
+# measure_idle SERVER: nobody is connected; a row of $work/idle.
+measure_idle() {
+    local wakes0 user0 system0 user1 system1
+    sleep 2
+    wakes0=$(voluntary)
+    read -r user0 system0 < <(user_and_system)
+    sleep 5
+    read -r user1 system1 < <(user_and_system)
+    awk -v OFS='|' -v server="$1" -v kb="$(resident_kb)" -v wakes=$(($(voluntary) - wakes0)) \
+        -v cpu=$((user1 + system1 - user0 - system0)) -v t="$ticks" 'BEGIN {
+        print server, sprintf("%.1f", kb / 1024), sprintf("%.1f", wakes / 5), sprintf("%.1f", cpu * 100 / t / 5)
+    }' | tee -a "$work/idle"
+}

@@ -1,0 +1,74 @@
+# shellcheck shell=bash disable=SC2154
+# Of bench.sh: the rows as a table and as a picture.
+
+# Each CPU share is also a ratio to that of the 15 ms floor and of nginx-rtmp in the same scenario.
+write_table() {
+    local cores="server and load share the cores"
+    [ "${#on_server[@]}" -eq 0 ] || cores="the server on one, the load on another"
+    echo "$(sed -n 's/^model name.*: //p' /proc/cpuinfo | head -n 1), $(nproc) cores, $cores; streams of 500 kbit/s."
+    echo
+    if [ -s "$work/idle" ]; then
+        echo "| idle server | MB | wake-ups/s | CPU % |"
+        echo "|---|---|---|---|"
+        awk -F'|' '{ printf "| %s | %s | %s | %s |\n", $1, $2, $3, $4 }' "$work/idle"
+        echo
+    fi
+    awk -F'|' '
+        $2 == "floor-15" { floor[$1] = $3 }
+        $2 == "nginx-rtmp" { nginx[$1] = $3 }
+        { row[NR] = $0; if (!($1 in seen)) { seen[$1] = 1; order[++scenarios] = $1 } }
+        function ratio(cpu, base) { return base > 0 ? sprintf("%.2f", cpu / base) : "-" }
+        END {
+            print "| scenario | server | CPU % | user | system | to floor-15 | to nginx-rtmp | KB a client | switches/s | system calls/s | join p50 ms | p99 | latency p50 ms | p99 | lost | gaps | slow one lags s | Mbit/s | load tool CPU % |"
+            print "|---|---|---|---|---|---|---|---|---|---|---|---|---|---|---|---|---|---|---|"
+            for (s = 1; s <= scenarios; s++) for (r = 1; r <= NR; r++) {
+                n = split(row[r], f, "|")
+                if (f[1] != order[s]) continue
+                printf "| %s | %s | %s | %s | %s | %s | %s", f[1], f[2], f[3], f[4], f[5], ratio(f[3], floor[f[1]]), ratio(f[3], nginx[f[1]])
+                for (c = 6; c <= n; c++) printf " | %s", f[c]
+                print " |"
+            }
+        }' "$work/rows"
+    echo
+    echo "CPU: of the server process, as a share of a core, by the kernel's accounting. Lost: clients that were refused or cut off. Gaps:"
+    echo "places where something is missing / frames missing there / frames damaged, as found by $checking of the players. The load tool is"
+    echo "near its end when its own CPU is near 100 %."
+    case $syscall_counter in
+    perf) echo "System calls: all of the process in one second, counted by perf's tracepoint after the CPU was measured." ;;
+    strace) echo "System calls: of one second under strace -c -f, which slows the server down; in small scenarios only." ;;
+    *) echo "System calls: not counted, there is neither perf with tracepoints nor strace." ;;
+    esac
+}
+
+# A line a row: CPU as a bar, and beside it latency from p50 to p99 on a logarithmic scale of 0.1 ms to 1 s.
+write_plot() {
+    awk -F'|' '
+        { if (!($1 in seen)) { seen[$1] = 1; order[++scenarios] = $1 } row[NR] = $0; if ($3 > most) most = $3 }
+        function x(ms) { ms = ms < 0.1 ? 0.1 : ms > 1000 ? 1000 : ms; return 560 + (log(ms) / log(10) + 1) * 70 }
+        END {
+            height = NR * 18 + scenarios * 26 + 50
+            printf "<svg xmlns=\"http://www.w3.org/2000/svg\" width=\"900\" height=\"%d\" font-family=\"sans-serif\" font-size=\"12\">\n", height
+            print "<rect width=\"100%\" height=\"100%\" fill=\"white\"/>"
+            print "<text x=\"130\" y=\"18\">CPU of the server, % of a core</text><text x=\"560\" y=\"18\">latency, p50 to p99</text>"
+            split("0.1 ms,1 ms,10 ms,100 ms,1 s", label, ",")
+            for (i = 0; i <= 4; i++) printf "<line x1=\"%d\" x2=\"%d\" y1=\"40\" y2=\"%d\" stroke=\"#ddd\"/><text x=\"%d\" y=\"36\" fill=\"#777\" text-anchor=\"middle\">%s</text>\n", \
+                560 + i * 70, 560 + i * 70, height - 8, 560 + i * 70, label[i + 1]
+            y = 44
+            for (s = 1; s <= scenarios; s++) {
+                y += 26
+                printf "<text x=\"10\" y=\"%d\" font-weight=\"bold\">%s</text>\n", y - 6, order[s]
+                for (r = 1; r <= NR; r++) {
+                    split(row[r], f, "|")
+                    if (f[1] != order[s]) continue
+                    colour = f[2] ~ /^floor/ ? "#999" : f[2] ~ /^srs/ ? "#2a7" : "#c63"
+                    width = most > 0 ? f[3] / most * 350 : 0
+                    printf "<text x=\"120\" y=\"%d\" text-anchor=\"end\">%s</text><rect x=\"130\" y=\"%d\" width=\"%.1f\" height=\"13\" fill=\"%s\"/><text x=\"%.1f\" y=\"%d\">%s</text>\n", \
+                        y + 11, f[2], y, width, colour, 136 + width, y + 11, f[3]
+                    if (f[11] != "-") printf "<line x1=\"%.1f\" x2=\"%.1f\" y1=\"%d\" y2=\"%d\" stroke=\"%s\" stroke-width=\"5\" stroke-linecap=\"round\"/><text x=\"%.1f\" y=\"%d\">%.1f</text>\n", \
+                        x(f[11]), x(f[12]), y + 7, y + 7, colour, x(f[12]) + 8, y + 11, f[12]
+                    y += 18
+                }
+            }
+            print "</svg>"
+        }' "$work/rows"
+}

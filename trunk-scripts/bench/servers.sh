@@ -1,0 +1,106 @@
+# shellcheck shell=bash disable=SC2154
+# Of bench.sh: the servers, and the stream that is published to them.
+
+nginx_module=/usr/lib/nginx/modules/ngx_rtmp_module.so
+declare -A peer_port peer_command
+
+# Sets servers, in the order in which they are measured.
+choose_servers() {
+    servers=(floor-0 floor-15 floor-350 srs srs-15 srs-min srs-350)
+    if command -v nginx >/dev/null && [ -e "$nginx_module" ]; then
+        servers+=(nginx-rtmp)
+    else
+        echo "nginx-rtmp is not here (Debian: nginx, libnginx-mod-rtmp) and is left out"
+    fi
+    local peer name peer_listen command
+    for peer in "${peers[@]}"; do
+        IFS='=' read -r name peer_listen command <<<"$peer"
+        peer_port[$name]=$peer_listen peer_command[$name]=$command
+        servers+=("$name")
+    done
+    [ -n "$only" ] || return 0
+    local wanted known=" ${servers[*]} "
+    read -ra wanted <<<"$only"
+    for name in "${wanted[@]}"; do
+        [[ $known == *" $name "* ]] || { echo "bench.sh: there is no server '$name'" >&2 && exit 1; }
+    done
+    servers=("${wanted[@]}")
+}
+
+free_port() {
+    local port
+    for port in $(seq 21935 22935); do
+        (exec 3<>"/dev/tcp/127.0.0.1/$port") 2>/dev/null || { echo "$port" && return; }
+    done
+}
+
+# start NAME: sets server_pid and port.
+start() {
+    port=$(free_port)
+    case $1 in
+    floor-*) "${on_server[@]}" "$work/floor" "$port" "$work/stream.flv" "${1#floor-}" & ;;
+    srs | srs-*)
+        local latency=
+        case $1 in
+        srs-min) latency="min_latency on;" ;;
+        srs-*) latency="mw_latency ${1#srs-}; mw_adaptive off;" ;;
+        esac
+        cat >"$work/srs.conf" <<END
+listen 127.0.0.1:$port;
+chunk_size 65000;
+max_connections 20000;
+srs_log_level warn;
+vhost __defaultVhost__ { $latency }
+END
+        "${on_server[@]}" "$bin/simple_rtmp_server" -c "$work/srs.conf" &
+        ;;
+    nginx-rtmp)
+        cat >"$work/nginx.conf" <<END
+load_module $nginx_module;
+daemon off;
+master_process off;
+pid $work/nginx.pid;
+error_log $work/nginx.log;
+events { worker_connections 20000; }
+rtmp { server { listen 127.0.0.1:$port; chunk_size 65000; application live { live on; } } }
+END
+        "${on_server[@]}" nginx -c "$work/nginx.conf" &
+        ;;
+    *)
+        port=${peer_port[$1]}
+        # The words of the command, as a shell splits them.
+        # shellcheck disable=SC2086
+        "${on_server[@]}" ${peer_command[$1]} >"$work/peer.log" 2>&1 &
+        ;;
+    esac
+    server_pid=$!
+    for _ in $(seq 100); do
+        (exec 3<>"/dev/tcp/127.0.0.1/$port") 2>/dev/null && return 0
+        sleep 0.1
+    done
+    echo "bench.sh: $1 does not answer on port $port" >&2
+    stop_server
+    return 1
+}
+
+stop_server() {
+    [ -n "$server_pid" ] || return 0
+    kill "$server_pid" 2>/dev/null
+    wait "$server_pid" 2>/dev/null
+    server_pid=
+}
+
+# publish SERVER STREAM COUNT: in the background, unless the server is the floor, which has its stream.
+publish() {
+    case $1 in floor-*) return ;; esac
+    "${bench[@]}" publish "rtmp://127.0.0.1:$port/live/$2" -c "$3" --ramp 1 --duration 3600 --json >/dev/null &
+    publisher_pid=$!
+    sleep 2
+}
+
+stop_publishing() {
+    [ -n "$publisher_pid" ] || return 0
+    kill "$publisher_pid" 2>/dev/null
+    wait "$publisher_pid" 2>/dev/null
+    publisher_pid=
+}
