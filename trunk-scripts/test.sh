@@ -90,6 +90,7 @@ missing_packages() {
     here ffmpeg || echo ffmpeg
     here rtmpdump || echo rtmpdump
     here curl || echo curl
+    here chromium || here chromium-browser || here google-chrome || echo chromium
     here nginx || echo nginx
     has_nginx_rtmp || echo libnginx-mod-rtmp
     has_nginx_stream || echo libnginx-mod-stream

@@ -6,6 +6,8 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test that meets the unexpected is to fail")]
 
 mod align;
+#[cfg(feature = "hls")]
+mod browser;
 mod flv;
 mod media;
 mod players;
@@ -13,6 +15,8 @@ mod process;
 mod scratch;
 mod server;
 mod tools;
+#[cfg(feature = "hls")]
+mod web;
 mod wire;
 
 mod access;

@@ -1,0 +1,157 @@
+//! HLS as people watch it: by ffmpeg from the embedded server and from nginx over the same files, and by a browser.
+
+use std::path::Path;
+use std::process::Command;
+use std::time::Duration;
+
+use crate::browser::Browser;
+use crate::flv::VIDEO;
+use crate::http;
+use crate::media;
+use crate::players::{PATIENCE, publish};
+use crate::process::{Process, eventually};
+use crate::scratch::Scratch;
+use crate::server::{Settings, free_port, listens};
+use crate::tools::need;
+use crate::wire::Wire;
+
+/// Segments of a second, in the folder that the HTTP server of `http::start` has.
+const HLS: Settings<'_> =
+    Settings { root: "", vhost: "hls { enabled on; hls_path html; hls_fragment 1; hls_window 60; }", vhosts: "" };
+
+/// A packet that ffmpeg took from a playlist: stream, dts, pts, size and checksum.
+#[derive(Debug, PartialEq)]
+struct Packet {
+    stream: u32,
+    dts: i64,
+    pts: i64,
+    rest: String,
+}
+
+/// Plays the first `seconds` of a playlist, with the timestamps as they are.
+fn play(ffmpeg: &Path, url: &str, seconds: &str) -> Vec<Packet> {
+    let mut command = Command::new(ffmpeg);
+    command.args(["-nostdin", "-v", "warning", "-live_start_index", "0", "-copyts", "-start_at_zero", "-i", url]);
+    command.args(["-map", "0:v", "-map", "0:a", "-c", "copy", "-t", seconds, "-f", "framecrc", "-"]);
+    let output = command.output().expect("ffmpeg can be started");
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success() && said.is_empty(), "{url}: {} {said}", output.status);
+    let text = String::from_utf8_lossy(&output.stdout).into_owned();
+    let packet = |line: &str| {
+        let mut fields = line.split(',').map(str::trim);
+        let mut number = || fields.next().expect("a field").parse().expect("a number");
+        let (stream, dts, pts) = (number(), number(), number());
+        Packet { stream: u32::try_from(stream).expect("small"), dts, pts, rest: fields.collect::<Vec<_>>().join(",") }
+    };
+    text.lines().filter(|line| !line.starts_with('#')).map(packet).collect()
+}
+
+/// nginx with conf/nginx-hls.conf as it is, but for its port, where `html` is the folder of the files.
+fn start_nginx(scratch: &Scratch, nginx: &Path) -> (Process, u16) {
+    let shipped = Path::new(env!("CARGO_MANIFEST_DIR")).join("conf/nginx-hls.conf");
+    let shipped = std::fs::read_to_string(shipped).expect("conf/nginx-hls.conf is there");
+    std::fs::create_dir_all(scratch.file("objs/nginx")).expect("a folder in the scratch folder");
+    std::os::unix::fs::symlink(scratch.file("html"), scratch.file("objs/nginx/html")).expect("a link");
+    for _ in 0..5 {
+        let port = free_port();
+        assert!(shipped.contains("listen          8081;"));
+        let text = shipped.replace("listen          8081;", &format!("listen 127.0.0.1:{port};"));
+        std::fs::write(scratch.file("nginx-hls.conf"), text).expect("a file in the scratch folder");
+        let folder = scratch.folder().to_str().expect("a path of ours");
+        // One process, so that ending it leaves no worker behind, and it may read what the test wrote.
+        let arguments = ["-e", "stderr", "-p", folder, "-c", "nginx-hls.conf", "-g", "daemon off; master_process off;"];
+        let mut process = Process::start(scratch, "nginx", nginx, arguments);
+        let is_up = eventually("nginx listens", PATIENCE, || {
+            if process.ended().is_some() { Some(false) } else { listens(port).then_some(true) }
+        });
+        if is_up {
+            return (process, port);
+        }
+        assert!(process.log().contains("in use"), "nginx ended at once:\n{}", process.log());
+    }
+    panic!("five ports in a row were taken");
+}
+
+#[test]
+fn ffmpeg_plays_the_same_from_the_server_and_from_nginx() {
+    let (ffmpeg, nginx) = (need!(ffmpeg), need!(plain_nginx));
+    let scratch = Scratch::new();
+    let (mut server, port) = http::start(&scratch, "", HLS);
+    let source = media::h264_aac(&ffmpeg);
+    let mut publisher = publish(&scratch, "publisher", &ffmpeg, source, &server.url("livestream"), &[]);
+    publisher.wait_success(PATIENCE);
+    server.wait_log(&["no longer publishing"], PATIENCE);
+    let playlist = scratch.file("html/live/livestream.m3u8");
+    eventually("six segments on disk", PATIENCE, || {
+        let text = std::fs::read_to_string(&playlist).ok()?;
+        (text.matches("#EXTINF").count() >= 6).then_some(())
+    });
+
+    // The last keyframe of the source is at five seconds; the playlist has no end yet, so ffmpeg is told when to stop.
+    let by_server = play(&ffmpeg, &format!("http://127.0.0.1:{port}/live/livestream.m3u8"), "5.5");
+    let (_nginx, port) = start_nginx(&scratch, &nginx);
+    let by_nginx = play(&ffmpeg, &format!("http://127.0.0.1:{port}/live/livestream.m3u8"), "5.5");
+    assert_eq!(by_server, by_nginx);
+
+    let video: Vec<_> = by_server.iter().filter(|packet| packet.stream == 0).collect();
+    let audio: Vec<_> = by_server.iter().filter(|packet| packet.stream == 1).collect();
+    // 25 frames a second, and 44100 / 1024 of audio.
+    let in_time = source.tags.iter().filter(|tag| tag.kind == VIDEO && tag.is_frame() && tag.timestamp < 5500).count();
+    assert!(video.len().abs_diff(in_time) <= 3, "{} frames of video of {in_time}", video.len());
+    assert!(audio.len().abs_diff(236) <= 5, "{} frames of audio", audio.len());
+    // In units of 1/90000 s: 40 ms, and 1024 samples, over all segments. FLV has milliseconds, hence a unit of those.
+    for (packets, step) in [(&video, 3600), (&audio, 2090)] {
+        for pair in packets.windows(2) {
+            let gap = pair[1].dts - pair[0].dts;
+            assert!((gap - step).abs() <= 90, "{gap} between {pair:?}");
+        }
+    }
+    let apart = video[0].pts - audio[0].pts;
+    assert!(apart.abs() <= 90 * 90, "video begins {apart} / 90000 s after audio");
+    server.assert_healthy();
+}
+
+#[test]
+fn a_browser_plays_the_page() {
+    let (ffmpeg, chromium, hls_js) = (need!(ffmpeg), need!(chromium), need!(hls_js));
+    let scratch = Scratch::new();
+    std::fs::create_dir(scratch.file("objs")).expect("a folder in the scratch folder");
+    std::fs::copy(hls_js, scratch.file("objs/hls.min.js")).expect("a copy of hls.js");
+    let (mut server, port) = http::start(&scratch, "", HLS);
+    let source = media::h264_aac(&ffmpeg);
+    let input = source.path.to_str().expect("a path of ours");
+    let url = server.url("livestream");
+    let arguments =
+        ["-nostdin", "-hide_banner", "-re", "-stream_loop", "-1", "-i", input, "-c", "copy", "-f", "flv", &url];
+    let _publisher = Process::start(&scratch, "publisher", &ffmpeg, arguments);
+    let hostile = "<img src=x onerror=document.title=666>";
+    let _hostile = Wire::publisher(server.port, hostile);
+    // hls.js is asked for, also where the browser has a player of its own.
+    let mut browser = Browser::open(&scratch, &chromium, (480, 900), &format!("http://127.0.0.1:{port}/#hls.js"));
+    let video = "document.getElementById('video')";
+    let time = |browser: &mut Browser| -> f64 {
+        browser.evaluate(&format!("{video} ? {video}.currentTime : 0")).parse().expect("a number")
+    };
+    let began =
+        eventually("the picture moves", Duration::from_secs(60), || Some(time(&mut browser)).filter(|at| *at > 0.5));
+    eventually("it goes on", Duration::from_secs(30), || (time(&mut browser) > began + 3.0).then_some(()));
+    for (expression, due) in [
+        ("dataset.player", "hls.js"),
+        ("dataset.errors", "undefined"),
+        ("error", "null"),
+        ("paused", "false"),
+        ("videoWidth", "320"),
+    ] {
+        assert_eq!(browser.evaluate(&format!("{video}.{expression}")), due, "{expression}");
+    }
+    // Audio is decoded too.
+    assert_ne!(browser.evaluate(&format!("{video}.webkitAudioDecodedByteCount")), "0");
+    assert_eq!(browser.evaluate("document.title"), "Live streams", "a name is text and nothing else");
+    let names = browser.evaluate("[...document.querySelectorAll('.name')].map((name) => name.textContent).join()");
+    assert_eq!(names, format!("live/{hostile},live/livestream"));
+    let picture = browser.screenshot();
+    assert!(picture.starts_with(b"\x89PNG"));
+    let path = Path::new(env!("CARGO_TARGET_TMPDIR")).join("page.png");
+    std::fs::write(&path, picture).expect("the build's tmp folder can be written");
+    server.assert_healthy();
+}

@@ -1,0 +1,179 @@
+#!/usr/bin/env bash
+# HLS over HTTP: this server, from memory, beside nginx, from the files that the server wrote, in turn and in one run. Ratios
+# within one run are what counts: machines differ, and differ from hour to hour.
+set -uo pipefail
+
+cd "$(dirname "${BASH_SOURCE[0]}")/.." || exit 1
+
+usage() {
+    cat <<'END'
+Usage: bash trunk-scripts/bench-http.sh [options]
+
+  --clients "N …"    connections (default "1 100 1000")
+  --seconds S        how long each measurement lasts (default 4)
+  --tools "NAME …"   what makes the load: wrk, srs_bench (default both, as far as they are here)
+  -h                 this text
+
+A playlist and a segment of about 330 KB are fetched over and over on connections that stay. The server, and nginx with one
+worker, run on one core, the load on another, where there are two. The table goes to objs/bench/http.md.
+END
+}
+
+clients="1 100 1000" seconds=4 tools=
+while [ $# -gt 0 ]; do
+    case $1 in
+    --clients) clients=$2 && shift ;;
+    --seconds) seconds=$2 && shift ;;
+    --tools) tools=$2 && shift ;;
+    -h | --help)
+        usage
+        exit 0
+        ;;
+    *)
+        usage >&2
+        echo "bench-http.sh: unknown option '$1'" >&2
+        exit 1
+        ;;
+    esac
+    shift
+done
+command -v nginx >/dev/null || PATH=$PATH:/usr/sbin
+command -v nginx >/dev/null || { echo "bench-http.sh: nginx is not here (Debian: nginx)" >&2 && exit 1; }
+if [ -z "$tools" ]; then
+    tools=srs_bench
+    if command -v wrk >/dev/null; then tools="wrk srs_bench"; else echo "wrk is not here (Debian: wrk) and is left out"; fi
+fi
+
+out=objs/bench
+mkdir -p "$out"
+work=$(mktemp -d)
+pids=()
+finish() {
+    for pid in "${pids[@]}"; do kill "$pid" 2>/dev/null; done
+    wait
+    rm -rf "$work"
+}
+trap finish EXIT
+trap 'exit 130' INT TERM
+
+cargo build --release --locked --bins || exit 1
+bin=${CARGO_TARGET_DIR:-target}/release
+ulimit -n "$(ulimit -Hn)" 2>/dev/null
+
+on_server=() on_load=()
+if [ "$(nproc)" -ge 2 ] && command -v taskset >/dev/null; then
+    on_server=(taskset -c 0) on_load=(taskset -c 1)
+fi
+
+answers() { (exec 3<>"/dev/tcp/127.0.0.1/$1") 2>/dev/null; }
+free_port() {
+    local port
+    for port in $(seq "$1" $(($1 + 1000))); do
+        answers "$port" || { echo "$port" && return; }
+    done
+}
+# await SECONDS COMMAND…: until the command succeeds.
+await() {
+    local tries=$(($1 * 10))
+    shift
+    until "$@"; do
+        tries=$((tries - 1))
+        [ "$tries" -gt 0 ] || { echo "bench-http.sh: not in time: $*" >&2 && exit 1; }
+        sleep 0.1
+    done
+}
+
+rtmp=$(free_port 21935) own=$(free_port 23000) peer=$(free_port 24100)
+mkdir "$work/html"
+cat >"$work/srs.conf" <<END
+listen 127.0.0.1:$rtmp;
+srs_log_level warn;
+http_server { enabled on; listen 127.0.0.1:$own; dir $work/html; max_connections 20000; }
+vhost __defaultVhost__ { hls { enabled on; hls_path $work/html; hls_fragment 1; hls_window 6; } }
+END
+cat >"$work/nginx.conf" <<END
+daemon off;
+master_process off;
+pid $work/nginx.pid;
+error_log $work/nginx.log;
+events { worker_connections 20000; }
+http {
+    client_body_temp_path $work/body;
+    proxy_temp_path $work/proxy;
+    fastcgi_temp_path $work/fastcgi;
+    uwsgi_temp_path $work/uwsgi;
+    scgi_temp_path $work/scgi;
+    access_log off;
+    sendfile on;
+    tcp_nopush on;
+    keepalive_requests 1000000000;
+    types { application/vnd.apple.mpegurl m3u8; video/mp2t ts; }
+    server { listen 127.0.0.1:$peer; root $work/html; add_header Access-Control-Allow-Origin "*"; }
+}
+END
+"${on_server[@]}" "$bin/simple_rtmp_server" -c "$work/srs.conf" &
+server=$! pids+=($!)
+"${on_server[@]}" nginx -e "$work/nginx.log" -c "$work/nginx.conf" &
+nginx=$! pids+=($!)
+await 10 answers "$own"
+await 10 answers "$peer"
+
+# What is fetched stays as it is once the publisher is gone.
+"${on_load[@]}" "$bin/srs_bench" publish "rtmp://127.0.0.1:$rtmp/live/livestream" --bitrate 2640 --gop 1 --duration 7 --json >/dev/null
+playlist=live/livestream.m3u8
+await 10 test -e "$work/html/$playlist"
+sleep 1
+segment=live/$(grep '\.ts' "$work/html/$playlist" | tail -n 2 | head -n 1)
+size() { stat -c %s "$work/html/$1"; }
+for file in "$playlist" "$segment"; do
+    for port in "$own" "$peer"; do
+        curl -fsS "http://127.0.0.1:$port/$file" | cmp - "$work/html/$file" || exit 1
+    done
+done
+
+ticks=$(getconf CLK_TCK)
+cpu() { awk '{print $14 + $15}' "/proc/$1/stat"; }
+field() { sed -n "s/.*\"$1\":\\([-0-9.]*\\).*/\\1/p" "$work/load"; }
+# In milliseconds, from wrk's "1.23us", "1.23ms", "1.23s".
+wrk_ms() { awk -v name="$1" '$1 == name { k = $2 ~ /us$/ ? .001 : $2 ~ /ms$/ ? 1 : 1000; print $2 * k }' "$work/load"; }
+
+# measure TOOL PORT FILE CLIENTS PID: prints requests/s, p50, p99, failed, CPU in percent.
+measure() {
+    local tool=$1 url=http://127.0.0.1:$2/$3 n=$4 pid=$5 before after rate p50 p99 failed begin
+    before=$(cpu "$pid") begin=$EPOCHREALTIME
+    case $tool in
+    wrk)
+        "${on_load[@]}" wrk -t1 -c"$n" -d"$seconds" --latency "$url" >"$work/load" 2>&1
+        rate=$(awk '/^Requests\/sec/ {print $2}' "$work/load") p50=$(wrk_ms 50%) p99=$(wrk_ms 99%)
+        failed=$(awk '/Socket errors/ {gsub(",", ""); n += $4 + $6 + $8 + $10} /Non-2xx/ {n += $NF} END {print n + 0}' "$work/load")
+        ;;
+    srs_bench)
+        "${on_load[@]}" "$bin/srs_bench" http "$url" -c "$n" --ramp 0.5 --duration "$seconds" --json >"$work/load"
+        rate=$(field messages_per_second) p50=$(field latency_ms_p50) p99=$(field latency_ms_p99)
+        failed=$(awk -v a="$(field lost)" -v b="$(field refused)" 'BEGIN {print a + b}')
+        ;;
+    esac
+    after=$(cpu "$pid")
+    awk -v rate="$rate" -v p50="$p50" -v p99="$p99" -v failed="$failed" -v t="$ticks" -v ticks=$((after - before)) \
+        -v begin="$begin" -v end="$EPOCHREALTIME" \
+        'BEGIN { printf "%.0f %.2f %.2f %d %.0f\n", rate, p50, p99, failed, 100 * ticks / t / (end - begin) }'
+}
+
+{
+    echo "| file | connections | load | requests/s: server | nginx | ratio | CPU %: server | nginx | µs CPU a request: server | nginx | p50 / p99 ms: server | nginx | failed: server | nginx |"
+    echo "|---|---|---|---|---|---|---|---|---|---|---|---|---|---|"
+    for file in "$playlist" "$segment"; do
+        for n in $clients; do
+            for tool in $tools; do
+                read -r r1 a1 b1 f1 c1 < <(measure "$tool" "$own" "$file" "$n" "$server")
+                read -r r2 a2 b2 f2 c2 < <(measure "$tool" "$peer" "$file" "$n" "$nginx")
+                awk -v name="${file##*.}, $(size "$file") bytes" -v n="$n" -v tool="$tool" -v r1="$r1" -v r2="$r2" -v c1="$c1" \
+                    -v c2="$c2" -v l1="$a1 / $b1" -v l2="$a2 / $b2" -v f1="$f1" -v f2="$f2" 'BEGIN {
+                    printf "| %s | %d | %s | %d | %d | %.2f | %d | %d | %.1f | %.1f | %s | %s | %d | %d |\n", name, n, tool, r1, r2, \
+                        r1 / r2, c1, c2, c1 * 1e4 / r1, c2 * 1e4 / r2, l1, l2, f1, f2 }'
+            done
+        done
+    done
+} | tee "$out/http.md"
+echo
+echo "Written to $out/http.md"
