@@ -72,6 +72,7 @@ Publish, with one of these (from another machine, put this one's address for 127
     OBS: Settings, Stream, Service "Custom…", Server rtmp://$at/live, Stream Key livestream
 
 Play, with one of these:
+    a browser: http://127.0.0.1:8080/ (where http_server is on, as in conf/srs.conf)
     ffplay -fflags nobuffer $url
     vlc $url
 

@@ -173,6 +173,7 @@ export -f clients missing_packages install_packages persist here has_gst_element
 export may_install
 step "the clients that the tests use" 600 bash -c clients || true
 
+step "hls.js for the page" 180 bash trunk-scripts/hls-js.sh || true
 step "crates" 300 bash -c 'persist cargo fetch --locked' || true
 step "format" 60 cargo fmt --check || true
 clippy() { step "lints, $1" 420 cargo clippy --locked --all-targets "${@:2}" -- -D warnings || true; }
