@@ -73,6 +73,7 @@ fn start_nginx(scratch: &Scratch, nginx: &Path) -> (Process, u16) {
 }
 
 #[test]
+#[ignore = "there are no segments yet"]
 fn ffmpeg_plays_the_same_from_the_server_and_from_nginx() {
     let (ffmpeg, nginx) = (need!(ffmpeg), need!(plain_nginx));
     let scratch = Scratch::new();
@@ -112,6 +113,7 @@ fn ffmpeg_plays_the_same_from_the_server_and_from_nginx() {
 }
 
 #[test]
+#[ignore = "there are no segments yet"]
 fn a_browser_plays_the_page() {
     let (ffmpeg, chromium, hls_js) = (need!(ffmpeg), need!(chromium), need!(hls_js));
     let scratch = Scratch::new();

@@ -73,7 +73,8 @@ pub(super) fn serve(http: &Http, stream: &TcpStream) -> End {
     stream.set_write_timeout(Some(SEND));
     let mut connection = Connection { http, stream, input: Vec::new(), at: 0, begun: None };
     loop {
-        if let Err(end) = connection.exchange() {
+        let answered = connection.next_request().and_then(|request| connection.reply(request));
+        if let Err(end) = answered {
             connection.farewell(&end);
             return end;
         }
@@ -81,9 +82,9 @@ pub(super) fn serve(http: &Http, stream: &TcpStream) -> End {
 }
 
 impl Connection<'_> {
-    /// Takes a request and answers it.
-    fn exchange(&mut self) -> Result<(), End> {
-        let request = self.next_request()?;
+    /// Answers a request.
+    #[inline(never)] // As `send`.
+    fn reply(&mut self, request: Request) -> Result<(), End> {
         self.skip_body(request.body)?;
         self.begun = None;
         let response = self.http.answer(&request);
