@@ -12,6 +12,8 @@ mod connection;
 pub mod control;
 mod forward;
 #[cfg(feature = "hls")]
+mod hls;
+#[cfg(feature = "hls")]
 pub mod http;
 pub mod listeners;
 mod pace;

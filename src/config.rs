@@ -176,6 +176,8 @@ pub struct Vhost {
     pub publish: Publish,
     /// `forward`: servers that get each stream published here, too.
     pub forward: Forward,
+    /// `hls`: HTTP Live Streaming.
+    pub hls: Hls,
     /// `refer`: hosts whose pages may publish and play, in lower case; empty for everybody. See [`refer_allows`].
     pub refer: Vec<String>,
     /// `refer_publish`: the same for publishing, in addition to `refer`.
@@ -202,6 +204,36 @@ pub struct Forward {
     pub targets: Vec<Target>,
     /// `forward_tls_verify`: an rtmps target has to show a certificate for its name that the system trusts.
     pub tls_verify: bool,
+}
+
+/// HTTP Live Streaming, as `hls { … }` or as the flat directives of the original.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Hls {
+    /// `hls on`, or `enabled` in the block: whether the vhost's streams are there as HLS.
+    pub enabled: bool,
+    /// `hls_path`: the root of playlists and segments; relative to the working directory.
+    pub path: PathBuf,
+    /// `hls_fragment`: a segment ends at the first keyframe after this time.
+    pub fragment: Duration,
+    /// `hls_window`: the time that a playlist spans.
+    pub window: Duration,
+    /// `hls_td_ratio`: the target duration is at least so many fragments, in thousandths.
+    pub td_ratio: u64,
+    /// `hls_cleanup`: segments that have left the playlist are removed.
+    pub cleanup: bool,
+    /// `hls_dispose`: how long after its end a stream is removed; zero for never.
+    pub dispose: Duration,
+    /// `hls_on_error`: what a failing disk means for the publisher.
+    pub on_error: HlsOnError,
+}
+
+/// What happens to the publisher when the files of its stream cannot be written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum HlsOnError {
+    /// Nothing.
+    Ignore,
+    /// It is disconnected.
+    Disconnect,
 }
 
 impl Config {
@@ -425,6 +457,7 @@ impl Vhost {
                 timeout: reader.seconds(publish, "timeout"),
             },
             forward: Forward::read(reader, section),
+            hls: Hls::read(reader, section),
             refer: reader.hosts(section, "refer"),
             refer_publish: reader.hosts(section, "refer_publish"),
             refer_play: reader.hosts(section, "refer_play"),
@@ -453,6 +486,28 @@ impl Security {
             enabled: reader.switch(section, "enabled"),
             allow: reader.rules(section, "allow"),
             deny: reader.rules(section, "deny"),
+        }
+    }
+}
+
+impl Hls {
+    /// Of a vhost. What stands in the block counts more than what stands beside it.
+    fn read(reader: &mut Reader, vhost: Section<'_>) -> Hls {
+        let block = vhost.block("hls");
+        let section = |name: &str| block.unless_absent(name, vhost);
+        let is_block = vhost.is_block("hls");
+        Hls {
+            enabled: if is_block { reader.switch(block, "enabled") } else { reader.switch(vhost, "hls") },
+            path: reader.path(section("hls_path"), "hls_path"),
+            fragment: reader.decimal_seconds(section("hls_fragment"), "hls_fragment"),
+            window: reader.decimal_seconds(section("hls_window"), "hls_window"),
+            td_ratio: reader.decimal(section("hls_td_ratio"), "hls_td_ratio"),
+            cleanup: reader.switch(section("hls_cleanup"), "hls_cleanup"),
+            dispose: reader.seconds(section("hls_dispose"), "hls_dispose"),
+            on_error: match reader.choice(section("hls_on_error"), "hls_on_error") {
+                "disconnect" => HlsOnError::Disconnect,
+                _ => HlsOnError::Ignore,
+            },
         }
     }
 }

@@ -28,6 +28,8 @@ pub enum CloseReason {
     Busy(String),
     /// There are as many clients as there may be, or no memory for another.
     Full(String),
+    /// The files of the publisher's stream could not be written, and `hls_on_error` says that it is to know.
+    Hls(String),
     /// The publisher had stalled, and another took its stream's name.
     Replaced {
         /// The client that publishes the stream now.
@@ -44,7 +46,7 @@ pub enum CloseReason {
 }
 
 /// The codes of all reasons, see [`CloseReason::code`].
-const CODES: [&str; 16] = [
+const CODES: [&str; 17] = [
     "by-peer",
     "network",
     "slow-start",
@@ -61,6 +63,7 @@ const CODES: [&str; 16] = [
     "server-stopped",
     "denied",
     "proxy",
+    "hls",
 ];
 
 impl CloseReason {
@@ -93,6 +96,7 @@ impl CloseReason {
             Self::ServerStopped => 13,
             Self::Denied(_) => 14,
             Self::Proxy(_) => 15,
+            Self::Hls(_) => 16,
         }
     }
 }
@@ -109,6 +113,7 @@ impl fmt::Display for CloseReason {
             Self::Refused(why) | Self::Denied(why) | Self::Proxy(why) | Self::Busy(why) | Self::Full(why) => {
                 write!(f, "{why}")
             }
+            Self::Hls(why) => write!(f, "HLS of the stream cannot be written: {why}"),
             Self::Replaced { by } => write!(f, "stalled, and client {by} took over the stream"),
             Self::Crashed => write!(f, "a fault of this server, see the error before"),
             Self::VhostRemoved(vhost) => write!(f, "the vhost {vhost} was removed"),
@@ -170,6 +175,7 @@ mod tests {
             (CloseReason::ServerStopped, "server-stopped"),
             (CloseReason::Denied(text()), "denied"),
             (CloseReason::Proxy(text()), "proxy"),
+            (CloseReason::Hls(text()), "hls"),
         ];
         let totals = CloseTotals::default();
         for (reason, code) in &all {

@@ -103,8 +103,14 @@ impl Server {
     fn end(&self) {
         self.close_listeners();
         self.sources.end_all();
+        #[cfg(feature = "hls")]
+        self.hls.wait_written(LAST_SEGMENTS);
     }
 }
+
+/// How long the last segments of HLS may take to be on disk.
+#[cfg(feature = "hls")]
+const LAST_SEGMENTS: Duration = Duration::from_secs(2);
 
 /// Waits while it is so, at most for `limit`.
 fn wait_while(limit: Duration, is_so: impl Fn() -> bool) {

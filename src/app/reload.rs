@@ -76,6 +76,8 @@ impl Server {
         self.publish.set_interval(new.pithy_print.publish);
         check_file_limit(&new);
         self.sources.configure(&new);
+        #[cfg(feature = "hls")]
+        self.hls.reconfigure(&self.sources, &new);
         self.forwards.reconfigure(self, &new);
         if let Err(error) = self.listen(&new.listeners(), sockets) {
             log::error!("reload: not all addresses are listened on: {error}");

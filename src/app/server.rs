@@ -13,6 +13,8 @@ use super::connection;
 use super::control::Control;
 use super::forward::Forwards;
 #[cfg(feature = "hls")]
+use super::hls::Hls;
+#[cfg(feature = "hls")]
 use super::http::{self, Http, live::LiveFiles};
 use super::listeners::{ListenError, Listener, Listeners, Sockets};
 use super::pace::Pace;
@@ -71,6 +73,9 @@ pub(super) struct Inner {
     pub(super) play: Stage,
     pub(super) publish: Stage,
     pub(super) forwards: Forwards,
+    /// The streams that are there as HLS.
+    #[cfg(feature = "hls")]
+    pub(super) hls: Hls,
     /// What HLS makes and HTTP serves.
     #[cfg(feature = "hls")]
     pub(super) live_files: LiveFiles,
@@ -99,6 +104,8 @@ struct Clients {
 /// When the system has no memory for the first coroutines.
 pub fn start(config: Config, sockets: Sockets, rtmps: Rtmps, control: Control) -> Result<(), StartError> {
     check_file_limit(&config);
+    #[cfg(feature = "hls")]
+    let live_files = LiveFiles::new();
     let server = Server(Arc::new(Inner {
         listeners: Listeners::default(),
         rtmps,
@@ -107,7 +114,9 @@ pub fn start(config: Config, sockets: Sockets, rtmps: Rtmps, control: Control) -
         play: Stage::new("->", config.pithy_print.play),
         publish: Stage::new("<-", config.pithy_print.publish),
         #[cfg(feature = "hls")]
-        live_files: LiveFiles::new(),
+        hls: Hls::start(live_files.clone())?,
+        #[cfg(feature = "hls")]
+        live_files,
         #[cfg(feature = "hls")]
         http: OnceLock::new(),
         closed: CloseTotals::default(),
@@ -124,6 +133,11 @@ pub fn start(config: Config, sockets: Sockets, rtmps: Rtmps, control: Control) -
     st::spawn("pithy print", 0, move || printer.forwards.print(&printer))?;
     let sources = server.sources.clone();
     st::spawn("sweep", 0, move || sources.sweep())?;
+    #[cfg(feature = "hls")]
+    {
+        let hls = server.0.hls.clone();
+        st::spawn("hls", 0, move || hls.sweep())?;
+    }
     if let Err(error) = st::watch() {
         log::warn!("nobody will say when the worker is stuck: no thread for it: {error}");
     }

@@ -93,6 +93,17 @@ pub trait Outlet: Send + Sync {
     fn close(&self, reason: CloseReason);
 }
 
+/// Takes what a publisher sends, at times that have been corrected: milliseconds since the source began, which do not run
+/// backwards within a track. It is called for each message, so it must not wait for anything. Dropping it ends it.
+pub trait Sink: Send + Sync {
+    /// A message of video whose header is `tag`.
+    fn on_video(&mut self, time: u64, tag: &flv::VideoTag, payload: &Bytes);
+    /// A message of audio whose header is `tag`.
+    fn on_audio(&mut self, time: u64, tag: &flv::AudioTag, payload: &Bytes);
+    /// The vhost's configuration has changed. Whether the sink goes on with it; if not, there is to be another.
+    fn reconfigure(&mut self, vhost: &Vhost) -> bool;
+}
+
 /// A stream. Clones are the same stream.
 #[derive(Clone)]
 pub struct Source(Shared<State>);
@@ -112,6 +123,8 @@ struct State {
     /// The time of the last video message of this publication.
     last_video: Option<u64>,
     configs: Vec<Config>,
+    /// Where the publisher's messages go beside the players.
+    sink: Option<Box<dyn Sink>>,
     /// By id; an id that is free is used again.
     players: Vec<Option<Player>>,
     /// How many of them there are.
@@ -200,6 +213,7 @@ impl Source {
             gop: None,
             last_video: None,
             configs: Vec::new(),
+            sink: None,
             players: Vec::new(),
             playing: 0,
             tell_loss: None,
@@ -308,6 +322,31 @@ impl Source {
                 return;
             }
             state.notify_unpublished();
+        });
+    }
+
+    /// Changes where the messages of the present publisher go beside the players: `change` gets the stream's name, the publisher,
+    /// and what is there. What is there afterwards is told the sequence headers so far, be it for the second time.
+    pub fn change_sink(&self, change: impl FnOnce(&str, Arc<dyn Outlet>, &mut Option<Box<dyn Sink>>)) {
+        self.0.with(|state| {
+            let Some(publisher) = &state.publisher else { return };
+            change(&state.name, publisher.outlet.clone(), &mut state.sink);
+            let Some(sink) = &mut state.sink else { return };
+            for Config { key, payload, .. } in &state.configs {
+                match key {
+                    ConfigKey::Video { .. } => {
+                        if let Some(tag) = flv::video(payload) {
+                            sink.on_video(state.timeline.latest(), &tag, payload);
+                        }
+                    }
+                    ConfigKey::Audio { .. } => {
+                        if let Some(tag) = flv::audio(payload) {
+                            sink.on_audio(state.timeline.latest(), &tag, payload);
+                        }
+                    }
+                    ConfigKey::Metadata => {}
+                }
+            }
         });
     }
 
@@ -439,13 +478,16 @@ impl State {
         if let (Some(publisher), Some(tag)) = (&mut self.publisher, &tag) {
             publisher.audio = Some(tag.codec);
         }
-        match tag {
+        let time = match tag {
             Some(tag) if tag.is_config() => {
                 let channels = !tag.is_sequence_header();
-                self.on_config(ConfigKey::Audio { track: tag.track, channels }, message.payload.clone(), now);
+                self.on_config(ConfigKey::Audio { track: tag.track, channels }, message.payload.clone(), now)
             }
             // Also an empty message, which encoders send for silence.
             _ => self.append(Track::Audio, message, Mark::Plain, now),
+        };
+        if let (Some(sink), Some(tag)) = (&mut self.sink, &tag) {
+            sink.on_audio(time, tag, &message.payload);
         }
     }
 
@@ -454,18 +496,21 @@ impl State {
         if let (Some(publisher), Some(tag)) = (&mut self.publisher, &tag) {
             publisher.video = Some(tag.codec);
         }
-        match tag {
+        let time = match tag {
             Some(tag) if tag.is_config() => {
                 let colour = !tag.is_sequence_header();
-                self.on_config(ConfigKey::Video { track: tag.track, colour }, message.payload.clone(), now);
+                self.on_config(ConfigKey::Video { track: tag.track, colour }, message.payload.clone(), now)
             }
             Some(tag) if tag.is_keyframe() && tag.track == 0 => {
                 self.gop = Some(self.backlog.next());
-                self.append(Track::Video, message, Mark::Key, now);
+                self.append(Track::Video, message, Mark::Key, now)
             }
             _ => self.append(Track::Video, message, Mark::Plain, now),
-        }
+        };
         self.last_video = Some(self.timeline.latest());
+        if let (Some(sink), Some(tag)) = (&mut self.sink, &tag) {
+            sink.on_video(time, tag, &message.payload);
+        }
     }
 
     fn on_data(&mut self, message: &Message, now: Instant) {
@@ -484,11 +529,12 @@ impl State {
         }
     }
 
-    /// Keeps what joining players need, and hands it on to those that are here.
-    fn on_config(&mut self, key: ConfigKey, payload: Bytes, now: Instant) {
+    /// Keeps what joining players need, and hands it on to those that are here. Returns its time.
+    fn on_config(&mut self, key: ConfigKey, payload: Bytes, now: Instant) -> u64 {
         let track = key.track();
         let number = self.backlog.next();
-        self.backlog.append(track, self.timeline.of_config(track), Mark::Config, &payload, now);
+        let time = self.timeline.of_config(track);
+        self.backlog.append(track, time, Mark::Config, &payload, now);
         // A copy: the payload may be a small part of a large message.
         let kept = || Bytes::copy_from_slice(&payload);
         match self.configs.iter().position(|config| config.key == key) {
@@ -508,11 +554,14 @@ impl State {
             }
             None => {}
         }
+        time
     }
 
-    fn append(&mut self, track: Track, message: &Message, mark: Mark, now: Instant) {
+    /// Puts a message on the timeline and into the backlog. Returns its time.
+    fn append(&mut self, track: Track, message: &Message, mark: Mark, now: Instant) -> u64 {
         let time = self.timeline.correct(track, message.timestamp, now);
         self.backlog.append(track, time, mark, &message.payload, now);
+        time
     }
 
     /// Tells the players, within the stream, what has become of its publisher.
@@ -527,6 +576,7 @@ impl State {
     /// Ends a publication. Its players stay, and need to be told only if nobody comes back soon.
     fn lose_publisher(&mut self) {
         self.publisher = None;
+        self.sink = None;
         self.flush();
         self.gop = None;
         self.last_video = None;

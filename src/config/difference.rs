@@ -55,6 +55,12 @@ fn rule(place: Place, name: &str) -> Option<Reload> {
         (Place::Security, _) => REQUESTS,
         (Place::Vhost, "refer" | "refer_publish" | "refer_play") => REQUESTS,
         (Place::Vhost, "forward" | "forward_tls_verify") | (Place::Forward, _) => Now("running streams of the vhost"),
+        (Place::Hls, _)
+        | (
+            Place::Vhost,
+            "hls" | "hls_path" | "hls_fragment" | "hls_window" | "hls_td_ratio" | "hls_cleanup" | "hls_dispose"
+            | "hls_on_error",
+        ) => STREAMS,
         (Place::Publish, "stall_timeout" | "reconnect_grace" | "timeout") => Now("running publishers of the vhost"),
         _ => return None,
     })

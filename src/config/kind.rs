@@ -14,6 +14,8 @@ pub(super) enum Kind {
     Switch,
     /// One whole number, both ends included. `unit` reads as in "of seconds", and is empty for a count.
     Number { min: u64, max: u64, unit: &'static str },
+    /// A number with up to three decimals, both ends included; `min` and `max` count thousandths. `unit` as above.
+    Decimal { min: u64, max: u64, unit: &'static str },
     /// A number of bytes, with the suffixes k, m and g for powers of 1024; both ends included.
     Bytes { min: u64, max: u64 },
     /// One of these words.
@@ -37,6 +39,8 @@ pub(super) enum Kind {
 pub(super) enum Setting {
     Switch(bool),
     Number(u64),
+    /// In thousandths.
+    Decimal(u64),
     Choice(&'static str),
     Path(String),
     Addresses(Vec<Listen>),
@@ -90,6 +94,9 @@ impl Kind {
                 _ => None,
             },
             Kind::Number { min, max, .. } => digits(word).filter(|n| (min..=max).contains(n)).map(Setting::Number),
+            Kind::Decimal { min, max, .. } => {
+                thousandths(word).filter(|n| (min..=max).contains(n)).map(Setting::Decimal)
+            }
             Kind::Bytes { min, max } => bytes(word).filter(|n| (min..=max).contains(n)).map(Setting::Number),
             Kind::Choice(choices) => choices.iter().find(|c| **c == word).map(|c| Setting::Choice(c)),
             Kind::Path => Some(word).filter(|w| !w.is_empty()).map(|w| Setting::Path(w.to_owned())),
@@ -117,6 +124,10 @@ impl Kind {
             Kind::Switch => "on or off".to_owned(),
             Kind::Number { min, max, unit: "" } => format!("a whole number from {min} to {max}"),
             Kind::Number { min, max, unit } => format!("a whole number of {unit} from {min} to {max}"),
+            Kind::Decimal { min, max, unit } => {
+                let of = if unit.is_empty() { "" } else { " of " };
+                format!("a number{of}{unit} from {} to {}", decimal(min), decimal(max))
+            }
             Kind::Bytes { min, max } => format!("a number of bytes from {} to {}", suffixed(min), suffixed(max)),
             Kind::Choice([all @ .., last]) => format!("{} or {last}", all.join(", ")),
             Kind::Choice([]) | Kind::Path => "the path of a file".to_owned(),
@@ -152,6 +163,21 @@ fn bytes(word: &str) -> Option<u64> {
         _ => (word, 1),
     };
     digits(number)?.checked_mul(unit)
+}
+
+/// A number with up to three decimals, in thousandths.
+fn thousandths(word: &str) -> Option<u64> {
+    let (whole, fraction) = word.split_once('.').unwrap_or((word, "0"));
+    if whole.is_empty() || fraction.is_empty() || fraction.len() > 3 {
+        return None;
+    }
+    let scale = [100, 10, 1][fraction.len() - 1];
+    digits(whole)?.checked_mul(1000)?.checked_add(digits(fraction)? * scale)
+}
+
+fn decimal(thousandths: u64) -> String {
+    let text = format!("{}.{:03}", thousandths / 1000, thousandths % 1000);
+    text.trim_end_matches('0').trim_end_matches('.').to_owned()
 }
 
 fn suffixed(n: u64) -> String {
@@ -205,6 +231,22 @@ mod tests {
             assert_eq!(number(kind, bad), None, "{bad:?}");
         }
         assert_eq!(kind.expected(), "a whole number of seconds from 1 to 600");
+    }
+
+    #[test]
+    fn decimals_have_three_places() {
+        let kind = Kind::Decimal { min: 500, max: 600_000, unit: "seconds" };
+        let read = |word| match kind.read(&[word]) {
+            Ok(Setting::Decimal(n)) => Some(n),
+            _ => None,
+        };
+        for (word, n) in [("0.5", 500), ("10", 10_000), ("2.002", 2002), ("600.000", 600_000)] {
+            assert_eq!(read(word), Some(n), "{word}");
+        }
+        for bad in ["0.499", "600.001", ".5", "5.", "1.0000", "+1", "-1", "1.5s", "1.-5", "99999999999999999999"] {
+            assert_eq!(read(bad), None, "{bad}");
+        }
+        assert_eq!(kind.expected(), "a number of seconds from 0.5 to 600");
     }
 
     #[test]

@@ -78,6 +78,11 @@ impl<'a> Section<'a> {
         }
     }
 
+    /// This section, if the setting stands in it, else `other`.
+    pub(super) fn unless_absent(self, name: &str, other: Section<'a>) -> Section<'a> {
+        if self.value(name).is_some() { self } else { other }
+    }
+
     /// The blocks that have names, in their order.
     pub(super) fn named(self, name: &str) -> Vec<(&'a str, Section<'a>)> {
         let Shape::Named(place) = row(self.place, name).shape else { return Vec::new() };
@@ -116,6 +121,8 @@ impl Reader {
         choice: Choice -> &'static str;
         path: Path -> PathBuf;
         number: Number -> u64;
+        /// In thousandths.
+        decimal: Decimal -> u64;
     }
 
     /// A number as a size in memory.
@@ -138,6 +145,11 @@ impl Reader {
 
     pub(super) fn seconds(&mut self, section: Section<'_>, name: &str) -> Duration {
         Duration::from_secs(self.number(section, name))
+    }
+
+    /// Seconds with decimals.
+    pub(super) fn decimal_seconds(&mut self, section: Section<'_>, name: &str) -> Duration {
+        Duration::from_millis(self.decimal(section, name))
     }
 
     /// Empty where it is absent.

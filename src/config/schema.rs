@@ -19,6 +19,7 @@ pub(super) enum Place {
     Publish,
     Security,
     Forward,
+    Hls,
 }
 
 impl Place {
@@ -32,6 +33,7 @@ impl Place {
             Place::Publish => "in publish",
             Place::Security => "in security",
             Place::Forward => "in forward",
+            Place::Hls => "in hls",
         }
     }
 }
@@ -123,7 +125,13 @@ const PITHY: Kind = number(100, 3_600_000, "milliseconds");
 const HOUR: Kind = number(1, 3600, "seconds");
 const HOUR_OR_NONE: Kind = number(0, 3600, "seconds");
 const BACKLOG: Kind = Kind::Bytes { min: 1 << 20, max: 4 << 30 };
+const HLS: Shape = Shape::Either { kind: Kind::Switch, default: Some("off"), block: Place::Hls };
 const FORWARD: Shape = Shape::Either { kind: Kind::Targets, default: None, block: Place::Forward };
+const FRAGMENT: Kind = Kind::Decimal { min: 500, max: 600_000, unit: "seconds" };
+const WINDOW: Kind = Kind::Decimal { min: 1000, max: 86_400_000, unit: "seconds" };
+const RATIO: Kind = Kind::Decimal { min: 1000, max: 10_000, unit: "" };
+const DISPOSE: Kind = number(0, 604_800, "seconds");
+const ON_ERROR: Kind = Kind::Choice(&["ignore", "disconnect"]);
 const TANKS: Kind = Kind::Choice(&["console", "file"]);
 const LEVELS: Kind = Kind::Choice(&["verbose", "info", "trace", "warn", "error"]);
 
@@ -173,6 +181,14 @@ pub(super) const TABLE: &[Row] = &[
     block(Place::Vhost, "publish", Shape::Block(Place::Publish), "limits for publishers"),
     block(Place::Vhost, "forward", FORWARD, "servers that get each published stream too"),
     setting(Place::Vhost, "forward_tls_verify", Kind::Switch, "on", "whether the certificates of rtmps targets count"),
+    block(Place::Vhost, "hls", HLS, "HTTP Live Streaming"),
+    setting(Place::Vhost, "hls_path", Kind::Path, "./objs/nginx/html", "root of the HLS files"),
+    setting(Place::Vhost, "hls_fragment", FRAGMENT, "10", "least length of a segment"),
+    setting(Place::Vhost, "hls_window", WINDOW, "60", "time that a playlist spans"),
+    setting(Place::Vhost, "hls_td_ratio", RATIO, "1.5", "target duration in fragments"),
+    setting(Place::Vhost, "hls_cleanup", Kind::Switch, "on", "remove segments that left the playlist"),
+    setting(Place::Vhost, "hls_dispose", DISPOSE, "120", "when a stream that ended is removed"),
+    setting(Place::Vhost, "hls_on_error", ON_ERROR, "ignore", "what a failing disk means for the publisher"),
     optional(Place::Vhost, "refer", Kind::Hosts, "hosts whose pages may publish and play"),
     optional(Place::Vhost, "refer_publish", Kind::Hosts, "hosts whose pages may publish"),
     optional(Place::Vhost, "refer_play", Kind::Hosts, "hosts whose pages may play"),
@@ -183,6 +199,14 @@ pub(super) const TABLE: &[Row] = &[
 
     setting(Place::Forward, "enabled", Kind::Switch, "on", "whether streams are forwarded"),
     optional(Place::Forward, "destination", Kind::Targets, "servers that get each published stream too"),
+    setting(Place::Hls, "enabled", Kind::Switch, "off", "whether the vhost's streams are there as HLS"),
+    setting(Place::Hls, "hls_path", Kind::Path, "./objs/nginx/html", "root of the HLS files"),
+    setting(Place::Hls, "hls_fragment", FRAGMENT, "10", "least length of a segment"),
+    setting(Place::Hls, "hls_window", WINDOW, "60", "time that a playlist spans"),
+    setting(Place::Hls, "hls_td_ratio", RATIO, "1.5", "target duration in fragments"),
+    setting(Place::Hls, "hls_cleanup", Kind::Switch, "on", "remove segments that left the playlist"),
+    setting(Place::Hls, "hls_dispose", DISPOSE, "120", "when a stream that ended is removed"),
+    setting(Place::Hls, "hls_on_error", ON_ERROR, "ignore", "what a failing disk means for the publisher"),
 
     setting(Place::Security, "enabled", Kind::Switch, "off", "whether addresses are looked at"),
     optional(Place::Security, "allow", Kind::Rule, "who may publish or play"),
@@ -193,10 +217,6 @@ pub(super) const TABLE: &[Row] = &[
     later(Place::Root, "http_api"),
     later(Place::Vhost, "bandcheck"),
     later(Place::Vhost, "dvr"),
-    later(Place::Vhost, "hls"),
-    later(Place::Vhost, "hls_fragment"),
-    later(Place::Vhost, "hls_path"),
-    later(Place::Vhost, "hls_window"),
     later(Place::Vhost, "http_hooks"),
     later(Place::Vhost, "ingest"),
     later(Place::Vhost, "transcode"),

@@ -37,6 +37,16 @@ fn absent_directives_have_their_defaults() {
             timeout: Duration::from_secs(30),
         },
         forward: Forward { targets: vec![], tls_verify: true },
+        hls: Hls {
+            enabled: false,
+            path: "./objs/nginx/html".into(),
+            fragment: Duration::from_secs(10),
+            window: Duration::from_secs(60),
+            td_ratio: 1500,
+            cleanup: true,
+            dispose: Duration::from_secs(120),
+            on_error: HlsOnError::Ignore,
+        },
         refer: vec![],
         refer_publish: vec![],
         refer_play: vec![],
@@ -92,6 +102,10 @@ fn each_directive_reaches_its_field() {
              tcp_nodelay on; publish { stall_timeout 1; reconnect_grace 0; timeout 3600; }
              forward 10.0.0.2 rtmp://b.c/live; forward_tls_verify off;
              security { enabled on; allow publish 10.0.0.0/8; deny play 10.0.0.9; allow publish ::1; allow play all; }
+             hls {
+                 enabled on; hls_path /a/b; hls_fragment 2.5; hls_window 12; hls_td_ratio 1; hls_cleanup off;
+                 hls_dispose 0; hls_on_error disconnect;
+             }
              refer GitHub.com github.io; refer_publish a.b; refer_play c.d;
          }
          vhost b { chunk_size 128; }",
@@ -141,6 +155,16 @@ fn each_directive_reaches_its_field() {
             targets: ["10.0.0.2", "rtmp://b.c/live"].map(|target| Target::parse(target).unwrap()).to_vec(),
             tls_verify: false,
         },
+        hls: Hls {
+            enabled: true,
+            path: "/a/b".into(),
+            fragment: Duration::from_millis(2500),
+            window: Duration::from_secs(12),
+            td_ratio: 1000,
+            cleanup: false,
+            dispose: Duration::ZERO,
+            on_error: HlsOnError::Disconnect,
+        },
         refer: vec!["github.com".to_owned(), "github.io".to_owned()],
         refer_publish: vec!["a.b".to_owned()],
         refer_play: vec!["c.d".to_owned()],
@@ -151,6 +175,29 @@ fn each_directive_reaches_its_field() {
         assert_eq!(parse(&format!("listen 1; srs_log_level {word};")).log.level, level);
     }
     assert!(LogLevel::Verbose < LogLevel::Info && LogLevel::Trace < LogLevel::Warn);
+}
+
+#[test]
+fn hls_is_a_switch_with_directives_beside_it_or_a_block() {
+    let hls = |text: &str| parse(&format!("listen 1; vhost v {{ {text} }}")).vhost("v").unwrap().hls.clone();
+    let flat = hls("hls on; hls_path ./html; hls_fragment 5; hls_window 30;");
+    let block = hls("hls { enabled on; hls_path ./html; hls_fragment 5; hls_window 30; }");
+    assert_eq!(flat, block);
+    assert!(flat.enabled && flat.path == Path::new("./html") && flat.window == Duration::from_secs(30));
+    let both = hls("hls_fragment 5; hls_window 30; hls { enabled on; hls_fragment 2; }");
+    assert_eq!(
+        (both.fragment, both.window),
+        (Duration::from_secs(2), Duration::from_secs(30)),
+        "the block counts more"
+    );
+    assert!(!hls("hls { }").enabled && !hls("hls off;").enabled && !hls("hls_path a;").enabled);
+    let wrong =
+        |text: &str| Config::parse("a.conf", &format!("listen 1; vhost v {{ {text} }}")).unwrap_err().to_string();
+    assert_eq!(wrong("hls yes;"), "a.conf:1: \"hls\" must be on or off, not \"yes\"; e.g. \"hls off;\"");
+    assert_eq!(wrong("hls on; hls { }"), "a.conf:1: \"hls\" is already set on line 1; keep one of the two");
+    assert!(
+        wrong("hls_fragment 0;").starts_with("a.conf:1: \"hls_fragment\" must be a number of seconds from 0.5 to 600")
+    );
 }
 
 #[test]
@@ -174,13 +221,13 @@ fn what_is_missing_as_a_whole_is_said() {
 #[test]
 fn directives_of_other_versions_are_ignored_with_a_warning() {
     let config = parse(
-        "listen 1935;\nheartbeat on;\nvhost __defaultVhost__ {\nhls on;\nhls { enabled on;\nhls_path x; }\n\
+        "listen 1935;\nheartbeat on;\nvhost __defaultVhost__ {\ndvr on;\ndvr { enabled on;\ndvr_path x; }\n\
          transcode live/a { ffmpeg x; }\ngop_cache off; }\nhttp_api ./objs/srs.pid;\n",
     );
     let warning = |(line, name)| format!("a.conf:{line}: \"{name}\" is not in this version yet: ignored");
     assert_eq!(
         config.warnings,
-        [(2, "heartbeat"), (4, "hls"), (5, "hls"), (7, "transcode"), (9, "http_api")].map(warning)
+        [(2, "heartbeat"), (4, "dvr"), (5, "dvr"), (7, "transcode"), (9, "http_api")].map(warning)
     );
     assert!(!config.vhost("a").unwrap().gop_cache);
 }
@@ -301,7 +348,7 @@ fn full_conf_shows_every_directive() {
         for directive in block {
             all.insert((format!("{place:?}"), directive.name.text.clone()));
             let shape = schema::find(place, &directive.name.text).unwrap().shape;
-            if let (Shape::Block(inner) | Shape::Named(inner) | Shape::Either { block: inner, .. }, Some(block)) =
+            if let (Shape::Block(inner) | Shape::Either { block: inner, .. } | Shape::Named(inner), Some(block)) =
                 (shape, &directive.block)
             {
                 collect(inner, block, all);
@@ -323,6 +370,9 @@ fn full_conf_shows_the_defaults() {
     full.vhosts.remove("security.example.com");
     full.proxy_protocol.clear();
     full.vhosts.remove("forward.example.com");
+    for example in ["refer.example.com", "flat.example.com"] {
+        full.vhosts.remove(example);
+    }
     let mut default = parse("listen 1935; vhost __defaultVhost__ { }");
     // They hold what is written, and full.conf writes all.
     default.settings = full.settings.clone();

@@ -27,6 +27,8 @@ mod forward;
 mod forward_trouble;
 mod gstreamer;
 #[cfg(feature = "hls")]
+mod hls;
+#[cfg(feature = "hls")]
 mod http;
 mod live;
 mod nginx;

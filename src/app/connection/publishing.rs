@@ -53,6 +53,8 @@ impl Connection<'_> {
                 return Err(self.refuse(id, "NetStream.Publish.BadName", reason));
             }
         };
+        #[cfg(feature = "hls")]
+        self.server.hls.follow(&source, &request.vhost);
         self.client.publishes(&publication);
         log::info!("publishing {}{}", request.name, shown(&request.params));
         let feed = Feed {

@@ -47,6 +47,11 @@ impl Sources {
         all
     }
 
+    /// All streams.
+    pub fn all(&self) -> Vec<Source> {
+        self.by_name.with(|sources| sources.values().cloned().collect())
+    }
+
     /// Puts the settings of a new configuration in force. Streams of vhosts that it does not have keep theirs, until their clients
     /// are gone.
     pub fn configure(&self, config: &Config) {
@@ -61,8 +66,7 @@ impl Sources {
 
     /// Ends each publication, and tells the players, as when the publishers had said so.
     pub fn end_all(&self) {
-        let all: Vec<_> = self.by_name.with(|sources| sources.values().cloned().collect());
-        all.iter().for_each(Source::end);
+        self.all().iter().for_each(Source::end);
     }
 
     /// How many there are.

@@ -1,0 +1,137 @@
+//! HTTP Live Streaming (RFC 8216): what is published, as playlists and segments, on disk and in memory.
+//!
+//! The way of a frame: the source hands it, after the correction of its time, to the stream's [`Sink`]; the `segmenter` writes it
+//! into the segment that is open; at the next keyframe after `hls_fragment` the segment goes to the disk's thread and to the
+//! files in memory, and the playlist follows. Nothing here waits for a disk, and no fault of a disk comes back to a publisher,
+//! unless `hls_on_error` says so.
+
+mod audio;
+mod disk;
+mod folder;
+mod playlist;
+mod segmenter;
+mod stream;
+#[cfg(test)]
+mod tests;
+
+use std::collections::HashMap;
+use std::path::{Component, Path};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use self::disk::Disk;
+use self::stream::Stream;
+use super::http::live::LiveFiles;
+use super::source::{Outlet, Sink, Source, Sources};
+use crate::config::{Config, DEFAULT_VHOST, Vhost};
+use crate::st::{self, Cond, Shared};
+
+/// How often streams that have ended are looked after.
+const SWEEP: Duration = Duration::from_secs(1);
+
+/// The streams of the server that are there as HLS. Clones are the same.
+#[derive(Clone)]
+pub(super) struct Hls(Arc<Inner>);
+
+struct Inner {
+    disk: Disk,
+    live: LiveFiles,
+    /// By where their files are: root and base.
+    streams: Shared<HashMap<Key, Stream>>,
+    added: Cond,
+}
+
+type Key = (std::path::PathBuf, String);
+
+impl Hls {
+    /// Starts what writes the files. Their last window is put into `live` as well.
+    ///
+    /// # Errors
+    /// When the system has no thread for it.
+    pub(super) fn start(live: LiveFiles) -> std::io::Result<Self> {
+        let disk = Disk::start()?;
+        Ok(Self(Arc::new(Inner { disk, live, streams: Shared::default(), added: Cond::default() })))
+    }
+
+    /// Has the stream that is being published be there as HLS as its vhost's configuration says; or no longer, if it says so.
+    /// Called when a stream is published, and again when the configuration has changed: lengths change with the segment that is
+    /// open, and where the files are to be elsewhere the stream ends in the one place and begins with a keyframe in the other.
+    pub(super) fn follow(&self, source: &Source, vhost: &Arc<Vhost>) {
+        source.change_sink(|name, outlet, sink| {
+            let stays = vhost.hls.enabled && sink.as_mut().is_some_and(|sink| sink.reconfigure(vhost));
+            if !stays {
+                // First the old one's last segment, then the new one.
+                *sink = None;
+                if vhost.hls.enabled {
+                    *sink = self.begin(name, vhost, outlet);
+                }
+            }
+        });
+    }
+
+    /// Puts the settings of a new configuration in force for the streams that are published now.
+    pub(super) fn reconfigure(&self, sources: &Sources, config: &Config) {
+        for source in sources.all() {
+            if let Some(vhost) = config.vhosts.get(&source.vhost_name()) {
+                self.follow(&source, vhost);
+            }
+        }
+    }
+
+    /// Waits until what was handed to the disk is written, for at most `limit`: the server is about to stop.
+    pub(super) fn wait_written(&self, limit: Duration) {
+        let end = Instant::now() + limit;
+        while !self.0.disk.is_level() && Instant::now() < end {
+            st::sleep(Duration::from_millis(10));
+        }
+    }
+
+    /// Segments that were written to disk, and those that were not, since the server started.
+    #[allow(dead_code, reason = "for the http api")]
+    pub(super) fn counts(&self) -> (u64, u64) {
+        self.0.disk.counts()
+    }
+
+    fn begin(&self, name: &str, vhost: &Vhost, outlet: Arc<dyn Outlet>) -> Option<Box<dyn Sink>> {
+        let Some(base) = base(name, vhost) else {
+            log::warn!("HLS of {name}: not there, since its files would not be below hls_path");
+            return None;
+        };
+        let key = (vhost.hls.path.clone(), base.clone());
+        let stream = self.0.streams.with(|streams| {
+            let stream = || Stream::new(name, &base, &vhost.hls, self.0.disk.clone(), self.0.live.clone());
+            streams.entry(key).or_insert_with(stream).clone()
+        });
+        self.0.added.signal();
+        let recording = stream.begin(name, &vhost.hls, outlet);
+        if recording.is_none() {
+            log::warn!("HLS of {name}: not there, another stream has its files at {base}");
+        }
+        recording.map(|recording| Box::new(recording) as Box<dyn Sink>)
+    }
+
+    /// Looks after streams that have ended, and after those whose disk fails, for ever. Sleeps while there are none.
+    pub(super) fn sweep(&self) {
+        loop {
+            while self.0.streams.with(|streams| streams.is_empty()) {
+                self.0.added.wait();
+            }
+            st::sleep(SWEEP);
+            let now = Instant::now();
+            self.0.streams.with(|streams| streams.retain(|_, stream| !stream.look_after(now)));
+        }
+    }
+}
+
+/// Where the files of a stream are below `hls_path`, without what their names end with: `app/stream`, in a directory of its own
+/// for each vhost but the default one. `name` is vhost/app/stream. `None` if that would lead anywhere else.
+fn base(name: &str, vhost: &Vhost) -> Option<String> {
+    let in_vhost = name.strip_prefix(vhost.name.as_str())?.strip_prefix('/')?;
+    let base = if vhost.name == DEFAULT_VHOST { in_vhost } else { name };
+    let is_plain = |part: &str| {
+        let mut components = Path::new(part).components();
+        matches!((components.next(), components.next()), (Some(Component::Normal(only)), None) if only == part)
+    };
+    let is_below = base.split('/').all(|part| is_plain(part) && !part.contains(['\\', '\0']));
+    is_below.then(|| base.to_owned())
+}

@@ -1,0 +1,242 @@
+//! The thread that writes the files. It is the only one that touches the disk, so a disk that is slow holds nobody else.
+//!
+//! It is fed by a queue with a bound, in jobs and in bytes: a segment that finds the queue full is not written, and that is all
+//! that happens. What cannot be written is counted and mentioned once in a while. Nothing has to be done for it to go on when the
+//! disk is there again: each segment is a new attempt, directories included.
+
+use std::collections::HashMap;
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, bounded};
+
+use super::folder::Folder;
+use super::playlist::{Entry, Playlist};
+
+/// Jobs that may wait. A stream has one in each `hls_fragment`.
+const QUEUE: usize = 1024;
+
+/// Bytes of segments that may wait. Beyond that they are not written.
+const QUEUE_BYTES: usize = 256 * 1024 * 1024;
+
+/// How often what is due is removed.
+const TICK: Duration = Duration::from_secs(1);
+
+/// How often it is mentioned that files could not be written.
+const MENTION: Duration = Duration::from_secs(10);
+
+/// Where the files of a stream are, and what becomes of them. Shared by the stream and the disk's thread.
+#[derive(Debug)]
+pub(super) struct Target {
+    /// `hls_path`.
+    pub(super) root: PathBuf,
+    /// The stream's files below it, without what their names end with: `live/livestream`. See [`super::path`].
+    pub(super) base: String,
+    /// What has gone wrong since somebody asked last.
+    failed: Mutex<Option<String>>,
+}
+
+impl Target {
+    pub(super) fn new(root: PathBuf, base: String) -> Self {
+        Self { root, base, failed: Mutex::new(None) }
+    }
+
+    /// The directories of the files, with a slash behind them if there are any.
+    pub(super) fn folder(&self) -> &str {
+        self.base.rfind('/').map_or("", |slash| &self.base[..=slash])
+    }
+
+    /// What could not be written lately.
+    pub(super) fn take_failure(&self) -> Option<String> {
+        self.failed.lock().unwrap_or_else(PoisonError::into_inner).take()
+    }
+
+    fn fail(&self, why: String) {
+        *self.failed.lock().unwrap_or_else(PoisonError::into_inner) = Some(why);
+    }
+}
+
+/// What is asked of the disk's thread.
+pub(super) enum Job {
+    /// Says what is there of the stream from before.
+    Open(Arc<OnceLock<Playlist>>),
+    /// Writes a segment, then the playlist.
+    Segment {
+        entry: Entry,
+        body: Bytes,
+        /// As `hls_window`, in milliseconds.
+        window: u64,
+        /// As `hls_fragment` and `hls_td_ratio`, in milliseconds.
+        target: u64,
+        /// As `hls_cleanup`.
+        cleanup: bool,
+    },
+    /// The stream is over. `dispose`: its playlist is to say so, and its segments are to go.
+    Close { dispose: bool, cleanup: bool },
+}
+
+/// The way to the disk's thread. Clones lead to the same.
+#[derive(Clone)]
+pub(super) struct Disk {
+    jobs: Sender<(Arc<Target>, Job)>,
+    counters: Arc<Counters>,
+}
+
+/// What has become of the segments.
+#[derive(Debug, Default)]
+pub(super) struct Counters {
+    waiting_bytes: AtomicUsize,
+    pub(super) written: AtomicU64,
+    /// Not written: the disk's thread had too much to do, or the disk did not take it.
+    pub(super) lost: AtomicU64,
+}
+
+impl Disk {
+    /// Starts the thread.
+    ///
+    /// # Errors
+    /// When the system has no thread for it.
+    pub(super) fn start() -> std::io::Result<Self> {
+        let (jobs, receiver) = bounded(QUEUE);
+        let counters = Arc::new(Counters::default());
+        let mut writer = Writer::new(counters.clone());
+        thread::Builder::new().name("hls disk".into()).spawn(move || writer.work(&receiver))?;
+        Ok(Self { jobs, counters })
+    }
+
+    /// Hands a job on. `false`: there is too much to do already, and the job is dropped.
+    pub(super) fn send(&self, target: &Arc<Target>, job: Job) -> bool {
+        let size = size(&job);
+        // Only the worker sends, so nothing comes in between.
+        if self.counters.waiting_bytes.load(Ordering::Relaxed) + size > QUEUE_BYTES {
+            return self.lose(target, &job);
+        }
+        self.counters.waiting_bytes.fetch_add(size, Ordering::Relaxed);
+        match self.jobs.try_send((target.clone(), job)) {
+            Ok(()) => true,
+            Err(refused) => {
+                self.counters.waiting_bytes.fetch_sub(size, Ordering::Relaxed);
+                self.lose(target, &refused.into_inner().1)
+            }
+        }
+    }
+
+    fn lose(&self, target: &Target, job: &Job) -> bool {
+        if matches!(job, Job::Segment { .. }) {
+            self.counters.lost.fetch_add(1, Ordering::Relaxed);
+            target.fail("the disk is too slow".to_owned());
+        }
+        false
+    }
+
+    /// Whether there is no segment left to be written.
+    pub(super) fn is_level(&self) -> bool {
+        self.counters.waiting_bytes.load(Ordering::Relaxed) == 0
+    }
+
+    /// Segments that were written, and those that were not.
+    pub(super) fn counts(&self) -> (u64, u64) {
+        (self.counters.written.load(Ordering::Relaxed), self.counters.lost.load(Ordering::Relaxed))
+    }
+}
+
+fn size(job: &Job) -> usize {
+    if let Job::Segment { body, .. } = job { body.len() } else { 0 }
+}
+
+/// What the thread knows: the streams that have files, by where they are.
+pub(super) struct Writer {
+    folders: HashMap<PathBuf, Folder>,
+    counters: Arc<Counters>,
+    mentioned: Option<Instant>,
+    /// Segments that were not written when the last line about it was.
+    lost: u64,
+    /// Segments that were written, at that time.
+    written: u64,
+    /// The last thing that went wrong since then.
+    why: Option<String>,
+}
+
+impl Writer {
+    pub(super) fn new(counters: Arc<Counters>) -> Self {
+        Self { folders: HashMap::new(), counters, mentioned: None, lost: 0, written: 0, why: None }
+    }
+
+    fn work(&mut self, jobs: &Receiver<(Arc<Target>, Job)>) {
+        let mut next = Instant::now() + TICK;
+        loop {
+            match jobs.recv_deadline(next) {
+                Ok((target, job)) => {
+                    let size = size(&job);
+                    self.handle(&target, job, Instant::now());
+                    self.counters.waiting_bytes.fetch_sub(size, Ordering::Relaxed);
+                }
+                Err(RecvTimeoutError::Timeout) => {}
+                Err(RecvTimeoutError::Disconnected) => return,
+            }
+            let now = Instant::now();
+            if now >= next {
+                next = now + TICK;
+                self.tick(now);
+            }
+        }
+    }
+
+    /// Does a job.
+    pub(super) fn handle(&mut self, target: &Arc<Target>, job: Job, now: Instant) {
+        let path = target.root.join(&target.base);
+        match job {
+            Job::Open(answer) => {
+                let folder = self.folders.entry(path).or_insert_with_key(|path| Folder::open(path));
+                folder.reopen();
+                // Somebody asked twice.
+                let _ = answer.set(folder.playlist().clone());
+            }
+            Job::Segment { entry, body, window, target: duration, cleanup } => {
+                let folder = self.folders.entry(path).or_insert_with_key(|path| Folder::open(path));
+                match folder.add(entry, &body, window, duration, cleanup, now) {
+                    Ok(()) => {
+                        self.counters.written.fetch_add(1, Ordering::Relaxed);
+                    }
+                    Err(error) => {
+                        self.counters.lost.fetch_add(1, Ordering::Relaxed);
+                        let why = error.to_string();
+                        target.fail(why.clone());
+                        self.why = Some(why);
+                    }
+                }
+            }
+            Job::Close { dispose, cleanup } => {
+                if let Some(folder) = self.folders.get_mut(&path) {
+                    folder.close(dispose, cleanup, now);
+                }
+            }
+        }
+    }
+
+    /// Removes what is due, and says what has gone wrong.
+    pub(super) fn tick(&mut self, now: Instant) {
+        self.folders.retain(|_, folder| {
+            folder.remove_due(now);
+            !folder.is_done()
+        });
+        let written = self.counters.written.load(Ordering::Relaxed);
+        let lost = self.counters.lost.load(Ordering::Relaxed);
+        if lost > self.lost && self.mentioned.is_none_or(|at| now.duration_since(at) >= MENTION) {
+            let why = self.why.take().unwrap_or_else(|| "the disk is too slow".to_owned());
+            log::error!("HLS: {} segments were not written to disk lately: {why}", lost - self.lost);
+            (self.lost, self.written, self.mentioned) = (lost, written, Some(now));
+        } else if lost == self.lost
+            && written > self.written
+            && let Some(at) = self.mentioned
+            && now.duration_since(at) >= MENTION
+        {
+            self.mentioned = None;
+            log::info!("HLS: segments are written to disk again; {lost} were not since the server started");
+        }
+    }
+}

@@ -1,0 +1,245 @@
+//! The files of one stream: what is written, what is in its playlist, what is to be removed. It knows its own files one by one
+//! and touches no others.
+
+use std::collections::VecDeque;
+use std::ffi::OsStr;
+use std::fs;
+use std::io::{self, ErrorKind};
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+use super::playlist::{Entry, Playlist, number_of};
+
+/// How long after a failure to remove a file it is tried again.
+const RETRY: Duration = Duration::from_secs(60);
+
+/// What went wrong with a file.
+#[derive(Debug, thiserror::Error)]
+#[error("{}: {error}", path.display())]
+pub(super) struct Error {
+    path: PathBuf,
+    error: io::Error,
+}
+
+/// The files of a stream.
+pub(super) struct Folder {
+    /// Without what the names end with: `…/live/livestream`.
+    base: PathBuf,
+    playlist: Playlist,
+    /// Segments that left the playlist, and when they are to go.
+    leaving: VecDeque<(Instant, u64)>,
+    /// The last segment was not written: the next one does not continue the playlist, and some of that may be gone.
+    is_broken: bool,
+    is_closed: bool,
+    is_disposed: bool,
+}
+
+impl Folder {
+    /// Looks at what is there from before. `base` is where the stream's files are, without what their names end with.
+    pub(super) fn open(base: &Path) -> Self {
+        let mut folder = Self {
+            base: base.to_owned(),
+            playlist: Playlist::new(""),
+            leaving: VecDeque::new(),
+            is_broken: false,
+            is_closed: false,
+            is_disposed: false,
+        };
+        let name = folder.name().to_owned();
+        let text = fs::read_to_string(folder.file(".m3u8"));
+        let read = text.as_deref().ok().and_then(|text| Playlist::read(&name, text));
+        folder.playlist = read.unwrap_or_else(|| Playlist::new(&name));
+        folder.playlist.retain_from_last(|entry| !segment(base, entry.number).exists());
+        match folder.numbers_there() {
+            Ok(numbers) => folder.take_over(&numbers),
+            // Nothing is there.
+            Err(error) if error.kind() == ErrorKind::NotFound => {}
+            // What is there cannot be known now, so a number that nothing can have had: at less than one segment a second, the
+            // seconds since 1970 are ahead of any.
+            Err(_) => {
+                let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+                folder.playlist.skip_number(now.as_secs());
+            }
+        }
+        folder
+    }
+
+    /// Whatever has been numbered is not numbered again. What has left the playlist already is to go: the server that was to
+    /// remove it did not live to do so.
+    fn take_over(&mut self, numbers: &[u64]) {
+        let first = self.playlist.entries().next().map_or(self.playlist.next_number(), |entry| entry.number);
+        let soon = Instant::now() + RETRY;
+        let mut left: Vec<u64> = numbers.iter().copied().filter(|&number| number < first).collect();
+        left.sort_unstable();
+        self.leaving.extend(left.into_iter().map(|number| (soon, number)));
+        if let Some(&last) = numbers.iter().max() {
+            self.playlist.skip_number(last);
+        }
+    }
+
+    fn numbers_there(&self) -> io::Result<Vec<u64>> {
+        let name = self.name();
+        let mut numbers = Vec::new();
+        for entry in fs::read_dir(self.base.parent().unwrap_or(Path::new(".")))? {
+            let file = entry?.file_name();
+            let Some(file) = file.to_str() else { continue };
+            let is_ours = |file: &str| number_of(name, file).is_some() || file.strip_prefix(name) == Some(".m3u8");
+            if let Some(number) = number_of(name, file) {
+                numbers.push(number);
+            } else if file.strip_suffix(TEMPORARY).is_some_and(is_ours) {
+                // Half written when the server was killed. If it stays, it is written over.
+                let _ = fs::remove_file(self.base.with_file_name(file));
+            }
+        }
+        Ok(numbers)
+    }
+
+    /// The playlist as it is on disk.
+    pub(super) fn playlist(&self) -> &Playlist {
+        &self.playlist
+    }
+
+    /// The stream is here again.
+    pub(super) fn reopen(&mut self) {
+        self.is_closed = false;
+        if std::mem::take(&mut self.is_disposed) {
+            // Its segments are on their way out.
+            self.playlist.clear();
+        }
+    }
+
+    /// Writes a segment and the playlist with it. `window` and `target` are in milliseconds.
+    ///
+    /// # Errors
+    /// When one of them could not be written. The next call tries again what is to be tried.
+    pub(super) fn add(
+        &mut self,
+        mut entry: Entry,
+        body: &[u8],
+        window: u64,
+        target: u64,
+        cleanup: bool,
+        now: Instant,
+    ) -> Result<(), Error> {
+        let path = self.segment(entry.number);
+        if path.exists() {
+            // As when a disk is there again that was not there when the stream began.
+            self.is_broken = true;
+            return Err(Error { path, error: io::Error::new(ErrorKind::AlreadyExists, "the name is taken") });
+        }
+        if let Err(error) = write(&path, body) {
+            self.is_broken = true;
+            return Err(Error { path, error });
+        }
+        // Somebody may have removed the whole directory.
+        let is_last_gone = self.playlist.entries().next_back().is_some_and(|last| !self.segment(last.number).exists());
+        if std::mem::take(&mut self.is_broken) || is_last_gone {
+            entry.discontinuity = true;
+            let base = self.base.clone();
+            self.playlist.retain_from_last(|entry| !segment(&base, entry.number).exists());
+        }
+        let hold_back = Duration::from_millis(self.playlist.duration() + entry.duration);
+        self.playlist.announce_target(target);
+        let gone = self.playlist.push(entry, window);
+        let written = self.write_playlist();
+        if cleanup {
+            // A player that has just read the old playlist may still load it (RFC 8216, section 6.2.2).
+            self.leaving.extend(gone.into_iter().map(|entry| (now + hold_back, entry.number)));
+        }
+        self.remove_due(now);
+        written
+    }
+
+    fn write_playlist(&self) -> Result<(), Error> {
+        let path = self.file(".m3u8");
+        write(&path, self.playlist.text().as_bytes()).map_err(|error| Error { path, error })
+    }
+
+    /// The stream is over. `dispose`: its playlist says so, and its segments are to go.
+    pub(super) fn close(&mut self, dispose: bool, cleanup: bool, now: Instant) {
+        self.is_closed = true;
+        if !dispose {
+            return;
+        }
+        self.playlist.end();
+        if let Err(error) = self.write_playlist() {
+            log::warn!("HLS: the end of a stream is not in its playlist: {error}");
+        }
+        if cleanup {
+            self.is_disposed = true;
+            let due = now + Duration::from_millis(self.playlist.duration());
+            self.leaving.extend(self.playlist.entries().map(|entry| (due, entry.number)));
+        }
+    }
+
+    /// Removes the segments whose time has come.
+    pub(super) fn remove_due(&mut self, now: Instant) {
+        let mut again = Vec::new();
+        while let Some(&(due, number)) = self.leaving.front()
+            && due <= now
+        {
+            self.leaving.pop_front();
+            match fs::remove_file(self.segment(number)) {
+                Err(error) if error.kind() != ErrorKind::NotFound && error.kind() != ErrorKind::NotADirectory => {
+                    again.push((now + RETRY, number));
+                }
+                _ => {}
+            }
+        }
+        self.leaving.extend(again);
+        if self.is_closed && self.is_disposed && self.leaving.is_empty() {
+            self.is_disposed = false;
+            // What stays says which number comes next.
+            self.playlist.clear();
+            if let Err(error) = self.write_playlist() {
+                log::warn!("HLS: {error}");
+            }
+        }
+    }
+
+    /// Whether there is nothing more to do here.
+    pub(super) fn is_done(&self) -> bool {
+        self.is_closed && self.leaving.is_empty()
+    }
+
+    fn name(&self) -> &str {
+        self.base.file_name().and_then(OsStr::to_str).unwrap_or_default()
+    }
+
+    fn file(&self, end: &str) -> PathBuf {
+        with_end(&self.base, end)
+    }
+
+    fn segment(&self, number: u64) -> PathBuf {
+        segment(&self.base, number)
+    }
+}
+
+fn segment(base: &Path, number: u64) -> PathBuf {
+    with_end(base, &format!("-{number}.ts"))
+}
+
+fn with_end(base: &Path, end: &str) -> PathBuf {
+    let mut name = base.as_os_str().to_owned();
+    name.push(end);
+    name.into()
+}
+
+/// What the names of files end with while they are written.
+const TEMPORARY: &str = ".tmp";
+
+/// Writes a file that is there as a whole or not at all, and its directories if need be.
+fn write(path: &Path, body: &[u8]) -> io::Result<()> {
+    let temporary = with_end(path, TEMPORARY);
+    let mut written = fs::write(&temporary, body);
+    if written.as_ref().is_err_and(|error| error.kind() == ErrorKind::NotFound) {
+        fs::create_dir_all(path.parent().unwrap_or(Path::new(".")))?;
+        written = fs::write(&temporary, body);
+    }
+    let written = written.and_then(|()| fs::rename(&temporary, path));
+    if written.is_err() {
+        // It may be what fills the disk.
+        let _ = fs::remove_file(&temporary);
+    }
+    written
+}

@@ -1,0 +1,339 @@
+//! Media playlists (RFC 8216): which segments a player may load, and how they follow each other.
+
+use std::collections::VecDeque;
+use std::fmt::Write as _;
+use std::time::SystemTime;
+
+use chrono::{DateTime, SecondsFormat, Utc};
+
+/// The fewest target durations that a playlist spans (RFC 8216, section 6.2.2).
+const LEAST_TARGETS: u64 = 3;
+
+/// Segments of an old playlist that are read; what else it names is not looked at.
+const MAX_READ: usize = 10_000;
+
+/// A segment in a playlist.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Entry {
+    /// What its file's name ends with: `<stream>-<number>.ts`.
+    pub(super) number: u64,
+    /// In milliseconds.
+    pub(super) duration: u64,
+    /// It does not go on where the one before it ended.
+    pub(super) discontinuity: bool,
+    /// The time of day at its start.
+    pub(super) at: Option<SystemTime>,
+}
+
+/// A sliding window over the segments of a stream.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Playlist {
+    /// The stream's name without its directories.
+    name: String,
+    entries: VecDeque<Entry>,
+    /// The sequence number of the first entry, or of the next one if there is none.
+    sequence: u64,
+    discontinuity_sequence: u64,
+    /// In seconds. It never becomes less.
+    target: u64,
+    is_ended: bool,
+}
+
+impl Playlist {
+    /// An empty playlist of the stream of this name.
+    pub(super) fn new(name: &str) -> Self {
+        let entries = VecDeque::new();
+        Self { name: name.to_owned(), entries, sequence: 0, discontinuity_sequence: 0, target: 1, is_ended: false }
+    }
+
+    pub(super) fn entries(&self) -> impl DoubleEndedIterator<Item = &Entry> {
+        self.entries.iter()
+    }
+
+    /// The number that no segment has had yet.
+    pub(super) fn next_number(&self) -> u64 {
+        // They differ where a segment could not be written.
+        self.entries.back().map_or(0, |entry| entry.number + 1).max(self.sequence + self.entries.len() as u64)
+    }
+
+    /// In seconds.
+    pub(super) fn target(&self) -> u64 {
+        self.target
+    }
+
+    /// All that it spans, in milliseconds.
+    pub(super) fn duration(&self) -> u64 {
+        self.entries.iter().map(|entry| entry.duration).sum()
+    }
+
+    /// Has the target duration be at least so many milliseconds, rounded up.
+    pub(super) fn announce_target(&mut self, duration: u64) {
+        self.target = self.target.max(duration.div_ceil(1000));
+    }
+
+    /// Appends a segment and takes out those at the front which leave `window` milliseconds and three target durations behind
+    /// them. Gives back what was taken out.
+    pub(super) fn push(&mut self, entry: Entry, window: u64) -> Vec<Entry> {
+        self.is_ended = false;
+        // To the nearest second, as the target duration is compared (section 4.3.3.1).
+        self.target = self.target.max((entry.duration + 500) / 1000);
+        if self.entries.is_empty() {
+            // Nothing can have been numbered since.
+            self.sequence = self.sequence.max(entry.number);
+        }
+        self.entries.push_back(entry);
+        let least = window.max(LEAST_TARGETS * self.target * 1000);
+        let mut left = self.duration();
+        let mut gone = Vec::new();
+        while let Some(first) = self.entries.front()
+            && left - first.duration >= least
+        {
+            left -= first.duration;
+            gone.extend(self.remove_first());
+        }
+        gone
+    }
+
+    fn remove_first(&mut self) -> Option<Entry> {
+        let first = self.entries.pop_front()?;
+        self.sequence += 1;
+        // It counts those that are no longer in the playlist (section 6.2.2).
+        self.discontinuity_sequence += u64::from(first.discontinuity);
+        Some(first)
+    }
+
+    /// Takes all segments out; what comes next is not what came before.
+    pub(super) fn clear(&mut self) -> Vec<Entry> {
+        std::iter::from_fn(|| self.remove_first()).collect()
+    }
+
+    /// Takes out the first segments, up to and with the last one for which `is_gone`: a playlist has no holes.
+    pub(super) fn retain_from_last(&mut self, is_gone: impl Fn(&Entry) -> bool) {
+        let keep = self.entries.iter().rposition(is_gone).map_or(0, |at| at + 1);
+        for _ in 0..keep {
+            self.remove_first();
+        }
+    }
+
+    /// Has the next number be greater than this one, whose name is taken.
+    pub(super) fn skip_number(&mut self, taken: u64) {
+        if taken >= self.next_number() {
+            self.clear();
+            self.sequence = taken + 1;
+        }
+    }
+
+    /// Nothing follows.
+    pub(super) fn end(&mut self) {
+        self.is_ended = true;
+    }
+
+    /// The name of a segment's file.
+    pub(super) fn file_name(&self, number: u64) -> String {
+        format!("{}-{number}.ts", self.name)
+    }
+
+    /// As a file.
+    pub(super) fn text(&self) -> String {
+        let mut text = String::with_capacity(160 + self.entries.len() * (100 + self.name.len()));
+        // Writing to a string does not fail.
+        let _ = write!(
+            text,
+            "#EXTM3U\n#EXT-X-VERSION:3\n#EXT-X-TARGETDURATION:{}\n#EXT-X-MEDIA-SEQUENCE:{}\n",
+            self.target, self.sequence
+        );
+        if self.discontinuity_sequence > 0 {
+            let _ = writeln!(text, "#EXT-X-DISCONTINUITY-SEQUENCE:{}", self.discontinuity_sequence);
+        }
+        let name = encoded(&self.name);
+        for Entry { number, duration, discontinuity, at } in &self.entries {
+            if *discontinuity {
+                text.push_str("#EXT-X-DISCONTINUITY\n");
+            }
+            if let Some(at) = at {
+                let at = DateTime::<Utc>::from(*at).to_rfc3339_opts(SecondsFormat::Millis, true);
+                let _ = writeln!(text, "#EXT-X-PROGRAM-DATE-TIME:{at}");
+            }
+            let _ = writeln!(text, "#EXTINF:{}.{:03},\n{name}-{number}.ts", duration / 1000, duration % 1000);
+        }
+        if self.is_ended {
+            text.push_str("#EXT-X-ENDLIST\n");
+        }
+        text
+    }
+
+    /// Reads a playlist of ours, for the stream to go on. `None` if the text is none: nothing of it is to be relied on.
+    pub(super) fn read(name: &str, text: &str) -> Option<Self> {
+        let mut lines = text.lines();
+        if lines.next()? != "#EXTM3U" {
+            return None;
+        }
+        let mut playlist = Self::new(name);
+        let mut next = Entry { number: 0, duration: 0, discontinuity: false, at: None };
+        let prefix = format!("{}-", encoded(name));
+        for line in lines {
+            if let Some(target) = line.strip_prefix("#EXT-X-TARGETDURATION:") {
+                playlist.target = target.parse().ok().filter(|target| (1..=86_400).contains(target))?;
+            } else if let Some(sequence) = line.strip_prefix("#EXT-X-MEDIA-SEQUENCE:") {
+                // With room for all that is to come.
+                playlist.sequence = sequence.parse().ok().filter(|&sequence| sequence < u64::MAX / 2)?;
+            } else if let Some(sequence) = line.strip_prefix("#EXT-X-DISCONTINUITY-SEQUENCE:") {
+                playlist.discontinuity_sequence = sequence.parse().ok().filter(|&sequence| sequence < u64::MAX / 2)?;
+            } else if line == "#EXT-X-DISCONTINUITY" {
+                next.discontinuity = true;
+            } else if line == "#EXT-X-ENDLIST" {
+                playlist.is_ended = true;
+            } else if let Some(at) = line.strip_prefix("#EXT-X-PROGRAM-DATE-TIME:") {
+                next.at = DateTime::parse_from_rfc3339(at).ok().map(SystemTime::from);
+            } else if let Some(duration) = line.strip_prefix("#EXTINF:") {
+                next.duration = milliseconds(duration.split(',').next()?)?;
+            } else if !line.starts_with('#') && !line.is_empty() {
+                let number = line.strip_prefix(&prefix)?.strip_suffix(".ts")?;
+                next.number = number.parse().ok().filter(|&number| number < u64::MAX / 2)?;
+                let ascends = playlist.entries.back().is_none_or(|last| last.number < next.number);
+                if !ascends || playlist.entries.len() >= MAX_READ {
+                    return None;
+                }
+                let empty = Entry { number: 0, duration: 0, discontinuity: false, at: None };
+                playlist.entries.push_back(std::mem::replace(&mut next, empty));
+            }
+        }
+        Some(playlist)
+    }
+}
+
+/// The number in the name of a segment's file of this stream.
+pub(super) fn number_of(name: &str, file: &str) -> Option<u64> {
+    let digits = file.strip_prefix(name)?.strip_prefix('-')?.strip_suffix(".ts")?;
+    // As we write them: no sign, no zeros in front.
+    digits.parse().ok().filter(|number: &u64| number.to_string() == digits)
+}
+
+/// `12.345` or `12`, at most a day.
+fn milliseconds(text: &str) -> Option<u64> {
+    let seconds: f64 = text.parse().ok()?;
+    (0.0..=86_400.0).contains(&seconds).then_some((seconds * 1000.0).round() as u64)
+}
+
+/// A name as a part of a URI: whatever could be taken for something else is percent-encoded (RFC 3986, section 2.3).
+fn encoded(name: &str) -> String {
+    let mut out = String::with_capacity(name.len());
+    for byte in name.bytes() {
+        match byte {
+            b'A'..=b'Z' | b'a'..=b'z' | b'0'..=b'9' | b'-' | b'.' | b'_' | b'~' => out.push(byte.into()),
+            _ => {
+                let _ = write!(out, "%{byte:02X}");
+            }
+        }
+    }
+    out
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::{Duration, UNIX_EPOCH};
+
+    use super::*;
+
+    fn entry(number: u64, duration: u64) -> Entry {
+        let at = Some(UNIX_EPOCH + Duration::from_millis(1_700_000_000_000 + number * 10_000));
+        Entry { number, duration, discontinuity: false, at }
+    }
+
+    #[test]
+    fn a_playlist_as_a_file() {
+        let mut playlist = Playlist::new("live stream");
+        playlist.announce_target(10_000);
+        playlist.push(Entry { discontinuity: true, ..entry(7, 10_000) }, 60_000);
+        playlist.push(entry(8, 9_960), 60_000);
+        playlist.end();
+        assert_eq!(
+            playlist.text(),
+            "#EXTM3U\n#EXT-X-VERSION:3\n#EXT-X-TARGETDURATION:10\n#EXT-X-MEDIA-SEQUENCE:7\n\
+             #EXT-X-DISCONTINUITY\n#EXT-X-PROGRAM-DATE-TIME:2023-11-14T22:14:30.000Z\n#EXTINF:10.000,\nlive%20stream-7.ts\n\
+             #EXT-X-PROGRAM-DATE-TIME:2023-11-14T22:14:40.000Z\n#EXTINF:9.960,\nlive%20stream-8.ts\n#EXT-X-ENDLIST\n"
+        );
+        assert_eq!(Playlist::read("live stream", &playlist.text()), Some(playlist));
+    }
+
+    #[test]
+    fn the_window_slides_and_discontinuities_that_left_are_counted() {
+        let mut playlist = Playlist::new("s");
+        let mut gone = Vec::new();
+        for number in 0..10 {
+            gone.extend(playlist.push(Entry { discontinuity: number % 3 == 1, ..entry(number, 10_000) }, 40_000));
+        }
+        assert_eq!(playlist.entries().map(|entry| entry.number).collect::<Vec<_>>(), [6, 7, 8, 9]);
+        assert_eq!(gone.iter().map(|entry| entry.number).collect::<Vec<_>>(), [0, 1, 2, 3, 4, 5]);
+        assert!(playlist.text().contains("SEQUENCE:6\n#EXT-X-DISCONTINUITY-SEQUENCE:2\n"), "{}", playlist.text());
+        assert_eq!(playlist.next_number(), 10);
+    }
+
+    #[test]
+    fn it_never_spans_less_than_three_target_durations() {
+        let mut playlist = Playlist::new("s");
+        for number in 0..20 {
+            playlist.push(entry(number, 2000), 1000);
+        }
+        assert_eq!(playlist.entries().count(), 3);
+        playlist.push(entry(20, 9400), 1000);
+        assert_eq!(playlist.target(), 9);
+        for number in 21..40 {
+            playlist.push(entry(number, 2000), 1000);
+        }
+        assert_eq!((playlist.target(), playlist.entries().count()), (9, 14), "27 s, and the target never becomes less");
+    }
+
+    #[test]
+    fn the_target_duration_is_that_of_the_longest_segment_to_the_nearest_second() {
+        for (duration, target) in [(9499, 9), (9500, 10), (10_499, 10), (10_500, 11)] {
+            let mut playlist = Playlist::new("s");
+            playlist.push(entry(0, duration), 0);
+            assert_eq!(playlist.target(), target, "{duration}");
+        }
+    }
+
+    #[test]
+    fn what_is_not_there_any_more_is_taken_out() {
+        let mut playlist = Playlist::new("s");
+        for number in 3..9 {
+            playlist.push(entry(number, 10_000), 60_000);
+        }
+        playlist.retain_from_last(|entry| entry.number == 5);
+        assert_eq!(playlist.entries().map(|entry| entry.number).collect::<Vec<_>>(), [6, 7, 8]);
+        playlist.skip_number(4);
+        assert_eq!((playlist.next_number(), playlist.entries().count()), (9, 3));
+        playlist.skip_number(12);
+        assert_eq!((playlist.next_number(), playlist.entries().count()), (13, 0));
+    }
+
+    #[test]
+    fn what_is_no_playlist_of_the_stream_is_not_read() {
+        let head = "#EXTM3U\n#EXT-X-TARGETDURATION:10\n";
+        for text in [
+            String::new(),
+            "nonsense".to_owned(),
+            format!("{head}#EXTINF:10,\nother-1.ts\n"),
+            format!("{head}#EXTINF:10,\n../s-1.ts\n"),
+            format!("{head}#EXTINF:10,\ns-1.ts\n#EXTINF:10,\ns-1.ts\n"),
+            format!("{head}#EXTINF:10,\ns-99999999999999999999.ts\n"),
+            format!("{head}#EXTINF:-1,\ns-1.ts\n"),
+            format!("{head}#EXTINF:nan,\ns-1.ts\n"),
+            format!("{head}#EXT-X-MEDIA-SEQUENCE:18446744073709551615\n"),
+            "#EXTM3U\n#EXT-X-TARGETDURATION:0\n".to_owned(),
+        ] {
+            assert_eq!(Playlist::read("s", &text), None, "{text}");
+        }
+        let nginx = format!("{head}#EXT-X-MEDIA-SEQUENCE:3\n\n#EXT-X-OTHER:1\n#EXTINF:10,\ns-3.ts\n");
+        assert_eq!(Playlist::read("s", &nginx).unwrap().next_number(), 4, "what is unknown is passed over");
+    }
+
+    #[test]
+    fn names_of_segments() {
+        assert_eq!(number_of("s", "s-12.ts"), Some(12));
+        for other in ["s-12.ts.tmp", "s-012.ts", "s-+1.ts", "s-1-2.ts", "s.ts", "t-1.ts", "s-.ts", "s-1.m3u8"] {
+            assert_eq!(number_of("s", other), None, "{other}");
+        }
+        assert_eq!(encoded("a:b/ü?"), "a%3Ab%2F%C3%BC%3F");
+    }
+}

@@ -1,0 +1,260 @@
+//! A stream as HLS, on the worker: from its segments to the disk's thread, the files in memory and the playlist.
+
+use std::collections::VecDeque;
+use std::sync::{Arc, OnceLock};
+use std::time::{Duration, Instant, SystemTime};
+
+use bytes::Bytes;
+
+use super::disk::{Disk, Job, Target};
+use super::playlist::{Entry, Playlist};
+use super::segmenter::{Segment, Segmenter};
+use crate::app::CloseReason;
+use crate::app::http::live::{LiveFile, LiveFiles};
+use crate::app::source::{Outlet, Sink};
+use crate::codec::flv::{AudioTag, VideoTag};
+use crate::config::{Hls, HlsOnError, Vhost};
+use crate::st::Shared;
+
+/// How long a stream that ended is kept in memory where `hls_dispose` says that it stays on disk.
+const KEEP: Duration = Duration::from_secs(120);
+
+/// A stream that is, or was lately, published. Clones are the same.
+#[derive(Clone)]
+pub(super) struct Stream(Shared<State>);
+
+/// A publisher's stream on its way into segments. Dropping it ends the last one.
+pub(super) struct Recording(Stream);
+
+struct State {
+    /// vhost/app/stream.
+    name: String,
+    settings: Hls,
+    target: Arc<Target>,
+    segmenter: Segmenter,
+    /// Where what the disk has of it from before is said.
+    before: Arc<OnceLock<Playlist>>,
+    /// Whether that was asked.
+    has_asked: bool,
+    /// What the files in memory say. `None` until it is known which number comes next.
+    playlist: Option<Playlist>,
+    /// Segments that wait for that.
+    waiting: VecDeque<Segment>,
+    disk: Disk,
+    live: LiveFiles,
+    /// Files in memory that are to go, and when.
+    leaving: VecDeque<(Instant, String)>,
+    publisher: Option<Arc<dyn Outlet>>,
+    ended_at: Instant,
+    is_closed: bool,
+}
+
+impl Stream {
+    pub(super) fn new(name: &str, base: &str, settings: &Hls, disk: Disk, live: LiveFiles) -> Self {
+        let clock = Arc::new(SystemTime::now);
+        Self(Shared::new(State {
+            name: name.to_owned(),
+            settings: settings.clone(),
+            target: Arc::new(Target::new(settings.path.clone(), base.to_owned())),
+            segmenter: Segmenter::new(name, settings.fragment, clock),
+            before: Arc::default(),
+            has_asked: false,
+            playlist: None,
+            waiting: VecDeque::new(),
+            disk,
+            live,
+            leaving: VecDeque::new(),
+            publisher: None,
+            ended_at: Instant::now(),
+            is_closed: false,
+        }))
+    }
+
+    /// A publisher of the stream `name` begins. `None` if another one is here: two streams of different vhosts may come to the
+    /// same files.
+    pub(super) fn begin(&self, name: &str, settings: &Hls, publisher: Arc<dyn Outlet>) -> Option<Recording> {
+        self.0.with(|state| {
+            if state.publisher.is_some() {
+                return None;
+            }
+            if std::mem::take(&mut state.is_closed) {
+                // The disk may have gone on without us.
+                (state.before, state.has_asked, state.playlist) = (Arc::default(), false, None);
+            }
+            state.name = name.to_owned();
+            state.publisher = Some(publisher);
+            state.set(settings);
+            state.segmenter.begin();
+            state.is_numbered();
+            Some(Recording(self.clone()))
+        })
+    }
+
+    /// Does what is due. Whether the stream is over and done with.
+    pub(super) fn look_after(&self, now: Instant) -> bool {
+        self.0.with(|state| state.look_after(now))
+    }
+}
+
+impl Sink for Recording {
+    fn on_video(&mut self, time: u64, tag: &VideoTag, payload: &Bytes) {
+        self.0.0.with(|state| {
+            if let Some(segment) = state.segmenter.on_video(time, tag, payload) {
+                state.on_segment(segment);
+            }
+        });
+    }
+
+    fn on_audio(&mut self, time: u64, tag: &AudioTag, payload: &Bytes) {
+        self.0.0.with(|state| {
+            if let Some(segment) = state.segmenter.on_audio(time, tag, payload) {
+                state.on_segment(segment);
+            }
+        });
+    }
+
+    fn reconfigure(&mut self, vhost: &Vhost) -> bool {
+        self.0.0.with(|state| {
+            let is_same_place = vhost.hls.path == state.settings.path;
+            if is_same_place {
+                state.set(&vhost.hls);
+            }
+            is_same_place
+        })
+    }
+}
+
+impl Drop for Recording {
+    fn drop(&mut self) {
+        // Not `with`: this may run while a panic unwinds out of one.
+        self.0.0.try_with(|state| {
+            if let Some(segment) = state.segmenter.end() {
+                state.on_segment(segment);
+            }
+            state.publisher = None;
+            state.ended_at = Instant::now();
+        });
+    }
+}
+
+impl State {
+    fn set(&mut self, settings: &Hls) {
+        self.segmenter.set_fragment(settings.fragment);
+        self.settings = settings.clone();
+    }
+
+    fn on_segment(&mut self, segment: Segment) {
+        self.waiting.push_back(segment);
+        if self.is_numbered() {
+            while let Some(segment) = self.waiting.pop_front() {
+                self.put(segment);
+            }
+            return;
+        }
+        // A disk that does not answer. What is kept is what a playlist would have.
+        let mut kept: u64 = self.waiting.iter().map(|segment| segment.duration).sum();
+        while kept > milliseconds(self.settings.window) && self.waiting.len() > 1 {
+            kept -= self.waiting.pop_front().map_or(0, |segment| segment.duration);
+            if let Some(first) = self.waiting.front_mut() {
+                first.discontinuity = true;
+            }
+        }
+    }
+
+    /// Whether it is known which number comes next. The disk is asked, and not waited for.
+    fn is_numbered(&mut self) -> bool {
+        if self.playlist.is_none() {
+            self.playlist = self.before.get().cloned();
+        }
+        if !self.has_asked {
+            self.has_asked = self.disk.send(&self.target, Job::Open(self.before.clone()));
+        }
+        self.playlist.is_some()
+    }
+
+    fn put(&mut self, segment: Segment) {
+        let Some(playlist) = &mut self.playlist else { return };
+        let Segment { body, duration, discontinuity, at } = segment;
+        let number = playlist.next_number();
+        // The first of all has nothing before it.
+        let entry = Entry { number, duration, discontinuity: discontinuity && number > 0, at: Some(at) };
+        let window = milliseconds(self.settings.window);
+        let target = milliseconds(self.settings.fragment).saturating_mul(self.settings.td_ratio) / 1000;
+        playlist.announce_target(target);
+        let job =
+            Job::Segment { entry: entry.clone(), body: body.clone(), window, target, cleanup: self.settings.cleanup };
+        let gone = playlist.push(entry, window);
+
+        let now = SystemTime::now();
+        let folder = self.target.folder();
+        let path = format!("{folder}{}", playlist.file_name(number));
+        self.live.put(&path, LiveFile::new(&path, body, now));
+        let path = format!("{}.m3u8", self.target.base);
+        self.live.put(&path, LiveFile::new(&path, playlist.text().into(), now));
+        // For who has just read the old playlist. Whoever is slower finds it on disk.
+        let due = Instant::now() + Duration::from_secs(2 * playlist.target());
+        self.leaving.extend(gone.iter().map(|entry| (due, format!("{folder}{}", playlist.file_name(entry.number)))));
+        self.remove_due(Instant::now());
+
+        self.disk.send(&self.target, job);
+    }
+
+    fn remove_due(&mut self, now: Instant) {
+        while let Some((_, path)) = self.leaving.pop_front_if(|(due, _)| *due <= now) {
+            self.live.remove(&path);
+        }
+    }
+
+    fn look_after(&mut self, now: Instant) -> bool {
+        self.remove_due(now);
+        if !self.waiting.is_empty() && self.is_numbered() {
+            while let Some(segment) = self.waiting.pop_front() {
+                self.put(segment);
+            }
+        }
+        let failure = self.target.take_failure();
+        if let Some(publisher) = &self.publisher {
+            if let Some(why) = failure
+                && self.settings.on_error == HlsOnError::Disconnect
+            {
+                publisher.close(CloseReason::Hls(why));
+            }
+            return false;
+        }
+        if self.is_closed {
+            return self.leaving.is_empty();
+        }
+        let dispose = self.settings.dispose;
+        let keep = if dispose.is_zero() { KEEP } else { dispose };
+        if now.saturating_duration_since(self.ended_at) >= keep {
+            self.close(now);
+        }
+        false
+    }
+
+    /// The stream is over: who plays it is told, and what is in memory goes when they have had the time to load it.
+    fn close(&mut self, now: Instant) {
+        let is_disposed = !self.settings.dispose.is_zero();
+        let close = Job::Close { dispose: is_disposed, cleanup: self.settings.cleanup };
+        if !self.disk.send(&self.target, close) {
+            // It is tried again with the next look.
+            return;
+        }
+        self.is_closed = true;
+        let Some(playlist) = &mut self.playlist else { return };
+        let due = now + Duration::from_millis(playlist.duration());
+        let path = format!("{}.m3u8", self.target.base);
+        if is_disposed {
+            playlist.end();
+            self.live.put(&path, LiveFile::new(&path, playlist.text().into(), SystemTime::now()));
+        }
+        let folder = self.target.folder();
+        self.leaving
+            .extend(playlist.entries().map(|entry| (due, format!("{folder}{}", playlist.file_name(entry.number)))));
+        self.leaving.push_back((due, path));
+    }
+}
+
+fn milliseconds(duration: Duration) -> u64 {
+    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
+}

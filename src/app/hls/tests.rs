@@ -1,0 +1,576 @@
+//! The whole way of a stream with a clock of the test's: messages of FLV in, files out, read by a demuxer and a parser that are
+//! not ours.
+
+use std::fs;
+use std::path::PathBuf;
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use bytes::Bytes;
+use m3u8_rs::MediaPlaylist;
+
+use super::disk::{Counters, Job, Target, Writer};
+use super::playlist::{Entry, Playlist};
+use super::segmenter::{Segment, Segmenter};
+use super::*;
+use crate::codec::flv;
+use crate::codec::ts::tests::{Demuxed, DemuxedFrame, demux};
+
+const AVC_HEADER: &[u8] = &[0x17, 0, 0, 0, 0, 1, 0x64, 0, 0x1f, 0xff, 0xe1, 0, 3, 0x67, 0x64, 0, 1, 0, 2, 0x68, 0xeb];
+const OTHER_AVC_HEADER: &[u8] =
+    &[0x17, 0, 0, 0, 0, 1, 0x64, 0, 0x28, 0xff, 0xe1, 0, 3, 0x67, 0x64, 1, 1, 0, 2, 0x68, 0xeb];
+const AAC_HEADER: &[u8] = &[0xaf, 0, 0x12, 0x10];
+
+/// A server's HLS of one stream, its disk in a directory of the test, its time where the test puts it.
+struct Rig {
+    folder: tempfile::TempDir,
+    segmenter: Segmenter,
+    writer: Writer,
+    target: Arc<Target>,
+    playlist: Playlist,
+    /// Milliseconds since 1970.
+    clock: Arc<AtomicU64>,
+    begun: Instant,
+    fragment: u64,
+    window: u64,
+    /// Segments in their order.
+    bodies: Vec<Bytes>,
+}
+
+impl Rig {
+    fn new() -> Self {
+        Self::at(tempfile::tempdir().unwrap(), 0)
+    }
+
+    /// With what is in a directory from before.
+    fn at(folder: tempfile::TempDir, now: u64) -> Self {
+        let clock = Arc::new(AtomicU64::new(1_700_000_000_000 + now));
+        let time = clock.clone();
+        let time = Arc::new(move || UNIX_EPOCH + Duration::from_millis(time.load(Ordering::Relaxed)));
+        let target = Arc::new(Target::new(folder.path().to_owned(), "live/s".to_owned()));
+        let mut writer = Writer::new(Arc::new(Counters::default()));
+        let before = Arc::default();
+        writer.handle(&target, Job::Open(Arc::clone(&before)), Instant::now());
+        let mut rig = Self {
+            folder,
+            segmenter: Segmenter::new("v/live/s", Duration::from_secs(10), time),
+            writer,
+            target,
+            playlist: before.get().unwrap().clone(),
+            clock,
+            begun: Instant::now(),
+            fragment: 10_000,
+            window: 60_000,
+            bodies: Vec::new(),
+        };
+        rig.segmenter.begin();
+        rig
+    }
+
+    fn now(&self) -> Instant {
+        self.begun + Duration::from_millis(self.clock.load(Ordering::Relaxed) - 1_700_000_000_000)
+    }
+
+    fn send(&mut self, time: u64, payload: &[u8]) {
+        self.clock.fetch_max(1_700_000_000_000 + time, Ordering::Relaxed);
+        let payload = Bytes::copy_from_slice(payload);
+        let is_video = matches!(payload[0], 0x17 | 0x27) || matches!(payload.get(1..5), Some(b"hvc1" | b"av01"));
+        let segment = if is_video {
+            self.segmenter.on_video(time, &flv::video(&payload).unwrap(), &payload)
+        } else {
+            self.segmenter.on_audio(time, &flv::audio(&payload).unwrap(), &payload)
+        };
+        self.keep(segment);
+    }
+
+    fn end(&mut self) {
+        let segment = self.segmenter.end();
+        self.keep(segment);
+    }
+
+    fn keep(&mut self, segment: Option<Segment>) {
+        let Some(Segment { body, duration, discontinuity, at }) = segment else { return };
+        let number = self.playlist.next_number();
+        let entry = Entry { number, duration, discontinuity: discontinuity && number > 0, at: Some(at) };
+        self.playlist.announce_target(self.fragment);
+        self.playlist.push(entry.clone(), self.window);
+        self.bodies.push(body.clone());
+        let job = Job::Segment { entry, body, window: self.window, target: self.fragment, cleanup: true };
+        self.writer.handle(&self.target.clone(), job, self.now());
+        self.check();
+    }
+
+    /// What holds for each playlist that anybody sees.
+    fn check(&self) {
+        let playlist = self.read();
+        assert_eq!(fs::read_to_string(self.path("s.m3u8")).unwrap(), self.playlist.text(), "disk and memory are one");
+        for segment in &playlist.segments {
+            assert!(segment.duration.round() as u64 <= playlist.target_duration, "{playlist:?}");
+            assert!(self.path(&segment.uri).exists(), "{} is there", segment.uri);
+            assert!(segment.program_date_time.is_some());
+        }
+    }
+
+    fn read(&self) -> MediaPlaylist {
+        let text = fs::read(self.path("s.m3u8")).unwrap();
+        m3u8_rs::parse_media_playlist_res(&text).unwrap()
+    }
+
+    fn path(&self, file: &str) -> PathBuf {
+        self.folder.path().join("live").join(file)
+    }
+
+    fn files(&self) -> Vec<String> {
+        let entries = fs::read_dir(self.folder.path().join("live")).unwrap();
+        let mut files: Vec<_> = entries.map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
+        files.sort();
+        files
+    }
+
+    /// Video at 25 frames a second with a keyframe each `gop` frames and audio at 44100 Hz, as far as they are wanted, for so
+    /// long, in milliseconds.
+    fn run(&mut self, from: u64, to: u64, gop: Option<u64>, audio: bool) {
+        let (mut video, mut sound) = (0, 0);
+        loop {
+            let video_time = if gop.is_some() { from + video * 40 } else { u64::MAX };
+            let audio_time = if audio { from + sound * 1024 * 1000 / 44_100 } else { u64::MAX };
+            if video_time.min(audio_time) >= to {
+                return;
+            }
+            if let (Some(gop), true) = (gop, video_time <= audio_time) {
+                let is_key = video.is_multiple_of(gop);
+                self.send(video_time, &frame(is_key, 80 + (video % 500) as usize));
+                video += 1;
+            } else {
+                self.send(audio_time, &aac(sound as u8));
+                sound += 1;
+            }
+        }
+    }
+
+    fn headers(&mut self, time: u64) {
+        self.send(time, AVC_HEADER);
+        self.send(time, AAC_HEADER);
+    }
+
+    /// All frames of all segments.
+    fn demuxed(&self) -> Vec<Demuxed> {
+        self.bodies.iter().map(|body| demux(body)).collect()
+    }
+}
+
+/// A frame of H.264 as RTMP has it, with a composition time of 80 ms.
+fn frame(is_key: bool, size: usize) -> Vec<u8> {
+    let (tag, nalu) = if is_key { (0x17, 0x65) } else { (0x27, 0x41) };
+    let mut frame = vec![tag, 1, 0, 0, 80];
+    frame.extend_from_slice(&u32::try_from(size).unwrap().to_be_bytes());
+    frame.push(nalu);
+    frame.resize(9 + size, 0x33);
+    frame
+}
+
+fn aac(filling: u8) -> Vec<u8> {
+    let mut frame = vec![0xaf, 1];
+    frame.resize(200, filling);
+    frame
+}
+
+/// No frame is missing, none is there twice, and none stands in the wrong place: of video by its times, of audio by the
+/// frames in their ADTS headers.
+fn assert_continuous(all: &[Demuxed], video: usize, audio: usize) {
+    let frames: Vec<DemuxedFrame> = all.iter().flat_map(|segment| segment.frames.iter().cloned()).collect();
+    let mut times: Vec<u64> = Demuxed::of(true, &frames).iter().map(|frame| frame.dts).collect();
+    times.sort_unstable();
+    assert_eq!(times.len(), video);
+    assert!(times.windows(2).all(|pair| pair[1] - pair[0] == 3600), "25 frames a second, without a gap");
+    let mut sound = Demuxed::of(false, &frames);
+    sound.sort_by_key(|frame| frame.pts);
+    let count: usize = sound.iter().map(|frame| frame.data.len() / 205).sum();
+    assert_eq!(count, audio);
+    let mut samples = 0;
+    for packet in &sound {
+        assert_eq!(packet.data.len() % 205, 0);
+        let exact = sound[0].pts + samples * 90_000 / 44_100;
+        assert!(packet.pts.abs_diff(exact) <= 1, "{} is not {exact}", packet.pts);
+        samples += packet.data.len() as u64 / 205 * 1024;
+    }
+}
+
+#[test]
+fn video_and_audio() {
+    let mut rig = Rig::new();
+    rig.headers(0);
+    rig.run(0, 45_000, Some(50), true);
+    rig.end();
+    let playlist = rig.read();
+    assert_eq!(playlist.segments.iter().map(|s| s.duration).collect::<Vec<_>>(), [10.0, 10.0, 10.0, 10.0, 5.001]);
+    let names: Vec<_> = playlist.segments.iter().map(|segment| segment.uri.as_str()).collect();
+    assert_eq!(names, ["s-0.ts", "s-1.ts", "s-2.ts", "s-3.ts", "s-4.ts"]);
+    assert_eq!((playlist.media_sequence, playlist.target_duration, playlist.version), (0, 10, Some(3)));
+    assert!(playlist.segments.iter().all(|segment| !segment.discontinuity) && !playlist.end_list);
+    let dates: Vec<_> = playlist.segments.iter().filter_map(|segment| segment.program_date_time).collect();
+    assert!(dates.windows(2).all(|pair| (pair[1] - pair[0]).num_milliseconds() == 10_000));
+    let all = rig.demuxed();
+    assert_continuous(&all, 45 * 25, 45 * 44_100 / 1024 + 1);
+    for segment in &all {
+        assert_eq!(segment.streams, [(0x1b, 0x100), (0x0f, 0x101)]);
+        let first = &Demuxed::of(true, &segment.frames)[0];
+        assert_eq!(first.data[6..11], [0, 0, 0, 1, 0x67], "each segment begins with a keyframe and its sets");
+        assert_eq!(first.pts - first.dts, 7200);
+        assert!(segment.pcrs.windows(2).all(|pair| pair[1] - pair[0] <= 9000));
+    }
+    assert_eq!(rig.segmenter.audio_resyncs(), 0);
+}
+
+#[test]
+fn audio_only_is_cut_by_time() {
+    let mut rig = Rig::new();
+    rig.send(0, AAC_HEADER);
+    rig.run(0, 35_000, None, true);
+    rig.end();
+    assert_eq!(rig.bodies.len(), 4);
+    assert!(rig.read().segments[..3].iter().all(|s| (s.duration - 10.0).abs() < 0.05));
+    let all = rig.demuxed();
+    assert_continuous(&all, 0, 35 * 44_100 / 1024 + 1);
+    assert!(all.iter().all(|segment| segment.streams == [(0x0f, 0x101)] && segment.pcr_pid == 0x101));
+    assert!(all.iter().all(|segment| segment.pcrs.windows(2).all(|pair| pair[1] - pair[0] <= 9000)));
+}
+
+#[test]
+fn video_only() {
+    let mut rig = Rig::new();
+    rig.send(0, AVC_HEADER);
+    rig.run(0, 25_000, Some(25), false);
+    rig.end();
+    assert_eq!(rig.read().segments.iter().map(|s| s.duration).collect::<Vec<_>>(), [10.0, 10.0, 5.0]);
+    let all = rig.demuxed();
+    assert_continuous(&all, 625, 0);
+    assert!(all.iter().all(|segment| segment.streams == [(0x1b, 0x100)]));
+}
+
+#[test]
+fn a_long_gop_makes_a_long_segment_and_the_target_follows() {
+    let mut rig = Rig::new();
+    rig.headers(0);
+    rig.run(0, 60_000, Some(400), true);
+    rig.end();
+    let playlist = rig.read();
+    assert_eq!(playlist.segments.iter().map(|s| s.duration).collect::<Vec<_>>(), [16.0, 16.0, 16.0, 12.001]);
+    assert_eq!(playlist.target_duration, 16);
+}
+
+#[test]
+fn a_stream_without_keyframes_is_cut_all_the_same() {
+    let mut rig = Rig::new();
+    rig.headers(0);
+    rig.run(0, 300_000, Some(1_000_000), false);
+    assert_eq!(rig.bodies.len(), 2);
+    assert_continuous(&rig.demuxed(), 6500, 0);
+}
+
+#[test]
+fn an_encoder_that_comes_back_follows_a_discontinuity() {
+    let mut rig = Rig::new();
+    rig.window = 20_000;
+    rig.headers(0);
+    rig.run(0, 24_000, Some(50), true);
+    rig.end();
+    rig.segmenter.begin();
+    rig.headers(24_200);
+    rig.run(24_200, 45_000, Some(50), true);
+    rig.end();
+    let playlist = rig.read();
+    let breaks: Vec<_> = playlist.segments.iter().map(|s| (s.uri.as_str(), s.discontinuity)).collect();
+    assert_eq!(breaks, [("s-1.ts", false), ("s-2.ts", false), ("s-3.ts", true), ("s-4.ts", false), ("s-5.ts", false)]);
+    assert_eq!((playlist.media_sequence, playlist.discontinuity_sequence), (1, 0));
+    rig.segmenter.begin();
+    rig.headers(45_200);
+    rig.run(45_200, 100_000, Some(50), true);
+    let playlist = rig.read();
+    assert_eq!(playlist.discontinuity_sequence, 2, "both have left the playlist");
+    assert!(playlist.segments.iter().all(|segment| !segment.discontinuity));
+}
+
+#[test]
+fn other_parameters_begin_a_segment_after_a_discontinuity() {
+    let mut rig = Rig::new();
+    rig.headers(0);
+    rig.run(0, 4000, Some(50), true);
+    rig.headers(4000);
+    rig.run(4000, 8000, Some(50), true);
+    rig.send(8000, OTHER_AVC_HEADER);
+    rig.run(8000, 20_000, Some(50), true);
+    rig.end();
+    let playlist = rig.read();
+    let segments: Vec<_> = playlist.segments.iter().map(|s| (s.duration, s.discontinuity)).collect();
+    assert_eq!(segments[0], (8.0, false), "the same header again changes nothing");
+    assert_eq!((segments[1], segments.len()), ((10.0, true), 3));
+    let all = rig.demuxed();
+    assert_eq!(Demuxed::of(true, &all[1].frames)[0].data[10..13], [0x67, 0x64, 1], "the new parameters");
+}
+
+#[test]
+fn another_kind_of_audio_begins_a_segment() {
+    let mut rig = Rig::new();
+    rig.send(0, AAC_HEADER);
+    rig.run(0, 5000, None, true);
+    for n in 0..300 {
+        let mut mp3 = vec![0x2f, 0xff, 0xfb, 0x90, 0x64];
+        mp3.resize(418, 0);
+        rig.send(5000 + n * 26, &mp3);
+    }
+    rig.end();
+    let all = rig.demuxed();
+    assert_eq!(all.iter().map(|segment| segment.streams[0].0).collect::<Vec<_>>(), [0x0f, 0x03]);
+    assert!(rig.read().segments[1].discontinuity);
+}
+
+#[test]
+fn video_that_comes_late_or_goes_early_is_a_change() {
+    let mut rig = Rig::new();
+    rig.send(0, AAC_HEADER);
+    rig.run(0, 5000, None, true);
+    rig.send(5000, AVC_HEADER);
+    rig.run(5000, 17_000, Some(50), true);
+    rig.run(17_000, 45_000, None, true);
+    rig.end();
+    let all = rig.demuxed();
+    let streams: Vec<_> = all.iter().map(|segment| segment.streams.len()).collect();
+    assert_eq!(streams, [1, 2, 2, 1, 1]);
+    let breaks: Vec<_> = rig.read().segments.iter().map(|segment| segment.discontinuity).collect();
+    assert_eq!(breaks, [false, true, false, true, false]);
+}
+
+#[test]
+fn hevc_of_enhanced_rtmp() {
+    let mut record = vec![1];
+    record.extend([0; 20]);
+    record.extend([0x0f, 1, 0xa1, 0, 1, 0, 3, 0x42, 1, 1]);
+    let mut rig = Rig::new();
+    rig.send(0, &[&[0x90][..], b"hvc1", &record].concat());
+    rig.send(0, &[&[0x90][..], b"mp4a", &[0x12, 0x10]].concat());
+    for n in 0..600u64 {
+        // CodedFramesX of a keyframe, CodedFrames of others.
+        let frame = match n % 50 {
+            0 => [&[0x93][..], b"hvc1", &[0, 0, 0, 4, 0x26, 1, 2, 3]].concat(),
+            _ => [&[0xa1][..], b"hvc1", &[0, 0, 40], &[0, 0, 0, 4, 0x02, 1, 2, 3]].concat(),
+        };
+        rig.send(n * 40, &frame);
+    }
+    rig.end();
+    let all = rig.demuxed();
+    assert_eq!(all.len(), 3);
+    assert!(all.iter().all(|segment| segment.streams[0] == (0x24, 0x100)));
+    assert_continuous(&all, 600, 0);
+    let first = &all[0].frames[0].data;
+    assert_eq!(first[..], [0, 0, 0, 1, 0x46, 1, 0x50, 0, 0, 0, 1, 0x42, 1, 1, 0, 0, 0, 1, 0x26, 1, 2, 3]);
+}
+
+#[test]
+fn what_a_transport_stream_cannot_carry_is_left_out() {
+    let mut rig = Rig::new();
+    rig.send(0, AAC_HEADER);
+    for n in 0..600 {
+        rig.send(n * 40, &[&[0x91][..], b"av01", &[1, 2, 3]].concat());
+        rig.send(n * 40, &aac(1));
+    }
+    rig.end();
+    assert!(!rig.bodies.is_empty());
+    assert!(rig.demuxed().iter().all(|segment| segment.streams == [(0x0f, 0x101)]));
+}
+
+#[test]
+fn ten_hours_are_continuous() {
+    // Timestamps as an encoder has them, one segment an hour in memory at a time.
+    let mut rig = Rig::new();
+    rig.headers(0);
+    rig.segmenter.set_fragment(Duration::from_secs(600));
+    let (mut video, mut sound) = (0u64, 0u64);
+    let mut segments = 0;
+    let mut last_end = None;
+    while video < 36_000 {
+        let audio_time = sound * 1024 * 1000 / 44_100;
+        let segment = if video * 1000 <= audio_time {
+            let payload = Bytes::from(frame(video % 2 == 0, 40));
+            let tag = flv::video(&payload).unwrap();
+            video += 1;
+            rig.segmenter.on_video((video - 1) * 1000, &tag, &payload)
+        } else {
+            let payload = Bytes::from_static(&[0xaf, 1, 0x21, 0x10]);
+            sound += 1;
+            rig.segmenter.on_audio(audio_time, &flv::audio(&payload).unwrap(), &payload)
+        };
+        let Some(segment) = segment else { continue };
+        segments += 1;
+        assert_eq!(segment.duration, 600_000);
+        let date = segment.at.duration_since(UNIX_EPOCH).unwrap();
+        assert!(last_end.is_none_or(|end| end == date) || segments > 1, "dates follow durations");
+        last_end = Some(date + Duration::from_millis(segment.duration));
+    }
+    assert_eq!((segments, rig.segmenter.audio_resyncs()), (59, 0));
+}
+
+#[test]
+fn numbers_go_on_after_a_restart() {
+    let mut rig = Rig::new();
+    rig.headers(0);
+    rig.run(0, 95_000, Some(50), true);
+    // Killed: nothing is flushed, a file is half written, and two segments were on their way out.
+    fs::write(rig.path("s-9.ts.tmp"), "half").unwrap();
+    let before = rig.read();
+    assert_eq!((before.media_sequence, before.segments.len()), (3, 6));
+    assert!(rig.path("s-2.ts").exists(), "held back");
+    let others = ["s-1.ts.bak", "other-1.ts", "s-x.ts", "s-01.ts", "t-1-2.ts"];
+    others.iter().for_each(|other| fs::write(rig.path(other), "not ours").unwrap());
+
+    let mut rig = Rig::at(rig.folder, 100_000);
+    rig.headers(0);
+    rig.run(100_000, 145_000, Some(50), true);
+    let after = rig.read();
+    let names: Vec<_> = after.segments.iter().map(|s| (s.uri.as_str(), s.discontinuity)).collect();
+    assert_eq!(names[..3], [("s-7.ts", false), ("s-8.ts", false), ("s-9.ts", true)]);
+    assert_eq!(after.media_sequence, 7);
+    rig.run(145_000, 400_000, Some(50), true);
+    rig.writer.tick(rig.now());
+    for other in others {
+        assert!(rig.path(other).exists(), "{other} is not ours");
+    }
+    assert!(!rig.path("s-9.ts.tmp").exists() && !rig.path("s-2.ts").exists() && !rig.path("s-9.ts").exists());
+    let ours = rig.files().iter().filter(|file| super::playlist::number_of("s", file).is_some()).count();
+    assert!((6..=14).contains(&ours), "the window and what is held back: {ours}");
+    assert_eq!(rig.read().discontinuity_sequence, 1);
+}
+
+#[test]
+fn a_name_is_not_used_twice_even_when_the_playlist_is_lost() {
+    let mut rig = Rig::new();
+    rig.headers(0);
+    rig.run(0, 45_000, Some(50), true);
+    fs::write(rig.path("s.m3u8"), "#EXTM3U\ngarbage\n").unwrap();
+    let rig = Rig::at(rig.folder, 50_000);
+    assert_eq!(rig.playlist.next_number(), 4);
+}
+
+#[test]
+fn a_segment_that_left_is_held_back_and_then_removed() {
+    let mut rig = Rig::new();
+    rig.window = 30_000;
+    rig.headers(0);
+    rig.run(0, 200_000, Some(50), true);
+    // 30 s in the playlist, and those that left it in the 40 s before.
+    let files = rig.files();
+    assert_eq!(rig.read().segments.len(), 3);
+    assert_eq!(files.len(), 1 + 3 + 4, "{files:?}");
+}
+
+#[test]
+fn a_stream_that_is_over_says_so_and_goes() {
+    let mut rig = Rig::new();
+    rig.headers(0);
+    rig.run(0, 45_000, Some(50), true);
+    rig.end();
+    let target = rig.target.clone();
+    rig.writer.handle(&target, Job::Close { dispose: true, cleanup: true }, rig.now());
+    let playlist = rig.read();
+    assert!(playlist.end_list);
+    assert_eq!((playlist.segments.len(), rig.files().len()), (5, 6), "who plays it gets the rest");
+    rig.clock.fetch_add(60_000, Ordering::Relaxed);
+    rig.writer.tick(rig.now());
+    assert_eq!(rig.files(), ["s.m3u8"]);
+    assert!(rig.read().end_list && rig.read().segments.is_empty());
+    let rig = Rig::at(rig.folder, 200_000);
+    assert_eq!(rig.playlist.next_number(), 5, "numbers go on");
+}
+
+#[test]
+fn a_stream_that_comes_back_while_it_goes_is_kept_apart() {
+    let mut rig = Rig::new();
+    rig.headers(0);
+    rig.run(0, 45_000, Some(50), true);
+    rig.end();
+    let target = rig.target.clone();
+    rig.writer.handle(&target, Job::Close { dispose: true, cleanup: true }, rig.now());
+    let before = Arc::default();
+    rig.writer.handle(&target, Job::Open(Arc::clone(&before)), rig.now());
+    rig.playlist = before.get().unwrap().clone();
+    rig.segmenter.begin();
+    rig.headers(50_000);
+    rig.run(50_000, 120_000, Some(50), true);
+    rig.writer.tick(rig.now());
+    let playlist = rig.read();
+    assert_eq!((playlist.segments[0].uri.as_str(), playlist.end_list), ("s-5.ts", false));
+    assert!(!rig.path("s-4.ts").exists());
+}
+
+#[test]
+fn a_disk_that_fails_costs_files_and_comes_back() {
+    let mut rig = Rig::new();
+    let live = rig.folder.path().join("live");
+    // A file where the directory is to be.
+    fs::write(&live, "in the way").unwrap();
+    rig.headers(0);
+    let target = rig.target.clone();
+    let put = |rig: &mut Rig, number: u64| {
+        let entry = Entry { number, duration: 10_000, discontinuity: false, at: Some(SystemTime::UNIX_EPOCH) };
+        let body = Bytes::from_static(b"segment");
+        let job = Job::Segment { entry, body, window: 60_000, target: 10_000, cleanup: true };
+        rig.writer.handle(&target, job, rig.now());
+        target.take_failure()
+    };
+    assert!(put(&mut rig, 0).is_some_and(|why| why.contains("s-0.ts: ")));
+    fs::remove_file(&live).unwrap();
+    assert_eq!(put(&mut rig, 1), None);
+    assert_eq!(put(&mut rig, 2), None);
+    let playlist = rig.read();
+    let names: Vec<_> = playlist.segments.iter().map(|s| (s.uri.as_str(), s.discontinuity)).collect();
+    assert_eq!(names, [("s-1.ts", true), ("s-2.ts", false)]);
+    // The directory is removed: it is made again, and what was in it is no longer in the playlist.
+    fs::remove_dir_all(&live).unwrap();
+    assert_eq!(put(&mut rig, 3), None);
+    let playlist = rig.read();
+    assert_eq!(playlist.segments.iter().map(|s| s.uri.as_str()).collect::<Vec<_>>(), ["s-3.ts"]);
+    assert_eq!(playlist.media_sequence, 3);
+    // Somebody else has a file of the next name.
+    fs::write(live.join("s-4.ts"), "theirs").unwrap();
+    assert!(put(&mut rig, 4).is_some());
+    assert_eq!(fs::read(live.join("s-4.ts")).unwrap(), b"theirs");
+    assert_eq!(put(&mut rig, 5), None);
+}
+
+#[test]
+fn files_are_below_hls_path_whatever_the_names_are() {
+    let config = crate::config::Config::parse("t", "listen 1; vhost __defaultVhost__ { } vhost demo.com { }").unwrap();
+    let default = config.vhost("x").unwrap();
+    let demo = config.vhost("demo.com").unwrap();
+    let default = |name: &str| base(&format!("__defaultVhost__/{name}"), default);
+    assert_eq!(default("live/s").as_deref(), Some("live/s"));
+    assert_eq!(default("a/b/c").as_deref(), Some("a/b/c"));
+    assert_eq!(base("demo.com/live/s", demo).as_deref(), Some("demo.com/live/s"));
+    for name in ["../s", "live/..", "live/../../s", "/etc/s", "live//s", "live/.", "live\\s", "live/s\0", "", "live/"] {
+        assert_eq!(default(name), None, "{name:?}");
+    }
+}
+
+#[test]
+fn two_streams_do_not_share_files() {
+    static DONE: Mutex<()> = Mutex::new(());
+    let _one = DONE.lock();
+    struct Nobody;
+    impl Outlet for Nobody {
+        fn offer(&self, _: &[u8]) -> std::io::Result<usize> {
+            Ok(0)
+        }
+        fn wake(&self) {}
+        fn close(&self, _: crate::app::CloseReason) {}
+    }
+    let folder = tempfile::tempdir().unwrap();
+    let text = format!("listen 1; vhost v {{ hls on; hls_path {}; }}", folder.path().display());
+    let hls = crate::config::Config::parse("t", &text).unwrap().vhost("v").unwrap().hls.clone();
+    let disk = Disk::start().unwrap();
+    let stream = Stream::new("v/live/s", "live/s", &hls, disk, LiveFiles::new());
+    let one = stream.begin("v/live/s", &hls, Arc::new(Nobody)).unwrap();
+    assert!(stream.begin("other/live/s", &hls, Arc::new(Nobody)).is_none());
+    drop(one);
+    assert!(stream.begin("other/live/s", &hls, Arc::new(Nobody)).is_some());
+}
