@@ -5,8 +5,8 @@
  *
  * One thread, one epoll, no allocation while it runs. The file's tags are chunked once and played in real time, over and over;
  * every WINDOW_MS each player is sent what has become due, in one send(); with a window of 0, each message when it is due, by
- * itself. Whatever a client asks for, it is answered from a
- * fixed text and then plays. There is no publisher, no timeout, no slow player, no second stream: a measuring stick. */
+ * itself. Whatever a client asks for, it is answered from a fixed text and then plays. There is no publisher, no timeout, no slow
+ * player, no second stream: a measuring stick. */
 #define _GNU_SOURCE
 #include <errno.h>
 #include <netinet/in.h>

@@ -48,7 +48,7 @@ start() {
         cat >"$work/srs.conf" <<END
 listen 127.0.0.1:$port;
 chunk_size 65000;
-max_connections 20000;
+max_connections 15000;
 srs_log_level warn;
 vhost __defaultVhost__ { $latency }
 END
