@@ -11,7 +11,8 @@ publishes a test picture for S seconds (default 20), plays it at each of them, a
 127.0.0.1, and is ended when the script ends.
 
   --seconds S   how long it publishes
-  --load N      N more players at each of the four ends, by objs/srs_bench, and what the processes cost meanwhile
+  --load N      N more players at each slave and the edge, and requests to the cache, by objs/srs_bench; and what the processes
+                cost meanwhile
   -h            this text
 
 It needs the built server, ffmpeg, and nginx with libnginx-mod-rtmp; what is missing is left out.
@@ -120,7 +121,10 @@ mkdir -p "$work/objs" "$work/html"
 sed -e "s/listen  *19360/listen 127.0.0.1:$edge/" -e "s/127\.0\.0\.1:1935/127.0.0.1:$master/" -e "s/10240/20240/" \
     -e "s#^load_module .*#load_module $module;#" "$root/conf/nginx-edge-rtmp.conf" >"$work/nginx-edge.conf"
 sed -e "s/listen  *8082/listen 127.0.0.1:$cache/" -e "s/127\.0\.0\.1:8080/127.0.0.1:$http/" -e "s/10240/20240/" \
-    -e "s/^worker_processes .*/worker_processes 1;/" "$root/conf/nginx-edge-hls.conf" >"$work/nginx-cache.conf"
+    -e "s/^worker_processes .*/worker_processes 1;/" \
+    -e "s#access_log  *off;#map \$upstream_cache_status \$asked { default 1; HIT 0; STALE 0; UPDATING 0; }\\
+    log_format asked '\$uri \$upstream_cache_status'; access_log $work/asked.log asked if=\$asked;#" \
+    "$root/conf/nginx-edge-hls.conf" >"$work/nginx-cache.conf"
 
 # One process each, so that ending it ends all of it.
 run_nginx() { start "$1" "$nginx" -p "$work" -e stderr -c "$work/nginx-$1.conf" -g 'daemon off; master_process off;'; }
@@ -184,7 +188,8 @@ if [ "$load" -gt 0 ]; then
     span=8
     for end in "${ends[@]}"; do
         case $end in
-        cache) start "load-$end" "$bench" http "$playlist" -c "$load" --duration $((span + 2)) ;;
+        # One connection asks as often as it is answered, as many viewers would.
+        cache) start "load-$end" "$bench" http "$playlist" -c 10 --duration $((span + 2)) ;;
         master) ;;
         *) start "load-$end" "$bench" play "rtmp://127.0.0.1:${!end}/live/livestream" -c "$load" --duration $((span + 2)) ;;
         esac
@@ -194,7 +199,7 @@ if [ "$load" -gt 0 ]; then
     for name in master "${ends[@]}"; do before[$name]=$(cpu "$name"); done
     sleep $span
     echo
-    echo "With $load more players at each end but the master, processor time over $span s:"
+    echo "With $load more players at each slave and the edge, processor time over $span s:"
     for name in "${ends[@]}"; do
         used=$(($(cpu "$name") - before[$name]))
         printf '  %-8s %5.1f %% of a core\n' "$name" "$(echo "$used $span" | awk '{ print $1 / $2 }')"
@@ -225,7 +230,8 @@ for end in "${ends[@]}"; do
 done
 if [ "$has_hls" = yes ]; then
     echo
-    echo "What the master was asked for by the HLS cache: $(grep -c 'GET' "$work/master.log") lines in its log."
+    echo "Files that the HLS cache asked the master for: $(wc -l <"$work/asked.log")."
+    [ "$load" = 0 ] || grep -m 3 -iE 'messages|answers' "$work/load-cache.log"
 fi
 echo
 echo "The forwarders, by the master's log:"

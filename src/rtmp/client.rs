@@ -171,7 +171,7 @@ impl<S: Read + Write> Client<S> {
         loop {
             let message = self.protocol.recv_message()?;
             if matches!(message.kind, MessageType::COMMAND | MessageType::COMMAND_AMF3) {
-                return Command::read(message.kind, &message.payload);
+                return Command::of(&message);
             }
         }
     }

@@ -3,8 +3,11 @@
 use bytes::Bytes;
 
 use super::Error;
-use super::message::MessageType;
+use super::message::{Message, MessageType};
 use crate::codec::amf0::{self, Object, Value};
+
+/// The longest command, in bytes; real ones have some hundred.
+const MAX_COMMAND: usize = 64 * 1024;
 
 /// A command message.
 #[derive(Debug, Clone, PartialEq)]
@@ -37,6 +40,18 @@ impl Command {
     pub fn arg(mut self, arg: impl Into<Value>) -> Self {
         self.args.push(arg.into());
         self
+    }
+
+    /// Reads a command from a peer's message.
+    ///
+    /// # Errors
+    /// When it is longer than 64 KiB, and as [`Command::read`].
+    pub fn of(message: &Message) -> Result<Self, Error> {
+        let length = message.payload.len();
+        if length > MAX_COMMAND {
+            return Err(Error::Protocol(format!("a command of {length} bytes, more than {MAX_COMMAND}")));
+        }
+        Self::read(message.kind, &message.payload)
     }
 
     /// Reads a command from a message of type 20 (AMF0) or 17, which has a byte before the same.

@@ -18,9 +18,6 @@ const WINDOW: u32 = 2_500_000;
 /// Messages before `connect` that are passed over; a client sends at most a few (chunk size, window).
 const MAX_BEFORE_CONNECT: usize = 16;
 
-/// The longest command, in bytes; real ones have some hundred.
-const MAX_COMMAND: usize = 64 * 1024;
-
 /// The longest text of a `connect` that is kept, in bytes: enough for any URL.
 const MAX_TEXT: usize = 4096;
 
@@ -113,7 +110,7 @@ impl<S: Read + Write> Server<S> {
             if !matches!(message.kind, MessageType::COMMAND | MessageType::COMMAND_AMF3) {
                 continue;
             }
-            let command = read_command(&message)?;
+            let command = Command::of(&message)?;
             if command.name == "connect" {
                 return Ok(Connect::read(&command));
             }
@@ -245,7 +242,7 @@ impl<S> Server<S> {
                 Ok(Some(Event::Media(message)))
             }
             MessageType::COMMAND | MessageType::COMMAND_AMF3 => {
-                let command = read_command(&message)?;
+                let command = Command::of(&message)?;
                 Ok(self.on_command(message.stream_id, &command))
             }
             // Shared objects and whatever else there may be.
@@ -329,13 +326,6 @@ impl<S> Server<S> {
         let message = Message { kind: MessageType::DATA, timestamp: 0, stream_id, payload: payload.into() };
         self.protocol.send(ChunkStreamId::STATUS, &message);
     }
-}
-
-fn read_command(message: &Message) -> Result<Command, Error> {
-    if message.payload.len() > MAX_COMMAND {
-        return Err(Error::Protocol(format!("a command of {} bytes, more than {MAX_COMMAND}", message.payload.len())));
-    }
-    Command::read(message.kind, &message.payload)
 }
 
 /// The beginning of a text, at most `max` bytes of it.

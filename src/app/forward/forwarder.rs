@@ -21,6 +21,9 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(30);
 /// A connection that lasted so long was a good one: if it ends, the target is tried again soon.
 const GOOD: Duration = Duration::from_secs(10);
 
+/// What is kept of a failure, in bytes: a target's own words are in it.
+const MAX_ERROR: usize = 512;
+
 /// A stream on its way to one target.
 pub(super) struct Forwarder {
     number: u64,
@@ -37,6 +40,8 @@ pub(super) struct Forwarder {
 struct Link {
     stream: Option<TcpStream>,
     state: State,
+    /// Since when the present connection, or the last one, has sent. `None`: it did not come to that.
+    sending_since: Option<Instant>,
     attempts: u64,
     last_error: Option<String>,
     /// Its place in the source.
@@ -110,7 +115,18 @@ impl Forwarder {
 
     /// Notes what it does now.
     pub(super) fn enter(&self, state: State) {
-        self.link().state = state;
+        let mut link = self.link();
+        link.state = state;
+        match state {
+            State::Connecting => link.sending_since = None,
+            State::Sending => link.sending_since = Some(Instant::now()),
+            State::Waiting | State::Ending => {}
+        }
+    }
+
+    /// Whether the last connection was a good one.
+    fn was_good(&self) -> bool {
+        self.link().sending_since.is_some_and(|since| since.elapsed() >= GOOD)
     }
 
     /// Notes the connection that it has now.
@@ -169,8 +185,8 @@ impl Life {
         let mut destination = configured.clone();
         let mut begin = Begin::First;
         let mut pause = FIRST_PAUSE;
+        let mut was_redirected = false;
         loop {
-            let started = Instant::now();
             let result = self.attempt(source, consumer, &destination, begin);
             forwarder.detach();
             if forwarder.is_stopped() {
@@ -187,10 +203,15 @@ impl Life {
             }
             consumer.pause(true);
             begin = Begin::Join;
-            let was_redirected = destination != *configured;
             destination = configured.clone();
+            if forwarder.was_good() {
+                pause = FIRST_PAUSE;
+                was_redirected = false;
+            }
             match result {
-                Err(Failure::Redirected(there)) if !was_redirected || started.elapsed() > GOOD => {
+                // At once, but not round and round.
+                Err(Failure::Redirected(there)) if !was_redirected => {
+                    was_redirected = true;
                     log::info!("{} sends its publisher to {}", configured.shown, there.shown);
                     destination = *there;
                     continue;
@@ -200,11 +221,10 @@ impl Life {
                     return;
                 }
                 result => {
-                    if started.elapsed() > GOOD {
-                        pause = FIRST_PAUSE;
-                    }
+                    was_redirected = false;
                     let wait = jittered(pause);
-                    let error = result.err().map_or_else(|| "ended".to_owned(), |failure| failure.to_string());
+                    let mut error = result.err().map_or_else(|| "ended".to_owned(), |failure| failure.to_string());
+                    error.truncate(error.floor_char_boundary(MAX_ERROR));
                     let seconds = wait.as_secs_f32();
                     log::warn!("forwarding to {}: {error}; again in {seconds:.1} s", configured.shown);
                     forwarder.link().last_error = Some(error);

@@ -338,7 +338,7 @@ fn obey(message: &Message, destination: &Destination) -> Result<(), Failure> {
     if !matches!(message.kind, MessageType::COMMAND | MessageType::COMMAND_AMF3) {
         return Ok(());
     }
-    let command = Command::read(message.kind, &message.payload)?;
+    let command = Command::of(message)?;
     let text = |key| information(&command, key).unwrap_or_default();
     match command.name.as_str() {
         "onStatus" if text("code") == "NetConnection.Connect.ReconnectRequest" => {
