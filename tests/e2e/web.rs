@@ -73,7 +73,6 @@ fn start_nginx(scratch: &Scratch, nginx: &Path) -> (Process, u16) {
 }
 
 #[test]
-#[ignore = "there are no segments yet"]
 fn ffmpeg_plays_the_same_from_the_server_and_from_nginx() {
     let (ffmpeg, nginx) = (need!(ffmpeg), need!(plain_nginx));
     let scratch = Scratch::new();
@@ -113,7 +112,6 @@ fn ffmpeg_plays_the_same_from_the_server_and_from_nginx() {
 }
 
 #[test]
-#[ignore = "there are no segments yet"]
 fn a_browser_plays_the_page() {
     let (ffmpeg, chromium, hls_js) = (need!(ffmpeg), need!(chromium), need!(hls_js));
     let scratch = Scratch::new();
