@@ -46,6 +46,12 @@ pub struct Config {
     pub listen: Vec<Listen>,
     /// `max_connections`: clients served at a time; more are refused.
     pub max_connections: usize,
+    /// `max_connections_per_address`: the same for the clients of one address; 0 for no limit.
+    pub max_connections_per_address: usize,
+    /// `handshake_timeout`: the time that a client has for the handshake, that of TLS included.
+    pub handshake_timeout: Duration,
+    /// `command_timeout`: the time from there to `connect`, and again to `publish` or `play`.
+    pub command_timeout: Duration,
     /// `chunk_size`: of the chunks sent, in bytes, for vhosts that do not say their own.
     pub chunk_size: usize,
     /// `proxy_protocol`: whose connections begin with a PROXY header that says whom they come from; empty for none.
@@ -191,6 +197,8 @@ pub struct Vhost {
 pub struct Publish {
     /// `stall_timeout`: a publisher that has sent nothing for so long loses the stream name to a new one.
     pub stall_timeout: Duration,
+    /// `max_bitrate`: a publisher that sends more than so many kbit/s, on average over 5 seconds, is closed; 0 for no limit.
+    pub max_bitrate: u64,
     /// `reconnect_grace`: how long players are not told that a publisher's connection was lost; most end when they are.
     pub reconnect_grace: Duration,
     /// `timeout`: a publisher that has sent nothing for so long is closed.
@@ -346,6 +354,9 @@ impl Config {
         Config {
             listen,
             max_connections: reader.size(root, "max_connections"),
+            max_connections_per_address: reader.size(root, "max_connections_per_address"),
+            handshake_timeout: reader.seconds(root, "handshake_timeout"),
+            command_timeout: reader.seconds(root, "command_timeout"),
             chunk_size,
             proxy_protocol: reader.networks(root, "proxy_protocol"),
             daemon,
@@ -453,6 +464,7 @@ impl Vhost {
             security: Security::read(reader, section.block("security")),
             publish: Publish {
                 stall_timeout: reader.seconds(publish, "stall_timeout"),
+                max_bitrate: reader.number(publish, "max_bitrate"),
                 reconnect_grace: reader.seconds(publish, "reconnect_grace"),
                 timeout: reader.seconds(publish, "timeout"),
             },

@@ -21,6 +21,8 @@ pub(super) struct Client {
     /// What it was told to close for.
     told: Mutex<Option<CloseReason>>,
     is_closed: AtomicBool,
+    /// It is counted among the clients of its address.
+    pub(super) counts_for_address: AtomicBool,
     /// Messages of the stages that it has left.
     passed: AtomicU64,
     dropped: AtomicU64,
@@ -52,6 +54,7 @@ impl Client {
             origin: OnceLock::new(),
             told: Mutex::new(None),
             is_closed: AtomicBool::new(false),
+            counts_for_address: AtomicBool::new(false),
             passed: AtomicU64::new(0),
             dropped: AtomicU64::new(0),
             place: Mutex::default(),

@@ -14,6 +14,8 @@ pub enum CloseReason {
     SlowStart,
     /// The publisher has sent nothing for too long.
     SilentPublisher,
+    /// The publisher sends more than `max_bitrate`, which is this, in kbit/s.
+    TooFast(u64),
     /// The client takes nothing of what is sent to it.
     NotReading,
     /// What the client sent is no RTMP.
@@ -46,7 +48,7 @@ pub enum CloseReason {
 }
 
 /// The codes of all reasons, see [`CloseReason::code`].
-const CODES: [&str; 17] = [
+const CODES: [&str; 18] = [
     "by-peer",
     "network",
     "slow-start",
@@ -64,6 +66,7 @@ const CODES: [&str; 17] = [
     "denied",
     "proxy",
     "hls",
+    "too-fast",
 ];
 
 impl CloseReason {
@@ -97,6 +100,7 @@ impl CloseReason {
             Self::Denied(_) => 14,
             Self::Proxy(_) => 15,
             Self::Hls(_) => 16,
+            Self::TooFast(_) => 17,
         }
     }
 }
@@ -108,6 +112,7 @@ impl fmt::Display for CloseReason {
             Self::Network(error) => write!(f, "the connection failed: {error}"),
             Self::SlowStart => write!(f, "too slow: neither publishing nor playing in time"),
             Self::SilentPublisher => write!(f, "the publisher has sent nothing for too long"),
+            Self::TooFast(max) => write!(f, "the publisher sends more than max_bitrate, {max} kbit/s"),
             Self::NotReading => write!(f, "the client takes nothing of what it is sent"),
             Self::Protocol(what) => write!(f, "{what}"),
             Self::Refused(why) | Self::Denied(why) | Self::Proxy(why) | Self::Busy(why) | Self::Full(why) => {
@@ -176,6 +181,7 @@ mod tests {
             (CloseReason::Denied(text()), "denied"),
             (CloseReason::Proxy(text()), "proxy"),
             (CloseReason::Hls(text()), "hls"),
+            (CloseReason::TooFast(8000), "too-fast"),
         ];
         let totals = CloseTotals::default();
         for (reason, code) in &all {

@@ -22,12 +22,6 @@ use crate::rtmp::server::{Connect, Event, Server as Rtmp};
 use crate::rtmp::{self, handshake};
 use crate::st::{self, net::TcpStream};
 
-/// How long the handshake may take, all in all.
-const HANDSHAKE: Duration = Duration::from_secs(10);
-
-/// How long a client may take from there to `connect`, and again to `publish` or `play`.
-const COMMANDS: Duration = Duration::from_secs(30);
-
 /// How long a socket may take nothing of what it is sent.
 const SEND: Duration = Duration::from_secs(30);
 
@@ -61,8 +55,8 @@ struct Admitted {
     route: Route,
 }
 
-/// Serves a client until it is gone. `kind`: what it is expected to speak. `too_many`: it is to be turned away, with the reason.
-pub(super) fn serve(server: &Server, client: &Arc<Client>, kind: ListenKind, too_many: bool) {
+/// Serves a client until it is gone. `kind`: what it is expected to speak. `too_many`: why it is to be turned away, if it is.
+pub(super) fn serve(server: &Server, client: &Arc<Client>, kind: ListenKind, too_many: Option<String>) {
     let reason = match converse(server, client, kind, too_many) {
         Ok(never) => match never {},
         Err(reason) => client.told().unwrap_or(reason),
@@ -73,10 +67,15 @@ pub(super) fn serve(server: &Server, client: &Arc<Client>, kind: ListenKind, too
 /// Ends, with the reason, when the connection does.
 enum Never {}
 
-fn converse(server: &Server, client: &Arc<Client>, kind: ListenKind, too_many: bool) -> Result<Never, CloseReason> {
+fn converse(
+    server: &Server,
+    client: &Arc<Client>,
+    kind: ListenKind,
+    too_many: Option<String>,
+) -> Result<Never, CloseReason> {
     let stream = &client.stream;
     stream.set_write_timeout(Some(SEND));
-    stream.set_time_limit(Some(HANDSHAKE));
+    stream.set_time_limit(Some(server.config().handshake_timeout));
     greet(server, client)?;
     server.rtmps.secure(stream, kind)?;
     let (rtmp, form) = Rtmp::accept(stream.clone()).map_err(in_start)?;
@@ -123,11 +122,11 @@ fn greet(server: &Server, client: &Client) -> Result<(), CloseReason> {
 }
 
 impl Connection<'_> {
-    fn converse(&mut self, form: handshake::Form, too_many: bool) -> Result<Never, CloseReason> {
+    fn converse(&mut self, form: handshake::Form, too_many: Option<String>) -> Result<Never, CloseReason> {
         // For `connect`; the time for `publish` or `play` begins when the client is in.
-        self.client.stream.set_time_limit(Some(COMMANDS));
+        self.limit_commands();
         let admitted = self.admit(form, too_many)?;
-        self.client.stream.set_time_limit(Some(COMMANDS));
+        self.limit_commands();
         loop {
             self.take_turns();
             let mut event = Some(self.rtmp.next_event().map_err(in_start)?);
@@ -136,12 +135,12 @@ impl Connection<'_> {
                 event = match now {
                     Event::Publish(publish) => {
                         let next = self.publishing(&admitted, &publish)?;
-                        self.client.stream.set_time_limit(Some(COMMANDS));
+                        self.limit_commands();
                         next
                     }
                     Event::Play(play) => {
                         let next = self.playing(&admitted, &play)?;
-                        self.client.stream.set_time_limit(Some(COMMANDS));
+                        self.limit_commands();
                         next
                     }
                     Event::ReceiveAudio(wanted) => {
@@ -159,12 +158,16 @@ impl Connection<'_> {
         }
     }
 
+    /// From now on, the client has so much time to say what it wants.
+    fn limit_commands(&self) {
+        self.client.stream.set_time_limit(Some(self.server.config().command_timeout));
+    }
+
     /// Hears what the client connects to and lets it in, or tells it why not.
     #[inline(never)] // What it needs is not to be on the stack of a player that waits.
-    fn admit(&mut self, form: handshake::Form, too_many: bool) -> Result<Admitted, CloseReason> {
+    fn admit(&mut self, form: handshake::Form, too_many: Option<String>) -> Result<Admitted, CloseReason> {
         let connect = self.rtmp.connect().map_err(in_start)?;
-        if too_many {
-            let why = format!("the server is full: max_connections is {}", self.server.config().max_connections);
+        if let Some(why) = too_many {
             return Err(self.reject(&connect, "NetConnection.Connect.Rejected", CloseReason::Full(why)));
         }
         let app = match AppRequest::new(&connect, &self.server.config()) {

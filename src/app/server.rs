@@ -1,10 +1,12 @@
 //! The server: its listeners, its clients by number, and what they share.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::io;
+use std::net::IpAddr;
 use std::sync::Arc;
 #[cfg(feature = "hls")]
 use std::sync::OnceLock;
+use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use super::client::Client;
@@ -32,6 +34,10 @@ const HEARD_OUT: usize = 64;
 
 /// Files that are open beside those of clients: the log, the listeners, what is written to disk.
 const OTHER_FILES: usize = 64;
+
+/// The same for those beyond `max_connections_per_address`, of each address: nobody is to fill the places of all others with being
+/// refused.
+const HEARD_OUT_OF_ADDRESS: usize = 4;
 
 /// Clients that are accepted in a row.
 const ACCEPTS: usize = 16;
@@ -92,6 +98,8 @@ pub(super) struct Inner {
 struct Clients {
     last: u64,
     by_number: BTreeMap<u64, Arc<Client>>,
+    /// How many there are of each address, but for those of balancers.
+    by_address: HashMap<IpAddr, usize>,
     /// When the last client too many was mentioned, and how many there have been since.
     mentioned: Option<Instant>,
     unmentioned: u64,
@@ -257,8 +265,8 @@ impl Server {
     fn welcome(&self, stream: &TcpStream, kind: ListenKind) {
         // A socket that does not take the option is found dead when it is written to, if later.
         let _ = stream.set_keepalive(KEEPALIVE);
-        let max = self.config().max_connections;
-        let Some((client, too_many)) = self.clients.with(|clients| clients.add(stream, max)) else {
+        let config = self.config();
+        let Some((client, too_many)) = self.clients.with(|clients| clients.add(stream, &config)) else {
             self.closed.count(&CloseReason::Full(String::new()));
             self.has_closed.signal();
             return;
@@ -323,19 +331,26 @@ struct Presence {
 
 impl Drop for Presence {
     fn drop(&mut self) {
-        self.server.clients.try_with(|clients| clients.by_number.remove(&self.client.number));
+        self.server.clients.try_with(|clients| clients.remove(&self.client));
         // Unless it has ended in an orderly way before.
         self.server.account(&self.client, &CloseReason::Crashed);
     }
 }
 
 impl Clients {
-    /// Gives a client its number, and says whether it is one too many. `None`: far too many, it is not even told.
-    fn add(&mut self, stream: &TcpStream, max: usize) -> Option<(Arc<Client>, bool)> {
-        if self.by_number.len() >= max + HEARD_OUT {
+    /// Gives a client its number, and says why it is one too many, if it is. `None`: far too many, it is not even told.
+    fn add(&mut self, stream: &TcpStream, config: &Config) -> Option<(Arc<Client>, Option<String>)> {
+        let address = stream.peer().ip();
+        let is_balancer = config.proxy_protocol.iter().any(|balancer| balancer.contains(address));
+        let own = if is_balancer { 0 } else { self.by_address.get(&address).copied().unwrap_or(0) };
+        let (max, max_own) = (config.max_connections, config.max_connections_per_address);
+        let too_many_own = max_own > 0 && own >= max_own;
+        if self.by_number.len() >= max + HEARD_OUT || (too_many_own && own >= max_own + HEARD_OUT_OF_ADDRESS) {
             self.unmentioned += 1;
             if self.mentioned.is_none_or(|at| at.elapsed() >= MENTION) {
-                log::warn!("{} clients closed at once: max_connections is {max}", self.unmentioned);
+                let which = if too_many_own { "max_connections_per_address" } else { "max_connections" };
+                let max = if too_many_own { max_own } else { max };
+                log::warn!("{} clients closed at once, the last from {address}: {which} is {max}", self.unmentioned);
                 (self.mentioned, self.unmentioned) = (Some(Instant::now()), 0);
             }
             return None;
@@ -343,8 +358,32 @@ impl Clients {
         self.last += 1;
         let number = self.last;
         let client = Arc::new(Client::new(number, stream));
-        let too_many = self.by_number.len() >= max;
+        let too_many = if self.by_number.len() >= max {
+            Some(format!("the server is full: max_connections is {max}"))
+        } else if too_many_own {
+            Some(format!("too many clients from {address}: max_connections_per_address is {max_own}"))
+        } else {
+            None
+        };
+        if !is_balancer {
+            *self.by_address.entry(address).or_default() += 1;
+            client.counts_for_address.store(true, Ordering::Relaxed);
+        }
         self.by_number.insert(number, client.clone());
         Some((client, too_many))
+    }
+
+    fn remove(&mut self, client: &Client) {
+        let is_here = self.by_number.remove(&client.number).is_some();
+        let address = client.stream.peer().ip();
+        if is_here
+            && client.counts_for_address.load(Ordering::Relaxed)
+            && let Some(count) = self.by_address.get_mut(&address)
+        {
+            *count -= 1;
+            if *count == 0 {
+                self.by_address.remove(&address);
+            }
+        }
     }
 }

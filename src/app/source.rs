@@ -413,6 +413,11 @@ impl Publication {
         self.source.0.with(|state| state.vhost.publish.timeout)
     }
 
+    /// What the vhost lets a publisher send, in kbit/s; 0 for no limit.
+    pub fn max_bitrate(&self) -> u64 {
+        self.source.0.with(|state| state.vhost.publish.max_bitrate)
+    }
+
     /// Ends the publication, as its publisher said: players are told at once.
     pub fn end(&self) {
         self.with(|state| {

@@ -36,6 +36,12 @@ fn rule(place: Place, name: &str) -> Option<Reload> {
     Some(match (place, name) {
         (Place::Root, "listen") => Now("those who connect from now on; clients of a removed address stay"),
         (Place::Root, "max_connections") => Next("those who connect from now on; nobody is closed"),
+        (Place::Root, "max_connections_per_address" | "handshake_timeout" | "command_timeout") => {
+            Next("those who connect from now on; nobody is closed")
+        }
+        (Place::Rtmps, "enabled" | "listen" | "cert" | "key" | "plain") => {
+            Now("those who connect over TLS from now on")
+        }
         (Place::Root, "chunk_size") => Now("running streams of the vhosts without their own chunk_size"),
         (Place::Root, "srs_log_tank" | "srs_log_level" | "srs_log_file") => Now("the log"),
         (Place::Root, "daemon") => Restart("a process cannot leave its terminal while it has threads"),
@@ -61,7 +67,9 @@ fn rule(place: Place, name: &str) -> Option<Reload> {
             "hls" | "hls_path" | "hls_fragment" | "hls_window" | "hls_td_ratio" | "hls_cleanup" | "hls_dispose"
             | "hls_on_error",
         ) => STREAMS,
-        (Place::Publish, "stall_timeout" | "reconnect_grace" | "timeout") => Now("running publishers of the vhost"),
+        (Place::Publish, "stall_timeout" | "max_bitrate" | "reconnect_grace" | "timeout") => {
+            Now("running publishers of the vhost")
+        }
         _ => return None,
     })
 }

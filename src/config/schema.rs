@@ -140,6 +140,9 @@ const LEVELS: Kind = Kind::Choice(&["verbose", "info", "trace", "warn", "error"]
 pub(super) const TABLE: &[Row] = &[
     optional(Place::Root, "listen", Kind::Addresses, "where to serve RTMP"),
     setting(Place::Root, "max_connections", number(1, 1_000_000, ""), "1000", "clients at a time"),
+    setting(Place::Root, "max_connections_per_address", number(0, 1_000_000, ""), "0", "clients of one address at a time"),
+    setting(Place::Root, "handshake_timeout", HOUR, "10", "time for the handshake"),
+    setting(Place::Root, "command_timeout", HOUR, "30", "time from there to connect, and to publish or play"),
     setting(Place::Root, "chunk_size", CHUNK, "4096", "size of the chunks sent"),
     setting(Place::Root, "daemon", Kind::Switch, "off", "leave the terminal"),
     setting(Place::Root, "pid", Kind::Path, "off", "file with the number of the process"),
@@ -195,6 +198,7 @@ pub(super) const TABLE: &[Row] = &[
 
     setting(Place::Publish, "stall_timeout", HOUR, "5", "silence after which the stream may be taken over"),
     setting(Place::Publish, "reconnect_grace", HOUR_OR_NONE, "10", "how long players are not told of a lost publisher"),
+    setting(Place::Publish, "max_bitrate", number(0, 100_000_000, "kbit/s"), "0", "bit rate above which a publisher is closed"),
     setting(Place::Publish, "timeout", HOUR, "30", "silence after which a publisher is closed"),
 
     setting(Place::Forward, "enabled", Kind::Switch, "on", "whether streams are forwarded"),

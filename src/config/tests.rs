@@ -33,6 +33,7 @@ fn absent_directives_have_their_defaults() {
         security: Security::default(),
         publish: Publish {
             stall_timeout: Duration::from_secs(5),
+            max_bitrate: 0,
             reconnect_grace: Duration::from_secs(10),
             timeout: Duration::from_secs(30),
         },
@@ -54,6 +55,9 @@ fn absent_directives_have_their_defaults() {
     let expected = Config {
         listen: vec![Listen::plain("0.0.0.0:1935".parse().unwrap())],
         max_connections: 1000,
+        max_connections_per_address: 0,
+        handshake_timeout: Duration::from_secs(10),
+        command_timeout: Duration::from_secs(30),
         chunk_size: 4096,
         proxy_protocol: vec![],
         daemon: false,
@@ -92,14 +96,15 @@ fn rule(action: Action, network: &str) -> Rule {
 #[test]
 fn each_directive_reaches_its_field() {
     let config = parse(
-        "listen 1935 127.0.0.1:1936 [::]:1937; max_connections 7; chunk_size 65000; daemon on; pid /run/srs.pid;
+        "listen 1935 127.0.0.1:1936 [::]:1937; max_connections 7; max_connections_per_address 3;
+         handshake_timeout 4; command_timeout 5; chunk_size 65000; daemon on; pid /run/srs.pid;
          proxy_protocol 10.0.0.1 ::1;
          srs_log_tank file; srs_log_level verbose; srs_log_file '/var/log/my srs.log';
          pithy_print { publish 100; play 200; forwarder 3600000; }
          http_server { enabled on; listen 80 [::]:80; dir /srv/www; page off; max_connections 9; }
          vhost Live.Example.com {
              enabled off; gop_cache off; queue_length 600; queue_bytes 4g; mw_latency 0; mw_adaptive off; min_latency on;
-             tcp_nodelay on; publish { stall_timeout 1; reconnect_grace 0; timeout 3600; }
+             tcp_nodelay on; publish { stall_timeout 1; max_bitrate 8000; reconnect_grace 0; timeout 3600; }
              forward 10.0.0.2 rtmp://b.c/live; forward_tls_verify off;
              security { enabled on; allow publish 10.0.0.0/8; deny play 10.0.0.9; allow publish ::1; allow play all; }
              hls {
@@ -115,6 +120,9 @@ fn each_directive_reaches_its_field() {
         ["0.0.0.0:1935", "127.0.0.1:1936", "[::]:1937"].map(|a| Listen::plain(a.parse().unwrap()))
     );
     assert_eq!((config.max_connections, config.chunk_size), (7, 65000));
+    assert_eq!(config.max_connections_per_address, 3);
+    let times = [config.handshake_timeout, config.command_timeout];
+    assert_eq!(times, [4, 5].map(Duration::from_secs));
     assert_eq!(config.proxy_protocol, ["10.0.0.1", "::1"].map(|a| Network::parse(a).unwrap()));
     assert_eq!((config.daemon, config.pid.as_deref()), (true, Some(Path::new("/run/srs.pid"))));
     assert!(parse("listen 1; daemon on;").warnings.iter().any(|warning| warning.contains("srs_log_tank file")));
@@ -148,6 +156,7 @@ fn each_directive_reaches_its_field() {
         },
         publish: Publish {
             stall_timeout: Duration::from_secs(1),
+            max_bitrate: 8000,
             reconnect_grace: Duration::ZERO,
             timeout: Duration::from_secs(3600),
         },

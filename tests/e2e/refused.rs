@@ -286,3 +286,39 @@ fn names_that_could_leave_their_folder_are_refused() {
     }
     server.assert_healthy();
 }
+
+#[test]
+fn an_address_has_only_so_many_clients_and_the_next_is_told() {
+    let scratch = Scratch::new();
+    let mut server = Server::with(&scratch, Settings { root: "max_connections_per_address 2;", ..Settings::default() });
+    let mut first = Wire::connect(server.port);
+    first.connect_app("live");
+    let second = Wire::connect(server.port);
+    let mut third = Wire::connect(server.port);
+    let refused = third.try_connect_app("live", &[]);
+    assert!(refused.description().contains("max_connections_per_address is 2"), "{refused:?}");
+    third.wait_closed(ANSWER);
+    // Who leaves makes room.
+    drop((second, third));
+    eventually("there is room again", ANSWER, || {
+        (Wire::connect(server.port).try_connect_app("live", &[]).name == "_result").then_some(())
+    });
+    server.assert_healthy();
+}
+
+#[test]
+fn a_publisher_that_sends_too_much_is_told_and_closed() {
+    let scratch = Scratch::new();
+    let mut server = Server::with(&scratch, Settings { vhost: "publish { max_bitrate 800; }", ..Settings::default() });
+    let mut publisher = Wire::publisher(server.port, "livestream");
+    // Five seconds' worth are 500,000 bytes.
+    let frame = |n: u32| Tag { kind: VIDEO, timestamp: n * 40, payload: [vec![0x14, 0], vec![7; 50_000]].concat() };
+    (0..5).for_each(|n| publisher.send_tag(&frame(n)));
+    publisher.listen(Duration::from_millis(300));
+    assert!(!publisher.closed, "half of what it may");
+    (5..15).for_each(|n| publisher.send_tag(&frame(n)));
+    let told = publisher.wait_status("NetStream.Publish.Denied");
+    assert!(told.description().contains("max_bitrate, 800 kbit/s"), "{told:?}");
+    server.wait_log(&["closed, too-fast"], ANSWER);
+    server.assert_healthy();
+}

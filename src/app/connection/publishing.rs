@@ -21,6 +21,9 @@ const READS: usize = 4;
 const UNWATCHED_BYTES: usize = 16 * 1024;
 const UNWATCHED: Duration = Duration::from_millis(250);
 
+/// Over how long a publisher's bit rate is measured: a keyframe after a still picture is no flood.
+const RATE_WINDOW: Duration = Duration::from_secs(5);
+
 /// A publisher's stream.
 struct Publishing<'a> {
     publication: &'a Publication,
@@ -96,6 +99,7 @@ impl Connection<'_> {
         let mut publishing = Publishing { publication, stream_id, received, heard: Instant::now(), ended: false };
         let mut codecs = (None, None);
         let mut watched = true;
+        let mut measured = (Instant::now(), stream.received());
         loop {
             if let Some(reason) = self.client.told() {
                 return Err(reason);
@@ -103,6 +107,9 @@ impl Connection<'_> {
             // One reading of the clock serves all that comes of one wait.
             let now = Instant::now();
             let is_drained = self.hear_publisher(&mut publishing, now)?;
+            if let Some(max) = too_fast(&mut measured, now, stream.received(), publication.max_bitrate()) {
+                return Err(self.refuse(stream_id, "NetStream.Publish.Denied", CloseReason::TooFast(max)));
+            }
             let flush = publication.flush_due(now, self.server.pace.opening(now));
             if publishing.ended {
                 publication.end();
@@ -175,6 +182,20 @@ impl Connection<'_> {
     }
 }
 
+/// Whether more has come since the window of the rate began than is allowed in all of it; then, what is allowed in kbit/s. `max`: 0
+/// for no limit.
+fn too_fast(measured: &mut (Instant, u64), now: Instant, received: u64, max: u64) -> Option<u64> {
+    let (since, before) = *measured;
+    let kbits = (received - before) / 125;
+    if max > 0 && kbits > max * RATE_WINDOW.as_secs() {
+        return Some(max);
+    }
+    if now.duration_since(since) >= RATE_WINDOW {
+        *measured = (now, received);
+    }
+    None
+}
+
 /// Has a publisher's coroutine wake for each message, or only for many.
 fn hear_each(stream: &TcpStream, each: bool) {
     // Without it, nothing is lost but some processor time.
@@ -196,4 +217,23 @@ fn log_codecs(publication: &Publication, known: &mut (Option<VideoCodec>, Option
 /// Parameters, for the log.
 fn shown(params: &str) -> String {
     if params.is_empty() { String::new() } else { format!(" with {} bytes of parameters", params.len()) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_rate_is_that_of_five_seconds() {
+        let start = Instant::now();
+        let at = |seconds| start + Duration::from_secs(seconds);
+        // 1000 kbit/s are 625,000 bytes in five seconds, however they are spread.
+        let mut measured = (start, 0);
+        assert_eq!(too_fast(&mut measured, at(0), 625_000, 1000), None, "all at once");
+        assert_eq!(too_fast(&mut measured, at(1), 625_200, 1000), Some(1000));
+        assert_eq!(too_fast(&mut measured, at(1), 625_200, 0), None, "no limit");
+        assert_eq!(too_fast(&mut measured, at(5), 625_000, 1000), None);
+        assert_eq!(too_fast(&mut measured, at(6), 1_250_000, 1000), None, "the next five");
+        assert_eq!(too_fast(&mut measured, at(6), 1_250_200, 1000), Some(1000));
+    }
 }
