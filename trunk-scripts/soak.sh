@@ -8,9 +8,9 @@ usage() {
     cat <<'END'
 Usage: bash trunk-scripts/soak.sh MINUTES [--seed N]
 
-Runs a server of its own on free ports of 127.0.0.1 under load for MINUTES (a fraction will do), after a warm-up of half a minute
-under the same load. Then everybody leaves, and what the server holds is put beside what it held after the warm-up: memory within
-10 %, and no client, stream, coroutine or open file more. Exit status 0 when that is so.
+Runs a server of its own, with HLS, HTTP and forwarding, on free ports of 127.0.0.1 under load for MINUTES (a fraction will do),
+after a warm-up of half a minute under the same load. Then everybody leaves, and what the server holds is put beside what it held
+after the warm-up: memory within 10 %, and no client, stream, coroutine or open file more. Exit status 0 when that is so.
 
   --seed N    the same choices again as in the run that printed N
   -h          this text
@@ -54,8 +54,8 @@ bench=$(realpath "${SRS_BENCH:-objs/srs_bench}") || exit 1
 [ -x "$server" ] && [ -x "$bench" ] || fail "build first: ./configure && make"
 
 WARM_UP=30
-# Streams that nobody uses are kept for 10 s, and looked after once a second.
-IDLE=15
+# A lost publisher is waited for for 10 s, then streams that nobody uses are kept for 10 s; they are looked after once a second.
+IDLE=25
 
 out=$PWD/objs/soak
 rm -rf "$out"
@@ -73,6 +73,9 @@ free_port() {
 RANDOM=$((seed % 32768))
 port=$(free_port $((13000 + $$ % 8000)))
 second=$(free_port $((port + 1)))
+http=$(free_port $((second + 1)))
+# Where streams are forwarded to: a second server, and a port where there is none.
+sink=$(free_port $((http + 1)))
 
 # write_conf N: a configuration of many, by a number. The first address and the vhost "steady" are in each.
 write_conf() {
@@ -86,6 +89,7 @@ max_connections $((3000 + n % 7));
 srs_log_tank file;
 srs_log_file $log;
 srs_log_level warn;
+http_server { enabled $([ $((n % 8)) -eq 7 ] && echo off || echo on); listen 127.0.0.1:$http; dir $out/html; }
 pithy_print { play $((1000 + n % 10)); }
 vhost __defaultVhost__ {
     chunk_size $((128 << (n % 9)));
@@ -93,8 +97,12 @@ vhost __defaultVhost__ {
     queue_length $((5 + n % 20));
     mw_latency $((n % 4 * 100));
     publish { reconnect_grace $((n % 3)); }
+    hls { enabled $([ $((n % 3)) -eq 1 ] && echo on || echo off); hls_path $out/html/churn; hls_fragment 1; hls_window 3; hls_dispose 5; }
 }
-vhost steady { }
+vhost steady {
+    hls { enabled on; hls_path $out/html; hls_fragment $((1 + n % 3)); hls_window 6; }
+    forward 127.0.0.1:$sink$([ $((n % 2)) -eq 0 ] && echo " 127.0.0.1:$((sink + 1))");
+}
 $more
 END
     # A reload sees one or the other, and not half of one.
@@ -102,6 +110,7 @@ END
 }
 
 server_pid=
+sink_pid=
 workers=()
 # Ends what was started, by its number.
 end_all() {
@@ -115,6 +124,7 @@ finish() {
     trap '' INT TERM
     end_all
     [ -z "$server_pid" ] || kill "$server_pid" 2>/dev/null
+    [ -z "$sink_pid" ] || kill "$sink_pid" 2>/dev/null
     wait
 }
 trap 'finish; exit 130' INT TERM
@@ -198,6 +208,16 @@ real() {
     done
 }
 
+# Those who watch by HLS, of streams that are there and of some that are not.
+viewers() {
+    RANDOM=$1
+    while on; do
+        load 10 http "http://127.0.0.1:$http/live/steady$((1 + RANDOM % 6)).m3u8" -c $((1 + RANDOM % 50)) \
+            --duration "$(tenths 2 20)"
+        sleep 0.2
+    done
+}
+
 reloads() {
     RANDOM=$1
     local n=0
@@ -230,6 +250,8 @@ run() {
     workers+=($!)
     reloads $((seed % 32768 + 5)) &
     workers+=($!)
+    viewers $((seed % 32768 + 6)) &
+    workers+=($!)
     local until=$((SECONDS + $1))
     while [ "$SECONDS" -lt "$until" ] && kill -0 "$server_pid" 2>/dev/null; do sleep 1; done
     end_all
@@ -253,6 +275,9 @@ status() {
 # value NAME LINE
 value() { sed -n "s/.*$1=\([0-9]*\).*/\1/p" <<<"$2"; }
 
+printf 'listen 127.0.0.1:%s; srs_log_level error; vhost __defaultVhost__ { }\n' "$sink" >"$out/sink.conf"
+"$server" -c "$out/sink.conf" >"$out/sink.out" 2>&1 </dev/null &
+sink_pid=$!
 write_conf 0
 "$server" -c "$conf" >"$out/server.out" 2>&1 </dev/null &
 server_pid=$!

@@ -35,16 +35,19 @@ pub(crate) fn curl() -> Option<PathBuf> {
     in_path("curl")
 }
 
+#[cfg(feature = "hls")]
 pub(crate) fn chromium() -> Option<PathBuf> {
     in_path("chromium").or_else(|| in_path("chromium-browser")).or_else(|| in_path("google-chrome"))
 }
 
 /// hls.js, as trunk-scripts/hls-js.sh fetches it.
+#[cfg(feature = "hls")]
 pub(crate) fn hls_js() -> Option<PathBuf> {
     Some(Path::new(env!("CARGO_MANIFEST_DIR")).join("objs/hls.min.js")).filter(|path| path.is_file())
 }
 
 /// nginx, with or without its RTMP module.
+#[cfg(feature = "hls")]
 pub(crate) fn plain_nginx() -> Option<PathBuf> {
     in_path("nginx")
 }
