@@ -1,0 +1,245 @@
+//! What becomes of what publishers send, and of publishers that come and go.
+
+use super::*;
+
+#[test]
+fn players_stay_when_the_publisher_goes_and_go_on_when_it_is_back() {
+    let source = source("");
+    let publication = publish(&source);
+    begin(&publication);
+    send(&publication, &[key(90_000, 10), inter(90_040, 11)]);
+    let mut player = TestPlayer::join(&source);
+    assert_eq!(player.got().last(), Some(&('v', 40, 11)));
+    publication.end();
+    drop(publication);
+    let notice = {
+        player.run();
+        player.received()
+    };
+    assert_eq!(notice.len(), 1);
+    let text = String::from_utf8_lossy(&notice[0].payload).into_owned();
+    assert!(text.contains("NetStream.Play.UnpublishNotify"), "{text}");
+    let mut joiner = TestPlayer::join(&source);
+    assert_eq!(joiner.got(), [], "nothing of the old publication");
+
+    let publication = publish(&source);
+    send(&publication, &[metadata(5), video_header(6), audio_header(7)]);
+    send(&publication, &[key(0, 20), audio(3, 21), inter(40, 22)]);
+    let got = player.got();
+    assert_eq!(got[0].0, 's');
+    let kinds: Vec<_> = got[1..].iter().map(|message| (message.0, message.2)).collect();
+    assert_eq!(kinds, [('d', 5), ('v', 6), ('a', 7), ('v', 20), ('a', 21), ('v', 22)]);
+    let media: Vec<_> = got[4..].iter().map(|message| message.1).collect();
+    assert!(media[0] > 40 && media[1] == media[0] + 3 && media[2] == media[0] + 40, "the timeline goes on: {media:?}");
+    assert_eq!(joiner.got().last().unwrap().2, 22);
+}
+
+#[test]
+fn players_are_not_told_of_a_publisher_that_is_back_soon() {
+    let source = source("publish { reconnect_grace 10; }");
+    let publication = publish(&source);
+    begin(&publication);
+    send(&publication, &[key(0, 1)]);
+    let mut player = TestPlayer::join(&source);
+    player.got();
+    drop(publication);
+    source.tell_loss_due(Instant::now() + Duration::from_secs(9));
+    assert_eq!(player.got(), []);
+    let publication = publish(&source);
+    source.tell_loss_due(Instant::now() + Duration::from_secs(60));
+    assert_eq!(player.got(), [], "neither of the loss nor of the return");
+    drop(publication);
+    source.tell_loss_due(Instant::now() + Duration::from_secs(11));
+    source.tell_loss_due(Instant::now() + Duration::from_secs(12));
+    assert_eq!(player.got().len(), 1, "told once");
+    drop(publish(&source));
+    assert_eq!(player.got().len(), 1, "and of the return");
+}
+
+#[test]
+fn a_second_publisher_is_refused_and_one_that_stalls_is_replaced() {
+    let source = source("publish { stall_timeout 1; }");
+    let first_socket = Socket::new(0);
+    let first = source.acquire_publish(1, first_socket.clone()).unwrap();
+    assert_eq!(source.acquire_publish(2, Socket::new(0)).err().unwrap().by, 1);
+    source.0.with(|state| state.publisher.as_mut().unwrap().heard -= Duration::from_secs(2));
+    let second = source.acquire_publish(3, Socket::new(0)).unwrap();
+    assert_eq!(*first_socket.closed.lock().unwrap(), Some(CloseReason::Replaced { by: 3 }));
+    assert!(!first.is_current() && second.is_current());
+    // What the first still says, and its end, change nothing for the second.
+    first.on_message(&key(0, 1), Instant::now());
+    drop(first);
+    assert!(second.is_current());
+    assert_eq!(source.0.with(|state| state.backlog.next()), 0);
+    drop(second);
+    assert!(source.acquire_publish(4, Socket::new(0)).is_ok());
+}
+
+#[test]
+fn a_configuration_too_large_to_keep_is_passed_on() {
+    let source = source("");
+    let publication = publish(&source);
+    let mut player = TestPlayer::join(&source);
+    player.run();
+    let large = [ON_META_DATA, &[7; MAX_CONFIG]].concat();
+    send(&publication, &[metadata(1), message(MessageType::DATA, 0, &large)]);
+    assert_eq!(player.got().last(), Some(&('d', 0, 7)));
+    assert!(source.0.with(|state| state.configs.is_empty()));
+}
+
+#[test]
+fn new_sequence_headers_reach_those_who_are_there_and_those_who_come() {
+    let source = source("");
+    let publication = publish(&source);
+    begin(&publication);
+    send(&publication, &[key(0, 1)]);
+    let mut player = TestPlayer::join(&source);
+    player.got();
+    send(&publication, &[video_header(7), inter(40, 2)]);
+    assert_eq!(player.got(), [('v', 0, 7), ('v', 40, 2)]);
+    let mut joiner = TestPlayer::join(&source);
+    let before: Vec<_> = joiner.got().iter().map(|message| (message.0, message.2)).collect();
+    assert_eq!(before, [('d', 1), ('v', 7), ('a', 3)], "the GOP cannot be decoded with the new header");
+    send(&publication, &[key(80, 3)]);
+    assert_eq!(joiner.got(), [('v', 0, 3)]);
+}
+
+#[test]
+fn data_messages_pass_and_metadata_is_kept() {
+    let source = source("");
+    let publication = publish(&source);
+    let mut player = TestPlayer::join(&source);
+    let cue = [b"\x02\x00\x0aonCuePoint", &[7][..]].concat();
+    let amf3 = [&[0][..], &cue].concat();
+    send(&publication, &[metadata(1), message(MessageType::DATA, 5, &cue), message(MessageType::DATA_AMF3, 6, &amf3)]);
+    player.run();
+    let payloads: Vec<_> = player.received().into_iter().map(|message| message.payload).collect();
+    assert_eq!(payloads, [[ON_META_DATA, &[1][..]].concat(), cue.clone(), cue]);
+    send(&publication, &[message(MessageType::DATA, 7, CLEAR_DATA_FRAME)]);
+    assert!(source.0.with(|state| state.configs.is_empty()));
+}
+
+#[test]
+fn the_window_is_what_the_vhost_says() {
+    let vhost = |directives: &str| {
+        let source = source_with_window(directives);
+        move |opening| source.0.with(|state| state.window(opening).as_millis())
+    };
+    let adaptive = vhost("mw_latency 350;");
+    assert_eq!((adaptive(0.0), adaptive(0.2), adaptive(1.0)), (0, 70, 350));
+    let fixed = vhost("mw_latency 350; mw_adaptive off;");
+    assert_eq!((fixed(0.0), fixed(1.0)), (350, 350));
+    assert_eq!(vhost("min_latency on;")(1.0), 0);
+}
+
+#[test]
+fn messages_within_the_window_are_sent_together() {
+    let source = source_with_window("mw_latency 350; mw_adaptive off;");
+    let publication = publish(&source);
+    let mut player = TestPlayer::join(&source);
+    player.run();
+    let begin = Instant::now();
+    publication.on_message(&key(0, 1), begin);
+    let due = publication.flush_due(begin, 0.0).unwrap();
+    assert_eq!(due - begin, Duration::from_millis(350));
+    publication.on_message(&inter(40, 2), begin + Duration::from_millis(40));
+    assert_eq!(publication.flush_due(begin + Duration::from_millis(349), 0.0), Some(due));
+    assert_eq!(player.got(), []);
+    assert_eq!(publication.flush_due(due, 0.0), None);
+    assert_eq!(player.got(), [('v', 0, 1), ('v', 40, 2)]);
+}
+
+#[test]
+fn multitrack_sequence_headers_are_kept_by_track_and_bounded() {
+    let source = source("");
+    let publication = publish(&source);
+    for track in 0..100 {
+        // E-RTMP video: multitrack packet (6), one track with sequence start (0x00), avc1, track id.
+        send(&publication, &[message(MessageType::VIDEO, 0, &[0x96, 0x00, b'a', b'v', b'c', b'1', track, 0xee])]);
+    }
+    let got = TestPlayer::join(&source).got();
+    assert_eq!(got.len(), MAX_CONFIGS);
+}
+
+#[test]
+fn random_messages_and_players_keep_every_player_in_order() {
+    let mut random = 7u32;
+    let mut next = move |bound: u32| {
+        random ^= random << 13;
+        random ^= random >> 17;
+        random ^= random << 5;
+        random % bound
+    };
+    let source = source("queue_length 2;");
+    let mut publication = Some(publish(&source));
+    let mut players: Vec<TestPlayer> = Vec::new();
+    let mut time = 0u32;
+    for _ in 0..20_000 {
+        time = time.wrapping_add(next(60));
+        let current = publication.as_ref();
+        match (next(100), current) {
+            (0..=1, _) if players.len() < 20 => players.push(TestPlayer::with_room(&source, next(5000) as usize)),
+            (2, _) if !players.is_empty() => drop(players.swap_remove(next(players.len() as u32) as usize)),
+            (3, Some(_)) => publication = None,
+            (3..=8, None) => publication = Some(publish(&source)),
+            (9, Some(publication)) => begin(publication),
+            (10, _) => time = next(u32::MAX),
+            (11..=13, Some(publication)) => send(publication, &[key(time, 1)]),
+            (14..=50, Some(publication)) => send(publication, &[inter(time, 2)]),
+            (51..=80, Some(publication)) => send(publication, &[audio(time, 3)]),
+            (81, _) if !players.is_empty() => {
+                let paused = next(2) == 0;
+                players[next(players.len() as u32) as usize].consumer.pause(paused);
+            }
+            _ => {
+                for player in &mut players {
+                    player.socket.room.store(next(4000) as usize, Ordering::Relaxed);
+                    player.run();
+                    // Decoding fails if a message was cut or bytes were mixed; times go backwards if a delta went wrong.
+                    let mut last = [0; 32];
+                    for message in player.received() {
+                        let last = &mut last[usize::from(message.kind.0)];
+                        assert!(message.timestamp >= *last || message.kind == MessageType::COMMAND);
+                        *last = message.timestamp;
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// 50 days and more: each of the numbers of bits that clocks have on the way is passed by the encoder's clock, by that of a
+/// player who was there from the first, and by those of players who join shortly before.
+#[test]
+fn publishing_and_playing_for_longer_than_any_clock_of_the_protocol() {
+    const STEP: u64 = 5 * 60_000;
+    const BOUNDARIES: [u64; 3] = [1 << 24, 1 << 31, 1 << 32];
+    let (source, start) = (source(""), Instant::now());
+    let publication = publish(&source);
+    begin(&publication);
+    let mut first = TestPlayer::join(&source);
+    first.got();
+    let mut late: Vec<(u64, TestPlayer)> = Vec::new();
+    // Until the player that joins before 2^24 ms has passed 2^32 on its own clock.
+    for step in 0..((1 << 32) + (1 << 24)) / STEP + 2 {
+        let (time, now) = (step * STEP, start + Duration::from_millis(step * STEP));
+        // What RTMP has room for of the encoder's clock.
+        for message in [key(time as u32, 7), audio((time + 20) as u32, 8)] {
+            publication.on_message(&message, now);
+            publication.flush_due(now, 0.0);
+        }
+        assert_eq!(first.got(), [('v', time as u32, 7), ('a', (time + 20) as u32, 8)], "step {step}");
+        for (joined, player) in &mut late {
+            let time = time - *joined;
+            assert_eq!(player.got(), [('v', time as u32, 7), ('a', (time + 20) as u32, 8)], "step {step}");
+        }
+        if BOUNDARIES.iter().any(|boundary| boundary / STEP == step + 3) {
+            let mut player = TestPlayer::join(&source);
+            let begin = player.got();
+            assert_eq!(begin[begin.len() - 2..], [('v', 0, 7), ('a', 20, 8)], "{begin:?}");
+            late.push((time, player));
+        }
+    }
+    assert_eq!(late.len(), 3);
+    assert_eq!(first.consumer.stats().dropped, 0);
+}
