@@ -12,6 +12,7 @@
 use std::collections::BTreeMap;
 use std::fmt;
 
+use super::forward::Target;
 use super::kind::Setting;
 use super::reader::Section;
 use super::schema::{Place, Row, Shape, TABLE};
@@ -111,6 +112,13 @@ impl Settings {
                 }
                 Shape::Setting { .. } | Shape::Either { .. } => {
                     let (setting, text) = section.effective(row);
+                    // A plan goes to the log, and keys of platforms stand in targets.
+                    let text = match &setting {
+                        Some(Setting::Targets(targets)) => {
+                            targets.iter().map(Target::shown).collect::<Vec<_>>().join(" ")
+                        }
+                        _ => text,
+                    };
                     self.insert(row, format!("{}{within}", row.name), setting, text, false);
                 }
                 Shape::Later => {}
@@ -129,7 +137,7 @@ impl Settings {
 pub struct Change {
     /// The directive and where it stands, e.g. `gop_cache in vhost a.b`.
     pub at: String,
-    /// The values before and after, as written; empty for a block.
+    /// The values before and after, as written but for the keys in targets of `forward`; empty for a block.
     pub values: Option<(String, String)>,
     /// What happens to it.
     pub kind: ChangeKind,
@@ -155,6 +163,7 @@ impl fmt::Display for Change {
         match (self.kind, &self.values) {
             (ChangeKind::Added, _) => write!(f, ": added")?,
             (ChangeKind::Removed, _) => write!(f, ": removed")?,
+            (ChangeKind::Set, Some((old, new))) if old == new => write!(f, ": {new}, in what is not shown")?,
             (ChangeKind::Set, Some((old, new))) => write!(f, ": {old} -> {new}")?,
             (ChangeKind::Set, None) => {}
         }
@@ -265,6 +274,25 @@ mod tests {
                 "allow in security in vhost a: publish 10.0.0.1 -> publish 10.0.0.2; those who connect, publish or play from \
                  now on"
             ]
+        );
+    }
+
+    #[test]
+    fn keys_of_targets_are_not_shown() {
+        let config = |targets: &str| format!("listen 1; vhost a {{ forward {targets}; }}");
+        let block = |targets: &str| format!("listen 1; vhost a {{ forward {{ destination {targets}; }} }}");
+        let whom = "at once: running streams of the vhost";
+        assert_eq!(
+            plan(&config("slave:1936"), &config("slave:1936 rtmp://h/live2/secret?k=secret rtmp://h/a/[stream]")),
+            [format!("forward in vhost a: slave:1936 -> slave:1936 rtmp://h/live2/…?… rtmp://h/a/[stream]; {whom}")]
+        );
+        assert_eq!(
+            plan(&block("rtmps://h:1/a/b/secret"), &block("rtmps://h:1/a/b/other")),
+            [format!("destination in forward in vhost a: rtmps://h:1/a/b/…, in what is not shown; {whom}")]
+        );
+        assert_eq!(
+            plan(&config("rtmp://h/a/secret"), &config("rtmp://h/a?[param]")),
+            [format!("forward in vhost a: rtmp://h/a/… -> rtmp://h/a?…; {whom}")]
         );
     }
 }

@@ -110,6 +110,18 @@ impl Target {
         self.tls
     }
 
+    /// As it stands in the file, for the log: a stream name that is not the stream's own may be a key, and so may parameters.
+    pub(super) fn shown(&self) -> String {
+        let (path, params) = self.text.split_once('?').map_or((&*self.text, ""), |(path, _)| (path, "?…"));
+        match self.stream.as_deref().filter(|&stream| stream != "[stream]") {
+            Some(stream) => {
+                let path = path.strip_suffix('/').unwrap_or(path);
+                format!("{}…{params}", path.strip_suffix(stream).unwrap_or_default())
+            }
+            None => format!("{path}{params}"),
+        }
+    }
+
     /// Where a stream of these names goes.
     pub fn resolve(&self, names: Names<'_>) -> Destination {
         let host = expand(&self.host, names);
