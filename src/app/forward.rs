@@ -10,15 +10,13 @@ mod session;
 
 use std::collections::HashMap;
 use std::sync::Arc;
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use self::forwarder::Forwarder;
 use self::route::Route;
 use super::server::Server;
 use super::source::Source;
 use crate::config::{Config, Destination, Forward, Names};
-use crate::log::as_client;
-use crate::st::{self, Cond, Shared};
+use crate::st::Shared;
 
 /// What is published, for its forwarders.
 #[derive(Clone)]
@@ -46,7 +44,6 @@ struct Target {
 #[derive(Clone, Default)]
 pub(super) struct Forwards {
     streams: Shared<HashMap<String, Stream>>,
-    added: Arc<Cond>,
 }
 
 struct Stream {
@@ -61,28 +58,6 @@ pub(super) struct Forwarding {
     forwards: Forwards,
     name: String,
     publisher: u64,
-}
-
-/// What a forwarder does and has done: for the log and for whoever asks.
-#[derive(Debug, Clone, Default)]
-pub(super) struct Report {
-    /// Its number, among those of the clients.
-    pub(super) number: u64,
-    /// The target, without keys and parameters.
-    pub(super) target: String,
-    pub(super) state: State,
-    /// Connections that were tried since the forwarder began.
-    pub(super) attempts: u64,
-    /// Why the last connection failed or ended.
-    pub(super) last_error: Option<String>,
-    /// Messages sent, and those left out because the target was too slow or away.
-    pub(super) sent: u64,
-    pub(super) dropped: u64,
-    /// Of all connections together.
-    pub(super) bytes_sent: u64,
-    pub(super) bytes_received: u64,
-    /// How far the target is behind the live point.
-    pub(super) delay: Duration,
 }
 
 /// What a forwarder is at.
@@ -138,39 +113,6 @@ impl Forwards {
         });
     }
 
-    /// What all forwarders do, in no order.
-    pub(super) fn reports(&self) -> Vec<Report> {
-        let all = |streams: &mut HashMap<String, Stream>| {
-            streams.values().flat_map(|stream| &stream.forwarders).cloned().collect::<Vec<_>>()
-        };
-        self.streams.with(all).iter().map(|forwarder| forwarder.report()).collect()
-    }
-
-    /// Prints a line an interval, for ever: the forwarders take turns. Sleeps while there are none.
-    pub(super) fn print(&self, server: &Server) {
-        let mut turn = 0;
-        let mut last: HashMap<u64, (Instant, u64, u64)> = HashMap::new();
-        loop {
-            let mut reports = self.reports();
-            if reports.is_empty() {
-                last.clear();
-                self.added.wait();
-                continue;
-            }
-            reports.sort_unstable_by_key(|report| report.number);
-            turn = if turn + 1 < reports.len() { turn + 1 } else { 0 };
-            let report = &reports[turn];
-            let now = Instant::now();
-            let bytes = (report.bytes_sent, report.bytes_received);
-            let (at, sent, received) =
-                last.insert(report.number, (now, bytes.0, bytes.1)).unwrap_or((now, bytes.0, bytes.1));
-            let kbps = |bytes: u64| bytes * 8 / u64::try_from((now - at).as_millis().max(1)).unwrap_or(u64::MAX);
-            report.print(kbps(bytes.0 - sent), kbps(bytes.1 - received), reports.len());
-            last.retain(|number, _| reports.iter().any(|report| report.number == *number));
-            st::sleep(server.config().pithy_print.forwarder);
-        }
-    }
-
     /// Ends forwarders that are not wanted, and starts those that are missing.
     fn update(&self, server: &Server, stream: &mut Stream, forward: &Forward) {
         let feed = &stream.feed;
@@ -200,7 +142,6 @@ impl Forwards {
                 Ok(forwarder) => stream.forwarders.push(forwarder),
                 Err(error) => log::error!("cannot start a forwarder: {error}"),
             }
-            self.added.signal();
         }
     }
 
@@ -242,26 +183,5 @@ impl Forwards {
 impl Drop for Forwarding {
     fn drop(&mut self) {
         self.forwards.end(&self.name, self.publisher);
-    }
-}
-
-impl Report {
-    fn print(&self, okbps: u64, ikbps: u64, forwarders: usize) {
-        let clock = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
-        let error = self.last_error.as_ref().map(|error| format!(", last error: {error}")).unwrap_or_default();
-        as_client(self.number, || {
-            log::info!(
-                "-> clock={clock}, msgs={}, obytes={}, ibytes={}, okbps={okbps}, ikbps={ikbps}, drops={}, delay={}, \
-                 attempts={}, state={}, forwarders={forwarders}, target={}{error}",
-                self.sent,
-                self.bytes_sent,
-                self.bytes_received,
-                self.dropped,
-                self.delay.as_millis(),
-                self.attempts,
-                self.state.name(),
-                self.target,
-            );
-        });
     }
 }

@@ -5,6 +5,8 @@
 //!    okbps=30s,5m, ikbps=30s,5m, drops=
 //! ```
 //!
+//! Forwarders have a stage, too: they are counted as `forwarders=`, and what else there is to say of one follows its drops.
+//!
 //! In front of the semicolon stands the client whose turn it is: the seconds since 1970, the milliseconds and the messages since
 //! it entered the stage, the bytes of its connection, and its kilobits a second since its last line, over 30 seconds and over
 //! 5 minutes. Behind it stand all of the stage since the server started, those who have left included.
@@ -31,10 +33,56 @@ pub(super) struct Messages {
     pub(super) dropped: u64,
 }
 
+/// One that is in a stage.
+pub(super) trait Member: Send + Sync {
+    /// Its number, that of its lines in the log.
+    fn number(&self) -> u64;
+
+    /// Of all its connections, so far.
+    fn bytes(&self) -> Bytes;
+
+    /// So far.
+    fn messages(&self) -> Messages;
+
+    /// What else its line says: empty, or beginning with a comma.
+    fn details(&self) -> String {
+        String::new()
+    }
+
+    /// It leaves, after these messages.
+    fn leave(&self, _: Messages) {}
+}
+
+/// A client in a stage, and how its messages are counted there.
+struct InStage<F> {
+    client: Arc<Client>,
+    count: F,
+}
+
+impl<F: Fn() -> Messages + Send + Sync> Member for InStage<F> {
+    fn number(&self) -> u64 {
+        self.client.number
+    }
+
+    fn bytes(&self) -> Bytes {
+        Bytes { sent: self.client.stream.sent(), received: self.client.stream.received() }
+    }
+
+    fn messages(&self) -> Messages {
+        (self.count)()
+    }
+
+    fn leave(&self, messages: Messages) {
+        self.client.add_messages(messages);
+    }
+}
+
 /// What clients do, with a line of its own in the log.
 #[derive(Clone)]
 pub(super) struct Stage {
     arrow: &'static str,
+    /// What its members are called.
+    plural: &'static str,
     state: Shared<State>,
     /// Somebody has entered the empty stage, or the interval has changed.
     changed: Arc<Cond>,
@@ -44,7 +92,7 @@ struct State {
     interval: Duration,
     next_line: Instant,
     next_sample: Instant,
-    members: Vec<Member>,
+    members: Vec<Place>,
     /// Whose line was the last.
     turn: usize,
     /// What those who have left did here.
@@ -52,21 +100,21 @@ struct State {
     rates: Rates,
 }
 
-struct Member {
-    client: Arc<Client>,
-    messages: Box<dyn Fn() -> Messages + Send + Sync>,
+struct Place {
+    member: Arc<dyn Member>,
     since: Instant,
-    /// The connection's bytes when it entered.
+    /// Its bytes when it entered.
     before: Bytes,
     /// When its last line was, and its bytes until then.
     last: (Instant, Bytes),
     rates: Rates,
 }
 
+/// Bytes of connections.
 #[derive(Debug, Default, Clone, Copy)]
-struct Bytes {
-    sent: u64,
-    received: u64,
+pub(super) struct Bytes {
+    pub(super) sent: u64,
+    pub(super) received: u64,
 }
 
 #[derive(Default, Clone, Copy)]
@@ -75,15 +123,15 @@ struct Traffic {
     bytes: Bytes,
 }
 
-/// A client's presence in a stage. Dropping it leaves.
+/// A member's presence in a stage. Dropping it leaves.
 pub(super) struct Presence {
     stage: Stage,
-    client: u64,
+    number: u64,
 }
 
 impl Stage {
-    /// A stage whose lines begin with `arrow`: the way of the media.
-    pub(super) fn new(arrow: &'static str, interval: Duration) -> Self {
+    /// A stage whose lines begin with `arrow`, the way of the media, and count its members as `plural`.
+    pub(super) fn new(arrow: &'static str, plural: &'static str, interval: Duration) -> Self {
         let now = Instant::now();
         let state = State {
             interval,
@@ -94,7 +142,7 @@ impl Stage {
             left: Traffic::default(),
             rates: Rates::new(now, Bytes::default()),
         };
-        Self { arrow, state: Shared::new(state), changed: Arc::default() }
+        Self { arrow, plural, state: Shared::new(state), changed: Arc::default() }
     }
 
     /// How many clients are in the stage.
@@ -117,21 +165,15 @@ impl Stage {
         }
     }
 
-    pub(super) fn enter(
-        &self,
-        client: &Arc<Client>,
-        messages: impl Fn() -> Messages + Send + Sync + 'static,
-    ) -> Presence {
+    pub(super) fn enter(&self, client: &Arc<Client>, count: impl Fn() -> Messages + Send + Sync + 'static) -> Presence {
+        self.admit(Arc::new(InStage { client: client.clone(), count }))
+    }
+
+    /// Takes in who is no client.
+    pub(super) fn admit(&self, member: Arc<dyn Member>) -> Presence {
         let now = Instant::now();
-        let bytes = Bytes::of(client);
-        let member = Member {
-            client: client.clone(),
-            messages: Box::new(messages),
-            since: now,
-            before: bytes,
-            last: (now, bytes),
-            rates: Rates::new(now, bytes),
-        };
+        let (number, bytes) = (member.number(), member.bytes());
+        let place = Place { member, since: now, before: bytes, last: (now, bytes), rates: Rates::new(now, bytes) };
         let is_first = self.state.with(|state| {
             let is_first = state.members.is_empty();
             if is_first {
@@ -139,24 +181,24 @@ impl Stage {
                 state.next_sample = now + SAMPLE;
                 state.rates = Rates::new(now, state.left.bytes);
             }
-            state.members.push(member);
+            state.members.push(place);
             is_first
         });
         if is_first {
             self.changed.signal();
         }
-        Presence { stage: self.clone(), client: client.number }
+        Presence { stage: self.clone(), number }
     }
 
     /// Takes a client out whose [`Presence`] is lost.
     pub(super) fn leave(&self, client: u64) {
-        drop(Presence { stage: self.clone(), client });
+        drop(Presence { stage: self.clone(), number: client });
     }
 
     /// Prints, for ever. Sleeps while nobody is in the stage.
     pub(super) fn print(&self) {
         loop {
-            match self.state.with(|state| state.look(self.arrow, Instant::now())) {
+            match self.state.with(|state| state.look(self.arrow, self.plural, Instant::now())) {
                 Some(next) => {
                     self.changed.wait_timeout(next.saturating_duration_since(Instant::now()));
                 }
@@ -168,7 +210,7 @@ impl Stage {
 
 impl State {
     /// Does what is due, and says when to look again. `None`: when there is somebody.
-    fn look(&mut self, arrow: &str, now: Instant) -> Option<Instant> {
+    fn look(&mut self, arrow: &str, plural: &str, now: Instant) -> Option<Instant> {
         if self.members.is_empty() {
             return None;
         }
@@ -176,29 +218,29 @@ impl State {
             self.next_sample = now + SAMPLE;
             let all = self.traffic().bytes;
             self.rates.sample(now, all);
-            for member in &mut self.members {
-                member.rates.sample(now, Bytes::of(&member.client));
+            for place in &mut self.members {
+                place.rates.sample(now, place.member.bytes());
             }
         }
         if now >= self.next_line {
             self.next_line = now + self.interval;
             self.turn = if self.turn + 1 < self.members.len() { self.turn + 1 } else { 0 };
-            let line = format!("{arrow} {}; {}", self.members[self.turn].line(now), self.line(now));
-            as_client(self.members[self.turn].client.number, || log::info!("{line}"));
+            let line = format!("{arrow} {}; {plural}={}", self.members[self.turn].line(now), self.line(now));
+            as_client(self.members[self.turn].member.number(), || log::info!("{line}"));
         }
         Some(self.next_line.min(self.next_sample))
     }
 
     /// All of the stage, since the server started.
     fn traffic(&self) -> Traffic {
-        self.members.iter().fold(self.left, |sum, member| sum.plus(member.traffic()))
+        self.members.iter().fold(self.left, |sum, place| sum.plus(place.traffic()))
     }
 
     fn line(&self, now: Instant) -> String {
         let Traffic { messages, bytes } = self.traffic();
         let [(okbps, ikbps), (okbps_long, ikbps_long)] = self.rates.kbps(now, bytes);
         format!(
-            "clients={}, msgs={}, obytes={}, ibytes={}, okbps={okbps},{okbps_long}, ikbps={ikbps},{ikbps_long}, drops={}",
+            "{}, msgs={}, obytes={}, ibytes={}, okbps={okbps},{okbps_long}, ikbps={ikbps},{ikbps_long}, drops={}",
             self.members.len(),
             messages.passed,
             bytes.sent,
@@ -208,15 +250,15 @@ impl State {
     }
 }
 
-impl Member {
-    /// What the client has done here.
+impl Place {
+    /// What the member has done here.
     fn traffic(&self) -> Traffic {
-        Traffic { messages: (self.messages)(), bytes: Bytes::of(&self.client).since(self.before) }
+        Traffic { messages: self.member.messages(), bytes: self.member.bytes().since(self.before) }
     }
 
     fn line(&mut self, now: Instant) -> String {
-        let bytes = Bytes::of(&self.client);
-        let messages = (self.messages)();
+        let bytes = self.member.bytes();
+        let messages = self.member.messages();
         let clock = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
         let time = now.saturating_duration_since(self.since).as_millis();
         let (at, last) = std::mem::replace(&mut self.last, (now, bytes));
@@ -224,17 +266,17 @@ impl Member {
         let [(okbps_30s, ikbps_30s), (okbps_5m, ikbps_5m)] = self.rates.kbps(now, bytes);
         format!(
             "clock={clock}, time={time}, msgs={}, obytes={}, ibytes={}, okbps={okbps},{okbps_30s},{okbps_5m}, \
-             ikbps={ikbps},{ikbps_30s},{ikbps_5m}, drops={}",
-            messages.passed, bytes.sent, bytes.received, messages.dropped,
+             ikbps={ikbps},{ikbps_30s},{ikbps_5m}, drops={}{}",
+            messages.passed,
+            bytes.sent,
+            bytes.received,
+            messages.dropped,
+            self.member.details(),
         )
     }
 }
 
 impl Bytes {
-    fn of(client: &Client) -> Self {
-        Self { sent: client.stream.sent(), received: client.stream.received() }
-    }
-
     fn since(self, before: Self) -> Self {
         Self { sent: self.sent.saturating_sub(before.sent), received: self.received.saturating_sub(before.received) }
     }
@@ -302,12 +344,12 @@ impl Drop for Presence {
     fn drop(&mut self) {
         // Not `with`: this may run while a panic unwinds out of one.
         let gone = self.stage.state.try_with(|state| {
-            let at = state.members.iter().position(|member| member.client.number == self.client)?;
-            let member = state.members.swap_remove(at);
-            let traffic = member.traffic();
+            let at = state.members.iter().position(|place| place.member.number() == self.number)?;
+            let place = state.members.swap_remove(at);
+            let traffic = place.traffic();
             state.left = state.left.plus(traffic);
-            member.client.add_messages(traffic.messages);
-            Some(member)
+            place.member.leave(traffic.messages);
+            Some(place)
         });
         // What it holds may itself use a stage, or be the last handle to a player: so not inside.
         drop(gone);

@@ -74,6 +74,7 @@ impl Server {
         }
         self.play.set_interval(new.pithy_print.play);
         self.publish.set_interval(new.pithy_print.publish);
+        self.forward.set_interval(new.pithy_print.forwarder);
         check_file_limit(&new);
         self.sources.configure(&new);
         #[cfg(feature = "hls")]

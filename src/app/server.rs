@@ -78,6 +78,7 @@ pub(super) struct Inner {
     pub(super) pace: Pace,
     pub(super) play: Stage,
     pub(super) publish: Stage,
+    pub(super) forward: Stage,
     pub(super) forwards: Forwards,
     /// The streams that are there as HLS.
     #[cfg(feature = "hls")]
@@ -119,8 +120,9 @@ pub fn start(config: Config, sockets: Sockets, rtmps: Rtmps, control: Control) -
         rtmps,
         sources: Sources::new(),
         pace: Pace::default(),
-        play: Stage::new("->", config.pithy_print.play),
-        publish: Stage::new("<-", config.pithy_print.publish),
+        play: Stage::new("->", "clients", config.pithy_print.play),
+        publish: Stage::new("<-", "clients", config.pithy_print.publish),
+        forward: Stage::new("->", "forwarders", config.pithy_print.forwarder),
         #[cfg(feature = "hls")]
         hls: Hls::start(live_files.clone())?,
         #[cfg(feature = "hls")]
@@ -133,12 +135,10 @@ pub fn start(config: Config, sockets: Sockets, rtmps: Rtmps, control: Control) -
         clients: Shared::default(),
         config: Shared::new(Arc::new(config)),
     }));
-    for stage in [&server.play, &server.publish] {
+    for stage in [&server.play, &server.publish, &server.forward] {
         let stage = stage.clone();
         st::spawn("pithy print", 0, move || stage.print())?;
     }
-    let printer = server.clone();
-    st::spawn("pithy print", 0, move || printer.forwards.print(&printer))?;
     let sources = server.sources.clone();
     st::spawn("sweep", 0, move || sources.sweep())?;
     #[cfg(feature = "hls")]

@@ -6,8 +6,9 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use super::session::{self, Failure};
-use super::{Report, State, Target};
+use super::{State, Target};
 use crate::app::close::CloseReason;
+use crate::app::pithy::{Bytes, Member, Messages, Presence};
 use crate::app::server::Server;
 use crate::app::source::{Begin, Consumer, Outlet, Source};
 use crate::config::Destination;
@@ -49,6 +50,8 @@ struct Link {
     /// Bytes of the connections before this one.
     sent: u64,
     received: u64,
+    /// Its place among those that the log has summaries of.
+    presence: Option<Presence>,
 }
 
 impl Forwarder {
@@ -63,6 +66,8 @@ impl Forwarder {
         });
         let consumer = Arc::new(source.join_forwarder(forwarder.clone()));
         forwarder.link().consumer = Some(consumer.clone());
+        let presence = server.forward.admit(forwarder.clone());
+        forwarder.link().presence = Some(presence);
         let life = Life { server: server.clone(), name: source.name(), forwarder: forwarder.clone() };
         st::spawn("forward", forwarder.number, move || {
             let lost = (Life::clone(&life), consumer.clone());
@@ -90,27 +95,6 @@ impl Forwarder {
 
     pub(super) fn is_stopped(&self) -> bool {
         self.stopped.load(Ordering::Relaxed)
-    }
-
-    pub(super) fn report(&self) -> Report {
-        let link = self.link();
-        let consumer = link.consumer.clone();
-        let (sent, received) = link.stream.as_ref().map_or((0, 0), |stream| (stream.sent(), stream.received()));
-        let report = Report {
-            number: self.number,
-            target: self.target.destination.shown.clone(),
-            state: link.state,
-            attempts: link.attempts,
-            last_error: link.last_error.clone(),
-            bytes_sent: link.sent + sent,
-            bytes_received: link.received + received,
-            ..Report::default()
-        };
-        drop(link);
-        let Some(consumer) = consumer else { return report };
-        let stats = consumer.stats();
-        let delay = if report.state == State::Sending { consumer.delay() } else { Duration::ZERO };
-        Report { sent: stats.sent, dropped: stats.dropped, delay, ..report }
     }
 
     /// Notes what it does now.
@@ -144,6 +128,41 @@ impl Forwarder {
 
     fn link(&self) -> MutexGuard<'_, Link> {
         self.link.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Member for Forwarder {
+    fn number(&self) -> u64 {
+        self.number
+    }
+
+    fn bytes(&self) -> Bytes {
+        let link = self.link();
+        let (sent, received) = link.stream.as_ref().map_or((0, 0), |stream| (stream.sent(), stream.received()));
+        Bytes { sent: link.sent + sent, received: link.received + received }
+    }
+
+    fn messages(&self) -> Messages {
+        let consumer = self.link().consumer.clone();
+        let stats = consumer.map(|consumer| consumer.stats()).unwrap_or_default();
+        Messages { passed: stats.sent, dropped: stats.dropped }
+    }
+
+    /// How far the target is behind the live point, in milliseconds, the connections that were tried, and why the last one failed.
+    fn details(&self) -> String {
+        let link = self.link();
+        let (state, attempts, last_error, consumer) =
+            (link.state, link.attempts, link.last_error.clone(), link.consumer.clone());
+        drop(link);
+        let is_sending = state == State::Sending;
+        let delay = consumer.filter(|_| is_sending).map_or(Duration::ZERO, |consumer| consumer.delay());
+        let error = last_error.map(|error| format!(", last error: {error}")).unwrap_or_default();
+        format!(
+            ", delay={}, attempts={attempts}, state={}, target={}{error}",
+            delay.as_millis(),
+            state.name(),
+            self.target.destination.shown
+        )
     }
 }
 
@@ -257,7 +276,9 @@ impl Life {
 impl Drop for Life {
     fn drop(&mut self) {
         self.server.forwards.remove(&self.name, &self.forwarder);
-        // It holds its place in the source, whose place holds it.
+        // Its places in the stage and in the source hold it. First the one that still counts what was sent.
+        let presence = self.forwarder.link().presence.take();
+        drop(presence);
         let consumer = self.forwarder.link().consumer.take();
         drop(consumer);
     }
