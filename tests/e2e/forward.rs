@@ -51,6 +51,8 @@ fn a_slave_of_our_own_gets_each_packet() {
     let mut publisher = publish(&scratch, "publisher", &ffmpeg, source, &master.url("livestream"), &[]);
     let line = master.wait_log(&["->", "state=sending", &at(slave.port)], PATIENCE);
     assert!(line.contains("attempts=1,") && line.contains("drops=0,"), "{line}");
+    // The form of the other stages: the forwarder, with its rates over three times, and then all of them.
+    assert!(line.contains("; forwarders=1, msgs=") && line.contains("time="), "{line}");
     publisher.wait_success(PATIENCE);
 
     Aligned::new(&source.tags, &here.finish(&source.tags)).assert_whole();
@@ -116,21 +118,29 @@ fn ffmpeg_that_listens_gets_each_packet() {
     master.assert_healthy();
 }
 
-/// nginx takes TLS off in front of a server of ours, with a certificate that nobody trusts.
+/// Runs openssl in the scratch folder.
+#[cfg(feature = "ssl")]
+fn run_openssl(scratch: &Scratch, openssl: &PathBuf, arguments: &str) {
+    Process::start(scratch, "openssl", openssl, arguments.split(' ')).wait_success(PATIENCE);
+}
+
+/// Makes the certificate of an authority, ca.pem, and one for localhost that it has signed, cert.pem with key.pem.
+#[cfg(feature = "ssl")]
+fn make_certificates(scratch: &Scratch, openssl: &PathBuf) {
+    const NEW: &str = "req -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes -keyout";
+    let run = |arguments: &str| run_openssl(scratch, openssl, arguments);
+    run(&format!("{NEW} ca-key.pem -x509 -days 2 -subj /CN=authority -out ca.pem"));
+    run(&format!("{NEW} key.pem -subj /CN=localhost -out request.pem"));
+    std::fs::write(scratch.file("names"), "subjectAltName=DNS:localhost\nbasicConstraints=CA:FALSE\n")
+        .expect("a file in the scratch folder");
+    run("x509 -req -in request.pem -CA ca.pem -CAkey ca-key.pem -CAcreateserial -days 2 -extfile names -out cert.pem");
+}
+
+/// nginx takes TLS off in front of a server of ours, with a certificate of an authority that the system does not know.
 #[cfg(feature = "ssl")]
 fn tls_front(scratch: &Scratch, openssl: &PathBuf, (nginx, module): (PathBuf, PathBuf), behind: u16) -> (Process, u16) {
+    make_certificates(scratch, openssl);
     let (key, cert) = (scratch.file("key.pem"), scratch.file("cert.pem"));
-    let mut made = Process::start(
-        scratch,
-        "openssl",
-        openssl,
-        ["req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes", "-days", "2", "-subj"]
-            .map(str::to_owned)
-            .into_iter()
-            .chain(["/CN=localhost", "-addext", "subjectAltName=DNS:localhost", "-keyout"].map(str::to_owned))
-            .chain([key.display().to_string(), "-out".to_owned(), cert.display().to_string()]),
-    );
-    made.wait_success(PATIENCE);
     let folder = scratch.folder().display();
     let load = format!("load_module {};", module.display());
     let port = free_port();
@@ -176,6 +186,33 @@ fn over_tls_each_packet_arrives_and_certificates_count() {
     assert!(slave.log_line(&["live/other"]).is_none(), "nothing was published past the certificate");
     master.assert_healthy();
     strict_master.assert_healthy();
+    slave.assert_healthy();
+}
+
+#[cfg(feature = "ssl")]
+#[test]
+fn a_certificate_of_an_authority_in_ssl_cert_file_is_trusted_for_its_name_only() {
+    let (ffmpeg, openssl, nginx) = (need!(ffmpeg), need!(openssl), need!(nginx_stream));
+    let (scratch, other) = (Scratch::new(), Scratch::new());
+    let mut slave = Server::start(&other);
+    let (_front, port) = tls_front(&other, &openssl, nginx, slave.port);
+    let trusted = format!("SSL_CERT_FILE={}", other.file("ca.pem").display());
+    let vhost = format!("forward rtmps://localhost:{port}/live rtmps://127.0.0.1:{port}/live/by-address;");
+    let configured = free_port();
+    let configuration = write_configuration(&scratch, configured, Settings { vhost: &vhost, ..Settings::default() });
+    let mut master = Server::run_under(&scratch, configured, &configuration, &["env", &trusted])
+        .expect("a port that was free just now");
+    let source = media::h264_aac(&ffmpeg);
+
+    let there = Player::ffmpeg(&other, "there", &ffmpeg, &slave.url("livestream"), Kinds::Both);
+    slave.wait_clients(1);
+    let mut publisher = publish(&scratch, "publisher", &ffmpeg, source, &master.url("livestream"), &[]);
+    master.wait_log(&["forwarding to rtmps://127.0.0.1", "invalid peer certificate"], PATIENCE);
+    publisher.wait_success(PATIENCE);
+
+    Aligned::new(&source.tags, &there.finish(&source.tags)).assert_whole();
+    assert!(slave.log_line(&["live/by-address"]).is_none(), "the certificate is not for this name");
+    master.assert_healthy();
     slave.assert_healthy();
 }
 
