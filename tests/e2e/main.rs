@@ -39,3 +39,5 @@ mod reload;
 mod rtmps;
 mod session;
 mod timestamps;
+#[cfg(feature = "hls")]
+mod ts_info;

@@ -1,0 +1,124 @@
+//! What was found, for people and for programs.
+
+use std::fmt::Write as _;
+
+use crate::demux::Demuxer;
+use crate::stream::Stream;
+
+const H264: u8 = 0x1b;
+const H265: u8 = 0x24;
+const AAC: u8 = 0x0f;
+
+impl Demuxer {
+    /// For people.
+    pub(crate) fn text(&self) -> String {
+        let mut out = String::new();
+        // Writing to a string does not fail.
+        let _ = writeln!(
+            out,
+            "{} packets, {} broken, {} bytes between packets, {} broken tables, {} continuity errors",
+            self.packets,
+            self.broken,
+            self.skipped,
+            self.broken_tables,
+            self.continuity_errors()
+        );
+        let pid = |pid: Option<u16>| pid.map_or("no pid".to_owned(), |pid| format!("pid {pid:#x}"));
+        let _ = writeln!(
+            out,
+            "PMT: {}; clock references: {}, {} of them, at most {} ms apart",
+            pid(self.pmt_pid),
+            pid(self.pcr_pid),
+            self.pcrs,
+            self.pcr_interval / 90
+        );
+        for (pid, stream) in &self.pids {
+            let Some(kind) = stream.kind else { continue };
+            let time = |time: Option<u64>| time.map_or("-".to_owned(), |time| format!("{:.3}", time as f64 / 90_000.0));
+            let _ = writeln!(
+                out,
+                "pid {pid:#x}: {} (type {kind:#04x}), {} packets, {} PES, pts {} to {}, dts {} to {}, {} times not later",
+                name(kind),
+                stream.packets,
+                stream.pes,
+                time(stream.first_pts),
+                time(stream.last_pts),
+                time(stream.first_dts),
+                time(stream.last_dts),
+                stream.dts_back
+            );
+            for (unit, count) in &stream.units {
+                let _ = writeln!(out, "    NAL unit type {unit}: {count}");
+            }
+            if kind == AAC {
+                let _ = writeln!(out, "    ADTS frames: {}", stream.adts_frames);
+            }
+        }
+        out
+    }
+
+    /// For programs: one object. Times are in 1/90000 s.
+    pub(crate) fn json(&self) -> String {
+        let streams: Vec<_> = self.pids.iter().filter_map(|(pid, stream)| stream.json(*pid)).collect();
+        format!(
+            "{{\"packets\":{},\"broken\":{},\"skipped_bytes\":{},\"broken_tables\":{},\"continuity_errors\":{},\
+             \"pmt_pid\":{},\"pcr_pid\":{},\"pcrs\":{},\"pcr_interval_ms\":{},\"streams\":[{}]}}\n",
+            self.packets,
+            self.broken,
+            self.skipped,
+            self.broken_tables,
+            self.continuity_errors(),
+            number(self.pmt_pid.map(u64::from)),
+            number(self.pcr_pid.map(u64::from)),
+            self.pcrs,
+            self.pcr_interval / 90,
+            streams.join(",")
+        )
+    }
+}
+
+impl Stream {
+    /// Frames, where what they are is known: of video one in a PES packet, as is usual.
+    fn frames(&self) -> Option<u64> {
+        match self.kind {
+            Some(H264 | H265) => Some(self.pes),
+            Some(AAC) => Some(self.adts_frames),
+            _ => None,
+        }
+    }
+
+    fn json(&self, pid: u16) -> Option<String> {
+        let kind = self.kind?;
+        let units: Vec<_> = self.units.iter().map(|(unit, count)| format!("\"{unit}\":{count}")).collect();
+        Some(format!(
+            "{{\"pid\":{pid},\"type\":{kind},\"codec\":\"{}\",\"packets\":{},\"continuity_errors\":{},\"pes\":{},\
+             \"frames\":{},\"first_pts\":{},\"last_pts\":{},\"first_dts\":{},\"last_dts\":{},\"dts_back\":{},\
+             \"nal_units\":{{{}}}}}",
+            name(kind),
+            self.packets,
+            self.continuity_errors,
+            self.pes,
+            number(self.frames()),
+            number(self.first_pts),
+            number(self.last_pts),
+            number(self.first_dts),
+            number(self.last_dts),
+            self.dts_back,
+            units.join(",")
+        ))
+    }
+}
+
+fn number(number: Option<u64>) -> String {
+    number.map_or("null".to_owned(), |number| number.to_string())
+}
+
+fn name(kind: u8) -> &'static str {
+    match kind {
+        H264 => "H.264",
+        H265 => "H.265",
+        AAC => "AAC",
+        0x03 | 0x04 => "MP3",
+        _ => "unknown",
+    }
+}

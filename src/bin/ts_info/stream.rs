@@ -1,0 +1,137 @@
+//! What is known of the packets of one PID.
+
+use std::collections::BTreeMap;
+
+use crate::demux::PACKET;
+
+/// The shortest ADTS frame is its header.
+const ADTS_HEADER: u64 = 7;
+
+#[derive(Debug)]
+pub(crate) struct Stream {
+    pub(crate) packets: u64,
+    last: Option<[u8; PACKET]>,
+    pub(crate) continuity_errors: u64,
+    /// The type in the PMT.
+    pub(crate) kind: Option<u8>,
+    pub(crate) pes: u64,
+    pub(crate) first_pts: Option<u64>,
+    pub(crate) last_pts: Option<u64>,
+    pub(crate) first_dts: Option<u64>,
+    pub(crate) last_dts: Option<u64>,
+    /// How often the decoding time was not later than the one before.
+    pub(crate) dts_back: u64,
+    /// How often each NAL unit type was there.
+    pub(crate) units: BTreeMap<u8, u64>,
+    pub(crate) adts_frames: u64,
+    /// The last bytes of the content, the newest lowest.
+    window: u64,
+    /// Bytes to come of the ADTS frame.
+    left: u64,
+}
+
+impl Default for Stream {
+    fn default() -> Self {
+        Self {
+            packets: 0,
+            last: None,
+            continuity_errors: 0,
+            kind: None,
+            pes: 0,
+            first_pts: None,
+            last_pts: None,
+            first_dts: None,
+            last_dts: None,
+            dts_back: 0,
+            units: BTreeMap::new(),
+            adts_frames: 0,
+            // Not zeros: they would be half a start code.
+            window: u64::MAX,
+            left: 0,
+        }
+    }
+}
+
+impl Stream {
+    /// Counts a packet. `false`: it is the one before again, as a sender may do once.
+    pub(crate) fn count(&mut self, packet: &[u8; PACKET], is_break: bool) -> bool {
+        self.packets += 1;
+        let has_payload = packet[3] & 0x10 != 0;
+        if !has_payload {
+            return true;
+        }
+        let Some(last) = self.last.replace(*packet) else { return true };
+        let (last_counter, counter) = (last[3] & 0x0f, packet[3] & 0x0f);
+        if last_counter == counter && last == *packet {
+            return false;
+        }
+        if (last_counter + 1) & 0x0f != counter && !is_break {
+            self.continuity_errors += 1;
+        }
+        true
+    }
+
+    /// Takes the payload of a packet. `None`: the PES header does not fit into it.
+    pub(crate) fn payload(&mut self, payload: &[u8], is_start: bool) -> Option<()> {
+        let Some(kind) = self.kind else { return Some(()) };
+        let content = if is_start { self.begin_pes(payload)? } else { payload };
+        match kind {
+            0x1b | 0x24 => content.iter().for_each(|byte| self.on_video(*byte, kind)),
+            0x0f => content.iter().for_each(|byte| self.on_aac(*byte)),
+            _ => {}
+        }
+        Some(())
+    }
+
+    fn begin_pes<'a>(&mut self, payload: &'a [u8]) -> Option<&'a [u8]> {
+        let flags = *payload.get(7)?;
+        if !payload.starts_with(&[0, 0, 1]) {
+            return None;
+        }
+        let time = |at: usize| {
+            let [a, b, c, d, e] = *payload.get(at..)?.first_chunk::<5>()?;
+            let high = u64::from(a >> 1 & 0x07) << 30;
+            let middle = u64::from(u16::from_be_bytes([b, c]) >> 1) << 15;
+            Some(high | middle | u64::from(u16::from_be_bytes([d, e]) >> 1))
+        };
+        let pts = if flags & 0x80 != 0 { Some(time(9)?) } else { None };
+        let dts = if flags & 0x40 != 0 { Some(time(14)?) } else { pts };
+        self.pes += 1;
+        self.window = u64::MAX;
+        self.first_pts = self.first_pts.or(pts);
+        self.first_dts = self.first_dts.or(dts);
+        if let (Some(last), Some(dts)) = (self.last_dts, dts) {
+            // Later by less than half of what 33 bits count.
+            let is_later = (1..1 << 32).contains(&(dts.wrapping_sub(last) & 0x1_ffff_ffff));
+            self.dts_back += u64::from(!is_later);
+        }
+        (self.last_pts, self.last_dts) = (pts.or(self.last_pts), dts.or(self.last_dts));
+        payload.get(9 + usize::from(*payload.get(8)?)..)
+    }
+
+    /// A NAL unit begins behind 0, 0, 1.
+    fn on_video(&mut self, byte: u8, kind: u8) {
+        self.window = self.window << 8 | u64::from(byte);
+        if self.window >> 8 & 0xff_ffff == 1 {
+            let unit = if kind == 0x1b { byte & 0x1f } else { byte >> 1 & 0x3f };
+            *self.units.entry(unit).or_default() += 1;
+        }
+    }
+
+    /// A frame of ADTS says how long it is; one may end in the next PES packet. What is none is passed over.
+    fn on_aac(&mut self, byte: u8) {
+        const SEEN: u64 = 6;
+        if self.left > 0 {
+            self.left -= 1;
+            self.window = 0;
+            return;
+        }
+        self.window = (self.window << 8 | u64::from(byte)) & 0xffff_ffff_ffff;
+        let is_header = self.window >> 32 & 0xfff6 == 0xfff0;
+        if is_header {
+            self.adts_frames += 1;
+            self.left = (self.window >> 5 & 0x1fff).max(ADTS_HEADER) - SEEN;
+            self.window = 0;
+        }
+    }
+}
