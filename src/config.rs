@@ -39,6 +39,10 @@ use reader::{Reader, Section};
 /// The vhost that serves the hosts that no other vhost names.
 pub const DEFAULT_VHOST: &str = "__defaultVhost__";
 
+/// The warning of a build without `hls` at what needs it. A file that asks for it is no error: srs.conf does.
+const NO_HLS: &str =
+    "this server was built without HLS and its HTTP server: ignored; build it with ./configure --with-hls";
+
 /// A whole configuration, valid in itself: each value is within its range.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Config {
@@ -115,6 +119,8 @@ pub struct HttpServer {
     pub page: bool,
     /// `max_connections`: connections served at a time; more are turned away.
     pub max_connections: usize,
+    /// `live_memory`: bytes of live files in memory; what has no room is served from disk.
+    pub live_memory: u64,
 }
 
 /// Where the log goes and how much is in it.
@@ -413,17 +419,23 @@ impl HttpServer {
             dir: reader.path(section, "dir"),
             page: reader.switch(section, "page"),
             max_connections: reader.size(section, "max_connections"),
+            live_memory: reader.number(section, "live_memory"),
         };
         if http_server.enabled {
-            let at = section.position("listen").unwrap_or(file_name).to_owned();
+            let at = |name| section.position(name).unwrap_or(file_name).to_owned();
             let is_taken = |listen: &&Listen| rtmp.iter().any(|rtmp| rtmp.address == listen.address);
             if let Some(both) = http_server.listen.iter().find(is_taken) {
-                reader.problem(at, Reason::ListensTwice(both.address));
+                reader.problem(at("listen"), Reason::ListensTwice(both.address));
             } else if !cfg!(feature = "hls") {
-                reader.warn(at, "this server was built without HLS and http_server: ignored; ./configure --with-hls");
+                reader.warn(at("enabled"), NO_HLS);
             }
         }
         http_server
+    }
+
+    /// How many bytes of live files are to be in memory, for them to be served from there.
+    pub fn live_limit(&self) -> u64 {
+        if self.enabled { self.live_memory } else { 0 }
     }
 }
 
@@ -508,7 +520,7 @@ impl Hls {
         let block = vhost.block("hls");
         let section = |name: &str| block.unless_absent(name, vhost);
         let is_block = vhost.is_block("hls");
-        Hls {
+        let hls = Hls {
             enabled: if is_block { reader.switch(block, "enabled") } else { reader.switch(vhost, "hls") },
             path: reader.path(section("hls_path"), "hls_path"),
             fragment: reader.decimal_seconds(section("hls_fragment"), "hls_fragment"),
@@ -520,7 +532,12 @@ impl Hls {
                 "disconnect" => HlsOnError::Disconnect,
                 _ => HlsOnError::Ignore,
             },
+        };
+        if hls.enabled && !cfg!(feature = "hls") {
+            let at = if is_block { block.position("enabled") } else { vhost.position("hls") };
+            reader.warn(at.unwrap_or("the configuration").to_owned(), NO_HLS);
         }
+        hls
     }
 }
 

@@ -78,7 +78,10 @@ impl Server {
         check_file_limit(&new);
         self.sources.configure(&new);
         #[cfg(feature = "hls")]
-        self.hls.reconfigure(&self.sources, &new);
+        {
+            self.live_files.set_limit(new.http_server.live_limit());
+            self.hls.reconfigure(&self.sources, &new);
+        }
         self.forwards.reconfigure(self, &new);
         if let Err(error) = self.listen(&new.listeners(), sockets) {
             log::error!("reload: not all addresses are listened on: {error}");

@@ -115,6 +115,8 @@ pub fn start(config: Config, sockets: Sockets, rtmps: Rtmps, control: Control) -
     check_file_limit(&config);
     #[cfg(feature = "hls")]
     let live_files = LiveFiles::new();
+    #[cfg(feature = "hls")]
+    live_files.set_limit(config.http_server.live_limit());
     let server = Server(Arc::new(Inner {
         listeners: Listeners::default(),
         rtmps,

@@ -51,6 +51,7 @@ fn rule(place: Place, name: &str) -> Option<Reload> {
         (Place::PithyPrint, "publish" | "play" | "forwarder") => Now("the log"),
         (Place::HttpServer, "enabled" | "listen") => Now("those who connect over HTTP from now on"),
         (Place::HttpServer, "dir" | "page") => Now("HTTP requests from now on"),
+        (Place::HttpServer, "live_memory") => Now("the segments that end from now on"),
         (Place::HttpServer, "max_connections") => Next("those who connect over HTTP from now on"),
         (Place::Vhost, "enabled") => Now("all clients of the vhost are told and closed when it is off"),
         (

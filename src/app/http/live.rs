@@ -13,12 +13,25 @@ use super::entity::Entity;
 
 /// The files of live streams by path. Clones are the same files.
 ///
-/// Nothing is ever removed but by [`LiveFiles::remove`]: who puts files bounds them.
-#[derive(Clone, Default)]
+/// Who puts files removes them. Besides there is a limit to their bytes, [`LiveFiles::set_limit`]: a file that has no room is not
+/// put, and the one that it would replace goes, so that whoever asks for it gets what is on disk.
+#[derive(Clone)]
 pub struct LiveFiles {
     /// Locked for a moment at a time and never over a wait; a lock at all only because any thread may put.
-    by_path: Arc<Mutex<HashMap<Box<str>, Arc<LiveFile>>>>,
+    files: Arc<Mutex<Files>>,
 }
+
+struct Files {
+    by_path: HashMap<Box<str>, Arc<LiveFile>>,
+    /// Of all bodies.
+    bytes: u64,
+    limit: u64,
+    /// Whether it was said that there is no room.
+    is_full: bool,
+}
+
+/// Files of up to this many bytes have room always: a stream without a playlist would not be there.
+const SMALL: u64 = 16 * 1024;
 
 /// A file in memory. It never changes; a playlist's next version is another file under the same path.
 #[derive(Debug)]
@@ -40,36 +53,84 @@ impl LiveFile {
 }
 
 impl LiveFiles {
-    /// No files.
+    /// No files, and no limit.
     pub fn new() -> Self {
-        Self::default()
+        let files = Files { by_path: HashMap::new(), bytes: 0, limit: u64::MAX, is_full: false };
+        Self { files: Arc::new(Mutex::new(files)) }
+    }
+
+    /// Sets how many bytes there may be from now on. 0: nobody wants the files; none are taken, and those that are here go.
+    pub fn set_limit(&self, limit: u64) {
+        let mut files = self.files();
+        files.limit = limit;
+        files.is_full = false;
+        if limit == 0 {
+            files.bytes = 0;
+            let gone = std::mem::take(&mut files.by_path);
+            drop(files);
+            drop(gone);
+        }
     }
 
     /// Puts a file, in the place of one that has this path. `path` is relative to the root of the web server, without a slash
     /// before it and not percent-encoded: `live/livestream.m3u8`.
     pub fn put(&self, path: &str, file: LiveFile) {
-        // What it replaces may be the last handle to a large body, so it is dropped outside.
-        let _replaced = self.files().insert(path.into(), Arc::new(file));
+        let size = file.body.len() as u64;
+        let mut files = self.files();
+        let replaced = files.take(path);
+        let has_room = files.limit > 0 && (size <= SMALL || files.bytes.saturating_add(size) <= files.limit);
+        let is_news = if has_room {
+            files.bytes += size;
+            files.by_path.insert(path.into(), Arc::new(file));
+            // Not at each segment of a stream that just does not fit.
+            files.is_full &= files.bytes > files.limit / 10 * 9;
+            false
+        } else {
+            files.limit > 0 && !std::mem::replace(&mut files.is_full, true)
+        };
+        let limit = files.limit;
+        drop(files);
+        // It may be the last handle to a large body, so it is dropped outside.
+        drop(replaced);
+        if is_news {
+            log::warn!(
+                "live files take more than live_memory of http_server, {limit} bytes: some are served from disk"
+            );
+        }
     }
 
     /// Removes a file. Those who are being sent it get the rest.
     pub fn remove(&self, path: &str) {
-        let _removed = self.files().remove(path);
+        let _removed = self.files().take(path);
     }
 
     /// The file of this path.
     pub fn get(&self, path: &str) -> Option<Arc<LiveFile>> {
-        self.files().get(path).cloned()
+        self.files().by_path.get(path).cloned()
     }
 
     /// The number of files, and of the bytes in them.
     pub fn size(&self) -> (usize, u64) {
         let files = self.files();
-        (files.len(), files.values().map(|file| file.body.len() as u64).sum())
+        (files.by_path.len(), files.bytes)
     }
 
-    fn files(&self) -> MutexGuard<'_, HashMap<Box<str>, Arc<LiveFile>>> {
-        self.by_path.lock().unwrap_or_else(PoisonError::into_inner)
+    fn files(&self) -> MutexGuard<'_, Files> {
+        self.files.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Default for LiveFiles {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl Files {
+    fn take(&mut self, path: &str) -> Option<Arc<LiveFile>> {
+        let file = self.by_path.remove(path)?;
+        self.bytes -= file.body.len() as u64;
+        Some(file)
     }
 }
 
@@ -91,6 +152,33 @@ mod tests {
         files.remove(path);
         assert!(files.get(path).is_none());
         assert_eq!(files.size(), (0, 0));
+    }
+
+    #[test]
+    fn what_has_no_room_is_not_there_and_playlists_always_have() {
+        let files = LiveFiles::new();
+        let put = |path: &str, size: usize| {
+            files.put(path, LiveFile::new(path, vec![0; size].into(), SystemTime::UNIX_EPOCH));
+        };
+        files.set_limit(1_000_000);
+        put("s-0.ts", 600_000);
+        put("s-1.ts", 400_000);
+        put("s-2.ts", 20_000);
+        put("s.m3u8", 900);
+        assert_eq!(files.size(), (3, 1_000_900));
+        assert!(files.get("s-2.ts").is_none() && files.get("s.m3u8").is_some());
+        files.remove("s-0.ts");
+        put("s-2.ts", 20_000);
+        assert_eq!(files.size(), (3, 420_900));
+        put("s-2.ts", 700_000);
+        assert!(files.get("s-2.ts").is_none(), "the old one is not what the disk has");
+        assert_eq!(files.size(), (2, 400_900));
+        files.set_limit(0);
+        put("s.m3u8", 900);
+        assert_eq!(files.size(), (0, 0), "nobody serves them");
+        files.set_limit(1_000_000);
+        put("s.m3u8", 900);
+        assert_eq!(files.size(), (1, 900));
     }
 
     #[test]
