@@ -26,14 +26,14 @@ fn settings(folder: &Path, more: &str) -> String {
 
 /// A packet as ffprobe sees it, times in seconds.
 #[derive(Debug)]
-struct Packet {
+pub(crate) struct Packet {
     dts: f64,
     pts: f64,
     size: usize,
 }
 
 /// The packets of a file or a playlist of one kind ("v" or "a"). Fails when ffprobe has anything to say of it.
-fn packets(input: &Path, kind: &str) -> Vec<Packet> {
+pub(crate) fn packets(input: &Path, kind: &str) -> Vec<Packet> {
     // A playlist from its start, not from near its end.
     let is_playlist = input.extension().is_some_and(|end| end == "m3u8");
     let start: &[&str] = if is_playlist { &["-live_start_index", "0"] } else { &[] };
@@ -63,7 +63,7 @@ fn packets(input: &Path, kind: &str) -> Vec<Packet> {
     text.lines().filter(|line| !line.is_empty()).map(|line| packet(line).unwrap_or_else(|| panic!("{line}"))).collect()
 }
 
-fn playlist(path: &Path) -> Option<MediaPlaylist> {
+pub(crate) fn playlist(path: &Path) -> Option<MediaPlaylist> {
     let text = std::fs::read(path).ok()?;
     Some(m3u8_rs::parse_media_playlist_res(&text).unwrap_or_else(|error| panic!("{error}: {text:?}")))
 }

@@ -29,6 +29,8 @@ mod gstreamer;
 #[cfg(feature = "hls")]
 mod hls;
 #[cfg(feature = "hls")]
+mod hls_changes;
+#[cfg(feature = "hls")]
 mod http;
 mod live;
 mod nginx;

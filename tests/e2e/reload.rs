@@ -18,15 +18,15 @@ use crate::wire::{ANSWER, Amf, Wire};
 const LIMIT: Duration = Duration::from_secs(10);
 
 /// A server whose configuration is written anew before each reload.
-struct Reloaded {
-    server: Server,
+pub(crate) struct Reloaded {
+    pub(crate) server: Server,
     path: PathBuf,
     done: usize,
 }
 
 impl Reloaded {
     /// Starts a server with the directives behind `listen`.
-    fn start(scratch: &Scratch, rest: &str) -> Reloaded {
+    pub(crate) fn start(scratch: &Scratch, rest: &str) -> Reloaded {
         let path = scratch.file("srs.conf");
         for _ in 0..5 {
             let port = server::free_port();
@@ -39,7 +39,7 @@ impl Reloaded {
     }
 
     /// Puts these in the place of the directives behind `listen`, and waits until they are in force.
-    fn reload(&mut self, rest: &str) {
+    pub(crate) fn reload(&mut self, rest: &str) {
         let port = self.server.port;
         self.reload_whole(&format!("listen 127.0.0.1:{port};\n{rest}\n"));
     }
