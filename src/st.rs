@@ -13,6 +13,7 @@
 //! | [`Cond`], [`Shared`] | waiting for each other; sharing state between coroutines of the worker |
 //! | [`offload`] | what must block a thread (names, disk) runs on a few threads beside the worker |
 //! | [`trim_stack`] | gives back what deep calls have touched, before a long wait |
+//! | [`trim_heap`] | gives back what the heap holds and nobody uses |
 //! | [`busy_share`] | how busy the worker is |
 //! | [`watch`] | a thread that says when one coroutine holds the worker |
 //! | [`net`] | sockets whose wait ends on readiness, a deadline, or a wake-up from inside the process |
@@ -22,6 +23,7 @@
 //! look-up), and never wait inside `Drop`, which may run while a panic unwinds.
 
 mod cond;
+mod heap;
 mod inbox;
 mod load;
 pub mod net;
@@ -36,6 +38,7 @@ pub mod tls;
 mod watchdog;
 
 pub use cond::Cond;
+pub use heap::trim_heap;
 pub use inbox::Inbox;
 pub use load::busy_share;
 pub use offload::{Overloaded, offload};

@@ -90,6 +90,12 @@ impl Sources {
             let now = Instant::now();
             self.by_name.with(|sources| sources.values().for_each(|source| source.tell_loss_due(now)));
             self.remove_idle(KEEP);
+            if self.is_empty() {
+                // Nobody is here to be kept waiting. What a busy hour took is not to stay with an idle server.
+                if let Err(error) = st::offload(st::trim_heap) {
+                    log::debug!("the heap keeps what it has: {error}");
+                }
+            }
         }
     }
 
