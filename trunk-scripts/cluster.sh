@@ -7,12 +7,12 @@ usage() {
 Usage: bash trunk-scripts/cluster.sh [--seconds S] [--load N]
 
 Starts a master, two slaves that it forwards to, nginx with the RTMP module that pulls from it, and nginx that caches its HLS;
-publishes a test picture for S seconds (default 20), plays it at each of them, and prints what each player got. Everything is on
+publishes a test picture for S seconds (default 24), plays it at each of them, and prints what each player got. Everything is on
 127.0.0.1, and is ended when the script ends.
 
   --seconds S   how long it publishes
-  --load N      N more players at each slave and the edge, and requests to the cache, by objs/srs_bench; and what the processes
-                cost meanwhile
+  --load N      N more players at each slave and the edge, by objs/srs_bench, and 20 viewers of the cache (N, if that is less), each
+                an ffmpeg; and what the processes cost meanwhile. It needs 24 seconds or more
   -h            this text
 
 It needs the built server, ffmpeg, and nginx with libnginx-mod-rtmp; what is missing is left out.
@@ -25,7 +25,7 @@ fail() {
 }
 
 root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
-seconds=20
+seconds=24
 load=0
 while [ $# -gt 0 ]; do
     case $1 in
@@ -50,6 +50,7 @@ done
 server=$root/objs/simple_rtmp_server
 bench=$root/objs/srs_bench
 [ -x "$server" ] || fail "the server is not built: ./configure && make"
+[ "$load" = 0 ] || [ "$seconds" -ge 24 ] || fail "--seconds is at least 24 with --load: it is measured when all are there"
 [ "$load" = 0 ] || [ -x "$bench" ] || fail "--load needs objs/srs_bench: make"
 command -v ffmpeg >/dev/null || fail "ffmpeg is not here (Debian, Ubuntu: apt-get install ffmpeg)"
 nginx=$(PATH=$PATH:/usr/sbin command -v nginx) || nginx=
@@ -108,10 +109,9 @@ done
 # shellcheck disable=SC2154 # the ports are set above
 {
     sed -e "s/^listen .*/listen 127.0.0.1:$master;/" -e "s/127\.0\.0\.1:19350;/127.0.0.1:$slave1 127.0.0.1:$slave2;/" \
-        -e "s/^max_connections .*/max_connections 20000;/" "$root/conf/forward-master.conf" | sed '$d'
-    echo "    hls { enabled on; hls_path $work/html; hls_fragment 2; hls_window 12; }"
-    echo "}"
-    echo "http_server { enabled on; listen 127.0.0.1:$http; dir $work/html; }"
+        -e "s/^max_connections .*/max_connections 20000;/" -e "s/^    listen .*/    listen 127.0.0.1:$http;/" \
+        -e "s#\./objs/nginx/html#$work/html#" -e "s/hls_fragment .*/hls_fragment 2;/" -e "s/hls_window .*/hls_window 12;/" \
+        "$root/conf/forward-master.conf"
 } >"$work/master.conf"
 for slave in slave1 slave2; do
     sed -e "s/^listen .*/listen 127.0.0.1:${!slave};/" -e "s/^max_connections .*/max_connections 20000;/" \
@@ -122,8 +122,7 @@ sed -e "s/listen  *19360/listen 127.0.0.1:$edge/" -e "s/127\.0\.0\.1:1935/127.0.
     -e "s#^load_module .*#load_module $module;#" "$root/conf/nginx-edge-rtmp.conf" >"$work/nginx-edge.conf"
 sed -e "s/listen  *8082/listen 127.0.0.1:$cache/" -e "s/127\.0\.0\.1:8080/127.0.0.1:$http/" -e "s/10240/20240/" \
     -e "s/^worker_processes .*/worker_processes 1;/" \
-    -e "s#access_log  *off;#map \$upstream_cache_status \$asked { default 1; HIT 0; STALE 0; UPDATING 0; }\\
-    log_format asked '\$uri \$upstream_cache_status'; access_log $work/asked.log asked if=\$asked;#" \
+    -e "s#access_log  *off;#log_format asked '\$upstream_cache_status \$status \$uri'; access_log $work/asked.log asked;#" \
     "$root/conf/nginx-edge-hls.conf" >"$work/nginx-cache.conf"
 
 # One process each, so that ending it ends all of it.
@@ -185,24 +184,39 @@ fi
 cpu() { awk '{ sub(/^.*\) /, ""); print $12 + $13 }' "/proc/${pids[$1]}/stat" 2>/dev/null || echo 0; }
 
 if [ "$load" -gt 0 ]; then
-    span=8
+    # What is left when the players are there and the playlist is.
+    span=$((seconds - 16))
+    viewers=$((load < 20 ? load : 20))
     for end in "${ends[@]}"; do
         case $end in
-        # One connection asks as often as it is answered, as many viewers would.
-        cache) start "load-$end" "$bench" http "$playlist" -c 10 --duration $((span + 2)) ;;
+        cache)
+            # Viewers that ask for what they play, when they need it: a client that asks without a pause would say nothing of the hit rate.
+            for viewer in $(seq "$viewers"); do
+                start "viewer-$viewer" timeout $((seconds + 20)) ffmpeg -nostdin -hide_banner -loglevel error -i "$playlist" -c copy -f null -
+            done
+            ;;
         master) ;;
-        *) start "load-$end" "$bench" play "rtmp://127.0.0.1:${!end}/live/livestream" -c "$load" --duration $((span + 2)) ;;
+        *) start "load-$end" "$bench" play "rtmp://127.0.0.1:${!end}/live/livestream" -c "$load" --duration $((span + 4)) ;;
         esac
     done
-    sleep 1.5
+    sleep 4
     declare -A before=()
     for name in master "${ends[@]}"; do before[$name]=$(cpu "$name"); done
     sleep $span
     echo
-    echo "With $load more players at each slave and the edge, processor time over $span s:"
+    echo "With $load more players at each slave and the edge, $([ "$has_hls" = yes ] && echo "$viewers viewers of the cache, ")processor time over $span s:"
     for name in "${ends[@]}"; do
         used=$(($(cpu "$name") - before[$name]))
         printf '  %-8s %5.1f %% of a core\n' "$name" "$(echo "$used $span" | awk '{ print $1 / $2 }')"
+    done
+    echo
+    echo "What the players of the load got:"
+    for end in "${ends[@]}"; do
+        [ -n "${pids[load-$end]-}" ] || continue
+        wait "${pids[load-$end]}" || true
+        unset "pids[load-$end]"
+        # What passes is not taken apart, for the processor's sake: so no messages are counted.
+        sed -n -E -e 's/ +messages .*//' -e "s/^(clients|traffic|srs_bench) /  $(printf %-8s "$end") &/p" "$work/load-$end.log"
     done
 fi
 
@@ -230,8 +244,13 @@ for end in "${ends[@]}"; do
 done
 if [ "$has_hls" = yes ]; then
     echo
-    echo "Files that the HLS cache asked the master for: $(wc -l <"$work/asked.log")."
-    [ "$load" = 0 ] || grep -m 3 -iE 'messages|answers' "$work/load-cache.log"
+    # One that gets an old playlist, STALE, has the cache ask for the new one behind its back; one that gets it meanwhile is UPDATING.
+    awk '
+        { all++; if ($1 != "HIT" && $1 != "UPDATING") asked++; if ($2 !~ /^2/) failed++ }
+        END {
+            printf "The HLS cache was asked %d times, and asked the master %d times: %.1f %% came from the cache. Without success: %d.\n",
+                all, asked, all ? 100 * (all - asked) / all : 0, failed
+        }' "$work/asked.log"
 fi
 echo
 echo "The forwarders, by the master's log:"
