@@ -1,0 +1,176 @@
+#!/usr/bin/env bash
+# What HLS costs: the CPU of a server that makes HLS of all that is published, less that of one that does not, for this server and
+# for nginx-rtmp, in turn and in one run. Ratios within one run are what counts: machines differ, and differ from hour to hour.
+set -uo pipefail
+
+cd "$(dirname "${BASH_SOURCE[0]}")/.." || exit 1
+
+usage() {
+    cat <<'END'
+Usage: bash trunk-scripts/bench-hls.sh [options]
+
+  --streams N     how many are published (default 50)
+  --bitrate K     of each, in kbit/s (default 500)
+  --seconds S     how long each measurement lasts (default 15)
+  --rounds N      how often each is measured (default 2); the table has the means
+  --dir DIR       where the files go (default the directory for temporary files). On a disk, much of what is measured is the
+                  file system, which is the same for all; on a tmpfs (/dev/shm) it is the servers
+  --no-build      what is built already
+  -h              this text
+
+Segments of 2 s, a window of 10 s. This server writes files and serves from memory as well, as srs.conf has it; srs-files only
+writes files, as nginx-rtmp does. The server runs on one core, the load on another, where there are two. CPU is that of the whole
+process, threads that write files included. The table goes to objs/bench/hls.md.
+END
+}
+
+streams=50 bitrate=500 seconds=15 rounds=2 build=yes dir=
+need() { [ $# -gt 1 ] || { echo "bench-hls.sh: $1 needs a value" >&2 && exit 1; }; }
+while [ $# -gt 0 ]; do
+    case $1 in
+    --streams) need "$@" && streams=$2 && shift ;;
+    --bitrate) need "$@" && bitrate=$2 && shift ;;
+    --seconds) need "$@" && seconds=$2 && shift ;;
+    --rounds) need "$@" && rounds=$2 && shift ;;
+    --dir) need "$@" && dir=$2 && shift ;;
+    --no-build) build=no ;;
+    -h | --help)
+        usage
+        exit 0
+        ;;
+    *)
+        usage >&2
+        echo "bench-hls.sh: unknown option '$1'" >&2
+        exit 1
+        ;;
+    esac
+    shift
+done
+command -v nginx >/dev/null || PATH=$PATH:/usr/sbin
+nginx_module=/usr/lib/nginx/modules/ngx_rtmp_module.so
+if ! command -v nginx >/dev/null || [ ! -e "$nginx_module" ]; then
+    echo "bench-hls.sh: nginx-rtmp is not here (Debian: nginx, libnginx-mod-rtmp)" >&2
+    exit 1
+fi
+
+out=objs/bench
+mkdir -p "$out"
+work=$(mktemp -d ${dir:+-p "$dir"}) || exit 1
+# nginx's worker may be another user's.
+chmod 755 "$work"
+server_pid='' load_pid=''
+finish() {
+    for pid in $load_pid $server_pid; do kill "$pid" 2>/dev/null; done
+    wait
+    rm -rf "$work"
+}
+trap finish EXIT
+trap 'exit 130' INT TERM
+
+[ "$build" = no ] || cargo build --release --locked --bins || exit 1
+bin=${CARGO_TARGET_DIR:-target}/release
+on_server=() on_load=()
+if [ "$(nproc)" -ge 2 ] && command -v taskset >/dev/null; then
+    on_server=(taskset -c 0) on_load=(taskset -c 1)
+fi
+
+answers() { (exec 3<>"/dev/tcp/127.0.0.1/$1") 2>/dev/null; }
+free_port() {
+    local port
+    for port in $(seq "$1" $(($1 + 1000))); do
+        answers "$port" || { echo "$port" && return; }
+    done
+}
+ticks=$(getconf CLK_TCK)
+cpu() { awk '{print $14 + $15}' "/proc/$server_pid/stat"; }
+
+# start SERVER HLS: HLS is on or off. Sets server_pid and port.
+start() {
+    local html=$work/html http=off
+    rm -rf "$html" && mkdir "$html"
+    port=$(free_port 21935)
+    case $1 in
+    srs | srs-files)
+        [ "$1" = srs ] && http=on
+        cat >"$work/srs.conf" <<END
+listen 127.0.0.1:$port;
+srs_log_level warn;
+http_server { enabled $http; listen 127.0.0.1:$(free_port 23000); dir $html; }
+vhost __defaultVhost__ { hls { enabled $2; hls_path $html; hls_fragment 2; hls_window 10; } }
+END
+        "${on_server[@]}" "$bin/simple_rtmp_server" -c "$work/srs.conf" &
+        ;;
+    nginx-rtmp)
+        local hls=
+        [ "$2" = on ] && hls="hls on; hls_path $html; hls_fragment 2s; hls_playlist_length 10s;"
+        cat >"$work/nginx.conf" <<END
+load_module $nginx_module;
+daemon off;
+master_process off;
+pid $work/nginx.pid;
+error_log $work/nginx.log;
+events { worker_connections 20000; }
+rtmp { server { listen 127.0.0.1:$port; chunk_size 65000; application live { live on; $hls } } }
+END
+        "${on_server[@]}" nginx -e "$work/nginx.log" -c "$work/nginx.conf" &
+        ;;
+    esac
+    server_pid=$!
+    for _ in $(seq 100); do
+        answers "$port" && return 0
+        sleep 0.1
+    done
+    echo "bench-hls.sh: $1 does not answer on port $port" >&2
+    exit 1
+}
+
+# measure SERVER HLS: a row of $work/rows with CPU in percent, and how many playlists there are.
+measure() {
+    local before after begin lists
+    start "$1" "$2"
+    "${on_load[@]}" "$bin/srs_bench" publish "rtmp://127.0.0.1:$port/live/s{n}" -c "$streams" --bitrate "$bitrate" --gop 2 --ramp 2 \
+        --duration 3600 --json >/dev/null &
+    load_pid=$!
+    # All publish, and the window is full.
+    sleep 13
+    before=$(cpu) begin=$EPOCHREALTIME
+    sleep "$seconds"
+    after=$(cpu)
+    lists=$(find "$work/html" -name '*.m3u8' | wc -l)
+    awk -v OFS='|' -v server="$1" -v hls="$2" -v n=$((after - before)) -v t="$ticks" -v begin="$begin" -v end="$EPOCHREALTIME" \
+        -v lists="$lists" 'BEGIN { print server, hls, sprintf("%.2f", 100 * n / t / (end - begin)), lists }' | tee -a "$work/rows"
+    kill "$load_pid" "$server_pid" 2>/dev/null
+    wait "$load_pid" "$server_pid" 2>/dev/null
+    load_pid='' server_pid=''
+    if [ "$2" = on ] && [ "$lists" -ne "$streams" ]; then
+        echo "bench-hls.sh: $1 has $lists playlists of $streams streams" >&2
+        exit 1
+    fi
+}
+
+: >"$work/rows"
+for _ in $(seq "$rounds"); do
+    for server in srs srs-files nginx-rtmp; do
+        for hls in off on; do measure "$server" "$hls"; done
+    done
+done
+{
+    echo "$streams streams of $bitrate kbit/s, no players, segments of 2 s, on $(stat -f -c %T "$work"); CPU of the process in percent of a core, mean of $rounds."
+    echo
+    echo "| server | HLS off | HLS on | difference | to nginx-rtmp's difference |"
+    echo "|---|---|---|---|---|"
+    awk -F'|' -v rounds="$rounds" '
+        { cpu[$1, $2] += $3 / rounds; if (!($1 in seen)) { seen[$1] = 1; order[++count] = $1 } }
+        END {
+            base = cpu["nginx-rtmp", "on"] - cpu["nginx-rtmp", "off"]
+            for (s = 1; s <= count; s++) {
+                off = cpu[order[s], "off"]
+                on = cpu[order[s], "on"]
+                ratio = "-"
+                if (base > 0) ratio = sprintf("%.2f", (on - off) / base)
+                printf "| %s | %.1f | %.1f | %.1f | %s |\n", order[s], off, on, on - off, ratio
+            }
+        }' "$work/rows"
+} | tee "$out/hls.md"
+echo
+echo "Written to $out/hls.md"
