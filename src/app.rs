@@ -16,6 +16,8 @@ mod hls;
 #[cfg(feature = "hls")]
 pub mod http;
 pub mod listeners;
+mod memory;
+mod overload;
 mod pace;
 mod pithy;
 mod reload;

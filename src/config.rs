@@ -52,6 +52,10 @@ pub struct Config {
     pub max_connections: usize,
     /// `max_connections_per_address`: the same for the clients of one address; 0 for no limit.
     pub max_connections_per_address: usize,
+    /// `max_memory`: bytes that may be held for all clients; 0 for no limit.
+    pub max_memory: usize,
+    /// `max_busy`: the share of its time, in percent, at which the worker counts as overloaded when it stays there; 0 for never.
+    pub max_busy: u8,
     /// `handshake_timeout`: the time that a client has for the handshake, that of TLS included.
     pub handshake_timeout: Duration,
     /// `command_timeout`: the time from there to `connect`, and again to `publish` or `play`.
@@ -361,6 +365,8 @@ impl Config {
             listen,
             max_connections: reader.size(root, "max_connections"),
             max_connections_per_address: reader.size(root, "max_connections_per_address"),
+            max_memory: reader.size(root, "max_memory"),
+            max_busy: u8::try_from(reader.size(root, "max_busy")).unwrap_or(100),
             handshake_timeout: reader.seconds(root, "handshake_timeout"),
             command_timeout: reader.seconds(root, "command_timeout"),
             chunk_size,

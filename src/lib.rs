@@ -2,8 +2,9 @@
 //!
 //! | module | what it is | may use |
 //! |---|---|---|
+//! | [`account`] | how many bytes are held for clients | |
 //! | [`codec`] | AMF and FLV: bytes in, values out | |
-//! | [`rtmp`] | handshake, chunks, messages, commands | `codec` |
+//! | [`rtmp`] | handshake, chunks, messages, commands | `codec`, `account` |
 //! | [`st`] | the coroutine runtime: one worker | |
 //! | [`config`] | the configuration file, typed | |
 //! | [`log`] | the log, written on a thread of its own | `config`, `st` |
@@ -12,6 +13,7 @@
 //!
 //! Specifications: Adobe's "RTMP specification 1.0" and its FLV and AMF0/AMF3 formats; veovera's "Enhanced RTMP" version 2.
 
+pub mod account;
 pub mod app;
 pub mod codec;
 pub mod config;

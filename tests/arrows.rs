@@ -6,13 +6,14 @@ use std::path::{Path, PathBuf};
 
 /// Each module of the library, and which others it may name.
 const MAY_NAME: &[(&str, &[&str])] = &[
+    ("account", &[]),
     ("codec", &[]),
-    ("rtmp", &["codec"]),
+    ("rtmp", &["account", "codec"]),
     ("st", &["log"]),
     ("config", &[]),
     ("log", &["config", "st"]),
     ("os", &[]),
-    ("app", &["codec", "rtmp", "st", "config", "log", "os"]),
+    ("app", &["account", "codec", "rtmp", "st", "config", "log", "os"]),
 ];
 
 /// The only module that names the runtime.

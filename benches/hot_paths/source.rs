@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use criterion::{BenchmarkId, Criterion, Throughput};
+use srs::account::Account;
 use srs::app::CloseReason;
 use srs::app::source::{Consumer, Outlet, Publication, Source};
 use srs::config::Config;
@@ -41,7 +42,7 @@ struct Stream {
 impl Stream {
     fn new(players: usize) -> Self {
         let config = Config::parse("bench", "listen 1935; vhost __defaultVhost__ { min_latency on; }").unwrap();
-        let source = Source::new("v/live/s", config.vhost("v").unwrap().clone());
+        let source = Source::new("v/live/s", config.vhost("v").unwrap().clone(), &Account::default());
         let publication = source.acquire_publish(1, Arc::new(Sink)).ok().unwrap();
         let payload = |first: u8| [&[first, 1, 0, 0, 0][..], &[0; 2000]].concat().into();
         let mut stream =

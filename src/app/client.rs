@@ -9,6 +9,7 @@ use std::time::Instant;
 use super::close::CloseReason;
 use super::pithy::Messages;
 use super::source::{Consumer, Outlet, Publication};
+use crate::account::{Account, Held, Part};
 use crate::config::Vhost;
 use crate::st::net::TcpStream;
 
@@ -26,6 +27,8 @@ pub(super) struct Client {
     /// Messages of the stages that it has left.
     passed: AtomicU64,
     dropped: AtomicU64,
+    /// What has come of messages that are not complete.
+    incoming: OnceLock<Weak<Held>>,
     place: Mutex<Place>,
     vhosts: Mutex<Vhosts>,
 }
@@ -57,6 +60,7 @@ impl Client {
             counts_for_address: AtomicBool::new(false),
             passed: AtomicU64::new(0),
             dropped: AtomicU64::new(0),
+            incoming: OnceLock::new(),
             place: Mutex::default(),
             vhosts: Mutex::default(),
         }
@@ -99,6 +103,11 @@ impl Client {
         self.place().publication.strong_count() > 0
     }
 
+    /// Whether it plays.
+    pub(super) fn plays_now(&self) -> bool {
+        self.place().consumer.strong_count() > 0
+    }
+
     /// Counts the messages of a stage that it leaves.
     pub(super) fn add_messages(&self, messages: Messages) {
         self.passed.fetch_add(messages.passed, Ordering::Relaxed);
@@ -115,6 +124,19 @@ impl Client {
         self.place().consumer = Arc::downgrade(consumer);
     }
 
+    /// Where what comes of its incomplete messages is to be counted, in this account.
+    pub(super) fn hold_incoming(&self, account: &Account) -> Arc<Held> {
+        let held = Arc::new(account.hold(Part::Incoming));
+        // A connection has one protocol in its life.
+        let _ = self.incoming.set(Arc::downgrade(&held));
+        held
+    }
+
+    /// Bytes of its incomplete messages.
+    pub(super) fn incoming(&self) -> usize {
+        self.incoming.get().and_then(Weak::upgrade).map_or(0, |held| held.get())
+    }
+
     /// Releases what the coroutine's frames held, which are lost.
     pub(super) fn abandon(&self) {
         let place = std::mem::take(&mut *self.place());
@@ -123,6 +145,9 @@ impl Client {
         }
         if let Some(consumer) = place.consumer.upgrade() {
             consumer.abandon();
+        }
+        if let Some(incoming) = self.incoming.get().and_then(Weak::upgrade) {
+            incoming.set(0);
         }
     }
 

@@ -30,6 +30,10 @@ pub enum CloseReason {
     Busy(String),
     /// There are as many clients as there may be, or no memory for another.
     Full(String),
+    /// More is held than `max_memory`, and of all clients this was one to go.
+    Memory(String),
+    /// The worker is asked for more than it can do.
+    Overload(String),
     /// The files of the publisher's stream could not be written, and `hls_on_error` says that it is to know.
     Hls(String),
     /// The publisher had stalled, and another took its stream's name.
@@ -48,7 +52,7 @@ pub enum CloseReason {
 }
 
 /// The codes of all reasons, see [`CloseReason::code`].
-const CODES: [&str; 18] = [
+const CODES: [&str; 20] = [
     "by-peer",
     "network",
     "slow-start",
@@ -67,6 +71,8 @@ const CODES: [&str; 18] = [
     "proxy",
     "hls",
     "too-fast",
+    "memory",
+    "overload",
 ];
 
 impl CloseReason {
@@ -101,6 +107,8 @@ impl CloseReason {
             Self::Proxy(_) => 15,
             Self::Hls(_) => 16,
             Self::TooFast(_) => 17,
+            Self::Memory(_) => 18,
+            Self::Overload(_) => 19,
         }
     }
 }
@@ -115,9 +123,13 @@ impl fmt::Display for CloseReason {
             Self::TooFast(max) => write!(f, "the publisher sends more than max_bitrate, {max} kbit/s"),
             Self::NotReading => write!(f, "the client takes nothing of what it is sent"),
             Self::Protocol(what) => write!(f, "{what}"),
-            Self::Refused(why) | Self::Denied(why) | Self::Proxy(why) | Self::Busy(why) | Self::Full(why) => {
-                write!(f, "{why}")
-            }
+            Self::Refused(why)
+            | Self::Denied(why)
+            | Self::Proxy(why)
+            | Self::Busy(why)
+            | Self::Full(why)
+            | Self::Memory(why)
+            | Self::Overload(why) => write!(f, "{why}"),
             Self::Hls(why) => write!(f, "HLS of the stream cannot be written: {why}"),
             Self::Replaced { by } => write!(f, "stalled, and client {by} took over the stream"),
             Self::Crashed => write!(f, "a fault of this server, see the error before"),
@@ -182,6 +194,8 @@ mod tests {
             (CloseReason::Proxy(text()), "proxy"),
             (CloseReason::Hls(text()), "hls"),
             (CloseReason::TooFast(8000), "too-fast"),
+            (CloseReason::Memory(text()), "memory"),
+            (CloseReason::Overload(text()), "overload"),
         ];
         let totals = CloseTotals::default();
         for (reason, code) in &all {

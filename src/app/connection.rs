@@ -78,7 +78,8 @@ fn converse(
     stream.set_time_limit(Some(server.config().handshake_timeout));
     greet(server, client)?;
     server.rtmps.secure(stream, kind)?;
-    let (rtmp, form) = Rtmp::accept(stream.clone()).map_err(in_start)?;
+    let (mut rtmp, form) = Rtmp::accept(stream.clone()).map_err(in_start)?;
+    rtmp.protocol().count_incoming(client.hold_incoming(&server.account));
     let mut connection =
         Connection { server, client, rtmp, wants_audio: true, wants_video: true, events: 0, has_parted: false };
     let result = connection.converse(form, too_many);
@@ -167,8 +168,8 @@ impl Connection<'_> {
     #[inline(never)] // What it needs is not to be on the stack of a player that waits.
     fn admit(&mut self, form: handshake::Form, too_many: Option<String>) -> Result<Admitted, CloseReason> {
         let connect = self.rtmp.connect().map_err(in_start)?;
-        if let Some(why) = too_many {
-            return Err(self.reject(&connect, "NetConnection.Connect.Rejected", CloseReason::Full(why)));
+        if let Some(reason) = too_many.map(CloseReason::Full).or_else(|| self.server.objection()) {
+            return Err(self.reject(&connect, "NetConnection.Connect.Rejected", reason));
         }
         let app = match AppRequest::new(&connect, &self.server.config()) {
             Ok(app) => app,
@@ -236,6 +237,10 @@ impl Connection<'_> {
                 let why = format!("{directive} of the vhost does not allow pages of {page_url:?}");
                 return Err(CloseReason::Refused(why));
             }
+        }
+        // Also of those who came in before.
+        if let Some(reason) = self.server.objection() {
+            return Err(reason);
         }
         let (action, verb) = if is_publish { (Action::Publish, "publish") } else { (Action::Play, "play") };
         let address = self.client.address().ip();

@@ -136,11 +136,12 @@ fn reopen_log(server: &Server) {
 fn log_status(server: &Server) {
     let os::Usage { files, memory } = st::offload(os::usage).unwrap_or_default();
     log::info!(
-        "status: clients={}, publishers={}, players={}, streams={}, coroutines={}, files={files}, memory={memory} KiB",
+        "status: clients={}, publishers={}, players={}, streams={}, coroutines={}, files={files}, memory={memory} KiB, held={}",
         server.clients().len(),
         server.publish.clients(),
         server.play.clients(),
         server.sources.len(),
         st::alive(),
+        server.account,
     );
 }

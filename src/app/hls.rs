@@ -23,6 +23,7 @@ use self::disk::Disk;
 use self::stream::Stream;
 use super::http::live::LiveFiles;
 use super::source::{Outlet, Sink, Source, Sources};
+use crate::account::Account;
 use crate::config::{Config, DEFAULT_VHOST, Vhost};
 use crate::st::{self, Cond, Shared};
 
@@ -57,13 +58,14 @@ impl Hls {
     /// Called when a stream is published, and again when the configuration has changed: lengths change with the segment that is
     /// open, and where the files are to be elsewhere the stream ends in the one place and begins with a keyframe in the other.
     pub(super) fn follow(&self, source: &Source, vhost: &Arc<Vhost>) {
+        let account = source.account();
         source.change_sink(|name, outlet, sink| {
             let stays = vhost.hls.enabled && sink.as_mut().is_some_and(|sink| sink.reconfigure(vhost));
             if !stays {
                 // First the old one's last segment, then the new one.
                 *sink = None;
                 if vhost.hls.enabled {
-                    *sink = self.begin(name, vhost, outlet);
+                    *sink = self.begin(name, vhost, outlet, &account);
                 }
             }
         });
@@ -92,7 +94,7 @@ impl Hls {
         self.0.disk.counts()
     }
 
-    fn begin(&self, name: &str, vhost: &Vhost, outlet: Arc<dyn Outlet>) -> Option<Box<dyn Sink>> {
+    fn begin(&self, name: &str, vhost: &Vhost, outlet: Arc<dyn Outlet>, account: &Account) -> Option<Box<dyn Sink>> {
         let Some(base) = base(name, vhost) else {
             log::warn!("HLS of {name}: not there, since its files would not be below hls_path");
             return None;
@@ -103,7 +105,7 @@ impl Hls {
             streams.entry(key).or_insert_with(stream).clone()
         });
         self.0.added.signal();
-        let recording = stream.begin(name, &vhost.hls, outlet);
+        let recording = stream.begin(name, &vhost.hls, outlet, account);
         if recording.is_none() {
             log::warn!("HLS of {name}: not there, another stream has its files at {base}");
         }

@@ -13,7 +13,7 @@ use crate::st::{self, Shared};
 const STEP: Duration = Duration::from_millis(200);
 
 /// Busy share of the worker above which the windows open, and below which they close. From `OVERLOADED` on they open fast.
-const HIGH: f64 = 0.45;
+pub(super) const HIGH: f64 = 0.45;
 const LOW: f64 = 0.3;
 const OVERLOADED: f64 = 0.9;
 

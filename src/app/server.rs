@@ -19,10 +19,13 @@ use super::hls::Hls;
 #[cfg(feature = "hls")]
 use super::http::{self, Http, live::LiveFiles};
 use super::listeners::{ListenError, Listener, Listeners, Sockets};
+use super::memory::Memory;
+use super::overload::Overload;
 use super::pace::Pace;
 use super::pithy::Stage;
 use super::rtmps::Rtmps;
 use super::source::Sources;
+use crate::account::Account;
 use crate::config::{Config, Listen, ListenKind};
 use crate::log::as_client;
 use crate::os::{self, Files};
@@ -74,6 +77,10 @@ pub(super) struct Inner {
     config: Shared<Arc<Config>>,
     listeners: Listeners,
     pub(super) rtmps: Rtmps,
+    /// The bytes that are held for all of them.
+    pub(super) account: Account,
+    pub(super) memory: Memory,
+    pub(super) overload: Overload,
     pub(super) sources: Sources,
     pub(super) pace: Pace,
     pub(super) play: Stage,
@@ -117,10 +124,14 @@ pub fn start(config: Config, sockets: Sockets, rtmps: Rtmps, control: Control) -
     let live_files = LiveFiles::new();
     #[cfg(feature = "hls")]
     live_files.set_limit(config.http_server.live_limit());
+    let account = Account::default();
     let server = Server(Arc::new(Inner {
         listeners: Listeners::default(),
         rtmps,
-        sources: Sources::new(),
+        sources: Sources::new(account.clone()),
+        account,
+        memory: Memory::default(),
+        overload: Overload::default(),
         pace: Pace::default(),
         play: Stage::new("->", "clients", config.pithy_print.play),
         publish: Stage::new("<-", "clients", config.pithy_print.publish),
@@ -151,6 +162,10 @@ pub fn start(config: Config, sockets: Sockets, rtmps: Rtmps, control: Control) -
     if let Err(error) = st::watch() {
         log::warn!("nobody will say when the worker is stuck: no thread for it: {error}");
     }
+    let guarded = server.clone();
+    st::spawn("memory", 0, move || Memory::guard(&guarded))?;
+    let guarded = server.clone();
+    st::spawn("overload", 0, move || Overload::guard(&guarded))?;
     let totals = server.clone();
     st::spawn("totals", 0, move || totals.print_totals())?;
     #[cfg(feature = "hls")]
@@ -195,6 +210,11 @@ impl Server {
 
     pub(super) fn set_config(&self, new: Arc<Config>) {
         self.config.with(|config| *config = new);
+    }
+
+    /// Why nobody new can be let in now, if so.
+    pub(super) fn objection(&self) -> Option<CloseReason> {
+        self.memory.objection().or_else(|| self.overload.objection())
     }
 
     /// Those who are here.

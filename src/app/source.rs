@@ -8,10 +8,12 @@
 mod backlog;
 mod consumer;
 mod registry;
+mod shedding;
 mod timeline;
 
 pub use consumer::{Begin, Consumer, ConsumerStats};
 pub use registry::Sources;
+pub use shedding::Holding;
 
 use std::io;
 use std::sync::Arc;
@@ -23,6 +25,7 @@ use self::backlog::{Backlog, Mark};
 use self::consumer::Player;
 use self::timeline::Timeline;
 use super::close::CloseReason;
+use crate::account::{Account, Part};
 use crate::codec::flv;
 use crate::config::Vhost;
 use crate::rtmp::chunk::ChunkStreamId;
@@ -111,6 +114,8 @@ pub struct Source(Shared<State>);
 struct State {
     name: String,
     vhost: Arc<Vhost>,
+    /// What is held for this stream.
+    account: Account,
     publisher: Option<Publisher>,
     /// Counts publications, so that one that was replaced ends nothing but itself.
     publications: u64,
@@ -200,11 +205,13 @@ pub struct Publication {
 }
 
 impl Source {
-    /// A stream that nobody publishes or plays.
-    pub fn new(name: &str, vhost: Arc<Vhost>) -> Self {
+    /// A stream that nobody publishes or plays. What it holds counts in `whole`.
+    pub fn new(name: &str, vhost: Arc<Vhost>, whole: &Account) -> Self {
+        let account = Account::within(whole);
         Self(Shared::new(State {
             name: name.to_owned(),
-            backlog: Backlog::new(vhost.chunk_size),
+            backlog: Backlog::new(vhost.chunk_size, &account),
+            account,
             vhost,
             publisher: None,
             publications: 0,
@@ -292,6 +299,11 @@ impl Source {
     /// Whether the stream is published, or its publisher was lost and may come back before players are told.
     pub fn is_live(&self) -> bool {
         self.0.with(|state| state.publisher.is_some() || state.tell_loss.is_some())
+    }
+
+    /// What is held for the stream.
+    pub fn account(&self) -> Account {
+        self.0.with(|state| state.account.clone())
     }
 
     /// The name of the stream: vhost/app/stream.
@@ -541,7 +553,7 @@ impl State {
         let time = self.timeline.of_config(track);
         self.backlog.append(track, time, Mark::Config, &payload, now);
         // A copy: the payload may be a small part of a large message.
-        let kept = || Bytes::copy_from_slice(&payload);
+        let kept = || self.account.count(Part::Media, Bytes::copy_from_slice(&payload));
         match self.configs.iter().position(|config| config.key == key) {
             Some(index) if self.configs[index].payload == payload => {}
             Some(index) if payload.len() > MAX_CONFIG => {

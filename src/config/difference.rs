@@ -40,6 +40,7 @@ fn rule(place: Place, name: &str) -> Option<Reload> {
         (Place::Root, "max_connections_per_address" | "handshake_timeout" | "command_timeout") => {
             Next("those who connect from now on; nobody is closed")
         }
+        (Place::Root, "max_memory" | "max_busy") => Now("all clients"),
         (Place::Rtmps, "enabled" | "listen" | "cert" | "key" | "plain") => {
             Now("those who connect over TLS from now on")
         }

@@ -56,6 +56,8 @@ fn absent_directives_have_their_defaults() {
         listen: vec![Listen::plain("0.0.0.0:1935".parse().unwrap())],
         max_connections: 1000,
         max_connections_per_address: 0,
+        max_memory: 0,
+        max_busy: 98,
         handshake_timeout: Duration::from_secs(10),
         command_timeout: Duration::from_secs(30),
         chunk_size: 4096,
@@ -98,6 +100,7 @@ fn rule(action: Action, network: &str) -> Rule {
 fn each_directive_reaches_its_field() {
     let config = parse(
         "listen 1935 127.0.0.1:1936 [::]:1937; max_connections 7; max_connections_per_address 3;
+         max_memory 2g; max_busy 90;
          handshake_timeout 4; command_timeout 5; chunk_size 65000; daemon on; pid /run/srs.pid;
          proxy_protocol 10.0.0.1 ::1;
          srs_log_tank file; srs_log_level verbose; srs_log_file '/var/log/my srs.log';
@@ -122,6 +125,7 @@ fn each_directive_reaches_its_field() {
     );
     assert_eq!((config.max_connections, config.chunk_size), (7, 65000));
     assert_eq!(config.max_connections_per_address, 3);
+    assert_eq!((config.max_memory, config.max_busy), (2 << 30, 90));
     let times = [config.handshake_timeout, config.command_timeout];
     assert_eq!(times, [4, 5].map(Duration::from_secs));
     assert_eq!(config.proxy_protocol, ["10.0.0.1", "::1"].map(|a| Network::parse(a).unwrap()));

@@ -2,6 +2,7 @@
 
 use std::collections::VecDeque;
 use std::io::{Read, Write};
+use std::sync::Arc;
 
 use bytes::{Bytes, BytesMut};
 
@@ -9,6 +10,7 @@ use super::Error;
 use super::chunk::{ChunkDecoder, ChunkHeader, ChunkStreamId, DEFAULT_CHUNK_SIZE, encode};
 use super::command::Command;
 use super::message::{Aggregate, Message, MessageType, UserControl};
+use crate::account::Held;
 
 /// What one read may take: enough for what a publisher sends between two looks at it.
 const READ_BUFFER: usize = 16 * 1024;
@@ -32,6 +34,8 @@ pub struct Protocol<S> {
     window: Option<u32>,
     /// The window that we told the peer, to tell it again when it sets our bandwidth.
     own_window: u32,
+    /// Where what has come of incomplete messages is counted.
+    incoming: Option<Arc<Held>>,
 }
 
 impl<S> Protocol<S> {
@@ -49,12 +53,19 @@ impl<S> Protocol<S> {
             acknowledged: 0,
             window: None,
             own_window: 0,
+            incoming: None,
         }
     }
 
     /// The stream below.
     pub fn stream(&self) -> &S {
         &self.stream
+    }
+
+    /// Has what comes of incomplete messages counted.
+    pub fn count_incoming(&mut self, held: Arc<Held>) {
+        held.set(self.decoder.incomplete());
+        self.incoming = Some(held);
     }
 
     /// Takes bytes that came from the peer.
@@ -65,6 +76,9 @@ impl<S> Protocol<S> {
         self.received += bytes.len() as u64;
         while let Some(message) = self.decoder.decode(&mut bytes)? {
             self.inbox.push_back(message);
+        }
+        if let Some(incoming) = &self.incoming {
+            incoming.set(self.decoder.incomplete());
         }
         if let Some(window) = self.window
             && self.received - self.acknowledged >= u64::from(window)

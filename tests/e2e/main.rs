@@ -40,6 +40,7 @@ mod reload;
 #[cfg(feature = "ssl")]
 mod rtmps;
 mod session;
+mod shedding;
 mod timestamps;
 #[cfg(feature = "hls")]
 mod ts_info;

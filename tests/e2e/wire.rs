@@ -371,23 +371,20 @@ impl Wire {
         self.send(csid, tag.kind, 1, tag.timestamp, &tag.payload, OUT_CHUNK_SIZE);
     }
 
-    /// Sends a message: the first chunk of type 0, the others of type 3.
+    /// Sends all of a video message on message stream 1 but its last byte.
+    pub(crate) fn send_most_of_video(&mut self, payload: &[u8]) {
+        let mut out = message(6, VIDEO, 1, 0, payload, OUT_CHUNK_SIZE);
+        out.pop();
+        self.write(&out);
+    }
+
     fn send(&mut self, csid: u8, kind: u8, stream: u32, timestamp: u32, payload: &[u8], chunk_size: usize) {
-        let extended = (timestamp >= EXTENDED).then(|| timestamp.to_be_bytes());
-        let mut out = vec![csid];
-        out.extend_from_slice(&timestamp.min(EXTENDED).to_be_bytes()[1..]);
-        out.extend_from_slice(&u32::try_from(payload.len()).expect("small").to_be_bytes()[1..]);
-        out.push(kind);
-        out.extend_from_slice(&stream.to_le_bytes());
-        out.extend(extended.iter().flatten());
-        for (number, chunk) in payload.chunks(chunk_size).enumerate() {
-            if number > 0 {
-                out.push(0xc0 | csid);
-                out.extend(extended.iter().flatten());
-            }
-            out.extend_from_slice(chunk);
-        }
-        if self.socket.write_all(&out).is_err() {
+        let out = message(csid, kind, stream, timestamp, payload, chunk_size);
+        self.write(&out);
+    }
+
+    fn write(&mut self, bytes: &[u8]) {
+        if self.socket.write_all(bytes).is_err() {
             self.closed = true;
         }
     }
@@ -547,4 +544,23 @@ impl Wire {
             _ => {}
         }
     }
+}
+
+/// A message: the first chunk of type 0, the others of type 3.
+fn message(csid: u8, kind: u8, stream: u32, timestamp: u32, payload: &[u8], chunk_size: usize) -> Vec<u8> {
+    let extended = (timestamp >= EXTENDED).then(|| timestamp.to_be_bytes());
+    let mut out = vec![csid];
+    out.extend_from_slice(&timestamp.min(EXTENDED).to_be_bytes()[1..]);
+    out.extend_from_slice(&u32::try_from(payload.len()).expect("small").to_be_bytes()[1..]);
+    out.push(kind);
+    out.extend_from_slice(&stream.to_le_bytes());
+    out.extend(extended.iter().flatten());
+    for (number, chunk) in payload.chunks(chunk_size).enumerate() {
+        if number > 0 {
+            out.push(0xc0 | csid);
+            out.extend(extended.iter().flatten());
+        }
+        out.extend_from_slice(chunk);
+    }
+    out
 }

@@ -139,6 +139,11 @@ impl Segmenter {
         self.cut(end)
     }
 
+    /// Bytes of the segment that is open, and of the audio that waits for it.
+    pub(super) fn held(&self) -> usize {
+        self.muxer.len() + self.held.iter().map(|(_, frame)| frame.body().len()).sum::<usize>()
+    }
+
     /// Takes a message of video. Gives back the segment that ends before it.
     pub(super) fn on_video(&mut self, time: u64, tag: &VideoTag, payload: &Bytes) -> Option<Segment> {
         // The first track is sent without naming it by encoders that mean it for everybody.

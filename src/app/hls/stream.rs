@@ -9,6 +9,7 @@ use bytes::Bytes;
 use super::disk::{Disk, Job, Target};
 use super::playlist::{Entry, Playlist};
 use super::segmenter::{Segment, Segmenter};
+use crate::account::{Account, Held, Part};
 use crate::app::CloseReason;
 use crate::app::http::live::{LiveFile, LiveFiles};
 use crate::app::source::{Outlet, Sink};
@@ -32,6 +33,10 @@ struct State {
     settings: Hls,
     target: Arc<Target>,
     segmenter: Segmenter,
+    /// Of the publisher's stream: where segments are counted.
+    account: Account,
+    /// The segment that is being written.
+    open: Held,
     /// Where what the disk has of it from before is said.
     before: Arc<OnceLock<Playlist>>,
     /// Whether that was asked.
@@ -51,12 +56,15 @@ struct State {
 
 impl Stream {
     pub(super) fn new(name: &str, base: &str, settings: &Hls, disk: Disk, live: LiveFiles) -> Self {
+        let account = Account::default();
         let clock = Arc::new(SystemTime::now);
         Self(Shared::new(State {
             name: name.to_owned(),
             settings: settings.clone(),
             target: Arc::new(Target::new(settings.path.clone(), base.to_owned())),
             segmenter: Segmenter::new(name, settings.fragment, clock),
+            open: account.hold(Part::Hls),
+            account,
             before: Arc::default(),
             has_asked: false,
             playlist: None,
@@ -70,9 +78,15 @@ impl Stream {
         }))
     }
 
-    /// A publisher of the stream `name` begins. `None` if another one is here: two streams of different vhosts may come to the
-    /// same files.
-    pub(super) fn begin(&self, name: &str, settings: &Hls, publisher: Arc<dyn Outlet>) -> Option<Recording> {
+    /// A publisher of the stream `name` begins, and what is held for it counts in `account`. `None` if another one is here: two
+    /// streams of different vhosts may come to the same files.
+    pub(super) fn begin(
+        &self,
+        name: &str,
+        settings: &Hls,
+        publisher: Arc<dyn Outlet>,
+        account: &Account,
+    ) -> Option<Recording> {
         self.0.with(|state| {
             if state.publisher.is_some() {
                 return None;
@@ -85,6 +99,7 @@ impl Stream {
             state.publisher = Some(publisher);
             state.set(settings);
             state.segmenter.begin();
+            (state.open, state.account) = (account.hold(Part::Hls), account.clone());
             state.is_numbered();
             Some(Recording(self.clone()))
         })
@@ -99,17 +114,15 @@ impl Stream {
 impl Sink for Recording {
     fn on_video(&mut self, time: u64, tag: &VideoTag, payload: &Bytes) {
         self.0.0.with(|state| {
-            if let Some(segment) = state.segmenter.on_video(time, tag, payload) {
-                state.on_segment(segment);
-            }
+            let done = state.segmenter.on_video(time, tag, payload);
+            state.take(done);
         });
     }
 
     fn on_audio(&mut self, time: u64, tag: &AudioTag, payload: &Bytes) {
         self.0.0.with(|state| {
-            if let Some(segment) = state.segmenter.on_audio(time, tag, payload) {
-                state.on_segment(segment);
-            }
+            let done = state.segmenter.on_audio(time, tag, payload);
+            state.take(done);
         });
     }
 
@@ -128,9 +141,8 @@ impl Drop for Recording {
     fn drop(&mut self) {
         // Not `with`: this may run while a panic unwinds out of one.
         self.0.0.try_with(|state| {
-            if let Some(segment) = state.segmenter.end() {
-                state.on_segment(segment);
-            }
+            let done = state.segmenter.end();
+            state.take(done);
             state.publisher = None;
             state.ended_at = Instant::now();
         });
@@ -141,6 +153,15 @@ impl State {
     fn set(&mut self, settings: &Hls) {
         self.segmenter.set_fragment(settings.fragment);
         self.settings = settings.clone();
+    }
+
+    /// Takes what the segmenter has done, and counts what it holds.
+    fn take(&mut self, done: Option<Segment>) {
+        self.open.set(self.segmenter.held());
+        if let Some(Segment { body, duration, discontinuity, at }) = done {
+            let body = self.account.count(Part::Hls, body);
+            self.on_segment(Segment { body, duration, discontinuity, at });
+        }
     }
 
     fn on_segment(&mut self, segment: Segment) {

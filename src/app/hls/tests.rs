@@ -569,8 +569,9 @@ fn two_streams_do_not_share_files() {
     let hls = crate::config::Config::parse("t", &text).unwrap().vhost("v").unwrap().hls.clone();
     let disk = Disk::start().unwrap();
     let stream = Stream::new("v/live/s", "live/s", &hls, disk, LiveFiles::new());
-    let one = stream.begin("v/live/s", &hls, Arc::new(Nobody)).unwrap();
-    assert!(stream.begin("other/live/s", &hls, Arc::new(Nobody)).is_none());
+    let account = Account::default();
+    let one = stream.begin("v/live/s", &hls, Arc::new(Nobody), &account).unwrap();
+    assert!(stream.begin("other/live/s", &hls, Arc::new(Nobody), &account).is_none());
     drop(one);
-    assert!(stream.begin("other/live/s", &hls, Arc::new(Nobody)).is_some());
+    assert!(stream.begin("other/live/s", &hls, Arc::new(Nobody), &account).is_some());
 }

@@ -16,6 +16,7 @@ use std::time::Instant;
 use bytes::{Bytes, BytesMut};
 
 use super::Track;
+use crate::account::{Account, Held, Part};
 use crate::rtmp::chunk::{ChunkHeader, MAX_DELTA, encode, encode_delta};
 
 /// What the open page is allotted at a time.
@@ -84,10 +85,13 @@ pub(super) struct Backlog {
     opened: Option<Instant>,
     /// The time of the last message of each track, what the next one's delta is to.
     times: [Option<u64>; Track::COUNT],
+    account: Account,
+    /// The open page and the row of entries. A closed page is counted by itself, until nobody has any of it.
+    held: Held,
 }
 
 impl Backlog {
-    pub(super) fn new(chunk_size: usize) -> Self {
+    pub(super) fn new(chunk_size: usize, account: &Account) -> Self {
         Self {
             chunk_size: chunk_size as u32,
             entries: VecDeque::new(),
@@ -97,6 +101,8 @@ impl Backlog {
             pending: Vec::new(),
             opened: None,
             times: [None; Track::COUNT],
+            account: account.clone(),
+            held: account.hold(Part::Media),
         }
     }
 
@@ -108,6 +114,11 @@ impl Backlog {
     pub(super) fn set_chunk_size(&mut self, size: usize) {
         debug_assert!(self.pending.is_empty());
         self.chunk_size = size as u32;
+    }
+
+    /// Where what is made of entries is counted.
+    pub(super) fn account(&self) -> &Account {
+        &self.account
     }
 
     /// The number of the earliest entry.
@@ -125,10 +136,9 @@ impl Backlog {
         self.end() + self.pending.len() as u64
     }
 
-    /// Bytes of all entries.
-    #[cfg(test)]
+    /// Bytes of all entries, those on the open page included.
     pub(super) fn bytes(&self) -> usize {
-        self.bytes
+        self.bytes + self.open.len() + self.pending.len() * size_of::<Entry>()
     }
 
     /// Whether the open page holds so much that it has to be closed: less if nobody `waits` for it, since then a page is only
@@ -175,6 +185,7 @@ impl Backlog {
         let entry = Entry { track, time, mark, shared: delta.is_some(), bytes: Bytes::new(), chunk_size, header_len };
         self.pending.push((start..self.open.len(), entry));
         self.opened.get_or_insert(now);
+        self.settle();
     }
 
     /// Closes the open page, if there is anything on it.
@@ -183,7 +194,7 @@ impl Backlog {
             return None;
         }
         self.opened = None;
-        let bytes = self.open.split().freeze();
+        let bytes = self.account.count(Part::Media, self.open.split().freeze());
         let messages = self.pending.len() as u64;
         let mut page = Page { bytes, tracks: 0, chunk_size: self.chunk_size, shared: true, messages };
         for (range, mut entry) in self.pending.drain(..) {
@@ -193,6 +204,7 @@ impl Backlog {
             self.entries.push_back(entry);
         }
         self.bytes += page.bytes.len() + page.messages as usize * size_of::<Entry>();
+        self.settle();
         Some(page)
     }
 
@@ -207,13 +219,19 @@ impl Backlog {
             self.first += 1;
             self.entries.pop_front();
         }
+        self.settle();
+    }
+
+    /// Brings the account up to date.
+    fn settle(&self) {
+        self.held.set(self.open.len() + (self.entries.len() + self.pending.len()) * size_of::<Entry>());
     }
 }
 
 impl Entry {
     /// The message for one player: with an absolute time, on the player's message stream. Appended to `out`, in one piece or
     /// two.
-    pub(super) fn absolute(&self, timestamp: u32, stream_id: u32, out: &mut Vec<Bytes>) {
+    pub(super) fn absolute(&self, timestamp: u32, stream_id: u32, account: &Account, out: &mut Vec<Bytes>) {
         let chunk_size = self.chunk_size as usize;
         let header = ChunkHeader { csid: self.track.csid(), kind: self.track.kind(), timestamp, stream_id };
         let mut head = BytesMut::new();
@@ -228,7 +246,7 @@ impl Entry {
             // An extended time stamp is repeated in each chunk, so the chunks are made again.
             head.clear();
             encode(&mut head, &header, &self.payload(chunk_size), chunk_size);
-            out.push(head.freeze());
+            out.push(account.count(Part::Media, head.freeze()));
         }
     }
 
@@ -278,14 +296,14 @@ mod tests {
         for size in [0, 1, 127, 128, 129, 255, 256, 257, 1000] {
             for time in [0, 5, 0xff_fffe, 0xff_ffff, 0x1234_5678] {
                 let payload: Vec<u8> = (0..size).map(|n| n as u8).collect();
-                let mut backlog = Backlog::new(CHUNK_SIZE);
+                let mut backlog = Backlog::new(CHUNK_SIZE, &Account::default());
                 let now = Instant::now();
                 backlog.append(Track::Video, 40, Mark::Plain, b"before", now);
                 backlog.append(Track::Video, 80, Mark::Plain, &payload, now);
                 backlog.close_page().unwrap();
                 for number in [0, 1] {
                     let mut out = Vec::new();
-                    backlog.get(number).unwrap().absolute(time, 7, &mut out);
+                    backlog.get(number).unwrap().absolute(time, 7, &Account::default(), &mut out);
                     let messages = decode(&out);
                     assert_eq!(messages.len(), 1);
                     let expected = if number == 0 { b"before" } else { &payload[..] };
@@ -298,7 +316,7 @@ mod tests {
 
     #[test]
     fn a_page_is_its_entries_in_a_row() {
-        let mut backlog = Backlog::new(CHUNK_SIZE);
+        let mut backlog = Backlog::new(CHUNK_SIZE, &Account::default());
         let now = Instant::now();
         for time in 0..10u64 {
             backlog.append(Track::Audio, time * 23, Mark::Plain, &[1; 50], now);
@@ -319,7 +337,7 @@ mod tests {
 
     #[test]
     fn a_delta_that_cannot_be_written_is_not_shared() {
-        let mut backlog = Backlog::new(CHUNK_SIZE);
+        let mut backlog = Backlog::new(CHUNK_SIZE, &Account::default());
         let now = Instant::now();
         for time in [1000, 1040, 1000, 1_000 + u64::from(MAX_DELTA), 2_001 + 2 * u64::from(MAX_DELTA)] {
             backlog.append(Track::Video, time, Mark::Plain, &[1], now);
@@ -331,7 +349,7 @@ mod tests {
 
     #[test]
     fn trimming_keeps_what_is_needed_within_its_bounds() {
-        let mut backlog = Backlog::new(CHUNK_SIZE);
+        let mut backlog = Backlog::new(CHUNK_SIZE, &Account::default());
         for time in 0..10 {
             backlog.append(Track::Video, time * 100, Mark::Plain, &[1; 92], Instant::now());
         }

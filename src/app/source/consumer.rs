@@ -1,12 +1,13 @@
 //! A player of a source: not a queue, but a place in its backlog.
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use bytes::{Bytes, BytesMut};
 
 use super::backlog::{Backlog, Entry, Mark, Page};
 use super::{Config, ConfigKey, Outlet, SET_DATA_FRAME, Source, State, Track};
+use crate::account::Part;
 use crate::rtmp::chunk::{ChunkHeader, ChunkStreamId, DEFAULT_CHUNK_SIZE, encode};
 use crate::rtmp::message::MessageType;
 
@@ -40,14 +41,14 @@ pub enum Begin {
 /// A player, as its source sees it.
 #[derive(Clone)]
 pub(super) struct Player {
-    outlet: Arc<dyn Outlet>,
+    pub(super) outlet: Arc<dyn Outlet>,
     stream_id: u32,
     /// The size of the chunks that it gets, as it was told.
     chunk_size: u32,
     /// The number of the entry that it gets next.
     cursor: u64,
     /// Its coroutine has nothing to do and the source may write to its socket.
-    level: bool,
+    pub(super) level: bool,
     /// What its socket did not take of a page.
     rest: Bytes,
     /// Tracks of which it has had a message with an absolute time, a bit each.
@@ -67,6 +68,10 @@ pub(super) struct Player {
     base: Option<u64>,
     /// It has had all configuration whose number is below this.
     configured: u64,
+    /// When its coroutine last asked for more.
+    pub(super) filled: Instant,
+    /// It was closed because memory is short.
+    pub(super) is_shed: bool,
     sent: u64,
     dropped: u64,
 }
@@ -226,6 +231,8 @@ impl State {
             until: None,
             base: None,
             configured: 0,
+            filled: Instant::now(),
+            is_shed: false,
             sent: 0,
             dropped: 0,
         };
@@ -274,6 +281,7 @@ impl State {
         let start = self.start();
         let Some(player) = &mut self.players[id] else { return self.backlog.chunk_size() };
         player.level = false;
+        player.filled = Instant::now();
         player.take_rest(batch);
         if player.paused {
             return player.chunk_size as usize;
@@ -388,7 +396,7 @@ impl Player {
             } else {
                 encode(&mut bytes, &header, &config.payload, self.chunk_size as usize);
             }
-            batch.push(bytes.freeze());
+            batch.push(backlog.account().count(Part::Media, bytes.freeze()));
             self.sent += 1;
             // The next message's delta in the backlog is not to this.
             self.primed &= !track.bit();
@@ -424,10 +432,10 @@ impl Player {
         let wire_time = timestamp.unwrap_or(0) as u32;
         if self.is_forwarder && entry.track == Track::Data {
             // Never shared: what publishers say and what players hear differs.
-            batch.push(self.as_published(entry, wire_time));
+            batch.push(backlog.account().count(Part::Media, self.as_published(entry, wire_time)));
             return;
         }
-        entry.absolute(wire_time, self.stream_id, batch);
+        entry.absolute(wire_time, self.stream_id, backlog.account(), batch);
         // A delta to this would be wrong if its time is not the true one.
         if timestamp.is_some() && entry.track != Track::Status {
             self.primed |= bit;

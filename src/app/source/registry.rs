@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::{Published, Source};
+use crate::account::Account;
 use crate::config::{Config, Vhost};
 use crate::st::{self, Cond, Shared};
 
@@ -19,12 +20,13 @@ const SWEEP: Duration = Duration::from_secs(1);
 pub struct Sources {
     by_name: Shared<HashMap<String, Source>>,
     added: Arc<Cond>,
+    account: Account,
 }
 
 impl Sources {
-    /// No streams.
-    pub fn new() -> Self {
-        Self::default()
+    /// No streams. What they will hold counts in this account.
+    pub fn new(account: Account) -> Self {
+        Self { account, ..Self::default() }
     }
 
     /// The stream of this name (vhost/app/stream), made if there is none.
@@ -33,7 +35,7 @@ impl Sources {
             if let Some(source) = sources.get(name) {
                 return source.clone();
             }
-            let source = Source::new(name, vhost.clone());
+            let source = Source::new(name, vhost.clone(), &self.account);
             sources.insert(name.to_owned(), source.clone());
             self.added.signal();
             source
@@ -124,7 +126,7 @@ mod tests {
     fn a_stream_that_is_held_is_never_removed() {
         let config = Config::parse("t", "listen 1935; vhost __defaultVhost__ { }").unwrap();
         let vhost = config.vhost("x").unwrap();
-        let sources = Sources::new();
+        let sources = Sources::new(Account::default());
         let held = sources.get("v/live/held", vhost);
         let idle = sources.get("v/live/idle", vhost);
         let publication = idle.acquire_publish(1, Arc::new(Nobody)).unwrap();
@@ -148,7 +150,7 @@ mod tests {
     fn what_a_lost_coroutine_held_is_released() {
         let config = Config::parse("t", "listen 1935; vhost __defaultVhost__ { }").unwrap();
         let vhost = config.vhost("x").unwrap();
-        let sources = Sources::new();
+        let sources = Sources::new(Account::default());
         let source = sources.get("v/live/s", vhost);
         let publication = source.acquire_publish(1, Arc::new(Nobody)).ok().unwrap();
         let consumer = source.join(Arc::new(Nobody), 1);

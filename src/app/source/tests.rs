@@ -7,6 +7,8 @@ mod publishers;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
+mod account;
+
 use super::*;
 use crate::config::Config as ServerConfig;
 use crate::rtmp::chunk::ChunkDecoder;
@@ -120,7 +122,7 @@ fn source(directives: &str) -> Source {
 fn source_with_window(directives: &str) -> Source {
     let text = format!("listen 1935; chunk_size 128; vhost __defaultVhost__ {{ {directives} }}");
     let config = ServerConfig::parse("t", &text).unwrap();
-    Source::new("v/live/s", config.vhost("x").unwrap().clone())
+    Source::new("v/live/s", config.vhost("x").unwrap().clone(), &Account::default())
 }
 
 fn publish(source: &Source) -> Publication {

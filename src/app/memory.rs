@@ -1,0 +1,266 @@
+//! When more is held for clients than `max_memory`: what goes, and in which order.
+//!
+//! 1. What only players need that are behind: they go on at the present GOP, as those do that fall behind by more than
+//!    `queue_length`.
+//! 2. The caches of streams that nobody plays: who joins waits for the next keyframe.
+//! 3. If that was not enough, nobody new is let in to publish or play until it is.
+//! 4. If that was not enough either, whoever holds most is closed, with the reason: a client by what it has sent of a message that
+//!    does not end, a publisher by its stream, a player by what it was handed and does not take.
+//!
+//! Each begins with the stream that holds most, and once begun goes on until an eighth of `max_memory` is free, so that it does not
+//! begin again with the next message. The account is looked at ten times a second; so it may be over the limit by what comes in
+//! [`LOOK`] and, where somebody has to go, in [`PATIENCE`] and the second that clients have to hear why.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use super::client::Client;
+use super::close::CloseReason;
+use super::server::Server;
+use super::source::{Holding, Outlet, Source};
+use crate::st::{self, Shared};
+
+/// How often the account is looked at.
+const LOOK: Duration = Duration::from_millis(100);
+
+/// The same while there is no limit.
+const IDLE: Duration = Duration::from_secs(1);
+
+/// How long refusing newcomers may take to help before somebody is closed.
+const PATIENCE: Duration = Duration::from_millis(300);
+
+/// How long clients that were closed have to be gone before others are: they are told why first.
+const LEAVING: Duration = Duration::from_millis(1500);
+
+/// How often it is mentioned that memory is short.
+const MENTION: Duration = Duration::from_secs(5);
+
+/// Whether memory is short.
+#[derive(Default)]
+pub(super) struct Memory(Shared<State>);
+
+#[derive(Default)]
+struct State {
+    pressure: Pressure,
+    /// Nobody is closed before.
+    patient_until: Option<Instant>,
+    shed: Shed,
+    mentioned: Option<Instant>,
+}
+
+/// How far it has come.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+enum Pressure {
+    /// There is room.
+    #[default]
+    None,
+    /// More is held than may be, and there was no room to be made: nobody new is let in.
+    Refusing,
+}
+
+/// What was done since it was last mentioned.
+#[derive(Debug, Default, PartialEq, Eq)]
+struct Shed {
+    backlogs: usize,
+    caches: usize,
+    clients: usize,
+    publishers: usize,
+    players: usize,
+}
+
+/// Who may have to go.
+enum Holder {
+    Client(Arc<Client>),
+    Publisher(Source),
+    /// Those of its players that are behind, and how many they are.
+    Players(Source, usize),
+}
+
+/// What is held when there is room again.
+fn relief(max: usize) -> usize {
+    max - max / 8
+}
+
+impl Memory {
+    /// Looks after the account, for ever.
+    pub(super) fn guard(server: &Server) {
+        loop {
+            let max = server.config().max_memory;
+            st::sleep(if max > 0 { LOOK } else { IDLE });
+            server.memory.look(server, max, Instant::now());
+        }
+    }
+
+    /// Why nobody new can be let in, if so.
+    pub(super) fn objection(&self) -> Option<CloseReason> {
+        let is_short = self.0.with(|state| state.pressure == Pressure::Refusing);
+        is_short.then(|| CloseReason::Memory("the server is short of memory, see its max_memory".to_owned()))
+    }
+
+    fn look(&self, server: &Server, max: usize, now: Instant) {
+        let held = || server.account.total();
+        let before = held();
+        let mut shed = Shed::default();
+        if max > 0 && before > max {
+            shed.make_room(&server.sources.all(), relief(max), &held);
+        }
+        let may_close = self.0.with(|state| state.step(max, held(), now));
+        if may_close && shed.close_largest(server, held().saturating_sub(relief(max))) {
+            self.0.with(|state| state.patient_until = Some(now + LEAVING));
+        }
+        if let Some(shed) = self.0.with(|state| state.mention(shed, now)) {
+            log::warn!(
+                "memory: {before} bytes were held and max_memory is {max}; lately {} streams were cut to their last GOP, {} \
+                 caches dropped, {} publishers, {} players and {} others closed; held now: {}",
+                shed.backlogs,
+                shed.caches,
+                shed.publishers,
+                shed.players,
+                shed.clients,
+                server.account,
+            );
+        }
+    }
+}
+
+impl State {
+    /// Goes on to the next step or back, by what is still held. Whether somebody has to go now.
+    fn step(&mut self, max: usize, held: usize, now: Instant) -> bool {
+        match self.pressure {
+            _ if max == 0 => self.pressure = Pressure::None,
+            Pressure::None if held > max => {
+                (self.pressure, self.patient_until) = (Pressure::Refusing, Some(now + PATIENCE));
+            }
+            Pressure::Refusing if held <= relief(max) => self.pressure = Pressure::None,
+            Pressure::Refusing => return held > max && self.patient_until.is_none_or(|until| until <= now),
+            Pressure::None => {}
+        }
+        false
+    }
+
+    /// Adds up what was done. What is to be said of it, when it is time for that.
+    fn mention(&mut self, new: Shed, now: Instant) -> Option<Shed> {
+        let shed = &mut self.shed;
+        shed.backlogs += new.backlogs;
+        shed.caches += new.caches;
+        shed.clients += new.clients;
+        shed.publishers += new.publishers;
+        shed.players += new.players;
+        let is_due = self.mentioned.is_none_or(|at| now.duration_since(at) >= MENTION);
+        if !is_due || (*shed == Shed::default() && self.pressure == Pressure::None) {
+            return None;
+        }
+        self.mentioned = Some(now);
+        Some(std::mem::take(shed))
+    }
+}
+
+impl Shed {
+    /// What hurts least: steps 1 and 2, until no more than `enough` is held.
+    fn make_room(&mut self, sources: &[Source], enough: usize, held: &impl Fn() -> usize) {
+        let mut by_size: Vec<(usize, &Source)> =
+            sources.iter().map(|source| (source.holding().bytes, source)).collect();
+        by_size.sort_unstable_by_key(|(bytes, _)| std::cmp::Reverse(*bytes));
+        let steps: [(fn(&Source), &mut usize); 2] =
+            [(Source::shed_behind, &mut self.backlogs), (Source::shed_cache, &mut self.caches)];
+        for (step, count) in steps {
+            for (_, source) in &by_size {
+                if held() <= enough {
+                    return;
+                }
+                let before = held();
+                step(source);
+                *count += usize::from(held() < before);
+            }
+        }
+    }
+
+    /// Step 4: has those who hold most go, until they come to `excess` bytes. Whether some need time to be gone.
+    fn close_largest(&mut self, server: &Server, mut excess: usize) -> bool {
+        let reason =
+            CloseReason::Memory("the server is short of memory, and of all clients this one holds most".to_owned());
+        let mut needs_time = false;
+        for (bytes, holder) in holders(server) {
+            if excess == 0 {
+                break;
+            }
+            let freed = match holder {
+                Holder::Client(client) => {
+                    client.close(reason.clone());
+                    self.clients += 1;
+                    needs_time = true;
+                    bytes
+                }
+                Holder::Publisher(source) if source.shed_publisher(&reason) => {
+                    self.publishers += 1;
+                    bytes
+                }
+                Holder::Publisher(_) => 0,
+                Holder::Players(source, behind) => {
+                    let each = (bytes / behind.max(1)).max(1);
+                    let closed = source.shed_players(excess.div_ceil(each), &reason);
+                    self.players += closed;
+                    needs_time = true;
+                    closed * each
+                }
+            };
+            excess = excess.saturating_sub(freed);
+        }
+        needs_time
+    }
+}
+
+/// All who hold anything, those first that hold most.
+fn holders(server: &Server) -> Vec<(usize, Holder)> {
+    let mut holders = Vec::new();
+    for client in server.clients() {
+        // Those who were told to go are going.
+        if client.incoming() > 0 && client.told().is_none() {
+            holders.push((client.incoming(), Holder::Client(client)));
+        }
+    }
+    for source in server.sources.all() {
+        let Holding { bytes, pinned, behind, is_published } = source.holding();
+        if behind > 0 && pinned > 0 {
+            holders.push((pinned, Holder::Players(source.clone(), behind)));
+        }
+        if is_published {
+            holders.push((bytes - pinned.min(bytes), Holder::Publisher(source)));
+        }
+    }
+    holders.sort_unstable_by_key(|(bytes, _)| std::cmp::Reverse(*bytes));
+    holders
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn newcomers_are_refused_before_anybody_is_closed_and_until_there_is_some_room() {
+        let start = Instant::now();
+        let at = |ms| start + Duration::from_millis(ms);
+        let mut state = State::default();
+        assert!(!state.step(800, 800, at(0)) && state.pressure == Pressure::None, "as much as may be is not too much");
+        assert!(!state.step(800, 801, at(100)) && state.pressure == Pressure::Refusing);
+        assert!(!state.step(800, 900, at(300)), "it may help yet");
+        assert!(state.step(800, 900, at(400)));
+        assert!(!state.step(800, 750, at(500)) && state.pressure == Pressure::Refusing, "too little to let anybody in");
+        assert!(!state.step(800, 700, at(600)) && state.pressure == Pressure::None);
+        assert!(!state.step(800, 750, at(700)) && state.pressure == Pressure::None, "it does not flap");
+        assert!(!state.step(800, 900, at(800)) && !state.step(0, 900, at(900)), "a reload took the limit away");
+        assert_eq!(state.pressure, Pressure::None);
+    }
+
+    #[test]
+    fn what_was_done_is_said_once_an_interval() {
+        let start = Instant::now();
+        let mut state = State::default();
+        assert_eq!(state.mention(Shed::default(), start), None);
+        let one = || Shed { caches: 1, ..Shed::default() };
+        assert_eq!(state.mention(one(), start), Some(one()));
+        assert_eq!(state.mention(one(), start + LOOK), None);
+        assert_eq!(state.mention(one(), start + MENTION), Some(Shed { caches: 2, ..Shed::default() }));
+        assert_eq!(state.mention(Shed::default(), start + 3 * MENTION), None, "nothing is wrong any more");
+    }
+}

@@ -1,0 +1,243 @@
+//! When the worker is asked for more than it can do: the newest clients are turned away, so that those who are here are served.
+//!
+//! Being busy is not yet being overloaded: first the windows open within which messages are merged (see [`super::pace`]), which
+//! makes work less. Only a worker that stays as busy as `max_busy` says while they are open as far as they go cannot keep up, and
+//! without a remedy all streams would be late together. Then
+//!
+//! 1. nobody new may publish or play;
+//! 2. if that does not help, players are closed with the reason, those first that came last, few at a time: what each costs shows
+//!    within a second, and one more than needed is one too many.
+//!
+//! Publishers stay: a stream that is gone is gone for all its players. A worker that other processes keep from the processor is not
+//! seen as busy: what is measured is the time that it has run.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use super::client::Client;
+use super::close::CloseReason;
+use super::pace;
+use super::server::Server;
+use super::source::Outlet;
+use crate::st::{self, Shared};
+
+/// How often the load is looked at.
+const LOOK: Duration = Duration::from_millis(250);
+
+/// How long it has to last before nobody new is let in, and before players are closed. What is over sooner is the start of a
+/// popular stream, or a keyframe for everybody.
+const REFUSE_AFTER: Duration = Duration::from_secs(3);
+const SHED_AFTER: Duration = Duration::from_secs(6);
+
+/// How often players are closed, and which part of them at a time.
+const SHED_EACH: Duration = Duration::from_secs(1);
+const SHED_PART: usize = 200;
+
+/// How long there has to be time to spare, and how much of all, before anybody new is let in.
+const RELIEF: Duration = Duration::from_secs(3);
+const SPARE: f64 = 0.05;
+
+/// How often it is mentioned.
+const MENTION: Duration = Duration::from_secs(5);
+
+/// Whether the worker is overloaded.
+#[derive(Default)]
+pub(super) struct Overload(Shared<State>);
+
+#[derive(Default)]
+struct State {
+    load: Load,
+    /// Players that were closed since that was last mentioned.
+    shed: usize,
+    mentioned: Option<Instant>,
+}
+
+/// The load over time, and what it asks for.
+#[derive(Debug, Default)]
+struct Load {
+    /// Since when there is too much of it.
+    since: Option<Instant>,
+    /// Since when there is time to spare.
+    spare_since: Option<Instant>,
+    is_refusing: bool,
+    last_shed: Option<Instant>,
+}
+
+/// What is to be done.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Verdict {
+    Serve,
+    Refuse,
+    /// Refuse, and close some players.
+    Shed,
+}
+
+impl Overload {
+    /// Looks after the load, for ever.
+    pub(super) fn guard(server: &Server) {
+        loop {
+            st::sleep(LOOK);
+            let bound = f64::from(server.config().max_busy) / 100.0;
+            let now = Instant::now();
+            server.overload.look(server, bound, now);
+        }
+    }
+
+    /// Why nobody new can be let in, if so.
+    pub(super) fn objection(&self) -> Option<CloseReason> {
+        let is_refusing = self.0.with(|state| state.load.is_refusing);
+        is_refusing.then(|| CloseReason::Overload("the server is overloaded".to_owned()))
+    }
+
+    fn look(&self, server: &Server, bound: f64, now: Instant) {
+        // Asked for in this order: the windows follow the same measurement.
+        let (busy, opening) = (st::busy_share(), server.pace.opening(now));
+        let verdict = self.0.with(|state| state.load.step(now, busy, opening, bound));
+        let mut closed = 0;
+        if verdict == Verdict::Shed {
+            let players: Vec<_> = server.clients().into_iter().filter(|client| is_to_go(client)).collect();
+            let count = players.len() / SHED_PART + 1;
+            // They come in the order of their numbers.
+            for client in players.iter().rev().take(count) {
+                client.close(CloseReason::Overload("the server is overloaded, and you came last".to_owned()));
+                closed += 1;
+            }
+        }
+        let mention = self.0.with(|state| {
+            state.shed += closed;
+            let is_due = state.mentioned.is_none_or(|at| now.duration_since(at) >= MENTION);
+            (is_due && verdict != Verdict::Serve).then(|| {
+                state.mentioned = Some(now);
+                std::mem::take(&mut state.shed)
+            })
+        });
+        if let Some(shed) = mention {
+            log::warn!(
+                "overload: the worker is busy for {:.0} % of its time, and max_busy is {:.0}; nobody new is let in, and {shed} \
+                 players were closed lately",
+                busy * 100.0,
+                bound * 100.0,
+            );
+        }
+    }
+}
+
+fn is_to_go(client: &Arc<Client>) -> bool {
+    client.plays_now() && client.told().is_none()
+}
+
+impl Load {
+    /// Takes a measurement: the worker's busy share and how far the windows are open, both from 0 to 1. `bound`: the share that is
+    /// too much; 0 for none.
+    fn step(&mut self, now: Instant, busy: f64, opening: f64, bound: f64) -> Verdict {
+        if bound <= 0.0 {
+            *self = Self::default();
+            return Verdict::Serve;
+        }
+        // A bound that is below where windows open is reached with closed ones.
+        let is_too_much = busy >= bound && (opening >= 1.0 || bound < pace::HIGH);
+        let since = if is_too_much { Some(*self.since.get_or_insert(now)) } else { None };
+        self.since = since;
+        if busy < bound - SPARE.min(bound / 2.0) {
+            let spare_since = *self.spare_since.get_or_insert(now);
+            if now.duration_since(spare_since) >= RELIEF {
+                self.is_refusing = false;
+            }
+        } else {
+            self.spare_since = None;
+        }
+        let lasts = since.map_or(Duration::ZERO, |since| now.duration_since(since));
+        self.is_refusing |= since.is_some() && lasts >= REFUSE_AFTER;
+        let is_shed_due = self.last_shed.is_none_or(|at| now.duration_since(at) >= SHED_EACH);
+        match self.is_refusing {
+            true if lasts >= SHED_AFTER && is_shed_due => {
+                self.last_shed = Some(now);
+                Verdict::Shed
+            }
+            true => Verdict::Refuse,
+            false => Verdict::Serve,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const BOUND: f64 = 0.98;
+
+    /// Feeds loads, each for so many seconds; what was asked for in each of the looks.
+    fn run(load: &mut Load, from: Instant, loads: &[(f64, f64, u32)]) -> Vec<Verdict> {
+        let mut now = from;
+        let mut verdicts = Vec::new();
+        for &(busy, opening, seconds) in loads {
+            for _ in 0..seconds * 4 {
+                now += LOOK;
+                verdicts.push(load.step(now, busy, opening, BOUND));
+            }
+        }
+        verdicts
+    }
+
+    fn count(verdicts: &[Verdict], of: Verdict) -> usize {
+        verdicts.iter().filter(|&&verdict| verdict == of).count()
+    }
+
+    #[test]
+    fn a_busy_worker_is_not_overloaded() {
+        for (busy, opening) in [(0.97, 1.0), (1.0, 0.9), (0.5, 1.0)] {
+            let verdicts = run(&mut Load::default(), Instant::now(), &[(busy, opening, 60)]);
+            assert_eq!(count(&verdicts, Verdict::Serve), verdicts.len(), "busy {busy}, opening {opening}");
+        }
+    }
+
+    #[test]
+    fn short_peaks_are_not_an_overload() {
+        let peaks = [(1.0, 1.0, 2), (0.9, 1.0, 1)].repeat(20);
+        let verdicts = run(&mut Load::default(), Instant::now(), &peaks);
+        assert_eq!(count(&verdicts, Verdict::Serve), verdicts.len());
+    }
+
+    #[test]
+    fn first_newcomers_are_refused_then_players_are_closed_one_by_one() {
+        let verdicts = run(&mut Load::default(), Instant::now(), &[(1.0, 1.0, 16)]);
+        assert_eq!(verdicts.iter().position(|&verdict| verdict == Verdict::Refuse), Some(12), "after three seconds");
+        assert_eq!(verdicts.iter().position(|&verdict| verdict == Verdict::Shed), Some(24), "after six");
+        assert_eq!(count(&verdicts[24..], Verdict::Shed), 10, "one a second");
+    }
+
+    #[test]
+    fn closing_ends_with_the_overload_and_refusing_when_there_is_time_to_spare() {
+        let mut load = Load::default();
+        let verdicts = run(&mut load, Instant::now(), &[(1.0, 1.0, 10), (0.96, 1.0, 20)]);
+        assert_eq!(count(&verdicts[40..], Verdict::Refuse), 80, "neither too much nor to spare");
+        let later = Instant::now() + Duration::from_secs(30);
+        let verdicts = run(&mut load, later, &[(0.8, 1.0, 2), (0.96, 1.0, 1), (0.8, 1.0, 4), (1.0, 1.0, 2)]);
+        assert_eq!(verdicts.iter().position(|&verdict| verdict == Verdict::Serve), Some(24), "three seconds in a row");
+        assert_eq!(count(&verdicts[24..], Verdict::Serve), verdicts.len() - 24, "and it does not flap");
+    }
+
+    /// Players cost a share each, those who come are let in unless they are refused: what is left is what can be served.
+    #[test]
+    fn what_is_left_can_be_served() {
+        let (mut load, mut players, mut now) = (Load::default(), 1300usize, Instant::now());
+        for _ in 0..4 * 120 {
+            now += LOOK;
+            let busy = (players as f64 / 1000.0).min(1.0);
+            match load.step(now, busy, 1.0, BOUND) {
+                Verdict::Shed => players -= players / SHED_PART + 1,
+                Verdict::Refuse => {}
+                Verdict::Serve => players += 2,
+            }
+        }
+        assert!((960..1000).contains(&players), "{players}");
+    }
+
+    #[test]
+    fn it_can_be_switched_off_at_any_time() {
+        let mut load = Load::default();
+        run(&mut load, Instant::now(), &[(1.0, 1.0, 10)]);
+        assert_eq!(load.step(Instant::now(), 1.0, 1.0, 0.0), Verdict::Serve);
+        assert!(!load.is_refusing);
+    }
+}

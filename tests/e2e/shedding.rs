@@ -1,0 +1,171 @@
+//! More than the server can hold or do: who has to go, that they are told why, and that nobody else notices.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use nix::sys::signal::Signal;
+
+use crate::flv::{Tag, VIDEO};
+use crate::process::eventually;
+use crate::scratch::Scratch;
+use crate::server::{Server, Settings, write_configuration};
+use crate::wire::{ANSWER, Wire};
+
+const MIB: usize = 1 << 20;
+
+/// The bytes that the server holds, as it says itself when it is asked.
+fn held(server: &mut Server) -> usize {
+    let lines = |server: &Server| server.log().lines().filter(|line| line.contains("status: ")).count();
+    let before = lines(server);
+    server.process().signal(Signal::SIGHUP);
+    eventually("the server says how it is", ANSWER, || (lines(server) > before).then_some(()));
+    let log = server.log();
+    let line = log.lines().rfind(|line| line.contains("status: ")).unwrap();
+    let number = line.split("held=").nth(1).and_then(|rest| rest.split_whitespace().next());
+    number.and_then(|number| number.parse().ok()).unwrap_or_else(|| panic!("no held= in {line}"))
+}
+
+fn frame(number: u32, first: u8, size: usize) -> Tag {
+    Tag { kind: VIDEO, timestamp: number * 40, payload: [&[first, 1, 0, 0, 0][..], &vec![7; size]].concat() }
+}
+
+/// A stream that is to be untouched.
+struct Healthy {
+    publisher: Wire,
+    player: Wire,
+    sent: u32,
+}
+
+impl Healthy {
+    fn start(server: &Server) -> Healthy {
+        let publisher = Wire::publisher(server.port, "healthy");
+        let player = Wire::player(server.port, "healthy");
+        Healthy { publisher, player, sent: 0 }
+    }
+
+    fn send(&mut self, count: u32) {
+        for _ in 0..count {
+            let first = if self.sent % 25 == 0 { 0x17 } else { 0x27 };
+            self.publisher.send_tag(&frame(self.sent, first, 1000));
+            self.sent += 1;
+        }
+        self.player.wait_frames(self.sent as usize);
+        let times: Vec<_> = self.player.frames().map(|tag| tag.timestamp).collect();
+        assert!(times.windows(2).all(|pair| pair[1] == pair[0] + 40), "something is missing: {times:?}");
+        assert!(!self.publisher.closed && !self.player.closed);
+    }
+}
+
+#[test]
+fn those_who_hold_most_are_closed_when_memory_is_short() {
+    let scratch = Scratch::new();
+    let mut server = Server::with(&scratch, Settings { root: "max_memory 8m;", ..Settings::default() });
+    let mut healthy = Healthy::start(&server);
+    healthy.send(30);
+    // 18 MB of messages that do not end.
+    let mut hogs: Vec<_> = (0..6).map(|n| Wire::publisher(server.port, &format!("hog{n}"))).collect();
+    let most = frame(0, 0x17, 3 * MIB).payload;
+    for hog in &mut hogs {
+        hog.send_most_of_video(&most);
+        healthy.send(5);
+    }
+    server.wait_log(&["closed, memory:", "this one holds most"], ANSWER);
+    server.wait_log(&["memory:", "max_memory is 8388608", "held now:"], ANSWER);
+    eventually("the account is within its limit", 3 * ANSWER, || (held(&mut server) <= 8 * MIB).then_some(()));
+    healthy.send(30);
+    let told = hogs.iter_mut().filter_map(|hog| {
+        hog.listen(Duration::from_millis(100));
+        hog.commands.iter().find(|command| command.description().contains("short of memory")).cloned()
+    });
+    assert!(told.count() >= 3, "two of six fit");
+    // The first may be before anybody was closed.
+    server.wait_log(&["closed since the start:", "memory="], 3 * ANSWER);
+    drop(hogs);
+    healthy.send(5);
+    let of_healthy = 64 * 1024;
+    eventually("nothing is left of them", ANSWER, || (held(&mut server) <= of_healthy).then_some(()));
+    eventually("newcomers are let in", ANSWER, || {
+        (Wire::connect(server.port).try_connect_app("live", &[]).name == "_result").then_some(())
+    });
+    server.assert_healthy();
+}
+
+#[test]
+fn caches_go_before_clients_when_memory_is_short() {
+    let scratch = Scratch::new();
+    let mut server = Server::with(&scratch, Settings { root: "max_memory 8m;", ..Settings::default() });
+    let mut healthy = Healthy::start(&server);
+    healthy.send(30);
+    // Each 3 MB in one GOP.
+    let mut hogs: Vec<_> = (0..6).map(|n| Wire::publisher(server.port, &format!("hog{n}"))).collect();
+    for hog in &mut hogs {
+        for n in 0..60 {
+            hog.send_tag(&frame(n, if n == 0 { 0x17 } else { 0x27 }, 50 * 1024));
+        }
+        healthy.send(5);
+    }
+    server.wait_log(&["memory:", "caches dropped", "0 publishers, 0 players and 0 others closed"], ANSWER);
+    eventually("the account is within its limit", ANSWER, || (held(&mut server) <= 8 * MIB).then_some(()));
+    for (n, hog) in hogs.iter_mut().enumerate() {
+        let mut player = Wire::player(server.port, &format!("hog{n}"));
+        hog.send_tag(&frame(60, 0x17, 100));
+        player.wait("the next keyframe", ANSWER, |player| {
+            player.frames().any(|tag| tag.payload.len() == 105).then_some(())
+        });
+        assert!(!hog.closed);
+    }
+    healthy.send(30);
+    assert!(server.log_line(&["closed, memory"]).is_none(), "nobody had to go");
+    server.assert_healthy();
+}
+
+#[test]
+fn an_overload_sheds_the_newest_players_and_nobody_new_is_let_in() {
+    let scratch = Scratch::new();
+    // Of a bound as low as that, a stream or two are too much.
+    let settings = Settings { root: "max_busy 1;", ..Settings::default() };
+    let mut server = Server::with(&scratch, settings);
+    let mut publisher = Wire::publisher(server.port, "livestream");
+    let mut players: Vec<_> = (0..3).map(|_| Wire::player(server.port, "livestream")).collect();
+    let stop = Arc::new(AtomicBool::new(false));
+    let stopped = stop.clone();
+    let sending = std::thread::spawn(move || {
+        let mut number = 0;
+        while !stopped.load(Ordering::Relaxed) && !publisher.closed {
+            publisher.send_tag(&frame(number, if number % 25 == 0 { 0x17 } else { 0x27 }, 20 * 1024));
+            number += 1;
+            std::thread::sleep(Duration::from_millis(1));
+        }
+        publisher
+    });
+    // Clients 2, 3 and 4; each hears why.
+    for player in players.iter_mut().rev() {
+        let told = player.wait("what it is told", 3 * ANSWER, |player| {
+            player.commands.iter().find(|command| command.code() == "NetStream.Play.Failed").cloned()
+        });
+        assert!(told.description().contains("overloaded"), "{told:?}");
+    }
+    server.wait_log(&["[2]", "closed, overload:"], ANSWER);
+    let log = server.log();
+    let order: Vec<_> = ["[4]", "[3]", "[2]"]
+        .iter()
+        .map(|client| log.lines().position(|line| line.contains(client) && line.contains("closed, overload:")))
+        .collect();
+    assert!(order.iter().all(Option::is_some) && order.is_sorted(), "the newest first: {order:?}");
+    let mut late = Wire::connect(server.port);
+    let refused = late.try_connect_app("live", &[]);
+    assert!(refused.name == "_error" && refused.description().contains("overloaded"), "{refused:?}");
+    server.wait_log(&["overload:", "max_busy is 1"], ANSWER);
+    // A reload takes the bound away, and with it what it did.
+    let _: PathBuf = write_configuration(&scratch, server.port, Settings { root: "max_busy 0;", ..settings });
+    server.process().signal(Signal::SIGHUP);
+    eventually("newcomers are let in", ANSWER, || {
+        (Wire::connect(server.port).try_connect_app("live", &[]).name == "_result").then_some(())
+    });
+    stop.store(true, Ordering::Relaxed);
+    let publisher = sending.join().unwrap();
+    assert!(!publisher.closed, "its publisher stays");
+    server.assert_healthy();
+}
