@@ -19,10 +19,13 @@ pub enum Part {
     Incoming = 1,
     /// Segments: being written, in memory, and on their way to the disk.
     Hls = 2,
+    /// Encrypted and not yet taken by sockets.
+    Tls = 3,
 }
 
 impl Part {
-    const ALL: [(Self, &str); 3] = [(Self::Media, "media"), (Self::Incoming, "incoming"), (Self::Hls, "hls")];
+    const ALL: [(Self, &str); 4] =
+        [(Self::Media, "media"), (Self::Incoming, "incoming"), (Self::Hls, "hls"), (Self::Tls, "tls")];
 }
 
 /// How many bytes are held. Clones are the same account.
@@ -120,7 +123,7 @@ impl AsRef<[u8]> for Counted {
     }
 }
 
-/// The sum and its parts: `1500 (media=1000, incoming=0, hls=500)`.
+/// The sum and its parts: `1500 (media=1000, incoming=0, hls=500, tls=0)`.
 impl fmt::Display for Account {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         // Read once, so that the sum is that of the parts.
@@ -139,12 +142,12 @@ mod tests {
 
     use super::*;
 
-    const PARTS: [Part; 3] = [Part::Media, Part::Incoming, Part::Hls];
+    const PARTS: [Part; 4] = [Part::Media, Part::Incoming, Part::Hls, Part::Tls];
 
     proptest! {
         /// Whatever is held, cut up, handed on and let go of, the account is what is there; and in the end nothing.
         #[test]
-        fn the_account_is_what_is_there(steps in prop::collection::vec((0..5u8, 0..3usize, 0..5000usize), 1..200)) {
+        fn the_account_is_what_is_there(steps in prop::collection::vec((0..5u8, 0..PARTS.len(), 0..5000usize), 1..200)) {
             let whole = Account::default();
             let accounts = [Account::within(&whole), Account::within(&whole)];
             let mut helds: Vec<Held> = Vec::new();
@@ -177,7 +180,7 @@ mod tests {
             }
             drop((helds, handles));
             prop_assert_eq!(whole.total(), 0);
-            prop_assert_eq!(whole.to_string(), "0 (media=0, incoming=0, hls=0)");
+            prop_assert_eq!(whole.to_string(), "0 (media=0, incoming=0, hls=0, tls=0)");
         }
     }
 }

@@ -5,7 +5,7 @@
 //! | [`account`] | how many bytes are held for clients | |
 //! | [`codec`] | AMF and FLV: bytes in, values out | |
 //! | [`rtmp`] | handshake, chunks, messages, commands | `codec`, `account` |
-//! | [`st`] | the coroutine runtime: one worker | |
+//! | [`st`] | the coroutine runtime: one worker | `account`, `log` |
 //! | [`config`] | the configuration file, typed | |
 //! | [`log`] | the log, written on a thread of its own | `config`, `st` |
 //! | [`os`] | the process: terminal, pid file, signals, limits, service manager | |

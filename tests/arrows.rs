@@ -9,7 +9,7 @@ const MAY_NAME: &[(&str, &[&str])] = &[
     ("account", &[]),
     ("codec", &[]),
     ("rtmp", &["account", "codec"]),
-    ("st", &["log"]),
+    ("st", &["account", "log"]),
     ("config", &[]),
     ("log", &["config", "st"]),
     ("os", &[]),

@@ -16,6 +16,7 @@ use super::close::CloseReason;
 use super::forward::route::{self, Route};
 use super::request::{self, AppRequest, StreamRequest};
 use super::server::Server;
+use crate::account::Part;
 use crate::codec::proxy::{self, Header};
 use crate::config::{Action, ListenKind, refer_allows};
 use crate::rtmp::server::{Connect, Event, Server as Rtmp};
@@ -78,6 +79,7 @@ fn converse(
     stream.set_time_limit(Some(server.config().handshake_timeout));
     greet(server, client)?;
     server.rtmps.secure(stream, kind)?;
+    stream.count_unsent(|| server.account.hold(Part::Tls));
     let (mut rtmp, form) = Rtmp::accept(stream.clone()).map_err(in_start)?;
     rtmp.protocol().count_incoming(client.hold_incoming(&server.account));
     let mut connection =

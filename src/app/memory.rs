@@ -161,8 +161,8 @@ impl Shed {
         let mut by_size: Vec<(usize, &Source)> =
             sources.iter().map(|source| (source.holding().bytes, source)).collect();
         by_size.sort_unstable_by_key(|(bytes, _)| std::cmp::Reverse(*bytes));
-        let steps: [(fn(&Source), &mut usize); 2] =
-            [(Source::shed_behind, &mut self.backlogs), (Source::shed_cache, &mut self.caches)];
+        type Step = fn(&Source);
+        let steps = [(Source::shed_behind as Step, &mut self.backlogs), (Source::shed_cache, &mut self.caches)];
         for (step, count) in steps {
             for (_, source) in &by_size {
                 if held() <= enough {

@@ -95,7 +95,7 @@ impl Overload {
         let verdict = self.0.with(|state| state.load.step(now, busy, opening, bound));
         let mut closed = 0;
         if verdict == Verdict::Shed {
-            let players: Vec<_> = server.clients().into_iter().filter(|client| is_to_go(client)).collect();
+            let players: Vec<_> = server.clients().into_iter().filter(is_to_go).collect();
             let count = players.len() / SHED_PART + 1;
             // They come in the order of their numbers.
             for client in players.iter().rev().take(count) {

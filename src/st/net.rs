@@ -26,6 +26,7 @@ use super::no_tls::Session;
 #[cfg(feature = "ssl")]
 use super::tls::Session;
 use super::{Waker, block, timer, yield_now};
+use crate::account::Held;
 
 /// What [`TcpStream::try_read_with`] reads at a time: some messages of a publisher, so that they go out together.
 const SCRATCH: usize = 32 * 1024;
@@ -331,6 +332,13 @@ impl TcpStream {
     /// Whether the connection is under TLS.
     pub fn is_encrypted(&self) -> bool {
         self.0.session.get().is_some()
+    }
+
+    /// Has what is encrypted counted until the socket has taken it, if the connection is under TLS.
+    pub fn count_unsent(&self, held: impl FnOnce() -> Held) {
+        if let Some(session) = self.0.session.get() {
+            session.count_unsent(held());
+        }
     }
 
     #[cfg(feature = "ssl")]

@@ -47,7 +47,7 @@ impl Healthy {
 
     fn send(&mut self, count: u32) {
         for _ in 0..count {
-            let first = if self.sent % 25 == 0 { 0x17 } else { 0x27 };
+            let first = if self.sent.is_multiple_of(25) { 0x17 } else { 0x27 };
             self.publisher.send_tag(&frame(self.sent, first, 1000));
             self.sent += 1;
         }
@@ -132,9 +132,9 @@ fn an_overload_sheds_the_newest_players_and_nobody_new_is_let_in() {
     let stop = Arc::new(AtomicBool::new(false));
     let stopped = stop.clone();
     let sending = std::thread::spawn(move || {
-        let mut number = 0;
+        let mut number = 0_u32;
         while !stopped.load(Ordering::Relaxed) && !publisher.closed {
-            publisher.send_tag(&frame(number, if number % 25 == 0 { 0x17 } else { 0x27 }, 20 * 1024));
+            publisher.send_tag(&frame(number, if number.is_multiple_of(25) { 0x17 } else { 0x27 }, 20 * 1024));
             number += 1;
             std::thread::sleep(Duration::from_millis(1));
         }

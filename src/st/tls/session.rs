@@ -2,12 +2,13 @@
 
 use std::io::{self, IoSlice, Read, Write};
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
 
 use rustls::Connection;
 
 use super::super::net::Wire;
 use super::{invalid, none_if_blocked};
+use crate::account::Held;
 
 /// Bytes that may be encrypted and not yet taken by the socket. A write takes no more than this at a time, and nothing while
 /// any of it is left.
@@ -22,12 +23,20 @@ pub(in crate::st) struct Session {
     tls: Mutex<Box<Connection>>,
     /// The last read ended before the socket was empty.
     more: AtomicBool,
+    /// Where what the socket has not taken is counted, but for the headers of its records.
+    unsent: OnceLock<Held>,
 }
 
 impl Session {
     pub(super) fn new(mut tls: Box<Connection>) -> Self {
         tls.set_buffer_limit(Some(UNSENT));
-        Self { tls: Mutex::new(tls), more: AtomicBool::new(true) }
+        Self { tls: Mutex::new(tls), more: AtomicBool::new(true), unsent: OnceLock::new() }
+    }
+
+    /// Has what was encrypted counted until the socket has taken it.
+    pub(in crate::st) fn count_unsent(&self, held: Held) {
+        // Once is enough.
+        let _ = self.unsent.set(held);
     }
 
     fn tls(&self) -> MutexGuard<'_, Box<Connection>> {
@@ -51,7 +60,7 @@ impl Session {
             }
             let result = tls.process_new_packets();
             // An alert, or the answer to a change of keys.
-            let _ = send(&mut tls, wire);
+            let _ = self.send(&mut tls, wire);
             result.map_err(invalid)?;
         }
         self.more.store(true, Ordering::Relaxed);
@@ -67,17 +76,20 @@ impl Session {
     /// follows with the next write, wait or flush.
     pub(in crate::st) fn try_write(&self, wire: &mut Wire<'_>, slices: &[IoSlice<'_>]) -> io::Result<usize> {
         let mut tls = self.tls();
-        if !send(&mut tls, wire)? {
+        if !self.send(&mut tls, wire)? {
             return Ok(0);
         }
         let n = tls.writer().write_vectored(slices)?;
-        send(&mut tls, wire)?;
+        if let Some(unsent) = self.unsent.get() {
+            unsent.set(n);
+        }
+        self.send(&mut tls, wire)?;
         Ok(n)
     }
 
     /// Writes what is left of what was encrypted. Whether that is all.
     pub(in crate::st) fn flush(&self, wire: &mut Wire<'_>) -> io::Result<bool> {
-        send(&mut self.tls(), wire)
+        self.send(&mut self.tls(), wire)
     }
 
     /// Tells the peer that nothing follows.
@@ -85,16 +97,26 @@ impl Session {
         let mut tls = self.tls();
         tls.send_close_notify(); // Only the first time: it knows.
         // If there is no room for it now, the end of the connection has to say it.
-        let _ = send(&mut tls, wire);
+        let _ = self.send(&mut tls, wire);
     }
-}
 
-fn send(tls: &mut Connection, wire: &mut Wire<'_>) -> io::Result<bool> {
-    while tls.wants_write() {
-        match none_if_blocked(tls.write_tls(wire))? {
-            Some(n) if n > 0 => {}
-            _ => return Ok(false),
+    /// Has the socket take what was encrypted. Whether it has taken all.
+    fn send(&self, tls: &mut Connection, wire: &mut Wire<'_>) -> io::Result<bool> {
+        let mut sent = 0;
+        while tls.wants_write() {
+            match none_if_blocked(tls.write_tls(wire))? {
+                Some(n) if n > 0 => sent += n,
+                _ => {
+                    if let Some(unsent) = self.unsent.get() {
+                        unsent.set(unsent.get().saturating_sub(sent));
+                    }
+                    return Ok(false);
+                }
+            }
         }
+        if let Some(unsent) = self.unsent.get() {
+            unsent.set(0);
+        }
+        Ok(true)
     }
-    Ok(true)
 }

@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 use super::super::net::{TcpListener, TcpStream};
 use super::super::{run, sleep, spawn};
 use super::*;
+use crate::account::{Account, Part};
 
 const BOUND: Duration = Duration::from_secs(20);
 
@@ -69,6 +70,8 @@ fn what_a_write_has_left_follows_by_itself() {
     run(|| {
         let (near, far) = encrypted_pair(EC);
         far.set_send_buffer(16 * 1024).unwrap();
+        let account = Account::default();
+        far.count_unsent(|| account.hold(Part::Tls));
         let sent: Vec<u8> = (0..4_000_000u32).map(|n| (n % 251) as u8).collect();
         let expected = sent.clone();
         let reader = spawn("reader", 0, move || {
@@ -86,6 +89,7 @@ fn what_a_write_has_left_follows_by_itself() {
             rest = &rest[n..];
             if n == 0 {
                 refused += 1;
+                assert!((1..=64 * 1024).contains(&account.total()), "{account}");
                 far.wait(Some(Instant::now() + BOUND));
             }
         }
@@ -94,6 +98,7 @@ fn what_a_write_has_left_follows_by_itself() {
         while !reader.is_finished() {
             far.wait(Some(Instant::now() + Duration::from_millis(100)));
         }
+        assert_eq!(account.total(), 0, "all is sent");
     })
     .unwrap();
 }
