@@ -24,6 +24,9 @@ use crate::st::{self, Shared};
 /// How often the load is looked at.
 const LOOK: Duration = Duration::from_millis(250);
 
+/// The same while there are no clients: an idle server is to be left alone.
+const IDLE: Duration = Duration::from_secs(1);
+
 /// How long it has to last before nobody new is let in, and before players are closed. What is over sooner is the start of a
 /// popular stream, or a keyframe for everybody.
 const REFUSE_AFTER: Duration = Duration::from_secs(3);
@@ -76,7 +79,7 @@ impl Overload {
     /// Looks after the load, for ever.
     pub(super) fn guard(server: &Server) {
         loop {
-            st::sleep(LOOK);
+            st::sleep(if server.has_clients() { LOOK } else { IDLE });
             let bound = f64::from(server.config().max_busy) / 100.0;
             let now = Instant::now();
             server.overload.look(server, bound, now);

@@ -217,6 +217,10 @@ impl Server {
         self.memory.objection().or_else(|| self.overload.objection())
     }
 
+    pub(super) fn has_clients(&self) -> bool {
+        self.clients.with(|clients| !clients.by_number.is_empty())
+    }
+
     /// Those who are here.
     pub(super) fn clients(&self) -> Vec<Arc<Client>> {
         self.clients.with(|clients| clients.by_number.values().cloned().collect())

@@ -49,6 +49,7 @@ start() {
 listen 127.0.0.1:$port;
 chunk_size 65000;
 max_connections 15000;
+max_busy 0;
 srs_log_level warn;
 vhost __defaultVhost__ { $latency }
 END
