@@ -151,6 +151,10 @@ pub fn spawn(name: &'static str, id: u64, f: impl FnOnce() + Send + 'static) -> 
         // A panic is logged by the hook, where it happened.
         let _ = panic::catch_unwind(AssertUnwindSafe(f));
         leave();
+        // A coroutine that another thread wakes while it is about to park goes on inside `may`'s parking, and if it ended there,
+        // `may` would wait in its end for that parking to be over, for ever and with the worker. Once around the queue, and the
+        // parking is over.
+        coroutine::yield_now();
     };
     ALIVE.fetch_add(1, Ordering::Relaxed);
     // SAFETY: `may` asks for two things. Thread-local state must not be held over a wait: only this module keeps any, and it

@@ -7,7 +7,7 @@ use std::thread::{self, ThreadId};
 use std::time::{Duration, Instant};
 
 use super::net::{TcpListener, TcpStream};
-use super::{Cond, Shared, offload, run, sleep, spawn, yield_now};
+use super::{Cond, Handle, Shared, offload, run, sleep, spawn, yield_now};
 
 /// Tests share the one worker; a bound on what any of them may take.
 const BOUND: Duration = Duration::from_secs(20);
@@ -448,4 +448,20 @@ fn an_end_that_comes_with_the_last_bytes_is_seen() {
         assert!(from.elapsed() < BOUND);
     })
     .unwrap();
+}
+
+/// The worker used to hang when a thread's answer came while the coroutine was about to park, and it had nothing else to do.
+#[test]
+fn a_coroutine_may_end_as_soon_as_a_thread_has_woken_it() {
+    let (sender, receiver) = std::sync::mpsc::channel();
+    std::thread::spawn(move || {
+        let all = run(|| {
+            let ending = |_| spawn("ends", 0, || offload(|| ()).unwrap_or(())).unwrap();
+            for _ in 0..500 {
+                (0..20).map(ending).collect::<Vec<_>>().iter().for_each(Handle::join);
+            }
+        });
+        sender.send(all).unwrap();
+    });
+    receiver.recv_timeout(Duration::from_secs(60)).expect("the worker goes on").unwrap();
 }
