@@ -103,6 +103,8 @@ impl Server {
     fn end(&self) {
         self.close_listeners();
         self.sources.end_all();
+        // What players are told is written by their own coroutines: each has its turn before the end.
+        st::yield_now();
         #[cfg(feature = "hls")]
         self.hls.wait_written(LAST_SEGMENTS);
     }
