@@ -154,6 +154,7 @@ pub fn spawn(name: &'static str, id: u64, f: impl FnOnce() + Send + 'static) -> 
         // A coroutine that another thread wakes while it is about to park goes on inside `may`'s parking, and if it ended there,
         // `may` would wait in its end for that parking to be over, for ever and with the worker. Once around the queue, and the
         // parking is over.
+        #[allow(clippy::disallowed_methods, reason = "once, and nothing waits for a socket")]
         coroutine::yield_now();
     };
     ALIVE.fetch_add(1, Ordering::Relaxed);
