@@ -24,6 +24,7 @@ mod reload;
 pub mod request;
 pub mod rtmps;
 pub mod server;
+mod slack;
 pub mod source;
 
 pub use close::CloseReason;

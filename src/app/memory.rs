@@ -17,6 +17,7 @@ use std::time::{Duration, Instant};
 use super::client::Client;
 use super::close::CloseReason;
 use super::server::Server;
+use super::slack::Slack;
 use super::source::{Holding, Outlet, Source};
 use crate::st::{self, Shared};
 
@@ -82,12 +83,15 @@ fn relief(max: usize) -> usize {
 }
 
 impl Memory {
-    /// Looks after the account, for ever.
+    /// Looks after the account, and after what the heap keeps of what it was, for ever.
     pub(super) fn guard(server: &Server) {
+        let mut slack = Slack::new(Instant::now());
         loop {
             let max = server.config().max_memory;
             st::sleep(if max > 0 { LOOK } else { IDLE });
-            server.memory.look(server, max, Instant::now());
+            let now = Instant::now();
+            server.memory.look(server, max, now);
+            slack.look(server, now);
         }
     }
 
