@@ -15,7 +15,7 @@ use std::time::Instant;
 
 use bytes::{Bytes, BytesMut};
 
-use super::Track;
+use super::track::Track;
 use crate::account::{Account, Held, Part};
 use crate::rtmp::chunk::{ChunkHeader, MAX_DELTA, encode, encode_delta};
 

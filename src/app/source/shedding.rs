@@ -1,8 +1,10 @@
 //! What a stream gives up when memory is short. See `app::memory` for who asks, and in which order.
 
-use super::consumer::Player;
-use super::{CloseReason, Source, State};
+use super::Source;
+use super::player::Player;
+use super::state::State;
 use crate::account::Part;
+use crate::app::close::CloseReason;
 
 /// What is held for a stream.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

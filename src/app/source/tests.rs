@@ -9,9 +9,11 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 mod account;
 
+use super::incoming::{ON_META_DATA, SET_DATA_FRAME};
 use super::*;
 use crate::config::Config as ServerConfig;
 use crate::rtmp::chunk::ChunkDecoder;
+use crate::rtmp::message::{Message, MessageType};
 
 /// A player: a socket that takes so many bytes, and what its coroutine would do.
 struct Socket {

@@ -6,7 +6,7 @@
 
 use std::time::Instant;
 
-use super::Track;
+use super::track::Track;
 
 /// A step of more than this, in milliseconds, is a jump of the encoder's clock; unless half as much time has really passed.
 const MAX_STEP: i64 = 5000;

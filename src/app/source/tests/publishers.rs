@@ -1,5 +1,6 @@
 //! What becomes of what publishers send, and of publishers that come and go.
 
+use super::super::incoming::{CLEAR_DATA_FRAME, MAX_CONFIG, MAX_CONFIGS};
 use super::*;
 
 #[test]

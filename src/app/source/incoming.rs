@@ -1,0 +1,160 @@
+//! What a publisher sends: each message gets its place on the timeline and in the backlog; what joining players need is kept.
+
+use std::time::Instant;
+
+use bytes::Bytes;
+
+use super::backlog::Mark;
+use super::state::State;
+use super::track::Track;
+use crate::account::Part;
+use crate::codec::flv;
+use crate::rtmp::command::without_amf3_marker;
+use crate::rtmp::message::{Message, MessageType};
+
+/// Sequence headers and the like that are kept for joining players. A stream has three; multitrack ones a few more.
+pub(super) const MAX_CONFIGS: usize = 16;
+
+/// The greatest of them that is kept, in bytes; sequence headers have some hundred.
+pub(super) const MAX_CONFIG: usize = 64 * 1024;
+
+/// The first values of data messages, as AMF0 strings: a marker, a length of two bytes, the text.
+pub(super) const SET_DATA_FRAME: &[u8] = b"\x02\x00\x0d@setDataFrame";
+pub(super) const CLEAR_DATA_FRAME: &[u8] = b"\x02\x00\x0f@clearDataFrame";
+pub(super) const ON_META_DATA: &[u8] = b"\x02\x00\x0aonMetaData";
+
+/// What a player needs before media.
+pub(super) struct Config {
+    pub(super) key: ConfigKey,
+    pub(super) payload: Bytes,
+    /// The number of the entry in the backlog that brought it.
+    pub(super) number: u64,
+}
+
+/// Of those with the same key the last one counts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum ConfigKey {
+    Metadata,
+    Video { track: u8, colour: bool },
+    Audio { track: u8, channels: bool },
+}
+
+impl ConfigKey {
+    /// What it goes before.
+    pub(super) fn track(self) -> Track {
+        match self {
+            Self::Metadata => Track::Data,
+            Self::Video { .. } => Track::Video,
+            Self::Audio { .. } => Track::Audio,
+        }
+    }
+}
+
+impl State {
+    /// Takes a message of the publisher.
+    pub(super) fn on_message(&mut self, message: &Message, now: Instant) {
+        if let Some(publisher) = &mut self.publisher {
+            publisher.heard = now;
+        }
+        match message.kind {
+            MessageType::AUDIO => self.on_audio(message, now),
+            MessageType::VIDEO => self.on_video(message, now),
+            MessageType::DATA | MessageType::DATA_AMF3 => self.on_data(message, now),
+            _ => {}
+        }
+        if self.backlog.is_full(self.playing > 0) {
+            self.flush();
+        }
+    }
+
+    fn on_audio(&mut self, message: &Message, now: Instant) {
+        let tag = flv::audio(&message.payload);
+        if let (Some(publisher), Some(tag)) = (&mut self.publisher, &tag) {
+            publisher.audio = Some(tag.codec);
+        }
+        let time = match tag {
+            Some(tag) if tag.is_config() => {
+                let channels = !tag.is_sequence_header();
+                self.on_config(ConfigKey::Audio { track: tag.track, channels }, message.payload.clone(), now)
+            }
+            // Also an empty message, which encoders send for silence.
+            _ => self.append(Track::Audio, message, Mark::Plain, now),
+        };
+        if let (Some(sink), Some(tag)) = (&mut self.sink, &tag) {
+            sink.on_audio(time, tag, &message.payload);
+        }
+    }
+
+    fn on_video(&mut self, message: &Message, now: Instant) {
+        let tag = flv::video(&message.payload);
+        if let (Some(publisher), Some(tag)) = (&mut self.publisher, &tag) {
+            publisher.video = Some(tag.codec);
+        }
+        let time = match tag {
+            Some(tag) if tag.is_config() => {
+                let colour = !tag.is_sequence_header();
+                self.on_config(ConfigKey::Video { track: tag.track, colour }, message.payload.clone(), now)
+            }
+            Some(tag) if tag.is_keyframe() && tag.track == 0 => {
+                self.gop = Some(self.backlog.next());
+                self.append(Track::Video, message, Mark::Key, now)
+            }
+            _ => self.append(Track::Video, message, Mark::Plain, now),
+        };
+        self.last_video = Some(self.timeline.latest());
+        if let (Some(sink), Some(tag)) = (&mut self.sink, &tag) {
+            sink.on_video(time, tag, &message.payload);
+        }
+    }
+
+    fn on_data(&mut self, message: &Message, now: Instant) {
+        let skipped = message.payload.len() - without_amf3_marker(message.kind, &message.payload).len();
+        let mut payload = message.payload.slice(skipped..);
+        // Encoders say @setDataFrame to have the rest kept for players that join.
+        if payload.starts_with(SET_DATA_FRAME) {
+            payload = payload.slice(SET_DATA_FRAME.len()..);
+        }
+        if payload.starts_with(ON_META_DATA) {
+            self.on_config(ConfigKey::Metadata, payload, now);
+        } else if payload.starts_with(CLEAR_DATA_FRAME) {
+            self.configs.retain(|config| config.key != ConfigKey::Metadata);
+        } else {
+            self.append(Track::Data, &Message { payload, ..message.clone() }, Mark::Plain, now);
+        }
+    }
+
+    /// Keeps what joining players need, and hands it on to those that are here. Returns its time.
+    fn on_config(&mut self, key: ConfigKey, payload: Bytes, now: Instant) -> u64 {
+        let track = key.track();
+        let number = self.backlog.next();
+        let time = self.timeline.of_config(track);
+        self.backlog.append(track, time, Mark::Config, &payload, now);
+        // A copy: the payload may be a small part of a large message.
+        let kept = || self.account.count(Part::Media, Bytes::copy_from_slice(&payload));
+        match self.configs.iter().position(|config| config.key == key) {
+            Some(index) if self.configs[index].payload == payload => {}
+            Some(index) if payload.len() > MAX_CONFIG => {
+                self.configs.remove(index);
+            }
+            Some(index) => {
+                self.configs[index] = Config { key, payload: kept(), number };
+                if key != ConfigKey::Metadata {
+                    // What came before cannot be decoded with this: the next player waits for the next keyframe.
+                    self.gop = None;
+                }
+            }
+            None if self.configs.len() < MAX_CONFIGS && payload.len() <= MAX_CONFIG => {
+                self.configs.push(Config { key, payload: kept(), number });
+            }
+            None => {}
+        }
+        time
+    }
+
+    /// Puts a message on the timeline and into the backlog. Returns its time.
+    fn append(&mut self, track: Track, message: &Message, mark: Mark, now: Instant) -> u64 {
+        let time = self.timeline.correct(track, message.timestamp, now);
+        self.backlog.append(track, time, mark, &message.payload, now);
+        time
+    }
+}

@@ -1,0 +1,40 @@
+//! The tracks of a stream.
+
+use crate::rtmp::chunk::ChunkStreamId;
+use crate::rtmp::message::MessageType;
+
+/// What a message belongs to: each has a chunk stream of its own, and times that never run backwards.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Track {
+    Audio = 0,
+    Video = 1,
+    Data = 2,
+    /// What the server itself says within the stream.
+    Status = 3,
+}
+
+impl Track {
+    pub(super) const COUNT: usize = 4;
+
+    pub(super) fn bit(self) -> u8 {
+        1 << self as u8
+    }
+
+    pub(super) fn csid(self) -> ChunkStreamId {
+        match self {
+            Self::Audio => ChunkStreamId::AUDIO,
+            Self::Video => ChunkStreamId::VIDEO,
+            Self::Data => ChunkStreamId::DATA,
+            Self::Status => ChunkStreamId::STATUS,
+        }
+    }
+
+    pub(super) fn kind(self) -> MessageType {
+        match self {
+            Self::Audio => MessageType::AUDIO,
+            Self::Video => MessageType::VIDEO,
+            Self::Data => MessageType::DATA,
+            Self::Status => MessageType::COMMAND,
+        }
+    }
+}
