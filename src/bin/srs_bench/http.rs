@@ -32,7 +32,7 @@ pub(super) struct Url {
 }
 
 impl Url {
-    /// Reads http://host[:port][/path].
+    /// Reads `http://host[:port][/path]`.
     pub(super) fn parse(url: &str) -> anyhow::Result<Self> {
         let Some(rest) = url.strip_prefix("http://") else { bail!("{url}: a URL begins with http://") };
         let (authority, path) = rest.split_once('/').unwrap_or((rest, ""));

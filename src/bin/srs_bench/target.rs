@@ -14,7 +14,7 @@ pub(super) struct Target {
 }
 
 impl Target {
-    /// Reads rtmp://host[:port]/app[/more]/stream[?parameters].
+    /// Reads `rtmp://host[:port]/app[/more]/stream[?parameters]`.
     pub(super) fn parse(url: &str) -> anyhow::Result<Self> {
         let Some(rest) = url.strip_prefix("rtmp://") else { bail!("{url}: a URL begins with rtmp://") };
         let (path, parameters) = rest.split_once('?').map_or((rest, ""), |(path, parameters)| (path, parameters));

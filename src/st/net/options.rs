@@ -1,0 +1,56 @@
+//! Options of a socket.
+
+use std::io;
+use std::time::Duration;
+
+use socket2::SockRef;
+
+use super::TcpStream;
+
+impl TcpStream {
+    /// Whether small writes are sent at once (TCP_NODELAY).
+    ///
+    /// # Errors
+    /// Those of setsockopt(2).
+    pub fn set_nodelay(&self, nodelay: bool) -> io::Result<()> {
+        self.0.io.inner().set_nodelay(nodelay)
+    }
+
+    /// Has the kernel find out, within minutes, that the other end is gone without a word (SO_KEEPALIVE).
+    ///
+    /// # Errors
+    /// Those of setsockopt(2).
+    pub fn set_keepalive(&self, idle: Duration) -> io::Result<()> {
+        SockRef::from(self.0.io.inner()).set_tcp_keepalive(&socket2::TcpKeepalive::new().with_time(idle))
+    }
+
+    /// Has the socket count as readable only when so many bytes are there, or its end (SO_RCVLOWAT).
+    ///
+    /// # Errors
+    /// Those of setsockopt(2).
+    #[allow(unsafe_code)] // No crate at hand has this option.
+    pub fn set_receive_low_water(&self, bytes: usize) -> io::Result<()> {
+        let bytes = libc::c_int::try_from(bytes).unwrap_or(libc::c_int::MAX);
+        let fd = std::os::fd::AsRawFd::as_raw_fd(self.0.io.inner());
+        // SAFETY: the descriptor is open as long as `self` is; the value is read for the length of a C int, which it has.
+        let result = unsafe {
+            let value = (&raw const bytes).cast();
+            libc::setsockopt(
+                fd,
+                libc::SOL_SOCKET,
+                libc::SO_RCVLOWAT,
+                value,
+                size_of::<libc::c_int>() as libc::socklen_t,
+            )
+        };
+        if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
+    }
+
+    /// Sets the kernel's send buffer, in bytes (SO_SNDBUF).
+    ///
+    /// # Errors
+    /// Those of setsockopt(2).
+    pub fn set_send_buffer(&self, bytes: usize) -> io::Result<()> {
+        SockRef::from(self.0.io.inner()).set_send_buffer_size(bytes)
+    }
+}
