@@ -14,6 +14,7 @@
 //! | [`offload`] | what must block a thread (names, disk) runs on a few threads beside the worker |
 //! | [`trim_stack`] | gives back what deep calls have touched, before a long wait |
 //! | [`trim_heap`] | gives back what the heap holds and nobody uses |
+//! | [`prefetch`] | has the processor fetch what a loop comes to next |
 //! | [`busy_share`] | how busy the worker is |
 //! | [`watch`] | a thread that says when one coroutine holds the worker |
 //! | [`net`] | sockets whose wait ends on readiness, a deadline, or a wake-up from inside the process |
@@ -30,6 +31,7 @@ pub mod net;
 #[cfg(not(feature = "ssl"))]
 mod no_tls;
 mod offload;
+mod prefetch;
 mod shared;
 mod stack;
 pub mod timer;
@@ -42,6 +44,7 @@ pub use heap::trim_heap;
 pub use inbox::Inbox;
 pub use load::busy_share;
 pub use offload::{Overloaded, offload};
+pub use prefetch::prefetch;
 pub use shared::Shared;
 pub use stack::{STACK_BYTES, trim as trim_stack};
 pub use timer::{sleep, yield_now};

@@ -13,9 +13,10 @@ use crate::account::{Account, Held, Part};
 use crate::config::Vhost;
 use crate::st::net::TcpStream;
 
+#[repr(C)] // The stream stays at the front, which is what is prefetched for the loop over a source's players.
 pub(super) struct Client {
-    pub(super) number: u64,
     pub(super) stream: TcpStream,
+    pub(super) number: u64,
     pub(super) since: Instant,
     /// Where it comes from, if a balancer has said so.
     origin: OnceLock<SocketAddr>,
@@ -169,6 +170,10 @@ impl Client {
 impl Outlet for Client {
     fn offer(&self, bytes: &[u8]) -> io::Result<usize> {
         self.stream.try_write(bytes)
+    }
+
+    fn anticipate(&self) {
+        self.stream.prefetch();
     }
 
     fn wake(&self) {

@@ -53,6 +53,8 @@ pub trait Outlet: Send + Sync {
     /// # Errors
     /// When the connection has failed.
     fn offer(&self, bytes: &[u8]) -> io::Result<usize>;
+    /// [`offer`](Self::offer) comes next: has the processor fetch what it will look at.
+    fn anticipate(&self) {}
     /// Has the client's coroutine look after itself.
     fn wake(&self);
     /// Ends the connection, for this reason.

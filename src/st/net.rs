@@ -225,6 +225,12 @@ impl TcpStream {
         }
     }
 
+    /// Has the processor fetch what the next write looks at first.
+    pub fn prefetch(&self) {
+        super::prefetch(&self.0.io);
+        super::prefetch(&self.0.session);
+    }
+
     /// Whether the connection is under TLS.
     pub fn is_encrypted(&self) -> bool {
         self.0.session.get().is_some()
