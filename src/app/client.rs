@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
 use std::time::Instant;
 
 use super::close::CloseReason;
-use super::pithy::Messages;
+use super::pithy::{Bytes, Member, Messages, Presence, Stage};
 use super::source::{Consumer, Outlet, Publication};
 use crate::account::{Account, Held, Part};
 use crate::config::Vhost;
@@ -109,8 +109,16 @@ impl Client {
         self.place().consumer.strong_count() > 0
     }
 
+    /// Enters a stage; `count` says what its messages are there, so far.
+    pub(super) fn enter<F>(self: &Arc<Self>, stage: &Stage, count: F) -> Presence
+    where
+        F: Fn() -> Messages + Send + Sync + 'static,
+    {
+        stage.enter(Arc::new(InStage { client: self.clone(), count }))
+    }
+
     /// Counts the messages of a stage that it leaves.
-    pub(super) fn add_messages(&self, messages: Messages) {
+    fn add_messages(&self, messages: Messages) {
         self.passed.fetch_add(messages.passed, Ordering::Relaxed);
         self.dropped.fetch_add(messages.dropped, Ordering::Relaxed);
     }
@@ -164,6 +172,30 @@ impl Client {
 
     fn place(&self) -> MutexGuard<'_, Place> {
         self.place.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// A client in a stage, and how its messages are counted there.
+struct InStage<F> {
+    client: Arc<Client>,
+    count: F,
+}
+
+impl<F: Fn() -> Messages + Send + Sync> Member for InStage<F> {
+    fn number(&self) -> u64 {
+        self.client.number
+    }
+
+    fn bytes(&self) -> Bytes {
+        Bytes { sent: self.client.stream.sent(), received: self.client.stream.received() }
+    }
+
+    fn messages(&self) -> Messages {
+        (self.count)()
+    }
+
+    fn leave(&self, messages: Messages) {
+        self.client.add_messages(messages);
     }
 }
 

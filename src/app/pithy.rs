@@ -14,7 +14,6 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-use super::client::Client;
 use crate::log::as_client;
 use crate::st::{Cond, Shared};
 
@@ -51,30 +50,6 @@ pub(super) trait Member: Send + Sync {
 
     /// It leaves, after these messages.
     fn leave(&self, _: Messages) {}
-}
-
-/// A client in a stage, and how its messages are counted there.
-struct InStage<F> {
-    client: Arc<Client>,
-    count: F,
-}
-
-impl<F: Fn() -> Messages + Send + Sync> Member for InStage<F> {
-    fn number(&self) -> u64 {
-        self.client.number
-    }
-
-    fn bytes(&self) -> Bytes {
-        Bytes { sent: self.client.stream.sent(), received: self.client.stream.received() }
-    }
-
-    fn messages(&self) -> Messages {
-        (self.count)()
-    }
-
-    fn leave(&self, messages: Messages) {
-        self.client.add_messages(messages);
-    }
 }
 
 /// What clients do, with a line of its own in the log.
@@ -165,12 +140,8 @@ impl Stage {
         }
     }
 
-    pub(super) fn enter(&self, client: &Arc<Client>, count: impl Fn() -> Messages + Send + Sync + 'static) -> Presence {
-        self.admit(Arc::new(InStage { client: client.clone(), count }))
-    }
-
-    /// Takes in who is no client.
-    pub(super) fn admit(&self, member: Arc<dyn Member>) -> Presence {
+    /// Takes somebody in.
+    pub(super) fn enter(&self, member: Arc<dyn Member>) -> Presence {
         let now = Instant::now();
         let (number, bytes) = (member.number(), member.bytes());
         let place = Place { member, since: now, before: bytes, last: (now, bytes), rates: Rates::new(now, bytes) };
@@ -190,9 +161,9 @@ impl Stage {
         Presence { stage: self.clone(), number }
     }
 
-    /// Takes a client out whose [`Presence`] is lost.
-    pub(super) fn leave(&self, client: u64) {
-        drop(Presence { stage: self.clone(), number: client });
+    /// Takes somebody out whose [`Presence`] is lost.
+    pub(super) fn leave(&self, number: u64) {
+        drop(Presence { stage: self.clone(), number });
     }
 
     /// Prints, for ever. Sleeps while nobody is in the stage.

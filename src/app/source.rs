@@ -13,10 +13,12 @@
 //! | [`state`] | what a source consists of: who is here, and what is kept for whom |
 //! | [`incoming`] | a message of the publisher, on its way into the backlog |
 //! | [`timeline`], [`backlog`] | its time, corrected; its bytes, encoded |
+//! | [`configs`] | what a player needs before media |
 //! | [`player`] | what a player gets next |
 //! | [`shedding`] | what is given up when memory is short |
 
 mod backlog;
+mod configs;
 mod consumer;
 mod incoming;
 mod player;
@@ -38,7 +40,7 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 
-use self::incoming::{Config, ConfigKey};
+use self::configs::{Config, ConfigKey};
 use self::state::State;
 use super::close::CloseReason;
 use crate::account::Account;
@@ -123,7 +125,7 @@ impl Source {
         self.0.with(|state| {
             state.expect_player();
             let player = state.new_player(outlet, stream_id);
-            state.add_player(self, player)
+            Consumer::new(self.clone(), state.add_player(player))
         })
     }
 
@@ -134,7 +136,7 @@ impl Source {
         self.0.with(|state| {
             state.expect_player();
             let player = state.new_player(outlet, 0).into_forwarder();
-            state.add_player(self, player)
+            Consumer::new(self.clone(), state.add_player(player))
         })
     }
 
@@ -186,7 +188,7 @@ impl Source {
             let Some(publisher) = &state.publisher else { return };
             change(&state.name, publisher.outlet.clone(), &mut state.sink);
             let Some(sink) = &mut state.sink else { return };
-            for Config { key, payload, .. } in &state.configs {
+            for Config { key, payload, .. } in state.configs.iter() {
                 match key {
                     ConfigKey::Video { .. } => {
                         if let Some(tag) = flv::video(payload) {

@@ -72,7 +72,7 @@ impl Connection<'_> {
         consumer.receive_audio(self.wants_audio);
         consumer.receive_video(self.wants_video);
         let counted = consumer.clone();
-        let _presence = self.server.play.enter(self.client, move || {
+        let _presence = self.client.enter(&self.server.play, move || {
             let stats = counted.stats();
             Messages { passed: stats.sent, dropped: stats.dropped }
         });

@@ -93,9 +93,8 @@ impl Connection<'_> {
         let received = Arc::new(AtomicU64::new(0));
         let counter = received.clone();
         let _presence = self
-            .server
-            .publish
-            .enter(self.client, move || Messages { passed: counter.load(Ordering::Relaxed), dropped: 0 });
+            .client
+            .enter(&self.server.publish, move || Messages { passed: counter.load(Ordering::Relaxed), dropped: 0 });
         let mut publishing = Publishing { publication, stream_id, received, heard: Instant::now(), ended: false };
         let mut codecs = (None, None);
         let mut watched = true;

@@ -66,7 +66,7 @@ impl Forwarder {
         });
         let consumer = Arc::new(source.join_forwarder(forwarder.clone()));
         forwarder.link().consumer = Some(consumer.clone());
-        let presence = server.forward.admit(forwarder.clone());
+        let presence = server.forward.enter(forwarder.clone());
         forwarder.link().presence = Some(presence);
         let life = Life { server: server.clone(), name: source.name(), forwarder: forwarder.clone() };
         st::spawn("forward", forwarder.number, move || {

@@ -121,7 +121,7 @@ impl Consumer {
     pub fn abandon(&self) {
         self.source.0.try_with(|state| {
             state.abandoned += 1;
-            state.leave(self.id);
+            state.remove_player(self.id);
         });
     }
 
@@ -137,21 +137,6 @@ impl Consumer {
 impl Drop for Consumer {
     fn drop(&mut self) {
         // Not `with`: this may run while a panic unwinds out of one.
-        self.source.0.try_with(|state| state.leave(self.id));
-    }
-}
-
-impl State {
-    fn leave(&mut self, id: usize) {
-        if self.players[id].take().is_some() {
-            self.playing -= 1;
-        }
-        self.note_idle();
-    }
-
-    fn fill(&mut self, id: usize, batch: &mut Vec<Bytes>) -> usize {
-        let start = self.start();
-        let Some(player) = &mut self.players[id] else { return self.backlog.chunk_size() };
-        player.fill(start, &self.configs, &self.backlog, self.timeline.latest(), batch)
+        self.source.0.try_with(|state| state.remove_player(self.id));
     }
 }

@@ -5,50 +5,12 @@ use std::time::Instant;
 use bytes::Bytes;
 
 use super::backlog::Mark;
+use super::configs::{CLEAR_DATA_FRAME, ConfigKey, ON_META_DATA, SET_DATA_FRAME};
 use super::state::State;
 use super::track::Track;
-use crate::account::Part;
 use crate::codec::flv;
 use crate::rtmp::command::without_amf3_marker;
 use crate::rtmp::message::{Message, MessageType};
-
-/// Sequence headers and the like that are kept for joining players. A stream has three; multitrack ones a few more.
-pub(super) const MAX_CONFIGS: usize = 16;
-
-/// The greatest of them that is kept, in bytes; sequence headers have some hundred.
-pub(super) const MAX_CONFIG: usize = 64 * 1024;
-
-/// The first values of data messages, as AMF0 strings: a marker, a length of two bytes, the text.
-pub(super) const SET_DATA_FRAME: &[u8] = b"\x02\x00\x0d@setDataFrame";
-pub(super) const CLEAR_DATA_FRAME: &[u8] = b"\x02\x00\x0f@clearDataFrame";
-pub(super) const ON_META_DATA: &[u8] = b"\x02\x00\x0aonMetaData";
-
-/// What a player needs before media.
-pub(super) struct Config {
-    pub(super) key: ConfigKey,
-    pub(super) payload: Bytes,
-    /// The number of the entry in the backlog that brought it.
-    pub(super) number: u64,
-}
-
-/// Of those with the same key the last one counts.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum ConfigKey {
-    Metadata,
-    Video { track: u8, colour: bool },
-    Audio { track: u8, channels: bool },
-}
-
-impl ConfigKey {
-    /// What it goes before.
-    pub(super) fn track(self) -> Track {
-        match self {
-            Self::Metadata => Track::Data,
-            Self::Video { .. } => Track::Video,
-            Self::Audio { .. } => Track::Audio,
-        }
-    }
-}
 
 impl State {
     /// Takes a message of the publisher.
@@ -117,7 +79,7 @@ impl State {
         if payload.starts_with(ON_META_DATA) {
             self.on_config(ConfigKey::Metadata, payload, now);
         } else if payload.starts_with(CLEAR_DATA_FRAME) {
-            self.configs.retain(|config| config.key != ConfigKey::Metadata);
+            self.configs.remove(ConfigKey::Metadata);
         } else {
             self.append(Track::Data, &Message { payload, ..message.clone() }, Mark::Plain, now);
         }
@@ -129,24 +91,10 @@ impl State {
         let number = self.backlog.next();
         let time = self.timeline.of_config(track);
         self.backlog.append(track, time, Mark::Config, &payload, now);
-        // A copy: the payload may be a small part of a large message.
-        let kept = || self.account.count(Part::Media, Bytes::copy_from_slice(&payload));
-        match self.configs.iter().position(|config| config.key == key) {
-            Some(index) if self.configs[index].payload == payload => {}
-            Some(index) if payload.len() > MAX_CONFIG => {
-                self.configs.remove(index);
-            }
-            Some(index) => {
-                self.configs[index] = Config { key, payload: kept(), number };
-                if key != ConfigKey::Metadata {
-                    // What came before cannot be decoded with this: the next player waits for the next keyframe.
-                    self.gop = None;
-                }
-            }
-            None if self.configs.len() < MAX_CONFIGS && payload.len() <= MAX_CONFIG => {
-                self.configs.push(Config { key, payload: kept(), number });
-            }
-            None => {}
+        let is_other = self.configs.keep(key, &payload, number, &self.account);
+        if is_other && key != ConfigKey::Metadata {
+            // What came before cannot be decoded with this: the next player waits for the next keyframe.
+            self.gop = None;
         }
         time
     }

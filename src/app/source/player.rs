@@ -6,7 +6,7 @@ use std::time::Instant;
 use bytes::{Bytes, BytesMut};
 
 use super::backlog::{Backlog, Entry, Mark, Page};
-use super::incoming::{Config, ConfigKey, SET_DATA_FRAME};
+use super::configs::{Config, ConfigKey, Configs, set_data_frame};
 use super::track::Track;
 use super::{Begin, ConsumerStats, Outlet};
 use crate::account::Part;
@@ -174,7 +174,7 @@ impl Player {
     pub(super) fn fill(
         &mut self,
         start: (u64, bool),
-        configs: &[Config],
+        configs: &Configs,
         backlog: &Backlog,
         latest: u64,
         batch: &mut Vec<Bytes>,
@@ -272,7 +272,7 @@ impl Player {
     }
 
     /// Sends the sequence headers and metadata that the player needs at its cursor and has not had.
-    fn configure(&mut self, configs: &[Config], backlog: &Backlog, latest: u64, batch: &mut Vec<Bytes>) {
+    fn configure(&mut self, configs: &Configs, backlog: &Backlog, latest: u64, batch: &mut Vec<Bytes>) {
         let missing = |config: &&Config| {
             let again = self.unconfigured & config.key.track().bit() != 0;
             config.number < self.cursor && (again || config.number >= self.configured)
@@ -374,11 +374,6 @@ fn set_chunk_size(size: u32) -> Bytes {
     let mut bytes = BytesMut::new();
     encode(&mut bytes, &header, &size.to_be_bytes(), DEFAULT_CHUNK_SIZE);
     bytes.freeze()
-}
-
-/// Metadata as encoders send them: servers keep for players that join what comes behind `@setDataFrame`.
-fn set_data_frame(metadata: &[u8]) -> Vec<u8> {
-    [SET_DATA_FRAME, metadata].concat()
 }
 
 /// The lower of the times of the first audio and the first video message from `number` on.

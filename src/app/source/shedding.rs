@@ -24,7 +24,7 @@ impl Source {
     pub fn holding(&self) -> Holding {
         self.0.with(|state| Holding {
             bytes: state.account.total(),
-            pinned: state.account.part(Part::Media).saturating_sub(state.backlog.bytes() + state.config_bytes()),
+            pinned: state.account.part(Part::Media).saturating_sub(state.backlog.bytes() + state.configs.bytes()),
             behind: state.players.iter().flatten().filter(|player| player.is_behind()).count(),
             is_published: state.publisher.is_some(),
         })
@@ -75,10 +75,6 @@ impl State {
     fn forget_before(&mut self, number: u64) {
         self.backlog.trim(number, 0, usize::MAX);
         self.gop = self.gop.filter(|&gop| gop >= self.backlog.first());
-    }
-
-    fn config_bytes(&self) -> usize {
-        self.configs.iter().map(|config| config.payload.len()).sum()
     }
 }
 

@@ -3,13 +3,14 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use bytes::Bytes;
+
 use super::backlog::{Backlog, Mark};
-use super::consumer::Consumer;
-use super::incoming::Config;
+use super::configs::Configs;
 use super::player::Player;
 use super::timeline::Timeline;
 use super::track::Track;
-use super::{Outlet, Sink, Source};
+use super::{Outlet, Sink};
 use crate::account::Account;
 use crate::codec::flv;
 use crate::config::Vhost;
@@ -40,7 +41,7 @@ pub(super) struct State {
     pub(super) gop: Option<u64>,
     /// The time of the last video message of this publication.
     pub(super) last_video: Option<u64>,
-    pub(super) configs: Vec<Config>,
+    pub(super) configs: Configs,
     /// Where the publisher's messages go beside the players.
     pub(super) sink: Option<Box<dyn Sink>>,
     /// By id; an id that is free is used again.
@@ -79,7 +80,7 @@ impl State {
             timeline: Timeline::default(),
             gop: None,
             last_video: None,
-            configs: Vec::new(),
+            configs: Configs::default(),
             sink: None,
             players: Vec::new(),
             playing: 0,
@@ -168,8 +169,8 @@ impl State {
         Player::new(outlet, stream_id, self.backlog.chunk_size(), self.start())
     }
 
-    /// Gives a player its place.
-    pub(super) fn add_player(&mut self, source: &Source, player: Player) -> Consumer {
+    /// Gives a player its place. Returns its id.
+    pub(super) fn add_player(&mut self, player: Player) -> usize {
         self.playing += 1;
         let free = self.players.iter().position(Option::is_none);
         let id = free.unwrap_or(self.players.len());
@@ -177,7 +178,22 @@ impl State {
             Some(free) => self.players[free] = Some(player),
             None => self.players.push(Some(player)),
         }
-        Consumer::new(source.clone(), id)
+        id
+    }
+
+    /// Takes a player's place from it.
+    pub(super) fn remove_player(&mut self, id: usize) {
+        if self.players[id].take().is_some() {
+            self.playing -= 1;
+        }
+        self.note_idle();
+    }
+
+    /// What a player is to get next, see [`Consumer::fill`](super::Consumer::fill).
+    pub(super) fn fill(&mut self, id: usize, batch: &mut Vec<Bytes>) -> usize {
+        let start = self.start();
+        let Some(player) = &mut self.players[id] else { return self.backlog.chunk_size() };
+        player.fill(start, &self.configs, &self.backlog, self.timeline.latest(), batch)
     }
 
     /// Tells the players, within the stream, what has become of its publisher.

@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 mod account;
 
-use super::incoming::{ON_META_DATA, SET_DATA_FRAME};
+use super::configs::{ON_META_DATA, SET_DATA_FRAME};
 use super::*;
 use crate::config::Config as ServerConfig;
 use crate::rtmp::chunk::ChunkDecoder;
