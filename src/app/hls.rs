@@ -6,6 +6,7 @@
 //! unless `hls_on_error` says so.
 
 mod audio;
+mod buffers;
 mod disk;
 mod folder;
 mod playlist;
@@ -19,6 +20,7 @@ use std::path::{Component, Path};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use self::buffers::Buffers;
 use self::disk::Disk;
 use self::stream::Stream;
 use super::http::live::LiveFiles;
@@ -37,6 +39,7 @@ pub(super) struct Hls(Arc<Inner>);
 struct Inner {
     disk: Disk,
     live: LiveFiles,
+    buffers: Buffers,
     /// By where their files are: root and base.
     streams: Shared<HashMap<Key, Stream>>,
     added: Cond,
@@ -51,7 +54,13 @@ impl Hls {
     /// When the system has no thread for it.
     pub(super) fn start(live: LiveFiles) -> std::io::Result<Self> {
         let disk = Disk::start()?;
-        Ok(Self(Arc::new(Inner { disk, live, streams: Shared::default(), added: Cond::default() })))
+        Ok(Self(Arc::new(Inner {
+            disk,
+            live,
+            buffers: Buffers::default(),
+            streams: Shared::default(),
+            added: Cond::default(),
+        })))
     }
 
     /// Has the stream that is being published be there as HLS as its vhost's configuration says; or no longer, if it says so.
@@ -101,7 +110,10 @@ impl Hls {
         };
         let key = (vhost.hls.path.clone(), base.clone());
         let stream = self.0.streams.with(|streams| {
-            let stream = || Stream::new(name, &base, &vhost.hls, self.0.disk.clone(), self.0.live.clone());
+            let stream = || {
+                let Inner { disk, live, buffers, .. } = &*self.0;
+                Stream::new(name, &base, &vhost.hls, disk.clone(), live.clone(), buffers.clone())
+            };
             streams.entry(key).or_insert_with(stream).clone()
         });
         self.0.added.signal();
@@ -116,6 +128,7 @@ impl Hls {
     pub(super) fn sweep(&self) {
         loop {
             while self.0.streams.with(|streams| streams.is_empty()) {
+                self.0.buffers.clear();
                 self.0.added.wait();
             }
             st::sleep(SWEEP);

@@ -171,8 +171,9 @@ impl Muxer {
         self.pending.clear();
     }
 
-    /// Ends the segment and gives it back. `None` if there is nothing in it. The next one may be about as large.
-    pub fn finish(&mut self) -> Option<Vec<u8>> {
+    /// Ends the segment and gives it back. `None` if there is nothing in it. `next` gives the buffer for the one that follows, which
+    /// may be about as large as it is told.
+    pub fn finish(&mut self, next: impl FnOnce(usize) -> Vec<u8>) -> Option<Vec<u8>> {
         self.flush_audio();
         let pcr = self.pcr.take()?;
         let program = psi::Program { video: self.video.take(), audio: self.audio.take(), pcr };
@@ -184,8 +185,8 @@ impl Muxer {
         self.out[..PACKET].copy_from_slice(&pat);
         self.out[PACKET..2 * PACKET].copy_from_slice(&pmt);
         self.program = Some(program);
-        // An eighth more, so that the next one does not have to move when it is a little larger.
-        let next = Vec::with_capacity(self.out.len() + self.out.len() / 8);
+        let mut next = next(self.out.len());
+        next.clear();
         Some(std::mem::replace(&mut self.out, next))
     }
 

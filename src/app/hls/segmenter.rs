@@ -10,6 +10,7 @@ use std::time::{Duration, SystemTime};
 use bytes::Bytes;
 
 use super::audio::{Audio, Frame};
+use super::buffers::Buffers;
 use crate::codec::flv::{AudioTag, VideoPacket, VideoTag};
 use crate::codec::nalu::VideoConfig;
 use crate::codec::ts::Muxer;
@@ -61,6 +62,7 @@ pub(super) struct Segmenter {
     fragment: u64,
     clock: Clock,
     muxer: Muxer,
+    buffers: Buffers,
     video: Option<VideoConfig>,
     video_header: Bytes,
     audio: Audio,
@@ -93,12 +95,13 @@ struct Open {
 
 impl Segmenter {
     /// For the stream of this name.
-    pub(super) fn new(stream: &str, fragment: Duration, clock: Clock) -> Self {
+    pub(super) fn new(stream: &str, fragment: Duration, clock: Clock, buffers: Buffers) -> Self {
         let mut segmenter = Self {
             stream: stream.to_owned(),
             fragment: 0,
             clock,
             muxer: Muxer::new(),
+            buffers,
             video: None,
             video_header: Bytes::new(),
             audio: Audio::default(),
@@ -303,13 +306,13 @@ impl Segmenter {
 
     fn cut(&mut self, end: u64) -> Option<Segment> {
         let Open { start, at, discontinuity, .. } = self.open.take()?;
-        let Some(body) = self.muxer.finish() else {
+        let Some(body) = self.muxer.finish(|size| self.buffers.take(size)) else {
             self.discontinuity |= discontinuity;
             return None;
         };
         let duration = end.saturating_sub(start).max(1);
         self.next_at = Some(at + Duration::from_millis(duration));
-        Some(Segment { body: body.into(), duration, discontinuity, at })
+        Some(Segment { body: self.buffers.lend(body), duration, discontinuity, at })
     }
 
     fn say_unsupported(&mut self, what: &str) {

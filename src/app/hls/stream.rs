@@ -6,6 +6,7 @@ use std::time::{Duration, Instant, SystemTime};
 
 use bytes::Bytes;
 
+use super::buffers::Buffers;
 use super::disk::{Disk, Job, Target};
 use super::playlist::{Entry, Playlist};
 use super::segmenter::{Segment, Segmenter};
@@ -55,14 +56,14 @@ struct State {
 }
 
 impl Stream {
-    pub(super) fn new(name: &str, base: &str, settings: &Hls, disk: Disk, live: LiveFiles) -> Self {
+    pub(super) fn new(name: &str, base: &str, settings: &Hls, disk: Disk, live: LiveFiles, buffers: Buffers) -> Self {
         let account = Account::default();
         let clock = Arc::new(SystemTime::now);
         Self(Shared::new(State {
             name: name.to_owned(),
             settings: settings.clone(),
             target: Arc::new(Target::new(settings.path.clone(), base.to_owned())),
-            segmenter: Segmenter::new(name, settings.fragment, clock),
+            segmenter: Segmenter::new(name, settings.fragment, clock, buffers),
             open: account.hold(Part::Hls),
             account,
             before: Arc::default(),

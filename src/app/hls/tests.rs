@@ -10,6 +10,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use bytes::Bytes;
 use m3u8_rs::MediaPlaylist;
 
+use super::buffers::Buffers;
 use super::disk::{Counters, Job, Target, Writer};
 use super::playlist::{Entry, Playlist};
 use super::segmenter::{Segment, Segmenter};
@@ -54,7 +55,7 @@ impl Rig {
         writer.handle(&target, Job::Open(Arc::clone(&before)), Instant::now());
         let mut rig = Self {
             folder,
-            segmenter: Segmenter::new("v/live/s", Duration::from_secs(10), time),
+            segmenter: Segmenter::new("v/live/s", Duration::from_secs(10), time, Buffers::default()),
             writer,
             target,
             playlist: before.get().unwrap().clone(),
@@ -568,7 +569,7 @@ fn two_streams_do_not_share_files() {
     let text = format!("listen 1; vhost v {{ hls on; hls_path {}; }}", folder.path().display());
     let hls = crate::config::Config::parse("t", &text).unwrap().vhost("v").unwrap().hls.clone();
     let disk = Disk::start().unwrap();
-    let stream = Stream::new("v/live/s", "live/s", &hls, disk, LiveFiles::new());
+    let stream = Stream::new("v/live/s", "live/s", &hls, disk, LiveFiles::new(), Buffers::default());
     let account = Account::default();
     let one = stream.begin("v/live/s", &hls, Arc::new(Nobody), &account).unwrap();
     assert!(stream.begin("other/live/s", &hls, Arc::new(Nobody), &account).is_none());

@@ -1,0 +1,124 @@
+//! Buffers that segments are written into, used again.
+//!
+//! A segment is large and lives for as long as the playlist names it: what an allocator does with such blocks is to map and to unmap
+//! them, and the system clears each page of a new one. That is half of what a segment costs, so those that have served are kept.
+
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use bytes::Bytes;
+
+/// How many buffers are kept that nobody uses. A stream needs one when it is cut and gives one back with what leaves its playlist.
+const MAX_SPARE: usize = 16;
+
+/// The same in bytes.
+const MAX_SPARE_BYTES: usize = 32 * 1024 * 1024;
+
+/// Buffers that wait to be used again. Clones are the same.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Buffers(Arc<Mutex<Vec<Vec<u8>>>>);
+
+/// A buffer that goes back where it came from.
+struct Recycled {
+    bytes: Vec<u8>,
+    buffers: Buffers,
+}
+
+impl Buffers {
+    /// An empty buffer for about as much as `size` bytes.
+    pub(super) fn take(&self, size: usize) -> Vec<u8> {
+        let mut spare = self.spare();
+        let fits = |buffer: &Vec<u8>| buffer.capacity() >= size && buffer.capacity() / 2 <= size;
+        // The last one is the likeliest to be in a cache.
+        match spare.iter().rposition(fits) {
+            Some(at) => spare.remove(at),
+            // An eighth more, so that what is a little larger does not have to move.
+            None => Vec::with_capacity(size + size / 8),
+        }
+    }
+
+    /// What was written into a buffer. When the last handle to it is gone, the buffer is used again.
+    pub(super) fn lend(&self, bytes: Vec<u8>) -> Bytes {
+        Bytes::from_owner(Recycled { bytes, buffers: self.clone() })
+    }
+
+    /// Lets go of what is kept.
+    pub(super) fn clear(&self) {
+        let spare = std::mem::take(&mut *self.spare());
+        drop(spare);
+    }
+
+    fn give_back(&self, mut buffer: Vec<u8>) {
+        buffer.clear();
+        let mut spare = self.spare();
+        spare.push(buffer);
+        // The oldest go: nobody has wanted them.
+        let bytes = |spare: &Vec<Vec<u8>>| spare.iter().map(Vec::capacity).sum::<usize>();
+        while spare.len() > MAX_SPARE || bytes(&spare) > MAX_SPARE_BYTES {
+            spare.remove(0);
+        }
+    }
+
+    fn spare(&self) -> MutexGuard<'_, Vec<Vec<u8>>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl AsRef<[u8]> for Recycled {
+    fn as_ref(&self) -> &[u8] {
+        &self.bytes
+    }
+}
+
+impl Drop for Recycled {
+    fn drop(&mut self) {
+        self.buffers.give_back(std::mem::take(&mut self.bytes));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_buffer_comes_back_with_its_last_handle() {
+        let buffers = Buffers::default();
+        let mut first = buffers.take(1000);
+        let (at, capacity) = (first.as_ptr(), first.capacity());
+        first.extend_from_slice(&[7; 900]);
+        let lent = buffers.lend(first);
+        let part = lent.slice(100..200);
+        drop(lent);
+        let other = buffers.take(1000);
+        assert_ne!(other.as_ptr(), at, "a part of the first is held");
+        assert_eq!(part, &[7; 100][..]);
+        drop(part);
+        let second = buffers.take(1000);
+        assert_eq!((second.as_ptr(), second.capacity(), second.len()), (at, capacity, 0));
+    }
+
+    #[test]
+    fn what_is_too_small_or_far_too_large_is_not_taken() {
+        let buffers = Buffers::default();
+        drop(buffers.lend(Vec::with_capacity(1000)));
+        assert!(buffers.take(1001).capacity() > 1000);
+        assert!(buffers.take(400).capacity() < 1000);
+        assert_eq!(buffers.take(600).capacity(), 1000);
+    }
+
+    #[test]
+    fn what_nobody_wants_goes() {
+        let buffers = Buffers::default();
+        let kept = || buffers.spare().iter().map(Vec::capacity).collect::<Vec<_>>();
+        for n in 1..=20 {
+            drop(buffers.lend(Vec::with_capacity(n * 100)));
+        }
+        assert_eq!((kept().len(), kept()[0]), (MAX_SPARE, 500));
+        drop(buffers.lend(Vec::with_capacity(MAX_SPARE_BYTES)));
+        assert_eq!(kept(), [MAX_SPARE_BYTES]);
+        drop(buffers.lend(Vec::with_capacity(MAX_SPARE_BYTES + 1)));
+        assert!(kept().is_empty());
+        drop(buffers.lend(Vec::with_capacity(100)));
+        buffers.clear();
+        assert!(kept().is_empty());
+    }
+}
