@@ -4,6 +4,8 @@
 set -uo pipefail
 
 cd "$(dirname "${BASH_SOURCE[0]}")/.." || exit 1
+# shellcheck source=trunk-scripts/common.sh
+. trunk-scripts/common.sh
 
 usage() {
     cat <<'END'
@@ -25,7 +27,6 @@ END
 }
 
 streams=50 bitrate=500 seconds=15 rounds=2 build=yes dir=
-need() { [ $# -gt 1 ] || { echo "bench-hls.sh: $1 needs a value" >&2 && exit 1; }; }
 while [ $# -gt 0 ]; do
     case $1 in
     --streams) need "$@" && streams=$2 && shift ;;
@@ -38,20 +39,12 @@ while [ $# -gt 0 ]; do
         usage
         exit 0
         ;;
-    *)
-        usage >&2
-        echo "bench-hls.sh: unknown option '$1'" >&2
-        exit 1
-        ;;
+    *) unknown_option "$1" ;;
     esac
     shift
 done
-command -v nginx >/dev/null || PATH=$PATH:/usr/sbin
-nginx_module=/usr/lib/nginx/modules/ngx_rtmp_module.so
-if ! command -v nginx >/dev/null || [ ! -e "$nginx_module" ]; then
-    echo "bench-hls.sh: nginx-rtmp is not here (Debian: nginx, libnginx-mod-rtmp)" >&2
-    exit 1
-fi
+find_nginx
+has_nginx_rtmp || fail "nginx-rtmp is not here (Debian: nginx, libnginx-mod-rtmp)"
 
 out=objs/bench
 mkdir -p "$out"
@@ -69,20 +62,8 @@ trap 'exit 130' INT TERM
 
 [ "$build" = no ] || cargo build --release --locked --bins || exit 1
 bin=${CARGO_TARGET_DIR:-target}/release
-on_server=() on_load=()
-if [ "$(nproc)" -ge 2 ] && command -v taskset >/dev/null; then
-    on_server=(taskset -c 0) on_load=(taskset -c 1)
-fi
-
-answers() { (exec 3<>"/dev/tcp/127.0.0.1/$1") 2>/dev/null; }
-free_port() {
-    local port
-    for port in $(seq "$1" $(($1 + 1000))); do
-        answers "$port" || { echo "$port" && return; }
-    done
-}
+share_cores
 ticks=$(getconf CLK_TCK)
-cpu() { awk '{print $14 + $15}' "/proc/$server_pid/stat"; }
 
 # start SERVER HLS: HLS is on or off. Sets server_pid and port.
 start() {
@@ -105,23 +86,14 @@ END
         [ "$2" = on ] && hls="hls on; hls_path $html; hls_fragment 2s; hls_playlist_length 10s;"
         cat >"$work/nginx.conf" <<END
 load_module $nginx_module;
-daemon off;
-master_process off;
-pid $work/nginx.pid;
-error_log $work/nginx.log;
-events { worker_connections 20000; }
+$(nginx_process "$work")
 rtmp { server { listen 127.0.0.1:$port; chunk_size 65000; application live { live on; $hls } } }
 END
-        "${on_server[@]}" nginx -e "$work/nginx.log" -c "$work/nginx.conf" &
+        "${on_server[@]}" "$nginx" -e "$work/nginx.log" -c "$work/nginx.conf" &
         ;;
     esac
     server_pid=$!
-    for _ in $(seq 100); do
-        answers "$port" && return 0
-        sleep 0.1
-    done
-    echo "bench-hls.sh: $1 does not answer on port $port" >&2
-    exit 1
+    await_server "$server_pid" "$port" || fail "$1 does not answer on port $port"
 }
 
 # measure SERVER HLS: a row of $work/rows with CPU in percent, and how many playlists there are.
@@ -133,19 +105,16 @@ measure() {
     load_pid=$!
     # All publish, and the window is full.
     sleep 13
-    before=$(cpu) begin=$EPOCHREALTIME
+    before=$(cpu_ticks "$server_pid") begin=$EPOCHREALTIME
     sleep "$seconds"
-    after=$(cpu)
+    after=$(cpu_ticks "$server_pid")
     lists=$(find "$work/html" -name '*.m3u8' | wc -l)
     awk -v OFS='|' -v server="$1" -v hls="$2" -v n=$((after - before)) -v t="$ticks" -v begin="$begin" -v end="$EPOCHREALTIME" \
         -v lists="$lists" 'BEGIN { print server, hls, sprintf("%.2f", 100 * n / t / (end - begin)), lists }' | tee -a "$work/rows"
     kill "$load_pid" "$server_pid" 2>/dev/null
     wait "$load_pid" "$server_pid" 2>/dev/null
     load_pid='' server_pid=''
-    if [ "$2" = on ] && [ "$lists" -ne "$streams" ]; then
-        echo "bench-hls.sh: $1 has $lists playlists of $streams streams" >&2
-        exit 1
-    fi
+    [ "$2" = off ] || [ "$lists" -eq "$streams" ] || fail "$1 has $lists playlists of $streams streams"
 }
 
 : >"$work/rows"

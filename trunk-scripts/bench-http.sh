@@ -4,6 +4,8 @@
 set -uo pipefail
 
 cd "$(dirname "${BASH_SOURCE[0]}")/.." || exit 1
+# shellcheck source=trunk-scripts/common.sh
+. trunk-scripts/common.sh
 
 usage() {
     cat <<'END'
@@ -12,6 +14,7 @@ Usage: bash trunk-scripts/bench-http.sh [options]
   --clients "N …"    connections (default "1 100 1000")
   --seconds S        how long each measurement lasts (default 4)
   --tools "NAME …"   what makes the load: wrk, srs_bench (default both, as far as they are here)
+  --no-build         what is built already
   -h                 this text
 
 A playlist and a segment of about 330 KB are fetched over and over on connections that stay. The server, and nginx with one
@@ -19,26 +22,23 @@ worker, run on one core, the load on another, where there are two. The table goe
 END
 }
 
-clients="1 100 1000" seconds=4 tools=
+clients="1 100 1000" seconds=4 tools= build=yes
 while [ $# -gt 0 ]; do
     case $1 in
-    --clients) clients=$2 && shift ;;
-    --seconds) seconds=$2 && shift ;;
-    --tools) tools=$2 && shift ;;
+    --clients) need "$@" && clients=$2 && shift ;;
+    --seconds) need "$@" && seconds=$2 && shift ;;
+    --tools) need "$@" && tools=$2 && shift ;;
+    --no-build) build=no ;;
     -h | --help)
         usage
         exit 0
         ;;
-    *)
-        usage >&2
-        echo "bench-http.sh: unknown option '$1'" >&2
-        exit 1
-        ;;
+    *) unknown_option "$1" ;;
     esac
     shift
 done
-command -v nginx >/dev/null || PATH=$PATH:/usr/sbin
-command -v nginx >/dev/null || { echo "bench-http.sh: nginx is not here (Debian: nginx)" >&2 && exit 1; }
+find_nginx
+[ -n "$nginx" ] || fail "nginx is not here (Debian: nginx)"
 if [ -z "$tools" ]; then
     tools=srs_bench
     if command -v wrk >/dev/null; then tools="wrk srs_bench"; else echo "wrk is not here (Debian: wrk) and is left out"; fi
@@ -56,32 +56,11 @@ finish() {
 trap finish EXIT
 trap 'exit 130' INT TERM
 
-cargo build --release --locked --bins || exit 1
+[ "$build" = no ] || cargo build --release --locked --bins || exit 1
 bin=${CARGO_TARGET_DIR:-target}/release
-ulimit -n "$(ulimit -Hn)" 2>/dev/null
+many_files
 
-on_server=() on_load=()
-if [ "$(nproc)" -ge 2 ] && command -v taskset >/dev/null; then
-    on_server=(taskset -c 0) on_load=(taskset -c 1)
-fi
-
-answers() { (exec 3<>"/dev/tcp/127.0.0.1/$1") 2>/dev/null; }
-free_port() {
-    local port
-    for port in $(seq "$1" $(($1 + 1000))); do
-        answers "$port" || { echo "$port" && return; }
-    done
-}
-# await SECONDS COMMAND…: until the command succeeds.
-await() {
-    local tries=$(($1 * 10))
-    shift
-    until "$@"; do
-        tries=$((tries - 1))
-        [ "$tries" -gt 0 ] || { echo "bench-http.sh: not in time: $*" >&2 && exit 1; }
-        sleep 0.1
-    done
-}
+share_cores
 
 rtmp=$(free_port 21935) own=$(free_port 23000) peer=$(free_port 24100)
 mkdir "$work/html"
@@ -92,11 +71,7 @@ http_server { enabled on; listen 127.0.0.1:$own; dir $work/html; max_connections
 vhost __defaultVhost__ { hls { enabled on; hls_path $work/html; hls_fragment 1; hls_window 6; } }
 END
 cat >"$work/nginx.conf" <<END
-daemon off;
-master_process off;
-pid $work/nginx.pid;
-error_log $work/nginx.log;
-events { worker_connections 20000; }
+$(nginx_process "$work")
 http {
     client_body_temp_path $work/body;
     proxy_temp_path $work/proxy;
@@ -112,16 +87,16 @@ http {
 }
 END
 "${on_server[@]}" "$bin/simple_rtmp_server" -c "$work/srs.conf" &
-server=$! pids+=($!)
-"${on_server[@]}" nginx -e "$work/nginx.log" -c "$work/nginx.conf" &
-nginx=$! pids+=($!)
-await 10 answers "$own"
-await 10 answers "$peer"
+server_pid=$! pids+=($!)
+"${on_server[@]}" "$nginx" -e "$work/nginx.log" -c "$work/nginx.conf" &
+nginx_pid=$! pids+=($!)
+await_server "$server_pid" "$own" || fail "the server does not answer on port $own"
+await_server "$nginx_pid" "$peer" || fail "nginx does not answer on port $peer: $(cat "$work/nginx.log")"
 
 # What is fetched stays as it is once the publisher is gone.
 "${on_load[@]}" "$bin/srs_bench" publish "rtmp://127.0.0.1:$rtmp/live/livestream" --bitrate 2640 --gop 1 --duration 7 --json >/dev/null
 playlist=live/livestream.m3u8
-await 10 test -e "$work/html/$playlist"
+await 10 test -e "$work/html/$playlist" || fail "there is no playlist"
 sleep 1
 segment=live/$(grep '\.ts' "$work/html/$playlist" | tail -n 2 | head -n 1)
 size() { stat -c %s "$work/html/$1"; }
@@ -132,7 +107,6 @@ for file in "$playlist" "$segment"; do
 done
 
 ticks=$(getconf CLK_TCK)
-cpu() { awk '{print $14 + $15}' "/proc/$1/stat"; }
 field() { sed -n "s/.*\"$1\":\\([-0-9.]*\\).*/\\1/p" "$work/load"; }
 # In milliseconds, from wrk's "1.23us", "1.23ms", "1.23s".
 wrk_ms() { awk -v name="$1" '$1 == name { k = $2 ~ /us$/ ? .001 : $2 ~ /ms$/ ? 1 : 1000; print $2 * k }' "$work/load"; }
@@ -140,7 +114,7 @@ wrk_ms() { awk -v name="$1" '$1 == name { k = $2 ~ /us$/ ? .001 : $2 ~ /ms$/ ? 1
 # measure TOOL PORT FILE CLIENTS PID: prints requests/s, p50, p99, failed, CPU in percent.
 measure() {
     local tool=$1 url=http://127.0.0.1:$2/$3 n=$4 pid=$5 before after rate p50 p99 failed begin
-    before=$(cpu "$pid") begin=$EPOCHREALTIME
+    before=$(cpu_ticks "$pid") begin=$EPOCHREALTIME
     case $tool in
     wrk)
         "${on_load[@]}" wrk -t1 -c"$n" -d"$seconds" --latency "$url" >"$work/load" 2>&1
@@ -153,7 +127,7 @@ measure() {
         failed=$(awk -v a="$(field lost)" -v b="$(field refused)" 'BEGIN {print a + b}')
         ;;
     esac
-    after=$(cpu "$pid")
+    after=$(cpu_ticks "$pid")
     awk -v rate="$rate" -v p50="$p50" -v p99="$p99" -v failed="$failed" -v t="$ticks" -v ticks=$((after - before)) \
         -v begin="$begin" -v end="$EPOCHREALTIME" \
         'BEGIN { printf "%.0f %.2f %.2f %d %.0f\n", rate, p50, p99, failed, 100 * ticks / t / (end - begin) }'
@@ -165,8 +139,8 @@ measure() {
     for file in "$playlist" "$segment"; do
         for n in $clients; do
             for tool in $tools; do
-                read -r r1 a1 b1 f1 c1 < <(measure "$tool" "$own" "$file" "$n" "$server")
-                read -r r2 a2 b2 f2 c2 < <(measure "$tool" "$peer" "$file" "$n" "$nginx")
+                read -r r1 a1 b1 f1 c1 < <(measure "$tool" "$own" "$file" "$n" "$server_pid")
+                read -r r2 a2 b2 f2 c2 < <(measure "$tool" "$peer" "$file" "$n" "$nginx_pid")
                 awk -v name="${file##*.}, $(size "$file") bytes" -v n="$n" -v tool="$tool" -v r1="$r1" -v r2="$r2" -v c1="$c1" \
                     -v c2="$c2" -v l1="$a1 / $b1" -v l2="$a2 / $b2" -v f1="$f1" -v f2="$f2" 'BEGIN {
                     printf "| %s | %d | %s | %d | %d | %.2f | %d | %d | %.1f | %.1f | %s | %s | %d | %d |\n", name, n, tool, r1, r2, \

@@ -4,6 +4,8 @@
 set -uo pipefail
 
 cd "$(dirname "${BASH_SOURCE[0]}")/.." || exit 1
+# shellcheck source=trunk-scripts/common.sh
+. trunk-scripts/common.sh
 
 usage() {
     cat <<'END'
@@ -29,7 +31,6 @@ END
 
 scenarios=(idle 100 500 2000 5000 streams publishers joins slow) seconds=8 only='' build=yes
 peers=()
-need() { [ $# -gt 1 ] || { echo "bench.sh: $1 needs a value" >&2 && exit 1; }; }
 while [ $# -gt 0 ]; do
     case $1 in
     --scenarios) need "$@" && read -ra scenarios <<<"$2" && shift ;;
@@ -42,21 +43,14 @@ while [ $# -gt 0 ]; do
         usage
         exit 0
         ;;
-    *)
-        usage >&2
-        echo "bench.sh: unknown option '$1'" >&2
-        exit 1
-        ;;
+    *) unknown_option "$1" ;;
     esac
     shift
 done
 for scenario in "${scenarios[@]}"; do
     case $scenario in
     idle | streams | publishers | joins | slow) ;;
-    *[!0-9]* | 0*)
-        echo "bench.sh: there is no scenario '$scenario'" >&2
-        exit 1
-        ;;
+    *[!0-9]* | 0*) fail "there is no scenario '$scenario'" ;;
     esac
 done
 
@@ -88,12 +82,7 @@ cc -O2 -o "$work/floor" tests/benches/floor.c || exit 1
 # Thousands of connections, in each of two processes.
 ulimit -n 65536 2>/dev/null || ulimit -n "$(ulimit -Hn)"
 
-# The server on one core and the load on another; on a single core they share it, and the figures say little.
-on_server=() on_load=()
-if [ "$(nproc)" -ge 2 ] && command -v taskset >/dev/null; then
-    on_server=(taskset -c 0) on_load=(taskset -c 1)
-fi
-# An array and not a function: in the background, a function would be a shell of its own, and that is what a kill would hit.
+share_cores
 bench=("${on_load[@]}" "$bin/srs_bench")
 "${bench[@]}" file "$work/stream.flv" --duration 60 || exit 1
 
@@ -106,6 +95,7 @@ takes_part() {
 }
 
 find_syscall_counter
+find_nginx
 choose_servers
 began=$SECONDS
 : >"$work/rows"

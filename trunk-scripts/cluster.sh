@@ -19,12 +19,9 @@ It needs the built server, ffmpeg, and nginx with libnginx-mod-rtmp; what is mis
 END
 }
 
-fail() {
-    echo "cluster.sh: $1" >&2
-    exit 1
-}
-
 root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
+# shellcheck source=trunk-scripts/common.sh
+. "$root/trunk-scripts/common.sh"
 seconds=24
 load=0
 while [ $# -gt 0 ]; do
@@ -38,10 +35,7 @@ while [ $# -gt 0 ]; do
         usage
         exit 0
         ;;
-    *)
-        usage >&2
-        fail "unknown option '$1'"
-        ;;
+    *) unknown_option "$1" ;;
     esac
     shift
 done
@@ -53,9 +47,8 @@ bench=$root/objs/srs_bench
 [ "$load" = 0 ] || [ "$seconds" -ge 24 ] || fail "--seconds is at least 24 with --load: it is measured when all are there"
 [ "$load" = 0 ] || [ -x "$bench" ] || fail "--load needs objs/srs_bench: make"
 command -v ffmpeg >/dev/null || fail "ffmpeg is not here (Debian, Ubuntu: apt-get install ffmpeg)"
-nginx=$(PATH=$PATH:/usr/sbin command -v nginx) || nginx=
-module=/usr/lib/nginx/modules/ngx_rtmp_module.so
-ulimit -n "$(ulimit -Hn)" 2>/dev/null || true
+find_nginx
+many_files
 
 work=$(mktemp -d) || exit 1
 declare -A pids=()
@@ -79,34 +72,22 @@ start() {
     pids[$name]=$!
 }
 
-listens() { (exec 3<>"/dev/tcp/127.0.0.1/$1") 2>/dev/null; }
-
-# await NAME PORT: until it listens.
-await() {
-    local try
-    for try in $(seq 100); do
-        listens "$2" && return 0
-        kill -0 "${pids[$1]}" 2>/dev/null || break
-        sleep 0.1
-    done
+# await_port NAME PORT: until it listens.
+await_port() {
+    await_server "${pids[$1]}" "$2" && return 0
     cat "$work/$1.log" >&2
     fail "$1 does not listen on port $2"
 }
 
 # Ports that nobody listens on, from a place of this run's own.
-next=$((20000 + $$ % 8000))
-free_port() {
-    while listens "$next"; do next=$((next + 1)); done
-    port=$next
-    next=$((next + 1))
-}
+port=$((20000 + $$ % 8000))
+master='' slave1='' slave2='' edge='' http='' cache=''
 for role in master slave1 slave2 edge http cache; do
-    free_port
+    port=$(free_port $((port + 1)))
     printf -v "$role" '%s' "$port"
 done
 
 # The configurations that are in conf/, with the ports and directories of this run.
-# shellcheck disable=SC2154 # the ports are set above
 {
     sed -e "s/^listen .*/listen 127.0.0.1:$master;/" -e "s/127\.0\.0\.1:19350;/127.0.0.1:$slave1 127.0.0.1:$slave2;/" \
         -e "s/^max_connections .*/max_connections 20000;/" -e "s/^    listen .*/    listen 127.0.0.1:$http;/" \
@@ -119,7 +100,7 @@ for slave in slave1 slave2; do
 done
 mkdir -p "$work/objs" "$work/html"
 sed -e "s/listen  *19360/listen 127.0.0.1:$edge/" -e "s/127\.0\.0\.1:1935/127.0.0.1:$master/" -e "s/10240/20240/" \
-    -e "s#^load_module .*#load_module $module;#" "$root/conf/nginx-edge-rtmp.conf" >"$work/nginx-edge.conf"
+    -e "s#^load_module .*#load_module $nginx_module;#" "$root/conf/nginx-edge-rtmp.conf" >"$work/nginx-edge.conf"
 sed -e "s/listen  *8082/listen 127.0.0.1:$cache/" -e "s/127\.0\.0\.1:8080/127.0.0.1:$http/" -e "s/10240/20240/" \
     -e "s/^worker_processes .*/worker_processes 1;/" \
     -e "s#access_log  *off;#log_format asked '\$upstream_cache_status \$status \$uri'; access_log $work/asked.log asked;#" \
@@ -130,22 +111,22 @@ run_nginx() { start "$1" "$nginx" -p "$work" -e stderr -c "$work/nginx-$1.conf" 
 
 for slave in slave1 slave2; do
     start $slave "$server" -c "$work/$slave.conf"
-    await $slave "${!slave}"
+    await_port $slave "${!slave}"
 done
 start master "$server" -c "$work/master.conf"
-await master "$master"
+await_port master "$master"
 ends=(master slave1 slave2)
-if [ -n "$nginx" ] && [ -e "$module" ]; then
+if has_nginx_rtmp; then
     run_nginx edge
-    await edge "$edge"
+    await_port edge "$edge"
     ends+=(edge)
 else
     echo "No nginx-rtmp edge: nginx or its module is not here (Debian, Ubuntu: apt-get install libnginx-mod-rtmp)."
 fi
 has_hls=no
-if [ -n "$nginx" ] && listens "$http"; then
+if [ -n "$nginx" ] && answers "$http"; then
     run_nginx cache
-    await cache "$cache"
+    await_port cache "$cache"
     has_hls=yes
 else
     echo "No HLS cache: nginx is not here, or the server was built without HLS."
@@ -167,11 +148,7 @@ for end in "${ends[@]}"; do player "$end" "rtmp://127.0.0.1:${!end}/live/livestr
 
 playlist=http://127.0.0.1:$cache/live/livestream.m3u8
 if [ "$has_hls" = yes ]; then
-    for _ in $(seq 80); do
-        [ -s "$work/html/live/livestream.m3u8" ] && break
-        sleep 0.1
-    done
-    if [ -s "$work/html/live/livestream.m3u8" ]; then
+    if await 8 test -s "$work/html/live/livestream.m3u8"; then
         ends+=(cache)
         player cache "$playlist"
     else
@@ -180,9 +157,7 @@ if [ "$has_hls" = yes ]; then
     fi
 fi
 
-# cpu NAME: the processor time of a process so far, in hundredths of a second.
-cpu() { awk '{ sub(/^.*\) /, ""); print $12 + $13 }' "/proc/${pids[$1]}/stat" 2>/dev/null || echo 0; }
-
+ticks=$(getconf CLK_TCK)
 if [ "$load" -gt 0 ]; then
     # What is left when the players are there and the playlist is.
     span=$((seconds - 16))
@@ -201,13 +176,13 @@ if [ "$load" -gt 0 ]; then
     done
     sleep 4
     declare -A before=()
-    for name in master "${ends[@]}"; do before[$name]=$(cpu "$name"); done
+    for name in master "${ends[@]}"; do before[$name]=$(cpu_ticks "${pids[$name]}"); done
     sleep $span
     echo
     echo "With $load more players at each slave and the edge, $([ "$has_hls" = yes ] && echo "$viewers viewers of the cache, ")processor time over $span s:"
     for name in "${ends[@]}"; do
-        used=$(($(cpu "$name") - before[$name]))
-        printf '  %-8s %5.1f %% of a core\n' "$name" "$(echo "$used $span" | awk '{ print $1 / $2 }')"
+        used=$(($(cpu_ticks "${pids[$name]}") - before[$name]))
+        printf '  %-8s %5.1f %% of a core\n' "$name" "$(awk "BEGIN { print 100 * $used / $ticks / $span }")"
     done
     echo
     echo "What the players of the load got:"

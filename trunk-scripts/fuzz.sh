@@ -4,6 +4,8 @@
 set -uo pipefail
 
 cd "$(dirname "${BASH_SOURCE[0]}")/../fuzz" || exit 1
+# shellcheck source=trunk-scripts/common.sh
+. ../trunk-scripts/common.sh
 
 usage() {
     cat <<'END'
@@ -21,16 +23,12 @@ seconds=600
 targets=()
 while [ $# -gt 0 ]; do
     case $1 in
-    --seconds) seconds=${2-} && shift ;;
+    --seconds) need "$@" && seconds=$2 && shift ;;
     -h | --help)
         usage
         exit 0
         ;;
-    -*)
-        usage >&2
-        echo "fuzz.sh: unknown option '$1'" >&2
-        exit 1
-        ;;
+    -*) unknown_option "$1" ;;
     *) targets+=("$1") ;;
     esac
     shift

@@ -5,6 +5,14 @@ set -uo pipefail
 
 cd "$(dirname "${BASH_SOURCE[0]}")/.." || exit 1
 
+case ${1-} in
+-h | --help)
+    echo "Usage: bash trunk-scripts/hls-js.sh"
+    echo "Puts hls.js into objs/, for the page of the server. 'make' runs it; where npm is not here, the page does without."
+    exit 0
+    ;;
+esac
+
 version=1.7.4
 # Of dist/hls.min.js in that version of the package.
 sha256=cfc70cc9e9fc63d071919e087670abc760c8fd1bc889b88588026e4d22193bbe

@@ -14,12 +14,9 @@ Builds the server when needed, says what to type to publish and to play, and run
 END
 }
 
-fail() {
-    echo "run.sh: $1" >&2
-    exit 1
-}
-
 root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
+# shellcheck source=trunk-scripts/common.sh
+. "$root/trunk-scripts/common.sh"
 demo=no
 conf=$root/conf/srs.conf
 while [ $# -gt 0 ]; do
@@ -36,10 +33,7 @@ while [ $# -gt 0 ]; do
         usage
         exit 0
         ;;
-    *)
-        usage >&2
-        fail "unknown option '$1'"
-        ;;
+    *) unknown_option "$1" ;;
     esac
     shift
 done
@@ -105,21 +99,13 @@ trap 'stop' EXIT
 
 "./$server" -c "$conf" &
 server_pid=$!
-for _ in $(seq 100); do
-    kill -0 "$server_pid" 2>/dev/null || break
-    if (exec 3<>"/dev/tcp/127.0.0.1/$port") 2>/dev/null; then
-        echo "Publishing the test picture to $url. Stop with ^C."
-        ffmpeg -nostdin -hide_banner -loglevel error \
-            -re -f lavfi -i testsrc2=size=640x360:rate=25 -re -f lavfi -i sine=frequency=440:sample_rate=44100 \
-            -c:v libx264 -preset veryfast -tune zerolatency -pix_fmt yuv420p -g 50 -b:v 800k \
-            -c:a aac -b:a 96k -f flv "$url" 2>objs/demo.log &
-        demo_pid=$!
-        break
-    fi
-    sleep 0.1
-done
-
-if [ -n "$demo_pid" ]; then
+if await_server "$server_pid" "$port"; then
+    echo "Publishing the test picture to $url. Stop with ^C."
+    ffmpeg -nostdin -hide_banner -loglevel error \
+        -re -f lavfi -i testsrc2=size=640x360:rate=25 -re -f lavfi -i sine=frequency=440:sample_rate=44100 \
+        -c:v libx264 -preset veryfast -tune zerolatency -pix_fmt yuv420p -g 50 -b:v 800k \
+        -c:a aac -b:a 96k -f flv "$url" 2>objs/demo.log &
+    demo_pid=$!
     wait -n "$server_pid" "$demo_pid" || true
     if ! kill -0 "$demo_pid" 2>/dev/null; then
         demo_pid=

@@ -4,6 +4,8 @@
 set -uo pipefail
 
 cd "$(dirname "${BASH_SOURCE[0]}")/.." || exit 1
+# shellcheck source=trunk-scripts/common.sh
+. trunk-scripts/common.sh
 
 usage() {
     cat <<'END'
@@ -26,11 +28,7 @@ while [ $# -gt 0 ]; do
         usage
         exit 0
         ;;
-    *)
-        usage >&2
-        echo "test.sh: unknown option '$1'" >&2
-        exit 1
-        ;;
+    *) unknown_option "$1" ;;
     esac
     shift
 done

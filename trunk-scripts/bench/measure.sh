@@ -38,7 +38,7 @@ user_and_system() { awk '{print $14, $15}' "/proc/$server_pid/stat"; }
 others() {
     local pid used=0
     for pid in "$server_pid" "$load" $publisher_pid; do
-        used=$((used + $(awk '{print $14 + $15}' "/proc/$pid/stat")))
+        used=$((used + $(cpu_ticks "$pid")))
     done
     echo $(($(awk '/^cpu / {print $2 + $3 + $4}' /proc/stat) - used))
 }

@@ -1,13 +1,12 @@
 # shellcheck shell=bash disable=SC2154
 # Of bench.sh: the servers, and the stream that is published to them.
 
-nginx_module=/usr/lib/nginx/modules/ngx_rtmp_module.so
 declare -A peer_port peer_command
 
 # Sets servers, in the order in which they are measured.
 choose_servers() {
     servers=(floor-0 floor-15 floor-350 srs srs-15 srs-min srs-350)
-    if command -v nginx >/dev/null && [ -e "$nginx_module" ]; then
+    if has_nginx_rtmp; then
         servers+=(nginx-rtmp)
     else
         echo "nginx-rtmp is not here (Debian: nginx, libnginx-mod-rtmp) and is left out"
@@ -22,21 +21,14 @@ choose_servers() {
     local wanted known=" ${servers[*]} "
     read -ra wanted <<<"$only"
     for name in "${wanted[@]}"; do
-        [[ $known == *" $name "* ]] || { echo "bench.sh: there is no server '$name'" >&2 && exit 1; }
+        [[ $known == *" $name "* ]] || fail "there is no server '$name'"
     done
     servers=("${wanted[@]}")
 }
 
-free_port() {
-    local port
-    for port in $(seq 21935 22935); do
-        (exec 3<>"/dev/tcp/127.0.0.1/$port") 2>/dev/null || { echo "$port" && return; }
-    done
-}
-
 # start NAME: sets server_pid and port.
 start() {
-    port=$(free_port)
+    port=$(free_port 21935)
     case $1 in
     floor-*) "${on_server[@]}" "$work/floor" "$port" "$work/stream.flv" "${1#floor-}" & ;;
     srs | srs-*)
@@ -58,14 +50,10 @@ END
     nginx-rtmp)
         cat >"$work/nginx.conf" <<END
 load_module $nginx_module;
-daemon off;
-master_process off;
-pid $work/nginx.pid;
-error_log $work/nginx.log;
-events { worker_connections 20000; }
+$(nginx_process "$work")
 rtmp { server { listen 127.0.0.1:$port; chunk_size 65000; application live { live on; } } }
 END
-        "${on_server[@]}" nginx -c "$work/nginx.conf" &
+        "${on_server[@]}" "$nginx" -c "$work/nginx.conf" &
         ;;
     *)
         port=${peer_port[$1]}
@@ -75,10 +63,7 @@ END
         ;;
     esac
     server_pid=$!
-    for _ in $(seq 100); do
-        (exec 3<>"/dev/tcp/127.0.0.1/$port") 2>/dev/null && return 0
-        sleep 0.1
-    done
+    await_server "$server_pid" "$port" && return 0
     echo "bench.sh: $1 does not answer on port $port" >&2
     stop_server
     return 1
