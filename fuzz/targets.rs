@@ -10,15 +10,39 @@
 )]
 
 use std::io::{self, Cursor, Read, Write};
+#[cfg(feature = "hls")]
+use std::sync::Arc;
+#[cfg(feature = "hls")]
+use std::time::{Duration, SystemTime};
 
 use bytes::{Bytes, BytesMut};
-use srs::codec::{amf0, amf3, flv};
+#[cfg(feature = "hls")]
+use srs::app::hls::buffers::Buffers;
+#[cfg(feature = "hls")]
+use srs::app::hls::segmenter::Segmenter;
+#[cfg(feature = "hls")]
+use srs::app::http::conditions::{self, Part};
+#[cfg(feature = "hls")]
+use srs::app::http::request;
+use srs::codec::nalu::{self, Nalus, VideoConfig};
+use srs::codec::proxy::{self, Header};
+use srs::codec::{aac, amf0, amf3, avc, flv, hevc, mp3};
 use srs::config::Config;
 use srs::rtmp::chunk::{ChunkDecoder, ChunkHeader, ChunkStreamId, encode};
 use srs::rtmp::command::Command;
 use srs::rtmp::handshake;
 use srs::rtmp::message::{Aggregate, Message, MessageType, UserControl};
 use srs::rtmp::server::{Connect, Event, Server};
+
+// The reader of the tool: it shares nothing with the server's writer.
+#[cfg(feature = "hls")]
+#[allow(dead_code)]
+#[path = "../src/bin/ts_info/demux.rs"]
+mod demux;
+#[cfg(feature = "hls")]
+#[allow(dead_code)]
+#[path = "../src/bin/ts_info/stream.rs"]
+mod stream;
 
 /// A target: the name of its file in `fuzz_targets/` and of its folder in `corpus/`.
 pub type Target = (&'static str, fn(&[u8]));
@@ -32,6 +56,15 @@ pub const TARGETS: &[Target] = &[
     ("amf0", amf0),
     ("amf3", amf3),
     ("flv", flv),
+    ("avc", avc),
+    ("hevc", hevc),
+    ("aac", aac),
+    ("mp3", mp3),
+    #[cfg(feature = "hls")]
+    ("ts", ts),
+    #[cfg(feature = "hls")]
+    ("http", http),
+    ("proxy", proxy),
     ("directive", directive),
 ];
 
@@ -214,6 +247,150 @@ pub fn flv(data: &[u8]) {
         let mut out = Vec::new();
         flv::write_tag(&mut out, &tag).expect("a tag that was read fits");
         assert_eq!(flv::read_tag(&mut &out[..]), Ok(Some(tag)));
+    }
+}
+
+/// The record of an H.264 decoder, and a frame behind it: the first byte says how long the record is.
+pub fn avc(data: &[u8]) {
+    video_config(data, avc::read_config);
+}
+
+/// The same of an H.265 decoder.
+pub fn hevc(data: &[u8]) {
+    video_config(data, hevc::read_config);
+}
+
+fn video_config(data: &[u8], read: fn(&[u8]) -> Result<VideoConfig, nalu::Error>) {
+    let Some((&length, data)) = data.split_first() else { return };
+    let (record, frame) = data.split_at(usize::from(length).min(data.len()));
+    let Ok(config) = read(record) else { return };
+    // A set brings a length of two bytes and becomes one with a start code of four.
+    assert!(config.parameter_sets.len() <= 2 * record.len());
+    assert!(matches!(config.length_size, 1 | 2 | 4));
+    let (mut bytes, mut units) = (0, Nalus::new(frame, config.length_size));
+    for unit in units.by_ref() {
+        let Ok(unit) = unit else { break };
+        bytes += config.length_size + unit.len();
+    }
+    assert!(bytes <= frame.len() && units.next().is_none(), "it ends with the frame or the first error");
+}
+
+/// The configuration of an AAC decoder, and the ADTS headers that stand for it.
+pub fn aac(data: &[u8]) {
+    let Ok(config) = aac::read_config(data) else { return };
+    for length in [0, 1, 371, 8184, 8185, data.len()] {
+        let Some(header) = config.adts_header(length) else {
+            assert!(length > 8184);
+            continue;
+        };
+        // ISO/IEC 14496-3, 1.A.2.2, read back.
+        let bits = header.iter().fold(0_u64, |bits, &byte| bits << 8 | u64::from(byte));
+        let field = |from: u32, count: u32| bits >> (56 - from - count) & ((1 << count) - 1);
+        assert_eq!((field(0, 12), field(12, 4)), (0xfff, 1), "MPEG-4, without a checksum");
+        assert_eq!(field(16, 2) + 1, config.object_type.into());
+        assert!(field(18, 4) < 13, "a rate that has a number");
+        assert_eq!(field(23, 3), config.channels.into());
+        assert_eq!(field(30, 13), (length + aac::ADTS_HEADER) as u64);
+        assert_eq!(field(54, 2), 0, "one frame");
+    }
+}
+
+/// Frames of MP3 in a message.
+pub fn mp3(data: &[u8]) {
+    if let Some((rate, samples)) = mp3::samples(data) {
+        let first = mp3::read_header(data).expect("where there are samples there is a frame");
+        assert_eq!(rate, first.sample_rate);
+        assert!((8000..=48_000).contains(&rate) && samples >= first.samples);
+        // The shortest frame, of 8 kbit/s at 24 kHz, has 24 bytes.
+        assert!(samples as usize <= 1152 * (1 + data.len() / 24));
+    }
+}
+
+/// An FLV file to segments of HLS, and those through a reader that is not ours.
+#[cfg(feature = "hls")]
+pub fn ts(data: &[u8]) {
+    let mut rest = data;
+    let _ = flv::read_file_header(&mut rest);
+    let mut segmenter =
+        Segmenter::new("fuzz", Duration::from_secs(1), Arc::new(|| SystemTime::UNIX_EPOCH), Buffers::default());
+    segmenter.begin();
+    let (mut time, mut demuxer, mut frames) = (0_u64, demux::Demuxer::default(), 0);
+    loop {
+        let tag = flv::read_tag(&mut rest).ok().flatten();
+        let segment = match &tag {
+            Some(tag) => {
+                // As a source corrects it: always later, and no jump.
+                time += u64::from(tag.timestamp).saturating_sub(time).clamp(1, 5000);
+                frames += 1;
+                match (flv::video(&tag.payload), flv::audio(&tag.payload)) {
+                    (Some(video), _) if tag.kind == flv::TAG_VIDEO => segmenter.on_video(time, &video, &tag.payload),
+                    (_, Some(audio)) if tag.kind == flv::TAG_AUDIO => segmenter.on_audio(time, &audio, &tag.payload),
+                    _ => None,
+                }
+            }
+            None => segmenter.end(),
+        };
+        if let Some(segment) = segment {
+            assert!(segment.duration > 0 && segment.body.len().is_multiple_of(demux::PACKET));
+            assert_eq!(demuxer.feed(&segment.body, true), segment.body.len());
+            assert!(demuxer.is_sound(), "{demuxer:?}");
+            assert!(demuxer.pids.values().map(|pid| pid.pes).sum::<u64>() <= frames);
+        }
+        if tag.is_none() {
+            break;
+        }
+    }
+    assert_eq!(segmenter.held(), 0, "nothing is left behind the end");
+}
+
+/// A request of HTTP, and the range that it asks for.
+#[cfg(feature = "hls")]
+pub fn http(data: &[u8]) {
+    let Ok(Some((request, length))) = request::parse(data) else { return };
+    assert!(length <= data.len() && length <= request::MAX_HEAD);
+    let path = &request.path;
+    assert!(!path.split(['/', '\\']).any(|part| part == ".." || part == "."), "{path:?} leads away");
+    assert!(!path.chars().any(char::is_control), "{path:?}");
+    // What follows is not looked at, and what is cut short is waited for.
+    let head = &data[..length];
+    assert!(matches!(request::parse(head), Ok(Some((again, same))) if same == length && again == request));
+    for end in [0, length / 2, length - 1] {
+        assert_eq!(request::parse(&head[..end]), Ok(None), "the first {end} bytes");
+    }
+    for size in [0, 1, 188, u64::MAX] {
+        if let Some(Part::Bytes(bytes)) = request.range.as_deref().map(|range| conditions::part(range, size)) {
+            assert!(bytes.start < bytes.end && bytes.end <= size);
+        }
+    }
+}
+
+/// The header of a balancer: it is asked for byte by byte, and never for more than belongs to it.
+pub fn proxy(data: &[u8]) {
+    let mut have = 0;
+    loop {
+        match proxy::parse(&data[..have]) {
+            Ok(Header::Needs(more)) => {
+                assert!(more > 0);
+                have += more;
+                assert!(have <= 8192, "a header has an end");
+            }
+            Ok(Header::Whole(_)) => {
+                for end in 0..have {
+                    assert!(
+                        !matches!(proxy::parse(&data[..end]), Ok(Header::Whole(_))),
+                        "whole at {end} and at {have}"
+                    );
+                }
+                return;
+            }
+            Err(error) => {
+                assert!(!error.to_string().chars().any(|c| c.is_control()), "{error}");
+                return;
+            }
+        }
+        if have > data.len() {
+            return;
+        }
     }
 }
 

@@ -12,7 +12,7 @@ mod connection;
 pub mod control;
 mod forward;
 #[cfg(feature = "hls")]
-mod hls;
+pub mod hls;
 #[cfg(feature = "hls")]
 pub mod http;
 pub mod listeners;

@@ -6,11 +6,11 @@
 //! unless `hls_on_error` says so.
 
 mod audio;
-mod buffers;
+pub mod buffers;
 mod disk;
 mod folder;
 mod playlist;
-mod segmenter;
+pub mod segmenter;
 mod stream;
 #[cfg(test)]
 mod tests;

@@ -5,15 +5,15 @@
 //!
 //! Specifications: RFC 9110 (semantics), RFC 9111 (caching), RFC 9112 (HTTP/1.1).
 
-mod conditions;
+pub mod conditions;
 mod connection;
 mod disk;
 mod entity;
 pub mod live;
 mod page;
-mod request;
+pub mod request;
 mod response;
-mod status;
+pub mod status;
 
 use std::collections::HashSet;
 use std::fmt::Write as _;

@@ -15,7 +15,7 @@ const MAX_SPARE_BYTES: usize = 32 * 1024 * 1024;
 
 /// Buffers that wait to be used again. Clones are the same.
 #[derive(Debug, Clone, Default)]
-pub(super) struct Buffers(Arc<Mutex<Vec<Vec<u8>>>>);
+pub struct Buffers(Arc<Mutex<Vec<Vec<u8>>>>);
 
 /// A buffer that goes back where it came from.
 struct Recycled {

@@ -40,23 +40,23 @@ const MAX_GOP: u64 = 120_000;
 const MAX_SEGMENT: usize = 64 * 1024 * 1024;
 
 /// What tells the time of day.
-pub(super) type Clock = Arc<dyn Fn() -> SystemTime + Send + Sync>;
+pub type Clock = Arc<dyn Fn() -> SystemTime + Send + Sync>;
 
 /// A part of the stream that can be played by itself.
 #[derive(Debug)]
-pub(super) struct Segment {
+pub struct Segment {
     /// A transport stream.
-    pub(super) body: Bytes,
+    pub body: Bytes,
     /// In milliseconds.
-    pub(super) duration: u64,
+    pub duration: u64,
     /// It is not the continuation of the one before it.
-    pub(super) discontinuity: bool,
+    pub discontinuity: bool,
     /// The time of day at its start.
-    pub(super) at: SystemTime,
+    pub at: SystemTime,
 }
 
 /// Cuts a stream into segments. Times are those of the source: milliseconds that do not run backwards within a track.
-pub(super) struct Segmenter {
+pub struct Segmenter {
     /// For the log.
     stream: String,
     fragment: u64,
@@ -95,7 +95,7 @@ struct Open {
 
 impl Segmenter {
     /// For the stream of this name.
-    pub(super) fn new(stream: &str, fragment: Duration, clock: Clock, buffers: Buffers) -> Self {
+    pub fn new(stream: &str, fragment: Duration, clock: Clock, buffers: Buffers) -> Self {
         let mut segmenter = Self {
             stream: stream.to_owned(),
             fragment: 0,
@@ -119,12 +119,12 @@ impl Segmenter {
     }
 
     /// Changes the length of segments, that of the one being written included.
-    pub(super) fn set_fragment(&mut self, fragment: Duration) {
+    pub fn set_fragment(&mut self, fragment: Duration) {
         self.fragment = u64::try_from(fragment.as_millis()).unwrap_or(u64::MAX);
     }
 
     /// A publisher begins. What it sends does not continue what was there before.
-    pub(super) fn begin(&mut self) {
+    pub fn begin(&mut self) {
         self.video = None;
         self.video_header = Bytes::new();
         self.audio = Audio::default();
@@ -134,7 +134,7 @@ impl Segmenter {
     }
 
     /// The publisher has ended, or the stream goes elsewhere: the last segment.
-    pub(super) fn end(&mut self) -> Option<Segment> {
+    pub fn end(&mut self) -> Option<Segment> {
         self.release_held();
         let open = self.open.as_ref()?;
         let video_end = open.video.map_or(0, |(time, step)| time + step);
@@ -143,12 +143,12 @@ impl Segmenter {
     }
 
     /// Bytes of the segment that is open, and of the audio that waits for it.
-    pub(super) fn held(&self) -> usize {
+    pub fn held(&self) -> usize {
         self.muxer.len() + self.held.iter().map(|(_, frame)| frame.body().len()).sum::<usize>()
     }
 
     /// Takes a message of video. Gives back the segment that ends before it.
-    pub(super) fn on_video(&mut self, time: u64, tag: &VideoTag, payload: &Bytes) -> Option<Segment> {
+    pub fn on_video(&mut self, time: u64, tag: &VideoTag, payload: &Bytes) -> Option<Segment> {
         // The first track is sent without naming it by encoders that mean it for everybody.
         if tag.multitrack {
             return None;
@@ -227,7 +227,7 @@ impl Segmenter {
     }
 
     /// Takes a message of audio. Gives back the segment that ends before it.
-    pub(super) fn on_audio(&mut self, time: u64, tag: &AudioTag, payload: &Bytes) -> Option<Segment> {
+    pub fn on_audio(&mut self, time: u64, tag: &AudioTag, payload: &Bytes) -> Option<Segment> {
         if tag.multitrack {
             return None;
         }

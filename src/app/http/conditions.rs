@@ -16,7 +16,8 @@ pub(super) struct Conditions {
 
 /// What is to be sent.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) enum Part {
+pub enum Part {
+    /// All of it.
     Whole,
     /// These bytes, one at least.
     Bytes(Range<u64>),
@@ -95,9 +96,9 @@ fn names(list: &str, etag: &str, weakly: bool) -> bool {
     })
 }
 
-/// The bytes that a `Range` asks for. What is no range is ignored, as RFC 9110, 14.2 has it; so are several ranges, which no
+/// The bytes of a file of `len` that a `Range` asks for. What is no range is ignored, as RFC 9110, 14.2 has it; so are several ranges, which no
 /// player asks for: an answer to them takes more bytes than they ask for, or more work than the file.
-fn part(range: &str, len: u64) -> Part {
+pub fn part(range: &str, len: u64) -> Part {
     let Some((unit, set)) = range.split_once('=') else { return Part::Whole };
     let Some((first, last)) = set.trim().split_once('-') else { return Part::Whole };
     if !unit.trim().eq_ignore_ascii_case("bytes") {

@@ -7,7 +7,7 @@ use super::conditions::Conditions;
 use super::status::Status;
 
 /// The longest head of a request, in bytes. Browsers with many cookies stay below 8 KiB.
-pub(super) const MAX_HEAD: usize = 8 * 1024;
+pub const MAX_HEAD: usize = 8 * 1024;
 
 /// The most fields in it. Browsers send about 20.
 const MAX_FIELDS: usize = 64;
@@ -17,8 +17,10 @@ const MAX_BODY: u64 = 16 * 1024;
 
 /// What is to be done.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Method {
+pub enum Method {
+    /// A file.
     Get,
+    /// What is said of a file.
     Head,
     /// What a browser asks before it lets a page of another site ask.
     Options,
@@ -26,24 +28,27 @@ pub(super) enum Method {
 
 /// A request.
 #[derive(Debug, PartialEq)]
-pub(super) struct Request {
-    pub(super) method: Method,
+pub struct Request {
+    /// What is to be done.
+    pub method: Method,
     /// Decoded, without the slash before it and without a query. Never leads upwards.
-    pub(super) path: String,
+    pub path: String,
     /// Whether the connection may be used again.
-    pub(super) keep_alive: bool,
+    pub keep_alive: bool,
     /// Bytes of a body that follow.
-    pub(super) body: u64,
+    pub body: u64,
     pub(super) conditions: Conditions,
     /// The value of `Range`.
-    pub(super) range: Option<String>,
+    pub range: Option<String>,
 }
 
 /// Why a request is refused. The connection is of no use afterwards: where the next request begins is unknown.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Refusal {
-    pub(super) status: Status,
-    pub(super) why: &'static str,
+pub struct Refusal {
+    /// What the client is answered.
+    pub status: Status,
+    /// In a few words, for the client and the log.
+    pub why: &'static str,
 }
 
 fn refusal<T>(status: Status, why: &'static str) -> Result<T, Refusal> {
@@ -62,8 +67,11 @@ struct Framing {
 }
 
 /// Reads a request from the beginning of `bytes`, and how long its head is. `None`: it is not complete.
+///
+/// # Errors
+/// When it is none, or one that is not plain.
 #[inline(never)] // The fields take 2 KiB of the stack, which a connection that waits does not need.
-pub(super) fn parse(bytes: &[u8]) -> Result<Option<(Request, usize)>, Refusal> {
+pub fn parse(bytes: &[u8]) -> Result<Option<(Request, usize)>, Refusal> {
     let mut fields = [httparse::EMPTY_HEADER; MAX_FIELDS];
     let mut head = httparse::Request::new(&mut fields);
     let len = match head.parse(bytes) {

@@ -3,7 +3,8 @@
 /// What a response says of its request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[repr(u16)]
-pub(super) enum Status {
+#[allow(missing_docs, reason = "their words are below")]
+pub enum Status {
     Ok = 200,
     NoContent = 204,
     PartialContent = 206,
@@ -26,11 +27,13 @@ pub(super) enum Status {
 }
 
 impl Status {
-    pub(super) fn code(self) -> u16 {
+    /// Its number.
+    pub fn code(self) -> u16 {
         self as u16
     }
 
-    pub(super) fn reason(self) -> &'static str {
+    /// Its words.
+    pub fn reason(self) -> &'static str {
         match self {
             Self::Ok => "OK",
             Self::NoContent => "No Content",

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use crate::stream::Stream;
+use super::stream::Stream;
 
 /// The length of a packet.
 pub(crate) const PACKET: usize = 188;

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use crate::demux::PACKET;
+use super::demux::PACKET;
 
 /// The shortest ADTS frame is its header.
 const ADTS_HEADER: u64 = 7;
