@@ -3,7 +3,7 @@
 //! 1. What only players need that are behind: they go on at the present GOP, as those do that fall behind by more than
 //!    `queue_length`.
 //! 2. The caches of streams that nobody plays: who joins waits for the next keyframe.
-//! 3. If that was not enough, nobody new is let in to publish or play until it is.
+//! 3. If that was not enough, nobody new is let in to publish, to play, or to watch over HTTP, until it is.
 //! 4. If that was not enough either, whoever holds most is closed, with the reason: a client by what it has sent of a message that
 //!    does not end, a publisher by its stream, a player by what it was handed and does not take.
 //!

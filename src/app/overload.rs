@@ -4,7 +4,7 @@
 //! makes work less. Only a worker that stays as busy as `max_busy` says while they are open as far as they go cannot keep up, and
 //! without a remedy all streams would be late together. Then
 //!
-//! 1. nobody new may publish or play;
+//! 1. nobody new may publish, play, or watch over HTTP;
 //! 2. if that does not help, players are closed with the reason, those first that came last, few at a time: what each costs shows
 //!    within a second, and one more than needed is one too many.
 //!

@@ -9,6 +9,8 @@ mod align;
 #[cfg(feature = "hls")]
 mod browser;
 mod flv;
+#[cfg(feature = "hls")]
+mod http_client;
 mod media;
 mod players;
 mod process;

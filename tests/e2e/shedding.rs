@@ -8,6 +8,10 @@ use std::time::Duration;
 use nix::sys::signal::Signal;
 
 use crate::flv::{Tag, VIDEO};
+#[cfg(feature = "hls")]
+use crate::http;
+#[cfg(feature = "hls")]
+use crate::http_client::Client;
 use crate::process::eventually;
 use crate::scratch::Scratch;
 use crate::server::{Server, Settings, write_configuration};
@@ -167,5 +171,58 @@ fn an_overload_sheds_the_newest_players_and_nobody_new_is_let_in() {
     stop.store(true, Ordering::Relaxed);
     let publisher = sending.join().unwrap();
     assert!(!publisher.closed, "its publisher stays");
+    server.assert_healthy();
+}
+
+#[cfg(feature = "hls")]
+#[test]
+fn who_watches_over_http_goes_on_and_who_comes_is_told_to_wait_when_there_is_too_much_to_do() {
+    let scratch = Scratch::new();
+    let hls = "hls { enabled on; hls_path html; hls_fragment 1; }";
+    let (mut server, port) = http::start(&scratch, "", Settings { vhost: hls, ..Settings::default() });
+    let mut publisher = Wire::publisher(server.port, "livestream");
+    publisher.send_tag(&Tag {
+        kind: VIDEO,
+        timestamp: 0,
+        payload: vec![0x17, 0, 0, 0, 0, 1, 0x64, 0, 0x1f, 0xff, 0xe0, 0],
+    });
+    // Frames of one NAL unit.
+    let nalu = |number: u32, size: u32| {
+        let first = if number.is_multiple_of(25) { 0x17 } else { 0x27 };
+        let payload = [&[first, 1, 0, 0, 0][..], &size.to_be_bytes(), &vec![7; size as usize]].concat();
+        Tag { kind: VIDEO, timestamp: number * 40, payload }
+    };
+    for number in 0..100 {
+        publisher.send_tag(&nalu(number, 100));
+    }
+    const PLAYLIST: &str = "/live/livestream.m3u8";
+    let mut viewer = Client::new(port);
+    eventually("the stream is there", ANSWER, || (viewer.get(PLAYLIST, "").status == 200).then_some(()));
+    // Of a bound as low as that, anything is too much.
+    let reconfigure = |server: &mut Server, max_busy: u32| {
+        let path = scratch.file("srs.conf");
+        let text = std::fs::read_to_string(&path).unwrap();
+        let text: String =
+            text.lines().filter(|line| !line.starts_with("max_busy")).map(|line| format!("{line}\n")).collect();
+        std::fs::write(&path, format!("max_busy {max_busy};\n{text}")).unwrap();
+        server.process().signal(Signal::SIGHUP);
+    };
+    reconfigure(&mut server, 1);
+    let mut number = 100;
+    let refused = eventually("newcomers are told to wait", 3 * ANSWER, || {
+        for _ in 0..50 {
+            publisher.send_tag(&nalu(number, 20_000));
+            number += 1;
+        }
+        let answer = Client::new(port).get(PLAYLIST, "");
+        (answer.status != 200).then_some(answer)
+    });
+    assert_eq!((refused.status, refused.field("Retry-After")), (503, Some("5")), "{refused:?}");
+    assert!(String::from_utf8_lossy(&refused.body).contains("overloaded"), "{refused:?}");
+    assert_eq!(viewer.get(PLAYLIST, "").status, 200, "who was here goes on");
+    assert_eq!(Client::new(port).get("/none", "").status, 404, "it is of live files that there are too many viewers");
+    reconfigure(&mut server, 0);
+    eventually("newcomers are let in", ANSWER, || (Client::new(port).get(PLAYLIST, "").status == 200).then_some(()));
+    assert!(!publisher.closed);
     server.assert_healthy();
 }

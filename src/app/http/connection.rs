@@ -34,6 +34,9 @@ const SLOWEST: u64 = 4 * 1024;
 const FAREWELL: Duration = Duration::from_secs(1);
 const FAREWELL_BYTES: u64 = 256 * 1024;
 
+/// When who was not let in may ask again: an overload lasts for seconds at least.
+const RETRY_AFTER: &str = "Retry-After: 5\r\n";
+
 /// What is read at a time.
 const READ: usize = 2048;
 
@@ -45,6 +48,8 @@ struct Connection<'a> {
     at: usize,
     /// When the first byte of the request came that is being read.
     begun: Option<Instant>,
+    /// It has had a live file: whoever watches is not new.
+    is_viewer: bool,
 }
 
 /// Why a connection ends.
@@ -71,7 +76,7 @@ pub(super) fn serve(http: &Http, stream: &TcpStream) -> End {
     // A socket that does not take the option costs some latency, no more.
     let _ = stream.set_nodelay(true);
     stream.set_write_timeout(Some(SEND));
-    let mut connection = Connection { http, stream, input: Vec::new(), at: 0, begun: None };
+    let mut connection = Connection { http, stream, input: Vec::new(), at: 0, begun: None, is_viewer: false };
     loop {
         let answered = connection.next_request().and_then(|request| connection.reply(request));
         if let Err(end) = answered {
@@ -87,10 +92,23 @@ impl Connection<'_> {
     fn reply(&mut self, request: Request) -> Result<(), End> {
         self.skip_body(request.body)?;
         self.begun = None;
-        let response = self.http.answer(&request);
+        let response = self.objection(&request).unwrap_or_else(|| self.http.answer(&request));
         self.http.count(response.status);
         self.send(response, request.keep_alive, request.method != Method::Head)?;
         if request.keep_alive { Ok(()) } else { Err(End::Done) }
+    }
+
+    /// Why the client gets no live file, if so: the server is short of memory or overloaded, and nobody new is let in.
+    fn objection(&mut self, request: &Request) -> Option<Response> {
+        let server = &self.http.server;
+        if self.is_viewer || server.live_files.get(&request.path).is_none() {
+            return None;
+        }
+        let Some(reason) = server.objection() else {
+            self.is_viewer = true;
+            return None;
+        };
+        Some(Response::text(Status::ServiceUnavailable, &reason.to_string(), RETRY_AFTER))
     }
 
     fn next_request(&mut self) -> Result<Request, End> {
@@ -150,16 +168,18 @@ impl Connection<'_> {
             let limit = match self.begun {
                 Some(begun) => begun + HEAD,
                 None if !is_settled => idle_since + SETTLE,
-                None if self.http.is_crowded() => idle_since + IDLE_WHEN_FULL,
-                None => idle_since + IDLE,
+                // It may become crowded meanwhile.
+                None => Instant::now() + IDLE_WHEN_FULL,
             };
             if self.stream.wait(Some(limit)).timed_out && self.begun.is_none() {
-                if is_settled {
+                let allowed = if self.http.is_crowded() { IDLE_WHEN_FULL } else { IDLE };
+                if idle_since.elapsed() >= allowed {
                     return Err(End::Idle);
                 }
-                is_settled = true;
-                self.input = Vec::new();
-                st::trim_stack();
+                if !std::mem::replace(&mut is_settled, true) {
+                    self.input = Vec::new();
+                    st::trim_stack();
+                }
             }
         }
         self.stream.take_turns();
