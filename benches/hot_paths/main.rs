@@ -6,6 +6,7 @@ mod amf0;
 mod chunk;
 mod handshake;
 mod source;
+mod ts;
 
 use criterion::{criterion_group, criterion_main};
 
@@ -15,6 +16,7 @@ criterion_group!(
     chunk::encoding,
     amf0::reading_and_writing,
     handshake::accepting,
-    source::publishing
+    source::publishing,
+    ts::muxing
 );
 criterion_main!(hot_paths);
