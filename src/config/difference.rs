@@ -14,6 +14,7 @@ use std::fmt;
 
 use super::forward::Target;
 use super::kind::Setting;
+use super::listen::Listen;
 use super::reader::Section;
 use super::schema::{Place, Row, Shape, TABLE};
 
@@ -74,6 +75,20 @@ fn rule(place: Place, name: &str) -> Option<Reload> {
             Now("running publishers of the vhost")
         }
         _ => return None,
+    })
+}
+
+/// What [`rule`] cannot know, since it depends on the values: an address that stays keeps its socket, and that stays as it was opened.
+fn exception(old: &Setting, new: &Setting) -> Option<Reload> {
+    let (Setting::Addresses(old), Setting::Addresses(new)) = (old, new) else { return None };
+    let stays = |listen: &&Listen| new.iter().any(|other| other.address == listen.address);
+    if old.iter().filter(stays).all(|listen| new.contains(listen)) {
+        return None;
+    }
+    Some(if old.len() == new.len() && old.iter().all(|listen| stays(&listen)) {
+        Restart("a socket that is open cannot be given \"reuseport\", nor lose it")
+    } else {
+        Now("those who connect from now on; \"reuseport\" of an address that stays counts from the next start")
     })
 }
 
@@ -183,8 +198,11 @@ pub(super) fn between(old: &Settings, new: &Settings) -> Vec<Change> {
     let mut blocks: Vec<String> = Vec::new();
     let names: std::collections::BTreeSet<_> = old.0.keys().chain(new.0.keys()).collect();
     let mut add = |at: &String, kind, values, entry: &Entry| {
+        let settings =
+            old.0.get(at).zip(new.0.get(at)).and_then(|(old, new)| old.setting.as_ref().zip(new.setting.as_ref()));
+        let exception = settings.and_then(|(old, new)| exception(old, new));
         // A directive without a rule does not get past the tests; it would be taken at the next start.
-        let reload = entry.reload.unwrap_or(Restart("it has no rule"));
+        let reload = exception.or(entry.reload).unwrap_or(Restart("it has no rule"));
         changes.push(Change { at: at.clone(), values, kind, reload });
     };
     // Blocks first: what is in one that comes or goes is not worth a line.
@@ -276,6 +294,28 @@ mod tests {
                 "allow in security in vhost a: publish 10.0.0.1 -> publish 10.0.0.2; those who connect, publish or play from \
                  now on"
             ]
+        );
+    }
+
+    #[test]
+    fn reuseport_of_an_address_that_stays_waits_for_a_start() {
+        let now = "at once: those who connect from now on; ";
+        assert_eq!(
+            plan("listen 1935 1936;", "listen 1936 1935 reuseport;"),
+            [
+                "listen: 1935 1936 -> 1936 1935 reuseport; takes effect when the server is started again: a socket that is open \
+                 cannot be given \"reuseport\", nor lose it"
+            ]
+        );
+        assert_eq!(
+            plan("listen 1935 reuseport;", "listen 1935 1936;"),
+            [format!(
+                "listen: 1935 reuseport -> 1935 1936; {now}\"reuseport\" of an address that stays counts from the next start"
+            )]
+        );
+        assert_eq!(
+            plan("listen 1935;", "listen 1936 reuseport;"),
+            [format!("listen: 1935 -> 1936 reuseport; {now}clients of a removed address stay")]
         );
     }
 

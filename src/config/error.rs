@@ -2,6 +2,8 @@
 
 use std::fmt;
 
+use super::forward::Target;
+
 /// How many problems are printed. An operator mends a handful at a time; a file that is no configuration at all (a log,
 /// a program) must not fill the screen.
 const PROBLEMS_SHOWN: usize = 20;
@@ -119,9 +121,10 @@ pub(super) enum Reason {
     Other(String),
 }
 
-/// A word of the file in double quotes, on one line and of bounded length, whatever the file held.
+/// A word of the file in double quotes, on one line and of bounded length, whatever the file held. A URL loses what may be a key.
 pub(super) fn shown(word: &str) -> String {
-    let mut chars = word.chars();
+    let without_key = word.contains("://").then(|| Target::shown_word(word));
+    let mut chars = without_key.as_deref().unwrap_or(word).chars();
     let mut text = String::from("\"");
     for c in chars.by_ref().take(WORD_SHOWN) {
         match c {

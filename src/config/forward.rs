@@ -122,6 +122,19 @@ impl Target {
         }
     }
 
+    /// A word that is no target, as it may be shown: scheme, host, port and the first part of the path. What is behind them may be a
+    /// key, and so may what is before an `@`.
+    pub(super) fn shown_word(word: &str) -> String {
+        let (scheme, rest) = word.split_at(word.find("://").map_or(0, |at| at + 3));
+        let (path, params) = rest.split_once('?').map_or((rest, ""), |(path, _)| (path, "?…"));
+        let mut parts = path.splitn(3, '/');
+        let authority = parts.next().unwrap_or_default();
+        let authority = authority.rsplit_once('@').map_or(authority.to_owned(), |(_, host)| format!("…@{host}"));
+        let app = parts.next().map_or_else(String::new, |app| format!("/{app}"));
+        let stream = if parts.next().is_some() { "/…" } else { "" };
+        format!("{scheme}{authority}{app}{stream}{params}")
+    }
+
     /// Where a stream of these names goes.
     pub fn resolve(&self, names: Names<'_>) -> Destination {
         let host = expand(&self.host, names);

@@ -191,9 +191,9 @@ fn suffixed(n: u64) -> String {
 fn targets(words: &[&str]) -> Result<Vec<Target>, Mismatch> {
     let mut all: Vec<Target> = Vec::with_capacity(words.len());
     for word in words {
-        let target = Target::parse(word).ok_or_else(|| wrong(word))?;
+        let target = Target::parse(word).ok_or_else(|| wrong(&Target::shown_word(word)))?;
         if all.contains(&target) {
-            return Err(Mismatch::Repeated(target.to_string()));
+            return Err(Mismatch::Repeated(target.shown()));
         }
         all.push(target);
     }

@@ -176,7 +176,7 @@ impl Reader {
         };
         if let Some(target) = all.iter().find(|target| target.is_tls() && !cfg!(feature = "ssl")) {
             let at = section.value(name).and_then(Value::origin).unwrap_or("the configuration").to_owned();
-            self.problem(at, Reason::NoTls { target: target.to_string() });
+            self.problem(at, Reason::NoTls { target: target.shown() });
         }
         all
     }

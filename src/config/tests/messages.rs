@@ -113,6 +113,22 @@ fn values_out_of_range_are_refused_with_the_range() {
 }
 
 #[test]
+fn keys_are_not_quoted() {
+    for (text, quoted) in [
+        ("forward rtmp://h:0/live2/secret?k=secret;", "rtmp://h:0/live2/…?…"),
+        ("forward rtmp://user:secret@h/live/secret;", "rtmp://…@h/live/…"),
+        ("forward rtmp:/h/live/secret;", "rtmp:/h/…"),
+        ("forward h/live/secret;", "h/live/…"),
+        ("forward rtmp://h/a/secret rtmp://h/a/secret;", "rtmp://h/a/…"),
+        ("forward rtmp://h/a/secret", "rtmp://h/a/…"),
+        ("gop_cache rtmp://h/a/secret?b;", "rtmp://h/a/…?…"),
+    ] {
+        let error = error_in_vhost(text);
+        assert!(error.contains(quoted) && !error.contains("secret"), "{error}");
+    }
+}
+
+#[test]
 fn the_number_of_values_and_the_block_must_be_right() {
     for (text, expected) in [
         (
