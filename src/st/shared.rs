@@ -4,10 +4,15 @@ use std::sync::Arc;
 
 use atomic_refcell::AtomicRefCell;
 
+use super::stack;
+
 /// A value shared by coroutines, reached only inside a closure.
 ///
 /// There is no lock to wait for: coroutines of one worker do not run at the same time, so the value is free unless somebody
 /// blocked inside `with`, which is a bug. That bug panics the coroutine that finds the value taken, and not the server.
+///
+/// A stack that overflows inside `with` would leave the value taken for ever, since nothing is dropped then. So `with` does not begin
+/// on the last quarter of a stack: that panics, and a panic gives back what it passes.
 #[derive(Default)]
 pub struct Shared<T>(Arc<AtomicRefCell<T>>);
 
@@ -20,8 +25,9 @@ impl<T> Shared<T> {
     /// Runs `f` on the value. `f` must not block.
     ///
     /// # Panics
-    /// When the value is in use, see above.
+    /// When the value is in use or there is little stack left, see above.
     pub fn with<R>(&self, f: impl FnOnce(&mut T) -> R) -> R {
+        assert!(stack::has_room(), "the stack is nearly used up");
         f(&mut self.0.borrow_mut())
     }
 

@@ -47,6 +47,16 @@ pub fn trim() {
     }
 }
 
+/// Whether more than a quarter of the current coroutine's stack is left, which is more than anything has been seen to need. True
+/// outside of coroutines.
+pub(super) fn has_room() -> bool {
+    let marker = 0u8;
+    let here = std::ptr::from_ref(&marker).addr();
+    // On another thread's stack, and so far away from this one.
+    let used = CURRENT_TOP.load(Ordering::Relaxed).checked_sub(here).filter(|&used| used <= STACK_BYTES);
+    used.is_none_or(|used| used <= STACK_BYTES / 4 * 3)
+}
+
 /// What an untouched word of a coroutine stack holds. `may` ends the process when it finds the lowest word of a finished
 /// coroutine's stack to be anything else.
 const UNTOUCHED: usize = 0xDEAD_BEEF;

@@ -135,6 +135,34 @@ fn a_stack_overflow_ends_its_own_coroutine_only() {
     }
 }
 
+/// Uses what is shared at each depth, until there is no stack for it.
+#[inline(never)]
+fn exhaust_within(shared: &Shared<usize>, depth: usize) -> usize {
+    let frame = std::hint::black_box([depth as u8; 300]);
+    shared.with(|deepest| *deepest = depth);
+    if depth == usize::MAX { 0 } else { exhaust_within(shared, depth + 1) + frame[depth % 300] as usize }
+}
+
+#[test]
+fn a_stack_does_not_overflow_while_it_has_what_is_shared() {
+    run(|| {
+        for _ in 0..20 {
+            let shared = Shared::new(0);
+            let (theirs, lost) = (shared.clone(), Arc::new(AtomicBool::new(false)));
+            let tell = lost.clone();
+            let victim = spawn("victim", 7, move || {
+                super::on_overflow(move || tell.store(true, Ordering::Relaxed));
+                std::hint::black_box(exhaust_within(&theirs, 0));
+            });
+            victim.unwrap().join();
+            assert!(!lost.load(Ordering::Relaxed), "it panicked before");
+            assert!(shared.with(|deepest| *deepest) > 10);
+            assert_eq!(shared.holders(), 1, "and its frames were dropped");
+        }
+    })
+    .unwrap();
+}
+
 #[test]
 fn a_stack_is_used_again_after_overflow_and_panic() {
     run(|| {
