@@ -7,6 +7,7 @@
 
 mod batch;
 mod client;
+mod clients;
 mod close;
 mod connection;
 pub mod control;

@@ -3,7 +3,7 @@
 //! | module | what it is | may use |
 //! |---|---|---|
 //! | [`account`] | how many bytes are held for clients | |
-//! | [`codec`] | AMF and FLV: bytes in, values out | |
+//! | [`codec`] | AMF, FLV, MPEG-TS: bytes in, values out | |
 //! | [`rtmp`] | handshake, chunks, messages, commands | `codec`, `account` |
 //! | [`st`] | the coroutine runtime: one worker | `account`, `log` |
 //! | [`config`] | the configuration file, typed | |

@@ -1,15 +1,13 @@
 //! The server: its listeners, its clients by number, and what they share.
 
-use std::collections::{BTreeMap, HashMap};
 use std::io;
-use std::net::IpAddr;
 use std::sync::Arc;
 #[cfg(feature = "hls")]
 use std::sync::OnceLock;
-use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use super::client::Client;
+use super::clients::{Clients, HEARD_OUT};
 use super::close::{CloseReason, CloseTotals};
 use super::connection;
 use super::control::Control;
@@ -32,15 +30,8 @@ use crate::os::{self, Files};
 use crate::st::net::TcpStream;
 use crate::st::{self, Cond, Shared};
 
-/// Clients beyond `max_connections` that are heard out, to be told why they are turned away. More are closed at once.
-const HEARD_OUT: usize = 64;
-
 /// Files that are open beside those of clients: the log, the listeners, what is written to disk.
 const OTHER_FILES: usize = 64;
-
-/// The same for those beyond `max_connections_per_address`, of each address: nobody is to fill the places of all others with being
-/// refused.
-const HEARD_OUT_OF_ADDRESS: usize = 4;
 
 /// Clients that are accepted in a row.
 const ACCEPTS: usize = 16;
@@ -48,7 +39,7 @@ const ACCEPTS: usize = 16;
 /// How long accepting pauses when the system has no descriptor or no memory for another connection.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
-/// How often that, or a client too many, is mentioned.
+/// How often that is mentioned.
 const MENTION: Duration = Duration::from_secs(5);
 
 /// How often the log says how many connections were closed and why, if that has changed.
@@ -100,17 +91,6 @@ pub(super) struct Inner {
     /// Another connection was closed.
     has_closed: Cond,
     clients: Shared<Clients>,
-}
-
-#[derive(Default)]
-struct Clients {
-    last: u64,
-    by_number: BTreeMap<u64, Arc<Client>>,
-    /// How many there are of each address, but for those of balancers.
-    by_address: HashMap<IpAddr, usize>,
-    /// When the last client too many was mentioned, and how many there have been since.
-    mentioned: Option<Instant>,
-    unmentioned: u64,
 }
 
 /// Starts serving on sockets that listen already, and returns; the coroutines that accept and serve go on. Call it from a
@@ -218,12 +198,12 @@ impl Server {
     }
 
     pub(super) fn has_clients(&self) -> bool {
-        self.clients.with(|clients| !clients.by_number.is_empty())
+        self.clients.with(|clients| !clients.is_empty())
     }
 
     /// Those who are here.
     pub(super) fn clients(&self) -> Vec<Arc<Client>> {
-        self.clients.with(|clients| clients.by_number.values().cloned().collect())
+        self.clients.with(|clients| clients.all())
     }
 
     /// Opens those of the wanted addresses that are not open; see [`Server::listen`].
@@ -282,10 +262,7 @@ impl Server {
 
     /// A number for what is not a client of RTMP: no two have the same in the log.
     pub(super) fn next_number(&self) -> u64 {
-        self.clients.with(|clients| {
-            clients.last += 1;
-            clients.last
-        })
+        self.clients.with(Clients::next_number)
     }
 
     fn welcome(&self, stream: &TcpStream, kind: ListenKind) {
@@ -360,56 +337,5 @@ impl Drop for Presence {
         self.server.clients.try_with(|clients| clients.remove(&self.client));
         // Unless it has ended in an orderly way before.
         self.server.account(&self.client, &CloseReason::Crashed);
-    }
-}
-
-impl Clients {
-    /// Gives a client its number, and says why it is one too many, if it is. `None`: far too many, it is not even told.
-    fn add(&mut self, stream: &TcpStream, config: &Config) -> Option<(Arc<Client>, Option<String>)> {
-        let address = stream.peer().ip();
-        let is_balancer = config.proxy_protocol.iter().any(|balancer| balancer.contains(address));
-        let own = if is_balancer { 0 } else { self.by_address.get(&address).copied().unwrap_or(0) };
-        let (max, max_own) = (config.max_connections, config.max_connections_per_address);
-        let too_many_own = max_own > 0 && own >= max_own;
-        if self.by_number.len() >= max + HEARD_OUT || (too_many_own && own >= max_own + HEARD_OUT_OF_ADDRESS) {
-            self.unmentioned += 1;
-            if self.mentioned.is_none_or(|at| at.elapsed() >= MENTION) {
-                let which = if too_many_own { "max_connections_per_address" } else { "max_connections" };
-                let max = if too_many_own { max_own } else { max };
-                log::warn!("{} clients closed at once, the last from {address}: {which} is {max}", self.unmentioned);
-                (self.mentioned, self.unmentioned) = (Some(Instant::now()), 0);
-            }
-            return None;
-        }
-        self.last += 1;
-        let number = self.last;
-        let client = Arc::new(Client::new(number, stream));
-        let too_many = if self.by_number.len() >= max {
-            Some(format!("the server is full: max_connections is {max}"))
-        } else if too_many_own {
-            Some(format!("too many clients from {address}: max_connections_per_address is {max_own}"))
-        } else {
-            None
-        };
-        if !is_balancer {
-            *self.by_address.entry(address).or_default() += 1;
-            client.counts_for_address.store(true, Ordering::Relaxed);
-        }
-        self.by_number.insert(number, client.clone());
-        Some((client, too_many))
-    }
-
-    fn remove(&mut self, client: &Client) {
-        let is_here = self.by_number.remove(&client.number).is_some();
-        let address = client.stream.peer().ip();
-        if is_here
-            && client.counts_for_address.load(Ordering::Relaxed)
-            && let Some(count) = self.by_address.get_mut(&address)
-        {
-            *count -= 1;
-            if *count == 0 {
-                self.by_address.remove(&address);
-            }
-        }
     }
 }
