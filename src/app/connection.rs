@@ -26,8 +26,7 @@ use crate::st::{self, net::TcpStream};
 /// How long a socket may take nothing of what it is sent.
 const SEND: Duration = Duration::from_secs(30);
 
-/// How long a client that was refused is listened to, so that what it was told arrives: closing a socket with unread bytes
-/// throws away what is on the way to the other end.
+/// How long a client that was refused is listened to, so that what it was told arrives, see [`TcpStream::linger`].
 const FAREWELL: Duration = Duration::from_secs(1);
 
 /// Events of one client after which others have their turn: many fit in one read.
@@ -280,10 +279,7 @@ impl Connection<'_> {
         stream.resume();
         stream.set_time_limit(Some(FAREWELL));
         if self.rtmp.flush().is_ok() {
-            stream.shutdown_write();
-            let mut buffer = [0; 512];
-            let mut reader = stream;
-            while reader.read(&mut buffer).is_ok_and(|n| n > 0) {}
+            stream.linger(u64::MAX);
         }
     }
 }

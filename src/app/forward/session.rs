@@ -1,6 +1,6 @@
 //! One connection of a forwarder to its target.
 
-use std::io::{self, Read, Write};
+use std::io::{self, Write};
 use std::net::{SocketAddr, ToSocketAddrs};
 use std::time::{Duration, Instant};
 
@@ -316,8 +316,7 @@ impl Session<'_> {
         Ok(is_heard)
     }
 
-    /// Ends the publication in words, and gives them time to arrive: closing a socket with unread bytes throws away what is on the
-    /// way to the other end.
+    /// Ends the publication in words, and gives them time to arrive.
     fn farewell(&mut self) {
         let stream = &self.stream;
         stream.resume();
@@ -325,10 +324,7 @@ impl Session<'_> {
         let mut writer = stream;
         let is_written = self.batch.0.drain(..).all(|piece| writer.write_all(&piece).is_ok());
         if is_written && self.client.unpublish(self.stream_id, &self.destination.stream).is_ok() {
-            stream.shutdown_write();
-            let mut buffer = [0; 512];
-            let mut reader = stream;
-            while reader.read(&mut buffer).is_ok_and(|n| n > 0) {}
+            stream.linger(u64::MAX);
         }
     }
 }

@@ -1,6 +1,6 @@
 //! A connection: requests one after the other, each answered before the next is looked at.
 
-use std::io::{self, IoSlice, Read, Write};
+use std::io::{self, IoSlice, Write};
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
@@ -240,12 +240,8 @@ impl Connection<'_> {
     }
 
     fn linger(&self) {
-        let mut stream = self.stream;
-        let until = stream.received() + FAREWELL_BYTES;
-        stream.shutdown_write();
-        stream.set_time_limit(Some(FAREWELL));
-        let mut buffer = [0; 512];
-        while stream.received() < until && stream.read(&mut buffer).is_ok_and(|n| n > 0) {}
+        self.stream.set_time_limit(Some(FAREWELL));
+        self.stream.linger(FAREWELL_BYTES);
     }
 }
 

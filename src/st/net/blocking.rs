@@ -38,6 +38,16 @@ impl TcpStream {
         Ok((n > 0).then_some(first[0]))
     }
 
+    /// Sends the end of the stream, and throws away what still comes, until the other end has closed too, the time limit has passed,
+    /// or it was more than `bytes`: a socket that is closed with unread bytes takes back what is on the way to the other end.
+    pub fn linger(&self, bytes: u64) {
+        self.shutdown_write();
+        let until = self.received().saturating_add(bytes);
+        let mut reader = self;
+        let mut buffer = [0; 512];
+        while self.received() < until && reader.read(&mut buffer).is_ok_and(|n| n > 0) {}
+    }
+
     /// Repeats `attempt`, whose `None` is that there is nothing yet, until it has something or patience ends.
     pub(in crate::st) fn read_with(&self, mut attempt: impl FnMut() -> io::Result<Option<usize>>) -> io::Result<usize> {
         let mut deadline = None;
