@@ -171,3 +171,11 @@ fn send(publication: &Publication, messages: &[Message]) {
 fn begin(publication: &Publication) {
     send(publication, &[metadata(1), video_header(2), audio_header(3)]);
 }
+
+/// A stream whose publisher has sent what players need before media.
+fn live(directives: &str) -> (Source, Publication) {
+    let source = source(directives);
+    let publication = publish(&source);
+    begin(&publication);
+    (source, publication)
+}

@@ -90,9 +90,7 @@ fn a_page_is_held_until_the_last_player_has_let_go_of_it() {
 
 #[test]
 fn players_that_are_behind_go_on_at_the_present_gop() {
-    let source = source("");
-    let publication = publish(&source);
-    begin(&publication);
+    let (source, publication) = live("");
     let mut slow = TestPlayer::with_room(&source, 0);
     let mut other = TestPlayer::join(&source);
     other.got();
@@ -115,9 +113,7 @@ fn players_that_are_behind_go_on_at_the_present_gop() {
 
 #[test]
 fn a_cache_without_players_goes_and_comes_again_with_the_next_keyframe() {
-    let source = source("");
-    let publication = publish(&source);
-    begin(&publication);
+    let (source, publication) = live("");
     send(&publication, &[key(0, 1)]);
     for n in 0..100 {
         publication.on_message(&inter(40 * n, 2), Instant::now());
@@ -151,9 +147,7 @@ fn a_publisher_is_shed_with_all_of_its_stream_and_knows_why() {
 
 #[test]
 fn of_players_those_go_that_have_taken_nothing_for_longest() {
-    let source = source("");
-    let publication = publish(&source);
-    begin(&publication);
+    let (source, publication) = live("");
     let mut players: Vec<_> = (0..3).map(|_| TestPlayer::with_room(&source, 0)).collect();
     let level = TestPlayer::join(&source);
     let mut level = level;

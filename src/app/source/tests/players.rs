@@ -4,9 +4,7 @@ use super::*;
 
 #[test]
 fn a_player_that_joins_starts_at_the_keyframe_with_all_it_needs() {
-    let source = source("");
-    let publication = publish(&source);
-    begin(&publication);
+    let (source, publication) = live("");
     send(&publication, &[key(1000, 10), audio(1010, 11), key(2000, 20), audio(2010, 21), inter(2040, 22)]);
     let mut player = TestPlayer::join(&source);
     let expected = [('d', 0, 1), ('v', 0, 2), ('a', 0, 3), ('v', 0, 20), ('a', 10, 21), ('v', 40, 22)];
@@ -21,9 +19,7 @@ fn a_player_that_joins_starts_at_the_keyframe_with_all_it_needs() {
 
 #[test]
 fn without_gop_cache_a_player_waits_for_the_next_keyframe_but_not_for_audio() {
-    let source = source("gop_cache off;");
-    let publication = publish(&source);
-    begin(&publication);
+    let (source, publication) = live("gop_cache off;");
     send(&publication, &[key(1000, 10), inter(1040, 11)]);
     let mut player = TestPlayer::join(&source);
     assert_eq!(player.got(), [('d', 0, 1), ('v', 0, 2), ('a', 0, 3)]);
@@ -47,9 +43,7 @@ fn a_player_that_is_there_first_gets_everything() {
 
 #[test]
 fn players_that_join_at_different_times_share_every_byte() {
-    let source = source("");
-    let publication = publish(&source);
-    begin(&publication);
+    let (source, publication) = live("");
     send(&publication, &[key(0, 1), audio(5, 1)]);
     let mut early = TestPlayer::join(&source);
     early.run();
@@ -70,9 +64,7 @@ fn players_that_join_at_different_times_share_every_byte() {
 
 #[test]
 fn a_player_whose_socket_is_full_loses_nothing_while_the_backlog_holds() {
-    let source = source("");
-    let publication = publish(&source);
-    begin(&publication);
+    let (source, publication) = live("");
     let mut player = TestPlayer::join(&source);
     player.run();
     let mut expected = Vec::new();
@@ -94,9 +86,7 @@ fn a_player_whose_socket_is_full_loses_nothing_while_the_backlog_holds() {
 
 #[test]
 fn a_player_too_far_behind_goes_on_at_a_keyframe_and_the_backlog_is_bounded() {
-    let source = source("queue_length 5;");
-    let publication = publish(&source);
-    begin(&publication);
+    let (source, publication) = live("queue_length 5;");
     let mut player = TestPlayer::join(&source);
     send(&publication, &[key(0, 1)]);
     player.run();
@@ -120,9 +110,7 @@ fn a_player_too_far_behind_goes_on_at_a_keyframe_and_the_backlog_is_bounded() {
 
 #[test]
 fn a_backlog_has_a_bound_in_bytes_also_without_keyframes() {
-    let source = source("queue_bytes 1m; queue_length 600;");
-    let publication = publish(&source);
-    begin(&publication);
+    let (source, publication) = live("queue_bytes 1m; queue_length 600;");
     send(&publication, &[key(0, 1)]);
     let big = [&[0x27, 1, 0, 0, 0][..], &[9; 100_000]].concat();
     for n in 1..100 {
@@ -152,9 +140,7 @@ fn an_audio_stream_gives_a_joining_player_its_last_second() {
 
 #[test]
 fn pausing_stops_the_stream_and_going_on_is_live() {
-    let source = source("");
-    let publication = publish(&source);
-    begin(&publication);
+    let (source, publication) = live("");
     send(&publication, &[key(0, 1), audio(5, 2)]);
     let mut player = TestPlayer::join(&source);
     player.got();
@@ -168,9 +154,7 @@ fn pausing_stops_the_stream_and_going_on_is_live() {
 
 #[test]
 fn a_player_may_do_without_audio_or_video() {
-    let source = source("");
-    let publication = publish(&source);
-    begin(&publication);
+    let (source, publication) = live("");
     send(&publication, &[key(0, 1), audio(5, 2)]);
     let mut player = TestPlayer::join(&source);
     player.got();
@@ -243,9 +227,7 @@ fn what_came_while_nobody_played_is_there_for_the_first_player() {
 
 #[test]
 fn asking_for_what_one_gets_already_changes_nothing() {
-    let source = source("");
-    let publication = publish(&source);
-    begin(&publication);
+    let (source, publication) = live("");
     send(&publication, &[key(0, 1)]);
     let mut player = TestPlayer::join(&source);
     player.got();
@@ -257,9 +239,7 @@ fn asking_for_what_one_gets_already_changes_nothing() {
 
 #[test]
 fn a_sequence_header_that_came_while_its_track_was_off_is_sent_when_it_is_on() {
-    let source = source("");
-    let publication = publish(&source);
-    begin(&publication);
+    let (source, publication) = live("");
     send(&publication, &[key(0, 1)]);
     let mut player = TestPlayer::join(&source);
     player.got();
@@ -275,9 +255,7 @@ fn a_sequence_header_that_came_while_its_track_was_off_is_sent_when_it_is_on() {
 
 #[test]
 fn going_on_after_a_short_pause_repeats_nothing() {
-    let source = source("");
-    let publication = publish(&source);
-    begin(&publication);
+    let (source, publication) = live("");
     send(&publication, &[key(0, 1), inter(1000, 2), inter(2000, 3)]);
     let mut player = TestPlayer::join(&source);
     player.got();

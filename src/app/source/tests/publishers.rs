@@ -5,9 +5,7 @@ use super::*;
 
 #[test]
 fn players_stay_when_the_publisher_goes_and_go_on_when_it_is_back() {
-    let source = source("");
-    let publication = publish(&source);
-    begin(&publication);
+    let (source, publication) = live("");
     send(&publication, &[key(90_000, 10), inter(90_040, 11)]);
     let mut player = TestPlayer::join(&source);
     assert_eq!(player.got().last(), Some(&('v', 40, 11)));
@@ -37,9 +35,7 @@ fn players_stay_when_the_publisher_goes_and_go_on_when_it_is_back() {
 
 #[test]
 fn players_are_not_told_of_a_publisher_that_is_back_soon() {
-    let source = source("publish { reconnect_grace 10; }");
-    let publication = publish(&source);
-    begin(&publication);
+    let (source, publication) = live("publish { reconnect_grace 10; }");
     send(&publication, &[key(0, 1)]);
     let mut player = TestPlayer::join(&source);
     player.got();
@@ -90,9 +86,7 @@ fn a_configuration_too_large_to_keep_is_passed_on() {
 
 #[test]
 fn new_sequence_headers_reach_those_who_are_there_and_those_who_come() {
-    let source = source("");
-    let publication = publish(&source);
-    begin(&publication);
+    let (source, publication) = live("");
     send(&publication, &[key(0, 1)]);
     let mut player = TestPlayer::join(&source);
     player.got();
