@@ -8,6 +8,7 @@
 mod audio;
 pub mod buffers;
 mod disk;
+mod files;
 mod folder;
 mod playlist;
 pub mod segmenter;

@@ -8,6 +8,7 @@ use std::io::{self, ErrorKind};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
+use super::files::{self, with_end};
 use super::playlist::{Entry, Playlist, number_of};
 
 /// How long after a failure to remove a file it is tried again.
@@ -86,7 +87,7 @@ impl Folder {
             let is_ours = |file: &str| number_of(name, file).is_some() || file.strip_prefix(name) == Some(".m3u8");
             if let Some(number) = number_of(name, file) {
                 numbers.push(number);
-            } else if file.strip_suffix(TEMPORARY).is_some_and(is_ours) {
+            } else if file.strip_suffix(files::TEMPORARY).is_some_and(is_ours) {
                 // Half written when the server was killed. If it stays, it is written over.
                 let _ = fs::remove_file(self.base.with_file_name(file));
             }
@@ -122,12 +123,8 @@ impl Folder {
         now: Instant,
     ) -> Result<(), Error> {
         let path = self.segment(entry.number);
-        if path.exists() {
-            // As when a disk is there again that was not there when the stream began.
-            self.is_broken = true;
-            return Err(Error { path, error: io::Error::new(ErrorKind::AlreadyExists, "the name is taken") });
-        }
-        if let Err(error) = write(&path, body) {
+        // A name may be taken when a disk is there again that was not there when the stream began.
+        if let Err(error) = files::create(&path, body) {
             self.is_broken = true;
             return Err(Error { path, error });
         }
@@ -152,7 +149,7 @@ impl Folder {
 
     fn write_playlist(&self) -> Result<(), Error> {
         let path = self.file(".m3u8");
-        write(&path, self.playlist.text().as_bytes()).map_err(|error| Error { path, error })
+        files::replace(&path, self.playlist.text().as_bytes()).map_err(|error| Error { path, error })
     }
 
     /// The stream is over. `dispose`: its playlist says so, and its segments are to go.
@@ -216,30 +213,5 @@ impl Folder {
 }
 
 fn segment(base: &Path, number: u64) -> PathBuf {
-    with_end(base, &format!("-{number}.ts"))
-}
-
-fn with_end(base: &Path, end: &str) -> PathBuf {
-    let mut name = base.as_os_str().to_owned();
-    name.push(end);
-    name.into()
-}
-
-/// What the names of files end with while they are written.
-const TEMPORARY: &str = ".tmp";
-
-/// Writes a file that is there as a whole or not at all, and its directories if need be.
-fn write(path: &Path, body: &[u8]) -> io::Result<()> {
-    let temporary = with_end(path, TEMPORARY);
-    let mut written = fs::write(&temporary, body);
-    if written.as_ref().is_err_and(|error| error.kind() == ErrorKind::NotFound) {
-        fs::create_dir_all(path.parent().unwrap_or(Path::new(".")))?;
-        written = fs::write(&temporary, body);
-    }
-    let written = written.and_then(|()| fs::rename(&temporary, path));
-    if written.is_err() {
-        // It may be what fills the disk.
-        let _ = fs::remove_file(&temporary);
-    }
-    written
+    with_end(base, format!("-{number}.ts"))
 }
