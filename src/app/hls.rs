@@ -10,6 +10,7 @@ pub mod buffers;
 mod disk;
 mod files;
 mod folder;
+mod handover;
 mod playlist;
 pub mod segmenter;
 mod stream;
@@ -66,17 +67,18 @@ impl Hls {
 
     /// Has the stream that is being published be there as HLS as its vhost's configuration says; or no longer, if it says so.
     /// Called when a stream is published, and again when the configuration has changed: lengths change with the segment that is
-    /// open, and where the files are to be elsewhere the stream ends in the one place and begins with a keyframe in the other.
+    /// open, and where the files are to be elsewhere the stream ends in the one place and begins in the other with the next keyframe.
     pub(super) fn follow(&self, source: &Source, vhost: &Arc<Vhost>) {
         let account = source.account();
         source.change_sink(|name, outlet, sink| {
             let stays = vhost.hls.enabled && sink.as_mut().is_some_and(|sink| sink.reconfigure(vhost));
             if !stays {
-                // First the old one's last segment, then the new one.
-                *sink = None;
-                if vhost.hls.enabled {
-                    *sink = self.begin(name, vhost, outlet, &account);
-                }
+                let is_on = vhost.hls.enabled;
+                let mut begin = || is_on.then(|| self.begin(name, vhost, outlet.clone(), &account)).flatten();
+                *sink = match sink.take() {
+                    Some(old) => old.succeed(&mut begin),
+                    None => begin(),
+                };
             }
         });
     }

@@ -72,6 +72,12 @@ pub trait Sink: Send + Sync {
     fn on_audio(&mut self, time: u64, tag: &flv::AudioTag, payload: &Bytes);
     /// The vhost's configuration has changed. Whether the sink goes on with it; if not, there is to be another.
     fn reconfigure(&mut self, vhost: &Vhost) -> bool;
+    /// What takes its place; `next` is where the stream is to go, if anywhere. It is asked for when this one has ended, unless the two
+    /// are to overlap.
+    fn succeed(self: Box<Self>, next: &mut dyn FnMut() -> Option<Box<dyn Sink>>) -> Option<Box<dyn Sink>> {
+        drop(self);
+        next()
+    }
 }
 
 /// A stream. Clones are the same stream.

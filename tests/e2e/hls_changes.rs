@@ -79,11 +79,13 @@ fn lengths_change_and_hls_goes_off_and_on_under_a_running_stream() {
     rig.send_until(7500);
     assert_eq!(rig.lengths(5), [10, 10, 10, 20, 20], "from the segment on that was open");
     reloaded.reload(&vhost(&folder, "enabled off;"));
-    assert_eq!(rig.lengths(6), [10, 10, 10, 20, 20, 5], "the one that was open ends");
     rig.send_until(9500);
+    assert_eq!(rig.lengths(6), [10, 10, 10, 20, 20, 10], "the one that was open ends at the next keyframe");
+    eventually("the end is in the playlist", PATIENCE, || playlist(&rig.list).filter(|list| list.end_list));
     reloaded.reload(&vhost(&folder, "enabled on; hls_fragment 1;"));
     rig.send_until(11_500);
-    assert_eq!(rig.lengths(7), [10, 10, 10, 20, 20, 5, 10], "it begins again with the next keyframe");
+    assert_eq!(rig.lengths(7), [10, 10, 10, 20, 20, 10, 10], "it begins again with the next keyframe");
+    assert!(playlist(&rig.list).is_some_and(|list| !list.end_list), "and goes on");
     drop(rig.publisher);
     let list = eventually("the last segment", PATIENCE, || playlist(&rig.list).filter(|list| list.segments.len() == 8));
     let breaks: Vec<_> = list.segments.iter().map(|segment| segment.discontinuity).collect();
@@ -94,8 +96,37 @@ fn lengths_change_and_hls_goes_off_and_on_under_a_running_stream() {
     let count = |range: &[String]| -> usize {
         range.iter().map(|name| packets(&rig.list.with_file_name(name), "v").len()).sum()
     };
-    assert_eq!(count(&names[..6]), frames_before(source, 7500), "nothing is lost before it went off");
+    assert_eq!(count(&names[..6]), frames_before(source, 8000), "nothing is lost before it went off");
     assert_eq!(count(&names[6..]), frames_before(source, 11_500) - frames_before(source, 10_000));
+    reloaded.server.assert_healthy();
+}
+
+#[test]
+fn files_go_elsewhere_at_a_keyframe_and_no_frame_is_lost() {
+    let ffmpeg = need!(ffmpeg);
+    let scratch = Scratch::new();
+    let (old, new) = (scratch.file("old"), scratch.file("new"));
+    let hls = "enabled on; hls_fragment 1;";
+    let mut reloaded = Reloaded::start(&scratch, &vhost(&old, hls));
+    let source = media::long_h264_aac(&ffmpeg);
+    let mut rig = Rig::new(reloaded.server.port, source, &old);
+    rig.send_until(2500);
+    assert_eq!(rig.lengths(2), [10, 10]);
+    reloaded.reload(&vhost(&new, hls));
+    rig.send_until(5500);
+    assert_eq!(rig.lengths(3), [10, 10, 10]);
+    let ended =
+        eventually("the end is in the old playlist", PATIENCE, || playlist(&rig.list).filter(|list| list.end_list));
+    rig.list = new.join("live/s.m3u8");
+    assert_eq!(rig.lengths(2), [10, 10]);
+    let count = |folder: &Path, list: &m3u8_rs::MediaPlaylist| -> usize {
+        let segments = list.segments.iter();
+        segments.map(|segment| packets(&folder.join("live").join(&segment.uri), "v").len()).sum()
+    };
+    assert_eq!(count(&old, &ended), frames_before(source, 3000));
+    let list = playlist(&rig.list).expect("a playlist");
+    assert_eq!(count(&new, &list), frames_before(source, 5000) - frames_before(source, 3000));
+    assert!(!list.end_list);
     reloaded.server.assert_healthy();
 }
 

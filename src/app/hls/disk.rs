@@ -75,6 +75,8 @@ pub(super) enum Job {
         /// As `hls_cleanup`.
         cleanup: bool,
     },
+    /// Nothing follows, for now: its playlist is to say so.
+    End,
     /// The stream is over. `dispose`: its playlist is to say so, and its segments are to go.
     Close { dispose: bool, cleanup: bool },
 }
@@ -208,6 +210,11 @@ impl Writer {
                         target.fail(why.clone());
                         self.why = Some(why);
                     }
+                }
+            }
+            Job::End => {
+                if let Some(folder) = self.folders.get_mut(&path) {
+                    folder.end();
                 }
             }
             Job::Close { dispose, cleanup } => {

@@ -152,16 +152,21 @@ impl Folder {
         files::replace(&path, self.playlist.text().as_bytes()).map_err(|error| Error { path, error })
     }
 
+    /// Nothing follows: the playlist says so.
+    pub(super) fn end(&mut self) {
+        self.playlist.end();
+        if let Err(error) = self.write_playlist() {
+            log::warn!("HLS: the end of a stream is not in its playlist: {error}");
+        }
+    }
+
     /// The stream is over. `dispose`: its playlist says so, and its segments are to go.
     pub(super) fn close(&mut self, dispose: bool, cleanup: bool, now: Instant) {
         self.is_closed = true;
         if !dispose {
             return;
         }
-        self.playlist.end();
-        if let Err(error) = self.write_playlist() {
-            log::warn!("HLS: the end of a stream is not in its playlist: {error}");
-        }
+        self.end();
         if cleanup {
             self.is_disposed = true;
             let due = now + Duration::from_millis(self.playlist.duration());

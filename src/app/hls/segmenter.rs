@@ -147,6 +147,11 @@ impl Segmenter {
         self.muxer.len() + self.held.iter().map(|(_, frame)| frame.body().len()).sum::<usize>()
     }
 
+    /// Whether the segment that is open has video.
+    pub(super) fn has_video(&self) -> bool {
+        self.open.as_ref().is_some_and(|open| open.video.is_some())
+    }
+
     /// Takes a message of video. Gives back the segment that ends before it.
     pub fn on_video(&mut self, time: u64, tag: &VideoTag, payload: &Bytes) -> Option<Segment> {
         // The first track is sent without naming it by encoders that mean it for everybody.

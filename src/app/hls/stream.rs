@@ -8,6 +8,7 @@ use bytes::Bytes;
 
 use super::buffers::Buffers;
 use super::disk::{Disk, Job, Target};
+use super::handover::Handover;
 use super::playlist::{Entry, Playlist};
 use super::segmenter::{Segment, Segmenter};
 use crate::account::{Account, Held, Part};
@@ -52,6 +53,8 @@ struct State {
     leaving: VecDeque<(Instant, String)>,
     publisher: Option<Arc<dyn Outlet>>,
     ended_at: Instant,
+    /// The playlist is to say that nothing follows.
+    says_end: bool,
     is_closed: bool,
 }
 
@@ -75,6 +78,7 @@ impl Stream {
             leaving: VecDeque::new(),
             publisher: None,
             ended_at: Instant::now(),
+            says_end: false,
             is_closed: false,
         }))
     }
@@ -98,6 +102,7 @@ impl Stream {
             }
             state.name = name.to_owned();
             state.publisher = Some(publisher);
+            state.says_end = false;
             state.set(settings);
             state.segmenter.begin();
             (state.open, state.account) = (account.hold(Part::Hls), account.clone());
@@ -135,6 +140,22 @@ impl Sink for Recording {
             }
             is_same_place
         })
+    }
+
+    fn succeed(self: Box<Self>, next: &mut dyn FnMut() -> Option<Box<dyn Sink>>) -> Option<Box<dyn Sink>> {
+        Some(Box::new(Handover::new(*self, next())))
+    }
+}
+
+impl Recording {
+    /// Whether the segment that is open has video.
+    pub(super) fn has_video(&self) -> bool {
+        self.0.0.with(|state| state.segmenter.has_video())
+    }
+
+    /// Ends it, and not because the publisher has: its playlist is to say that nothing follows.
+    pub(super) fn end_for_good(self) {
+        self.0.0.try_with(|state| state.says_end = true);
     }
 }
 
@@ -246,12 +267,28 @@ impl State {
         if self.is_closed {
             return self.leaving.is_empty();
         }
+        if self.says_end {
+            self.say_end();
+        }
         let dispose = self.settings.dispose;
         let keep = if dispose.is_zero() { KEEP } else { dispose };
         if now.saturating_duration_since(self.ended_at) >= keep {
             self.close(now);
         }
         false
+    }
+
+    /// It is tried again with the next look if the disk's thread has too much to do.
+    fn say_end(&mut self) {
+        if let Some(playlist) = &mut self.playlist
+            && self.waiting.is_empty()
+            && self.disk.send(&self.target, Job::End)
+        {
+            playlist.end();
+            let path = format!("{}.m3u8", self.target.base);
+            self.live.put(&path, LiveFile::new(&path, playlist.text().into(), SystemTime::now()));
+            self.says_end = false;
+        }
     }
 
     /// The stream is over: who plays it is told, and what is in memory goes when they have had the time to load it.

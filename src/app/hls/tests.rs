@@ -1,9 +1,10 @@
 //! The whole way of a stream with a clock of the test's: messages of FLV in, files out, read by a demuxer and a parser that are
 //! not ours.
 
+mod streams;
+
 use std::fs;
 use std::path::PathBuf;
-use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{SystemTime, UNIX_EPOCH};
 
@@ -537,42 +538,4 @@ fn a_disk_that_fails_costs_files_and_comes_back() {
     assert!(put(&mut rig, 4).is_some());
     assert_eq!(fs::read(live.join("s-4.ts")).unwrap(), b"theirs");
     assert_eq!(put(&mut rig, 5), None);
-}
-
-#[test]
-fn files_are_below_hls_path_whatever_the_names_are() {
-    let config = crate::config::Config::parse("t", "listen 1; vhost __defaultVhost__ { } vhost demo.com { }").unwrap();
-    let default = config.vhost("x").unwrap();
-    let demo = config.vhost("demo.com").unwrap();
-    let default = |name: &str| base(&format!("__defaultVhost__/{name}"), default);
-    assert_eq!(default("live/s").as_deref(), Some("live/s"));
-    assert_eq!(default("a/b/c").as_deref(), Some("a/b/c"));
-    assert_eq!(base("demo.com/live/s", demo).as_deref(), Some("demo.com/live/s"));
-    for name in ["../s", "live/..", "live/../../s", "/etc/s", "live//s", "live/.", "live\\s", "live/s\0", "", "live/"] {
-        assert_eq!(default(name), None, "{name:?}");
-    }
-}
-
-#[test]
-fn two_streams_do_not_share_files() {
-    static DONE: Mutex<()> = Mutex::new(());
-    let _one = DONE.lock();
-    struct Nobody;
-    impl Outlet for Nobody {
-        fn offer(&self, _: &[u8]) -> std::io::Result<usize> {
-            Ok(0)
-        }
-        fn wake(&self) {}
-        fn close(&self, _: crate::app::CloseReason) {}
-    }
-    let folder = tempfile::tempdir().unwrap();
-    let text = format!("listen 1; vhost v {{ hls on; hls_path {}; }}", folder.path().display());
-    let hls = crate::config::Config::parse("t", &text).unwrap().vhost("v").unwrap().hls.clone();
-    let disk = Disk::start().unwrap();
-    let stream = Stream::new("v/live/s", "live/s", &hls, disk, LiveFiles::new(), Buffers::default());
-    let account = Account::default();
-    let one = stream.begin("v/live/s", &hls, Arc::new(Nobody), &account).unwrap();
-    assert!(stream.begin("other/live/s", &hls, Arc::new(Nobody), &account).is_none());
-    drop(one);
-    assert!(stream.begin("other/live/s", &hls, Arc::new(Nobody), &account).is_some());
 }

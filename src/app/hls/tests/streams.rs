@@ -1,0 +1,126 @@
+//! Streams as the server has them: where their files are, whose they are, and how they go elsewhere.
+
+use super::*;
+
+#[test]
+fn files_are_below_hls_path_whatever_the_names_are() {
+    let config = crate::config::Config::parse("t", "listen 1; vhost __defaultVhost__ { } vhost demo.com { }").unwrap();
+    let default = config.vhost("x").unwrap();
+    let demo = config.vhost("demo.com").unwrap();
+    let default = |name: &str| base(&format!("__defaultVhost__/{name}"), default);
+    assert_eq!(default("live/s").as_deref(), Some("live/s"));
+    assert_eq!(default("a/b/c").as_deref(), Some("a/b/c"));
+    assert_eq!(base("demo.com/live/s", demo).as_deref(), Some("demo.com/live/s"));
+    for name in ["../s", "live/..", "live/../../s", "/etc/s", "live//s", "live/.", "live\\s", "live/s\0", "", "live/"] {
+        assert_eq!(default(name), None, "{name:?}");
+    }
+}
+
+struct Nobody;
+
+impl Outlet for Nobody {
+    fn offer(&self, _: &[u8]) -> std::io::Result<usize> {
+        Ok(0)
+    }
+    fn wake(&self) {}
+    fn close(&self, _: crate::app::CloseReason) {}
+}
+
+/// A stream with its files in a directory of the test, and its settings.
+fn stream_in(folder: &tempfile::TempDir) -> (Stream, crate::config::Hls, LiveFiles) {
+    let text = format!("listen 1; vhost v {{ hls on; hls_fragment 1; hls_path {}; }}", folder.path().display());
+    let hls = crate::config::Config::parse("t", &text).unwrap().vhost("v").unwrap().hls.clone();
+    let live = LiveFiles::new();
+    let disk = Disk::start().unwrap();
+    (Stream::new("v/live/s", "live/s", &hls, disk, live.clone(), Buffers::default()), hls, live)
+}
+
+#[test]
+fn two_streams_do_not_share_files() {
+    let folder = tempfile::tempdir().unwrap();
+    let (stream, hls, _) = stream_in(&folder);
+    let account = Account::default();
+    let one = stream.begin("v/live/s", &hls, Arc::new(Nobody), &account).unwrap();
+    assert!(stream.begin("other/live/s", &hls, Arc::new(Nobody), &account).is_none());
+    drop(one);
+    assert!(stream.begin("other/live/s", &hls, Arc::new(Nobody), &account).is_some());
+}
+
+/// Sends a stream to one place, then, from `switch` on, to another; gives the playlists of both at the end.
+fn hand_over(messages: &[(u64, Vec<u8>)], switch: u64) -> [MediaPlaylist; 2] {
+    let folders = [tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap()];
+    let [(old, hls, old_live), (new, new_hls, new_live)] = folders.each_ref().map(stream_in);
+    let begin = |stream: &Stream, hls| stream.begin("v/live/s", hls, Arc::new(Nobody), &Account::default()).unwrap();
+    let mut sink: Box<dyn Sink> = Box::new(begin(&old, &hls));
+    let mut is_switched = false;
+    for (time, payload) in messages {
+        if *time >= switch && !std::mem::replace(&mut is_switched, true) {
+            sink = sink.succeed(&mut || Some(Box::new(begin(&new, &new_hls)) as Box<dyn Sink>)).unwrap();
+            // As the source does with what is known of the stream.
+            for header in [AVC_HEADER, AAC_HEADER] {
+                send_to(&mut *sink, *time, header);
+            }
+        }
+        send_to(&mut *sink, *time, payload);
+    }
+    drop(sink);
+    [(old, old_live), (new, new_live)].map(|(stream, live)| {
+        let playlist = || {
+            stream.look_after(Instant::now());
+            let file = live.get("live/s.m3u8")?;
+            let list = m3u8_rs::parse_media_playlist_res(&file.body).unwrap();
+            (!list.segments.is_empty()).then_some(list)
+        };
+        let end = Instant::now() + Duration::from_secs(20);
+        loop {
+            // The disk's thread says first which number is the next.
+            if let Some(list) = playlist() {
+                // Once more, for the end that is said after the last segment.
+                stream.look_after(Instant::now());
+                return playlist().unwrap_or(list);
+            }
+            assert!(Instant::now() < end, "no playlist");
+            std::thread::sleep(Duration::from_millis(5));
+        }
+    })
+}
+
+fn send_to(sink: &mut dyn Sink, time: u64, payload: &[u8]) {
+    let payload = Bytes::copy_from_slice(payload);
+    if payload[0] == 0xaf {
+        sink.on_audio(time, &flv::audio(&payload).unwrap(), &payload);
+    } else {
+        sink.on_video(time, &flv::video(&payload).unwrap(), &payload);
+    }
+}
+
+fn milliseconds_of(list: &MediaPlaylist) -> u64 {
+    list.segments.iter().map(|segment| (segment.duration * 1000.0).round() as u64).sum()
+}
+
+#[test]
+fn a_stream_goes_elsewhere_at_a_keyframe() {
+    let mut messages = vec![(0, AVC_HEADER.to_vec())];
+    messages.extend((0..125).map(|n| (n * 40, frame(n % 50 == 0, 100))));
+    let [old, new] = hand_over(&messages, 2500);
+    assert_eq!((milliseconds_of(&old), old.end_list), (4000, true));
+    assert_eq!((milliseconds_of(&new), new.end_list), (1000, false));
+}
+
+#[test]
+fn a_stream_without_keyframes_goes_elsewhere_after_ten_seconds() {
+    let mut messages = vec![(0, AVC_HEADER.to_vec())];
+    messages.extend((0..500).map(|n| (n * 40, frame(n == 0 || n == 450, 100))));
+    let [old, new] = hand_over(&messages, 2000);
+    assert_eq!((milliseconds_of(&old), old.end_list), (12_000, true));
+    assert_eq!((milliseconds_of(&new), new.end_list), (2000, false));
+}
+
+#[test]
+fn sound_alone_goes_elsewhere_at_once() {
+    let mut messages = vec![(0, AAC_HEADER.to_vec())];
+    messages.extend((0..200).map(|n| (n * 1024 * 1000 / 44_100, aac(n as u8))));
+    let [old, new] = hand_over(&messages, 2000);
+    assert!(milliseconds_of(&old).abs_diff(2000) < 50 && old.end_list, "{old:?}");
+    assert!(milliseconds_of(&old) + milliseconds_of(&new) > 4600 && !new.end_list, "{new:?}");
+}
