@@ -73,16 +73,7 @@ fn converse(
     kind: ListenKind,
     too_many: Option<String>,
 ) -> Result<Never, CloseReason> {
-    let stream = &client.stream;
-    stream.set_write_timeout(Some(SEND));
-    stream.set_time_limit(Some(server.config().handshake_timeout));
-    greet(server, client)?;
-    server.rtmps.secure(stream, kind)?;
-    stream.count_unsent(|| server.account.hold(Part::Tls));
-    let (mut rtmp, form) = Rtmp::accept(stream.clone()).map_err(in_start)?;
-    rtmp.protocol().count_incoming(client.hold_incoming(&server.account));
-    let mut connection =
-        Connection { server, client, rtmp, wants_audio: true, wants_video: true, events: 0, has_parted: false };
+    let (mut connection, form) = Connection::open(server, client, kind)?;
     let result = connection.converse(form, too_many);
     if let Some(reason) = client.told() {
         connection.part(0, "NetConnection.Connect.Closed", &reason);
@@ -123,7 +114,28 @@ fn greet(server: &Server, client: &Client) -> Result<(), CloseReason> {
     Ok(())
 }
 
-impl Connection<'_> {
+impl<'a> Connection<'a> {
+    /// Hears who is there and in what it speaks, up to the end of the handshake. What a connection is made of is put on the heap: a
+    /// stack takes whole pages, and what players wait with fits on two.
+    #[inline(never)] // As `greet`.
+    fn open(
+        server: &'a Server,
+        client: &'a Arc<Client>,
+        kind: ListenKind,
+    ) -> Result<(Box<Self>, handshake::Form), CloseReason> {
+        let stream = &client.stream;
+        stream.set_write_timeout(Some(SEND));
+        stream.set_time_limit(Some(server.config().handshake_timeout));
+        greet(server, client)?;
+        server.rtmps.secure(stream, kind)?;
+        stream.count_unsent(|| server.account.hold(Part::Tls));
+        let (mut rtmp, form) = Rtmp::accept(stream.clone()).map_err(in_start)?;
+        rtmp.protocol().count_incoming(client.hold_incoming(&server.account));
+        let connection =
+            Self { server, client, rtmp, wants_audio: true, wants_video: true, events: 0, has_parted: false };
+        Ok((Box::new(connection), form))
+    }
+
     fn converse(&mut self, form: handshake::Form, too_many: Option<String>) -> Result<Never, CloseReason> {
         // For `connect`; the time for `publish` or `play` begins when the client is in.
         self.limit_commands();
