@@ -138,9 +138,10 @@ impl Audio {
 
     /// The time of a frame of so many samples, and how long it is.
     fn tick(&mut self, time: u64, rate: u32, samples: u32) -> (u64, u64) {
+        let last = self.clock.as_ref().map_or(0, |clock| clock.last);
         let clock = match &mut self.clock {
             Some(clock) if clock.rate == rate => clock,
-            slot => slot.insert(SampleClock::new(time, rate)),
+            slot => slot.insert(SampleClock { last, ..SampleClock::new(time, rate) }),
         };
         if clock.is_off(time) {
             *clock = SampleClock { last: clock.last, ..SampleClock::new(time, rate) };
@@ -273,6 +274,21 @@ mod tests {
             last = pts;
         }
         assert!(last.abs_diff((40 + 199 * 64 / 3) * 90) < 90);
+    }
+
+    /// Found by fuzzing.
+    #[test]
+    fn another_rate_keeps_the_order() {
+        let mut audio = Audio::default();
+        let mp3 = |audio: &mut Audio, ms, rates| {
+            let mut message = vec![0; 418];
+            message[..5].copy_from_slice(&[0x2f, 0xff, 0xfb, rates, 0x64]);
+            send(audio, ms, &message).unwrap().unwrap().pts
+        };
+        // Stamped closer together than they are long: the clock of 44100 Hz is ahead of the encoder's.
+        let last = (0..4).map(|n| mp3(&mut audio, n * 10, 0x90)).last().unwrap();
+        let of_48000 = mp3(&mut audio, 40, 0x94);
+        assert!(last > 40 * 90 && of_48000 > last, "{of_48000} follows {last}");
     }
 
     #[test]
