@@ -13,11 +13,19 @@
 //!
 //! Specifications: Adobe's "RTMP specification 1.0" and its FLV and AMF0/AMF3 formats; veovera's "Enhanced RTMP" version 2.
 
+#[forbid(unsafe_code)]
 pub mod account;
+#[forbid(unsafe_code)]
 pub mod app;
+#[forbid(unsafe_code)]
 pub mod codec;
+#[forbid(unsafe_code)]
 pub mod config;
+#[forbid(unsafe_code)]
 pub mod log;
+#[forbid(unsafe_code)]
 pub mod os;
+#[forbid(unsafe_code)]
 pub mod rtmp;
+// The only one that may, each time with the reason beside it.
 pub mod st;

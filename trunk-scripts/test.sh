@@ -173,6 +173,17 @@ step "the clients that the tests use" 600 bash -c clients || true
 
 step "hls.js for the page" 180 bash trunk-scripts/hls-js.sh || true
 step "crates" 300 bash -c 'persist cargo fetch --locked' || true
+# What the dependencies may be, and what is known of them. It takes minutes to build cargo-deny, so it is not installed for that.
+if cargo deny --version >/dev/null 2>&1; then
+    step "licences and sources of dependencies" 120 cargo deny --locked check licenses bans sources || true
+    if timeout 60 cargo deny fetch db >/dev/null 2>&1; then
+        step "advisories on dependencies" 120 cargo deny --locked check advisories || true
+    else
+        echo "The advisories on dependencies cannot be had; they are not looked at."
+    fi
+else
+    echo "cargo-deny is not here: licences of and advisories on dependencies are not looked at (cargo install --locked cargo-deny)."
+fi
 step "format" 60 cargo fmt --check || true
 clippy() { step "lints, $1" 420 cargo clippy --locked --all-targets "${@:2}" -- -D warnings || true; }
 clippy "default features"
