@@ -21,11 +21,18 @@ pub enum Part {
     Hls = 2,
     /// Encrypted and not yet taken by sockets.
     Tls = 3,
+    /// Pieces of files on disk, on their way to sockets of HTTP.
+    Http = 4,
 }
 
 impl Part {
-    const ALL: [(Self, &str); 4] =
-        [(Self::Media, "media"), (Self::Incoming, "incoming"), (Self::Hls, "hls"), (Self::Tls, "tls")];
+    const ALL: [(Self, &str); 5] = [
+        (Self::Media, "media"),
+        (Self::Incoming, "incoming"),
+        (Self::Hls, "hls"),
+        (Self::Tls, "tls"),
+        (Self::Http, "http"),
+    ];
 }
 
 /// How many bytes are held. Clones are the same account.
@@ -123,7 +130,7 @@ impl AsRef<[u8]> for Counted {
     }
 }
 
-/// The sum and its parts: `1500 (media=1000, incoming=0, hls=500, tls=0)`.
+/// The sum and its parts: `1500 (media=1000, incoming=0, hls=500, tls=0, http=0)`.
 impl fmt::Display for Account {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         // Read once, so that the sum is that of the parts.
@@ -142,7 +149,7 @@ mod tests {
 
     use super::*;
 
-    const PARTS: [Part; 4] = [Part::Media, Part::Incoming, Part::Hls, Part::Tls];
+    const PARTS: [Part; 5] = [Part::Media, Part::Incoming, Part::Hls, Part::Tls, Part::Http];
 
     proptest! {
         /// Whatever is held, cut up, handed on and let go of, the account is what is there; and in the end nothing.
@@ -180,7 +187,7 @@ mod tests {
             }
             drop((helds, handles));
             prop_assert_eq!(whole.total(), 0);
-            prop_assert_eq!(whole.to_string(), "0 (media=0, incoming=0, hls=0, tls=0)");
+            prop_assert_eq!(whole.to_string(), "0 (media=0, incoming=0, hls=0, tls=0, http=0)");
         }
     }
 }

@@ -100,6 +100,11 @@ impl Hls {
         }
     }
 
+    /// Bytes of segments that wait to be written to disk.
+    pub(super) fn waiting_bytes(&self) -> usize {
+        self.0.disk.waiting_bytes()
+    }
+
     /// Segments that were written to disk, and those that were not, since the server started.
     #[allow(dead_code, reason = "for the http api")]
     pub(super) fn counts(&self) -> (u64, u64) {

@@ -3,8 +3,9 @@
 //! 1. What only players need that are behind: they go on at the present GOP, as those do that fall behind by more than
 //!    `queue_length`.
 //! 2. The caches of streams that nobody plays: who joins waits for the next keyframe.
-//! 3. If that was not enough, nobody new is let in to publish, to play, or to watch over HTTP, until it is.
-//! 4. If that was not enough either, whoever holds most is closed, with the reason: a client by what it has sent of a message that
+//! 3. Segments of HLS that are in memory: they are on disk too, and served from there.
+//! 4. If that was not enough, nobody new is let in to publish, to play, or to watch over HTTP, until it is.
+//! 5. If that was not enough either, whoever holds most is closed, with the reason: a client by what it has sent of a message that
 //!    does not end, a publisher by its stream, a player by what it was handed and does not take.
 //!
 //! Each begins with the stream that holds most, and once begun goes on until an eighth of `max_memory` is free, so that it does not
@@ -19,6 +20,7 @@ use super::close::CloseReason;
 use super::server::Server;
 use super::slack::Slack;
 use super::source::{Holding, Outlet, Source};
+use crate::account::Part;
 use crate::st::{self, Shared};
 
 /// How often the account is looked at.
@@ -64,6 +66,7 @@ enum Pressure {
 struct Shed {
     backlogs: usize,
     caches: usize,
+    segments: usize,
     clients: usize,
     publishers: usize,
     players: usize,
@@ -80,6 +83,14 @@ enum Holder {
 /// What is held when there is room again.
 fn relief(max: usize) -> usize {
     max - max / 8
+}
+
+/// What no client's leaving would free: pieces of files on their way, and segments that the disk is about to take.
+fn nobodys(server: &Server) -> usize {
+    let bytes = server.account.part(Part::Http);
+    #[cfg(feature = "hls")]
+    let bytes = bytes + server.hls.waiting_bytes();
+    bytes
 }
 
 impl Memory {
@@ -107,17 +118,23 @@ impl Memory {
         let mut shed = Shed::default();
         if max > 0 && before > max {
             shed.make_room(&server.sources.all(), relief(max), &held);
+            #[cfg(feature = "hls")]
+            {
+                shed.segments = server.live_files.shed(|| held() <= relief(max));
+            }
         }
         let may_close = self.0.with(|state| state.step(max, held(), now));
-        if may_close && shed.close_largest(server, held().saturating_sub(relief(max))) {
+        let excess = held().saturating_sub(nobodys(server)).saturating_sub(relief(max));
+        if may_close && shed.close_largest(server, excess) {
             self.0.with(|state| state.patient_until = Some(now + LEAVING));
         }
         if let Some(shed) = self.0.with(|state| state.mention(shed, now)) {
             log::warn!(
                 "memory: {before} bytes were held and max_memory is {max}; lately {} streams were cut to their last GOP, {} \
-                 caches dropped, {} publishers, {} players and {} others closed; held now: {}",
+                 caches and {} segments dropped, {} publishers, {} players and {} others closed; held now: {}",
                 shed.backlogs,
                 shed.caches,
+                shed.segments,
                 shed.publishers,
                 shed.players,
                 shed.clients,
@@ -147,6 +164,7 @@ impl State {
         let shed = &mut self.shed;
         shed.backlogs += new.backlogs;
         shed.caches += new.caches;
+        shed.segments += new.segments;
         shed.clients += new.clients;
         shed.publishers += new.publishers;
         shed.players += new.players;
@@ -179,7 +197,7 @@ impl Shed {
         }
     }
 
-    /// Step 4: has those who hold most go, until they come to `excess` bytes. Whether some need time to be gone.
+    /// Step 5: has those who hold most go, until they come to `excess` bytes. Whether some need time to be gone.
     fn close_largest(&mut self, server: &Server, mut excess: usize) -> bool {
         let reason =
             CloseReason::Memory("the server is short of memory, and of all clients this one holds most".to_owned());

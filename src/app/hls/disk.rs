@@ -110,6 +110,11 @@ impl Disk {
         Ok(Self { jobs, counters })
     }
 
+    /// Bytes of segments that were handed on and are not written yet.
+    pub(super) fn waiting_bytes(&self) -> usize {
+        self.counters.waiting_bytes.load(Ordering::Relaxed)
+    }
+
     /// Hands a job on. `false`: there is too much to do already, and the job is dropped.
     pub(super) fn send(&self, target: &Arc<Target>, job: Job) -> bool {
         let size = size(&job);

@@ -13,6 +13,7 @@ use super::entity::Entity;
 use super::request::{self, Method, Refusal, Request};
 use super::response::{Body, Response};
 use super::status::Status;
+use crate::account;
 use crate::st::{self, net::TcpStream};
 
 /// How long the head of a request may take from its first byte, and with it a body.
@@ -36,6 +37,10 @@ const FAREWELL_BYTES: u64 = 256 * 1024;
 
 /// When who was not let in may ask again: an overload lasts for seconds at least.
 const RETRY_AFTER: &str = "Retry-After: 5\r\n";
+
+/// What the kernel may take of a response that the network does not, in bytes: of hundreds of clients that read nothing, megabytes
+/// each would be copied, and everybody else would wait for that.
+const UNSENT: usize = 256 * 1024;
 
 /// What is read at a time.
 const READ: usize = 2048;
@@ -73,8 +78,9 @@ pub(super) enum End {
 
 /// Serves a client until its connection ends, and says why it has.
 pub(super) fn serve(http: &Http, stream: &TcpStream) -> End {
-    // A socket that does not take the option costs some latency, no more.
+    // A socket that does not take the options costs some latency, no more.
     let _ = stream.set_nodelay(true);
+    let _ = stream.set_unsent_limit(UNSENT);
     stream.set_write_timeout(Some(SEND));
     let mut connection = Connection { http, stream, input: Vec::new(), at: 0, begun: None, is_viewer: false };
     loop {
@@ -198,6 +204,7 @@ impl Connection<'_> {
                     let end = (at + CHUNK).min(range.end);
                     let chunk =
                         self.http.disk.read(&found, at..end).map_err(|absent| End::File(format!("{absent:?}")))?;
+                    let chunk = self.http.server.account.count(account::Part::Http, chunk);
                     self.write(std::mem::take(&mut head), chunk)?;
                     at = end;
                 }

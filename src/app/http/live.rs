@@ -99,6 +99,17 @@ impl LiveFiles {
         }
     }
 
+    /// Removes files, the largest first, until `is_enough`: they are served from disk from then on. Those that always have room stay.
+    /// How many they were.
+    pub(in crate::app) fn shed(&self, is_enough: impl Fn() -> bool) -> usize {
+        let files = self.files();
+        let large = files.by_path.iter().filter(|(_, file)| file.body.len() as u64 > SMALL);
+        let mut large: Vec<_> = large.map(|(path, file)| (file.body.len(), path.clone())).collect();
+        drop(files);
+        large.sort_unstable_by(|a, b| b.cmp(a));
+        large.iter().take_while(|_| !is_enough()).map(|(_, path)| self.remove(path)).count()
+    }
+
     /// Removes a file. Those who are being sent it get the rest.
     pub fn remove(&self, path: &str) {
         let _removed = self.files().take(path);
@@ -178,6 +189,19 @@ mod tests {
         assert_eq!(files.size(), (0, 0), "nobody serves them");
         files.set_limit(1_000_000);
         put("s.m3u8", 900);
+        assert_eq!(files.size(), (1, 900));
+    }
+
+    #[test]
+    fn when_memory_is_short_the_largest_go_and_playlists_stay() {
+        let files = LiveFiles::new();
+        for (path, size) in [("a-0.ts", 300_000), ("a-1.ts", 500_000), ("b-0.ts", 400_000), ("b.m3u8", 900)] {
+            files.put(path, LiveFile::new(path, vec![0; size].into(), SystemTime::UNIX_EPOCH));
+        }
+        assert_eq!(files.shed(|| true), 0);
+        assert_eq!(files.shed(|| files.size().1 <= 400_000), 2);
+        assert!(files.get("a-0.ts").is_some() && files.get("b.m3u8").is_some());
+        assert_eq!(files.shed(|| false), 1);
         assert_eq!(files.size(), (1, 900));
     }
 

@@ -28,20 +28,27 @@ impl TcpStream {
     ///
     /// # Errors
     /// Those of setsockopt(2).
-    #[allow(unsafe_code)] // No crate at hand has this option.
     pub fn set_receive_low_water(&self, bytes: usize) -> io::Result<()> {
-        let bytes = libc::c_int::try_from(bytes).unwrap_or(libc::c_int::MAX);
+        self.set_number(libc::SOL_SOCKET, libc::SO_RCVLOWAT, bytes)
+    }
+
+    /// Has the kernel take no more than so many bytes beyond those that are on their way (TCP_NOTSENT_LOWAT). Without it, it takes
+    /// megabytes for a client that reads nothing.
+    ///
+    /// # Errors
+    /// Those of setsockopt(2).
+    pub fn set_unsent_limit(&self, bytes: usize) -> io::Result<()> {
+        self.set_number(libc::IPPROTO_TCP, libc::TCP_NOTSENT_LOWAT, bytes)
+    }
+
+    #[allow(unsafe_code)] // No crate at hand has these options.
+    fn set_number(&self, level: libc::c_int, name: libc::c_int, number: usize) -> io::Result<()> {
+        let number = libc::c_int::try_from(number).unwrap_or(libc::c_int::MAX);
         let fd = std::os::fd::AsRawFd::as_raw_fd(self.0.io.inner());
         // SAFETY: the descriptor is open as long as `self` is; the value is read for the length of a C int, which it has.
         let result = unsafe {
-            let value = (&raw const bytes).cast();
-            libc::setsockopt(
-                fd,
-                libc::SOL_SOCKET,
-                libc::SO_RCVLOWAT,
-                value,
-                size_of::<libc::c_int>() as libc::socklen_t,
-            )
+            let value = (&raw const number).cast();
+            libc::setsockopt(fd, level, name, value, size_of::<libc::c_int>() as libc::socklen_t)
         };
         if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
     }
