@@ -1,6 +1,8 @@
 //! One connection of somebody who means harm: plain or under TLS, and it never fails for what the server does.
 
 use std::io::{ErrorKind, Read, Write};
+#[cfg(feature = "hls")]
+use std::net::Shutdown;
 use std::net::TcpStream;
 use std::time::{Duration, Instant};
 
@@ -47,25 +49,64 @@ impl Attacker {
         !self.closed
     }
 
-    /// Reads and throws away what comes within `time`, or until the server closes. How much it was.
-    pub(crate) fn listen(&mut self, time: Duration) -> usize {
+    /// Reads and throws away what comes within `time`, or until the server closes.
+    pub(crate) fn listen(&mut self, time: Duration) {
         let deadline = Instant::now() + time;
-        let mut buffer = [0; 16 * 1024];
-        let mut total = 0;
-        while !self.closed {
-            let left = deadline.saturating_duration_since(Instant::now());
-            if left.is_zero() {
-                break;
-            }
-            self.transport.set_read_timeout(left.max(Duration::from_millis(1)));
-            match self.transport.read(&mut buffer) {
-                Ok(0) => self.closed = true,
-                Ok(n) => total += n,
-                Err(error) if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut) => break,
-                Err(_) => self.closed = true,
+        while self.read(deadline, &mut [0; 16 * 1024]) > 0 {}
+    }
+
+    /// What comes within `time`, or until the server closes.
+    pub(crate) fn hear(&mut self, time: Duration) -> Vec<u8> {
+        let deadline = Instant::now() + time;
+        let (mut heard, mut buffer) = (Vec::new(), [0; 16 * 1024]);
+        loop {
+            match self.read(deadline, &mut buffer) {
+                0 => return heard,
+                n => heard.extend_from_slice(&buffer[..n]),
             }
         }
-        total
+    }
+
+    /// The next bytes that come within `time`: none when there are none, or the server closes.
+    pub(crate) fn hear_some(&mut self, time: Duration) -> Vec<u8> {
+        let mut buffer = vec![0; 16 * 1024];
+        let count = self.read(Instant::now() + time, &mut buffer);
+        buffer.truncate(count);
+        buffer
+    }
+
+    fn read(&mut self, deadline: Instant, buffer: &mut [u8]) -> usize {
+        let left = deadline.saturating_duration_since(Instant::now());
+        if self.closed || left.is_zero() {
+            return 0;
+        }
+        self.transport.set_read_timeout(left.max(Duration::from_millis(1)));
+        match self.transport.read(buffer) {
+            Ok(n) => {
+                self.closed = n == 0;
+                n
+            }
+            Err(error) => {
+                self.closed = !matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut);
+                0
+            }
+        }
+    }
+
+    /// Ends one direction of the connection, or both.
+    #[cfg(feature = "hls")]
+    pub(crate) fn shutdown(&self, how: Shutdown) {
+        // It fails when the server was first.
+        let _ = self.socket.shutdown(how);
+    }
+
+    /// Reads and throws away what is there now, as far as it goes in a moment.
+    pub(crate) fn take_what_is_there(&mut self) {
+        if self.socket.set_nonblocking(true).is_ok() {
+            let mut buffer = [0; 64 * 1024];
+            while self.transport.read(&mut buffer).is_ok_and(|n| n == buffer.len()) {}
+        }
+        let _ = self.socket.set_nonblocking(false);
     }
 
     /// Reads one byte, if one is there.

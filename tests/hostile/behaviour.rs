@@ -6,7 +6,7 @@ use crate::attacker::{Attacker, End};
 use crate::rig::{Rig, times};
 use crate::rtmp::{
     NULL, SET_CHUNK_SIZE, VIDEO, chunked, command, connected, create_stream, frame, handshake, header, keyframe,
-    message, play, playing, publish, publishing,
+    message, play, playing, publish, publishing, video_header,
 };
 
 #[test]
@@ -65,7 +65,8 @@ fn flip_flop(rig: &Rig) {
     let stop = command(1, "closeStream", 0.0, &NULL);
     for n in 0..times(200, 10_000) {
         let name = format!("flip{}", n % 7);
-        let turn = [publish(&name), message(6, 0, VIDEO, 1, &keyframe(100)), stop.clone(), play(&name), stop.clone()];
+        let media = [message(6, 0, VIDEO, 1, &video_header()), message(6, 0, VIDEO, 1, &keyframe(100))].concat();
+        let turn = [publish(&name), media, stop.clone(), play(&name), stop.clone()];
         if !attacker.send(&turn.concat()) {
             break;
         }
@@ -95,6 +96,8 @@ fn names(rig: &Rig) {
         .collect();
     std::thread::sleep(Duration::from_millis(300));
     drop(all);
+    drop(attacker);
+    rig.wait_status("their sources are gone", |status| status.streams <= rig.streams());
 }
 
 fn bad_players(rig: &Rig) {
@@ -143,7 +146,7 @@ fn flood(rig: &Rig) {
     player.send(&playing("flood"));
     let Some(mut attacker) = Attacker::connect(rig.target) else { return };
     let large = message(2, 0, SET_CHUNK_SIZE, 0, &0xff_ffff_u32.to_be_bytes());
-    attacker.send(&[publishing("flood"), large].concat());
+    attacker.send(&[publishing("flood"), large, message(6, 0, VIDEO, 1, &video_header())].concat());
     let burst: Vec<u8> = (0..50)
         .flat_map(|n| chunked(6, n, VIDEO, 1, &if n % 25 == 0 { keyframe(20_000) } else { frame(20_000) }, 0xff_ffff))
         .collect();
@@ -160,7 +163,8 @@ fn flood(rig: &Rig) {
 fn no_keyframes(rig: &Rig) {
     let Some(mut attacker) = Attacker::connect(rig.target) else { return };
     let large = message(2, 0, SET_CHUNK_SIZE, 0, &0xff_ffff_u32.to_be_bytes());
-    attacker.send(&[publishing("nokey"), large, message(6, 0, VIDEO, 1, &keyframe(1000))].concat());
+    let start = [message(6, 0, VIDEO, 1, &video_header()), message(6, 0, VIDEO, 1, &keyframe(1000))].concat();
+    attacker.send(&[publishing("nokey"), large, start].concat());
     let mut players = Vec::new();
     for n in 0..times(4000, 100_000) {
         let timestamp = 40 * u32::try_from(n).expect("some days");
@@ -174,11 +178,20 @@ fn no_keyframes(rig: &Rig) {
             players.push(player);
         }
     }
-    println!("    {} MB in the server's memory", rig.status("VmRSS") >> 10);
+    println!("    {} MB in the server's memory", rig.process("VmRSS") >> 10);
 }
 
 fn churn(rig: &Rig) {
-    let until = Instant::now() + Duration::from_secs(times(3, 60) as u64);
+    let time = Duration::from_secs(times(3, 60) as u64);
+    let count: usize = std::thread::scope(|scope| {
+        let crowd: Vec<_> = (0..4).map(|_| scope.spawn(|| come_and_go(rig, time))).collect();
+        crowd.into_iter().map(|thread| thread.join().expect("it never fails")).sum()
+    });
+    println!("    {count} connections, {} a second", count / time.as_secs().max(1) as usize);
+}
+
+fn come_and_go(rig: &Rig, time: Duration) -> usize {
+    let until = Instant::now() + time;
     let mut count = 0;
     while Instant::now() < until {
         // A third does nothing, a third half of it, a third all.
@@ -189,8 +202,8 @@ fn churn(rig: &Rig) {
                 _ => {}
             }
             attacker.leave(if count % 2 == 0 { End::Rst } else { End::Fin });
+            count += 1;
         }
-        count += 1;
     }
-    println!("    {count} connections");
+    count
 }

@@ -156,7 +156,7 @@ fn claims(rig: &Rig) {
         attacker.send(&claim);
     }
     std::thread::sleep(Duration::from_millis(500));
-    let memory = rig.status("VmRSS") >> 10;
+    let memory = rig.process("VmRSS") >> 10;
     // A thousandth of what is claimed.
     assert!(memory < 400, "{memory} MB for claims alone");
 }

@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 
 use crate::attacker::Target;
 use crate::flv::{Tag, VIDEO};
+use crate::viewer::{self, Progress};
 use crate::wire::Wire;
 
 /// How often a message is published.
@@ -30,15 +31,22 @@ fn clock() -> u64 {
     u64::try_from(elapsed.as_micros()).expect("this test does not take that long")
 }
 
-/// A message that says which it is and when it was sent, and whose every byte is known.
+/// A sequence header of H.264 without parameter sets: enough for HLS.
+const HEADER: [u8; 12] = [0x17, 0, 0, 0, 0, 1, 0x64, 0, 0x1f, 0xff, 0xe0, 0];
+
+/// Where the number of a message is, and the time at which it was sent.
+const NUMBER: usize = 10;
+const SENT: usize = 18;
+
+/// A message that says which it is and when it was sent, and whose every byte is known: a frame of one NAL unit.
 fn payload(number: u64, sent: u64) -> Vec<u8> {
-    // VP6: no sequence header is needed.
-    let mut payload = vec![if number.is_multiple_of(GOP) { 0x14 } else { 0x24 }, 0];
+    let is_key = number.is_multiple_of(GOP);
+    let size = 200 + usize::try_from(number * 7919 % 3000).expect("small") + if is_key { 20_000 } else { 0 };
+    let mut payload = vec![if is_key { 0x17 } else { 0x27 }, 1, 0, 0, 0];
+    payload.extend_from_slice(&u32::try_from(1 + 8 + 8 + size).expect("small").to_be_bytes());
+    payload.push(if is_key { 0x65 } else { 0x41 });
     payload.extend_from_slice(&number.to_be_bytes());
     payload.extend_from_slice(&sent.to_be_bytes());
-    let size = 200
-        + usize::try_from(number * 7919 % 3000).expect("small")
-        + if number.is_multiple_of(GOP) { 20_000 } else { 0 };
     let mut noise = number | 1;
     payload.extend(
         std::iter::repeat_with(|| {
@@ -78,6 +86,7 @@ pub(crate) struct Healthy {
     published: Arc<AtomicU64>,
     players: Vec<Arc<Seen>>,
     control: Arc<Seen>,
+    viewer: Arc<Progress>,
     failures: Arc<Mutex<Vec<String>>>,
     threads: Vec<JoinHandle<()>>,
 }
@@ -90,13 +99,14 @@ pub(crate) struct Lateness {
 }
 
 impl Healthy {
-    /// A publisher, and players, at each of the targets.
-    pub(crate) fn start(publish: Target, play: &[Target]) -> Healthy {
+    /// A publisher, a player at each of the targets, and a viewer where there is HTTP.
+    pub(crate) fn start(publish: Target, play: &[Target], http: Option<u16>) -> Healthy {
         let mut all = Healthy {
             stop: Arc::default(),
             published: Arc::default(),
             players: Vec::new(),
             control: Arc::default(),
+            viewer: Arc::default(),
             failures: Arc::default(),
             threads: Vec::new(),
         };
@@ -116,6 +126,10 @@ impl Healthy {
         all.spawn("the healthy publisher", move || send(publisher, &published, &stop));
         let (stop, seen) = (all.stop.clone(), all.control.clone());
         all.spawn("the control stream", move || control(&seen, &stop));
+        if let Some(port) = http {
+            let (progress, stop) = (all.viewer.clone(), all.stop.clone());
+            all.spawn("the healthy viewer", move || viewer::watch(port, STREAM, &progress, &stop));
+        }
         all.catch_up();
         all.lateness();
         all
@@ -146,6 +160,7 @@ impl Healthy {
             assert!(Instant::now() < deadline, "a healthy player does not get message {due}");
             thread::sleep(Duration::from_millis(5));
         }
+        self.viewer.assert_recent();
         self.assert_no_failure();
     }
 
@@ -184,6 +199,7 @@ fn wire(target: Target) -> Wire {
 }
 
 fn send(mut wire: Wire, published: &AtomicU64, stop: &AtomicBool) {
+    wire.send_tag(&Tag { kind: VIDEO, timestamp: 0, payload: HEADER.into() });
     let start = Instant::now();
     for number in 0.. {
         if stop.load(Ordering::Relaxed) {
@@ -207,8 +223,8 @@ fn send(mut wire: Wire, published: &AtomicU64, stop: &AtomicBool) {
 fn receive(mut wire: Wire, seen: &Seen, stop: &AtomicBool) {
     let mut next: Option<u64> = None;
     wire.wait("the end of the test", Duration::from_secs(7200), |wire| {
-        for tag in wire.tags.drain(..).filter(|tag| tag.kind == VIDEO) {
-            let (number, sent) = (u64_at(&tag.payload, 2), u64_at(&tag.payload, 10));
+        for tag in wire.tags.drain(..).filter(|tag| tag.kind == VIDEO && tag.payload != HEADER) {
+            let (number, sent) = (u64_at(&tag.payload, NUMBER), u64_at(&tag.payload, SENT));
             assert_eq!(number, next.unwrap_or(number), "the next message");
             assert!(tag.payload == payload(number, sent), "message {number} is not what was sent");
             // The first come from the cache.

@@ -11,6 +11,9 @@
 #[path = "../e2e/flv.rs"]
 #[allow(dead_code, reason = "shared with the end-to-end tests")]
 mod flv;
+#[path = "../e2e/http_client.rs"]
+#[allow(dead_code, reason = "shared with the end-to-end tests")]
+mod http_client;
 #[path = "../e2e/process.rs"]
 #[allow(dead_code, reason = "shared with the end-to-end tests")]
 mod process;
@@ -28,7 +31,11 @@ mod healthy;
 mod random;
 mod rig;
 mod rtmp;
+mod viewer;
 
 mod behaviour;
 mod bytes;
+#[cfg(feature = "hls")]
+mod http;
+mod limits;
 mod names;

@@ -4,14 +4,18 @@ use std::fs;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+
 use crate::attacker::Target;
 use crate::healthy::Healthy;
 use crate::process::eventually;
 use crate::scratch::Scratch;
-use crate::server::{Server, Settings};
+use crate::server::{Server, Settings, free_port};
 
-/// How much more memory the server may have after an attack than before the first: what its allocator keeps for the next time.
-const KEPT: u64 = 24 << 20;
+/// How much more memory the server may have after an attack than before the first: what its allocator keeps for the next time, and
+/// the buffers that HLS does.
+const KEPT: u64 = (24 << 20) + if cfg!(feature = "hls") { 32 << 20 } else { 0 };
 
 /// How long it may take to give back what an attack took.
 const RECOVERY: Duration = Duration::from_secs(30);
@@ -31,16 +35,32 @@ pub(crate) fn times(sample: usize, all: usize) -> usize {
 
 pub(crate) struct Rig {
     pub(crate) target: Target,
+    /// Where HTTP is, in builds that have it.
+    pub(crate) http: Target,
     pub(crate) server: Server,
     healthy: Option<Healthy>,
     memory: u64,
     descriptors: usize,
+    status: Status,
     pub(crate) scratch: Scratch,
     _alone: MutexGuard<'static, ()>,
 }
 
 /// The directives that keep the attacks short; the defaults would do as well, later.
 const ROOT: &str = "max_connections 4000; srs_log_level trace;";
+
+/// Whatever is published becomes HLS, and is given back soon after its end.
+const HLS: &str = "hls { enabled on; hls_path html; hls_fragment 1; hls_window 30; hls_dispose 1; }";
+
+/// What the server says of itself when it is asked.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Status {
+    pub(crate) clients: usize,
+    pub(crate) streams: usize,
+    pub(crate) coroutines: usize,
+    /// Bytes for clients.
+    pub(crate) held: usize,
+}
 
 impl Rig {
     /// A server, attacked through plain TCP.
@@ -61,16 +81,34 @@ impl Rig {
         let scratch = Scratch::new();
         let mut root = format!("{ROOT}\n{root}\n");
         let port = tls.then(|| configure_tls(&scratch, &mut root));
-        let server = Server::with(&scratch, Settings { root: &root, vhost, ..Settings::default() });
+        let http = Target { port: free_port(), tls: false };
+        let mut vhost = vhost.to_owned();
+        if cfg!(feature = "hls") {
+            root += &format!("http_server {{ enabled on; listen 127.0.0.1:{}; dir html; }}\n", http.port);
+            vhost += HLS;
+        }
+        let server = Server::with(&scratch, Settings { root: &root, vhost: &vhost, ..Settings::default() });
         let (plain, target) =
             (Target { port: server.port, tls: false }, Target { port: port.unwrap_or(server.port), tls });
-        root.clear();
-        let healthy = Healthy::start(target, &[target, target, plain]);
-        std::thread::sleep(Duration::from_secs(1));
+        let healthy = Healthy::start(target, &[target, target, plain], cfg!(feature = "hls").then_some(http.port));
+        // Until the viewer has begun, and what comes with the first segments is there.
+        std::thread::sleep(Duration::from_secs(3));
         healthy.lateness().assert_small();
-        let mut rig = Rig { target, server, healthy: Some(healthy), memory: 0, descriptors: 0, scratch, _alone: alone };
-        rig.memory = rig.status("VmRSS") << 10;
+        let status = Status { clients: 0, streams: 0, coroutines: 0, held: 0 };
+        let mut rig = Rig {
+            target,
+            http,
+            server,
+            healthy: Some(healthy),
+            memory: 0,
+            descriptors: 0,
+            status,
+            scratch,
+            _alone: alone,
+        };
+        rig.memory = rig.process("VmRSS") << 10;
         rig.descriptors = rig.count_descriptors();
+        rig.status = rig.status();
         println!("{}: {} MB before", if tls { "through TLS" } else { "plain" }, rig.memory >> 20);
         rig
     }
@@ -82,7 +120,7 @@ impl Rig {
         let began = Instant::now();
         attack(self);
         let took = began.elapsed();
-        let peak = self.status("VmHWM") << 10;
+        let peak = self.process("VmHWM") << 10;
         self.server.assert_healthy();
         let healthy = self.healthy.as_ref().expect("until the end");
         healthy.catch_up();
@@ -92,10 +130,14 @@ impl Rig {
         eventually("all descriptors are given back", RECOVERY, || {
             (self.count_descriptors() <= descriptors).then_some(())
         });
-        eventually("the memory is given back", RECOVERY, || {
-            (self.status("VmRSS") << 10 <= self.memory + KEPT).then_some(())
+        let before = self.status;
+        self.wait_status("all coroutines are given back", |status| {
+            status.clients <= before.clients && status.coroutines <= before.coroutines
         });
-        let after = self.status("VmRSS") << 10;
+        eventually("the memory is given back", RECOVERY, || {
+            (self.process("VmRSS") << 10 <= self.memory + KEPT).then_some(())
+        });
+        let after = self.process("VmRSS") << 10;
         println!(
             "    {:.1} s; memory {} MB at most, {} MB after; {} ms late at most, the machine {} ms",
             took.as_secs_f32(),
@@ -110,6 +152,8 @@ impl Rig {
 
     /// Ends the healthy clients, who have seen nothing wrong.
     pub(crate) fn finish(mut self) {
+        let before = self.status;
+        self.wait_status("all streams are given back", |status| status.streams <= before.streams);
         self.healthy.take().expect("until the end").finish();
         self.server.assert_healthy();
     }
@@ -118,14 +162,55 @@ impl Rig {
         format!("/proc/{}/{file}", self.server.pid())
     }
 
+    /// How many streams there were before the first attack.
+    pub(crate) fn streams(&self) -> usize {
+        self.status.streams
+    }
+
+    /// What the server says of itself.
+    pub(crate) fn status(&self) -> Status {
+        let said = || self.server.log().lines().filter(|line| line.contains("status: ")).count();
+        let before = said();
+        let pid = i32::try_from(self.server.pid()).expect("a process id");
+        kill(Pid::from_raw(pid), Signal::SIGUSR1).expect("the server lives");
+        eventually("the server says how it is", RECOVERY, || (said() > before).then_some(()));
+        let log = self.server.log();
+        let line = log.lines().rfind(|line| line.contains("status: ")).expect("it was there");
+        let number = |name: &str| {
+            let rest = line.split(&format!("{name}=")).nth(1)?;
+            rest.split(|c: char| !c.is_ascii_digit()).next()?.parse().ok()
+        };
+        let number = |name: &str| number(name).unwrap_or_else(|| panic!("no {name}= in {line}"));
+        Status {
+            clients: number("clients"),
+            streams: number("streams"),
+            coroutines: number("coroutines"),
+            held: number("held"),
+        }
+    }
+
+    /// Waits until what the server says of itself is as it is to be.
+    pub(crate) fn wait_status(&self, what: &str, is_due: impl Fn(Status) -> bool) {
+        let deadline = Instant::now() + RECOVERY;
+        loop {
+            let status = self.status();
+            if is_due(status) {
+                return;
+            }
+            assert!(Instant::now() < deadline, "not within {RECOVERY:?}: {what}; {status:?}, before {:?}", self.status);
+            std::thread::sleep(Duration::from_millis(200));
+        }
+    }
+
     /// A line of /proc/PID/status, in kB.
-    pub(crate) fn status(&self, name: &str) -> u64 {
+    pub(crate) fn process(&self, name: &str) -> u64 {
         let status = fs::read_to_string(self.proc("status")).expect("the server lives");
         let line = status.lines().find(|line| line.starts_with(name)).expect("a line of that name");
         line.split_whitespace().nth(1).and_then(|number| number.parse().ok()).expect("a number")
     }
 
-    fn count_descriptors(&self) -> usize {
+    /// How many descriptors the server has.
+    pub(crate) fn count_descriptors(&self) -> usize {
         fs::read_dir(self.proc("fd")).expect("the server lives").count()
     }
 }

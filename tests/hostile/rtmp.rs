@@ -112,10 +112,18 @@ pub(crate) fn playing(name: impl AsRef<[u8]>) -> Vec<u8> {
     [connected(), create_stream(), play(name)].concat()
 }
 
-/// A keyframe of H.264, as far as a server looks.
+/// A sequence header of H.264, without which frames do not become HLS.
+pub(crate) fn video_header() -> Vec<u8> {
+    vec![0x17, 0, 0, 0, 0, 1, 0x64, 0, 0x1f, 0xff, 0xe0, 0]
+}
+
+/// A keyframe of H.264 of so many bytes: one NAL unit, if there is room for its length.
 pub(crate) fn keyframe(size: usize) -> Vec<u8> {
     let mut payload = vec![0x55; size.max(5)];
     payload[..5].copy_from_slice(&[0x17, 1, 0, 0, 0]);
+    if let Some(length) = size.checked_sub(9) {
+        payload[5..9].copy_from_slice(&u32::try_from(length).expect("small").to_be_bytes());
+    }
     payload
 }
 

@@ -1,0 +1,187 @@
+//! Attacks on what there is only so much of: descriptors, memory, the worker's time.
+
+use std::process::Command;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use crate::attacker::{Attacker, Target};
+use crate::process::eventually;
+use crate::rig::{Rig, times};
+use crate::rtmp::{
+    SET_CHUNK_SIZE, VIDEO, chunked, connected, frame, header, keyframe, message, playing, publishing, video_header,
+};
+
+/// How long the server may take until it has room again.
+const RELIEF: Duration = Duration::from_secs(20);
+
+const MAX_MEMORY: usize = 32 << 20;
+
+#[test]
+fn descriptors() {
+    let mut rig = Rig::plain("", "");
+    rig.attack("no descriptor is left", no_descriptors);
+    rig.attack("the same by HTTP", |rig| exhaust(rig, rig.http, b"GET / HTTP/1.1\r\nHost: x\r\n\r\n", RELIEF));
+    rig.finish();
+}
+
+#[test]
+fn memory() {
+    let mut rig = Rig::plain(&format!("max_memory {MAX_MEMORY};"), "");
+    rig.attack("publishers that hold more than there may be", hold_messages);
+    rig.attack("players that hold more than there may be", hold_backlogs);
+    rig.finish();
+}
+
+#[test]
+fn overload() {
+    // No merging: a player is to cost as much as it can.
+    let mut rig = Rig::plain("max_busy 20;", "min_latency on;");
+    rig.attack("more players than the worker can serve", crowd);
+    rig.finish();
+}
+
+/// Whether a newcomer gets an answer.
+fn is_let_in(target: Target, says: &[u8]) -> bool {
+    Attacker::connect(target).is_some_and(|mut attacker| {
+        attacker.send(says);
+        !attacker.hear_some(Duration::from_secs(1)).is_empty()
+    })
+}
+
+/// Takes all descriptors that the server may have, and gives them back.
+fn exhaust(rig: &Rig, target: Target, says: &[u8], limit: Duration) {
+    let spare = 100;
+    let few = rig.count_descriptors() + spare;
+    let before = limit_descriptors(rig, few);
+    let mut all: Vec<_> = (0..times(400, 3000)).filter_map(|_| Attacker::connect(target)).collect();
+    for attacker in &mut all {
+        attacker.send(says);
+    }
+    thread::sleep(Duration::from_secs(times(3, 20) as u64));
+    rig.server.wait_log(&["cannot accept clients for now"], limit);
+    drop(all);
+    eventually("newcomers are let in", limit, || is_let_in(target, says).then_some(()));
+    limit_descriptors(rig, before);
+}
+
+fn no_descriptors(rig: &Rig) {
+    exhaust(rig, rig.target, &connected(), RELIEF);
+    rig.server.wait_log(&["accepting clients again"], RELIEF);
+}
+
+/// Sets how many descriptors the server may have. How many it was before.
+fn limit_descriptors(rig: &Rig, limit: usize) -> usize {
+    let pid = rig.server.pid().to_string();
+    let prlimit = |arguments: &[&str]| {
+        let output =
+            Command::new("prlimit").args(["--pid", &pid]).args(arguments).output().expect("util-linux is here");
+        assert!(output.status.success(), "{output:?}");
+        String::from_utf8(output.stdout).expect("text")
+    };
+    let before = prlimit(&["--nofile", "--output", "SOFT", "--noheadings"]);
+    prlimit(&[&format!("--nofile={limit}:")]);
+    before.trim().parse().expect("a number")
+}
+
+/// Messages that do not end: 6 times what may be held.
+fn hold_messages(rig: &Rig) {
+    let large = message(2, 0, SET_CHUNK_SIZE, 0, &0xff_ffff_u32.to_be_bytes());
+    let mut all = Vec::new();
+    for n in 0..times(64, 1000) {
+        let Some(mut attacker) = Attacker::connect(rig.target) else { continue };
+        attacker.send(&[publishing(format!("hold{n}")), large.clone(), header(6, 0, 0xff_ffff, VIDEO, 1)].concat());
+        attacker.send(&vec![0; 3 << 20]);
+        all.push(attacker);
+    }
+    rig.server.wait_log(&["closed, memory:", "this one holds most"], RELIEF);
+    assert_within_limit(rig);
+    drop(all);
+    eventually("newcomers are let in", RELIEF, || is_let_in(rig.target, &connected()).then_some(()));
+}
+
+/// Streams in GOPs of 8 MB each, with players that do not read.
+fn hold_backlogs(rig: &Rig) {
+    let large = message(2, 0, SET_CHUNK_SIZE, 0, &0xff_ffff_u32.to_be_bytes());
+    let mut all = Vec::new();
+    for n in 0..times(8, 50) {
+        let name = format!("backlog{n}");
+        let Some(mut publisher) = Attacker::connect(rig.target) else { continue };
+        publisher.send(&[publishing(&name), large.clone(), message(6, 0, VIDEO, 1, &video_header())].concat());
+        for _ in 0..3 {
+            let Some(mut player) = Attacker::connect(rig.target) else { continue };
+            player.shrink_receive_buffer();
+            player.send(&playing(&name));
+            all.push(player);
+        }
+        for n in 0..400 {
+            let payload = if n == 0 { keyframe(20_000) } else { frame(20_000) };
+            publisher.send(&chunked(6, n * 40, VIDEO, 1, &payload, 0xff_ffff));
+        }
+        all.push(publisher);
+    }
+    rig.server.wait_log(&["memory:", "max_memory is", "held now:"], RELIEF);
+    assert_within_limit(rig);
+}
+
+fn assert_within_limit(rig: &Rig) {
+    rig.wait_status("no more is held than may be", |status| status.held <= MAX_MEMORY);
+    let memory = usize::try_from(rig.process("VmHWM")).expect("kilobytes") << 10;
+    // What comes in while those who hold most are leaving, and what the allocator needs beside it.
+    assert!(memory < 8 * MAX_MEMORY, "{} MB, and max_memory is {}", memory >> 20, MAX_MEMORY >> 20);
+}
+
+/// Players of a busy stream, more and more of them, until those are shed that came last.
+fn crowd(rig: &Rig) {
+    let stop = AtomicBool::new(false);
+    thread::scope(|scope| {
+        scope.spawn(|| {
+            let mut publisher = Attacker::connect(rig.target).expect("a connection");
+            publisher.send(&publishing("busy"));
+            for n in 0_u32.. {
+                if stop.load(Ordering::Relaxed) {
+                    break;
+                }
+                let frames = (0..5).map(|m| match 5 * n + m {
+                    n if n % 500 == 0 => keyframe(500),
+                    _ => frame(500),
+                });
+                let burst: Vec<u8> = frames.flat_map(|frame| message(6, n * 10, VIDEO, 1, &frame)).collect();
+                assert!(publisher.send(&burst), "its publisher stays");
+                thread::sleep(Duration::from_millis(10));
+            }
+        });
+        let mut all: Vec<Attacker> = Vec::new();
+        let deadline = Instant::now() + Duration::from_secs(90);
+        let mut looked = Instant::now();
+        loop {
+            // A log of thousands of clients is long.
+            if looked.elapsed() > Duration::from_secs(1) {
+                looked = Instant::now();
+                if rig.server.log_line(&["closed, overload:", "you came last"]).is_some() {
+                    break;
+                }
+            }
+            assert!(Instant::now() < deadline, "{} players and no overload", all.len());
+            if all.len() < 600 {
+                all.extend((0..10).filter_map(|_| {
+                    let mut player = Attacker::connect(rig.target)?;
+                    player.send(&playing("busy"));
+                    Some(player)
+                }));
+            }
+            for player in &mut all {
+                player.take_what_is_there();
+            }
+        }
+        println!("    {} players", all.len());
+        rig.server.wait_log(&["overload:", "max_busy is 20", "nobody new is let in"], RELIEF);
+        stop.store(true, Ordering::Relaxed);
+    });
+    eventually("newcomers are let in", RELIEF, || {
+        let mut newcomer = Attacker::connect(rig.target)?;
+        newcomer.send(&playing("healthy"));
+        // More than the reason why not.
+        (newcomer.hear(Duration::from_millis(500)).len() > 10_000).then_some(())
+    });
+}
