@@ -1,0 +1,130 @@
+//! What is on disk: numbers after a restart, what leaves and when, and a disk that fails.
+
+use super::*;
+
+#[test]
+fn numbers_go_on_after_a_restart() {
+    let mut rig = Rig::new();
+    rig.headers(0);
+    rig.run(0, 95_000, Some(50), true);
+    // Killed: nothing is flushed, a file is half written, and two segments were on their way out.
+    fs::write(rig.path("s-9.ts.tmp"), "half").unwrap();
+    let before = rig.read();
+    assert_eq!((before.media_sequence, before.segments.len()), (3, 6));
+    assert!(rig.path("s-2.ts").exists(), "held back");
+    let others = ["s-1.ts.bak", "other-1.ts", "s-x.ts", "s-01.ts", "t-1-2.ts"];
+    others.iter().for_each(|other| fs::write(rig.path(other), "not ours").unwrap());
+
+    let mut rig = Rig::at(rig.folder, 100_000);
+    rig.headers(0);
+    rig.run(100_000, 145_000, Some(50), true);
+    let after = rig.read();
+    let names: Vec<_> = after.segments.iter().map(|s| (s.uri.as_str(), s.discontinuity)).collect();
+    assert_eq!(names[..3], [("s-7.ts", false), ("s-8.ts", false), ("s-9.ts", true)]);
+    assert_eq!(after.media_sequence, 7);
+    rig.run(145_000, 400_000, Some(50), true);
+    rig.writer.tick(rig.now());
+    for other in others {
+        assert!(rig.path(other).exists(), "{other} is not ours");
+    }
+    assert!(!rig.path("s-9.ts.tmp").exists() && !rig.path("s-2.ts").exists() && !rig.path("s-9.ts").exists());
+    let ours = rig.files().iter().filter(|file| super::playlist::number_of("s", file).is_some()).count();
+    assert!((6..=14).contains(&ours), "the window and what is held back: {ours}");
+    assert_eq!(rig.read().discontinuity_sequence, 1);
+}
+
+#[test]
+fn a_name_is_not_used_twice_even_when_the_playlist_is_lost() {
+    let mut rig = Rig::new();
+    rig.headers(0);
+    rig.run(0, 45_000, Some(50), true);
+    fs::write(rig.path("s.m3u8"), "#EXTM3U\ngarbage\n").unwrap();
+    let rig = Rig::at(rig.folder, 50_000);
+    assert_eq!(rig.playlist.next_number(), 4);
+}
+
+#[test]
+fn a_segment_that_left_is_held_back_and_then_removed() {
+    let mut rig = Rig::new();
+    rig.window = 30_000;
+    rig.headers(0);
+    rig.run(0, 200_000, Some(50), true);
+    // 30 s in the playlist, and those that left it in the 40 s before.
+    let files = rig.files();
+    assert_eq!(rig.read().segments.len(), 3);
+    assert_eq!(files.len(), 1 + 3 + 4, "{files:?}");
+}
+
+#[test]
+fn a_stream_that_is_over_says_so_and_goes() {
+    let mut rig = Rig::new();
+    rig.headers(0);
+    rig.run(0, 45_000, Some(50), true);
+    rig.end();
+    let target = rig.target.clone();
+    rig.writer.handle(&target, Job::Close { dispose: true, cleanup: true }, rig.now());
+    let playlist = rig.read();
+    assert!(playlist.end_list);
+    assert_eq!((playlist.segments.len(), rig.files().len()), (5, 6), "who plays it gets the rest");
+    rig.clock.fetch_add(60_000, Ordering::Relaxed);
+    rig.writer.tick(rig.now());
+    assert_eq!(rig.files(), ["s.m3u8"]);
+    assert!(rig.read().end_list && rig.read().segments.is_empty());
+    let rig = Rig::at(rig.folder, 200_000);
+    assert_eq!(rig.playlist.next_number(), 5, "numbers go on");
+}
+
+#[test]
+fn a_stream_that_comes_back_while_it_goes_is_kept_apart() {
+    let mut rig = Rig::new();
+    rig.headers(0);
+    rig.run(0, 45_000, Some(50), true);
+    rig.end();
+    let target = rig.target.clone();
+    rig.writer.handle(&target, Job::Close { dispose: true, cleanup: true }, rig.now());
+    let before = Arc::default();
+    rig.writer.handle(&target, Job::Open(Arc::clone(&before)), rig.now());
+    rig.playlist = before.get().unwrap().clone();
+    rig.segmenter.begin();
+    rig.headers(50_000);
+    rig.run(50_000, 120_000, Some(50), true);
+    rig.writer.tick(rig.now());
+    let playlist = rig.read();
+    assert_eq!((playlist.segments[0].uri.as_str(), playlist.end_list), ("s-5.ts", false));
+    assert!(!rig.path("s-4.ts").exists());
+}
+
+#[test]
+fn a_disk_that_fails_costs_files_and_comes_back() {
+    let mut rig = Rig::new();
+    let live = rig.folder.path().join("live");
+    // A file where the directory is to be.
+    fs::write(&live, "in the way").unwrap();
+    rig.headers(0);
+    let target = rig.target.clone();
+    let put = |rig: &mut Rig, number: u64| {
+        let entry = Entry { number, duration: 10_000, discontinuity: false, at: Some(SystemTime::UNIX_EPOCH) };
+        let body = Bytes::from_static(b"segment");
+        let job = Job::Segment { entry, body, window: 60_000, target: 10_000, cleanup: true };
+        rig.writer.handle(&target, job, rig.now());
+        target.take_failure()
+    };
+    assert!(put(&mut rig, 0).is_some_and(|why| why.contains("s-0.ts: ")));
+    fs::remove_file(&live).unwrap();
+    assert_eq!(put(&mut rig, 1), None);
+    assert_eq!(put(&mut rig, 2), None);
+    let playlist = rig.read();
+    let names: Vec<_> = playlist.segments.iter().map(|s| (s.uri.as_str(), s.discontinuity)).collect();
+    assert_eq!(names, [("s-1.ts", true), ("s-2.ts", false)]);
+    // The directory is removed: it is made again, and what was in it is no longer in the playlist.
+    fs::remove_dir_all(&live).unwrap();
+    assert_eq!(put(&mut rig, 3), None);
+    let playlist = rig.read();
+    assert_eq!(playlist.segments.iter().map(|s| s.uri.as_str()).collect::<Vec<_>>(), ["s-3.ts"]);
+    assert_eq!(playlist.media_sequence, 3);
+    // Somebody else has a file of the next name.
+    fs::write(live.join("s-4.ts"), "theirs").unwrap();
+    assert!(put(&mut rig, 4).is_some());
+    assert_eq!(fs::read(live.join("s-4.ts")).unwrap(), b"theirs");
+    assert_eq!(put(&mut rig, 5), None);
+}
