@@ -20,9 +20,10 @@ Usage: bash trunk-scripts/bench-hls.sh [options]
   --no-build      what is built already
   -h              this text
 
-Segments of 2 s, a window of 10 s. This server writes files and serves from memory as well, as srs.conf has it; srs-files only
+Segments of 2 s, a window of 6 s. This server writes files and serves from memory as well, as srs.conf has it; srs-files only
 writes files, as nginx-rtmp does. The server runs on one core, the load on another, where there are two. CPU is that of the whole
-process, threads that write files included. The table goes to objs/bench/hls.md.
+process, threads that write files included, and with nginx that of the process that removes files. It is measured once files leave
+as fast as they come. The table goes to objs/bench/hls.md.
 END
 }
 
@@ -49,8 +50,6 @@ has_nginx_rtmp || fail "nginx-rtmp is not here (Debian: nginx, libnginx-mod-rtmp
 out=objs/bench
 mkdir -p "$out"
 work=$(mktemp -d ${dir:+-p "$dir"}) || exit 1
-# nginx's worker may be another user's.
-chmod 755 "$work"
 server_pid='' load_pid=''
 finish() {
     for pid in $load_pid $server_pid; do kill "$pid" 2>/dev/null; done
@@ -77,16 +76,21 @@ start() {
 listen 127.0.0.1:$port;
 srs_log_level warn;
 http_server { enabled $http; listen 127.0.0.1:$(free_port 23000); dir $html; }
-vhost __defaultVhost__ { hls { enabled $2; hls_path $html; hls_fragment 2; hls_window 10; } }
+vhost __defaultVhost__ { hls { enabled $2; hls_path $html; hls_fragment 2; hls_window 6; } }
 END
         "${on_server[@]}" "$bin/simple_rtmp_server" -c "$work/srs.conf" &
         ;;
     nginx-rtmp)
         local hls=
-        [ "$2" = on ] && hls="hls on; hls_path $html; hls_fragment 2s; hls_playlist_length 10s;"
+        [ "$2" = on ] && hls="hls on; hls_path $html; hls_fragment 2s; hls_playlist_length 6s;"
         cat >"$work/nginx.conf" <<END
 load_module $nginx_module;
-$(nginx_process "$work")
+daemon off;
+user $(id -un);
+worker_processes 1;
+pid $work/nginx.pid;
+error_log $work/nginx.log;
+events { worker_connections 20000; }
 rtmp { server { listen 127.0.0.1:$port; chunk_size 65000; application live { live on; $hls } } }
 END
         "${on_server[@]}" "$nginx" -e "$work/nginx.log" -c "$work/nginx.conf" &
@@ -96,6 +100,13 @@ END
     await_server "$server_pid" "$port" || fail "$1 does not answer on port $port"
 }
 
+# server_ticks: the processor time of the server so far, and of the processes that it has started.
+server_ticks() {
+    local pid sum=0
+    for pid in $server_pid $(pgrep -P "$server_pid"); do sum=$((sum + $(cpu_ticks "$pid"))); done
+    echo "$sum"
+}
+
 # measure SERVER HLS: a row of $work/rows with CPU in percent, and how many playlists there are.
 measure() {
     local before after begin lists
@@ -103,11 +114,11 @@ measure() {
     "${on_load[@]}" "$bin/srs_bench" publish "rtmp://127.0.0.1:$port/live/s{n}" -c "$streams" --bitrate "$bitrate" --gop 2 --ramp 2 \
         --duration 3600 --json >/dev/null &
     load_pid=$!
-    # All publish, and the window is full.
-    sleep 13
-    before=$(cpu_ticks "$server_pid") begin=$EPOCHREALTIME
+    # All publish, and files leave.
+    if [ "$2" = on ]; then sleep 20; else sleep 4; fi
+    before=$(server_ticks) begin=$EPOCHREALTIME
     sleep "$seconds"
-    after=$(cpu_ticks "$server_pid")
+    after=$(server_ticks)
     lists=$(find "$work/html" -name '*.m3u8' | wc -l)
     awk -v OFS='|' -v server="$1" -v hls="$2" -v n=$((after - before)) -v t="$ticks" -v begin="$begin" -v end="$EPOCHREALTIME" \
         -v lists="$lists" 'BEGIN { print server, hls, sprintf("%.2f", 100 * n / t / (end - begin)), lists }' | tee -a "$work/rows"
