@@ -105,6 +105,11 @@ impl Hls {
         self.0.disk.waiting_bytes()
     }
 
+    /// Lets go of buffers that wait to be used again.
+    pub(super) fn forget_spare(&self) {
+        self.0.buffers.clear();
+    }
+
     /// Segments that were written to disk, and those that were not, since the server started.
     #[allow(dead_code, reason = "for the http api")]
     pub(super) fn counts(&self) -> (u64, u64) {
@@ -136,7 +141,7 @@ impl Hls {
     pub(super) fn sweep(&self) {
         loop {
             while self.0.streams.with(|streams| streams.is_empty()) {
-                self.0.buffers.clear();
+                self.forget_spare();
                 self.0.added.wait();
             }
             st::sleep(SWEEP);

@@ -18,7 +18,7 @@ const STREAM: usize = 2 * 1024;
 /// Less than this is not worth the while, in bytes.
 const WORTH: usize = 8 << 20;
 
-/// How much was needed, in bytes.
+/// How much was needed.
 #[derive(Debug)]
 pub(super) struct Slack {
     period_began: Instant,
@@ -36,9 +36,17 @@ impl Slack {
     /// Looks at what is needed now, and has the heap give back what is not. To be called each second or more often.
     pub(super) fn look(&mut self, server: &Server, now: Instant) {
         let needed = server.account.total() + st::alive() * COROUTINE + server.sources.len() * STREAM;
-        if self.is_much(needed, now)
-            && let Err(error) = st::offload(st::trim_heap)
-        {
+        if !self.is_much(needed, now) {
+            return;
+        }
+        #[cfg(feature = "hls")]
+        let hls = server.hls.clone();
+        let given_back = st::offload(move || {
+            #[cfg(feature = "hls")]
+            hls.forget_spare();
+            st::trim_heap();
+        });
+        if let Err(error) = given_back {
             log::debug!("the heap keeps what it has: {error}");
         }
     }

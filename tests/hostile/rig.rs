@@ -13,9 +13,8 @@ use crate::process::eventually;
 use crate::scratch::Scratch;
 use crate::server::{Server, Settings, free_port};
 
-/// How much more memory the server may have after an attack than before the first: what its allocator keeps for the next time, and
-/// the buffers that HLS does.
-const KEPT: u64 = (24 << 20) + if cfg!(feature = "hls") { 32 << 20 } else { 0 };
+/// How much more memory the server may have after an attack than before the first: what its allocator keeps for the next time.
+const KEPT: u64 = 24 << 20;
 
 /// How long it may take to give back what an attack took.
 const RECOVERY: Duration = Duration::from_secs(30);
