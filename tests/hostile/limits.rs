@@ -34,6 +34,7 @@ fn memory() {
 }
 
 #[test]
+#[cfg_attr(debug_assertions, ignore = "without optimisation the healthy stream alone may be too much for a low max_busy")]
 fn overload() {
     // No merging: a player is to cost as much as it can.
     let mut rig = Rig::plain("max_busy 20;", "min_latency on;");
@@ -179,6 +180,8 @@ fn crowd(rig: &Rig) {
         stop.store(true, Ordering::Relaxed);
     });
     eventually("newcomers are let in", RELIEF, || {
+        // Who knocks all the time is a load of its own.
+        thread::sleep(Duration::from_millis(500));
         let mut newcomer = Attacker::connect(rig.target)?;
         newcomer.send(&playing("healthy"));
         // More than the reason why not.
