@@ -34,7 +34,10 @@ fn memory() {
 }
 
 #[test]
-#[cfg_attr(debug_assertions, ignore = "without optimisation the healthy stream alone may be too much for a low max_busy")]
+#[cfg_attr(
+    debug_assertions,
+    ignore = "without optimisation the healthy stream alone may be too much for a low max_busy"
+)]
 fn overload() {
     // No merging: a player is to cost as much as it can.
     let mut rig = Rig::plain("max_busy 20;", "min_latency on;");
