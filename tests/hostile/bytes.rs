@@ -11,12 +11,9 @@ use crate::rtmp::{
     connect, connected, frame, handshake, header, keyframe, message, number, object, playing, publishing, text,
 };
 
-/// Directives that have the slow shown out while the test looks on.
-const ROOT: &str = "";
-
 #[test]
 fn bytes_through_tcp() {
-    let mut rig = Rig::plain(ROOT, "");
+    let mut rig = Rig::plain("", "");
     all(&mut rig);
     rig.finish();
 }
@@ -24,7 +21,7 @@ fn bytes_through_tcp() {
 #[cfg(feature = "ssl")]
 #[test]
 fn bytes_through_tls() {
-    let mut rig = Rig::encrypted(ROOT, "");
+    let mut rig = Rig::encrypted("", "");
     all(&mut rig);
     rig.attack("TLS that is none, or breaks off", broken_tls);
     rig.finish();
