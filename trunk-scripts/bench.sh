@@ -14,6 +14,7 @@ Usage: bash trunk-scripts/bench.sh [options]
   --scenarios "NAME …"       only these (default "idle 100 500 2000 5000 streams publishers joins slow")
   --only "NAME …"            only these servers
   --seconds S                how long each measurement lasts (default 8; a whole run takes about 12 minutes)
+  --rounds N                 how often each is measured (default 1); the table has the medians
   --quick                    500 players, 4 seconds
   --no-build                 what is built already
   --peer NAME=PORT=COMMAND   one more server; its application is live
@@ -29,13 +30,14 @@ The table and a picture go to objs/bench/. The server runs on one core, the load
 END
 }
 
-scenarios=(idle 100 500 2000 5000 streams publishers joins slow) seconds=8 only='' build=yes
+scenarios=(idle 100 500 2000 5000 streams publishers joins slow) seconds=8 rounds=1 only='' build=yes
 peers=()
 while [ $# -gt 0 ]; do
     case $1 in
     --scenarios) need "$@" && read -ra scenarios <<<"$2" && shift ;;
     --only) need "$@" && only=$2 && shift ;;
     --seconds) need "$@" && seconds=$2 && shift ;;
+    --rounds) need "$@" && rounds=$2 && shift ;;
     --quick) scenarios=(500) seconds=4 ;;
     --no-build) build=no ;;
     --peer) need "$@" && peers+=("$2") && shift ;;
@@ -53,6 +55,7 @@ for scenario in "${scenarios[@]}"; do
     *[!0-9]* | 0*) fail "there is no scenario '$scenario'" ;;
     esac
 done
+[[ $rounds =~ ^[1-9][0-9]*$ ]] || fail "--rounds is a number from 1, not '$rounds'"
 
 out=objs/bench
 mkdir -p "$out"
@@ -86,11 +89,13 @@ share_cores
 bench=("${on_load[@]}" "$bin/srs_bench")
 "${bench[@]}" file "$work/stream.flv" --duration 60 || exit 1
 
-# takes_part SERVER SCENARIO: floors and fixed windows are there to be compared with, under load.
+# takes_part SERVER SCENARIO ROUND: floors and fixed windows are there to be compared with, under load; an idle server is measured
+# once.
 takes_part() {
     case $1 in
     floor-* | srs-15 | srs-350) [[ $2 =~ ^[0-9]+$ && $2 -ge 500 ]] ;;
     srs-min) [ "$2" != idle ] ;;
+    *) [ "$2" != idle ] || [ "$3" -eq 1 ] ;;
     esac
 }
 
@@ -98,19 +103,23 @@ find_syscall_counter
 find_nginx
 choose_servers
 began=$SECONDS
-: >"$work/rows"
+: >"$work/rounds"
 : >"$work/idle"
-for server in "${servers[@]}"; do
-    for scenario in "${scenarios[@]}"; do
-        takes_part "$server" "$scenario" || continue
-        echo "== $server, $scenario ($((SECONDS - began)) s)"
-        start "$server" || continue
-        run_scenario "$server" "$scenario"
-        stop_publishing
-        stop_server
+# Those that are compared come right after each other: the machine may be another one a minute later.
+for scenario in "${scenarios[@]}"; do
+    for round in $(seq "$rounds"); do
+        for server in "${servers[@]}"; do
+            takes_part "$server" "$scenario" "$round" || continue
+            echo "== $server, $scenario, round $round of $rounds ($((SECONDS - began)) s)"
+            start "$server" || continue
+            run_scenario "$server" "$scenario"
+            stop_publishing
+            stop_server
+        done
     done
 done
 
+summarize <"$work/rounds" >"$work/rows"
 write_table >"$out/table.md"
 write_plot >"$out/plot.svg"
 echo

@@ -77,7 +77,7 @@ syscalls() {
 }
 
 # measure SERVER TITLE CLIENTS RAMP COMMAND…: runs the load, and takes the server's CPU time over the middle of it; a row of
-# $work/rows. System calls are counted afterwards, under the same load.
+# $work/rounds. System calls are counted afterwards, under the same load.
 measure() {
     local server=$1 title=$2 clients=$3 ramp=$4
     shift 4
@@ -115,7 +115,7 @@ measure() {
             switches, calls, known(join50), known(join99), known(p50), known(p99), lost + refused, \
             gaps == "" ? "-" : gaps + 0 "/" missing + 0 "/" damaged + 0, lag == "" ? "-" : sprintf("%.1f", lag / 1000), \
             sprintf("%.0f", mbit), sprintf("%.0f", tool)
-    }' | tee -a "$work/rows"
+    }' | tee -a "$work/rounds"
 }
 
 # measure_idle SERVER: nobody is connected; a row of $work/idle.

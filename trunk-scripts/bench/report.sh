@@ -1,7 +1,61 @@
 # shellcheck shell=bash disable=SC2154
 # Of bench.sh: the rows as a table and as a picture.
 
-# Each CPU share is also a ratio to that of the 15 ms floor and of nginx-rtmp in the same scenario.
+# summarize: of the rows of all rounds, one for each scenario and server. Each number is the median, but clients lost, and gaps, are
+# added up. Behind the CPU come its ratios to that of the 15 ms floor and of nginx-rtmp, the medians of those within each round.
+summarize() {
+    awk -F'|' -v OFS='|' '
+        BEGIN { CPU = 3; LOST = 13; GAPS = 14 }
+        {
+            key = $1 OFS $2
+            if (!(key in rounds)) order[++keys] = key
+            round = ++rounds[key]
+            fields = NF
+            for (c = CPU; c <= NF; c++) cell[key, round, c] = $c
+        }
+        function median(values, n,    i, j, v) {
+            if (n == 0) return "-"
+            for (i = 2; i <= n; i++) {
+                v = values[i]
+                for (j = i - 1; j > 0 && values[j] + 0 > v + 0; j--) values[j + 1] = values[j]
+                values[j + 1] = v
+            }
+            # As it was printed where it was measured once, not as a number that awk prints anew.
+            return n % 2 ? values[(n + 1) / 2] : (values[n / 2] + values[n / 2 + 1]) / 2
+        }
+        function column(key, c,    i, n, values) {
+            for (i = 1; i <= rounds[key]; i++) if (cell[key, i, c] != "-") values[++n] = cell[key, i, c]
+            return median(values, n)
+        }
+        function ratio(key, base,    i, n, values) {
+            for (i = 1; i <= rounds[key]; i++) if (cell[base, i, CPU] > 0) values[++n] = sprintf("%.2f", cell[key, i, CPU] / cell[base, i, CPU])
+            return median(values, n)
+        }
+        function lost(key,    i, all) {
+            for (i = 1; i <= rounds[key]; i++) all += cell[key, i, LOST]
+            return all
+        }
+        function gaps(key,    i, p, part, all) {
+            for (i = 1; i <= rounds[key]; i++) {
+                if (split(cell[key, i, GAPS], part, "/") < 3) return "-"
+                for (p = 1; p <= 3; p++) all[p] += part[p]
+            }
+            return all[1] "/" all[2] "/" all[3]
+        }
+        END {
+            for (k = 1; k <= keys; k++) {
+                key = order[k]
+                split(key, name, "|")
+                line = key
+                for (c = CPU; c <= fields; c++) {
+                    line = line OFS (c == LOST ? lost(key) : c == GAPS ? gaps(key) : column(key, c))
+                    if (c == CPU + 2) line = line OFS ratio(key, name[1] OFS "floor-15") OFS ratio(key, name[1] OFS "nginx-rtmp")
+                }
+                print line
+            }
+        }'
+}
+
 write_table() {
     local cores="server and load share the cores"
     [ "${#on_server[@]}" -eq 0 ] || cores="the server on one, the load on another"
@@ -13,23 +67,11 @@ write_table() {
         awk -F'|' '{ printf "| %s | %s | %s | %s |\n", $1, $2, $3, $4 }' "$work/idle"
         echo
     fi
-    awk -F'|' '
-        $2 == "floor-15" { floor[$1] = $3 }
-        $2 == "nginx-rtmp" { nginx[$1] = $3 }
-        { row[NR] = $0; if (!($1 in seen)) { seen[$1] = 1; order[++scenarios] = $1 } }
-        function ratio(cpu, base) { return base > 0 ? sprintf("%.2f", cpu / base) : "-" }
-        END {
-            print "| scenario | server | CPU % | user | system | to floor-15 | to nginx-rtmp | KB a client | switches/s | system calls/s | join p50 ms | p99 | latency p50 ms | p99 | lost | gaps | slow one lags s | Mbit/s | load tool CPU % |"
-            print "|---|---|---|---|---|---|---|---|---|---|---|---|---|---|---|---|---|---|---|"
-            for (s = 1; s <= scenarios; s++) for (r = 1; r <= NR; r++) {
-                n = split(row[r], f, "|")
-                if (f[1] != order[s]) continue
-                printf "| %s | %s | %s | %s | %s | %s | %s", f[1], f[2], f[3], f[4], f[5], ratio(f[3], floor[f[1]]), ratio(f[3], nginx[f[1]])
-                for (c = 6; c <= n; c++) printf " | %s", f[c]
-                print " |"
-            }
-        }' "$work/rows"
+    echo "| scenario | server | CPU % | user | system | to floor-15 | to nginx-rtmp | KB a client | switches/s | system calls/s | join p50 ms | p99 | latency p50 ms | p99 | lost | gaps | slow one lags s | Mbit/s | load tool CPU % |"
+    echo "|---|---|---|---|---|---|---|---|---|---|---|---|---|---|---|---|---|---|---|"
+    sed 's/|/ | /g; s/^/| /; s/$/ |/' "$work/rows"
     echo
+    [ "$rounds" -eq 1 ] || echo "Medians of $rounds rounds; lost and gaps of all of them together."
     echo "CPU: of the server process, as a share of a core, by the kernel's accounting. Lost: clients that were refused or cut off. Gaps:"
     echo "places where something is missing / frames missing there / frames damaged, as found by $checking of the players. The load tool is"
     echo "near its end when its own CPU is near 100 %."
@@ -64,7 +106,7 @@ write_plot() {
                     width = most > 0 ? f[3] / most * 350 : 0
                     printf "<text x=\"120\" y=\"%d\" text-anchor=\"end\">%s</text><rect x=\"130\" y=\"%d\" width=\"%.1f\" height=\"13\" fill=\"%s\"/><text x=\"%.1f\" y=\"%d\">%s</text>\n", \
                         y + 11, f[2], y, width, colour, 136 + width, y + 11, f[3]
-                    if (f[11] != "-") printf "<line x1=\"%.1f\" x2=\"%.1f\" y1=\"%d\" y2=\"%d\" stroke=\"%s\" stroke-width=\"5\" stroke-linecap=\"round\"/><text x=\"%.1f\" y=\"%d\">%.1f</text>\n", \
+                    if (f[13] != "-") printf "<line x1=\"%.1f\" x2=\"%.1f\" y1=\"%d\" y2=\"%d\" stroke=\"%s\" stroke-width=\"5\" stroke-linecap=\"round\"/><text x=\"%.1f\" y=\"%d\">%.1f</text>\n", \
                         x(f[11]), x(f[12]), y + 7, y + 7, colour, x(f[12]) + 8, y + 11, f[12]
                     y += 18
                 }
