@@ -31,6 +31,10 @@ use crate::account::Account;
 use crate::config::{Config, DEFAULT_VHOST, Vhost};
 use crate::st::{self, Cond, Shared};
 
+/// Streams that have ended and are kept for those who play them, see `hls_dispose`: whoever publishes name after name is not to fill
+/// memory and disk with them.
+const MAX_KEPT: usize = 1000;
+
 /// How often streams that have ended are looked after.
 const SWEEP: Duration = Duration::from_secs(1);
 
@@ -105,6 +109,11 @@ impl Hls {
         self.0.disk.waiting_bytes()
     }
 
+    /// Bounds those bytes: what has no room is not written.
+    pub(super) fn limit_waiting(&self, bytes: usize) {
+        self.0.disk.limit_waiting(bytes);
+    }
+
     /// Lets go of buffers that wait to be used again.
     pub(super) fn forget_spare(&self) {
         self.0.buffers.clear();
@@ -146,8 +155,20 @@ impl Hls {
             }
             st::sleep(SWEEP);
             let now = Instant::now();
-            self.0.streams.with(|streams| streams.retain(|_, stream| !stream.look_after(now)));
+            self.0.streams.with(|streams| {
+                end_early(streams.values(), MAX_KEPT, now);
+                streams.retain(|_, stream| !stream.look_after(now));
+            });
         }
+    }
+}
+
+/// Closes those of the ended streams that are more than may be kept, the earliest first.
+fn end_early<'a>(streams: impl Iterator<Item = &'a Stream>, most: usize, now: Instant) {
+    let mut kept: Vec<_> = streams.filter_map(|stream| Some((stream.kept_since()?, stream))).collect();
+    if let Some(more) = kept.len().checked_sub(most) {
+        kept.sort_unstable_by_key(|(since, _)| *since);
+        kept[..more].iter().for_each(|(_, stream)| stream.close(now));
     }
 }
 

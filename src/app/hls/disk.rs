@@ -23,6 +23,9 @@ const QUEUE: usize = 1024;
 /// Bytes of segments that may wait. Beyond that they are not written.
 const QUEUE_BYTES: usize = 256 * 1024 * 1024;
 
+/// What part of the bytes that may wait counts as small.
+const SMALL_PART: usize = 16;
+
 /// How often what is due is removed.
 const TICK: Duration = Duration::from_secs(1);
 
@@ -89,9 +92,11 @@ pub(super) struct Disk {
 }
 
 /// What has become of the segments.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Counters {
     waiting_bytes: AtomicUsize,
+    /// How many of them there may be, if that is less than [`QUEUE_BYTES`].
+    limit: AtomicUsize,
     pub(super) written: AtomicU64,
     /// Not written: the disk's thread had too much to do, or the disk did not take it.
     pub(super) lost: AtomicU64,
@@ -115,11 +120,17 @@ impl Disk {
         self.counters.waiting_bytes.load(Ordering::Relaxed)
     }
 
+    /// Bounds the bytes that wait, below what their bound is anyway.
+    pub(super) fn limit_waiting(&self, bytes: usize) {
+        self.counters.limit.store(bytes.min(QUEUE_BYTES), Ordering::Relaxed);
+    }
+
     /// Hands a job on. `false`: there is too much to do already, and the job is dropped.
     pub(super) fn send(&self, target: &Arc<Target>, job: Job) -> bool {
         let size = size(&job);
         // Only the worker sends, so nothing comes in between.
-        if self.counters.waiting_bytes.load(Ordering::Relaxed) + size > QUEUE_BYTES {
+        let waiting = self.counters.waiting_bytes.load(Ordering::Relaxed);
+        if !has_room(size, waiting, self.counters.limit.load(Ordering::Relaxed)) {
             return self.lose(target, &job);
         }
         self.counters.waiting_bytes.fetch_add(size, Ordering::Relaxed);
@@ -148,6 +159,20 @@ impl Disk {
     /// Segments that were written, and those that were not.
     pub(super) fn counts(&self) -> (u64, u64) {
         (self.counters.written.load(Ordering::Relaxed), self.counters.lost.load(Ordering::Relaxed))
+    }
+}
+
+/// Whether a job of `size` bytes may join those that wait. One has room always, however small the limit is, and small ones have as
+/// much again: a stream that floods the disk is not to cost others their segments.
+fn has_room(size: usize, waiting: usize, limit: usize) -> bool {
+    let limit = if size <= limit / SMALL_PART { limit.saturating_mul(2) } else { limit };
+    waiting == 0 || waiting + size <= limit
+}
+
+impl Default for Counters {
+    fn default() -> Self {
+        let (waiting_bytes, limit) = (AtomicUsize::new(0), AtomicUsize::new(QUEUE_BYTES));
+        Self { waiting_bytes, limit, written: AtomicU64::new(0), lost: AtomicU64::new(0) }
     }
 }
 
@@ -250,5 +275,18 @@ impl Writer {
             self.mentioned = None;
             log::info!("HLS: segments are written to disk again; {lost} were not since the server started");
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::has_room;
+
+    #[test]
+    fn small_segments_have_room_when_large_ones_have_none() {
+        assert!(has_room(5000, 0, 1600), "or it would never be written");
+        assert!(has_room(600, 1000, 1600) && !has_room(601, 1000, 1600));
+        assert!(has_room(100, 3100, 1600) && !has_room(101, 1500, 1600));
+        assert!(!has_room(100, 3101, 1600));
     }
 }

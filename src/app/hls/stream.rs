@@ -111,6 +111,16 @@ impl Stream {
         })
     }
 
+    /// When it ended, if it is kept yet.
+    pub(super) fn kept_since(&self) -> Option<Instant> {
+        self.0.with(|state| (state.publisher.is_none() && !state.is_closed).then_some(state.ended_at))
+    }
+
+    /// Ends what is kept of a stream that has ended.
+    pub(super) fn close(&self, now: Instant) {
+        self.0.with(|state| state.close(now));
+    }
+
     /// Does what is due. Whether the stream is over and done with.
     pub(super) fn look_after(&self, now: Instant) -> bool {
         self.0.with(|state| state.look_after(now))

@@ -46,6 +46,29 @@ fn two_streams_do_not_share_files() {
     assert!(stream.begin("other/live/s", &hls, Arc::new(Nobody), &account).is_some());
 }
 
+#[test]
+fn of_streams_that_have_ended_no_more_are_kept_than_may_be() {
+    let folders: [_; 5] = std::array::from_fn(|_| tempfile::tempdir().unwrap());
+    let streams = folders.each_ref().map(stream_in);
+    let begin = |(stream, hls, _): &(Stream, crate::config::Hls, LiveFiles)| {
+        stream.begin("v/live/s", hls, Arc::new(Nobody), &Account::default()).unwrap()
+    };
+    let mut recordings: Vec<_> = streams.iter().map(begin).collect();
+    let last = recordings.pop();
+    for ended in [2, 0, 1, 0] {
+        drop(recordings.remove(ended));
+    }
+    let kept = || streams.each_ref().map(|(stream, ..)| stream.kept_since().is_some());
+    let all = || streams.iter().map(|(stream, ..)| stream);
+    end_early(all(), 4, Instant::now());
+    assert_eq!(kept(), [true, true, true, true, false], "the last is being published");
+    end_early(all(), 2, Instant::now());
+    assert_eq!(kept(), [false, true, false, true, false], "those that ended first have gone");
+    drop(last);
+    end_early(all(), 2, Instant::now());
+    assert_eq!(kept(), [false, true, false, false, true]);
+}
+
 /// Sends a stream to one place, then, from `switch` on, to another; gives the playlists of both at the end.
 fn hand_over(messages: &[(u64, Vec<u8>)], switch: u64) -> [MediaPlaylist; 2] {
     let folders = [tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap()];
