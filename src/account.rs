@@ -3,10 +3,12 @@
 //! It is exact because nothing is ever written down by hand: what holds bytes has a [`Held`], which is in the account for as long
 //! as it lives, and a buffer that many share is [counted](Account::count) until the last of its handles is gone, whoever has that.
 //! What is counted is payload, not what an allocator makes of it.
+//!
+//! Who wants to know when it becomes too much has an [alarm](Account::set_alarm) ring, in the moment in which that happens.
 
 use std::fmt;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, OnceLock};
 
 use bytes::Bytes;
 
@@ -44,6 +46,15 @@ struct Inner {
     parts: [AtomicUsize; Part::ALL.len()],
     /// Where all of it counts as well.
     whole: Option<Account>,
+    alarm: Alarm,
+}
+
+/// Rings once when more is held than `above`.
+#[derive(Default)]
+struct Alarm {
+    /// 0: it does not ring.
+    above: AtomicUsize,
+    ring: OnceLock<Box<dyn Fn() + Send + Sync>>,
 }
 
 /// Bytes that somebody holds. Dropping it takes them out of the account.
@@ -63,7 +74,19 @@ struct Counted {
 impl Account {
     /// An account whose bytes are also in the account `whole`.
     pub fn within(whole: &Self) -> Self {
-        Self(Arc::new(Inner { parts: Default::default(), whole: Some(whole.clone()) }))
+        Self(Arc::new(Inner { whole: Some(whole.clone()), ..Inner::default() }))
+    }
+
+    /// Has `ring` called whenever the alarm goes off, by whoever holds too much and in the middle of that: it must not wait, nor hold
+    /// anything. The first call counts. The account has to be one that is within no other.
+    pub fn on_alarm(&self, ring: impl Fn() + Send + Sync + 'static) {
+        debug_assert!(self.0.whole.is_none());
+        let _ = self.0.alarm.ring.set(Box::new(ring));
+    }
+
+    /// Has the alarm go off once, as soon as more than `above` bytes are held; 0 for never.
+    pub fn set_alarm(&self, above: usize) {
+        self.0.alarm.above.store(above, Ordering::Relaxed);
     }
 
     /// Bytes of one part.
@@ -73,7 +96,7 @@ impl Account {
 
     /// Bytes of all parts.
     pub fn total(&self) -> usize {
-        Part::ALL.iter().map(|&(part, _)| self.part(part)).sum()
+        self.0.total()
     }
 
     /// Nothing yet, by somebody who will hold bytes.
@@ -95,11 +118,40 @@ impl Account {
             // Nothing is published by it: whoever reads it wants a number.
             if now > before {
                 counter.fetch_add(now - before, Ordering::Relaxed);
+                if inner.whole.is_none() {
+                    inner.alarm.look(|| inner.total());
+                }
             } else {
                 counter.fetch_sub(before - now, Ordering::Relaxed);
             }
             account = inner.whole.as_ref();
         }
+    }
+}
+
+impl Inner {
+    fn total(&self) -> usize {
+        self.parts.iter().map(|part| part.load(Ordering::Relaxed)).sum()
+    }
+}
+
+impl Alarm {
+    fn look(&self, held: impl FnOnce() -> usize) {
+        let above = self.above.load(Ordering::Relaxed);
+        if above > 0
+            && held() > above
+            // Of several that are too much at a time one rings.
+            && self.above.swap(0, Ordering::Relaxed) > 0
+            && let Some(ring) = self.ring.get()
+        {
+            ring();
+        }
+    }
+}
+
+impl fmt::Debug for Alarm {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Alarm(above {})", self.above.load(Ordering::Relaxed))
     }
 }
 
@@ -150,6 +202,38 @@ mod tests {
     use super::*;
 
     const PARTS: [Part; 5] = [Part::Media, Part::Incoming, Part::Hls, Part::Tls, Part::Http];
+
+    #[test]
+    fn the_alarm_rings_once_when_more_is_held_than_may_be() {
+        let whole = Account::default();
+        let rung = Arc::new(AtomicUsize::new(0));
+        let counter = rung.clone();
+        whole.on_alarm(move || {
+            counter.fetch_add(1, Ordering::Relaxed);
+        });
+        let rung = || rung.load(Ordering::Relaxed);
+        let parts = [Account::within(&whole), Account::within(&whole)];
+        let helds = [parts[0].hold(Part::Media), parts[1].hold(Part::Incoming)];
+        helds[0].set(1000);
+        assert_eq!(rung(), 0, "nobody has asked");
+        whole.set_alarm(1000);
+        helds[0].set(600);
+        helds[1].set(400);
+        assert_eq!(rung(), 0, "as much as may be is not too much");
+        helds[1].set(401);
+        helds[1].set(5000);
+        assert_eq!(rung(), 1, "once, until it is set again");
+        whole.set_alarm(6000);
+        let bytes = parts[0].count(Part::Hls, vec![0; 401].into());
+        assert_eq!(rung(), 2);
+        whole.set_alarm(100);
+        drop(bytes);
+        helds[1].set(0);
+        assert_eq!(rung(), 2, "it does not ring for less");
+        whole.set_alarm(0);
+        helds[1].set(10_000);
+        assert_eq!(rung(), 2);
+    }
 
     proptest! {
         /// Whatever is held, cut up, handed on and let go of, the account is what is there; and in the end nothing.

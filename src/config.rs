@@ -19,6 +19,7 @@ mod forward;
 mod include;
 mod kind;
 mod listen;
+mod memory;
 mod network;
 mod reader;
 mod refer;
@@ -27,6 +28,7 @@ mod schema;
 pub use error::Error;
 pub use forward::{Destination, Names, Target};
 pub use listen::{Listen, ListenKind};
+pub use memory::Memory;
 pub use network::{Action, Network, Rule, Security};
 pub use refer::refer_allows;
 
@@ -52,8 +54,8 @@ pub struct Config {
     pub max_connections: usize,
     /// `max_connections_per_address`: the same for the clients of one address; 0 for no limit.
     pub max_connections_per_address: usize,
-    /// `max_memory`: bytes that may be held for all clients; 0 for no limit.
-    pub max_memory: usize,
+    /// `max_memory`: what may be held for all clients.
+    pub max_memory: Memory,
     /// `max_busy`: the share of its time, in percent, at which the worker counts as overloaded when it stays there; 0 for never.
     pub max_busy: u8,
     /// `handshake_timeout`: the time that a client has for the handshake, that of TLS included.
@@ -365,7 +367,7 @@ impl Config {
             listen,
             max_connections: reader.size(root, "max_connections"),
             max_connections_per_address: reader.size(root, "max_connections_per_address"),
-            max_memory: reader.size(root, "max_memory"),
+            max_memory: reader.memory(root, "max_memory"),
             max_busy: u8::try_from(reader.size(root, "max_busy")).unwrap_or(100),
             handshake_timeout: reader.seconds(root, "handshake_timeout"),
             command_timeout: reader.seconds(root, "command_timeout"),

@@ -4,11 +4,13 @@
 //! datagram.
 
 mod limits;
+mod memory;
 mod notify;
 mod pid_file;
 mod signals;
 
 pub use limits::{Files, raise_file_limit};
+pub use memory::memory;
 pub use notify::{monotonic_micros, notify};
 pub use pid_file::PidFile;
 pub use signals::{Order, watch_signals};

@@ -287,6 +287,8 @@ impl<'a> Connection<'a> {
     /// Sends what is still to be said, and gives it time to arrive.
     fn farewell(&mut self) {
         self.has_parted = true;
+        // It may be why it has to go.
+        self.rtmp.protocol().forget_incoming();
         let stream = &self.client.stream;
         stream.resume();
         stream.set_time_limit(Some(FAREWELL));

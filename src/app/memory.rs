@@ -9,8 +9,10 @@
 //!    does not end, a publisher by its stream, a player by what it was handed and does not take.
 //!
 //! Each begins with the stream that holds most, and once begun goes on until an eighth of `max_memory` is free, so that it does not
-//! begin again with the next message. The account is looked at ten times a second; so it may be over the limit by what comes in
-//! [`LOOK`] and, where somebody has to go, in [`PATIENCE`] and the second that clients have to hear why.
+//! begin again with the next message. The account rings when there is too much in it, so that steps 1 to 4 are taken at once, and
+//! step 5 too when an eighth more is held than may be; else it has [`PATIENCE`]. What is closed lets go of what has come of its
+//! messages before it is told why. So the account is over the limit by an eighth at most, and by what comes of all connections while
+//! the one who looks after it has its turn: 32 KiB each. What the system sees of it is more, see `conf/full.conf`.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -21,26 +23,35 @@ use super::server::Server;
 use super::slack::Slack;
 use super::source::{Holding, Outlet, Source};
 use crate::account::Part;
-use crate::st::{self, Shared};
+use crate::os;
+use crate::st::{self, Cond, Shared};
 
-/// How often the account is looked at.
+/// How often the account is looked at while memory is short.
 const LOOK: Duration = Duration::from_millis(100);
 
-/// The same while there is no limit.
+/// The same while there is room, and nothing to be done unless it rings.
 const IDLE: Duration = Duration::from_secs(1);
 
-/// How long refusing newcomers may take to help before somebody is closed.
+/// How long refusing newcomers may take to help before somebody is closed, unless it is [`far_too_much`].
 const PATIENCE: Duration = Duration::from_millis(300);
 
-/// How long clients that were closed have to be gone before others are: they are told why first.
+/// How long players that were closed have to be gone before others are: they are told why first, behind what they were handed.
 const LEAVING: Duration = Duration::from_millis(1500);
 
 /// How often it is mentioned that memory is short.
 const MENTION: Duration = Duration::from_secs(5);
 
+/// What the disk may hold up of segments, as a part of `max_memory`: no client's leaving would free that.
+#[cfg(feature = "hls")]
+const DISK_SHARE: usize = 4;
+
 /// Whether memory is short.
 #[derive(Default)]
-pub(super) struct Memory(Shared<State>);
+pub(super) struct Memory {
+    state: Shared<State>,
+    /// More is held than when it was looked at last.
+    rings: Arc<Cond>,
+}
 
 #[derive(Default)]
 struct State {
@@ -64,6 +75,8 @@ enum Pressure {
 /// What was done since it was last mentioned.
 #[derive(Debug, Default, PartialEq, Eq)]
 struct Shed {
+    /// The most that was held, in bytes; 0 if there was room.
+    most: usize,
     backlogs: usize,
     caches: usize,
     segments: usize,
@@ -85,6 +98,16 @@ fn relief(max: usize) -> usize {
     max - max / 8
 }
 
+/// What is not waited for: that refusing newcomers may help.
+fn far_too_much(max: usize) -> usize {
+    max.saturating_add(max / 8)
+}
+
+/// Above what the account is to ring when so much is held: of what is too much already, only for more of it.
+fn alarm(max: usize, held: usize) -> usize {
+    if held <= max { max } else { held + max / 16 }
+}
+
 /// What no client's leaving would free: pieces of files on their way, and segments that the disk is about to take.
 fn nobodys(server: &Server) -> usize {
     let bytes = server.account.part(Part::Http);
@@ -97,9 +120,24 @@ impl Memory {
     /// Looks after the account, and after what the heap keeps of what it was, for ever.
     pub(super) fn guard(server: &Server) {
         let mut slack = Slack::new(Instant::now());
+        let rings = server.memory.rings.clone();
+        server.account.on_alarm(move || {
+            st::net::hurry(true);
+            rings.signal();
+        });
+        let there = os::memory();
         loop {
-            let max = server.config().max_memory;
-            st::sleep(if max > 0 { LOOK } else { IDLE });
+            let max = server.config().max_memory.bytes(there);
+            let held = server.account.total();
+            server.account.set_alarm(alarm(max, held));
+            #[cfg(feature = "hls")]
+            server.hls.limit_waiting(if max > 0 { max / DISK_SHARE } else { usize::MAX });
+            let is_short = server.memory.objection().is_some();
+            // It may have rung when nobody waited for it.
+            if is_short || max == 0 || held <= max {
+                server.memory.rings.wait_timeout(if is_short { LOOK } else { IDLE });
+            }
+            st::net::hurry(false);
             let now = Instant::now();
             server.memory.look(server, max, now);
             slack.look(server, now);
@@ -108,7 +146,7 @@ impl Memory {
 
     /// Why nobody new can be let in, if so.
     pub(super) fn objection(&self) -> Option<CloseReason> {
-        let is_short = self.0.with(|state| state.pressure == Pressure::Refusing);
+        let is_short = self.state.with(|state| state.pressure == Pressure::Refusing);
         is_short.then(|| CloseReason::Memory("the server is short of memory, see its max_memory".to_owned()))
     }
 
@@ -117,21 +155,22 @@ impl Memory {
         let before = held();
         let mut shed = Shed::default();
         if max > 0 && before > max {
+            shed.most = before;
             shed.make_room(&server.sources.all(), relief(max), &held);
             #[cfg(feature = "hls")]
             {
                 shed.segments = server.live_files.shed(|| held() <= relief(max));
             }
         }
-        let may_close = self.0.with(|state| state.step(max, held(), now));
-        let excess = held().saturating_sub(nobodys(server)).saturating_sub(relief(max));
-        if may_close && shed.close_largest(server, excess) {
-            self.0.with(|state| state.patient_until = Some(now + LEAVING));
+        let may_close = self.state.with(|state| state.step(max, held(), now));
+        if may_close && shed.close_largest(server, max, &held) {
+            self.state.with(|state| state.patient_until = Some(now + LEAVING));
         }
-        if let Some(shed) = self.0.with(|state| state.mention(shed, now)) {
+        if let Some(shed) = self.state.with(|state| state.mention(shed, now)) {
             log::warn!(
-                "memory: {before} bytes were held and max_memory is {max}; lately {} streams were cut to their last GOP, {} \
+                "memory: up to {} bytes were held and max_memory is {max}; lately {} streams were cut to their last GOP, {} \
                  caches and {} segments dropped, {} publishers, {} players and {} others closed; held now: {}",
+                shed.most,
                 shed.backlogs,
                 shed.caches,
                 shed.segments,
@@ -151,9 +190,13 @@ impl State {
             _ if max == 0 => self.pressure = Pressure::None,
             Pressure::None if held > max => {
                 (self.pressure, self.patient_until) = (Pressure::Refusing, Some(now + PATIENCE));
+                return held > far_too_much(max);
             }
             Pressure::Refusing if held <= relief(max) => self.pressure = Pressure::None,
-            Pressure::Refusing => return held > max && self.patient_until.is_none_or(|until| until <= now),
+            Pressure::Refusing => {
+                let is_due = self.patient_until.is_none_or(|until| until <= now);
+                return held > far_too_much(max) || (held > max && is_due);
+            }
             Pressure::None => {}
         }
         false
@@ -162,6 +205,7 @@ impl State {
     /// Adds up what was done. What is to be said of it, when it is time for that.
     fn mention(&mut self, new: Shed, now: Instant) -> Option<Shed> {
         let shed = &mut self.shed;
+        shed.most = shed.most.max(new.most);
         shed.backlogs += new.backlogs;
         shed.caches += new.caches;
         shed.segments += new.segments;
@@ -197,12 +241,14 @@ impl Shed {
         }
     }
 
-    /// Step 5: has those who hold most go, until they come to `excess` bytes. Whether some need time to be gone.
-    fn close_largest(&mut self, server: &Server, mut excess: usize) -> bool {
+    /// Step 5: has those who hold most go, until enough is free. Whether some need time to be gone.
+    fn close_largest(&mut self, server: &Server, max: usize, held: &impl Fn() -> usize) -> bool {
         let reason =
             CloseReason::Memory("the server is short of memory, and of all clients this one holds most".to_owned());
+        let (holders, leaving) = holders(server);
+        let mut excess = held().saturating_sub(nobodys(server)).saturating_sub(leaving).saturating_sub(relief(max));
         let mut needs_time = false;
-        for (bytes, holder) in holders(server) {
+        for (bytes, holder) in holders {
             if excess == 0 {
                 break;
             }
@@ -210,7 +256,6 @@ impl Shed {
                 Holder::Client(client) => {
                     client.close(reason.clone());
                     self.clients += 1;
-                    needs_time = true;
                     bytes
                 }
                 Holder::Publisher(source) if source.shed_publisher(&reason) => {
@@ -232,26 +277,30 @@ impl Shed {
     }
 }
 
-/// All who hold anything, those first that hold most.
-fn holders(server: &Server) -> Vec<(usize, Holder)> {
-    let mut holders = Vec::new();
+/// All who hold anything, those first that hold most; and what is held by those who are about to leave.
+fn holders(server: &Server) -> (Vec<(usize, Holder)>, usize) {
+    let (mut holders, mut leaving) = (Vec::new(), 0);
     for client in server.clients() {
-        // Those who were told to go are going.
-        if client.incoming() > 0 && client.told().is_none() {
-            holders.push((client.incoming(), Holder::Client(client)));
+        match client.incoming() {
+            0 => {}
+            bytes if client.told().is_some() => leaving += bytes,
+            bytes => holders.push((bytes, Holder::Client(client))),
         }
     }
     for source in server.sources.all() {
-        let Holding { bytes, pinned, behind, is_published } = source.holding();
-        if behind > 0 && pinned > 0 {
-            holders.push((pinned, Holder::Players(source.clone(), behind)));
+        let Holding { bytes, pinned, behind, shed, is_published } = source.holding();
+        // Who of its players holds what is not known, since they share it.
+        let to_go = if shed > 0 { pinned / (behind + shed) * shed } else { 0 };
+        leaving += to_go;
+        if behind > 0 && pinned > to_go {
+            holders.push((pinned - to_go, Holder::Players(source.clone(), behind)));
         }
         if is_published {
             holders.push((bytes - pinned.min(bytes), Holder::Publisher(source)));
         }
     }
     holders.sort_unstable_by_key(|(bytes, _)| std::cmp::Reverse(*bytes));
-    holders
+    (holders, leaving)
 }
 
 #[cfg(test)]
@@ -270,8 +319,17 @@ mod tests {
         assert!(!state.step(800, 750, at(500)) && state.pressure == Pressure::Refusing, "too little to let anybody in");
         assert!(!state.step(800, 700, at(600)) && state.pressure == Pressure::None);
         assert!(!state.step(800, 750, at(700)) && state.pressure == Pressure::None, "it does not flap");
+        assert!(state.step(800, 901, at(710)) && state.step(800, 901, at(720)), "far too much is not waited for");
+        assert!(!state.step(800, 700, at(730)) && state.pressure == Pressure::None);
         assert!(!state.step(800, 900, at(800)) && !state.step(0, 900, at(900)), "a reload took the limit away");
         assert_eq!(state.pressure, Pressure::None);
+    }
+
+    #[test]
+    fn the_account_rings_for_what_is_too_much_and_then_for_more() {
+        assert_eq!((alarm(800, 0), alarm(800, 800)), (800, 800));
+        assert_eq!(alarm(800, 900), 950, "what is there already is known");
+        assert_eq!(alarm(0, 0), 0, "no limit");
     }
 
     #[test]
@@ -279,10 +337,10 @@ mod tests {
         let start = Instant::now();
         let mut state = State::default();
         assert_eq!(state.mention(Shed::default(), start), None);
-        let one = || Shed { caches: 1, ..Shed::default() };
-        assert_eq!(state.mention(one(), start), Some(one()));
-        assert_eq!(state.mention(one(), start + LOOK), None);
-        assert_eq!(state.mention(one(), start + MENTION), Some(Shed { caches: 2, ..Shed::default() }));
+        let one = |most| Shed { most, caches: 1, ..Shed::default() };
+        assert_eq!(state.mention(one(801), start), Some(one(801)));
+        assert_eq!(state.mention(one(900), start + LOOK), None);
+        assert_eq!(state.mention(one(850), start + MENTION), Some(Shed { most: 900, caches: 2, ..Shed::default() }));
         assert_eq!(state.mention(Shed::default(), start + 3 * MENTION), None, "nothing is wrong any more");
     }
 }

@@ -5,6 +5,7 @@ use std::net::Ipv6Addr;
 
 use super::forward::Target;
 use super::listen::Listen;
+use super::memory::Memory;
 use super::network::{Action, Network, Rule};
 
 /// What the words after a directive's name must be.
@@ -18,6 +19,8 @@ pub(super) enum Kind {
     Decimal { min: u64, max: u64, unit: &'static str },
     /// A number of bytes, with the suffixes k, m and g for powers of 1024; both ends included.
     Bytes { min: u64, max: u64 },
+    /// A number of bytes as above, or a whole number of percent of the memory that there is, from 1 to 100.
+    Memory { max: u64 },
     /// One of these words.
     Choice(&'static [&'static str]),
     /// The path of a file.
@@ -41,6 +44,7 @@ pub(super) enum Setting {
     Number(u64),
     /// In thousandths.
     Decimal(u64),
+    Memory(Memory),
     Choice(&'static str),
     Path(String),
     Addresses(Vec<Listen>),
@@ -98,6 +102,11 @@ impl Kind {
                 thousandths(word).filter(|n| (min..=max).contains(n)).map(Setting::Decimal)
             }
             Kind::Bytes { min, max } => bytes(word).filter(|n| (min..=max).contains(n)).map(Setting::Number),
+            Kind::Memory { max } => match word.strip_suffix('%') {
+                Some(share) => digits(share).filter(|n| (1..=100).contains(n)).map(|n| Memory::Percent(n as u8)),
+                None => bytes(word).filter(|n| *n <= max).map(Memory::Bytes),
+            }
+            .map(Setting::Memory),
             Kind::Choice(choices) => choices.iter().find(|c| **c == word).map(|c| Setting::Choice(c)),
             Kind::Path => Some(word).filter(|w| !w.is_empty()).map(|w| Setting::Path(w.to_owned())),
             Kind::Addresses | Kind::Hosts | Kind::Targets | Kind::Networks | Kind::Rule => None,
@@ -129,6 +138,9 @@ impl Kind {
                 format!("a number{of}{unit} from {} to {}", decimal(min), decimal(max))
             }
             Kind::Bytes { min, max } => format!("a number of bytes from {} to {}", suffixed(min), suffixed(max)),
+            Kind::Memory { max } => {
+                format!("a number of bytes from 0 to {}, or a share from 1% to 100%", suffixed(max))
+            }
             Kind::Choice([all @ .., last]) => format!("{} or {last}", all.join(", ")),
             Kind::Choice([]) | Kind::Path => "the path of a file".to_owned(),
             Kind::Addresses => {
@@ -260,6 +272,22 @@ mod tests {
             assert_eq!(number(kind, bad), None, "{bad:?}");
         }
         assert_eq!(kind.expected(), "a number of bytes from 1m to 4g");
+    }
+
+    #[test]
+    fn memory_is_bytes_or_a_share() {
+        let kind = Kind::Memory { max: 4 << 30 };
+        let read = |word| match kind.read(&[word]) {
+            Ok(Setting::Memory(memory)) => Some(memory),
+            _ => None,
+        };
+        assert_eq!(read("0"), Some(Memory::Bytes(0)));
+        assert_eq!(read("2m"), Some(Memory::Bytes(2 << 20)));
+        assert_eq!((read("1%"), read("100%")), (Some(Memory::Percent(1)), Some(Memory::Percent(100))));
+        for bad in ["0%", "101%", "%", "-1%", "5 %", "5%%", "1m%", "1.5%", "5g", "", "99999999999999999999%"] {
+            assert_eq!(read(bad), None, "{bad:?}");
+        }
+        assert_eq!(kind.expected(), "a number of bytes from 0 to 4g, or a share from 1% to 100%");
     }
 
     #[test]

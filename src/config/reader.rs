@@ -12,6 +12,7 @@ use super::error::{Error, Problem, Reason};
 use super::forward::Target;
 use super::kind::{Kind, Setting};
 use super::listen::Listen;
+use super::memory::Memory;
 use super::network::{Network, Rule};
 use super::schema::{self, Place, Row, Shape};
 
@@ -121,6 +122,7 @@ impl Reader {
         choice: Choice -> &'static str;
         path: Path -> PathBuf;
         number: Number -> u64;
+        memory: Memory -> Memory;
         /// In thousandths.
         decimal: Decimal -> u64;
     }

@@ -125,7 +125,7 @@ const PITHY: Kind = number(100, 3_600_000, "milliseconds");
 const HOUR: Kind = number(1, 3600, "seconds");
 const HOUR_OR_NONE: Kind = number(0, 3600, "seconds");
 const BACKLOG: Kind = Kind::Bytes { min: 1 << 20, max: 4 << 30 };
-const MEMORY: Kind = Kind::Bytes { min: 0, max: 1 << 40 };
+const MEMORY: Kind = Kind::Memory { max: 1 << 40 };
 const HLS: Shape = Shape::Either { kind: Kind::Switch, default: Some("off"), block: Place::Hls };
 const FORWARD: Shape = Shape::Either { kind: Kind::Targets, default: None, block: Place::Forward };
 const FRAGMENT: Kind = Kind::Decimal { min: 500, max: 600_000, unit: "seconds" };
@@ -142,7 +142,7 @@ pub(super) const TABLE: &[Row] = &[
     optional(Place::Root, "listen", Kind::Addresses, "where to serve RTMP"),
     setting(Place::Root, "max_connections", number(1, 1_000_000, ""), "1000", "clients at a time"),
     setting(Place::Root, "max_connections_per_address", number(0, 1_000_000, ""), "0", "clients of one address at a time"),
-    setting(Place::Root, "max_memory", MEMORY, "0", "bytes held for clients"),
+    setting(Place::Root, "max_memory", MEMORY, "30%", "bytes held for clients"),
     setting(Place::Root, "max_busy", number(0, 100, "percent"), "98", "share of its time that the worker may be busy"),
     setting(Place::Root, "handshake_timeout", HOUR, "10", "time for the handshake"),
     setting(Place::Root, "command_timeout", HOUR, "30", "time from there to connect, and to publish or play"),

@@ -56,7 +56,7 @@ fn absent_directives_have_their_defaults() {
         listen: vec![Listen::plain("0.0.0.0:1935".parse().unwrap())],
         max_connections: 1000,
         max_connections_per_address: 0,
-        max_memory: 0,
+        max_memory: Memory::Percent(30),
         max_busy: 98,
         handshake_timeout: Duration::from_secs(10),
         command_timeout: Duration::from_secs(30),
@@ -125,7 +125,7 @@ fn each_directive_reaches_its_field() {
     );
     assert_eq!((config.max_connections, config.chunk_size), (7, 65000));
     assert_eq!(config.max_connections_per_address, 3);
-    assert_eq!((config.max_memory, config.max_busy), (2 << 30, 90));
+    assert_eq!((config.max_memory, config.max_busy), (Memory::Bytes(2 << 30), 90));
     let times = [config.handshake_timeout, config.command_timeout];
     assert_eq!(times, [4, 5].map(Duration::from_secs));
     assert_eq!(config.proxy_protocol, ["10.0.0.1", "::1"].map(|a| Network::parse(a).unwrap()));

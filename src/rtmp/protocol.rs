@@ -68,6 +68,16 @@ impl<S> Protocol<S> {
         self.incoming = Some(held);
     }
 
+    /// Lets go of all that has come and was not asked for: the connection is about to end, and nothing more is fed.
+    pub fn forget_incoming(&mut self) {
+        self.decoder = ChunkDecoder::new();
+        self.inbox = VecDeque::new();
+        self.aggregate = None;
+        if let Some(incoming) = &self.incoming {
+            incoming.set(0);
+        }
+    }
+
     /// Takes bytes that came from the peer.
     ///
     /// # Errors

@@ -13,8 +13,8 @@ mod wire;
 
 pub use inherited::{inherited, serves};
 pub use listener::{TcpListener, bind};
-pub use wait::Wake;
 pub(crate) use wait::WeakStream;
+pub use wait::{Wake, hurry};
 pub(super) use wire::Wire;
 
 use std::cell::Cell;

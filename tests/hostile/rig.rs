@@ -161,6 +161,11 @@ impl Rig {
         format!("/proc/{}/{file}", self.server.pid())
     }
 
+    /// The server's memory before the first attack, in bytes.
+    pub(crate) fn memory(&self) -> usize {
+        usize::try_from(self.memory).expect("less than there is")
+    }
+
     /// How many streams there were before the first attack.
     pub(crate) fn streams(&self) -> usize {
         self.status.streams

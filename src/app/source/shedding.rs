@@ -15,6 +15,8 @@ pub struct Holding {
     pub pinned: usize,
     /// Players that are behind.
     pub behind: usize,
+    /// Players that were closed for it and are not gone yet.
+    pub shed: usize,
     /// Whether it has a publisher.
     pub is_published: bool,
 }
@@ -26,6 +28,7 @@ impl Source {
             bytes: state.account.total(),
             pinned: state.account.part(Part::Media).saturating_sub(state.backlog.bytes() + state.configs.bytes()),
             behind: state.players.iter().flatten().filter(|player| player.is_behind()).count(),
+            shed: state.players.iter().flatten().filter(|player| player.is_shed).count(),
             is_published: state.publisher.is_some(),
         })
     }

@@ -1,6 +1,6 @@
 //! What waits for a socket: until it is ready, until a deadline, or until somebody inside the process says so.
 
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, MutexGuard, PoisonError, Weak};
 use std::time::Instant;
 
@@ -11,6 +11,9 @@ use crate::st::{Waker, block, timer, yield_now};
 
 /// Successful reads or writes in a row after which a coroutine lets others run.
 const TURNS: u32 = 16;
+
+/// Somebody is not to wait for all those turns.
+static HURRY: AtomicBool = AtomicBool::new(false);
 
 /// What a wait reports, besides readiness: `may`'s mark for a wake-up, and the events of epoll(7).
 const WOKEN: usize = 0x8000_0000;
@@ -38,6 +41,12 @@ pub(crate) struct WeakStream(Weak<Inner>);
 pub(super) struct Alarm {
     deadline: Option<Instant>,
     timer: Option<timer::Key>,
+}
+
+/// Has coroutines that their peers keep busy let others run after each read and write, until they need not any more: what somebody
+/// else has to do is about what is read.
+pub fn hurry(needed: bool) {
+    HURRY.store(needed, Ordering::Relaxed);
 }
 
 impl TcpStream {
@@ -88,7 +97,7 @@ impl TcpStream {
     /// Lets others run when this coroutine has not waited for long: its peer keeps it busy. Blocking reads and writes do it;
     /// a loop over [`TcpStream::try_read`] has to.
     pub fn take_turns(&self) {
-        if self.0.turns.fetch_add(1, Ordering::Relaxed) >= TURNS {
+        if self.0.turns.fetch_add(1, Ordering::Relaxed) >= TURNS || HURRY.load(Ordering::Relaxed) {
             self.0.turns.store(0, Ordering::Relaxed);
             yield_now();
         }

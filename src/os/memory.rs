@@ -1,0 +1,77 @@
+//! How much memory the process may have.
+
+use std::fs;
+use std::path::Path;
+
+/// Bytes that this process may take at most: those of the machine, or of the narrowest control group that it is in. `None` where
+/// the system does not say.
+pub fn memory() -> Option<u64> {
+    let read = |path: &Path| fs::read_to_string(path).ok();
+    let machine = read(Path::new("/proc/meminfo")).and_then(|text| total(&text));
+    let groups = read(Path::new("/proc/self/cgroup")).unwrap_or_default();
+    let limits = folders(&groups).into_iter().filter_map(|(folder, file)| least(Path::new(&folder), file, &read));
+    machine.into_iter().chain(limits).min()
+}
+
+/// The line of /proc/meminfo, which is in KiB.
+fn total(meminfo: &str) -> Option<u64> {
+    let rest = meminfo.lines().find_map(|line| line.strip_prefix("MemTotal:"))?;
+    rest.split_whitespace().next()?.parse::<u64>().ok()?.checked_mul(1024)
+}
+
+/// Where limits of memory are, and in which file, by /proc/self/cgroup (cgroups(7)): version 2, and version 1.
+fn folders(groups: &str) -> Vec<(String, &'static str)> {
+    let folder = |line: &str| {
+        let (_, rest) = line.split_once(':')?;
+        match rest.split_once(':')? {
+            ("", path) => Some((format!("/sys/fs/cgroup{path}"), "memory.max")),
+            (kinds, path) if kinds.split(',').any(|kind| kind == "memory") => {
+                Some((format!("/sys/fs/cgroup/memory{path}"), "memory.limit_in_bytes"))
+            }
+            _ => None,
+        }
+    };
+    groups.lines().filter_map(folder).collect()
+}
+
+/// The least limit of a group and of those that it is in. In a container its own group is the root of what can be seen.
+fn least(folder: &Path, file: &str, read: &impl Fn(&Path) -> Option<String>) -> Option<u64> {
+    let limit = |folder: &Path| read(&folder.join(file))?.trim().parse().ok();
+    folder.ancestors().take_while(|folder| folder.starts_with("/sys/fs/cgroup")).filter_map(limit).min()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn this_machine_has_some() {
+        assert!(memory().is_some_and(|bytes| bytes > 16 << 20));
+    }
+
+    #[test]
+    fn the_narrowest_limit_counts() {
+        assert_eq!(total("MemTotal:       24684092 kB\nMemFree: 1 kB\n"), Some(24_684_092 * 1024));
+        assert_eq!(total("MemTotal: x kB"), None);
+        let groups = "9:name=systemd:/\n4:cpu,memory:/a/b\n0::/system.slice/srs.service\n";
+        let folders = folders(groups);
+        assert_eq!(
+            folders,
+            [
+                ("/sys/fs/cgroup/memory/a/b".to_owned(), "memory.limit_in_bytes"),
+                ("/sys/fs/cgroup/system.slice/srs.service".to_owned(), "memory.max"),
+            ]
+        );
+        let read = |path: &Path| {
+            let text = match path.to_str()? {
+                "/sys/fs/cgroup/memory/a/b/memory.limit_in_bytes" => "9223372036854771712\n",
+                "/sys/fs/cgroup/memory/a/memory.limit_in_bytes" => "5000\n",
+                "/sys/fs/cgroup/system.slice/srs.service/memory.max" => "max\n",
+                _ => return None,
+            };
+            Some(text.to_owned())
+        };
+        let found: Vec<_> = folders.iter().map(|(folder, file)| least(Path::new(folder), file, &read)).collect();
+        assert_eq!(found, [Some(5000), None]);
+    }
+}
