@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use crate::attacker::{Attacker, End, Target};
 use crate::random::Random;
-use crate::rig::{Rig, times};
+use crate::rig::{Rig, is_long, times};
 use crate::rtmp::{
     ABORT, AGGREGATE, AUDIO, COMMAND, COMMAND_AMF3, DATA, NULL, SET_CHUNK_SIZE, VIDEO, WINDOW, chunked, command,
     connect, connected, frame, handshake, header, keyframe, message, number, object, playing, publishing, text,
@@ -54,6 +54,9 @@ fn each(target: Target, inputs: impl IntoIterator<Item = Vec<u8>>, end: End) {
     }
 }
 
+/// What a client sends before its first message.
+const HANDSHAKE: usize = 1 + 2 * 1536;
+
 fn random_bytes(rig: &Rig) {
     let mut random = Random::new(1);
     let inputs = (0..times(150, 5000)).map(|n| {
@@ -79,17 +82,23 @@ fn real_sessions() -> Vec<Vec<u8>> {
 }
 
 fn cut_sessions(rig: &Rig) {
+    let ends = [Some(End::Fin), Some(End::Rst), None];
     let mut silent = Vec::new();
     for session in real_sessions() {
-        // The handshake looks the same to a server wherever it is cut; what follows does not.
-        let all = (0..session.len()).filter(|at| if *at < 3073 { at % 512 == 1 } else { at % times(67, 1) == 0 });
-        for (n, at) in all.enumerate() {
-            let Some(mut attacker) = Attacker::connect(rig.target) else { continue };
-            attacker.send(&session[..at]);
-            match n % 3 {
-                0 => attacker.leave(End::Fin),
-                1 => attacker.leave(End::Rst),
-                _ => silent.push(attacker),
+        // In a sample, each place has one of the ends, and there are few in the handshake, which looks the same to a server wherever
+        // it is cut.
+        let is_place = |at: &usize| is_long() || if *at < HANDSHAKE { at % 512 == 1 } else { at.is_multiple_of(67) };
+        for (n, at) in (0..session.len()).filter(is_place).enumerate() {
+            for (number, end) in ends.into_iter().enumerate() {
+                if !is_long() && n % ends.len() != number {
+                    continue;
+                }
+                let Some(mut attacker) = Attacker::connect(rig.target) else { continue };
+                attacker.send(&session[..at]);
+                match end {
+                    Some(end) => attacker.leave(end),
+                    None => silent.push(attacker),
+                }
             }
             if silent.len() > 1000 {
                 silent.clear();
@@ -106,7 +115,7 @@ fn mutated_sessions(rig: &Rig) {
     let inputs = (0..times(600, 30_000)).map(|n| {
         let session = &sessions[n % sessions.len()];
         // The handshake is opaque but for its first byte; changes are for what follows it.
-        [&session[..3073], &random.mutate(&session[3073..])].concat()
+        [&session[..HANDSHAKE], &random.mutate(&session[HANDSHAKE..])].concat()
     });
     each(rig.target, inputs, End::Rst);
 }
@@ -191,19 +200,32 @@ fn chunk_streams(rig: &Rig) {
         [publishing("streams"), again].concat(),
         [publishing("streams"), longer].concat(),
     ];
-    // An Abort after each chunk of a message, of its own chunk stream, of others, and of none there is.
-    for csid in [2_u32, 3, 6, 64, u32::MAX] {
-        let mut session = publishing("aborts");
-        for _ in 0..200 {
-            session.extend(header(6, 0, 300, VIDEO, 1));
-            session.extend([0; 128]);
-            session.extend(message(2, 0, ABORT, 0, &csid.to_be_bytes()));
-            session.push(0xc6);
-            session.extend([0; 128]);
-        }
-        inputs.push(session);
-    }
+    inputs.extend(aborts());
     each(rig.target, inputs, End::Fin);
+}
+
+/// An Abort behind each chunk of a message of ten, before the first among them: of its own chunk stream, of others, of none there is,
+/// and of less than a whole number. The rest of the message comes all the same, and is then one that nobody has begun.
+fn aborts() -> Vec<Vec<u8>> {
+    let whole = [2_u32, 3, 6, 64, u32::MAX].map(|csid| csid.to_be_bytes().to_vec());
+    let short = (0..4).map(|size| vec![0; size]);
+    let mut all = Vec::new();
+    for abort in whole.into_iter().chain(short).map(|what| message(2, 0, ABORT, 0, &what)) {
+        for place in 0..=10 {
+            let mut session = publishing("aborts");
+            for n in 0..10 {
+                if n == place {
+                    session.extend(&abort);
+                }
+                session.extend(if n == 0 { header(6, 0, 1280, VIDEO, 1) } else { vec![0xc6] });
+                session.extend([0; 128]);
+            }
+            session.extend(&abort);
+            session.extend(message(6, 40, VIDEO, 1, &keyframe(300)));
+            all.push(session);
+        }
+    }
+    all
 }
 
 fn windows(rig: &Rig) {
@@ -339,6 +361,11 @@ fn media(rig: &Rig) {
             lies.extend(message(6, 0, kind, 1, &[prefix, &vec![0; size]].concat()));
             lies.extend(message(6, 40, VIDEO, 1, &keyframe(50)));
             lies.extend(message(4, 40, AUDIO, 1, &[&[0xaf, 1][..], &noise].concat()));
+            // ADTS where there is to be none, its lengths those of much more and of less than its head.
+            for adts in [[0xff, 0xf1, 0x50, 0x83, 0xff, 0xff, 0xfc], [0xff, 0xf9, 0x50, 0x80, 0, 0x1f, 0xfc]] {
+                lies.extend(message(4, 40, AUDIO, 1, &[&[0xaf, 1][..], &adts, &noise].concat()));
+                lies.extend(message(4, 40, AUDIO, 1, &[&[0xaf, 0][..], &adts, &noise].concat()));
+            }
         }
     }
     each(rig.target, [session, lies], End::Fin);
