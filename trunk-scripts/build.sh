@@ -3,6 +3,8 @@
 set -euo pipefail
 
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
+# shellcheck source=trunk-scripts/common.sh
+. trunk-scripts/common.sh
 
 case ${1-} in
 -h | --help)
@@ -13,9 +15,6 @@ case ${1-} in
     ;;
 esac
 
-command -v make >/dev/null || {
-    echo "build.sh: make is not here. Install it (Debian, Ubuntu: apt-get install make)." >&2
-    exit 1
-}
+need_build_tools
 ./configure "$@"
 make

@@ -16,6 +16,39 @@ unknown_option() {
     fail "unknown option '$1'"
 }
 
+here() { command -v "$1" >/dev/null 2>&1; }
+
+# persist COMMAND…: a registry may be away for a moment, so it is tried three times.
+persist() {
+    local try
+    for try in 1 2 3; do
+        "$@" && return 0
+        [ "$try" = 3 ] || sleep $((try * 3))
+    done
+    return 1
+}
+
+# install_packages PACKAGE…: Debian's, where that is possible without asking anybody. False if they are not here then.
+install_packages() {
+    here apt-get && [ "$(id -u)" -eq 0 ] || return 1
+    # RUNLEVEL keeps Debian from starting what it installs as a service.
+    persist apt-get update -q &&
+        persist env DEBIAN_FRONTEND=noninteractive RUNLEVEL=1 apt-get install -y -q --no-install-recommends "$@"
+}
+
+# need_build_tools: installs what building takes beside Rust when it may, and ends the script if something is missing then.
+need_build_tools() {
+    here cargo || fail "cargo is not here. Install Rust 1.95 or newer with rustup."
+    local missing=()
+    here cc || missing+=(gcc libc6-dev)
+    here make || missing+=(make)
+    [ "${#missing[@]}" -gt 0 ] || return 0
+    echo "Installing ${missing[*]}"
+    install_packages "${missing[@]}" || true
+    here cc && here make ||
+        fail "the server is built with a C compiler and make. Install them, on Debian or Ubuntu as root: apt-get install ${missing[*]}"
+}
+
 # answers PORT: whether somebody listens on this port of 127.0.0.1.
 answers() { (exec 3<>"/dev/tcp/127.0.0.1/$1") 2>/dev/null; }
 

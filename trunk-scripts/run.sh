@@ -41,10 +41,9 @@ done
 cd "$root"
 server=objs/simple_rtmp_server
 if [ ! -x "$server" ] || [ -n "$(find src Cargo.toml Cargo.lock -newer "$server" -type f -print -quit)" ]; then
-    command -v cargo >/dev/null ||
-        fail "the server is not built, and cargo is not here. Install Rust 1.95 or newer (rustup, or your system's packages 'cargo' and 'rustc'), a C compiler and make; then run this again."
+    need_build_tools
     echo "Building $server. The first time takes a few minutes."
-    if [ -e Makefile ] && command -v make >/dev/null; then make; else bash trunk-scripts/build.sh; fi
+    if [ -e Makefile ]; then make; else bash trunk-scripts/build.sh; fi
 fi
 "./$server" -t -c "$conf" >/dev/null || {
     "./$server" -t -c "$conf" || true

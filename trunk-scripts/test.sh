@@ -56,17 +56,6 @@ step() {
     return "$status"
 }
 
-# A registry may be away for a moment: each install is tried three times.
-persist() {
-    local try
-    for try in 1 2 3; do
-        "$@" && return 0
-        [ "$try" = 3 ] || sleep $((try * 3))
-    done
-    return 1
-}
-
-here() { command -v "$1" >/dev/null 2>&1; }
 has_gst_element() { here gst-inspect-1.0 && gst-inspect-1.0 --exists "$1"; }
 has_glib_tls() { compgen -G '/usr/lib*/*/gio/modules/libgio*tls.so' >/dev/null || compgen -G '/usr/lib*/gio/modules/libgio*tls.so' >/dev/null; }
 has_nginx_rtmp() {
@@ -88,6 +77,7 @@ missing_packages() {
     here ffmpeg || echo ffmpeg
     here rtmpdump || echo rtmpdump
     here curl || echo curl
+    [ -e objs/hls.min.js ] || here npm || echo npm
     here chromium || here chromium-browser || here google-chrome || echo chromium
     here nginx || echo nginx
     has_nginx_rtmp || echo libnginx-mod-rtmp
@@ -96,16 +86,8 @@ missing_packages() {
     here openssl || echo openssl
     here gst-launch-1.0 || echo gstreamer1.0-tools
     has_glib_tls || echo glib-networking
-    here openssl || echo openssl
     if ! has_gst_element flvmux || ! has_gst_element flvdemux; then echo gstreamer1.0-plugins-good; fi
     if ! has_gst_element rtmp2src || ! has_gst_element rtmp2sink; then echo gstreamer1.0-plugins-bad; fi
-}
-
-install_packages() {
-    here apt-get && [ "$(id -u)" -eq 0 ] || return 1
-    # RUNLEVEL keeps Debian from starting nginx as a service: the tests start their own.
-    persist apt-get update -q &&
-        persist env DEBIAN_FRONTEND=noninteractive RUNLEVEL=1 apt-get install -y -q --no-install-recommends "$@"
 }
 
 # An ffmpeg of 6.1 or newer, which the tests of Enhanced RTMP need; where tests/common looks for it.
@@ -151,20 +133,14 @@ clients() {
     return 1
 }
 
-if ! here cargo; then
-    echo "test.sh: cargo is not here. Install Rust 1.95 or newer with rustup." >&2
-    exit 1
-fi
+[ "$may_install" = yes ] || install_packages() { return 1; }
+need_build_tools
 for component in fmt clippy; do
     if ! cargo "$component" --version >/dev/null 2>&1; then
         echo "test.sh: 'cargo $component' is not here. Install it: rustup component add rustfmt clippy" >&2
         exit 1
     fi
 done
-if ! here cc; then
-    echo "test.sh: cc is not here, and Rust links with it. Install a C compiler (Debian, Ubuntu: apt-get install gcc libc6-dev)." >&2
-    exit 1
-fi
 
 # `timeout` runs programs, not functions of this shell, so the script's own steps are exported to a bash of their own.
 export -f clients missing_packages install_packages persist here has_gst_element has_glib_tls has_nginx_rtmp has_nginx_stream has_new_ffmpeg install_new_ffmpeg
