@@ -4,6 +4,7 @@
 //! as named constants beside it, and none of them panics, whatever the bytes are.
 
 pub mod aac;
+mod amf;
 pub mod amf0;
 pub mod amf3;
 pub mod avc;

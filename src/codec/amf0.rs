@@ -10,8 +10,7 @@ mod read;
 mod tests;
 mod write;
 
-use super::amf3;
-pub(super) use read::{Budget, text};
+use super::{amf, amf3};
 pub use read::{read, read_all};
 pub use write::write;
 
@@ -237,6 +236,12 @@ pub enum Error {
         /// What is wrong with it.
         source: amf3::Error,
     },
+}
+
+impl From<amf::Truncated> for Error {
+    fn from(amf::Truncated { at, marker }: amf::Truncated) -> Self {
+        Self::Truncated { at, marker }
+    }
 }
 
 /// Type markers (section 2.1).

@@ -9,7 +9,8 @@ mod read;
 #[cfg(test)]
 mod tests;
 
-use super::amf0::{Budget, MAX_NESTING, MAX_VALUES, Value};
+use super::amf;
+use super::amf0::{MAX_NESTING, MAX_VALUES, Value};
 pub(super) use read::read_within;
 
 /// How many bytes of text one call may copy by reference. A reference of one byte stands for a whole string or for the names
@@ -79,10 +80,16 @@ pub enum Error {
     },
 }
 
+impl From<amf::Truncated> for Error {
+    fn from(amf::Truncated { at, marker }: amf::Truncated) -> Self {
+        Self::Truncated { at, marker }
+    }
+}
+
 /// Reads one value and moves `input` past it; on error `input` is left as it was. Reference tables start empty.
 ///
 /// # Errors
 /// All of [`Error`].
 pub fn read(input: &mut &[u8]) -> Result<Value, Error> {
-    read_within(input, 0, &mut Budget::default())
+    read_within(input, 0, &mut amf::Budget::default())
 }

@@ -1,14 +1,14 @@
-//! The reader of AMF3. One loop and an explicit stack of open containers, so that nesting never uses the call stack.
+//! The reader of AMF3.
 
 use super::Error;
-use crate::codec::amf0::{self, Budget, MAX_NESTING, Object, Value};
+use crate::codec::amf::{self, Budget, Cursor, Reader as _, Start, text};
+use crate::codec::amf0::{MAX_NESTING, Object, Value};
 
 /// [`read`](super::read) inside of `depth` AMF0 containers, with what they have left to spend.
 pub(in crate::codec) fn read_within(input: &mut &[u8], depth: usize, budget: &mut Budget) -> Result<Value, Error> {
-    let mut reader = Reader { input, at: 0, marker: 0, budget, strings: Vec::new(), traits: Vec::new(), objects: 0 };
+    let mut reader = Reader { cursor: Cursor::new(input), budget, strings: Vec::new(), traits: Vec::new(), objects: 0 };
     let value = reader.value(depth)?;
-    let rest = reader.rest();
-    *input = rest;
+    *input = reader.cursor.rest();
     Ok(value)
 }
 
@@ -36,12 +36,6 @@ struct Traits<'a> {
     names: Vec<&'a [u8]>,
 }
 
-/// What the marker of a value leads to.
-enum Start {
-    Complete(Value),
-    Container(Container),
-}
-
 /// An object or array whose end has not been read yet.
 enum Container {
     /// Named members come first, then `left` elements.
@@ -50,22 +44,8 @@ enum Container {
     Object { traits: usize, next: usize, members: Vec<(String, Value)>, key: String },
 }
 
-impl Container {
-    fn put(&mut self, value: Value) {
-        match self {
-            Self::Array { named: false, elements, .. } => elements.push(value),
-            Self::Array { members, key, .. } | Self::Object { members, key, .. } => {
-                members.push((std::mem::take(key), value));
-            }
-        }
-    }
-}
-
 struct Reader<'a, 'b> {
-    input: &'a [u8],
-    at: usize,
-    /// The marker of what is being read, for errors.
-    marker: u8,
+    cursor: Cursor<'a>,
     budget: &'b mut Budget,
     /// Strings and class shapes borrow from the input, so that the tables cost no copy.
     strings: Vec<&'a [u8]>,
@@ -74,46 +54,15 @@ struct Reader<'a, 'b> {
     objects: usize,
 }
 
-impl<'a> Reader<'a, '_> {
-    fn rest(&self) -> &'a [u8] {
-        self.input.get(self.at..).unwrap_or_default()
-    }
+impl amf::Reader for Reader<'_, '_> {
+    type Container = Container;
+    type Error = Error;
 
-    fn value(&mut self, depth: usize) -> Result<Value, Error> {
-        let mut open: Vec<Container> = Vec::new();
-        loop {
-            let mut done = match self.start(depth + open.len())? {
-                Start::Complete(value) => Some(value),
-                Start::Container(container) => {
-                    open.push(container);
-                    None
-                }
-            };
-            // A value may be the last of its container, and that the last of the next one.
-            loop {
-                let Some(mut top) = open.pop() else {
-                    match done {
-                        Some(value) => return Ok(value),
-                        None => break,
-                    }
-                };
-                if let Some(value) = done.take() {
-                    top.put(value);
-                }
-                if self.expects_value(&mut top)? {
-                    open.push(top);
-                    break;
-                }
-                done = Some(self.close(top));
-            }
-        }
-    }
-
-    fn start(&mut self, depth: usize) -> Result<Start, Error> {
-        let at = self.at;
+    fn start(&mut self, depth: usize) -> Result<Start<Container>, Error> {
+        let at = self.cursor.at;
         self.budget.values(1).ok_or(Error::TooManyValues { at })?;
-        let [marker] = self.array()?;
-        self.marker = marker;
+        let [marker] = self.cursor.array()?;
+        self.cursor.marker = marker;
         if matches!(marker, marker::ARRAY | marker::OBJECT) && depth >= MAX_NESTING {
             return Err(Error::Nesting { at, marker });
         }
@@ -123,22 +72,22 @@ impl<'a> Reader<'a, '_> {
             marker::FALSE => Value::Boolean(false),
             marker::TRUE => Value::Boolean(true),
             marker::INTEGER => Value::Number(self.integer()?.into()),
-            marker::DOUBLE => Value::Number(f64::from_be_bytes(self.array()?)),
+            marker::DOUBLE => Value::Number(f64::from_be_bytes(self.cursor.array()?)),
             marker::STRING => {
                 let string = self.string()?;
-                Value::String(amf0::text(string))
+                Value::String(text(string))
             }
             marker::DATE => match self.object_header()? {
                 None => Value::Unsupported,
-                Some(_) => Value::Date { unix_ms: f64::from_be_bytes(self.array()?), timezone: 0 },
+                Some(_) => Value::Date { unix_ms: f64::from_be_bytes(self.cursor.array()?), timezone: 0 },
             },
             marker::XML_DOCUMENT | marker::XML => match self.object_header()? {
                 None => Value::Unsupported,
-                Some(length) => Value::XmlDocument(amf0::text(self.take(length)?)),
+                Some(length) => Value::XmlDocument(text(self.cursor.take(length)?)),
             },
             marker::BYTE_ARRAY => {
                 if let Some(length) = self.object_header()? {
-                    self.take(length)?;
+                    self.cursor.take(length)?;
                 }
                 Value::Unsupported
             }
@@ -149,9 +98,69 @@ impl<'a> Reader<'a, '_> {
         Ok(Start::Complete(value))
     }
 
+    fn expects_value(&mut self, container: &mut Container) -> Result<bool, Error> {
+        match container {
+            Container::Array { named, left, key, .. } => {
+                self.cursor.marker = marker::ARRAY;
+                if *named {
+                    *key = text(self.string()?);
+                    *named = !key.is_empty();
+                }
+                if *named {
+                    return Ok(true);
+                }
+                let more = *left > 0;
+                *left = left.saturating_sub(1);
+                Ok(more)
+            }
+            Container::Object { traits, next, key, .. } => {
+                self.cursor.marker = marker::OBJECT;
+                let Some(shape) = self.traits.get(*traits) else { return Ok(false) };
+                if let Some(name) = shape.names.get(*next) {
+                    *next += 1;
+                    *key = text(name);
+                    return Ok(true);
+                }
+                if !shape.dynamic {
+                    return Ok(false);
+                }
+                *key = text(self.string()?);
+                Ok(!key.is_empty())
+            }
+        }
+    }
+
+    fn put(container: &mut Container, value: Value) {
+        match container {
+            Container::Array { named: false, elements, .. } => elements.push(value),
+            Container::Array { members, key, .. } | Container::Object { members, key, .. } => {
+                members.push((std::mem::take(key), value));
+            }
+        }
+    }
+
+    fn close(&self, container: Container) -> Value {
+        match container {
+            Container::Array { members, elements, .. } if members.is_empty() => Value::StrictArray(elements),
+            Container::Array { mut members, elements, .. } => {
+                members.extend(elements.into_iter().enumerate().map(|(index, value)| (index.to_string(), value)));
+                Value::EcmaArray(Object::from_members(members))
+            }
+            Container::Object { traits, members, .. } => {
+                let object = Object::from_members(members);
+                match self.traits.get(traits).map(|shape| text(shape.class)) {
+                    Some(class) if !class.is_empty() => Value::TypedObject { class, object },
+                    _ => Value::Object(object),
+                }
+            }
+        }
+    }
+}
+
+impl<'a> Reader<'a, '_> {
     /// An array (3.11): its count of elements, and the named members before them.
-    fn start_array(&mut self) -> Result<Start, Error> {
-        let at = self.at;
+    fn start_array(&mut self) -> Result<Start<Container>, Error> {
+        let at = self.cursor.at;
         let Some(left) = self.object_header()? else { return Ok(Start::Complete(Value::Unsupported)) };
         self.check_count(at, left)?;
         let (members, elements) = (Vec::new(), Vec::new());
@@ -159,8 +168,8 @@ impl<'a> Reader<'a, '_> {
     }
 
     /// An object (3.12): a reference, or a class by reference, or a class and its names.
-    fn start_object(&mut self) -> Result<Start, Error> {
-        let at = self.at;
+    fn start_object(&mut self) -> Result<Start<Container>, Error> {
+        let at = self.cursor.at;
         let header = self.u29()?;
         if header & 1 == 0 {
             self.check_object(at, header >> 1)?;
@@ -198,59 +207,9 @@ impl<'a> Reader<'a, '_> {
         Ok(())
     }
 
-    /// Reads up to the next value of a container, its name for example; false if the container ends here.
-    fn expects_value(&mut self, container: &mut Container) -> Result<bool, Error> {
-        match container {
-            Container::Array { named, left, key, .. } => {
-                self.marker = marker::ARRAY;
-                if *named {
-                    *key = amf0::text(self.string()?);
-                    *named = !key.is_empty();
-                }
-                if *named {
-                    return Ok(true);
-                }
-                let more = *left > 0;
-                *left = left.saturating_sub(1);
-                Ok(more)
-            }
-            Container::Object { traits, next, key, .. } => {
-                self.marker = marker::OBJECT;
-                let Some(shape) = self.traits.get(*traits) else { return Ok(false) };
-                if let Some(name) = shape.names.get(*next) {
-                    *next += 1;
-                    *key = amf0::text(name);
-                    return Ok(true);
-                }
-                if !shape.dynamic {
-                    return Ok(false);
-                }
-                *key = amf0::text(self.string()?);
-                Ok(!key.is_empty())
-            }
-        }
-    }
-
-    fn close(&self, container: Container) -> Value {
-        match container {
-            Container::Array { members, elements, .. } if members.is_empty() => Value::StrictArray(elements),
-            Container::Array { mut members, elements, .. } => {
-                members.extend(elements.into_iter().enumerate().map(|(index, value)| (index.to_string(), value)));
-                Value::EcmaArray(Object::from_members(members))
-            }
-            Container::Object { traits, members, .. } => {
-                let object = Object::from_members(members);
-                match self.traits.get(traits).map(|shape| amf0::text(shape.class)) {
-                    Some(class) if !class.is_empty() => Value::TypedObject { class, object },
-                    _ => Value::Object(object),
-                }
-            }
-        }
-    }
-
     /// A string (1.3.2): its length and bytes, or a reference. The empty string is never referred to.
     fn string(&mut self) -> Result<&'a [u8], Error> {
-        let at = self.at;
+        let at = self.cursor.at;
         let header = self.u29()?;
         let number = header >> 1;
         if header & 1 == 0 {
@@ -258,7 +217,7 @@ impl<'a> Reader<'a, '_> {
             self.budget.copied(string.len()).ok_or(Error::TooManyCopies { at })?;
             return Ok(string);
         }
-        let string = self.take(index_of(number))?;
+        let string = self.cursor.take(index_of(number))?;
         if !string.is_empty() {
             self.strings.push(string);
         }
@@ -267,7 +226,7 @@ impl<'a> Reader<'a, '_> {
 
     /// The length or count at the head of anything that can be referred to; `None` for a reference.
     fn object_header(&mut self) -> Result<Option<usize>, Error> {
-        let at = self.at;
+        let at = self.cursor.at;
         let header = self.u29()?;
         if header & 1 == 0 {
             self.check_object(at, header >> 1)?;
@@ -283,7 +242,7 @@ impl<'a> Reader<'a, '_> {
 
     /// Each of `count` things takes a byte at least.
     fn check_count(&self, at: usize, count: usize) -> Result<(), Error> {
-        if count <= self.rest().len() {
+        if count <= self.cursor.rest().len() {
             return Ok(());
         }
         Err(Error::Count { at, count: u32::try_from(count).unwrap_or(u32::MAX) })
@@ -299,30 +258,14 @@ impl<'a> Reader<'a, '_> {
     fn u29(&mut self) -> Result<u32, Error> {
         let mut number = 0;
         for _ in 0..3 {
-            let [byte] = self.array()?;
+            let [byte] = self.cursor.array()?;
             number = number << 7 | u32::from(byte & 0x7f);
             if byte & 0x80 == 0 {
                 return Ok(number);
             }
         }
-        let [byte] = self.array()?;
+        let [byte] = self.cursor.array()?;
         Ok(number << 8 | u32::from(byte))
-    }
-
-    fn array<const N: usize>(&mut self) -> Result<[u8; N], Error> {
-        let bytes = self.rest().first_chunk().ok_or(self.truncated())?;
-        self.at += N;
-        Ok(*bytes)
-    }
-
-    fn take(&mut self, count: usize) -> Result<&'a [u8], Error> {
-        let bytes = self.rest().get(..count).ok_or(self.truncated())?;
-        self.at += count;
-        Ok(bytes)
-    }
-
-    fn truncated(&self) -> Error {
-        Error::Truncated { at: self.at, marker: self.marker }
     }
 }
 
