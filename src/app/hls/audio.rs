@@ -5,8 +5,6 @@
 //! the time of a frame is that of the first one and the samples since, at the rate that the stream says. It is set anew only
 //! where the encoder's own times have left it for good.
 
-use bytes::Bytes;
-
 use crate::codec::aac::{self, ADTS_HEADER, AacConfig};
 use crate::codec::flv::{AudioPacket, AudioTag};
 use crate::codec::mp3;
@@ -24,7 +22,7 @@ const PATIENCE: u32 = 64;
 /// The longest message of MP3: several frames of the greatest size.
 const MAX_MP3: usize = 16 * 1024;
 
-/// A frame, ready for the muxer.
+/// A frame, ready for the muxer but for what the encoder sent: that is the message from the body of its tag on.
 #[derive(Debug, Clone)]
 pub(super) struct Frame {
     pub(super) codec: AudioCodec,
@@ -32,8 +30,6 @@ pub(super) struct Frame {
     pub(super) pts: u64,
     pub(super) duration: u64,
     adts: Option<[u8; ADTS_HEADER]>,
-    payload: Bytes,
-    body: usize,
 }
 
 /// Why a message gives no frame.
@@ -60,11 +56,6 @@ impl Frame {
     pub(super) fn header(&self) -> &[u8] {
         self.adts.as_ref().map_or(&[], |adts| adts)
     }
-
-    /// What the encoder sent.
-    pub(super) fn body(&self) -> &[u8] {
-        &self.payload[self.body..]
-    }
 }
 
 impl Audio {
@@ -72,19 +63,19 @@ impl Audio {
     ///
     /// # Errors
     /// [`Refused`]
-    pub(super) fn on_message(&mut self, time: u64, tag: &AudioTag, payload: &Bytes) -> Result<Option<Frame>, Refused> {
+    pub(super) fn on_message(&mut self, time: u64, tag: &AudioTag, payload: &[u8]) -> Result<Option<Frame>, Refused> {
         let Some(body) = payload.get(tag.body..) else { return Ok(None) };
         if tag.codec.is_aac() {
             match tag.packet {
                 AudioPacket::SequenceHeader => self.on_header(body).map(|()| None),
-                AudioPacket::Frame if !body.is_empty() => self.on_aac(time, tag, payload),
+                AudioPacket::Frame if !body.is_empty() => self.on_aac(time, body),
                 _ => Ok(None),
             }
         } else if tag.codec.is_mp3() {
             if body.is_empty() || body.len() > MAX_MP3 {
                 return Ok(None);
             }
-            self.on_mp3(time, tag, payload)
+            self.on_mp3(time, body)
         } else {
             Err(Refused::Unsupported(tag.codec.to_string()))
         }
@@ -106,18 +97,18 @@ impl Audio {
         if is_first { Ok(()) } else { Err(Refused::Changed) }
     }
 
-    fn on_aac(&mut self, time: u64, tag: &AudioTag, payload: &Bytes) -> Result<Option<Frame>, Refused> {
+    fn on_aac(&mut self, time: u64, body: &[u8]) -> Result<Option<Frame>, Refused> {
         let Some(config) = self.config else { return Ok(None) };
-        let Some(adts) = config.adts_header(payload.len() - tag.body) else { return Ok(None) };
+        let Some(adts) = config.adts_header(body.len()) else { return Ok(None) };
         let (pts, duration) = self.tick(time, config.sample_rate, aac::SAMPLES);
-        self.frame(AudioCodec::Aac, pts, duration, Some(adts), tag, payload)
+        self.frame(AudioCodec::Aac, pts, duration, Some(adts))
     }
 
-    fn on_mp3(&mut self, time: u64, tag: &AudioTag, payload: &Bytes) -> Result<Option<Frame>, Refused> {
-        let Some((rate, samples)) = mp3::samples(&payload[tag.body..]) else { return Ok(None) };
+    fn on_mp3(&mut self, time: u64, body: &[u8]) -> Result<Option<Frame>, Refused> {
+        let Some((rate, samples)) = mp3::samples(body) else { return Ok(None) };
         let codec = if rate >= 32_000 { AudioCodec::Mp3 } else { AudioCodec::Mp3HalfRate };
         let (pts, duration) = self.tick(time, rate, samples);
-        self.frame(codec, pts, duration, None, tag, payload)
+        self.frame(codec, pts, duration, None)
     }
 
     fn frame(
@@ -126,14 +117,12 @@ impl Audio {
         pts: u64,
         duration: u64,
         adts: Option<[u8; ADTS_HEADER]>,
-        tag: &AudioTag,
-        payload: &Bytes,
     ) -> Result<Option<Frame>, Refused> {
         // One frame is lost where the codec changes in the middle, which is where nothing can be saved.
         if self.codec.replace(codec).is_some_and(|last| last != codec) {
             return Err(Refused::Changed);
         }
-        Ok(Some(Frame { codec, pts, duration, adts, payload: payload.clone(), body: tag.body }))
+        Ok(Some(Frame { codec, pts, duration, adts }))
     }
 
     /// The time of a frame of so many samples, and how long it is.
@@ -211,8 +200,7 @@ mod tests {
     const HEADER_HE_22050: &[u8] = &[0xaf, 0, 0x2b, 0x92, 0x08, 0x00];
 
     fn send(audio: &mut Audio, ms: u64, payload: &[u8]) -> Result<Option<Frame>, Refused> {
-        let payload = Bytes::copy_from_slice(payload);
-        audio.on_message(ms * 90, &flv::audio(&payload).unwrap(), &payload)
+        audio.on_message(ms * 90, &flv::audio(payload).unwrap(), payload)
     }
 
     fn aac(audio: &mut Audio, ms: u64) -> u64 {
@@ -315,7 +303,7 @@ mod tests {
         message[..5].copy_from_slice(&[0x2f, 0xff, 0xfb, 0x90, 0x64]);
         let frame = send(&mut audio, 100, &message).unwrap().unwrap();
         assert_eq!((frame.codec, frame.pts, frame.duration), (AudioCodec::Mp3, 9000, 1152 * 90_000 / 44_100));
-        assert_eq!((frame.header(), frame.body().len()), (&[][..], 417));
+        assert!(frame.header().is_empty());
         assert!(send(&mut audio, 126, &[0x2f, 0, 0, 0, 0]).unwrap().is_none(), "no frame");
     }
 }

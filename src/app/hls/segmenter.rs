@@ -66,8 +66,8 @@ pub struct Segmenter {
     video: Option<VideoConfig>,
     video_header: Bytes,
     audio: Audio,
-    /// Audio that waits for the first keyframe, and when the first of it was.
-    held: Vec<(u64, Frame)>,
+    /// Audio that waits for the first keyframe.
+    held: Vec<Held>,
     open: Option<Open>,
     /// The next segment follows a discontinuity.
     discontinuity: bool,
@@ -81,6 +81,13 @@ pub struct Segmenter {
     has_said_broken: bool,
 }
 
+/// A frame of audio, its message, and where in that it begins.
+struct Held {
+    frame: Frame,
+    payload: Bytes,
+    body: usize,
+}
+
 /// The segment that is being written.
 struct Open {
     /// The time of its first frame.
@@ -91,6 +98,19 @@ struct Open {
     video: Option<(u64, u64)>,
     /// The end of the last frame of audio.
     audio_end: u64,
+}
+
+impl Frame {
+    /// In milliseconds.
+    fn time(&self) -> u64 {
+        self.pts / TICKS
+    }
+}
+
+impl Held {
+    fn body(&self) -> &[u8] {
+        &self.payload[self.body..]
+    }
 }
 
 impl Segmenter {
@@ -144,7 +164,7 @@ impl Segmenter {
 
     /// Bytes of the segment that is open, and of the audio that waits for it.
     pub fn held(&self) -> usize {
-        self.muxer.len() + self.held.iter().map(|(_, frame)| frame.body().len()).sum::<usize>()
+        self.muxer.len() + self.held.iter().map(|held| held.body().len()).sum::<usize>()
     }
 
     /// Whether the segment that is open has video.
@@ -247,19 +267,21 @@ impl Segmenter {
                 return None;
             }
         };
-        let time = frame.pts / TICKS;
+        let body = payload.get(tag.body..)?;
+        let time = frame.time();
         if self.open.is_none() && self.video.is_some() && self.needs_key {
-            let first = self.held.first().map_or(time, |(time, _)| *time);
+            let first = self.held.first().map_or(time, |held| held.frame.time());
             if time.saturating_sub(first) < WAIT_FOR_VIDEO && self.held.len() < MAX_HELD {
-                self.held.push((time, frame));
+                self.held.push(Held { frame, payload: payload.clone(), body: tag.body });
                 return None;
             }
             self.release_held();
         }
-        self.put_audio(time, &frame)
+        self.put_audio(&frame, body)
     }
 
-    fn put_audio(&mut self, time: u64, frame: &Frame) -> Option<Segment> {
+    fn put_audio(&mut self, frame: &Frame, body: &[u8]) -> Option<Segment> {
+        let time = frame.time();
         let mut done = None;
         if let Some(open) = &self.open {
             let age = time.saturating_sub(open.start);
@@ -271,27 +293,27 @@ impl Segmenter {
                 done = self.cut(time);
             }
         }
-        self.write_audio(time, frame);
+        self.write_audio(frame, body);
         done
     }
 
-    fn write_audio(&mut self, time: u64, frame: &Frame) {
+    fn write_audio(&mut self, frame: &Frame, body: &[u8]) {
         if self.open.is_none() {
-            self.begin_segment(time);
+            self.begin_segment(frame.time());
         }
         // A segment has one kind of audio: another begins with the next one.
         if self.muxer.audio_codec().is_some_and(|codec| codec != frame.codec) {
             return;
         }
-        self.muxer.audio(frame.codec, frame.pts, frame.duration, frame.header(), frame.body());
+        self.muxer.audio(frame.codec, frame.pts, frame.duration, frame.header(), body);
         if let Some(open) = &mut self.open {
             open.audio_end = (frame.pts + frame.duration).div_ceil(TICKS);
         }
     }
 
     fn release_held(&mut self) {
-        for (time, frame) in std::mem::take(&mut self.held) {
-            self.write_audio(time, &frame);
+        for held in std::mem::take(&mut self.held) {
+            self.write_audio(&held.frame, held.body());
         }
     }
 
