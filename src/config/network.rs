@@ -2,6 +2,8 @@
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
+use super::reader::{Reader, Section};
+
 /// One address, a network such as `10.0.0.0/8`, or all there are.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Network {
@@ -100,6 +102,14 @@ pub struct Security {
 }
 
 impl Security {
+    pub(super) fn read(reader: &mut Reader, section: Section<'_>) -> Security {
+        Security {
+            enabled: reader.switch(section, "enabled"),
+            allow: reader.rules(section, "allow"),
+            deny: reader.rules(section, "deny"),
+        }
+    }
+
     /// Whether a client from `address` may do that: not if a deny matches; if an allow matches; and of those that no rule
     /// matches, only if there are denies and no allow at all. As in later versions of SRS.
     pub fn allows(&self, action: Action, address: IpAddr) -> bool {
