@@ -11,9 +11,10 @@ use crate::st;
 /// What counts is the most that was needed within this time: between two keyframes much is freed that is wanted again.
 const PERIOD: Duration = Duration::from_secs(5);
 
-/// What a coroutine with all that belongs to it takes of the heap, in bytes, and what a stream takes without its messages; about.
+/// What a coroutine with all that belongs to it takes of the heap, in bytes, and what a stream takes without its messages, with what
+/// HLS keeps of it; about.
 const COROUTINE: usize = 16 * 1024;
-const STREAM: usize = 2 * 1024;
+const STREAM: usize = 16 * 1024;
 
 /// Less than this is not worth the while, in bytes.
 const WORTH: usize = 8 << 20;

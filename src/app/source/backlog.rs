@@ -208,6 +208,15 @@ impl Backlog {
         Some(page)
     }
 
+    /// Gives back the memory that only a stream in use needs.
+    pub(super) fn release(&mut self) {
+        if self.pending.is_empty() {
+            self.open = BytesMut::new();
+            self.pending = Vec::new();
+        }
+        self.entries.shrink_to_fit();
+    }
+
     /// Forgets all entries before number `keep`, and as many more as it takes to hold at most `max_bytes`, none older than
     /// `oldest`.
     pub(super) fn trim(&mut self, keep: u64, oldest: u64, max_bytes: usize) {

@@ -236,6 +236,7 @@ impl State {
         if self.is_idle() {
             self.idle_since = Instant::now();
             self.players = Vec::new();
+            self.backlog.release();
         }
     }
 }
