@@ -11,8 +11,9 @@
 //! Each begins with the stream that holds most, and once begun goes on until an eighth of `max_memory` is free, so that it does not
 //! begin again with the next message. The account rings when there is too much in it, so that steps 1 to 4 are taken at once, and
 //! step 5 too when an eighth more is held than may be; else it has [`PATIENCE`]. What is closed lets go of what has come of its
-//! messages before it is told why. So the account is over the limit by an eighth at most, and by what comes of all connections while
-//! the one who looks after it has its turn: 32 KiB each. What the system sees of it is more, see `conf/full.conf`.
+//! messages before it is told why. So the account is over the limit by an eighth at most, by what comes of all connections while
+//! the one who looks after it has its turn, 32 KiB each, and by what waits for the disk, a [`DISK_SHARE`] of the limit or two of them.
+//! What the system sees of it is more, see `conf/full.conf`.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -42,7 +43,7 @@ const LEAVING: Duration = Duration::from_millis(1500);
 const MENTION: Duration = Duration::from_secs(5);
 
 /// What the disk may hold up of segments, as a part of `max_memory`: no client's leaving would free that.
-#[cfg(feature = "hls")]
+#[cfg_attr(not(feature = "hls"), allow(dead_code, reason = "there is nothing that waits for a disk"))]
 const DISK_SHARE: usize = 4;
 
 /// Whether memory is short.
