@@ -98,6 +98,7 @@ impl Hls {
 
     /// Waits until what was handed to the disk is written, for at most `limit`: the server is about to stop.
     pub(super) fn wait_written(&self, limit: Duration) {
+        self.0.disk.tidy();
         let end = Instant::now() + limit;
         while !self.0.disk.is_level() && Instant::now() < end {
             st::sleep(Duration::from_millis(10));

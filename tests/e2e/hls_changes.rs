@@ -147,6 +147,10 @@ fn the_last_segment_is_there_when_the_server_is_stopped() {
         let segments = playlist(&rig.list).expect("a playlist").segments;
         let frames = segments.iter().map(|segment| packets(&rig.list.with_file_name(&segment.uri), "v").len());
         assert_eq!((segments.len(), frames.sum::<usize>()), (3, frames_before(source, 2500)), "{signal}: {segments:?}");
+        let files = std::fs::read_dir(rig.list.parent().expect("a folder")).expect("it is there");
+        let unfinished = |name: &String| name.ends_with(".tmp");
+        let names = files.map(|file| file.expect("a file").file_name().to_string_lossy().into_owned());
+        assert_eq!(names.filter(unfinished).collect::<Vec<_>>(), [""; 0], "{signal}");
     }
 }
 

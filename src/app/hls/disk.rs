@@ -84,18 +84,27 @@ pub(super) enum Job {
     Close { dispose: bool, cleanup: bool },
 }
 
+/// What the queue holds.
+enum Order {
+    Do(Arc<Target>, Job),
+    /// What only helps the thread itself is to go: the server stops.
+    Tidy,
+}
+
 /// The way to the disk's thread. Clones lead to the same.
 #[derive(Clone)]
 pub(super) struct Disk {
-    jobs: Sender<(Arc<Target>, Job)>,
+    orders: Sender<Order>,
     counters: Arc<Counters>,
 }
 
 /// What has become of the segments.
 #[derive(Debug)]
 pub(super) struct Counters {
+    /// Orders that are not carried out yet, and the bytes of segments in them.
+    waiting: AtomicUsize,
     waiting_bytes: AtomicUsize,
-    /// How many of them there may be, if that is less than [`QUEUE_BYTES`].
+    /// How many bytes there may be, if that is less than [`QUEUE_BYTES`].
     limit: AtomicUsize,
     pub(super) written: AtomicU64,
     /// Not written: the disk's thread had too much to do, or the disk did not take it.
@@ -108,11 +117,11 @@ impl Disk {
     /// # Errors
     /// When the system has no thread for it.
     pub(super) fn start() -> std::io::Result<Self> {
-        let (jobs, receiver) = bounded(QUEUE);
+        let (orders, receiver) = bounded(QUEUE);
         let counters = Arc::new(Counters::default());
         let mut writer = Writer::new(counters.clone());
         thread::Builder::new().name("hls disk".into()).spawn(move || writer.work(&receiver))?;
-        Ok(Self { jobs, counters })
+        Ok(Self { orders, counters })
     }
 
     /// Bytes of segments that were handed on and are not written yet.
@@ -133,14 +142,25 @@ impl Disk {
         if !has_room(size, waiting, self.counters.limit.load(Ordering::Relaxed)) {
             return self.lose(target, &job);
         }
-        self.counters.waiting_bytes.fetch_add(size, Ordering::Relaxed);
-        match self.jobs.try_send((target.clone(), job)) {
-            Ok(()) => true,
-            Err(refused) => {
-                self.counters.waiting_bytes.fetch_sub(size, Ordering::Relaxed);
-                self.lose(target, &refused.into_inner().1)
-            }
+        match self.put(Order::Do(target.clone(), job), size) {
+            Err(Order::Do(target, job)) => self.lose(&target, &job),
+            _ => true,
         }
+    }
+
+    /// Has the files go that are only there to be written over: the server is about to stop.
+    pub(super) fn tidy(&self) {
+        // With a full queue they stay, until their streams are published again.
+        let _ = self.put(Order::Tidy, 0);
+    }
+
+    fn put(&self, order: Order, size: usize) -> Result<(), Order> {
+        self.counters.waiting.fetch_add(1, Ordering::Relaxed);
+        self.counters.waiting_bytes.fetch_add(size, Ordering::Relaxed);
+        self.orders.try_send(order).map_err(|refused| {
+            self.counters.done(size);
+            refused.into_inner()
+        })
     }
 
     fn lose(&self, target: &Target, job: &Job) -> bool {
@@ -151,9 +171,9 @@ impl Disk {
         false
     }
 
-    /// Whether there is no segment left to be written.
+    /// Whether there is nothing left to be done.
     pub(super) fn is_level(&self) -> bool {
-        self.counters.waiting_bytes.load(Ordering::Relaxed) == 0
+        self.counters.waiting.load(Ordering::Relaxed) == 0
     }
 
     /// Segments that were written, and those that were not.
@@ -171,8 +191,15 @@ fn has_room(size: usize, waiting: usize, limit: usize) -> bool {
 
 impl Default for Counters {
     fn default() -> Self {
-        let (waiting_bytes, limit) = (AtomicUsize::new(0), AtomicUsize::new(QUEUE_BYTES));
-        Self { waiting_bytes, limit, written: AtomicU64::new(0), lost: AtomicU64::new(0) }
+        let (waiting, waiting_bytes, limit) = (AtomicUsize::new(0), AtomicUsize::new(0), AtomicUsize::new(QUEUE_BYTES));
+        Self { waiting, waiting_bytes, limit, written: AtomicU64::new(0), lost: AtomicU64::new(0) }
+    }
+}
+
+impl Counters {
+    fn done(&self, size: usize) {
+        self.waiting_bytes.fetch_sub(size, Ordering::Relaxed);
+        self.waiting.fetch_sub(1, Ordering::Relaxed);
     }
 }
 
@@ -198,14 +225,18 @@ impl Writer {
         Self { folders: HashMap::new(), counters, mentioned: None, lost: 0, written: 0, why: None }
     }
 
-    fn work(&mut self, jobs: &Receiver<(Arc<Target>, Job)>) {
+    fn work(&mut self, orders: &Receiver<Order>) {
         let mut next = Instant::now() + TICK;
         loop {
-            match jobs.recv_deadline(next) {
-                Ok((target, job)) => {
+            match orders.recv_deadline(next) {
+                Ok(Order::Do(target, job)) => {
                     let size = size(&job);
                     self.handle(&target, job, Instant::now());
-                    self.counters.waiting_bytes.fetch_sub(size, Ordering::Relaxed);
+                    self.counters.done(size);
+                }
+                Ok(Order::Tidy) => {
+                    self.folders.values_mut().for_each(Folder::tidy);
+                    self.counters.done(0);
                 }
                 Err(RecvTimeoutError::Timeout) => {}
                 Err(RecvTimeoutError::Disconnected) => return,
@@ -244,7 +275,7 @@ impl Writer {
             }
             Job::End => {
                 if let Some(folder) = self.folders.get_mut(&path) {
-                    folder.end();
+                    folder.end(now);
                 }
             }
             Job::Close { dispose, cleanup } => {

@@ -8,7 +8,7 @@ use std::io::{self, ErrorKind};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-use super::files::{self, with_end};
+use super::files::{self, Versions, with_end};
 use super::playlist::{Entry, Playlist, number_of};
 
 /// How long after a failure to remove a file it is tried again.
@@ -27,6 +27,8 @@ pub(super) struct Folder {
     /// Without what the names end with: `…/live/livestream`.
     base: PathBuf,
     playlist: Playlist,
+    /// Its file.
+    file: Versions,
     /// Segments that left the playlist, and when they are to go.
     leaving: VecDeque<(Instant, u64)>,
     /// The last segment was not written: the next one does not continue the playlist, and some of that may be gone.
@@ -41,13 +43,14 @@ impl Folder {
         let mut folder = Self {
             base: base.to_owned(),
             playlist: Playlist::new(""),
+            file: Versions::new(with_end(base, ".m3u8")),
             leaving: VecDeque::new(),
             is_broken: false,
             is_closed: false,
             is_disposed: false,
         };
         let name = folder.name().to_owned();
-        let text = fs::read_to_string(folder.file(".m3u8"));
+        let text = fs::read_to_string(folder.file.path());
         let read = text.as_deref().ok().and_then(|text| Playlist::read(&name, text));
         folder.playlist = read.unwrap_or_else(|| Playlist::new(&name));
         folder.playlist.retain_from_last(|entry| !segment(base, entry.number).exists());
@@ -138,7 +141,7 @@ impl Folder {
         let hold_back = Duration::from_millis(self.playlist.duration() + entry.duration);
         self.playlist.announce_target(target);
         let gone = self.playlist.push(entry, window);
-        let written = self.write_playlist();
+        let written = self.write_playlist(now);
         if cleanup {
             // A player that has just read the old playlist may still load it (RFC 8216, section 6.2.2).
             self.leaving.extend(gone.into_iter().map(|entry| (now + hold_back, entry.number)));
@@ -147,15 +150,15 @@ impl Folder {
         written
     }
 
-    fn write_playlist(&self) -> Result<(), Error> {
-        let path = self.file(".m3u8");
-        files::replace(&path, self.playlist.text().as_bytes()).map_err(|error| Error { path, error })
+    fn write_playlist(&mut self, now: Instant) -> Result<(), Error> {
+        let written = self.file.replace(self.playlist.text().as_bytes(), now);
+        written.map_err(|error| Error { path: self.file.path().to_owned(), error })
     }
 
     /// Nothing follows: the playlist says so.
-    pub(super) fn end(&mut self) {
+    pub(super) fn end(&mut self, now: Instant) {
         self.playlist.end();
-        if let Err(error) = self.write_playlist() {
+        if let Err(error) = self.write_playlist(now) {
             log::warn!("HLS: the end of a stream is not in its playlist: {error}");
         }
     }
@@ -163,11 +166,11 @@ impl Folder {
     /// The stream is over. `dispose`: its playlist says so, and its segments are to go.
     pub(super) fn close(&mut self, dispose: bool, cleanup: bool, now: Instant) {
         self.is_closed = true;
-        if !dispose {
-            return;
+        if dispose {
+            self.end(now);
         }
-        self.end();
-        if cleanup {
+        self.tidy();
+        if dispose && cleanup {
             self.is_disposed = true;
             let due = now + Duration::from_millis(self.playlist.duration());
             self.leaving.extend(self.playlist.entries().map(|entry| (due, entry.number)));
@@ -193,10 +196,16 @@ impl Folder {
             self.is_disposed = false;
             // What stays says which number comes next.
             self.playlist.clear();
-            if let Err(error) = self.write_playlist() {
+            if let Err(error) = self.write_playlist(now) {
                 log::warn!("HLS: {error}");
             }
+            self.tidy();
         }
+    }
+
+    /// Removes the file that is only there to be written over.
+    pub(super) fn tidy(&mut self) {
+        self.file.forget_old();
     }
 
     /// Whether there is nothing more to do here.
@@ -206,10 +215,6 @@ impl Folder {
 
     fn name(&self) -> &str {
         self.base.file_name().and_then(OsStr::to_str).unwrap_or_default()
-    }
-
-    fn file(&self, end: &str) -> PathBuf {
-        with_end(&self.base, end)
     }
 
     fn segment(&self, number: u64) -> PathBuf {
