@@ -7,8 +7,9 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use bytes::Bytes;
 
-/// How many buffers are kept that nobody uses. A stream needs one when it is cut and gives one back with what leaves its playlist.
-const MAX_SPARE: usize = 16;
+/// How many buffers are kept that nobody uses. A stream needs one when it is cut and gives one back with what leaves its playlist,
+/// which is looked for once a second: so many cuts a second find one.
+const MAX_SPARE: usize = 64;
 
 /// The same in bytes.
 const MAX_SPARE_BYTES: usize = 32 * 1024 * 1024;
@@ -109,7 +110,7 @@ mod tests {
     fn what_nobody_wants_goes() {
         let buffers = Buffers::default();
         let kept = || buffers.spare().iter().map(Vec::capacity).collect::<Vec<_>>();
-        for n in 1..=20 {
+        for n in 1..=MAX_SPARE + 4 {
             drop(buffers.lend(Vec::with_capacity(n * 100)));
         }
         assert_eq!((kept().len(), kept()[0]), (MAX_SPARE, 500));
