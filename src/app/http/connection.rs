@@ -39,8 +39,9 @@ const FAREWELL_BYTES: u64 = 256 * 1024;
 const RETRY_AFTER: &str = "Retry-After: 5\r\n";
 
 /// What the kernel may take of a response that the network does not, in bytes: of hundreds of clients that read nothing, megabytes
-/// each would be copied, and everybody else would wait for that.
-const UNSENT: usize = 256 * 1024;
+/// each would be copied, and everybody else would wait for that. Most segments are smaller, and are written in one piece: in pieces,
+/// one of a thousand connections waits for all the others between two of them.
+const UNSENT: usize = 512 * 1024;
 
 /// What is read at a time.
 const READ: usize = 2048;
@@ -225,6 +226,9 @@ impl Connection<'_> {
             let of_head = n.min(head.len());
             head.advance(of_head);
             body.advance(n - of_head);
+            if head.has_remaining() || body.has_remaining() {
+                stream.wait_for_room();
+            }
         }
         self.stream.set_time_limit(None);
         Ok(())

@@ -73,7 +73,7 @@ impl TcpStream {
             match attempt()? {
                 0 => {}
                 n => {
-                    self.take_turns();
+                    self.take_turns_of(n);
                     return Ok(n);
                 }
             }
@@ -81,6 +81,15 @@ impl TcpStream {
             if self.wait(deadline).timed_out {
                 return Err(io::ErrorKind::TimedOut.into());
             }
+        }
+    }
+
+    /// Waits for the socket's next event, after a write that was cut short: another attempt before that would find next to no room,
+    /// and the kernel says when there is some. May end early, and ends at the latest when a write that found no room would.
+    pub fn wait_for_room(&self) {
+        // What TLS has not taken is another matter.
+        if !self.is_encrypted() {
+            self.wait(self.deadline(&self.0.write_timeout));
         }
     }
 

@@ -12,6 +12,9 @@ use crate::st::{Waker, block, timer, yield_now};
 /// Successful reads or writes in a row after which a coroutine lets others run.
 const TURNS: u32 = 16;
 
+/// So many bytes written are as good as one more.
+const TURN_BYTES: usize = 64 * 1024;
+
 /// Somebody is not to wait for all those turns.
 static HURRY: AtomicBool = AtomicBool::new(false);
 
@@ -97,7 +100,15 @@ impl TcpStream {
     /// Lets others run when this coroutine has not waited for long: its peer keeps it busy. Blocking reads and writes do it;
     /// a loop over [`TcpStream::try_read`] has to.
     pub fn take_turns(&self) {
-        if self.0.turns.fetch_add(1, Ordering::Relaxed) >= TURNS || HURRY.load(Ordering::Relaxed) {
+        self.take_turns_of(0);
+    }
+
+    /// The same after a read or a write of so many bytes.
+    pub(super) fn take_turns_of(&self, bytes: usize) {
+        let turns = 1 + u32::try_from(bytes / TURN_BYTES).unwrap_or(TURNS);
+        if self.0.turns.fetch_add(turns, Ordering::Relaxed).saturating_add(turns) > TURNS
+            || HURRY.load(Ordering::Relaxed)
+        {
             self.0.turns.store(0, Ordering::Relaxed);
             yield_now();
         }
