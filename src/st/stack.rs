@@ -33,8 +33,8 @@ pub fn trim() {
     let marker = 0u8;
     let here = std::ptr::from_ref(&marker).addr();
     let top = CURRENT_TOP.load(Ordering::Relaxed);
-    // Not a coroutine of ours, or deeper than any should be.
-    if top < here || top - here > STACK_BYTES / 2 {
+    // Not a coroutine of ours, or deeper than any should be. What was called first may have gone deeper than a shallow wait is.
+    if here > top + PAGE || top.saturating_sub(here) > STACK_BYTES / 2 {
         return;
     }
     let end = (here - IN_USE) & !(PAGE - 1);
