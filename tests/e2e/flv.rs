@@ -56,6 +56,16 @@ impl Tag {
         }
     }
 
+    /// When the frame is to be shown or heard, in milliseconds: for H.264, not enhanced, its composition time is added.
+    pub(crate) fn presentation_time(&self) -> i64 {
+        let composition = match self.payload[..] {
+            // A signed number of 24 bits.
+            [first, 1, a, b, c, ..] if self.kind == VIDEO && first & 0x8f == 7 => i32::from_be_bytes([a, b, c, 0]) >> 8,
+            _ => 0,
+        };
+        i64::from(self.timestamp) + i64::from(composition)
+    }
+
     /// Whether it is a frame of video that needs no other.
     pub(crate) fn is_keyframe(&self) -> bool {
         self.kind == VIDEO && self.is_frame() && self.payload[0] >> 4 & 0x07 == 1

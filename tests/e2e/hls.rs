@@ -139,7 +139,7 @@ fn assert_published(source: &Source, list: &Path) {
     }
     for (packet, tag) in audio.iter().zip(&frames_a) {
         let time = f64::from(tag.timestamp) / 1000.0 - first;
-        assert!((packet.pts - start - time).abs() < 0.05, "{packet:?} {tag:?}: audio and video stay together");
+        assert!((packet.pts - start - time).abs() < 0.003, "{packet:?} {tag:?}: audio and video stay together");
     }
     let step = 1024.0 / 44_100.0;
     assert!(audio.windows(2).all(|pair| (pair[1].pts - pair[0].pts - step).abs() < 0.0001), "no gap, no overlap");
