@@ -155,7 +155,7 @@ fn the_last_segment_is_there_when_the_server_is_stopped() {
 }
 
 /// The status of a file over HTTP.
-fn status(port: u16, path: &str) -> u16 {
+pub(crate) fn status(port: u16, path: &str) -> u16 {
     let mut stream = TcpStream::connect(("127.0.0.1", port)).expect("the server listens");
     stream.set_read_timeout(Some(Duration::from_secs(10))).expect("a time-out");
     write!(stream, "GET /{path} HTTP/1.1\r\nHost: here\r\nConnection: close\r\n\r\n").expect("it is read");

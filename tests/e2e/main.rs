@@ -33,6 +33,8 @@ mod hls;
 #[cfg(feature = "hls")]
 mod hls_changes;
 #[cfg(feature = "hls")]
+mod hls_streams;
+#[cfg(feature = "hls")]
 mod http;
 mod live;
 mod nginx;
