@@ -1,12 +1,13 @@
 //! The thread that writes the files. It is the only one that touches the disk, so a disk that is slow holds nobody else.
 //!
 //! It is fed by a queue with a bound, in jobs and in bytes: a segment that finds the queue full is not written, and that is all
-//! that happens. What cannot be written is counted and mentioned once in a while. Nothing has to be done for it to go on when the
+//! that happens. Streams that have files have half of the queue for themselves, so that a flood of new names costs none of them a
+//! segment. What cannot be written is counted and mentioned once in a while. Nothing has to be done for it to go on when the
 //! disk is there again: each segment is a new attempt, directories included.
 
 use std::collections::HashMap;
 use std::path::PathBuf;
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -19,6 +20,9 @@ use super::playlist::{Entry, Playlist};
 
 /// Jobs that may wait. A stream has one in each `hls_fragment`.
 const QUEUE: usize = 1024;
+
+/// With so many that wait, those of streams without a file have no room.
+const NEWCOMERS: usize = QUEUE / 2;
 
 /// Bytes of segments that may wait. Beyond that they are not written.
 const QUEUE_BYTES: usize = 256 * 1024 * 1024;
@@ -41,11 +45,13 @@ pub(super) struct Target {
     pub(super) base: String,
     /// What has gone wrong since somebody asked last.
     failed: Mutex<Option<String>>,
+    /// A segment was written.
+    has_files: AtomicBool,
 }
 
 impl Target {
     pub(super) fn new(root: PathBuf, base: String) -> Self {
-        Self { root, base, failed: Mutex::new(None) }
+        Self { root, base, failed: Mutex::new(None), has_files: AtomicBool::new(false) }
     }
 
     /// The directories of the files, with a slash behind them if there are any.
@@ -139,7 +145,10 @@ impl Disk {
         let size = size(&job);
         // Only the worker sends, so nothing comes in between.
         let waiting = self.counters.waiting_bytes.load(Ordering::Relaxed);
-        if !has_room(size, waiting, self.counters.limit.load(Ordering::Relaxed)) {
+        let is_crowded = self.counters.waiting.load(Ordering::Relaxed) >= NEWCOMERS;
+        if is_crowded && !target.has_files.load(Ordering::Relaxed)
+            || !has_room(size, waiting, self.counters.limit.load(Ordering::Relaxed))
+        {
             return self.lose(target, &job);
         }
         match self.put(Order::Do(target.clone(), job), size) {
@@ -264,6 +273,7 @@ impl Writer {
                 match folder.add(entry, &body, window, duration, cleanup, now) {
                     Ok(()) => {
                         self.counters.written.fetch_add(1, Ordering::Relaxed);
+                        target.has_files.store(true, Ordering::Relaxed);
                     }
                     Err(error) => {
                         self.counters.lost.fetch_add(1, Ordering::Relaxed);
@@ -311,7 +321,19 @@ impl Writer {
 
 #[cfg(test)]
 mod tests {
-    use super::has_room;
+    use super::*;
+
+    #[test]
+    fn a_flood_of_new_names_leaves_room_for_streams_that_have_files() {
+        let (orders, _never_read) = bounded(QUEUE);
+        let disk = Disk { orders, counters: Arc::default() };
+        let stream = |name: &str| Arc::new(Target::new(PathBuf::from("/"), name.to_owned()));
+        let accepted = |of: &dyn Fn(usize) -> Arc<Target>| (0..QUEUE).filter(|&n| disk.send(&of(n), Job::End)).count();
+        assert_eq!(accepted(&|n| stream(&format!("live/{n}"))), NEWCOMERS);
+        let known = stream("live/known");
+        known.has_files.store(true, Ordering::Relaxed);
+        assert_eq!(accepted(&|_| known.clone()), QUEUE - NEWCOMERS);
+    }
 
     #[test]
     fn small_segments_have_room_when_large_ones_have_none() {
