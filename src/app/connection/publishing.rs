@@ -16,10 +16,17 @@ use crate::st::net::TcpStream;
 /// Reads in a row after which the players get what has come.
 const READS: usize = 4;
 
-/// While nobody plays its stream, a publisher is heard when so many bytes have come, or so much time has passed: nobody waits
-/// for a single message, and reading each by itself is most of what a publisher costs.
-const UNWATCHED_BYTES: usize = 16 * 1024;
+/// Where nobody waits for a single message, a publisher is heard when so many bytes have come or some time has passed: reading each
+/// by itself is most of what a publisher costs.
+const GATHERED_BYTES: usize = 16 * 1024;
+
+/// That time while nobody plays its stream.
 const UNWATCHED: Duration = Duration::from_millis(250);
+
+/// With players it is the window within which messages are merged, if that is long enough to be worth it. It is no longer than
+/// this, since what the publisher says beside its media waits as well.
+const WORTH_GATHERING: Duration = Duration::from_millis(20);
+const LONGEST_GATHERING: Duration = Duration::from_millis(350);
 
 /// Over how long a publisher's bit rate is measured: a keyframe after a still picture is no flood.
 const RATE_WINDOW: Duration = Duration::from_secs(5);
@@ -32,6 +39,8 @@ struct Publishing<'a> {
     received: Arc<AtomicU64>,
     /// When something last came.
     heard: Instant,
+    /// Since when what comes now may have lain in the socket.
+    since: Instant,
     /// The publisher has said that the stream is over.
     ended: bool,
 }
@@ -95,21 +104,26 @@ impl Connection<'_> {
         let _presence = self
             .client
             .enter(&self.server.publish, move || Messages { passed: counter.load(Ordering::Relaxed), dropped: 0 });
-        let mut publishing = Publishing { publication, stream_id, received, heard: Instant::now(), ended: false };
+        let begun = Instant::now();
+        let mut publishing = Publishing { publication, stream_id, received, heard: begun, since: begun, ended: false };
         let mut codecs = (None, None);
-        let mut watched = true;
-        let mut measured = (Instant::now(), stream.received());
+        let mut gathers = false;
+        let mut looked = begun;
+        let mut measured = (begun, stream.received());
         loop {
             if let Some(reason) = self.client.told() {
                 return Err(reason);
             }
             // One reading of the clock serves all that comes of one wait.
             let now = Instant::now();
+            publishing.since = if gathers { looked } else { now };
+            looked = now;
             let is_drained = self.hear_publisher(&mut publishing, now)?;
             if let Some(max) = too_fast(&mut measured, now, stream.received(), publication.max_bitrate()) {
                 return Err(self.refuse(stream_id, "NetStream.Publish.Denied", CloseReason::TooFast(max)));
             }
-            let flush = publication.flush_due(now, self.server.pace.opening(now));
+            let opening = self.server.pace.opening(now);
+            let flush = publication.flush_due(now, opening);
             if publishing.ended {
                 publication.end();
                 self.rtmp.stop_publish(stream_id);
@@ -123,14 +137,15 @@ impl Connection<'_> {
             if now >= silent {
                 return Err(CloseReason::SilentPublisher);
             }
-            if publication.is_watched() != watched {
-                watched = !watched;
-                hear_each(&stream, watched);
+            let gathering = gathering(publication.window(opening));
+            if gathering.is_some() != gathers {
+                gathers = !gathers;
+                hear_each(&stream, !gathers);
                 continue;
             }
-            let look = (!watched).then(|| now + UNWATCHED);
+            let look = gathering.map(|time| now + time);
             let deadline = [flush, look].into_iter().flatten().fold(silent, Instant::min);
-            if stream.wait(Some(deadline)).timed_out && !watched {
+            if stream.wait(Some(deadline)).timed_out && gathers {
                 stream.assume_readable();
             }
         }
@@ -167,7 +182,7 @@ impl Connection<'_> {
         match event {
             Event::Media(message) => {
                 publishing.received.fetch_add(1, Ordering::Relaxed);
-                publishing.publication.on_message(&message, publishing.heard);
+                publishing.publication.on_message(&message, publishing.since);
             }
             Event::Stop(id) if id == 0 || id == publishing.stream_id => publishing.ended = true,
             Event::Publish(again) => {
@@ -195,10 +210,20 @@ fn too_fast(measured: &mut (Instant, u64), now: Instant, received: u64, max: u64
     None
 }
 
+/// For how long what a publisher sends may lie in its socket, where players may wait for so long; `None` as the window: there are
+/// none. `None`: not at all.
+fn gathering(window: Option<Duration>) -> Option<Duration> {
+    match window {
+        None => Some(UNWATCHED),
+        Some(window) if window >= WORTH_GATHERING => Some(window.min(LONGEST_GATHERING)),
+        Some(_) => None,
+    }
+}
+
 /// Has a publisher's coroutine wake for each message, or only for many.
 fn hear_each(stream: &TcpStream, each: bool) {
     // Without it, nothing is lost but some processor time.
-    let _ = stream.set_receive_low_water(if each { 1 } else { UNWATCHED_BYTES });
+    let _ = stream.set_receive_low_water(if each { 1 } else { GATHERED_BYTES });
     stream.assume_readable();
 }
 
@@ -221,6 +246,15 @@ fn shown(params: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_nobody_waits_for_is_gathered() {
+        let ms = Duration::from_millis;
+        assert_eq!(gathering(None), Some(UNWATCHED), "nobody plays");
+        assert_eq!((gathering(Some(ms(0))), gathering(Some(ms(19)))), (None, None));
+        assert_eq!((gathering(Some(ms(20))), gathering(Some(ms(350)))), (Some(ms(20)), Some(ms(350))));
+        assert_eq!(gathering(Some(ms(3000))), Some(ms(350)), "what it says beside its media waits as well");
+    }
 
     #[test]
     fn a_rate_is_that_of_five_seconds() {

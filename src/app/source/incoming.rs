@@ -14,14 +14,14 @@ use crate::rtmp::message::{Message, MessageType};
 
 impl State {
     /// Takes a message of the publisher.
-    pub(super) fn on_message(&mut self, message: &Message, now: Instant) {
+    pub(super) fn on_message(&mut self, message: &Message, arrived: Instant) {
         if let Some(publisher) = &mut self.publisher {
-            publisher.heard = now;
+            publisher.heard = publisher.heard.max(arrived);
         }
         match message.kind {
-            MessageType::AUDIO => self.on_audio(message, now),
-            MessageType::VIDEO => self.on_video(message, now),
-            MessageType::DATA | MessageType::DATA_AMF3 => self.on_data(message, now),
+            MessageType::AUDIO => self.on_audio(message, arrived),
+            MessageType::VIDEO => self.on_video(message, arrived),
+            MessageType::DATA | MessageType::DATA_AMF3 => self.on_data(message, arrived),
             _ => {}
         }
         if self.backlog.is_full(self.playing > 0) {
@@ -29,7 +29,7 @@ impl State {
         }
     }
 
-    fn on_audio(&mut self, message: &Message, now: Instant) {
+    fn on_audio(&mut self, message: &Message, arrived: Instant) {
         let tag = flv::audio(&message.payload);
         if let (Some(publisher), Some(tag)) = (&mut self.publisher, &tag) {
             publisher.audio = Some(tag.codec);
@@ -37,17 +37,17 @@ impl State {
         let time = match tag {
             Some(tag) if tag.is_config() => {
                 let channels = !tag.is_sequence_header();
-                self.on_config(ConfigKey::Audio { track: tag.track, channels }, message.payload.clone(), now)
+                self.on_config(ConfigKey::Audio { track: tag.track, channels }, message.payload.clone(), arrived)
             }
             // Also an empty message, which encoders send for silence.
-            _ => self.append(Track::Audio, message, Mark::Plain, now),
+            _ => self.append(Track::Audio, message, Mark::Plain, arrived),
         };
         if let (Some(sink), Some(tag)) = (&mut self.sink, &tag) {
             sink.on_audio(time, tag, &message.payload);
         }
     }
 
-    fn on_video(&mut self, message: &Message, now: Instant) {
+    fn on_video(&mut self, message: &Message, arrived: Instant) {
         let tag = flv::video(&message.payload);
         if let (Some(publisher), Some(tag)) = (&mut self.publisher, &tag) {
             publisher.video = Some(tag.codec);
@@ -55,13 +55,13 @@ impl State {
         let time = match tag {
             Some(tag) if tag.is_config() => {
                 let colour = !tag.is_sequence_header();
-                self.on_config(ConfigKey::Video { track: tag.track, colour }, message.payload.clone(), now)
+                self.on_config(ConfigKey::Video { track: tag.track, colour }, message.payload.clone(), arrived)
             }
             Some(tag) if tag.is_keyframe() && tag.track == 0 => {
                 self.gop = Some(self.backlog.next());
-                self.append(Track::Video, message, Mark::Key, now)
+                self.append(Track::Video, message, Mark::Key, arrived)
             }
-            _ => self.append(Track::Video, message, Mark::Plain, now),
+            _ => self.append(Track::Video, message, Mark::Plain, arrived),
         };
         self.last_video = Some(self.timeline.latest());
         if let (Some(sink), Some(tag)) = (&mut self.sink, &tag) {
@@ -69,7 +69,7 @@ impl State {
         }
     }
 
-    fn on_data(&mut self, message: &Message, now: Instant) {
+    fn on_data(&mut self, message: &Message, arrived: Instant) {
         let skipped = message.payload.len() - without_amf3_marker(message.kind, &message.payload).len();
         let mut payload = message.payload.slice(skipped..);
         // Encoders say @setDataFrame to have the rest kept for players that join.
@@ -77,20 +77,20 @@ impl State {
             payload = payload.slice(SET_DATA_FRAME.len()..);
         }
         if payload.starts_with(ON_META_DATA) {
-            self.on_config(ConfigKey::Metadata, payload, now);
+            self.on_config(ConfigKey::Metadata, payload, arrived);
         } else if payload.starts_with(CLEAR_DATA_FRAME) {
             self.configs.remove(ConfigKey::Metadata);
         } else {
-            self.append(Track::Data, &Message { payload, ..message.clone() }, Mark::Plain, now);
+            self.append(Track::Data, &Message { payload, ..message.clone() }, Mark::Plain, arrived);
         }
     }
 
     /// Keeps what joining players need, and hands it on to those that are here. Returns its time.
-    fn on_config(&mut self, key: ConfigKey, payload: Bytes, now: Instant) -> u64 {
+    fn on_config(&mut self, key: ConfigKey, payload: Bytes, arrived: Instant) -> u64 {
         let track = key.track();
         let number = self.backlog.next();
         let time = self.timeline.of_config(track);
-        self.backlog.append(track, time, Mark::Config, &payload, now);
+        self.backlog.append(track, time, Mark::Config, &payload, arrived);
         let is_other = self.configs.keep(key, &payload, number, &self.account);
         if is_other && key != ConfigKey::Metadata {
             // What came before cannot be decoded with this: the next player waits for the next keyframe.
@@ -100,9 +100,9 @@ impl State {
     }
 
     /// Puts a message on the timeline and into the backlog. Returns its time.
-    fn append(&mut self, track: Track, message: &Message, mark: Mark, now: Instant) -> u64 {
-        let time = self.timeline.correct(track, message.timestamp, now);
-        self.backlog.append(track, time, mark, &message.payload, now);
+    fn append(&mut self, track: Track, message: &Message, mark: Mark, arrived: Instant) -> u64 {
+        let time = self.timeline.correct(track, message.timestamp, arrived);
+        self.backlog.append(track, time, mark, &message.payload, arrived);
         time
     }
 }

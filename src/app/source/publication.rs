@@ -65,14 +65,16 @@ impl Publication {
         });
     }
 
-    /// Whether anybody plays the stream. When the first player comes, the publisher is woken.
-    pub fn is_watched(&self) -> bool {
-        self.with(|state| state.playing > 0).unwrap_or(false)
+    /// How long a message may wait now for others, if anybody plays the stream. When the first player comes, the publisher is woken.
+    /// `opening`: see [`Publication::flush_due`].
+    pub fn window(&self, opening: f64) -> Option<Duration> {
+        self.with(|state| (state.playing > 0).then(|| state.window(opening))).flatten()
     }
 
     /// Takes a message of the publisher: audio, video or data. Nothing is written yet, see [`Publication::flush_due`].
-    pub fn on_message(&self, message: &Message, now: Instant) {
-        self.with(|state| state.on_message(message, now));
+    /// `arrived` is when that may have been at the earliest: from then on it has waited.
+    pub fn on_message(&self, message: &Message, arrived: Instant) {
+        self.with(|state| state.on_message(message, arrived));
     }
 
     /// Offers what has come to the players, if there are any and it is time for that. If it is not, returns when it is.
