@@ -14,7 +14,7 @@ Usage: bash trunk-scripts/bench-hls.sh [options]
   --streams N     how many are published (default 50)
   --bitrate K     of each, in kbit/s (default 500)
   --seconds S     how long each measurement lasts (default 15)
-  --rounds N      how often each is measured (default 2); the table has the means
+  --rounds N      how often each is measured (default 3); the table has the medians
   --dir DIR       where the files go (default the directory for temporary files). On a disk, much of what is measured is the
                   file system, which is the same for all; on a tmpfs (/dev/shm) it is the servers
   --no-build      what is built already
@@ -27,7 +27,7 @@ as fast as they come. The table goes to objs/bench/hls.md.
 END
 }
 
-streams=50 bitrate=500 seconds=15 rounds=2 build=yes dir=
+streams=50 bitrate=500 seconds=15 rounds=3 build=yes dir=
 while [ $# -gt 0 ]; do
     case $1 in
     --streams) need "$@" && streams=$2 && shift ;;
@@ -135,22 +135,27 @@ for _ in $(seq "$rounds"); do
     done
 done
 {
-    echo "$streams streams of $bitrate kbit/s, no players, segments of 2 s, on $(stat -f -c %T "$work"); CPU of the process in percent of a core, mean of $rounds."
+    echo "$streams streams of $bitrate kbit/s, no players, segments of 2 s, on $(stat -f -c %T "$work"); CPU of the process in percent of a core, median of $rounds."
     echo
     echo "| server | HLS off | HLS on | difference | to nginx-rtmp's difference |"
     echo "|---|---|---|---|---|"
-    awk -F'|' -v rounds="$rounds" '
-        { cpu[$1, $2] += $3 / rounds; if (!($1 in seen)) { seen[$1] = 1; order[++count] = $1 } }
+    sort -t '|' -k 1,2 -k 3,3n "$work/rows" | awk -F'|' '
+        { cpu[$1, $2, ++rounds[$1, $2]] = $3 }
+        function median(server, hls,    n) {
+            n = rounds[server, hls]
+            return (cpu[server, hls, int((n + 1) / 2)] + cpu[server, hls, int(n / 2) + 1]) / 2
+        }
         END {
-            base = cpu["nginx-rtmp", "on"] - cpu["nginx-rtmp", "off"]
+            count = split("srs srs-files nginx-rtmp", order, " ")
+            base = median("nginx-rtmp", "on") - median("nginx-rtmp", "off")
             for (s = 1; s <= count; s++) {
-                off = cpu[order[s], "off"]
-                on = cpu[order[s], "on"]
+                off = median(order[s], "off")
+                on = median(order[s], "on")
                 ratio = "-"
                 if (base > 0) ratio = sprintf("%.2f", (on - off) / base)
                 printf "| %s | %.1f | %.1f | %.1f | %s |\n", order[s], off, on, on - off, ratio
             }
-        }' "$work/rows"
+        }'
 } | tee "$out/hls.md"
 echo
 echo "Written to $out/hls.md"
