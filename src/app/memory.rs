@@ -140,6 +140,8 @@ impl Memory {
             }
             st::net::hurry(false);
             let now = Instant::now();
+            // What is shed below was needed until then.
+            slack.note(server);
             server.memory.look(server, max, now);
             slack.look(server, now);
         }
@@ -161,6 +163,10 @@ impl Memory {
             #[cfg(feature = "hls")]
             {
                 shed.segments = server.live_files.shed(|| held() <= relief(max));
+                // What they were written into is in no account once they are gone.
+                if shed.segments > 0 {
+                    server.hls.forget_spare();
+                }
             }
         }
         let may_close = self.state.with(|state| state.step(max, held(), now));

@@ -34,10 +34,14 @@ impl Slack {
         Self { period_began: now, needed: 0, peak: 0 }
     }
 
+    /// Looks at what is needed now, so that it counts although it may be gone by the next [`Slack::look`].
+    pub(super) fn note(&mut self, server: &Server) {
+        self.needed = self.needed.max(needed(server));
+    }
+
     /// Looks at what is needed now, and has the heap give back what is not. To be called each second or more often.
     pub(super) fn look(&mut self, server: &Server, now: Instant) {
-        let needed = server.account.total() + st::alive() * COROUTINE + server.sources.len() * STREAM;
-        if !self.is_much(needed, now) {
+        if !self.is_much(needed(server), now) {
             return;
         }
         #[cfg(feature = "hls")]
@@ -55,7 +59,7 @@ impl Slack {
     /// Takes a measurement. Whether so much less was needed during all of the last period than before that the rest is to go.
     fn is_much(&mut self, needed: usize, now: Instant) -> bool {
         self.needed = self.needed.max(needed);
-        self.peak = self.peak.max(needed);
+        self.peak = self.peak.max(self.needed);
         if now.duration_since(self.period_began) < PERIOD {
             return false;
         }
@@ -67,6 +71,11 @@ impl Slack {
         }
         is_much
     }
+}
+
+/// What is needed now, in bytes; about.
+fn needed(server: &Server) -> usize {
+    server.account.total() + st::alive() * COROUTINE + server.sources.len() * STREAM
 }
 
 #[cfg(test)]

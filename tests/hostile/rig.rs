@@ -19,6 +19,10 @@ const KEPT: u64 = 24 << 20;
 /// How long it may take to give back what an attack took.
 const RECOVERY: Duration = Duration::from_secs(30);
 
+/// The same for memory: who watches a stream over HLS that has ended has the 30 s of its playlist to get the rest of it, after the 10 s in
+/// which its publisher might come back and hls_dispose; and the heap gives back what was not needed for 5 to 10 s.
+const MEMORY_RECOVERY: Duration = Duration::from_secs(75);
+
 /// One rig at a time: two attacks at once would be two machines' work.
 static ONE: Mutex<()> = Mutex::new(());
 
@@ -133,7 +137,7 @@ impl Rig {
         self.wait_status("all coroutines are given back", |status| {
             status.clients <= before.clients && status.coroutines <= before.coroutines
         });
-        eventually("the memory is given back", RECOVERY, || {
+        eventually("the memory is given back", MEMORY_RECOVERY, || {
             (self.process("VmRSS") << 10 <= self.memory + KEPT).then_some(())
         });
         let after = self.process("VmRSS") << 10;
