@@ -57,6 +57,7 @@ impl Tag {
     }
 
     /// When the frame is to be shown or heard, in milliseconds: for H.264, not enhanced, its composition time is added.
+    #[cfg(feature = "hls")] // The tests of HLS alone ask.
     pub(crate) fn presentation_time(&self) -> i64 {
         let composition = match self.payload[..] {
             // A signed number of 24 bits.
