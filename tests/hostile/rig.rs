@@ -19,8 +19,8 @@ const KEPT: u64 = 24 << 20;
 /// How long it may take to give back what an attack took.
 const RECOVERY: Duration = Duration::from_secs(30);
 
-/// The same for memory: who watches a stream over HLS that has ended has the 30 s of its playlist to get the rest of it, after the 10 s in
-/// which its publisher might come back and hls_dispose; and the heap gives back what was not needed for 5 to 10 s.
+/// The same for memory: who watches a stream over HLS that has ended has the 30 s of its playlist to get the rest of it, after the
+/// 10 s in which its publisher might come back and hls_dispose; and the heap gives back what was not needed for 5 to 10 s.
 const MEMORY_RECOVERY: Duration = Duration::from_secs(75);
 
 /// One rig at a time: two attacks at once would be two machines' work.
