@@ -38,6 +38,9 @@ const MAX_KEPT: usize = 1000;
 /// How often streams that have ended are looked after.
 const SWEEP: Duration = Duration::from_secs(1);
 
+/// After how long a buffer that nobody has needed goes. Streams whose segments are longer find none.
+const TIDY: Duration = Duration::from_secs(12);
+
 /// The streams of the server that are there as HLS. Clones are the same.
 #[derive(Clone)]
 pub(super) struct Hls(Arc<Inner>);
@@ -115,6 +118,11 @@ impl Hls {
         self.0.disk.limit_waiting(bytes);
     }
 
+    /// Bytes of buffers that wait to be used again.
+    pub(super) fn spare_bytes(&self) -> usize {
+        self.0.buffers.bytes()
+    }
+
     /// Lets go of buffers that wait to be used again.
     pub(super) fn forget_spare(&self) {
         self.0.buffers.clear();
@@ -149,6 +157,7 @@ impl Hls {
 
     /// Looks after streams that have ended, and after those whose disk fails, for ever. Sleeps while there are none.
     pub(super) fn sweep(&self) {
+        let mut tidied = Instant::now();
         loop {
             while self.0.streams.with(|streams| streams.is_empty()) {
                 self.forget_spare();
@@ -156,6 +165,10 @@ impl Hls {
             }
             st::sleep(SWEEP);
             let now = Instant::now();
+            if now.duration_since(tidied) >= TIDY {
+                tidied = now;
+                self.0.buffers.tidy();
+            }
             self.0.streams.with(|streams| {
                 end_early(streams.values(), MAX_KEPT, now);
                 streams.retain(|_, stream| !stream.look_after(now));

@@ -75,7 +75,10 @@ impl Slack {
 
 /// What is needed now, in bytes; about.
 fn needed(server: &Server) -> usize {
-    server.account.total() + st::alive() * COROUTINE + server.sources.len() * STREAM
+    let bytes = server.account.total();
+    #[cfg(feature = "hls")]
+    let bytes = bytes + server.hls.spare_bytes();
+    bytes + st::alive() * COROUTINE + server.sources.len() * STREAM
 }
 
 #[cfg(test)]

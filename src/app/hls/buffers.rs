@@ -16,7 +16,15 @@ const MAX_SPARE_BYTES: usize = 32 * 1024 * 1024;
 
 /// Buffers that wait to be used again. Clones are the same.
 #[derive(Debug, Clone, Default)]
-pub struct Buffers(Arc<Mutex<Vec<Vec<u8>>>>);
+pub struct Buffers(Arc<Mutex<Spare>>);
+
+#[derive(Debug, Default)]
+struct Spare {
+    /// Those that were given back last are last.
+    buffers: Vec<Vec<u8>>,
+    /// How many there were at least since [`Buffers::tidy`]: so many were of no use.
+    least: usize,
+}
 
 /// A buffer that goes back where it came from.
 struct Recycled {
@@ -30,8 +38,12 @@ impl Buffers {
         let mut spare = self.spare();
         let fits = |buffer: &Vec<u8>| buffer.capacity() >= size && buffer.capacity() / 2 <= size;
         // The last one is the likeliest to be in a cache.
-        match spare.iter().rposition(fits) {
-            Some(at) => spare.remove(at),
+        match spare.buffers.iter().rposition(fits) {
+            Some(at) => {
+                let buffer = spare.buffers.remove(at);
+                spare.least = spare.least.min(spare.buffers.len());
+                buffer
+            }
             // An eighth more, so that what is a little larger does not have to move.
             None => Vec::with_capacity(size + size / 8),
         }
@@ -48,19 +60,41 @@ impl Buffers {
         drop(spare);
     }
 
+    /// Lets go of as many as were not used since the last call.
+    pub(super) fn tidy(&self) {
+        let mut spare = self.spare();
+        let unused = spare.least;
+        let unused: Vec<_> = spare.buffers.drain(..unused).collect();
+        spare.least = spare.buffers.len();
+        // What is freed is freed outside of the lock.
+        drop(spare);
+        drop(unused);
+    }
+
+    /// Bytes of what is kept.
+    pub(super) fn bytes(&self) -> usize {
+        self.spare().bytes()
+    }
+
     fn give_back(&self, mut buffer: Vec<u8>) {
         buffer.clear();
         let mut spare = self.spare();
-        spare.push(buffer);
+        spare.buffers.push(buffer);
         // The oldest go: nobody has wanted them.
-        let bytes = |spare: &Vec<Vec<u8>>| spare.iter().map(Vec::capacity).sum::<usize>();
-        while spare.len() > MAX_SPARE || bytes(&spare) > MAX_SPARE_BYTES {
-            spare.remove(0);
+        while spare.buffers.len() > MAX_SPARE || spare.bytes() > MAX_SPARE_BYTES {
+            spare.buffers.remove(0);
         }
+        spare.least = spare.least.min(spare.buffers.len());
     }
 
-    fn spare(&self) -> MutexGuard<'_, Vec<Vec<u8>>> {
+    fn spare(&self) -> MutexGuard<'_, Spare> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Spare {
+    fn bytes(&self) -> usize {
+        self.buffers.iter().map(Vec::capacity).sum()
     }
 }
 
@@ -109,7 +143,7 @@ mod tests {
     #[test]
     fn what_nobody_wants_goes() {
         let buffers = Buffers::default();
-        let kept = || buffers.spare().iter().map(Vec::capacity).collect::<Vec<_>>();
+        let kept = || buffers.spare().buffers.iter().map(Vec::capacity).collect::<Vec<_>>();
         for n in 1..=MAX_SPARE + 4 {
             drop(buffers.lend(Vec::with_capacity(n * 100)));
         }
@@ -121,5 +155,25 @@ mod tests {
         drop(buffers.lend(Vec::with_capacity(100)));
         buffers.clear();
         assert!(kept().is_empty());
+    }
+
+    #[test]
+    fn what_nobody_has_wanted_for_a_while_goes() {
+        let buffers = Buffers::default();
+        for _ in 0..5 {
+            drop(buffers.lend(Vec::with_capacity(1000)));
+        }
+        buffers.tidy();
+        assert_eq!(buffers.bytes(), 5000, "they have just come");
+        let both = (buffers.take(1000), buffers.take(1000));
+        drop((buffers.lend(both.0), buffers.lend(both.1)));
+        buffers.tidy();
+        assert_eq!(buffers.bytes(), 2000, "two of five were of use");
+        buffers.tidy();
+        assert_eq!(buffers.bytes(), 0);
+        drop(buffers.lend(Vec::with_capacity(1000)));
+        buffers.clear();
+        buffers.tidy();
+        assert_eq!(buffers.bytes(), 0);
     }
 }
