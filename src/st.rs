@@ -8,6 +8,7 @@
 //! | what | how |
 //! |---|---|
 //! | [`spawn`], [`run`] | a coroutine of its own stack; a panic or a stack overflow ends that coroutine alone |
+//! | [`spawn_low`], [`raise`] | coroutines that get what others leave of the worker's time |
 //! | [`sleep`], [`timer`] | deadlines are kept by one coroutine that waits on a timerfd; sleepers park without a time-out |
 //! | [`yield_now`] | goes once through the kernel's event queue, so that a busy coroutine starves no socket |
 //! | [`Cond`], [`Shared`] | waiting for each other; sharing state between coroutines of the worker |
@@ -32,6 +33,7 @@ pub mod net;
 mod no_tls;
 mod offload;
 mod prefetch;
+mod priority;
 mod shared;
 mod stack;
 pub mod timer;
@@ -45,6 +47,7 @@ pub use inbox::Inbox;
 pub use load::busy_share;
 pub use offload::{Overloaded, offload};
 pub use prefetch::prefetch;
+pub use priority::{Raised, raise};
 pub use shared::Shared;
 pub use stack::{STACK_BYTES, trim as trim_stack};
 pub use timer::{sleep, yield_now};
@@ -66,6 +69,9 @@ struct Task {
     name: &'static str,
     /// The same, for the watchdog.
     mark: u64,
+    /// Whether it was spawned with low priority, and whether it has that now.
+    was_low: bool,
+    is_low: AtomicBool,
     /// An address near the top of the coroutine's stack, once it runs.
     stack_top: AtomicUsize,
     finished: AtomicBool,
@@ -136,12 +142,26 @@ pub fn run<T: Send + 'static>(main: impl FnOnce() -> T + Send + 'static) -> Resu
 ///
 /// # Errors
 /// When the operating system has no memory for another stack.
-#[allow(unsafe_code)] // `may` has no safe way to spawn.
 pub fn spawn(name: &'static str, id: u64, f: impl FnOnce() + Send + 'static) -> io::Result<Handle> {
+    spawn_task(name, id, false, f)
+}
+
+/// The same, of low priority: however many there are of those, the others run when they can. For what strangers ask for.
+///
+/// # Errors
+/// Those of [`spawn`].
+pub fn spawn_low(name: &'static str, id: u64, f: impl FnOnce() + Send + 'static) -> io::Result<Handle> {
+    spawn_task(name, id, true, f)
+}
+
+#[allow(unsafe_code)] // `may` has no safe way to spawn.
+fn spawn_task(name: &'static str, id: u64, is_low: bool, f: impl FnOnce() + Send + 'static) -> io::Result<Handle> {
     let task = Arc::new(Task {
         id,
         name,
         mark: watchdog::mark(name, id),
+        was_low: is_low,
+        is_low: AtomicBool::new(is_low),
         stack_top: AtomicUsize::new(0),
         finished: AtomicBool::new(false),
         on_finish: Cond::new(),
@@ -204,8 +224,15 @@ pub fn on_overflow(f: impl FnOnce() + Send + 'static) {
 /// module goes through here.
 fn block<R>(wait: impl FnOnce() -> R) -> R {
     let me = CURRENT.take();
+    let is_low = me.as_ref().is_some_and(|task| task.is_low.load(Ordering::Relaxed));
+    if is_low {
+        priority::pause();
+    }
     watchdog::idle();
     let result = wait();
+    if is_low {
+        priority::admit();
+    }
     if let Some(task) = &me {
         watchdog::enter(task.mark);
         stack::set_current(task.stack_top.load(Ordering::Relaxed));
@@ -215,6 +242,9 @@ fn block<R>(wait: impl FnOnce() -> R) -> R {
 }
 
 fn enter(task: Arc<Task>) {
+    if task.was_low {
+        priority::admit();
+    }
     let marker = 0u8;
     task.stack_top.store(std::ptr::from_ref(&marker).addr(), Ordering::Relaxed);
     stack::set_current(task.stack_top.load(Ordering::Relaxed));
@@ -226,6 +256,9 @@ fn enter(task: Arc<Task>) {
 
 fn leave() {
     if let Some(task) = CURRENT.take() {
+        if task.was_low {
+            priority::pause();
+        }
         finish(&task);
     }
     watchdog::idle();

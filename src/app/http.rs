@@ -104,7 +104,7 @@ impl Http {
         // Dropped with the closure when there is no memory for a coroutine; closing is then all that can be done.
         let place = Place { http: self.clone(), number };
         let stream = stream.clone();
-        let _ = st::spawn("http", number, move || {
+        let _ = st::spawn_low("http", number, move || {
             let (abandoned, http) = (stream.clone(), place.http.clone());
             st::on_overflow(move || {
                 abandoned.shutdown();

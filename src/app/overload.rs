@@ -1,5 +1,8 @@
 //! When the worker is asked for more than it can do: the newest clients are turned away, so that those who are here are served.
 //!
+//! Asked by those who publish and play, that is. HTTP, and whoever has only just come, have low priority ([`st::spawn_low`]): they get
+//! what the others leave, and however much they ask for, it is no overload.
+//!
 //! Being busy is not yet being overloaded: first the windows open within which messages are merged (see [`super::pace`]), which
 //! makes work less. Only a worker that stays as busy as `max_busy` says while they are open as far as they go cannot keep up, and
 //! without a remedy all streams would be late together. Then
@@ -116,8 +119,8 @@ impl Overload {
         });
         if let Some(shed) = mention {
             log::warn!(
-                "overload: the worker is busy for {:.0} % of its time, and max_busy is {:.0}; nobody new is let in, and {shed} \
-                 players were closed lately",
+                "overload: those who publish and play keep the worker busy for {:.0} % of its time, and max_busy is {:.0}; nobody \
+                 new is let in, and {shed} players were closed lately",
                 busy * 100.0,
                 bound * 100.0,
             );

@@ -2,6 +2,7 @@
 //!
 //! Fewer and larger writes cost less, and make the media late. So nothing waits while the worker has time to spare, and when it
 //! has not, the windows of all streams open, by small steps, until it has again or until they are at their vhost's `mw_latency`.
+//! Time that is used with low priority counts as time to spare: windows are no remedy for that.
 //! Steps and not a formula, because the windows themselves decide how busy the worker is: one that followed its load at once
 //! would swing between waiting for long and not at all.
 

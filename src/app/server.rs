@@ -277,7 +277,7 @@ impl Server {
         let server = self.clone();
         let number = client.number;
         let unserved = client.clone();
-        let served = st::spawn("client", number, move || {
+        let served = st::spawn_low("client", number, move || {
             let presence = Presence { server: server.clone(), client: client.clone() };
             let lost = client.clone();
             st::on_overflow(move || {

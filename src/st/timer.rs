@@ -14,7 +14,7 @@ use may::io::{CoIo, WaitIo};
 use nix::sys::time::TimeSpec;
 use nix::sys::timerfd::{ClockId, Expiration, TimerFd, TimerFlags, TimerSetTimeFlags};
 
-use super::{Waker, block, park};
+use super::{Waker, block, park, priority};
 
 /// Names a deadline that was added, to remove it.
 pub(crate) type Key = (Instant, u64);
@@ -61,6 +61,11 @@ pub fn yield_now() {
     while driver.turns.get() == turn {
         park();
     }
+}
+
+/// Has there be a round at `time`: every coroutine that can run then has its turn, and then it is said to [`priority`].
+pub(super) fn have_round(time: Instant) {
+    driver().arm(time);
 }
 
 /// Has `waker` woken at `deadline`, once.
@@ -144,6 +149,7 @@ impl Driver {
             drop(timers);
             waker.wake();
         }
+        priority::on_round(now);
     }
 
     fn arm(&self, deadline: Instant) {

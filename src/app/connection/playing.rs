@@ -34,8 +34,8 @@ struct Playing {
     /// Bytes of answers among it.
     answers: usize,
     paused: bool,
-    /// It has been level, and the depths of its handshake and commands are behind it.
-    is_settled: bool,
+    /// It has been level, and the depths of its handshake and commands are behind it: from now on it goes before those who come.
+    settled: Option<st::Raised>,
     /// Drops that the log knows of, and since when.
     mentioned: (u64, Instant),
 }
@@ -82,7 +82,7 @@ impl Connection<'_> {
             batch: Batch::default(),
             answers: 0,
             paused: false,
-            is_settled: false,
+            settled: None,
             mentioned: (0, Instant::now()),
         };
         self.client.set_stream_vhost(Some(&request.vhost));
@@ -128,8 +128,8 @@ impl Connection<'_> {
             }
             let deadline = if playing.batch.is_empty() {
                 playing.batch = Batch::default();
-                if !playing.is_settled {
-                    playing.is_settled = true;
+                if playing.settled.is_none() {
+                    playing.settled = Some(st::raise());
                     st::trim_stack();
                 }
                 progress + PING

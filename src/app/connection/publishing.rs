@@ -11,7 +11,7 @@ use crate::app::pithy::Messages;
 use crate::app::source::Publication;
 use crate::codec::flv::{AudioCodec, VideoCodec};
 use crate::rtmp::server::{Event, Publish};
-use crate::st::net::TcpStream;
+use crate::st::{self, net::TcpStream};
 
 /// Reads in a row after which the players get what has come.
 const READS: usize = 4;
@@ -97,6 +97,7 @@ impl Connection<'_> {
     }
 
     fn take_media(&mut self, publication: &Publication, stream_id: u32) -> Result<Option<Event>, CloseReason> {
+        let _goes_first = st::raise();
         let stream = self.client.stream.clone();
         stream.set_time_limit(None);
         let received = Arc::new(AtomicU64::new(0));

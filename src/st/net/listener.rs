@@ -11,8 +11,9 @@ use socket2::{Domain, Protocol, SockRef, Socket, Type};
 use super::super::block;
 use super::TcpStream;
 
-/// Connections that the kernel may hold for us until they are accepted.
-const BACKLOG: i32 = 1024;
+/// Connections that the kernel may hold for us until they are accepted; as many as it does if nobody has told it otherwise
+/// (net.core.somaxconn). Whoever finds no room there tries again a second later.
+const BACKLOG: i32 = 4096;
 
 /// A TCP socket that listens. Clones share it; it closes with the last one.
 #[derive(Clone)]
