@@ -8,11 +8,13 @@
 pub mod conditions;
 mod connection;
 mod disk;
+mod downloads;
 mod entity;
 pub mod live;
 mod page;
 pub mod request;
 mod response;
+mod sending;
 pub mod status;
 
 use std::collections::HashSet;
@@ -23,6 +25,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use self::disk::Disk;
+pub(super) use self::disk::IN_HAND;
+use self::downloads::{Downloads, Ended};
 use self::page::Page;
 use self::response::{Body, Clock, Response};
 use self::status::Status;
@@ -45,6 +49,7 @@ pub(super) struct Inner {
     clock: Shared<Clock>,
     /// By number.
     connections: Shared<HashSet<u64>>,
+    downloads: Downloads,
     counts: Counts,
 }
 
@@ -79,6 +84,7 @@ pub(super) fn start(server: &Server) -> io::Result<()> {
         disk: Disk::new(),
         clock: Shared::default(),
         connections: Shared::default(),
+        downloads: Downloads::default(),
         counts: Counts::default(),
     }));
     let summary = http.clone();
@@ -108,12 +114,18 @@ impl Http {
             let (abandoned, http) = (stream.clone(), place.http.clone());
             st::on_overflow(move || {
                 abandoned.shutdown();
+                http.downloads.forget(number);
                 drop(Place { http, number });
             });
-            let end = connection::serve(&place.http, &stream);
+            let end = connection::serve(&place.http, number, &stream);
             let (peer, received, sent) = (stream.peer(), stream.received(), stream.sent());
             log::debug!("HTTP connection of {peer} ended: {end}; {received} bytes in, {sent} bytes out");
         });
+    }
+
+    /// Ends downloads that wait for their clients, until so many bytes will be free: memory is short.
+    pub(super) fn shed(&self, excess: usize) -> Ended {
+        self.downloads.shed(excess)
     }
 
     /// Tells a client that there are too many. It is not waited for: what the socket does not take at once is lost.

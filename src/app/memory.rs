@@ -4,13 +4,14 @@
 //!    `queue_length`.
 //! 2. The caches of streams that nobody plays: who joins waits for the next keyframe.
 //! 3. Segments of HLS that are in memory: they are on disk too, and served from there.
-//! 4. If that was not enough, nobody new is let in to publish, to play, or to watch over HTTP, until it is.
-//! 5. If that was not enough either, whoever holds most is closed, with the reason: a client by what it has sent of a message that
+//! 4. Downloads over HTTP that wait for their clients, those first that have lasted longest: what they are of is held for them alone.
+//! 5. If that was not enough, nobody new is let in to publish, to play, or to watch over HTTP, until it is.
+//! 6. If that was not enough either, whoever holds most is closed, with the reason: a client by what it has sent of a message that
 //!    does not end, a publisher by its stream, a player by what it was handed and does not take.
 //!
 //! Each begins with the stream that holds most, and once begun goes on until an eighth of `max_memory` is free, so that it does not
-//! begin again with the next message. The account rings when there is too much in it, so that steps 1 to 4 are taken at once, and
-//! step 5 too when an eighth more is held than may be; else it has [`PATIENCE`]. What is closed lets go of what has come of its
+//! begin again with the next message. The account rings when there is too much in it, so that steps 1 to 5 are taken at once, and
+//! step 6 too when an eighth more is held than may be; else it has [`PATIENCE`]. What is closed lets go of what has come of its
 //! messages before it is told why. So the account is over the limit by an eighth at most, by what comes of all connections while
 //! the one who looks after it has its turn, 32 KiB each, and by what waits for the disk, a [`DISK_SHARE`] of the limit or two of them.
 //! What the system sees of it is more, see `conf/full.conf`.
@@ -20,9 +21,12 @@ use std::time::{Duration, Instant};
 
 use super::client::Client;
 use super::close::CloseReason;
+#[cfg(feature = "hls")]
+use super::http::IN_HAND;
 use super::server::Server;
 use super::slack::Slack;
 use super::source::{Holding, Outlet, Source};
+#[cfg(feature = "hls")]
 use crate::account::Part;
 use crate::os;
 use crate::st::{self, Cond, Shared};
@@ -81,6 +85,7 @@ struct Shed {
     backlogs: usize,
     caches: usize,
     segments: usize,
+    downloads: usize,
     clients: usize,
     publishers: usize,
     players: usize,
@@ -109,12 +114,15 @@ fn alarm(max: usize, held: usize) -> usize {
     if held <= max { max } else { held + max / 16 }
 }
 
-/// What no client's leaving would free: pieces of files on their way, and segments that the disk is about to take.
+/// What no client's leaving would free: pieces of files that were just read, and segments that the disk is about to take.
+#[cfg(feature = "hls")]
 fn nobodys(server: &Server) -> usize {
-    let bytes = server.account.part(Part::Http);
-    #[cfg(feature = "hls")]
-    let bytes = bytes + server.hls.waiting_bytes();
-    bytes
+    server.account.part(Part::Http).min(IN_HAND) + server.hls.waiting_bytes()
+}
+
+#[cfg(not(feature = "hls"))]
+fn nobodys(_: &Server) -> usize {
+    0
 }
 
 impl Memory {
@@ -127,6 +135,7 @@ impl Memory {
             rings.signal();
         });
         let there = os::memory();
+        let mut is_ending = false;
         loop {
             let max = server.config().max_memory.bytes(there);
             let held = server.account.total();
@@ -137,12 +146,15 @@ impl Memory {
             // It may have rung when nobody waited for it.
             if is_short || max == 0 || held <= max {
                 server.memory.rings.wait_timeout(if is_short { LOOK } else { IDLE });
+            } else if is_ending {
+                // So that it does end.
+                st::yield_now();
             }
             st::net::hurry(false);
             let now = Instant::now();
             // What is shed below was needed until then.
             slack.note(server);
-            server.memory.look(server, max, now);
+            is_ending = server.memory.look(server, max, now);
             slack.look(server, now);
         }
     }
@@ -153,7 +165,9 @@ impl Memory {
         is_short.then(|| CloseReason::Memory("the server is short of memory, see its max_memory".to_owned()))
     }
 
-    fn look(&self, server: &Server, max: usize, now: Instant) {
+    /// Does what is to be done. Whether some of what is held is about to go.
+    fn look(&self, server: &Server, max: usize, now: Instant) -> bool {
+        let mut ending = 0;
         let held = || server.account.total();
         let before = held();
         let mut shed = Shed::default();
@@ -167,8 +181,14 @@ impl Memory {
                 if shed.segments > 0 {
                     server.hls.forget_spare();
                 }
+                if let Some(http) = server.http.get() {
+                    let ended = http.shed(held().saturating_sub(relief(max)));
+                    (shed.downloads, ending) = (ended.downloads, ended.bytes);
+                }
             }
         }
+        // Some of it is as good as gone.
+        let held = || server.account.total().saturating_sub(ending);
         let may_close = self.state.with(|state| state.step(max, held(), now));
         if may_close && shed.close_largest(server, max, &held) {
             self.state.with(|state| state.patient_until = Some(now + LEAVING));
@@ -176,17 +196,19 @@ impl Memory {
         if let Some(shed) = self.state.with(|state| state.mention(shed, now)) {
             log::warn!(
                 "memory: up to {} bytes were held and max_memory is {max}; lately {} streams were cut to their last GOP, {} \
-                 caches and {} segments dropped, {} publishers, {} players and {} others closed; held now: {}",
+                 caches and {} segments dropped, {} downloads, {} publishers, {} players and {} others closed; held now: {}",
                 shed.most,
                 shed.backlogs,
                 shed.caches,
                 shed.segments,
+                shed.downloads,
                 shed.publishers,
                 shed.players,
                 shed.clients,
                 server.account,
             );
         }
+        ending > 0
     }
 }
 
@@ -216,6 +238,7 @@ impl State {
         shed.backlogs += new.backlogs;
         shed.caches += new.caches;
         shed.segments += new.segments;
+        shed.downloads += new.downloads;
         shed.clients += new.clients;
         shed.publishers += new.publishers;
         shed.players += new.players;
@@ -248,7 +271,7 @@ impl Shed {
         }
     }
 
-    /// Step 5: has those who hold most go, until enough is free. Whether some need time to be gone.
+    /// Step 6: has those who hold most go, until enough is free. Whether some need time to be gone.
     fn close_largest(&mut self, server: &Server, max: usize, held: &impl Fn() -> usize) -> bool {
         let reason =
             CloseReason::Memory("the server is short of memory, and of all clients this one holds most".to_owned());

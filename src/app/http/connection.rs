@@ -1,19 +1,16 @@
 //! A connection: requests one after the other, each answered before the next is looked at.
 
-use std::io::{self, IoSlice, Write};
-use std::sync::atomic::Ordering;
+use std::io;
 use std::time::{Duration, Instant};
-
-use bytes::{Buf, Bytes};
 
 use super::Http;
 use super::conditions::Part;
-use super::disk::{Absent, CHUNK};
+use super::disk::Absent;
 use super::entity::Entity;
 use super::request::{self, Method, Refusal, Request};
 use super::response::{Body, Response};
+use super::sending::SEND;
 use super::status::Status;
-use crate::account;
 use crate::st::{self, net::TcpStream};
 
 /// How long the head of a request may take from its first byte, and with it a body.
@@ -25,10 +22,6 @@ const IDLE_WHEN_FULL: Duration = Duration::from_secs(5);
 
 /// After how much idleness what a connection does not need now is given back.
 const SETTLE: Duration = Duration::from_secs(1);
-
-/// How long a client may take nothing of what it is sent, and how few bytes a second of it.
-const SEND: Duration = Duration::from_secs(30);
-const SLOWEST: u64 = 4 * 1024;
 
 /// How long a client that was refused is listened to, so that what it was told arrives, and how many bytes of it: closing a
 /// socket with unread bytes throws away what is on the way to the other end.
@@ -46,9 +39,10 @@ const UNSENT: usize = 512 * 1024;
 /// What is read at a time.
 const READ: usize = 2048;
 
-struct Connection<'a> {
-    http: &'a Http,
-    stream: &'a TcpStream,
+pub(super) struct Connection<'a> {
+    pub(super) http: &'a Http,
+    pub(super) number: u64,
+    pub(super) stream: &'a TcpStream,
     /// What came and was not looked at begins at `at`.
     input: Vec<u8>,
     at: usize,
@@ -75,15 +69,17 @@ pub(super) enum End {
     Refused(Refusal),
     #[error("a file could not be read to its end: {0}")]
     File(String),
+    #[error("the server is short of memory, and this client was slow to take what it asked for")]
+    Memory,
 }
 
 /// Serves a client until its connection ends, and says why it has.
-pub(super) fn serve(http: &Http, stream: &TcpStream) -> End {
+pub(super) fn serve(http: &Http, number: u64, stream: &TcpStream) -> End {
     // A socket that does not take the options costs some latency, no more.
     let _ = stream.set_nodelay(true);
     let _ = stream.set_unsent_limit(UNSENT);
     stream.set_write_timeout(Some(SEND));
-    let mut connection = Connection { http, stream, input: Vec::new(), at: 0, begun: None, is_viewer: false };
+    let mut connection = Connection { http, number, stream, input: Vec::new(), at: 0, begun: None, is_viewer: false };
     loop {
         let answered = connection.next_request().and_then(|request| connection.reply(request));
         if let Err(end) = answered {
@@ -193,47 +189,6 @@ impl Connection<'_> {
         Ok(len)
     }
 
-    #[inline(never)] // What it needs is not to be on the stack of a connection that waits.
-    fn send(&mut self, response: Response, keep_alive: bool, with_body: bool) -> Result<(), End> {
-        let head = Bytes::from(self.http.head(&response, keep_alive));
-        match response.body {
-            Body::Bytes(body) if with_body => self.write(head, body),
-            Body::File(found, range) if with_body => {
-                let mut head = head;
-                let mut at = range.start;
-                while at < range.end {
-                    let end = (at + CHUNK).min(range.end);
-                    let chunk =
-                        self.http.disk.read(&found, at..end).map_err(|absent| End::File(format!("{absent:?}")))?;
-                    let chunk = self.http.server.account.count(account::Part::Http, chunk);
-                    self.write(std::mem::take(&mut head), chunk)?;
-                    at = end;
-                }
-                Ok(())
-            }
-            _ => self.write(head, Bytes::new()),
-        }
-    }
-
-    /// Writes both, from where they are. A client that takes them drop by drop is not waited for.
-    fn write(&mut self, mut head: Bytes, mut body: Bytes) -> Result<(), End> {
-        let bytes = (head.len() + body.len()) as u64;
-        self.stream.set_time_limit(Some(SEND + Duration::from_secs(bytes / SLOWEST)));
-        let mut stream = self.stream;
-        while head.has_remaining() || body.has_remaining() {
-            let n = stream.write_vectored(&[IoSlice::new(&head), IoSlice::new(&body)])?;
-            self.http.counts.bytes.fetch_add(n as u64, Ordering::Relaxed);
-            let of_head = n.min(head.len());
-            head.advance(of_head);
-            body.advance(n - of_head);
-            if head.has_remaining() || body.has_remaining() {
-                stream.wait_for_room();
-            }
-        }
-        self.stream.set_time_limit(None);
-        Ok(())
-    }
-
     /// Tells the client why, if it is the server that ends the connection, and gives it time to read.
     #[inline(never)]
     fn farewell(&mut self, end: &End) {
@@ -271,10 +226,12 @@ impl Http {
             && request.path == "streams.json"
         {
             let rtmp_port = config.listen.first().map_or(1935, |listen| listen.address.port());
-            return Response::json(page.list(&self.server.sources, live, rtmp_port));
+            return Response::json(page.list(&self.server, rtmp_port));
         }
-        let of_page = || page.and_then(|page| page.file(&request.path));
-        match live.get(&request.path).or_else(of_page) {
+        if let Some(file) = live.get(&request.path) {
+            return respond(request, &file.entity, |range| Body::Counted(file.body.clone(), range));
+        }
+        match page.and_then(|page| page.file(&request.path)) {
             Some(file) => respond(request, &file.entity, |range| {
                 // The range is one of the body, so it fits.
                 Body::Bytes(file.body.slice(range.start as usize..range.end as usize))

@@ -13,7 +13,9 @@ use bytes::Bytes;
 
 use super::encoded;
 use super::live::{LiveFile, LiveFiles};
-use crate::app::source::{Published, Sources};
+use crate::account::Part;
+use crate::app::server::Server;
+use crate::app::source::Published;
 use crate::config::DEFAULT_VHOST;
 use crate::st::{self, Shared};
 
@@ -59,13 +61,15 @@ impl Page {
     }
 
     /// The live streams as JSON. `rtmp_port` is where they are played over RTMP.
-    pub(super) fn list(&self, sources: &Sources, live: &LiveFiles, rtmp_port: u16) -> Bytes {
+    pub(super) fn list(&self, server: &Server, rtmp_port: u16) -> Bytes {
         let now = Instant::now();
         let known = self.list.with(|list| list.clone().filter(|(at, _)| now.duration_since(*at) < LIST));
         if let Some((_, list)) = known {
             return list;
         }
-        let list = Bytes::from(list(&sources.published(), live, rtmp_port));
+        let list = list(&server.sources.published(), &server.live_files, rtmp_port);
+        // Who is slow to take it may keep one of each half second.
+        let list = server.account.count(Part::Http, list.into());
         self.list.with(|known| *known = Some((now, list.clone())));
         list
     }

@@ -27,7 +27,10 @@ pub(super) struct Response {
 
 pub(super) enum Body {
     Empty,
+    /// Little, or what is there as long as the server is.
     Bytes(Bytes),
+    /// These bytes of what is in the account, and counts there until nobody sends it any more.
+    Counted(Bytes, Range<u64>),
     /// These bytes of a file on disk.
     File(Found, Range<u64>),
 }
@@ -43,12 +46,13 @@ impl Response {
         Self { status, lines, body: Body::Bytes(text.into()) }
     }
 
-    /// What is made for this request, or almost.
+    /// What is made for this request, or almost; it is in the account.
     pub(super) fn json(body: Bytes) -> Self {
         let length = body.len();
         let lines =
             format!("Content-Type: application/json\r\nContent-Length: {length}\r\nCache-Control: no-store\r\n");
-        Self { status: Status::Ok, lines, body: Body::Bytes(body) }
+        let range = 0..length as u64;
+        Self { status: Status::Ok, lines, body: Body::Counted(body, range) }
     }
 
     pub(super) fn refusal(refusal: Refusal) -> Self {

@@ -1,0 +1,72 @@
+//! How responses are written: from where they are, at the pace of those who take them.
+
+use std::io::{self, IoSlice, Write};
+use std::sync::atomic::Ordering;
+use std::time::{Duration, Instant};
+
+use bytes::{Buf, Bytes};
+
+use super::connection::{Connection, End};
+use super::disk::CHUNK;
+use super::response::{Body, Response};
+use crate::account::Part;
+
+/// How long a client may take nothing of what it is sent, and how few bytes a second of it.
+pub(super) const SEND: Duration = Duration::from_secs(30);
+const SLOWEST: u64 = 4 * 1024;
+
+impl Connection<'_> {
+    #[inline(never)] // What it needs is not to be on the stack of a connection that waits.
+    pub(super) fn send(&mut self, response: Response, keep_alive: bool, with_body: bool) -> Result<(), End> {
+        let mut head = Bytes::from(self.http.head(&response, keep_alive));
+        match response.body {
+            Body::Bytes(body) if with_body => self.write(head, body, None),
+            Body::Counted(body, range) if with_body => {
+                // The range is one of the body, so it fits.
+                self.write(head, body.slice(range.start as usize..range.end as usize), Some(&body))
+            }
+            Body::File(found, range) if with_body => {
+                let mut at = range.start;
+                while at < range.end {
+                    let end = (at + CHUNK).min(range.end);
+                    let chunk =
+                        self.http.disk.read(&found, at..end).map_err(|absent| End::File(format!("{absent:?}")))?;
+                    let chunk = self.http.server.account.count(Part::Http, chunk);
+                    self.write(std::mem::take(&mut head), chunk.clone(), Some(&chunk))?;
+                    at = end;
+                }
+                Ok(())
+            }
+            _ => self.write(head, Bytes::new(), None),
+        }
+    }
+
+    /// Writes both, from where they are. A client that takes them drop by drop is not waited for. `counted`: what is kept in the account
+    /// until the body is written, if it is of that; when memory is short, it may end before.
+    fn write(&mut self, mut head: Bytes, mut body: Bytes, counted: Option<&Bytes>) -> Result<(), End> {
+        let bytes = (head.len() + body.len()) as u64;
+        self.stream.set_time_limit(Some(SEND + Duration::from_secs(bytes / SLOWEST)));
+        let mut stream = self.stream;
+        let mut waiting = None;
+        while head.has_remaining() || body.has_remaining() {
+            let n = stream.write_vectored(&[IoSlice::new(&head), IoSlice::new(&body)]).map_err(|error| {
+                // Nobody else interrupts.
+                let is_shed = error.kind() == io::ErrorKind::ConnectionAborted;
+                if is_shed { End::Memory } else { End::Network(error) }
+            })?;
+            self.http.counts.bytes.fetch_add(n as u64, Ordering::Relaxed);
+            let of_head = n.min(head.len());
+            head.advance(of_head);
+            body.advance(n - of_head);
+            if head.has_remaining() || body.has_remaining() {
+                if let Some(all) = counted {
+                    let downloads = &self.http.downloads;
+                    waiting.get_or_insert_with(|| downloads.wait(self.number, stream, all, Instant::now()));
+                }
+                stream.wait_for_room();
+            }
+        }
+        self.stream.set_time_limit(None);
+        Ok(())
+    }
+}
