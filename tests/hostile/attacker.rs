@@ -100,13 +100,20 @@ impl Attacker {
         let _ = self.socket.shutdown(how);
     }
 
-    /// Reads and throws away what is there now, as far as it goes in a moment.
-    pub(crate) fn take_what_is_there(&mut self) {
+    /// Reads and throws away what is there now, as far as it goes in a moment. How many bytes it was.
+    pub(crate) fn take_what_is_there(&mut self) -> usize {
+        let mut count = 0;
         if self.socket.set_nonblocking(true).is_ok() {
             let mut buffer = [0; 64 * 1024];
-            while self.transport.read(&mut buffer).is_ok_and(|n| n == buffer.len()) {}
+            while let Ok(n) = self.transport.read(&mut buffer) {
+                count += n;
+                if n < buffer.len() {
+                    break;
+                }
+            }
         }
         let _ = self.socket.set_nonblocking(false);
+        count
     }
 
     /// Reads one byte, if one is there.

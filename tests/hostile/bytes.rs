@@ -2,6 +2,8 @@
 
 use std::path::Path;
 use std::time::Duration;
+#[cfg(feature = "ssl")]
+use std::time::Instant;
 
 use crate::attacker::{Attacker, End, Target};
 use crate::random::Random;
@@ -24,6 +26,7 @@ fn bytes_through_tls() {
     let mut rig = Rig::encrypted("", "");
     all(&mut rig);
     rig.attack("TLS that is none, or breaks off", broken_tls);
+    rig.attack("greetings of TLS as fast as they go", greetings);
     rig.finish();
 }
 
@@ -404,4 +407,25 @@ fn broken_tls(rig: &Rig) {
     for _ in 0..times(150, 3000) {
         drop(Attacker::connect(rig.target));
     }
+}
+
+/// Each has the server sign something, and costs who sends it nothing.
+#[cfg(feature = "ssl")]
+fn greetings(rig: &Rig) {
+    let raw = Target { tls: false, ..rig.target };
+    let hello = crate::rig::tls::greeting();
+    let time = Duration::from_secs(times(5, 60) as u64);
+    let until = Instant::now() + time;
+    let mut count = 0;
+    while Instant::now() < until {
+        let mut crowd: Vec<_> = (0..50).filter_map(|_| Attacker::connect(raw)).collect();
+        count += crowd.iter_mut().filter_map(|attacker| attacker.send(&hello).then_some(())).count();
+        for mut attacker in crowd {
+            // Until it has been signed for, or is refused.
+            attacker.hear_some(Duration::from_secs(5));
+            attacker.leave(End::Rst);
+        }
+    }
+    println!("    {count} greetings, {} a second", count / time.as_secs() as usize);
+    assert!(count > 200, "that was no flood");
 }

@@ -41,6 +41,7 @@ fn http_behaviour() {
     rig.attack("heads of one byte a while, 500 at a time", slow_heads);
     rig.attack("pipelining by the thousand, without reading", pipelining);
     rig.attack("downloads that are not read", unread);
+    rig.attack("requests as fast as they go", flood);
     rig.attack("files that are not there, by the thousand", missing);
     rig.attack("connections that come and go", churn);
     rig.attack("more connections than there may be", crowd);
@@ -465,6 +466,32 @@ fn unread(rig: &Rig) {
     let memory = rig.process("VmRSS") >> 10;
     // Each has a piece of 128 KiB in hand: no file is read ahead of its reader.
     assert!(memory < 200, "{memory} MB for 300 downloads");
+}
+
+/// All that the worker has is asked for: what is left for those who stream is what they need.
+fn flood(rig: &Rig) {
+    let time = Duration::from_secs(times(6, 60) as u64);
+    let burst = get("/live/healthy.m3u8").repeat(16);
+    let answers: usize = std::thread::scope(|scope| {
+        let crowd: Vec<_> = (0..2).map(|_| scope.spawn(|| ask_on(rig, burst.as_bytes(), time))).collect();
+        crowd.into_iter().map(|thread| thread.join().expect("it never fails")).sum()
+    });
+    println!("    {} MB of answers a second", (answers / time.as_secs() as usize) >> 20);
+    assert!(answers > 1 << 20, "that was no flood");
+}
+
+/// Asks the same on many connections again and again. How many bytes the answers were.
+fn ask_on(rig: &Rig, burst: &[u8], time: Duration) -> usize {
+    let mut all: Vec<_> = (0..200).filter_map(|_| Attacker::connect(rig.http)).collect();
+    let until = Instant::now() + time;
+    let mut answers = 0;
+    while Instant::now() < until {
+        for attacker in &mut all {
+            attacker.send(burst);
+            answers += attacker.take_what_is_there();
+        }
+    }
+    answers
 }
 
 fn missing(rig: &Rig) {

@@ -46,6 +46,21 @@ fn memory() {
     rig.finish();
 }
 
+/// What HTTP holds for those who do not take it is not paid for by those who publish and play.
+#[cfg(feature = "hls")]
+#[test]
+fn memory_over_http() {
+    let mut rig = Rig::plain(&format!("max_memory {MAX_MEMORY};"), "");
+    let file = std::fs::File::create(rig.scratch.folder().join("html/large.bin")).expect("HLS has made the folder");
+    file.set_len(1 << 30).expect("a sparse file");
+    rig.attack("a file that a thousand ask for and do not read", hold_file);
+    rig.attack("segments that are asked for and not read, each by another", hold_segments);
+    for line in rig.server.log().lines().filter(|line| line.contains("memory: up to")) {
+        assert!(line.contains(" 0 publishers, 0 players and 0 others closed"), "{line}");
+    }
+    rig.finish();
+}
+
 #[test]
 #[cfg_attr(
     debug_assertions,
@@ -140,6 +155,47 @@ fn hold_backlogs(rig: &Rig) {
         all.push(publisher);
     }
     rig.server.wait_log(&["memory:", "max_memory is", "held now:"], RELIEF);
+    assert_within_limit(rig);
+}
+
+/// Asks for a file and reads nothing of it.
+#[cfg(feature = "hls")]
+fn ask_for(rig: &Rig, path: &str) -> Option<Attacker> {
+    let mut attacker = Attacker::connect(rig.http)?;
+    attacker.shrink_receive_buffer();
+    attacker.send(format!("GET {path} HTTP/1.1\r\nHost: x\r\n\r\n").as_bytes());
+    Some(attacker)
+}
+
+/// Pieces of 128 KiB: 4 times what may be held.
+#[cfg(feature = "hls")]
+fn hold_file(rig: &Rig) {
+    let all: Vec<_> = (0..times(1000, 4000)).filter_map(|_| ask_for(rig, "/large.bin")).collect();
+    rig.server.wait_log(&["memory: up to", " downloads, "], RELIEF);
+    assert_within_limit(rig);
+    drop(all);
+}
+
+/// Segments of 1 MB that leave the playlist, 5 times what may be held.
+#[cfg(feature = "hls")]
+fn hold_segments(rig: &Rig) {
+    let large = message(2, 0, SET_CHUNK_SIZE, 0, &0xff_ffff_u32.to_be_bytes());
+    let mut publisher = Attacker::connect(rig.target).expect("a connection");
+    publisher.send(&[publishing("pin"), large, message(6, 0, VIDEO, 1, &video_header())].concat());
+    let mut all = Vec::new();
+    for n in 0..160_u32 {
+        publisher.send(&chunked(6, n * 1100, VIDEO, 1, &keyframe(1_000_000), 0xff_ffff));
+        thread::sleep(Duration::from_millis(50));
+        if let Some(last) = n.checked_sub(2) {
+            all.extend(ask_for(rig, &format!("/live/pin-{last}.ts")));
+        }
+    }
+    let mut unread = 0;
+    for attacker in &mut all {
+        unread += usize::from(attacker.hear_some(Duration::from_millis(1)).starts_with(b"HTTP/1.1 200"));
+    }
+    println!("    {unread} segments were asked for");
+    assert!(unread > 50, "those were no segments");
     assert_within_limit(rig);
 }
 
