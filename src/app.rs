@@ -5,6 +5,7 @@
 //! client's URL means, [`rtmps`] puts clients under TLS, `http` serves files (feature `hls`), [`control`] does what the operator asks
 //! for, `reload` among it.
 
+mod addresses;
 mod batch;
 mod client;
 mod clients;

@@ -127,6 +127,8 @@ pub struct HttpServer {
     pub page: bool,
     /// `max_connections`: connections served at a time; more are turned away.
     pub max_connections: usize,
+    /// `max_connections_per_address`: the same for the connections of one address; 0 for no limit.
+    pub max_connections_per_address: usize,
     /// `live_memory`: bytes of live files in memory; what has no room is served from disk.
     pub live_memory: u64,
 }
@@ -337,6 +339,7 @@ impl HttpServer {
             dir: reader.path(section, "dir"),
             page: reader.switch(section, "page"),
             max_connections: reader.size(section, "max_connections"),
+            max_connections_per_address: reader.size(section, "max_connections_per_address"),
             live_memory: reader.number(section, "live_memory"),
         };
         if http_server.enabled {

@@ -1,11 +1,11 @@
 //! The clients by number, and how many there may be.
 
-use std::collections::{BTreeMap, HashMap};
-use std::net::IpAddr;
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
+use super::addresses::Addresses;
 use super::client::Client;
 use crate::config::Config;
 use crate::st::net::TcpStream;
@@ -25,8 +25,8 @@ const MENTION: Duration = Duration::from_secs(5);
 pub(super) struct Clients {
     last: u64,
     by_number: BTreeMap<u64, Arc<Client>>,
-    /// How many there are of each address, but for those of balancers.
-    by_address: HashMap<IpAddr, usize>,
+    /// But for those of balancers.
+    by_address: Addresses,
     /// When the last client too many was mentioned, and how many there have been since.
     mentioned: Option<Instant>,
     unmentioned: u64,
@@ -52,7 +52,7 @@ impl Clients {
     pub(super) fn add(&mut self, stream: &TcpStream, config: &Config) -> Option<(Arc<Client>, Option<String>)> {
         let address = stream.peer().ip();
         let is_balancer = config.proxy_protocol.iter().any(|balancer| balancer.contains(address));
-        let own = if is_balancer { 0 } else { self.by_address.get(&address).copied().unwrap_or(0) };
+        let own = if is_balancer { 0 } else { self.by_address.count(address) };
         let (max, max_own) = (config.max_connections, config.max_connections_per_address);
         let too_many_own = max_own > 0 && own >= max_own;
         if self.by_number.len() >= max + HEARD_OUT || (too_many_own && own >= max_own + HEARD_OUT_OF_ADDRESS) {
@@ -75,7 +75,7 @@ impl Clients {
             None
         };
         if !is_balancer {
-            *self.by_address.entry(address).or_default() += 1;
+            self.by_address.enter(address);
             client.counts_for_address.store(true, Ordering::Relaxed);
         }
         self.by_number.insert(number, client.clone());
@@ -85,15 +85,8 @@ impl Clients {
     /// Takes a client out, if it is here.
     pub(super) fn remove(&mut self, client: &Client) {
         let is_here = self.by_number.remove(&client.number).is_some();
-        let address = client.stream.peer().ip();
-        if is_here
-            && client.counts_for_address.load(Ordering::Relaxed)
-            && let Some(count) = self.by_address.get_mut(&address)
-        {
-            *count -= 1;
-            if *count == 0 {
-                self.by_address.remove(&address);
-            }
+        if is_here && client.counts_for_address.load(Ordering::Relaxed) {
+            self.by_address.leave(client.stream.peer().ip());
         }
     }
 }

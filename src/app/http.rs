@@ -20,6 +20,7 @@ pub mod status;
 use std::collections::HashSet;
 use std::fmt::Write as _;
 use std::io;
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
@@ -30,6 +31,7 @@ use self::downloads::{Downloads, Ended};
 use self::page::Page;
 use self::response::{Body, Clock, Response};
 use self::status::Status;
+use super::addresses::Addresses;
 use super::server::Server;
 use crate::st::net::TcpStream;
 use crate::st::{self, Shared};
@@ -47,10 +49,16 @@ pub(super) struct Inner {
     page: Page,
     disk: Disk,
     clock: Shared<Clock>,
-    /// By number.
-    connections: Shared<HashSet<u64>>,
+    connections: Shared<Connections>,
     downloads: Downloads,
     counts: Counts,
+}
+
+/// Those that are served.
+#[derive(Default)]
+struct Connections {
+    numbers: HashSet<u64>,
+    by_address: Addresses,
 }
 
 /// What was served since the server started.
@@ -61,7 +69,7 @@ struct Counts {
     failed: AtomicU64,
     /// Heads and bodies.
     bytes: AtomicU64,
-    /// Connections beyond `max_connections`.
+    /// Connections that were too many.
     turned_away: AtomicU64,
 }
 
@@ -97,25 +105,33 @@ pub(super) fn start(server: &Server) -> io::Result<()> {
 impl Http {
     /// Serves a connection, in a coroutine of its own.
     pub(super) fn welcome(&self, stream: &TcpStream) {
-        let number = self.server.next_number();
-        let max = self.max_connections();
-        let is_in = self.connections.with(|connections| {
-            let has_room = connections.len() < max;
-            has_room && connections.insert(number)
+        let (number, address) = (self.server.next_number(), stream.peer().ip());
+        let config = self.server.config();
+        let (max, max_own) = (config.http_server.max_connections, config.http_server.max_connections_per_address);
+        let too_many = self.connections.with(|connections| {
+            if connections.numbers.len() >= max {
+                return Some("too many connections");
+            }
+            if max_own > 0 && connections.by_address.count(address) >= max_own {
+                return Some("too many connections from your address");
+            }
+            connections.numbers.insert(number);
+            connections.by_address.enter(address);
+            None
         });
-        if !is_in {
-            self.turn_away(stream);
+        if let Some(why) = too_many {
+            self.turn_away(stream, why);
             return;
         }
         // Dropped with the closure when there is no memory for a coroutine; closing is then all that can be done.
-        let place = Place { http: self.clone(), number };
+        let place = Place { http: self.clone(), number, address };
         let stream = stream.clone();
         let _ = st::spawn_low("http", number, move || {
             let (abandoned, http) = (stream.clone(), place.http.clone());
             st::on_overflow(move || {
                 abandoned.shutdown();
                 http.downloads.forget(number);
-                drop(Place { http, number });
+                drop(Place { http, number, address });
             });
             let end = connection::serve(&place.http, number, &stream);
             let (peer, received, sent) = (stream.peer(), stream.received(), stream.sent());
@@ -129,9 +145,9 @@ impl Http {
     }
 
     /// Tells a client that there are too many. It is not waited for: what the socket does not take at once is lost.
-    fn turn_away(&self, stream: &TcpStream) {
+    fn turn_away(&self, stream: &TcpStream, why: &str) {
         self.counts.turned_away.fetch_add(1, Ordering::Relaxed);
-        let response = Response::text(Status::ServiceUnavailable, "too many connections", "Retry-After: 2\r\n");
+        let response = Response::text(Status::ServiceUnavailable, why, "Retry-After: 2\r\n");
         let mut bytes = self.head(&response, false).into_bytes();
         if let Body::Bytes(text) = &response.body {
             bytes.extend_from_slice(text);
@@ -144,11 +160,11 @@ impl Http {
 
     /// Whether there are so many connections that idle ones are to make room.
     fn is_crowded(&self) -> bool {
-        self.connections.with(|connections| connections.len()) >= self.max_connections() / 4 * 3
+        self.connected() >= self.server.config().http_server.max_connections / 4 * 3
     }
 
-    fn max_connections(&self) -> usize {
-        self.server.config().http_server.max_connections
+    fn connected(&self) -> usize {
+        self.connections.with(|connections| connections.numbers.len())
     }
 
     fn head(&self, response: &Response, keep_alive: bool) -> String {
@@ -175,7 +191,7 @@ impl Http {
             let after = now();
             if after != before {
                 let [requests, failed, bytes, turned_away] = std::array::from_fn(|n| after[n] - before[n]);
-                let connections = self.connections.with(|connections| connections.len());
+                let connections = self.connected();
                 let kbps = bytes * 8 / 1000 / SUMMARY.as_secs();
                 log::info!(
                     "http -> requests={requests}, failed={failed}, obytes={bytes}, okbps={kbps}, \
@@ -191,11 +207,16 @@ impl Http {
 struct Place {
     http: Http,
     number: u64,
+    address: IpAddr,
 }
 
 impl Drop for Place {
     fn drop(&mut self) {
-        self.http.connections.try_with(|connections| connections.remove(&self.number));
+        self.http.connections.try_with(|connections| {
+            if connections.numbers.remove(&self.number) {
+                connections.by_address.leave(self.address);
+            }
+        });
     }
 }
 

@@ -54,7 +54,9 @@ fn rule(place: Place, name: &str) -> Option<Reload> {
         (Place::HttpServer, "enabled" | "listen") => Now("those who connect over HTTP from now on"),
         (Place::HttpServer, "dir" | "page") => Now("HTTP requests from now on"),
         (Place::HttpServer, "live_memory") => Now("the segments that end from now on"),
-        (Place::HttpServer, "max_connections") => Next("those who connect over HTTP from now on"),
+        (Place::HttpServer, "max_connections" | "max_connections_per_address") => {
+            Next("those who connect over HTTP from now on")
+        }
         (Place::Vhost, "enabled") => Now("all clients of the vhost are told and closed when it is off"),
         (
             Place::Vhost,

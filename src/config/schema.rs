@@ -173,6 +173,7 @@ pub(super) const TABLE: &[Row] = &[
     setting(Place::HttpServer, "dir", Kind::Path, "./objs/nginx/html", "directory of the files"),
     setting(Place::HttpServer, "page", Kind::Switch, "on", "whether / lists what is live"),
     setting(Place::HttpServer, "max_connections", number(1, 1_000_000, ""), "4000", "connections at a time"),
+    setting(Place::HttpServer, "max_connections_per_address", number(0, 1_000_000, ""), "0", "connections of one address at a time"),
     setting(Place::HttpServer, "live_memory", BACKLOG, "536870912", "bytes of live files in memory"),
 
     setting(Place::Vhost, "enabled", Kind::Switch, "on", "whether the vhost serves"),

@@ -82,6 +82,7 @@ fn absent_directives_have_their_defaults() {
             dir: PathBuf::from("./objs/nginx/html"),
             page: true,
             max_connections: 4000,
+            max_connections_per_address: 0,
             live_memory: 512 << 20,
         },
         log: Log { tank: LogTank::Console, level: LogLevel::Trace, file: PathBuf::from("./objs/srs.log") },
@@ -105,7 +106,8 @@ fn each_directive_reaches_its_field() {
          proxy_protocol 10.0.0.1 ::1;
          srs_log_tank file; srs_log_level verbose; srs_log_file '/var/log/my srs.log';
          pithy_print { publish 100; play 200; forwarder 3600000; }
-         http_server { enabled on; listen 80 [::]:80; dir /srv/www; page off; max_connections 9; live_memory 1g; }
+         http_server { enabled on; listen 80 [::]:80; dir /srv/www; page off; max_connections 9; max_connections_per_address 4;
+         live_memory 1g; }
          vhost Live.Example.com {
              enabled off; gop_cache off; queue_length 600; queue_bytes 4g; mw_latency 0; mw_adaptive off; min_latency on;
              tcp_nodelay on; publish { stall_timeout 1; max_bitrate 8000; reconnect_grace 0; timeout 3600; }
@@ -141,6 +143,7 @@ fn each_directive_reaches_its_field() {
         dir: "/srv/www".into(),
         page: false,
         max_connections: 9,
+        max_connections_per_address: 4,
         live_memory: 1 << 30,
     };
     assert_eq!(config.http_server, http_server);

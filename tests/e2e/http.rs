@@ -253,8 +253,22 @@ fn what_means_harm_is_refused_and_the_server_goes_on() {
 
 #[test]
 fn connections_beyond_the_limit_are_told() {
+    beyond_the_limit("max_connections 10;", |port| {
+        assert_eq!(Client::elsewhere(port).answer(true).expect("it is told").status, 503);
+    });
+}
+
+#[test]
+fn connections_of_an_address_beyond_its_limit_are_told_and_others_are_not() {
+    beyond_the_limit("max_connections_per_address 10;", |port| {
+        assert_eq!(Client::elsewhere(port).get("/a", "").status, 200);
+    });
+}
+
+/// Ten connections are as many as `limit` allows; `elsewhere` sees to those of another address.
+fn beyond_the_limit(limit: &str, elsewhere: impl Fn(u16)) {
     let scratch = Scratch::new();
-    let (mut server, port) = start(&scratch, "max_connections 10;", Settings::default());
+    let (mut server, port) = start(&scratch, limit, Settings::default());
     write(&scratch, "a", b"a");
     let mut clients: Vec<Client> = (0..10).map(|_| Client::new(port)).collect();
     for client in &mut clients {
@@ -262,6 +276,7 @@ fn connections_beyond_the_limit_are_told() {
     }
     let answer = Client::new(port).answer(true).expect("it is told");
     assert_eq!((answer.status, answer.field("Connection")), (503, Some("close")));
+    elsewhere(port);
     // Who is in stays, and a place that becomes free is given away.
     assert_eq!(clients[9].get("/a", "").status, 200);
     drop(clients.remove(0));

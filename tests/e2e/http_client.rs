@@ -1,8 +1,10 @@
 //! A client of HTTP that takes each byte as it comes.
 
 use std::io::{ErrorKind, Read, Write};
-use std::net::TcpStream;
+use std::net::{SocketAddr, TcpStream};
 use std::time::Duration;
+
+use socket2::{Domain, Socket, Type};
 
 const LIMIT: Duration = Duration::from_secs(30);
 
@@ -32,7 +34,18 @@ pub(crate) struct Client {
 
 impl Client {
     pub(crate) fn new(port: u16) -> Client {
-        let stream = TcpStream::connect(("127.0.0.1", port)).expect("the server listens");
+        Client::of(TcpStream::connect(("127.0.0.1", port)).expect("the server listens"))
+    }
+
+    /// A client of another address than all others have.
+    pub(crate) fn elsewhere(port: u16) -> Client {
+        let socket = Socket::new(Domain::IPV4, Type::STREAM, None).expect("a socket");
+        socket.bind(&SocketAddr::from(([127, 0, 0, 77], 0)).into()).expect("all of 127.0.0.0/8 is this machine");
+        socket.connect(&SocketAddr::from(([127, 0, 0, 1], port)).into()).expect("the server listens");
+        Client::of(socket.into())
+    }
+
+    fn of(stream: TcpStream) -> Client {
         stream.set_read_timeout(Some(LIMIT)).expect("a time-out");
         stream.set_write_timeout(Some(LIMIT)).expect("a time-out");
         Client { stream, input: Vec::new() }
