@@ -13,6 +13,7 @@
 //! | [`yield_now`] | goes once through the kernel's event queue, so that a busy coroutine starves no socket |
 //! | [`Cond`], [`Shared`] | waiting for each other; sharing state between coroutines of the worker |
 //! | [`offload`] | what must block a thread (names, disk) runs on a few threads beside the worker |
+//! | [`drop_aside`] | freeing what is large happens there as well |
 //! | [`trim_stack`] | gives back what deep calls have touched, before a long wait |
 //! | [`trim_heap`] | gives back what the heap holds and nobody uses |
 //! | [`prefetch`] | has the processor fetch what a loop comes to next |
@@ -45,7 +46,7 @@ pub use cond::Cond;
 pub use heap::trim_heap;
 pub use inbox::Inbox;
 pub use load::busy_share;
-pub use offload::{Overloaded, offload};
+pub use offload::{Overloaded, drop_aside, offload};
 pub use prefetch::prefetch;
 pub use priority::{Raised, raise};
 pub use shared::Shared;

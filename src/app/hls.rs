@@ -123,9 +123,9 @@ impl Hls {
         self.0.buffers.bytes()
     }
 
-    /// Lets go of buffers that wait to be used again.
-    pub(super) fn forget_spare(&self) {
-        self.0.buffers.clear();
+    /// The buffers that wait to be used again: they do not any more.
+    pub(super) fn take_spare(&self) -> Vec<Vec<u8>> {
+        self.0.buffers.take_spare()
     }
 
     /// Segments that were written to disk, and those that were not, since the server started.
@@ -160,7 +160,7 @@ impl Hls {
         let mut tidied = Instant::now();
         loop {
             while self.0.streams.with(|streams| streams.is_empty()) {
-                self.forget_spare();
+                st::drop_aside(self.take_spare());
                 self.0.added.wait();
             }
             st::sleep(SWEEP);

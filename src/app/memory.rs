@@ -179,7 +179,7 @@ impl Memory {
                 shed.segments = server.live_files.shed(|| held() <= relief(max));
                 // What they were written into is in no account once they are gone.
                 if shed.segments > 0 {
-                    server.hls.forget_spare();
+                    st::drop_aside(server.hls.take_spare());
                 }
                 if let Some(http) = server.http.get() {
                     let ended = http.shed(held().saturating_sub(relief(max)));

@@ -48,7 +48,7 @@ impl Slack {
         let hls = server.hls.clone();
         let given_back = st::offload(move || {
             #[cfg(feature = "hls")]
-            hls.forget_spare();
+            drop(hls.take_spare());
             st::trim_heap();
         });
         if let Err(error) = given_back {

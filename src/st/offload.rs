@@ -46,6 +46,13 @@ pub fn offload<T: Send + 'static>(f: impl FnOnce() -> T + Send + 'static) -> Res
     }
 }
 
+/// Drops `value` on another thread, or here if those have too much to do: the system takes some milliseconds to take back what was
+/// mapped for a hundred megabytes. From any thread.
+pub fn drop_aside<T: Send + 'static>(value: T) {
+    // A job that has no room comes back, and is dropped with what is in it.
+    let _ = jobs().try_send(Box::new(move || drop(value)));
+}
+
 fn jobs() -> &'static Sender<Job> {
     static JOBS: OnceLock<Sender<Job>> = OnceLock::new();
     JOBS.get_or_init(|| {

@@ -7,12 +7,17 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use bytes::Bytes;
 
+use crate::st;
+
 /// How many buffers are kept that nobody uses. A stream needs one when it is cut and gives one back with what leaves its playlist,
 /// which is looked for once a second: so many cuts a second find one.
 const MAX_SPARE: usize = 64;
 
 /// The same in bytes.
 const MAX_SPARE_BYTES: usize = 32 * 1024 * 1024;
+
+/// What is not freed in passing, in bytes.
+const LARGE: usize = 1 << 20;
 
 /// Buffers that wait to be used again. Clones are the same.
 #[derive(Debug, Clone, Default)]
@@ -54,10 +59,9 @@ impl Buffers {
         Bytes::from_owner(Recycled { bytes, buffers: self.clone() })
     }
 
-    /// Lets go of what is kept.
-    pub(super) fn clear(&self) {
-        let spare = std::mem::take(&mut *self.spare());
-        drop(spare);
+    /// Keeps nothing any more, and gives what it was.
+    pub(super) fn take_spare(&self) -> Vec<Vec<u8>> {
+        std::mem::take(&mut *self.spare()).buffers
     }
 
     /// Lets go of as many as were not used since the last call.
@@ -66,9 +70,8 @@ impl Buffers {
         let unused = spare.least;
         let unused: Vec<_> = spare.buffers.drain(..unused).collect();
         spare.least = spare.buffers.len();
-        // What is freed is freed outside of the lock.
         drop(spare);
-        drop(unused);
+        free(unused);
     }
 
     /// Bytes of what is kept.
@@ -80,11 +83,16 @@ impl Buffers {
         buffer.clear();
         let mut spare = self.spare();
         spare.buffers.push(buffer);
-        // The oldest go: nobody has wanted them.
-        while spare.buffers.len() > MAX_SPARE || spare.bytes() > MAX_SPARE_BYTES {
-            spare.buffers.remove(0);
+        // The oldest go: nobody has wanted them. With the last of them the bytes are none.
+        let (mut unwanted, mut bytes) = (0, spare.bytes());
+        while spare.buffers.len() - unwanted > MAX_SPARE || bytes > MAX_SPARE_BYTES {
+            bytes -= spare.buffers[unwanted].capacity();
+            unwanted += 1;
         }
+        let unwanted = spare.buffers.drain(..unwanted).collect();
         spare.least = spare.least.min(spare.buffers.len());
+        drop(spare);
+        free(unwanted);
     }
 
     fn spare(&self) -> MutexGuard<'_, Spare> {
@@ -95,6 +103,13 @@ impl Buffers {
 impl Spare {
     fn bytes(&self) -> usize {
         self.buffers.iter().map(Vec::capacity).sum()
+    }
+}
+
+/// Frees buffers, out of the way if they are large: it may be the worker that is here, and a hundred megabytes take it ten milliseconds.
+fn free(buffers: Vec<Vec<u8>>) {
+    if buffers.iter().map(Vec::capacity).sum::<usize>() >= LARGE {
+        st::drop_aside(buffers);
     }
 }
 
@@ -153,7 +168,7 @@ mod tests {
         drop(buffers.lend(Vec::with_capacity(MAX_SPARE_BYTES + 1)));
         assert!(kept().is_empty());
         drop(buffers.lend(Vec::with_capacity(100)));
-        buffers.clear();
+        assert_eq!(buffers.take_spare().len(), 1);
         assert!(kept().is_empty());
     }
 
@@ -172,7 +187,7 @@ mod tests {
         buffers.tidy();
         assert_eq!(buffers.bytes(), 0);
         drop(buffers.lend(Vec::with_capacity(1000)));
-        buffers.clear();
+        buffers.take_spare();
         buffers.tidy();
         assert_eq!(buffers.bytes(), 0);
     }
