@@ -48,7 +48,7 @@ pub use inbox::Inbox;
 pub use load::busy_share;
 pub use offload::{Overloaded, drop_aside, offload};
 pub use prefetch::prefetch;
-pub use priority::{Raised, raise};
+pub use priority::{Crowd, Raised, raise};
 pub use shared::Shared;
 pub use stack::{STACK_BYTES, trim as trim_stack};
 pub use timer::{sleep, yield_now};
@@ -70,8 +70,8 @@ struct Task {
     name: &'static str,
     /// The same, for the watchdog.
     mark: u64,
-    /// Whether it was spawned with low priority, and whether it has that now.
-    was_low: bool,
+    /// Whose turn it runs in if it was spawned with low priority, and whether it has that now.
+    crowd: Option<Crowd>,
     is_low: AtomicBool,
     /// An address near the top of the coroutine's stack, once it runs.
     stack_top: AtomicUsize,
@@ -144,25 +144,30 @@ pub fn run<T: Send + 'static>(main: impl FnOnce() -> T + Send + 'static) -> Resu
 /// # Errors
 /// When the operating system has no memory for another stack.
 pub fn spawn(name: &'static str, id: u64, f: impl FnOnce() + Send + 'static) -> io::Result<Handle> {
-    spawn_task(name, id, false, f)
+    spawn_task(name, id, None, f)
 }
 
 /// The same, of low priority: however many there are of those, the others run when they can. For what strangers ask for.
 ///
 /// # Errors
 /// Those of [`spawn`].
-pub fn spawn_low(name: &'static str, id: u64, f: impl FnOnce() + Send + 'static) -> io::Result<Handle> {
-    spawn_task(name, id, true, f)
+pub fn spawn_low(crowd: Crowd, name: &'static str, id: u64, f: impl FnOnce() + Send + 'static) -> io::Result<Handle> {
+    spawn_task(name, id, Some(crowd), f)
 }
 
 #[allow(unsafe_code)] // `may` has no safe way to spawn.
-fn spawn_task(name: &'static str, id: u64, is_low: bool, f: impl FnOnce() + Send + 'static) -> io::Result<Handle> {
+fn spawn_task(
+    name: &'static str,
+    id: u64,
+    crowd: Option<Crowd>,
+    f: impl FnOnce() + Send + 'static,
+) -> io::Result<Handle> {
     let task = Arc::new(Task {
         id,
         name,
         mark: watchdog::mark(name, id),
-        was_low: is_low,
-        is_low: AtomicBool::new(is_low),
+        crowd,
+        is_low: AtomicBool::new(crowd.is_some()),
         stack_top: AtomicUsize::new(0),
         finished: AtomicBool::new(false),
         on_finish: Cond::new(),
@@ -225,14 +230,16 @@ pub fn on_overflow(f: impl FnOnce() + Send + 'static) {
 /// module goes through here.
 fn block<R>(wait: impl FnOnce() -> R) -> R {
     let me = CURRENT.take();
-    let is_low = me.as_ref().is_some_and(|task| task.is_low.load(Ordering::Relaxed));
-    if is_low {
+    let low = me.as_ref().filter(|task| task.is_low.load(Ordering::Relaxed)).and_then(|task| task.crowd);
+    if low.is_some() {
         priority::pause();
     }
     watchdog::idle();
     let result = wait();
-    if is_low {
-        priority::admit();
+    if let (Some(task), Some(crowd)) = (&me, low) {
+        // To be admitted takes some stack, too.
+        stack::set_current(task.stack_top.load(Ordering::Relaxed));
+        priority::admit(crowd);
     }
     if let Some(task) = &me {
         watchdog::enter(task.mark);
@@ -243,8 +250,8 @@ fn block<R>(wait: impl FnOnce() -> R) -> R {
 }
 
 fn enter(task: Arc<Task>) {
-    if task.was_low {
-        priority::admit();
+    if let Some(crowd) = task.crowd {
+        priority::admit(crowd);
     }
     let marker = 0u8;
     task.stack_top.store(std::ptr::from_ref(&marker).addr(), Ordering::Relaxed);
@@ -257,7 +264,7 @@ fn enter(task: Arc<Task>) {
 
 fn leave() {
     if let Some(task) = CURRENT.take() {
-        if task.was_low {
+        if task.crowd.is_some() {
             priority::pause();
         }
         finish(&task);
@@ -275,6 +282,10 @@ fn finish(task: &Task) {
 /// overflowed its stack and was abandoned by the signal handler.
 fn bury(dead: Option<Arc<Task>>) {
     let Some(task) = dead else { return };
+    // It has not said itself that it stopped, and others may wait for that. Whoever has found it does not count until its next turn.
+    if task.is_low.load(Ordering::Relaxed) {
+        priority::pause();
+    }
     log::error!(
         "client {}: coroutine \"{}\" overflowed its stack of {STACK_BYTES} bytes and is ended",
         task.id,

@@ -34,7 +34,7 @@ use self::status::Status;
 use super::addresses::Addresses;
 use super::server::Server;
 use crate::st::net::TcpStream;
-use crate::st::{self, Shared};
+use crate::st::{self, Crowd, Shared};
 
 /// How often what was served is summed up in the log, while there are requests.
 const SUMMARY: Duration = Duration::from_secs(10);
@@ -126,7 +126,7 @@ impl Http {
         // Dropped with the closure when there is no memory for a coroutine; closing is then all that can be done.
         let place = Place { http: self.clone(), number, address };
         let stream = stream.clone();
-        let _ = st::spawn_low("http", number, move || {
+        let _ = st::spawn_low(Crowd::Requests, "http", number, move || {
             let (abandoned, http) = (stream.clone(), place.http.clone());
             st::on_overflow(move || {
                 abandoned.shutdown();

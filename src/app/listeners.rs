@@ -11,7 +11,7 @@ use std::sync::Arc;
 
 use crate::config::Listen;
 use crate::st::net::TcpListener;
-use crate::st::{self, Shared};
+use crate::st::{self, Crowd, Shared};
 
 /// An address cannot be listened on.
 #[derive(Debug, thiserror::Error)]
@@ -146,7 +146,7 @@ impl Listeners {
             let listener = Arc::new(Listener { socket, listen: Shared::new(listen) });
             self.0.with(|open| open.push(listener.clone()));
             let accept = accept.clone();
-            st::spawn_low("accept", 0, move || accept(&listener))?;
+            st::spawn_low(Crowd::Arrivals, "accept", 0, move || accept(&listener))?;
         }
         Ok(())
     }

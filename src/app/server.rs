@@ -28,7 +28,7 @@ use crate::config::{Config, Listen, ListenKind};
 use crate::log::as_client;
 use crate::os::{self, Files};
 use crate::st::net::TcpStream;
-use crate::st::{self, Cond, Shared};
+use crate::st::{self, Cond, Crowd, Shared};
 
 /// Files that are open beside those of clients: the log, the listeners, what is written to disk.
 const OTHER_FILES: usize = 64;
@@ -277,7 +277,7 @@ impl Server {
         let server = self.clone();
         let number = client.number;
         let unserved = client.clone();
-        let served = st::spawn_low("client", number, move || {
+        let served = st::spawn_low(Crowd::Arrivals, "client", number, move || {
             let presence = Presence { server: server.clone(), client: client.clone() };
             let lost = client.clone();
             st::on_overflow(move || {

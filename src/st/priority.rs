@@ -1,15 +1,16 @@
 //! Two priorities: who streams goes first, and all others share what that leaves of the worker's time.
 //!
-//! A coroutine of low priority runs when it is admitted. They are admitted one after the other, in the order in which they asked, and
-//! have together a [`QUANTUM`] in each round of the event queue, in which every coroutine that can run has its turn. So one of normal
-//! priority waits for a quantum and one more run at most, however many strangers there are, and they get all the time that nobody
-//! else wants.
+//! A coroutine of low priority runs when it is admitted. They are admitted one after the other, in the order in which they asked, of
+//! each [`Crowd`] in turn, and have together a [`QUANTUM`] in each round of the event queue, in which every coroutine that can run has
+//! its turn. So one of normal priority waits for a quantum and one more run at most, however many strangers there are, and they get
+//! all the time that nobody else wants.
 //!
 //! That by itself would cost a worker that has too much to do for those who stream a fair part of its time. So where these need more
 //! than [`HALF`] of it, the others get no more than what is left, less some to grow into, and [`LEAST`] at the least.
 
 use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
+use std::marker::PhantomData;
 use std::rc::Rc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
@@ -37,6 +38,15 @@ thread_local! {
     static LOW: Low = const { Low::new() };
 }
 
+/// Who has low priority. Each crowd has a queue of its own, so that a few of the one do not stand behind the thousands of the other.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Crowd {
+    /// Those who have just come, and do not stream yet.
+    Arrivals = 0,
+    /// Those who ask for one thing after the other.
+    Requests = 1,
+}
+
 /// What coroutines of low priority do and did.
 struct Low {
     /// Since when one of them runs.
@@ -49,7 +59,9 @@ struct Low {
     /// When this period ends, and the `total` that is not to be passed until then.
     period_end: Cell<Option<Instant>>,
     bound: Cell<Duration>,
-    queue: RefCell<VecDeque<Rc<Ticket>>>,
+    queues: RefCell<[VecDeque<Rc<Ticket>>; 2]>,
+    /// Whose turn it is.
+    turn: Cell<usize>,
 }
 
 /// One that waits to be admitted.
@@ -58,14 +70,14 @@ struct Ticket {
     coroutine: Coroutine,
 }
 
-/// The current coroutine has normal priority for as long as this lives.
+/// The current coroutine has normal priority for as long as this lives. It is for this coroutine and no other.
 #[must_use = "priority is low again when it is dropped"]
-pub struct Raised(());
+pub struct Raised(PhantomData<*const ()>);
 
 /// Gives the current coroutine normal priority, if it was spawned with a low one.
 pub fn raise() -> Raised {
     set_low(false);
-    Raised(())
+    Raised(PhantomData)
 }
 
 impl Drop for Raised {
@@ -76,7 +88,7 @@ impl Drop for Raised {
 
 fn set_low(is_low: bool) {
     CURRENT.with_borrow(|current| {
-        if let Some(task) = current.as_ref().filter(|task| task.was_low) {
+        if let Some(task) = current.as_ref().filter(|task| task.crowd.is_some()) {
             task.is_low.store(is_low, Ordering::Relaxed);
             if is_low { LOW.with(|low| low.begin(Instant::now())) } else { pause() }
         }
@@ -84,8 +96,8 @@ fn set_low(is_low: bool) {
 }
 
 /// Waits until the current coroutine, which is of low priority, is admitted. What it does from then on counts.
-pub(super) fn admit() {
-    let ticket = LOW.with(|low| low.ask(Instant::now()));
+pub(super) fn admit(crowd: Crowd) {
+    let ticket = LOW.with(|low| low.ask(crowd, Instant::now()));
     if let Some(ticket) = ticket {
         while !ticket.is_admitted.get() {
             coroutine::park();
@@ -124,22 +136,19 @@ impl Low {
             in_round: Cell::new(Duration::ZERO),
             period_end: Cell::new(None),
             bound: Cell::new(Duration::ZERO),
-            queue: RefCell::new(VecDeque::new()),
+            queues: RefCell::new([VecDeque::new(), VecDeque::new()]),
+            turn: Cell::new(0),
         }
     }
 
     /// Begins to run, or gives what is to be waited for.
-    fn ask(&self, now: Instant) -> Option<Rc<Ticket>> {
-        // One that overflowed its stack has not said that it stopped.
-        if self.running.get().is_some() {
-            self.end(now);
-        }
-        if !self.is_next.get() && self.queue.borrow().is_empty() && self.may_run(now) {
+    fn ask(&self, crowd: Crowd, now: Instant) -> Option<Rc<Ticket>> {
+        if !self.is_next.get() && !self.has_waiting() && self.may_run(now) {
             self.begin(now);
             return None;
         }
         let ticket = Rc::new(Ticket { is_admitted: Cell::new(false), coroutine: coroutine::current() });
-        self.queue.borrow_mut().push_back(ticket.clone());
+        self.queues.borrow_mut()[crowd as usize].push_back(ticket.clone());
         self.admit_next(now);
         Some(ticket)
     }
@@ -156,10 +165,14 @@ impl Low {
         self.admit_next(now);
     }
 
+    fn has_waiting(&self) -> bool {
+        self.queues.borrow().iter().any(|queue| !queue.is_empty())
+    }
+
     /// Admits who has waited longest, now or in another round. Whenever somebody waits, somebody is about to run or there is to be
     /// another round.
     fn admit_next(&self, now: Instant) {
-        if self.is_next.get() || self.queue.borrow().is_empty() {
+        if self.is_next.get() || !self.has_waiting() {
             return;
         }
         if !self.may_run(now) {
@@ -167,7 +180,13 @@ impl Low {
             timer::have_round(if is_spent { self.period_end.get().unwrap_or(now) } else { now });
             return;
         }
-        if let Some(ticket) = self.queue.borrow_mut().pop_front() {
+        let turn = self.turn.get();
+        let ticket = {
+            let queues = &mut *self.queues.borrow_mut();
+            queues[turn].pop_front().or_else(|| queues[1 - turn].pop_front())
+        };
+        self.turn.set(1 - turn);
+        if let Some(ticket) = ticket {
             self.is_next.set(true);
             ticket.is_admitted.set(true);
             ticket.coroutine.unpark();
@@ -213,7 +232,7 @@ mod tests {
             let strangers: Vec<Handle> = (0..STRANGERS)
                 .map(|number| {
                     let (stop, slices, order) = (stop.clone(), slices.clone(), order.clone());
-                    spawn_low("stranger", 0, move || {
+                    spawn_low(Crowd::Requests, "stranger", 0, move || {
                         while !stop.load(Ordering::Relaxed) {
                             slices.fetch_add(1, Ordering::Relaxed);
                             order.with(|order| order.push(number));
@@ -245,8 +264,8 @@ mod tests {
     #[test]
     fn one_that_panics_or_is_raised_holds_nobody_up() {
         run(|| {
-            let broken = spawn_low("stranger", 0, || panic!("for the test"));
-            let raised = spawn_low("stranger", 0, || {
+            let broken = spawn_low(Crowd::Requests, "stranger", 0, || panic!("for the test"));
+            let raised = spawn_low(Crowd::Requests, "stranger", 0, || {
                 let raised = raise();
                 yield_now();
                 let before = used();
@@ -255,12 +274,12 @@ mod tests {
                 drop(raised);
                 yield_now();
             });
-            let last = spawn_low("stranger", 0, yield_now);
+            let last = spawn_low(Crowd::Requests, "stranger", 0, yield_now);
             for handle in [broken, raised, last] {
                 handle.unwrap().join();
             }
             let before = used();
-            spawn_low("stranger", 0, || spin(Duration::from_millis(2))).unwrap().join();
+            spawn_low(Crowd::Requests, "stranger", 0, || spin(Duration::from_millis(2))).unwrap().join();
             assert!(used() - before >= Duration::from_millis(2));
         })
         .unwrap();
@@ -271,5 +290,50 @@ mod tests {
         for (busy, due) in [(0.0, 1.0), (0.49, 1.0), (0.5, 0.45), (0.8, 0.15), (0.9, 0.05), (1.0, 0.05)] {
             assert!((share(busy) - due).abs() < 0.001, "{busy}: {}", share(busy));
         }
+    }
+
+    #[test]
+    fn one_that_overflows_its_stack_holds_nobody_up() {
+        #[allow(unconditional_recursion, reason = "that is what it is for")]
+        fn deeper(n: u64) -> u64 {
+            std::hint::black_box(deeper(std::hint::black_box(n + 1)) + 1)
+        }
+        run(|| {
+            let lost = spawn_low(Crowd::Requests, "stranger", 0, || {
+                std::hint::black_box(deeper(0));
+            })
+            .unwrap();
+            let next: Vec<_> = (0..3).map(|_| spawn_low(Crowd::Requests, "stranger", 0, yield_now).unwrap()).collect();
+            next.iter().for_each(Handle::join);
+            lost.join();
+        })
+        .unwrap();
+    }
+
+    #[test]
+    fn a_few_of_one_crowd_do_not_stand_behind_the_many_of_the_other() {
+        const MANY: usize = 100;
+        let before = run(|| {
+            let order = Shared::new(Vec::new());
+            let come = |crowd, count| {
+                let order = order.clone();
+                let spawn = move |_| {
+                    let order = order.clone();
+                    spawn_low(crowd, "stranger", 0, move || {
+                        order.with(|order| order.push(crowd));
+                        spin(Duration::from_micros(300));
+                    })
+                    .unwrap()
+                };
+                (0..count).map(spawn).collect::<Vec<_>>()
+            };
+            let all = [come(Crowd::Requests, MANY), come(Crowd::Arrivals, 5)].concat();
+            all.iter().for_each(Handle::join);
+            let order = order.with(|order| order.clone());
+            let last = order.iter().rposition(|crowd| *crowd == Crowd::Arrivals).unwrap();
+            order[..last].iter().filter(|crowd| **crowd == Crowd::Requests).count()
+        })
+        .unwrap();
+        assert!(before < MANY / 2, "{before} of {MANY} were before the last of five");
     }
 }

@@ -34,8 +34,10 @@ struct Playing {
     /// Bytes of answers among it.
     answers: usize,
     paused: bool,
-    /// It has been level, and the depths of its handshake and commands are behind it: from now on it goes before those who come.
-    settled: Option<st::Raised>,
+    /// It has been level, and the depths of its handshake and commands are behind it.
+    is_settled: bool,
+    /// It has had media, and does not ask for more than its turn: it goes before those who come.
+    goes_first: Option<st::Raised>,
     /// Drops that the log knows of, and since when.
     mentioned: (u64, Instant),
 }
@@ -82,7 +84,8 @@ impl Connection<'_> {
             batch: Batch::default(),
             answers: 0,
             paused: false,
-            settled: None,
+            is_settled: false,
+            goes_first: None,
             mentioned: (0, Instant::now()),
         };
         self.client.set_stream_vhost(Some(&request.vhost));
@@ -113,7 +116,10 @@ impl Connection<'_> {
             let mut more = false;
             match self.hear_player(playing)? {
                 Next::Go => {}
-                Next::More => more = true,
+                Next::More => {
+                    more = true;
+                    playing.goes_first = None;
+                }
                 Next::Stop => return playing.finish(self).map(|()| None),
                 Next::Play(play) => return playing.finish(self).map(|()| Some(play)),
             }
@@ -128,9 +134,12 @@ impl Connection<'_> {
             }
             let deadline = if playing.batch.is_empty() {
                 playing.batch = Batch::default();
-                if playing.settled.is_none() {
-                    playing.settled = Some(st::raise());
+                if !playing.is_settled {
+                    playing.is_settled = true;
                     st::trim_stack();
+                }
+                if !more && playing.goes_first.is_none() && playing.consumer.stats().sent > 0 {
+                    playing.goes_first = Some(st::raise());
                 }
                 progress + PING
             } else {

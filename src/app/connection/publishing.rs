@@ -97,7 +97,6 @@ impl Connection<'_> {
     }
 
     fn take_media(&mut self, publication: &Publication, stream_id: u32) -> Result<Option<Event>, CloseReason> {
-        let _goes_first = st::raise();
         let stream = self.client.stream.clone();
         stream.set_time_limit(None);
         let received = Arc::new(AtomicU64::new(0));
@@ -108,6 +107,7 @@ impl Connection<'_> {
         let begun = Instant::now();
         let mut publishing = Publishing { publication, stream_id, received, heard: begun, since: begun, ended: false };
         let mut codecs = (None, None);
+        let mut goes_first = None;
         let mut gathers = false;
         let mut looked = begun;
         let mut measured = (begun, stream.received());
@@ -120,6 +120,9 @@ impl Connection<'_> {
             publishing.since = if gathers { looked } else { now };
             looked = now;
             let is_drained = self.hear_publisher(&mut publishing, now)?;
+            if goes_first.is_none() && publishing.received.load(Ordering::Relaxed) > 0 {
+                goes_first = Some(st::raise());
+            }
             if let Some(max) = too_fast(&mut measured, now, stream.received(), publication.max_bitrate()) {
                 return Err(self.refuse(stream_id, "NetStream.Publish.Denied", CloseReason::TooFast(max)));
             }

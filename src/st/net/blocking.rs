@@ -51,6 +51,7 @@ impl TcpStream {
     /// Repeats `attempt`, whose `None` is that there is nothing yet, until it has something or patience ends.
     pub(in crate::st) fn read_with(&self, mut attempt: impl FnMut() -> io::Result<Option<usize>>) -> io::Result<usize> {
         let mut deadline = None;
+        let mut is_late = false;
         loop {
             self.check_interrupted()?;
             if let Some(n) = attempt()? {
@@ -58,16 +59,19 @@ impl TcpStream {
                 self.check_time_limit()?;
                 return Ok(n);
             }
-            let deadline = *deadline.get_or_insert_with(|| self.deadline(&self.0.read_timeout));
-            if self.wait(deadline).timed_out {
+            // It may have come in time, and this coroutine be late.
+            if is_late {
                 return Err(io::ErrorKind::TimedOut.into());
             }
+            let deadline = *deadline.get_or_insert_with(|| self.deadline(&self.0.read_timeout));
+            is_late = self.wait(deadline).timed_out;
         }
     }
 
     /// Repeats `attempt`, whose 0 is that there is no room, until there is some or patience ends.
     pub(in crate::st) fn write_with(&self, mut attempt: impl FnMut() -> io::Result<usize>) -> io::Result<usize> {
         let mut deadline = None;
+        let mut is_late = false;
         loop {
             self.check_interrupted()?;
             match attempt()? {
@@ -77,10 +81,11 @@ impl TcpStream {
                     return Ok(n);
                 }
             }
-            let deadline = *deadline.get_or_insert_with(|| self.deadline(&self.0.write_timeout));
-            if self.wait(deadline).timed_out {
+            if is_late {
                 return Err(io::ErrorKind::TimedOut.into());
             }
+            let deadline = *deadline.get_or_insert_with(|| self.deadline(&self.0.write_timeout));
+            is_late = self.wait(deadline).timed_out;
         }
     }
 
