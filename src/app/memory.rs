@@ -37,6 +37,9 @@ const LOOK: Duration = Duration::from_millis(100);
 /// The same while there is room, and nothing to be done unless it rings.
 const IDLE: Duration = Duration::from_secs(1);
 
+/// How long what is about to end has for it, before it is looked at again.
+const ENDING: Duration = Duration::from_millis(10);
+
 /// How long refusing newcomers may take to help before somebody is closed, unless it is [`far_too_much`].
 const PATIENCE: Duration = Duration::from_millis(300);
 
@@ -147,8 +150,8 @@ impl Memory {
             if is_short || max == 0 || held <= max {
                 server.memory.rings.wait_timeout(if is_short { LOOK } else { IDLE });
             } else if is_ending {
-                // So that it does end.
-                st::yield_now();
+                // So that it does end, unless it rings again before.
+                server.memory.rings.wait_timeout(ENDING);
             }
             st::net::hurry(false);
             let now = Instant::now();

@@ -156,6 +156,7 @@ impl Connection<'_> {
         let len = self.input.len();
         let idle_since = Instant::now();
         let mut is_settled = false;
+        let mut is_over = false;
         loop {
             if self.begun.is_some_and(|begun| begun.elapsed() >= HEAD) {
                 return Err(End::SlowRequest);
@@ -166,6 +167,8 @@ impl Connection<'_> {
             match n? {
                 Some(0) => return Err(End::ByPeer),
                 Some(_) => break,
+                // It may have come in time, and this coroutine be late.
+                None if is_over => return Err(End::Idle),
                 None => {}
             }
             let limit = match self.begun {
@@ -176,9 +179,7 @@ impl Connection<'_> {
             };
             if self.stream.wait(Some(limit)).timed_out && self.begun.is_none() {
                 let allowed = if self.http.is_crowded() { IDLE_WHEN_FULL } else { IDLE };
-                if idle_since.elapsed() >= allowed {
-                    return Err(End::Idle);
-                }
+                is_over = idle_since.elapsed() >= allowed;
                 if !std::mem::replace(&mut is_settled, true) {
                     self.input = Vec::new();
                     st::trim_stack();

@@ -3,7 +3,7 @@
 //! A client that takes a segment drop by drop keeps all of it, also when nobody else wants it any more. By itself that is little, and
 //! bounded by the slowest that it may be; thousands who each do so with another segment hold what there is.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::time::Instant;
 
 use bytes::Bytes;
@@ -78,7 +78,7 @@ impl Downloads {
 
 /// The bodies that nobody is to wait for any more, so that `excess` bytes will be free; and how many bytes will be. Given are the body
 /// of each download, since when it lasts, and whether it is over.
-fn to_go(downloads: impl Iterator<Item = (Body, Instant, bool)>, excess: usize) -> (Vec<Body>, usize) {
+fn to_go(downloads: impl Iterator<Item = (Body, Instant, bool)>, excess: usize) -> (HashSet<Body>, usize) {
     // Those who wait longest for each; nobody if all that there are know that it is over.
     let mut bodies: HashMap<Body, Option<Instant>> = HashMap::new();
     for (body, since, is_over) in downloads {
@@ -90,13 +90,13 @@ fn to_go(downloads: impl Iterator<Item = (Body, Instant, bool)>, excess: usize) 
     let mut freed = bodies.iter().filter(|(_, oldest)| oldest.is_none()).map(|(body, _)| body.size).sum();
     let mut by_age: Vec<_> = bodies.into_iter().filter_map(|(body, oldest)| Some((oldest?, body))).collect();
     by_age.sort_unstable_by_key(|(oldest, _)| *oldest);
-    let mut gone = Vec::new();
+    let mut gone = HashSet::new();
     for (_, body) in by_age {
         if freed >= excess {
             break;
         }
         freed += body.size;
-        gone.push(body);
+        gone.insert(body);
     }
     (gone, freed)
 }
@@ -120,13 +120,13 @@ mod tests {
         let waits = |address, second, is_over| (body(address), start + Duration::from_secs(second), is_over);
         let all = [waits(1, 5, false), waits(2, 1, false), waits(1, 3, false), waits(3, 4, false)];
         let given = |excess| to_go(all.into_iter(), excess);
-        assert_eq!(given(0), (vec![], 0));
-        assert_eq!(given(1), (vec![body(2)], 100));
-        assert_eq!(given(101), (vec![body(2), body(1)], 200), "of each body, who waits longest counts");
-        assert_eq!(given(5000), (vec![body(2), body(1), body(3)], 300), "that is all there is");
+        assert_eq!(given(0), (HashSet::new(), 0));
+        assert_eq!(given(1), (HashSet::from([body(2)]), 100));
+        assert_eq!(given(101), (HashSet::from([body(2), body(1)]), 200), "of each body, who waits longest counts");
+        assert_eq!(given(5000), (HashSet::from([body(2), body(1), body(3)]), 300), "that is all there is");
         // One is about to go, and one of two who wait for another.
         let all = [waits(1, 1, true), waits(2, 2, true), waits(2, 3, false), waits(3, 4, false)];
-        assert_eq!(to_go(all.into_iter(), 100), (vec![], 100));
-        assert_eq!(to_go(all.into_iter(), 101), (vec![body(2)], 200));
+        assert_eq!(to_go(all.into_iter(), 100), (HashSet::from([]), 100));
+        assert_eq!(to_go(all.into_iter(), 101), (HashSet::from([body(2)]), 200));
     }
 }

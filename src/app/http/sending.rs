@@ -19,11 +19,13 @@ impl Connection<'_> {
     #[inline(never)] // What it needs is not to be on the stack of a connection that waits.
     pub(super) fn send(&mut self, response: Response, keep_alive: bool, with_body: bool) -> Result<(), End> {
         let mut head = Bytes::from(self.http.head(&response, keep_alive));
+        let began = Instant::now();
         match response.body {
             Body::Bytes(body) if with_body => self.write(head, body, None),
             Body::Counted(body, range) if with_body => {
                 // The range is one of the body, so it fits.
-                self.write(head, body.slice(range.start as usize..range.end as usize), Some(&body))
+                let part = body.slice(range.start as usize..range.end as usize);
+                self.write(head, part, Some((&body, began)))
             }
             Body::File(found, range) if with_body => {
                 let mut at = range.start;
@@ -32,7 +34,7 @@ impl Connection<'_> {
                     let chunk =
                         self.http.disk.read(&found, at..end).map_err(|absent| End::File(format!("{absent:?}")))?;
                     let chunk = self.http.server.account.count(Part::Http, chunk);
-                    self.write(std::mem::take(&mut head), chunk.clone(), Some(&chunk))?;
+                    self.write(std::mem::take(&mut head), chunk.clone(), Some((&chunk, began)))?;
                     at = end;
                 }
                 Ok(())
@@ -42,8 +44,8 @@ impl Connection<'_> {
     }
 
     /// Writes both, from where they are. A client that takes them drop by drop is not waited for. `counted`: what is kept in the account
-    /// until the body is written, if it is of that; when memory is short, it may end before.
-    fn write(&mut self, mut head: Bytes, mut body: Bytes, counted: Option<&Bytes>) -> Result<(), End> {
+    /// until the body is written, if it is of that, and since when the response lasts; when memory is short, it may end before.
+    fn write(&mut self, mut head: Bytes, mut body: Bytes, counted: Option<(&Bytes, Instant)>) -> Result<(), End> {
         let bytes = (head.len() + body.len()) as u64;
         self.stream.set_time_limit(Some(SEND + Duration::from_secs(bytes / SLOWEST)));
         let mut stream = self.stream;
@@ -59,14 +61,18 @@ impl Connection<'_> {
             head.advance(of_head);
             body.advance(n - of_head);
             if head.has_remaining() || body.has_remaining() {
-                if let Some(all) = counted {
+                if let Some((all, began)) = counted {
                     let downloads = &self.http.downloads;
-                    waiting.get_or_insert_with(|| downloads.wait(self.number, stream, all, Instant::now()));
+                    waiting.get_or_insert_with(|| downloads.wait(self.number, stream, all, began));
                 }
                 stream.wait_for_room();
             }
         }
         self.stream.set_time_limit(None);
+        if waiting.take().is_some() {
+            // It may have been told to end when there was nothing left to wait for.
+            self.stream.resume();
+        }
         Ok(())
     }
 }
