@@ -5,8 +5,8 @@
 //! keeps such things by thread, where all clients would share them, so they travel with the line and are set on the log's own
 //! thread.
 //!
-//! A line is `[YYYY-MM-DD HH:MM:SS.mmm][level][id] text`. Control characters in the text are escaped: a client's name cannot
-//! forge a line.
+//! A line is `[YYYY-MM-DD HH:MM:SS.mmm][level][id] text`. Control characters in the text are escaped, and what turns text round: a
+//! client's name cannot forge a line.
 
 use std::cell::Cell;
 use std::fmt::Write as _;
@@ -251,13 +251,22 @@ fn cut(mut text: String) -> String {
     text
 }
 
+/// Whether a character is shown as something else than itself where it stands: control characters, line and paragraph separators,
+/// and what changes the direction of text (Unicode's "Trojan Source" characters).
+fn misleads(character: char) -> bool {
+    let of_direction = ['\u{61c}', '\u{200e}', '\u{200f}', '\u{feff}'];
+    character.is_control()
+        || of_direction.contains(&character)
+        || matches!(character, '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
+}
+
 fn escaped(text: String) -> String {
-    if !text.chars().any(char::is_control) {
+    if !text.chars().any(misleads) {
         return text;
     }
     let mut escaped = String::with_capacity(text.len() + 16);
     for character in text.chars() {
-        if character.is_control() {
+        if misleads(character) {
             // Writing to a String cannot fail.
             let _ = write!(escaped, "{}", character.escape_default());
         } else {
@@ -278,9 +287,10 @@ mod tests {
     }
 
     #[test]
-    fn control_characters_are_escaped() {
+    fn what_makes_a_line_look_like_another_is_escaped() {
         assert_eq!(escaped("plain é".into()), "plain é");
         assert_eq!(escaped("a\n[2026-01-01]\x1b[2J".into()), "a\\n[2026-01-01]\\u{1b}[2J");
+        assert_eq!(escaped("a\u{202e}gpj\u{2028}b".into()), "a\\u{202e}gpj\\u{2028}b");
     }
 
     #[test]
