@@ -1,12 +1,16 @@
 //! One connection of somebody who means harm: plain or under TLS, and it never fails for what the server does.
 
 use std::io::{ErrorKind, Read, Write};
-#[cfg(feature = "hls")]
 use std::net::Shutdown;
-use std::net::TcpStream;
+use std::net::{SocketAddr, TcpStream};
 use std::time::{Duration, Instant};
 
+use socket2::{Domain, Socket, Type};
+
 use crate::wire::Transport;
+
+/// How long a connection is waited for: the kernel tries again after one second, and after three.
+const CONNECT: Duration = Duration::from_secs(5);
 
 /// How to reach the server.
 #[derive(Clone, Copy)]
@@ -32,7 +36,19 @@ pub(crate) enum End {
 impl Attacker {
     /// Connects; `None` when the server does not let it.
     pub(crate) fn connect(target: Target) -> Option<Attacker> {
-        let socket = TcpStream::connect(("127.0.0.1", target.port)).ok()?;
+        let socket = TcpStream::connect_timeout(&([127, 0, 0, 1], target.port).into(), CONNECT).ok()?;
+        Attacker::of(socket, target)
+    }
+
+    /// The same from the address 127.0.0.`last`.
+    pub(crate) fn connect_from(last: u8, target: Target) -> Option<Attacker> {
+        let socket = Socket::new(Domain::IPV4, Type::STREAM, None).ok()?;
+        socket.bind(&SocketAddr::from(([127, 0, 0, last], 0)).into()).ok()?;
+        socket.connect_timeout(&SocketAddr::from(([127, 0, 0, 1], target.port)).into(), CONNECT).ok()?;
+        Attacker::of(socket.into(), target)
+    }
+
+    fn of(socket: TcpStream, target: Target) -> Option<Attacker> {
         socket.set_nodelay(true).ok()?;
         // A server that takes nothing is not waited for.
         socket.set_write_timeout(Some(Duration::from_millis(500))).ok()?;
@@ -65,6 +81,19 @@ impl Attacker {
                 n => heard.extend_from_slice(&buffer[..n]),
             }
         }
+    }
+
+    /// Whether so many bytes come within `time`.
+    pub(crate) fn hears(&mut self, bytes: usize, time: Duration) -> bool {
+        let deadline = Instant::now() + time;
+        let mut count = 0;
+        while count < bytes {
+            match self.read(deadline, &mut [0; 16 * 1024]) {
+                0 => return false,
+                n => count += n,
+            }
+        }
+        true
     }
 
     /// The next bytes that come within `time`: none when there are none, or the server closes.
@@ -132,8 +161,12 @@ impl Attacker {
     }
 
     /// Closes the connection. With RST whatever was not read or sent is thrown away.
-    pub(crate) fn leave(self, end: End) {
-        if end == End::Rst {
+    pub(crate) fn leave(mut self, end: End) {
+        if end == End::Fin {
+            // A socket that is closed with unread bytes says RST.
+            let _ = self.socket.shutdown(Shutdown::Write);
+            self.take_what_is_there();
+        } else {
             // The only way to RST: linger on, for no time.
             let socket = socket2::Socket::from(self.socket.try_clone().expect("a handle"));
             let _ = socket.set_linger(Some(Duration::ZERO));

@@ -19,7 +19,7 @@ const INTERVAL: Duration = Duration::from_millis(20);
 /// Messages from one keyframe to the next.
 const GOP: u64 = 50;
 
-const STREAM: &str = "healthy";
+pub(crate) const STREAM: &str = "healthy";
 
 /// How late a healthy player's packets may be, on a machine that itself is never late. A build without optimisation works ten times
 /// as long for the same.
@@ -222,13 +222,18 @@ fn send(mut wire: Wire, published: &AtomicU64, stop: &AtomicBool) {
 
 fn receive(mut wire: Wire, seen: &Seen, stop: &AtomicBool) {
     let mut next: Option<u64> = None;
+    let mut begin: Option<(u64, u32)> = None;
     wire.wait("the end of the test", Duration::from_secs(7200), |wire| {
         for tag in wire.tags.drain(..).filter(|tag| tag.kind == VIDEO && tag.payload != HEADER) {
             let (number, sent) = (u64_at(&tag.payload, NUMBER), u64_at(&tag.payload, SENT));
             assert_eq!(number, next.unwrap_or(number), "the next message");
             assert!(tag.payload == payload(number, sent), "message {number} is not what was sent");
+            // On the player's own clock, which begins with its first message.
+            let (first, start) = *begin.get_or_insert((number, tag.timestamp));
+            let due = u32::try_from(20 * (number - first)).expect("some weeks");
+            assert_eq!(tag.timestamp - start, due, "the time of message {number}");
             // The first come from the cache.
-            if next.is_some_and(|next| next % GOP != 1) {
+            if number >= first + GOP {
                 seen.take(number, sent);
             }
             next = Some(number + 1);

@@ -149,8 +149,9 @@ fn huge_heads(rig: &Rig) {
         (format!("GET / HTTP/1.1\r\n{long}: x"), [431, 431]),
         (format!("GET / HTTP/1.1\r\nHost: x\r\nRange: bytes={}", "0-1,".repeat(100_000)), [431, 431]),
     ] {
-        let (heard, _) = ask(rig.http, head.as_bytes(), Duration::from_secs(15));
+        let (heard, closed) = ask(rig.http, head.as_bytes(), Duration::from_secs(15));
         let shown = &head[..head.len().min(40)];
+        assert!(closed, "{shown}: it is listened to");
         // What is sent after the refusal may have the kernel throw the refusal away.
         let heard = statuses(&heard);
         assert!(heard.is_empty() || (heard.len() == 1 && due.contains(&heard[0])), "{shown}: {heard:?}");
@@ -225,6 +226,8 @@ fn smuggling(rig: &Rig) {
 }
 
 fn paths(rig: &Rig) {
+    let (heard, _) = ask(rig.http, get("/small.txt").as_bytes(), Duration::from_millis(500));
+    assert_eq!(statuses(&heard), [200], "what is there is served");
     let up = [
         "..",
         "%2e%2e",
@@ -474,6 +477,8 @@ fn flood(rig: &Rig) {
     let burst = get("/live/healthy.m3u8").repeat(16);
     let answers: usize = std::thread::scope(|scope| {
         let crowd: Vec<_> = (0..2).map(|_| scope.spawn(|| ask_on(rig, burst.as_bytes(), time))).collect();
+        std::thread::sleep(time / 2);
+        rig.assert_newcomers_play();
         crowd.into_iter().map(|thread| thread.join().expect("it never fails")).sum()
     });
     println!("    {} MB of answers a second", (answers / time.as_secs() as usize) >> 20);

@@ -9,7 +9,8 @@ use crate::attacker::{Attacker, Target};
 use crate::process::eventually;
 use crate::rig::{Rig, times};
 use crate::rtmp::{
-    SET_CHUNK_SIZE, VIDEO, chunked, connected, frame, header, keyframe, message, playing, publishing, video_header,
+    SET_CHUNK_SIZE, VIDEO, chunked, connected, create_stream, frame, handshake, header, keyframe, message, playing,
+    publishing, video_header,
 };
 
 /// How long the server may take until it has room again.
@@ -30,7 +31,16 @@ fn descriptors() {
 
 #[test]
 fn memory() {
-    let mut rig = Rig::plain(&format!("max_memory {MAX_MEMORY};"), "");
+    memory_of(Rig::plain(&format!("max_memory {MAX_MEMORY};"), ""));
+}
+
+#[cfg(feature = "ssl")]
+#[test]
+fn memory_through_tls() {
+    memory_of(Rig::encrypted(&format!("max_memory {MAX_MEMORY};"), ""));
+}
+
+fn memory_of(mut rig: Rig) {
     rig.attack("publishers that hold more than there may be", hold_messages);
     rig.attack("players that hold more than there may be", hold_backlogs);
     // It is said at most every five seconds.
@@ -61,6 +71,74 @@ fn memory_over_http() {
     rig.finish();
 }
 
+/// All places taken, by one address and by many: who is there stays there, others are told, and there is room again.
+#[test]
+fn places() {
+    let mut rig = Rig::plain("max_connections 300; max_connections_per_address 200;", "");
+    rig.attack("all places of one address", |rig| {
+        let all: Vec<_> = (0..400).filter_map(|_| come(rig, 7)).collect();
+        rig.server
+            .wait_log(&["closed, full: too many clients from 127.0.0.7: max_connections_per_address is 200"], RELIEF);
+        rig.assert_newcomers_play();
+        drop(all);
+    });
+    rig.attack("all places there are", |rig| {
+        let all: Vec<_> = (0..600_u16).filter_map(|n| come(rig, 10 + n.to_le_bytes()[0] % 20)).collect();
+        rig.server.wait_log(&["closed, full: the server is full: max_connections is 300"], RELIEF);
+        drop(all);
+    });
+    rig.finish();
+}
+
+/// One that plays, from an address of its own.
+fn come(rig: &Rig, last: u8) -> Option<Attacker> {
+    let mut attacker = Attacker::connect_from(last, rig.target)?;
+    attacker.send(&playing("healthy"));
+    Some(attacker)
+}
+
+/// Each time has its end: of those who do not begin, who do not go on, and who stop in the middle.
+#[test]
+fn time_limits() {
+    let mut rig = Rig::plain("handshake_timeout 1; command_timeout 2;", "publish { timeout 3; max_bitrate 20000; }");
+    rig.attack("nothing, half a handshake, and no command", |rig| {
+        let half = handshake()[..1000].to_vec();
+        let created = [connected(), create_stream()].concat();
+        for said in [Vec::new(), half, handshake(), connected(), created] {
+            let mut all: Vec<_> = (0..20).filter_map(|_| Attacker::connect(rig.target)).collect();
+            for attacker in &mut all {
+                attacker.send(&said);
+            }
+            let is_over = all.iter_mut().all(|attacker| attacker.is_closed_within(RELIEF));
+            assert!(is_over && all.len() == 20, "{} bytes, and they stay", said.len());
+        }
+        rig.server.wait_log(&["closed, slow-start:"], RELIEF);
+    });
+    rig.attack("publishers that stop: before anything, and in the middle of a message", |rig| {
+        let half = [header(6, 0, 0xff_ffff, VIDEO, 1), vec![0; 100]].concat();
+        let mut all = Vec::new();
+        for (n, rest) in [Vec::new(), half].into_iter().cycle().take(20).enumerate() {
+            let Some(mut attacker) = Attacker::connect(rig.target) else { continue };
+            attacker.send(&[publishing(format!("stops{n}")), rest].concat());
+            all.push(attacker);
+        }
+        assert!(all.iter_mut().all(|attacker| attacker.is_closed_within(RELIEF)), "a silent publisher stays");
+        rig.server.wait_log(&["closed, silent-publisher:"], RELIEF);
+    });
+    rig.attack("a publisher of more than max_bitrate", |rig| {
+        let mut attacker = Attacker::connect(rig.target).expect("a connection");
+        attacker.send(&[publishing("fast"), message(6, 0, VIDEO, 1, &video_header())].concat());
+        let burst = message(6, 0, VIDEO, 1, &keyframe(100_000));
+        // It is listened to for a second when it has been told.
+        let deadline = Instant::now() + RELIEF;
+        while attacker.send(&burst) {
+            assert!(Instant::now() < deadline, "it goes on");
+        }
+        rig.server.wait_log(&["closed, too-fast:"], RELIEF);
+    });
+    rig.finish();
+}
+
 #[test]
 #[cfg_attr(
     debug_assertions,
@@ -73,12 +151,25 @@ fn overload() {
     rig.finish();
 }
 
-/// Whether a newcomer gets an answer.
+/// What those hear who are let in: over RTMP, and over HTTP.
+const WELCOME: [&[u8]; 2] = [b"NetConnection.Connect.Success", b"HTTP/1.1 200"];
+
+/// Whether a newcomer is let in.
 fn is_let_in(target: Target, says: &[u8]) -> bool {
     Attacker::connect(target).is_some_and(|mut attacker| {
         attacker.send(says);
-        !attacker.hear_some(Duration::from_secs(1)).is_empty()
+        let heard = attacker.hear(Duration::from_millis(500));
+        WELCOME.iter().any(|welcome| heard.windows(welcome.len()).any(|part| part == *welcome))
     })
+}
+
+/// Ends what others go on with, also when this test fails.
+struct Stop<'a>(&'a AtomicBool);
+
+impl Drop for Stop<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
 }
 
 /// Takes all descriptors that the server may have, and gives them back.
@@ -171,9 +262,18 @@ fn ask_for(rig: &Rig, path: &str) -> Option<Attacker> {
 #[cfg(feature = "hls")]
 fn hold_file(rig: &Rig) {
     let all: Vec<_> = (0..times(1000, 4000)).filter_map(|_| ask_for(rig, "/large.bin")).collect();
-    rig.server.wait_log(&["memory: up to", " downloads, "], RELIEF);
+    eventually("it is said that downloads were ended", RELIEF, || (downloads_ended(rig) > 0).then_some(()));
     assert_within_limit(rig);
     drop(all);
+}
+
+/// How many downloads were ended for max_memory, by the log.
+#[cfg(feature = "hls")]
+fn downloads_ended(rig: &Rig) -> usize {
+    let log = rig.server.log();
+    let before =
+        log.lines().filter(|line| line.contains("memory: up to")).filter_map(|line| line.split(" downloads, ").next());
+    before.filter_map(|text| text.rsplit(' ').next()?.parse::<usize>().ok()).sum()
 }
 
 /// Segments of 1 MB that leave the playlist, 5 times what may be held.
@@ -182,6 +282,7 @@ fn hold_segments(rig: &Rig) {
     let large = message(2, 0, SET_CHUNK_SIZE, 0, &0xff_ffff_u32.to_be_bytes());
     let mut publisher = Attacker::connect(rig.target).expect("a connection");
     publisher.send(&[publishing("pin"), large, message(6, 0, VIDEO, 1, &video_header())].concat());
+    let before = downloads_ended(rig);
     let mut all = Vec::new();
     for n in 0..160_u32 {
         publisher.send(&chunked(6, n * 1100, VIDEO, 1, &keyframe(1_000_000), 0xff_ffff));
@@ -196,6 +297,7 @@ fn hold_segments(rig: &Rig) {
     }
     println!("    {unread} segments were asked for");
     assert!(unread > 50, "those were no segments");
+    eventually("it is said that downloads were ended", RELIEF, || (downloads_ended(rig) > before).then_some(()));
     assert_within_limit(rig);
 }
 
@@ -219,6 +321,7 @@ fn assert_within_limit(rig: &Rig) {
 fn crowd(rig: &Rig) {
     let stop = AtomicBool::new(false);
     thread::scope(|scope| {
+        let _stop = Stop(&stop);
         scope.spawn(|| {
             let mut publisher = Attacker::connect(rig.target).expect("a connection");
             publisher.send(&publishing("busy"));
@@ -260,14 +363,6 @@ fn crowd(rig: &Rig) {
         }
         println!("    {} players", all.len());
         rig.server.wait_log(&["overload:", "max_busy is 20", "nobody new is let in"], RELIEF);
-        stop.store(true, Ordering::Relaxed);
     });
-    eventually("newcomers are let in", RELIEF, || {
-        // Who knocks all the time is a load of its own.
-        thread::sleep(Duration::from_millis(500));
-        let mut newcomer = Attacker::connect(rig.target)?;
-        newcomer.send(&playing("healthy"));
-        // More than the reason why not.
-        (newcomer.hear(Duration::from_millis(500)).len() > 10_000).then_some(())
-    });
+    rig.assert_newcomers_play();
 }
