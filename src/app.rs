@@ -28,5 +28,6 @@ pub mod rtmps;
 pub mod server;
 mod slack;
 pub mod source;
+mod turn;
 
 pub use close::CloseReason;

@@ -29,8 +29,9 @@ const SEND: Duration = Duration::from_secs(30);
 /// How long a client that was refused is listened to, so that what it was told arrives, see [`TcpStream::linger`].
 const FAREWELL: Duration = Duration::from_secs(1);
 
-/// Events of one client after which others have their turn: many fit in one read.
-const EVENTS: u32 = 256;
+/// How much of one client is looked at before others have their turn, see [`rtmp::protocol::Protocol::work`]: 256 messages, or 128 KiB.
+/// Many messages fit in one read.
+const WORK: usize = 256;
 
 /// A connection to a client.
 struct Connection<'a> {
@@ -40,8 +41,8 @@ struct Connection<'a> {
     /// What the client has said that it wants to get, whether it played already or not.
     wants_audio: bool,
     wants_video: bool,
-    /// Events since others had their turn.
-    events: u32,
+    /// Its work when others last had their turn.
+    work: usize,
     /// It has been told why it is to go.
     has_parted: bool,
 }
@@ -132,7 +133,7 @@ impl<'a> Connection<'a> {
         let (mut rtmp, form) = Rtmp::accept(stream.clone()).map_err(in_start)?;
         rtmp.protocol().count_incoming(client.hold_incoming(&server.account));
         let connection =
-            Self { server, client, rtmp, wants_audio: true, wants_video: true, events: 0, has_parted: false };
+            Self { server, client, rtmp, wants_audio: true, wants_video: true, work: 0, has_parted: false };
         Ok((Box::new(connection), form))
     }
 
@@ -228,9 +229,9 @@ impl<'a> Connection<'a> {
 
     /// Lets others run when the client has kept its coroutine busy for long.
     fn take_turns(&mut self) {
-        self.events += 1;
-        if self.events >= EVENTS {
-            self.events = 0;
+        let work = self.rtmp.protocol().work();
+        if work.wrapping_sub(self.work) >= WORK {
+            self.work = work;
             st::yield_now();
         }
     }

@@ -7,7 +7,8 @@
 //! 4. Downloads over HTTP that wait for their clients, those first that have lasted longest: what they are of is held for them alone.
 //! 5. If that was not enough, nobody new is let in to publish, to play, or to watch over HTTP, until it is.
 //! 6. If that was not enough either, whoever holds most is closed, with the reason: a client by what it has sent of a message that
-//!    does not end, a publisher by its stream, a player by what it was handed and does not take.
+//!    does not end, a publisher by its stream, a player by what it was handed and does not take. Those first who do neither: a
+//!    thousand who have only connected hold much together, and each of them less than anybody who publishes.
 //!
 //! Each begins with the stream that holds most, and once begun goes on until an eighth of `max_memory` is free, so that it does not
 //! begin again with the next message. The account rings when there is too much in it, so that steps 1 to 5 are taken at once, and
@@ -43,6 +44,9 @@ const ENDING: Duration = Duration::from_millis(10);
 /// How long refusing newcomers may take to help before somebody is closed, unless it is [`far_too_much`].
 const PATIENCE: Duration = Duration::from_millis(300);
 
+/// How long newcomers are refused when as much is held as may be, and no more.
+const STANDOFF: Duration = Duration::from_secs(3);
+
 /// How long players that were closed have to be gone before others are: they are told why first, behind what they were handed.
 const LEAVING: Duration = Duration::from_millis(1500);
 
@@ -66,6 +70,8 @@ struct State {
     pressure: Pressure,
     /// Nobody is closed before.
     patient_until: Option<Instant>,
+    /// Since when newcomers are refused though no more is held than may be.
+    within_since: Option<Instant>,
     shed: Shed,
     mentioned: Option<Instant>,
 }
@@ -224,8 +230,15 @@ impl State {
                 (self.pressure, self.patient_until) = (Pressure::Refusing, Some(now + PATIENCE));
                 return held > far_too_much(max);
             }
-            Pressure::Refusing if held <= relief(max) => self.pressure = Pressure::None,
+            Pressure::Refusing if held <= max => {
+                // An eighth is to be free, but not for ever: who holds as much as may be is not to keep all others out.
+                let since = *self.within_since.get_or_insert(now);
+                if held <= relief(max) || now.duration_since(since) >= STANDOFF {
+                    (self.pressure, self.within_since) = (Pressure::None, None);
+                }
+            }
             Pressure::Refusing => {
+                self.within_since = None;
                 let is_due = self.patient_until.is_none_or(|until| until <= now);
                 return held > far_too_much(max) || (held > max && is_due);
             }
@@ -310,7 +323,7 @@ impl Shed {
     }
 }
 
-/// All who hold anything, those first that hold most; and what is held by those who are about to leave.
+/// All who hold anything, those first that are to go first; and what is held by those who are about to leave.
 fn holders(server: &Server) -> (Vec<(usize, Holder)>, usize) {
     let (mut holders, mut leaving) = (Vec::new(), 0);
     for client in server.clients() {
@@ -332,7 +345,13 @@ fn holders(server: &Server) -> (Vec<(usize, Holder)>, usize) {
             holders.push((bytes - pinned.min(bytes), Holder::Publisher(source)));
         }
     }
-    holders.sort_unstable_by_key(|(bytes, _)| std::cmp::Reverse(*bytes));
+    holders.sort_unstable_by_key(|(bytes, holder)| {
+        let streams = match holder {
+            Holder::Client(client) => client.publishes_now() || client.plays_now(),
+            Holder::Publisher(_) | Holder::Players(..) => true,
+        };
+        (streams, std::cmp::Reverse(*bytes))
+    });
     (holders, leaving)
 }
 
@@ -351,6 +370,10 @@ mod tests {
         assert!(state.step(800, 900, at(400)));
         assert!(!state.step(800, 750, at(500)) && state.pressure == Pressure::Refusing, "too little to let anybody in");
         assert!(!state.step(800, 700, at(600)) && state.pressure == Pressure::None);
+        assert!(!state.step(800, 801, at(610)) && !state.step(800, 780, at(620)), "nobody who holds so much goes");
+        assert!(!state.step(800, 780, at(3610)) && state.pressure == Pressure::Refusing);
+        assert!(!state.step(800, 780, at(3620)) && state.pressure == Pressure::None, "but others come in again");
+        assert!(!state.step(800, 700, at(3630)));
         assert!(!state.step(800, 750, at(700)) && state.pressure == Pressure::None, "it does not flap");
         assert!(state.step(800, 901, at(710)) && state.step(800, 901, at(720)), "far too much is not waited for");
         assert!(!state.step(800, 700, at(730)) && state.pressure == Pressure::None);

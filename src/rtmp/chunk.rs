@@ -67,9 +67,9 @@ pub enum Error {
     /// More than [`MAX_CHUNK_STREAMS`].
     #[error("more than {MAX_CHUNK_STREAMS} chunk streams")]
     TooManyStreams,
-    /// More than [`MAX_INCOMPLETE`].
-    #[error("more than {MAX_INCOMPLETE} bytes of incomplete messages")]
-    TooMuchIncomplete,
+    /// More than so many bytes, at first [`MAX_INCOMPLETE`].
+    #[error("more than {0} bytes of incomplete messages")]
+    TooMuchIncomplete(usize),
     /// Set Chunk Size with a size of 0 or above 2^31-1, or without one.
     #[error("chunk size {0:?} is not within 1..=2147483647")]
     BadChunkSize(Option<u32>),

@@ -129,9 +129,12 @@ pub struct Aggregate {
     offset: Option<u32>,
 }
 
-/// The sizes in an aggregate do not add up.
+/// Messages in a row in an aggregate that may be no media: it may have room for a million of them.
+const MAX_SKIPPED: usize = 256;
+
+/// The sizes in an aggregate do not add up, or there is too much in it that is no media.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("an aggregate message with sizes that lie")]
+#[error("an aggregate message with sizes that lie, or without media")]
 pub struct BadAggregate;
 
 impl Aggregate {
@@ -148,7 +151,12 @@ impl Aggregate {
     pub fn next_message(&mut self) -> Result<Option<Message>, BadAggregate> {
         const HEADER: usize = 11;
         const BACK_POINTER: usize = 4;
+        let mut skipped = 0;
         while !self.rest.is_empty() {
+            if skipped > MAX_SKIPPED {
+                return Err(BadAggregate);
+            }
+            skipped += 1;
             let header: [u8; HEADER] = *self.rest.first_chunk().ok_or(BadAggregate)?;
             let [kind, s2, s1, s0, t2, t1, t0, t3, ..] = header;
             let end = HEADER + u32::from_be_bytes([0, s2, s1, s0]) as usize;
@@ -223,5 +231,7 @@ mod tests {
         assert_eq!(split(&[]), Ok(vec![]));
         let nested = [22, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 11];
         assert_eq!(split(&nested), Ok(vec![]), "only media is taken out");
+        assert_eq!(split(&nested.repeat(MAX_SKIPPED)), Ok(vec![]));
+        assert_eq!(split(&nested.repeat(MAX_SKIPPED + 2)), Err(BadAggregate), "too much that is none");
     }
 }

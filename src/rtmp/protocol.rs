@@ -15,13 +15,34 @@ use crate::account::Held;
 /// What one read may take: enough for what a publisher sends between two looks at it.
 const READ_BUFFER: usize = 16 * 1024;
 
+/// Messages that are decoded at a time. A message may be of one byte on the wire, and what is kept of it is fifty: what else a read has
+/// brought is kept as it came.
+const BATCH: usize = 256;
+
+/// What there is of the bytes that were fed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Polled {
+    /// A message.
+    Message(Message),
+    /// Nothing for anybody else in the last 256 messages, and there are more: time to see to others.
+    More,
+    /// Nothing more.
+    Empty,
+}
+
 /// One end of a connection. Reading and writing block, as the stream does; [`Protocol::feed`] and
 /// [`Protocol::next_message`] do the same without a stream.
 pub struct Protocol<S> {
     stream: S,
     decoder: ChunkDecoder,
-    /// Decoded and not yet asked for. Bounded by what one read brings.
+    /// Decoded and not yet asked for; at most a batch.
     inbox: VecDeque<Message>,
+    /// Came and was not decoded yet. Bounded by what one read brings, where all is asked for before the next.
+    unread: Vec<u8>,
+    /// See [`Protocol::work`].
+    work: usize,
+    /// The peer has asked for our window.
+    owes_window: bool,
     /// What is left of an aggregate, before the inbox.
     aggregate: Option<Aggregate>,
     buffer: Vec<u8>,
@@ -45,6 +66,9 @@ impl<S> Protocol<S> {
             stream,
             decoder: ChunkDecoder::new(),
             inbox: VecDeque::new(),
+            unread: Vec::new(),
+            work: 0,
+            owes_window: false,
             aggregate: None,
             buffer: Vec::new(),
             outbox: BytesMut::new(),
@@ -64,32 +88,37 @@ impl<S> Protocol<S> {
 
     /// Has what comes of incomplete messages counted.
     pub fn count_incoming(&mut self, held: Arc<Held>) {
-        held.set(self.decoder.incomplete());
+        held.set(self.decoder.capacity());
         self.incoming = Some(held);
+    }
+
+    /// Has it be an error when more than so many bytes have come of messages that are not complete.
+    pub fn limit_incoming(&mut self, bytes: usize) {
+        self.decoder.limit_incomplete(bytes);
     }
 
     /// Lets go of all that has come and was not asked for: the connection is about to end, and nothing more is fed.
     pub fn forget_incoming(&mut self) {
         self.decoder = ChunkDecoder::new();
         self.inbox = VecDeque::new();
+        self.unread = Vec::new();
         self.aggregate = None;
         if let Some(incoming) = &self.incoming {
             incoming.set(0);
         }
     }
 
-    /// Takes bytes that came from the peer.
+    /// Takes bytes that came from the peer. All messages of what was fed before are to be asked for first.
     ///
     /// # Errors
     /// When they are no chunk stream.
     pub fn feed(&mut self, mut bytes: &[u8]) -> Result<(), Error> {
         self.received += bytes.len() as u64;
-        while let Some(message) = self.decoder.decode(&mut bytes)? {
-            self.inbox.push_back(message);
+        if self.unread.is_empty() {
+            self.decode(&mut bytes)?;
         }
-        if let Some(incoming) = &self.incoming {
-            incoming.set(self.decoder.incomplete());
-        }
+        self.unread.extend_from_slice(bytes);
+        self.count();
         if let Some(window) = self.window
             && self.received - self.acknowledged >= u64::from(window)
         {
@@ -100,31 +129,64 @@ impl<S> Protocol<S> {
         Ok(())
     }
 
+    fn decode(&mut self, bytes: &mut &[u8]) -> Result<(), Error> {
+        while self.inbox.len() < BATCH
+            && let Some(message) = self.decoder.decode(bytes)?
+        {
+            self.inbox.push_back(message);
+        }
+        Ok(())
+    }
+
+    fn count(&self) {
+        if let Some(incoming) = &self.incoming {
+            incoming.set(self.decoder.capacity() + self.unread.len());
+        }
+    }
+
     /// The next message of those that were fed. Messages about the connection itself are carried out and not returned,
     /// aggregates are taken apart.
     ///
     /// # Errors
-    /// When an aggregate is broken.
+    /// When what was fed is no chunk stream, or an aggregate is broken.
     pub fn next_message(&mut self) -> Result<Option<Message>, Error> {
         loop {
-            if let Some(aggregate) = &mut self.aggregate {
-                match aggregate.next_message().map_err(|error| Error::Protocol(error.to_string()))? {
-                    Some(message) => return Ok(Some(message)),
-                    None => self.aggregate = None,
-                }
+            match self.poll_message()? {
+                Polled::Message(message) => return Ok(Some(message)),
+                Polled::More => {}
+                Polled::Empty => return Ok(None),
             }
-            let Some(message) = self.inbox.pop_front() else { return Ok(None) };
+        }
+    }
+
+    /// The same, in pieces: for those who have others to see to.
+    ///
+    /// # Errors
+    /// As [`Protocol::next_message`].
+    pub fn poll_message(&mut self) -> Result<Polled, Error> {
+        if let Some(aggregate) = &mut self.aggregate {
+            match aggregate.next_message().map_err(|error| Error::Protocol(error.to_string()))? {
+                Some(message) => {
+                    self.work = self.work.wrapping_add(work_of(&message));
+                    return Ok(Polled::Message(message));
+                }
+                None => self.aggregate = None,
+            }
+        }
+        while let Some(message) = self.inbox.pop_front() {
+            self.work = self.work.wrapping_add(work_of(&message));
             match message.kind {
-                MessageType::AGGREGATE => self.aggregate = Some(Aggregate::new(message)),
+                MessageType::AGGREGATE => {
+                    self.aggregate = Some(Aggregate::new(message));
+                    return self.poll_message();
+                }
                 MessageType::WINDOW_ACKNOWLEDGEMENT_SIZE => {
                     // A window of nothing asks for nothing.
                     self.window = first_u32(&message.payload).filter(|&window| window > 0);
                 }
                 MessageType::SET_PEER_BANDWIDTH => {
                     // Section 5.4.5: the answer is our window, if it is another than the peer asks for.
-                    if self.own_window > 0 && first_u32(&message.payload) != Some(self.own_window) {
-                        self.set_window(self.own_window);
-                    }
+                    self.owes_window |= self.own_window > 0 && first_u32(&message.payload) != Some(self.own_window);
                 }
                 MessageType::USER_CONTROL => {
                     if let Some(UserControl::PingRequest(time)) = UserControl::read(&message.payload) {
@@ -132,9 +194,31 @@ impl<S> Protocol<S> {
                     }
                 }
                 MessageType::ACKNOWLEDGEMENT => {}
-                _ => return Ok(Some(message)),
+                _ => return Ok(Polled::Message(message)),
             }
         }
+        // Once for all who asked, since an answer is longer than the question.
+        if std::mem::take(&mut self.owes_window) {
+            self.set_window(self.own_window);
+        }
+        if self.unread.is_empty() {
+            if self.inbox.capacity() > BATCH / 4 {
+                self.inbox = VecDeque::new();
+            }
+            return Ok(Polled::Empty);
+        }
+        let unread = std::mem::take(&mut self.unread);
+        let mut rest = &unread[..];
+        self.decode(&mut rest)?;
+        self.unread = rest.to_vec();
+        self.count();
+        Ok(Polled::More)
+    }
+
+    /// What was done so far for what the peer has said: one for each message, and one for each 512 bytes in it, or 8 of a command. It
+    /// wraps around.
+    pub fn work(&self) -> usize {
+        self.work
     }
 
     /// Queues a message, as chunks of type 0 and 3.
@@ -194,6 +278,11 @@ impl<S> Protocol<S> {
         !self.outbox.is_empty()
     }
 
+    /// Bytes that are queued.
+    pub fn output_len(&self) -> usize {
+        self.outbox.len()
+    }
+
     /// Gives back the memory that only a connection that receives much needs.
     pub fn release_buffers(&mut self) {
         self.buffer = Vec::new();
@@ -216,17 +305,25 @@ impl<S: Read + Write> Protocol<S> {
             if let Some(message) = self.next_message()? {
                 return Ok(message);
             }
-            self.flush()?;
-            self.buffer.resize(READ_BUFFER, 0);
-            let n = self.stream.read(&mut self.buffer)?;
-            if n == 0 {
-                return Err(Error::Closed);
-            }
-            let buffer = std::mem::take(&mut self.buffer);
-            let result = self.feed(&buffer[..n]);
-            self.buffer = buffer;
-            result?;
+            self.receive()?;
         }
+    }
+
+    /// Sends what is queued, then blocks until the peer has sent something, and takes it.
+    ///
+    /// # Errors
+    /// When the connection ends or fails, or the peer's bytes are no RTMP.
+    pub fn receive(&mut self) -> Result<(), Error> {
+        self.flush()?;
+        self.buffer.resize(READ_BUFFER, 0);
+        let n = self.stream.read(&mut self.buffer)?;
+        if n == 0 {
+            return Err(Error::Closed);
+        }
+        let buffer = std::mem::take(&mut self.buffer);
+        let result = self.feed(&buffer[..n]);
+        self.buffer = buffer;
+        result
     }
 
     /// Blocks until all that is queued is written.
@@ -241,6 +338,12 @@ impl<S: Read + Write> Protocol<S> {
         }
         Ok(())
     }
+}
+
+/// What a message costs to look at, about: see [`Protocol::work`]. Of commands each value is looked at, and it may be of one byte.
+fn work_of(message: &Message) -> usize {
+    let is_command = matches!(message.kind, MessageType::COMMAND | MessageType::COMMAND_AMF3);
+    1 + message.payload.len() / if is_command { 8 } else { 512 }
 }
 
 fn first_u32(payload: &[u8]) -> Option<u32> {

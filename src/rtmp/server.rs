@@ -9,7 +9,7 @@ use super::chunk::ChunkStreamId;
 use super::command::{Command, status};
 use super::handshake::{self, Form};
 use super::message::{Message, MessageType, UserControl};
-use super::protocol::Protocol;
+use super::protocol::{Polled, Protocol};
 use crate::codec::amf0::{self, Object, Value};
 
 /// Window Acknowledgement Size and Set Peer Bandwidth, in bytes; what the original sends.
@@ -81,7 +81,12 @@ pub enum Event {
     ReceiveVideo(bool),
     /// Audio, video or data.
     Media(Message),
+    /// Nothing for a while, though it says much: time to see to others.
+    More,
 }
+
+/// Messages in a row that are no event, after which the one who asked for events has [`Event::More`].
+const MAX_UNSEEN: usize = 64;
 
 /// A connection to a client.
 pub struct Server<S> {
@@ -125,10 +130,10 @@ impl<S: Read + Write> Server<S> {
     /// When the connection ends or fails, or what comes is no RTMP.
     pub fn next_event(&mut self) -> Result<Event, Error> {
         loop {
-            let message = self.protocol.recv_message()?;
-            if let Some(event) = self.on_message(message)? {
+            if let Some(event) = self.poll_event()? {
                 return Ok(event);
             }
+            self.protocol.receive()?;
         }
     }
 
@@ -157,12 +162,18 @@ impl<S> Server<S> {
     /// # Errors
     /// When what was fed is no RTMP.
     pub fn poll_event(&mut self) -> Result<Option<Event>, Error> {
-        while let Some(message) = self.protocol.next_message()? {
-            if let Some(event) = self.on_message(message)? {
-                return Ok(Some(event));
+        for _ in 0..MAX_UNSEEN {
+            match self.protocol.poll_message()? {
+                Polled::Message(message) => {
+                    if let Some(event) = self.on_message(message)? {
+                        return Ok(Some(event));
+                    }
+                }
+                Polled::More => return Ok(Some(Event::More)),
+                Polled::Empty => return Ok(None),
             }
         }
-        Ok(None)
+        Ok(Some(Event::More))
     }
 
     /// Lets the client in. `chunk_size` is that of all that is sent to it.

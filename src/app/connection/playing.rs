@@ -5,10 +5,12 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::{Admitted, Connection, FAREWELL, SEND, close_reason, network};
+use crate::account::Part;
 use crate::app::batch::Batch;
 use crate::app::close::CloseReason;
 use crate::app::pithy::Messages;
 use crate::app::source::Consumer;
+use crate::app::turn::Turn;
 use crate::rtmp::message::UserControl;
 use crate::rtmp::server::{Event, Play};
 use crate::st;
@@ -36,8 +38,7 @@ struct Playing {
     paused: bool,
     /// It has been level, and the depths of its handshake and commands are behind it.
     is_settled: bool,
-    /// It has had media, and does not ask for more than its turn: it goes before those who come.
-    goes_first: Option<st::Raised>,
+    turn: Turn,
     /// Drops that the log knows of, and since when.
     mentioned: (u64, Instant),
 }
@@ -85,7 +86,7 @@ impl Connection<'_> {
             answers: 0,
             paused: false,
             is_settled: false,
-            goes_first: None,
+            turn: Turn::new(Instant::now(), self.rtmp.protocol().work()),
             mentioned: (0, Instant::now()),
         };
         self.client.set_stream_vhost(Some(&request.vhost));
@@ -116,15 +117,14 @@ impl Connection<'_> {
             let mut more = false;
             match self.hear_player(playing)? {
                 Next::Go => {}
-                Next::More => {
-                    more = true;
-                    playing.goes_first = None;
-                }
+                Next::More => more = true,
                 Next::Stop => return playing.finish(self).map(|()| None),
                 Next::Play(play) => return playing.finish(self).map(|()| Some(play)),
             }
             if playing.batch.is_empty() {
                 progress = Instant::now();
+                // It was not listened to for these.
+                more |= playing.answers > MAX_ANSWERS;
                 playing.answers = 0;
                 self.fill(playing);
                 playing.mention_drops();
@@ -138,9 +138,6 @@ impl Connection<'_> {
                     playing.is_settled = true;
                     st::trim_stack();
                 }
-                if !more && playing.goes_first.is_none() && playing.consumer.stats().sent > 0 {
-                    playing.goes_first = Some(st::raise());
-                }
                 progress + PING
             } else {
                 let written = stream.try_write_vectored(&playing.batch.slices()).map_err(|error| network(&error))?;
@@ -153,8 +150,11 @@ impl Connection<'_> {
                 progress + SEND
             };
             if more {
+                playing.turn.look(Instant::now(), self.rtmp.protocol().work(), false);
                 continue;
             }
+            let work = self.rtmp.protocol().work();
+            playing.turn.look(Instant::now(), work, playing.consumer.stats().sent > 0);
             if stream.wait(Some(deadline)).timed_out {
                 if !playing.batch.is_empty() {
                     return Err(CloseReason::NotReading);
@@ -222,6 +222,9 @@ impl Connection<'_> {
             };
             fed.map_err(close_reason)?;
             self.client.stream.take_turns();
+            if self.rtmp.protocol().output_len() > MAX_ANSWERS {
+                break;
+            }
         }
         self.speak(playing);
         Ok(if playing.answers > MAX_ANSWERS { Next::Go } else { Next::More })
@@ -233,7 +236,7 @@ impl Connection<'_> {
             playing.consumer.hold(&mut playing.batch.0);
             let answers = self.rtmp.protocol().take_output();
             playing.answers += answers.len();
-            playing.batch.push(answers);
+            playing.batch.push(self.server.account.count(Part::Media, answers));
         }
     }
 }

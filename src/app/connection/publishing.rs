@@ -9,9 +9,10 @@ use crate::app::close::CloseReason;
 use crate::app::forward::Feed;
 use crate::app::pithy::Messages;
 use crate::app::source::Publication;
+use crate::app::turn::{MUCH, Turn};
 use crate::codec::flv::{AudioCodec, VideoCodec};
 use crate::rtmp::server::{Event, Publish};
-use crate::st::{self, net::TcpStream};
+use crate::st::net::TcpStream;
 
 /// Reads in a row after which the players get what has come.
 const READS: usize = 4;
@@ -107,7 +108,7 @@ impl Connection<'_> {
         let begun = Instant::now();
         let mut publishing = Publishing { publication, stream_id, received, heard: begun, since: begun, ended: false };
         let mut codecs = (None, None);
-        let mut goes_first = None;
+        let mut turn = Turn::new(begun, self.rtmp.protocol().work());
         let mut gathers = false;
         let mut looked = begun;
         let mut measured = (begun, stream.received());
@@ -120,9 +121,7 @@ impl Connection<'_> {
             publishing.since = if gathers { looked } else { now };
             looked = now;
             let is_drained = self.hear_publisher(&mut publishing, now)?;
-            if goes_first.is_none() && publishing.received.load(Ordering::Relaxed) > 0 {
-                goes_first = Some(st::raise());
-            }
+            turn.look(now, self.rtmp.protocol().work(), publishing.received.load(Ordering::Relaxed) > 0);
             if let Some(max) = too_fast(&mut measured, now, stream.received(), publication.max_bitrate()) {
                 return Err(self.refuse(stream_id, "NetStream.Publish.Denied", CloseReason::TooFast(max)));
             }
@@ -158,6 +157,7 @@ impl Connection<'_> {
     /// Takes what the publisher has sent, or a good piece of it. Whether that was all.
     fn hear_publisher(&mut self, publishing: &mut Publishing<'_>, now: Instant) -> Result<bool, CloseReason> {
         let stream = self.client.stream.clone();
+        let before = self.rtmp.protocol().work();
         for _ in 0..READS {
             // What came with `publish` itself is here before anything is read; what comes after the end is for whoever serves
             // the connection then.
@@ -166,6 +166,9 @@ impl Connection<'_> {
             {
                 self.on_publisher(publishing, event);
                 self.take_turns();
+                if self.rtmp.protocol().work().wrapping_sub(before) > MUCH {
+                    return Ok(false);
+                }
             }
             if self.rtmp.protocol().has_output() {
                 self.rtmp.flush().map_err(close_reason)?;

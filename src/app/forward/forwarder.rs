@@ -13,7 +13,7 @@ use crate::app::server::Server;
 use crate::app::source::{Begin, Consumer, Outlet, Source};
 use crate::config::Destination;
 use crate::st::net::TcpStream;
-use crate::st::{self, Cond};
+use crate::st::{self, Cond, Crowd};
 
 /// How long a target is left alone after it failed: at first, and at most. It doubles in between.
 const FIRST_PAUSE: Duration = Duration::from_secs(2);
@@ -69,7 +69,7 @@ impl Forwarder {
         let presence = server.forward.enter(forwarder.clone());
         forwarder.link().presence = Some(presence);
         let life = Life { server: server.clone(), name: source.name(), forwarder: forwarder.clone() };
-        st::spawn("forward", forwarder.number, move || {
+        st::spawn_low(Crowd::Requests, "forward", forwarder.number, move || {
             let lost = (Life::clone(&life), consumer.clone());
             st::on_overflow(move || {
                 let (life, consumer) = lost;

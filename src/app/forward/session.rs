@@ -11,11 +11,13 @@ use crate::app::batch::Batch;
 use crate::app::request::AppRequest;
 use crate::app::server::Server;
 use crate::app::source::{Begin, Consumer, Source};
+use crate::app::turn::Turn;
 use crate::codec::amf0::{Object, Value};
 use crate::config::Destination;
 use crate::rtmp::client::{Client, information};
 use crate::rtmp::command::Command;
 use crate::rtmp::message::{Message, MessageType};
+use crate::rtmp::protocol::Polled;
 use crate::rtmp::server::Connect;
 use crate::rtmp::{self, client};
 use crate::st;
@@ -49,6 +51,12 @@ const READS: usize = 4;
 
 /// Bytes of answers that may wait for the target to take them before it is no longer listened to.
 const MAX_ANSWERS: usize = 16 * 1024;
+
+/// How much of a target's messages may have come while none of them is complete, in bytes: it has short things to say.
+const MAX_INCOMING: usize = 64 * 1024;
+
+/// How much is looked at before others have their turn, see [`rtmp::protocol::Protocol::work`].
+const WORK: usize = 256;
 
 /// E-RTMP, capsEx: reconnect requests (1), multitrack (2), ModEx (4), nanosecond offsets (8).
 const CAPABILITIES: f64 = 15.0;
@@ -113,6 +121,9 @@ struct Session<'a> {
     batch: Batch,
     /// Bytes of answers among it.
     answers: usize,
+    /// What the target has had looked at when others last had their turn.
+    work: usize,
+    turn: Turn,
 }
 
 /// Publishes the stream on the target until the stream ends, the target is no longer wanted, or the connection fails.
@@ -141,7 +152,9 @@ pub(super) fn run(
     consumer.begin(stream_id, client.protocol().chunk_size(), begin);
     forwarder.enter(State::Sending);
     let batch = Batch::default();
-    let mut session = Session { forwarder, consumer, destination, stream, client, stream_id, batch, answers: 0 };
+    let turn = Turn::new(Instant::now(), 0);
+    let mut session =
+        Session { forwarder, consumer, destination, stream, client, stream_id, batch, answers: 0, work: 0, turn };
     let result = session.send_media();
     consumer.hold(&mut session.batch.0);
     match &result {
@@ -222,6 +235,7 @@ fn publish(
     destination: &Destination,
 ) -> Result<(Client<TcpStream>, u32), rtmp::Error> {
     let mut client = Client::handshake(stream.clone(), true)?.with_chunk_size(source.chunk_size());
+    client.protocol().limit_incoming(MAX_INCOMING);
     let any = Object::new().with("*", client::CAN_FORWARD);
     let more = Object::new()
         .with(route::KEY, forwarder.target().route.to_string())
@@ -252,6 +266,8 @@ impl Session<'_> {
                 return Ok(());
             }
             let is_heard = self.hear()?;
+            let work = self.client.protocol().work();
+            self.turn.look(Instant::now(), work, self.consumer.stats().sent > 0);
             if self.batch.is_empty() {
                 progress = Instant::now();
                 self.answers = 0;
@@ -289,8 +305,17 @@ impl Session<'_> {
         let is_deaf = self.answers > MAX_ANSWERS;
         let mut is_heard = is_deaf;
         for _ in 0..if is_deaf { 0 } else { READS } {
-            while let Some(message) = self.client.protocol().next_message()? {
-                obey(&message, self.destination)?;
+            loop {
+                match self.client.protocol().poll_message()? {
+                    Polled::Message(message) => obey(&message, self.destination)?,
+                    Polled::More => {}
+                    Polled::Empty => break,
+                }
+                let work = self.client.protocol().work();
+                if work.wrapping_sub(self.work) >= WORK {
+                    self.work = work;
+                    st::yield_now();
+                }
             }
             let protocol = self.client.protocol();
             let read = self.stream.try_read_with(|bytes| match bytes {
@@ -305,6 +330,9 @@ impl Session<'_> {
                 Some(fed) => fed?,
             }
             self.stream.take_turns();
+            if self.client.protocol().output_len() > MAX_ANSWERS {
+                break;
+            }
         }
         let protocol = self.client.protocol();
         if protocol.has_output() {

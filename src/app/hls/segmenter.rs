@@ -5,7 +5,7 @@
 //! discontinuity.
 
 use std::sync::Arc;
-use std::time::{Duration, SystemTime};
+use std::time::{Duration, Instant, SystemTime};
 
 use bytes::Bytes;
 
@@ -38,6 +38,11 @@ const MAX_GOP: u64 = 120_000;
 
 /// The same in bytes: what is in memory for one stream.
 const MAX_SEGMENT: usize = 64 * 1024 * 1024;
+
+/// Segments that a stream may have at once, whatever its times say, and how many a second after that: a file, or two, is written for
+/// each. A file that is published as fast as it can be read has fewer. What would be one too many goes on.
+const CUTS: u32 = 128;
+const CUTS_A_SECOND: u32 = 10;
 
 /// What tells the time of day.
 pub type Clock = Arc<dyn Fn() -> SystemTime + Send + Sync>;
@@ -75,6 +80,9 @@ pub struct Segmenter {
     cut_due: bool,
     /// Frames of video are of no use before a keyframe.
     needs_key: bool,
+    /// Cuts that are left, and since when they are counted.
+    cuts: u32,
+    cuts_since: Instant,
     /// The time of day at which the next segment would begin if the clocks of encoder and server were one.
     next_at: Option<SystemTime>,
     has_said_unsupported: bool,
@@ -130,6 +138,8 @@ impl Segmenter {
             discontinuity: false,
             cut_due: false,
             needs_key: true,
+            cuts: CUTS,
+            cuts_since: Instant::now(),
             next_at: None,
             has_said_unsupported: false,
             has_said_broken: false,
@@ -226,11 +236,12 @@ impl Segmenter {
         if let Some(open) = &self.open {
             let age = time.saturating_sub(open.start);
             let joins_late = open.video.is_none() && age >= WAIT_FOR_VIDEO;
-            let is_endless = age >= self.fragment + MAX_GOP || self.muxer.len() >= MAX_SEGMENT;
-            if is_endless {
-                self.say_broken("no keyframe for too long: segments begin without one");
-            }
-            if is_key && (self.cut_due || joins_late || age + TOLERANCE >= self.fragment) || is_endless {
+            let is_endless = age >= self.fragment + MAX_GOP;
+            let is_due = is_key && (self.cut_due || joins_late || age + TOLERANCE >= self.fragment) || is_endless;
+            if self.muxer.len() >= MAX_SEGMENT || is_due && self.may_cut() {
+                if !is_key {
+                    self.say_broken("no keyframe for too long: segments begin without one");
+                }
                 self.discontinuity |= joins_late;
                 done = self.cut(time);
             }
@@ -286,7 +297,8 @@ impl Segmenter {
         if let Some(open) = &self.open {
             let age = time.saturating_sub(open.start);
             let is_video_gone = open.video.is_some_and(|(last, _)| time.saturating_sub(last) >= VIDEO_GONE);
-            if (open.video.is_none() || is_video_gone) && (self.cut_due || age + TOLERANCE >= self.fragment) {
+            let is_due = self.cut_due || age + TOLERANCE >= self.fragment;
+            if (open.video.is_none() || is_video_gone) && is_due && self.may_cut() {
                 // Video that comes back begins with a keyframe.
                 self.needs_key = true;
                 self.discontinuity |= is_video_gone;
@@ -329,6 +341,21 @@ impl Segmenter {
         let discontinuity = std::mem::take(&mut self.discontinuity);
         self.cut_due = false;
         self.open = Some(Open { start: time, at, discontinuity, video: None, audio_end: 0 });
+    }
+
+    /// Whether the stream may have another segment now. If so, it is one less of those that it may have.
+    fn may_cut(&mut self) -> bool {
+        let more = self.cuts_since.elapsed().as_millis() * u128::from(CUTS_A_SECOND) / 1000;
+        if more > 0 {
+            self.cuts_since = Instant::now();
+            self.cuts = self.cuts.saturating_add(more as u32).min(CUTS);
+        }
+        let may = self.cuts > 0;
+        self.cuts = self.cuts.saturating_sub(1);
+        if !may {
+            self.say_broken("segments that come faster than ten a second are made longer");
+        }
+        may
     }
 
     fn cut(&mut self, end: u64) -> Option<Segment> {

@@ -231,6 +231,20 @@ impl Backlog {
         self.settle();
     }
 
+    /// Forgets all entries, and gives them: there may be hundreds of thousands, and to drop so many takes milliseconds.
+    pub(super) fn take_all(&mut self) -> impl Send + use<> {
+        self.first += self.entries.len() as u64;
+        self.bytes = 0;
+        let all = std::mem::take(&mut self.entries);
+        self.settle();
+        all
+    }
+
+    /// How many entries there are.
+    pub(super) fn len(&self) -> usize {
+        self.entries.len()
+    }
+
     /// Brings the account up to date.
     fn settle(&self) {
         self.held.set(self.open.len() + (self.entries.len() + self.pending.len()) * size_of::<Entry>());

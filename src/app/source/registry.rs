@@ -12,6 +12,9 @@ use crate::st::{self, Cond, Shared};
 /// How long a stream without publisher and players is kept, for the one that comes back.
 const KEEP: Duration = Duration::from_secs(10);
 
+/// How many of those are kept: whoever asks for name after name is not to fill the memory with them.
+const MAX_IDLE: usize = 4096;
+
 /// How often streams are looked after, while there are any.
 const SWEEP: Duration = Duration::from_secs(1);
 
@@ -34,6 +37,10 @@ impl Sources {
         self.by_name.with(|sources| {
             if let Some(source) = sources.get(name) {
                 return source.clone();
+            }
+            // Each time that there are twice as many, so that it is not done for each name.
+            if sources.len() >= MAX_IDLE && sources.len().is_power_of_two() {
+                sources.retain(|_, source| !source.is_idle_for(Duration::ZERO));
             }
             let source = Source::new(name, vhost.clone(), &self.account);
             sources.insert(name.to_owned(), source.clone());

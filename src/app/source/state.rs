@@ -17,6 +17,9 @@ use crate::config::Vhost;
 use crate::rtmp::server::stream_status;
 use crate::st;
 
+/// So many entries of a backlog are not dropped in passing.
+const MANY: usize = 4096;
+
 /// How much of a stream without video a joining player gets at once, in milliseconds: there is no keyframe to begin at, and any
 /// place will do.
 const AUDIO_CACHE: u64 = 1000;
@@ -214,7 +217,10 @@ impl State {
         self.last_video = None;
         self.configs.clear();
         self.tell_loss = Some(Instant::now() + self.vhost.publish.reconnect_grace);
-        self.trim(self.players.iter().flatten().map(|player| player.needs(self.backlog.end())).min());
+        match self.players.iter().flatten().map(|player| player.needs(self.backlog.end())).min() {
+            None if self.backlog.len() > MANY => st::drop_aside(self.backlog.take_all()),
+            needed => self.trim(needed),
+        }
         self.note_idle();
     }
 

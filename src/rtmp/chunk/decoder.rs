@@ -22,8 +22,9 @@ pub struct ChunkDecoder {
     header_len: usize,
     /// The chunk whose payload is being read: index of its stream, bytes missing.
     chunk: Option<(usize, usize)>,
-    /// Bytes of all incomplete messages.
+    /// Bytes of all incomplete messages, and how many there may be.
     incomplete: usize,
+    max_incomplete: usize,
 }
 
 #[derive(Debug)]
@@ -52,6 +53,7 @@ impl Default for ChunkDecoder {
             header_len: 0,
             chunk: None,
             incomplete: 0,
+            max_incomplete: MAX_INCOMPLETE,
         }
     }
 }
@@ -75,14 +77,19 @@ impl ChunkDecoder {
         self.chunk_size
     }
 
-    /// Bytes held of messages that are incomplete.
-    pub fn incomplete(&self) -> usize {
+    /// Sets how many bytes of incomplete messages there may be; at first [`MAX_INCOMPLETE`].
+    pub fn limit_incomplete(&mut self, bytes: usize) {
+        self.max_incomplete = bytes;
+    }
+
+    /// Bytes of messages that are incomplete.
+    #[cfg(test)]
+    pub(super) fn incomplete(&self) -> usize {
         self.incomplete
     }
 
     /// Bytes allocated for messages that are incomplete.
-    #[cfg(test)]
-    pub(super) fn capacity(&self) -> usize {
+    pub fn capacity(&self) -> usize {
         self.streams.iter().flat_map(|stream| &stream.payload).map(BytesMut::capacity).sum()
     }
 
@@ -231,8 +238,8 @@ impl ChunkDecoder {
     }
 
     fn append(&mut self, stream: usize, piece: &[u8]) -> Result<(), Error> {
-        if self.incomplete + piece.len() > MAX_INCOMPLETE {
-            return Err(Error::TooMuchIncomplete);
+        if self.incomplete + piece.len() > self.max_incomplete {
+            return Err(Error::TooMuchIncomplete(self.max_incomplete));
         }
         let state = &mut self.streams[stream];
         let payload = state.payload.get_or_insert_default();

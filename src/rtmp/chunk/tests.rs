@@ -255,7 +255,7 @@ fn incomplete_messages_are_bounded() {
         assert_eq!(decoder.decode(&mut &header[..]), Ok(None));
         assert!(decoder.incomplete() <= MAX_INCOMPLETE);
         let result = decoder.decode(&mut &piece[..]);
-        assert_eq!(result, if csid < 5 { Ok(None) } else { Err(Error::TooMuchIncomplete) });
+        assert_eq!(result, if csid < 5 { Ok(None) } else { Err(Error::TooMuchIncomplete(MAX_INCOMPLETE)) });
     }
 }
 

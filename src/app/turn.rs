@@ -1,0 +1,62 @@
+//! Who of those who stream goes first: all, but for those who say so much that others would wait for them.
+
+use std::time::{Duration, Instant};
+
+use crate::st;
+
+/// What a client may have looked at in a tenth of a second and still go first, in units of [`crate::rtmp::protocol::Protocol::work`]:
+/// 20,480 messages a second, or 10 MB.
+pub(super) const MUCH: usize = 2048;
+const PERIOD: Duration = Duration::from_millis(100);
+
+/// Whether the coroutine of a client goes before those who come.
+pub(super) struct Turn {
+    /// When this period began, and the work until then.
+    since: Instant,
+    work: usize,
+    is_much: bool,
+    raised: Option<st::Raised>,
+}
+
+impl Turn {
+    /// It does not, yet.
+    pub(super) fn new(now: Instant, work: usize) -> Self {
+        Self { since: now, work, is_much: false, raised: None }
+    }
+
+    /// Looks at it again. `work` is all that was done so far, and `streams` whether there has been any media.
+    pub(super) fn look(&mut self, now: Instant, work: usize, streams: bool) {
+        let is_over = now.saturating_duration_since(self.since) >= PERIOD;
+        if self.measure(work, is_over) {
+            self.since = now;
+        }
+        if self.is_much {
+            self.raised = None;
+        } else if streams && self.raised.is_none() {
+            self.raised = Some(st::raise());
+        }
+    }
+
+    /// Whether another period begins.
+    fn measure(&mut self, work: usize, is_over: bool) -> bool {
+        let is_much = work.wrapping_sub(self.work) > MUCH;
+        if is_much || is_over {
+            (self.is_much, self.work) = (is_much, work);
+        }
+        is_much || is_over
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn who_says_much_is_known_at_once_and_forgiven_after_a_period() {
+        let mut turn = Turn::new(Instant::now(), 10);
+        assert!(!turn.measure(10 + MUCH, false) && !turn.is_much);
+        assert!(turn.measure(11 + MUCH, false) && turn.is_much, "before the period is over");
+        assert!(!turn.measure(11 + 2 * MUCH, false) && turn.is_much, "and for the rest of it");
+        assert!(turn.measure(11 + 2 * MUCH, true) && !turn.is_much);
+    }
+}
