@@ -29,7 +29,7 @@ const SEND: Duration = Duration::from_secs(30);
 /// How long a client that was refused is listened to, so that what it was told arrives, see [`TcpStream::linger`].
 const FAREWELL: Duration = Duration::from_secs(1);
 
-/// How much of one client is looked at before others have their turn, see [`rtmp::protocol::Protocol::work`]: 256 messages, or 128 KiB.
+/// How much of one client is looked at before others have their turn, see [`rtmp::protocol::Protocol::work`]: 256 messages, or 512 KiB.
 /// Many messages fit in one read.
 const WORK: usize = 256;
 

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use crate::st;
 
 /// What a client may have looked at in a tenth of a second and still go first, in units of [`crate::rtmp::protocol::Protocol::work`]:
-/// 20,480 messages a second, or 10 MB.
+/// 20,480 messages a second, or 40 MB.
 pub(super) const MUCH: usize = 2048;
 const PERIOD: Duration = Duration::from_millis(100);
 

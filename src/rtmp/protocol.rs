@@ -215,7 +215,7 @@ impl<S> Protocol<S> {
         Ok(Polled::More)
     }
 
-    /// What was done so far for what the peer has said: one for each message, and one for each 512 bytes in it, or 8 of a command. It
+    /// What was done so far for what the peer has said: one for each message, and one for each 2 KiB in it, or 8 bytes of a command. It
     /// wraps around.
     pub fn work(&self) -> usize {
         self.work
@@ -343,7 +343,7 @@ impl<S: Read + Write> Protocol<S> {
 /// What a message costs to look at, about: see [`Protocol::work`]. Of commands each value is looked at, and it may be of one byte.
 fn work_of(message: &Message) -> usize {
     let is_command = matches!(message.kind, MessageType::COMMAND | MessageType::COMMAND_AMF3);
-    1 + message.payload.len() / if is_command { 8 } else { 512 }
+    1 + message.payload.len() / if is_command { 8 } else { 2048 }
 }
 
 fn first_u32(payload: &[u8]) -> Option<u32> {

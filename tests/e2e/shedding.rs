@@ -198,7 +198,18 @@ fn who_watches_over_http_goes_on_and_who_comes_is_told_to_wait_when_there_is_too
     const PLAYLIST: &str = "/live/livestream.m3u8";
     let mut viewer = Client::new(port);
     eventually("the stream is there", ANSWER, || (viewer.get(PLAYLIST, "").status == 200).then_some(()));
-    // Of a bound as low as that, anything is too much.
+    // Of a bound as low as that, a stream is too much. What is asked over HTTP does not count.
+    let stop = Arc::new(AtomicBool::new(false));
+    let stopped = stop.clone();
+    let sending = std::thread::spawn(move || {
+        let mut number = 100;
+        while !stopped.load(Ordering::Relaxed) && !publisher.closed {
+            publisher.send_tag(&nalu(number, 20 * 1024));
+            number += 1;
+            std::thread::sleep(Duration::from_millis(1));
+        }
+        publisher
+    });
     let reconfigure = |server: &mut Server, max_busy: u32| {
         let path = scratch.file("srs.conf");
         let text = std::fs::read_to_string(&path).unwrap();
@@ -208,12 +219,7 @@ fn who_watches_over_http_goes_on_and_who_comes_is_told_to_wait_when_there_is_too
         server.process().signal(Signal::SIGHUP);
     };
     reconfigure(&mut server, 1);
-    let mut number = 100;
     let refused = eventually("newcomers are told to wait", 3 * ANSWER, || {
-        for _ in 0..50 {
-            publisher.send_tag(&nalu(number, 20_000));
-            number += 1;
-        }
         let answer = Client::new(port).get(PLAYLIST, "");
         (answer.status != 200).then_some(answer)
     });
@@ -223,6 +229,8 @@ fn who_watches_over_http_goes_on_and_who_comes_is_told_to_wait_when_there_is_too
     assert_eq!(Client::new(port).get("/none", "").status, 404, "it is of live files that there are too many viewers");
     reconfigure(&mut server, 0);
     eventually("newcomers are let in", ANSWER, || (Client::new(port).get(PLAYLIST, "").status == 200).then_some(()));
-    assert!(!publisher.closed);
+    stop.store(true, Ordering::Relaxed);
+    let publisher = sending.join().unwrap();
+    assert!(!publisher.closed, "its publisher stays");
     server.assert_healthy();
 }
