@@ -176,6 +176,7 @@ impl Memory {
 
     /// Does what is to be done. Whether some of what is held is about to go.
     fn look(&self, server: &Server, max: usize, now: Instant) -> bool {
+        #[cfg_attr(not(feature = "hls"), allow(unused_mut, reason = "there are no downloads without HTTP"))]
         let mut ending = 0;
         let held = || server.account.total();
         let before = held();

@@ -55,6 +55,8 @@ struct State {
     load: Load,
     /// Players that were closed since that was last mentioned.
     shed: usize,
+    /// How many players there were when it was last looked at, without those that were closed then.
+    players: usize,
     mentioned: Option<Instant>,
 }
 
@@ -100,14 +102,17 @@ impl Overload {
         let (busy, opening) = (st::busy_share(), server.pace.opening(now));
         let verdict = self.0.with(|state| state.load.step(now, busy, opening, bound));
         let mut closed = 0;
-        if verdict == Verdict::Shed {
+        if verdict != Verdict::Serve {
             let players: Vec<_> = server.clients().into_iter().filter(is_to_go).collect();
-            let count = players.len() / SHED_PART + 1;
+            // Where some have left by themselves, the load that was measured is not that of those who are here.
+            let is_shed = verdict == Verdict::Shed && players.len() >= self.0.with(|state| state.players);
+            let count = if is_shed { players.len() / SHED_PART + 1 } else { 0 };
             // They come in the order of their numbers.
             for client in players.iter().rev().take(count) {
                 client.close(CloseReason::Overload("the server is overloaded, and you came last".to_owned()));
                 closed += 1;
             }
+            self.0.with(|state| state.players = players.len() - closed);
         }
         let mention = self.0.with(|state| {
             state.shed += closed;

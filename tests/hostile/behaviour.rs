@@ -30,6 +30,9 @@ fn all(rig: &mut Rig) {
     rig.attack("play and publish in turn", flip_flop);
     rig.attack("play of names by the thousand", names);
     rig.attack("players that never read, that read a byte a second, that only send", bad_players);
+    rig.attack("messages of one byte, from publishers, players and strangers", small_messages);
+    rig.attack("questions whose answers nobody reads", questions);
+    rig.attack("keyframes that claim to be seconds apart", segments);
     rig.attack("a publisher that stops in the middle of a message", half_message);
     rig.attack("a publisher as fast as it can", flood);
     rig.attack("streams by the thousand, each for a moment", moments);
@@ -122,6 +125,70 @@ fn bad_players(rig: &Rig) {
             attacker.send(&ping);
         }
         std::thread::sleep(Duration::from_millis(50));
+    }
+}
+
+/// Messages of a kind that is no event, each a header of one byte: half a million fit in one turn of reading.
+fn small_messages(rig: &Rig) {
+    const ACKNOWLEDGEMENT: u8 = 3;
+    let begin = header(63, 0, 0, ACKNOWLEDGEMENT, 1);
+    let mut all = Vec::new();
+    for n in 0..30 {
+        let Some(mut attacker) = Attacker::connect(rig.target) else { continue };
+        let session = match n % 3 {
+            0 => [publishing(format!("small{n}")), message(6, 0, VIDEO, 1, &video_header())].concat(),
+            1 => playing("healthy"),
+            _ => connected(),
+        };
+        attacker.send(&[session, begin.clone()].concat());
+        all.push(attacker);
+    }
+    let until = Instant::now() + Duration::from_secs(times(3, 30) as u64);
+    let burst = vec![0xc0 | 63; 64 * 1024];
+    let mut sent = 0;
+    while Instant::now() < until {
+        for attacker in &mut all {
+            sent += if attacker.send(&burst) { burst.len() } else { 0 };
+            attacker.take_what_is_there();
+        }
+    }
+    println!("    {} million", sent / 1_000_000);
+    rig.assert_newcomers_play();
+}
+
+/// Each question is of one byte, and its answer of sixteen. And what is sent in one go is not held in fifty times its size.
+fn questions(rig: &Rig) {
+    const SET_PEER_BANDWIDTH: u8 = 6;
+    let mut all = Vec::new();
+    for n in 0..300 {
+        let Some(mut attacker) = Attacker::connect(rig.target) else { continue };
+        attacker.shrink_receive_buffer();
+        let session = if n % 2 == 0 { playing("healthy") } else { playing("nothing") };
+        attacker.send(&[session, header(63, 0, 0, SET_PEER_BANDWIDTH, 0)].concat());
+        attacker.send(&vec![0xc0 | 63; 128 * 1024]);
+        all.push(attacker);
+    }
+    std::thread::sleep(Duration::from_secs(1));
+    let memory = rig.process("VmRSS") >> 10;
+    println!("    {memory} MB in the server's memory");
+    assert!(memory < 150, "{memory} MB for 300 clients that have something to say");
+}
+
+fn segments(rig: &Rig) {
+    let mut all = Vec::new();
+    for n in 0..2 {
+        let Some(mut attacker) = Attacker::connect(rig.target) else { continue };
+        attacker.send(&[publishing(format!("segments{n}")), message(6, 0, VIDEO, 1, &video_header())].concat());
+        all.push(attacker);
+    }
+    let until = Instant::now() + Duration::from_secs(times(1, 30) as u64);
+    let mut time = 0_u32;
+    while Instant::now() < until {
+        let burst: Vec<u8> = (1..=100).flat_map(|n| message(6, time + n * 2100, VIDEO, 1, &keyframe(100))).collect();
+        time = time.wrapping_add(100 * 2100);
+        all.iter_mut().for_each(|attacker| {
+            attacker.send(&burst);
+        });
     }
 }
 

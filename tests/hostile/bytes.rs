@@ -329,6 +329,8 @@ fn aggregates(rig: &Rig) {
         part(VIDEO, 1, &[0x17; 30]),
         vec![VIDEO, 0, 0],
         part(AGGREGATE, 0, &[]).repeat(1000),
+        // A million that are no media.
+        part(SET_CHUNK_SIZE, 0, &[]).repeat(times(100_000, 1_000_000)),
     ];
     let inputs = payloads.map(|payload| {
         let session =

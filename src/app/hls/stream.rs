@@ -226,6 +226,7 @@ impl State {
     }
 
     fn put(&mut self, segment: Segment) {
+        let longest = self.longest();
         let Some(playlist) = &mut self.playlist else { return };
         let Segment { body, duration, discontinuity, at } = segment;
         let number = playlist.next_number();
@@ -245,11 +246,16 @@ impl State {
         let path = format!("{}.m3u8", self.target.base);
         self.live.put(&path, LiveFile::new(&path, playlist.text().into(), now));
         // For who has just read the old playlist. Whoever is slower finds it on disk.
-        let due = Instant::now() + Duration::from_secs(2 * playlist.target());
+        let due = Instant::now() + Duration::from_secs(2 * playlist.target()).min(longest);
         self.leaving.extend(gone.iter().map(|entry| (due, format!("{folder}{}", playlist.file_name(entry.number)))));
         self.remove_due(Instant::now());
 
         self.disk.send(&self.target, job);
+    }
+
+    /// How long a segment that left the playlist stays in memory at most, however long it says that it is.
+    fn longest(&self) -> Duration {
+        2 * self.settings.window.max(3 * self.settings.fragment)
     }
 
     fn remove_due(&mut self, now: Instant) {
@@ -310,8 +316,9 @@ impl State {
             return;
         }
         self.is_closed = true;
+        let longest = self.longest();
         let Some(playlist) = &mut self.playlist else { return };
-        let due = now + Duration::from_millis(playlist.duration());
+        let due = now + Duration::from_millis(playlist.duration()).min(longest);
         let path = format!("{}.m3u8", self.target.base);
         if is_disposed {
             playlist.end();
