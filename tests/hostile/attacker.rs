@@ -97,6 +97,7 @@ impl Attacker {
     }
 
     /// The next bytes that come within `time`: none when there are none, or the server closes.
+    #[cfg(any(feature = "hls", feature = "ssl"))]
     pub(crate) fn hear_some(&mut self, time: Duration) -> Vec<u8> {
         let mut buffer = vec![0; 16 * 1024];
         let count = self.read(Instant::now() + time, &mut buffer);
