@@ -265,11 +265,13 @@ impl Session<'_> {
             if self.forwarder.is_stopped() {
                 return Ok(());
             }
-            let is_heard = self.hear()?;
+            let mut is_heard = self.hear()?;
             let work = self.client.protocol().work();
             self.turn.look(Instant::now(), work, self.consumer.stats().sent > 0);
             if self.batch.is_empty() {
                 progress = Instant::now();
+                // It was not listened to for these.
+                is_heard &= self.answers <= MAX_ANSWERS;
                 self.answers = 0;
                 let chunk_size = self.consumer.fill(&mut self.batch.0);
                 // Answers come behind it.
