@@ -168,7 +168,7 @@ clippy "ssl only" --no-default-features --features ssl
 clippy "hls only" --no-default-features --features hls
 step "tests are built" 420 cargo test --locked --no-run || true
 # The end-to-end tests wait for live streams most of the time, so more of them than there are cores run at once.
-step "tests" 1200 env RUST_TEST_THREADS="${RUST_TEST_THREADS:-4}" cargo test --locked --no-fail-fast || true
+step "tests" 1800 env RUST_TEST_THREADS="${RUST_TEST_THREADS:-4}" cargo test --locked --no-fail-fast || true
 
 echo
 echo "== summary, $SECONDS s"
