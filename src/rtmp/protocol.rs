@@ -88,7 +88,7 @@ impl<S> Protocol<S> {
 
     /// Has what comes of incomplete messages counted.
     pub fn count_incoming(&mut self, held: Arc<Held>) {
-        held.set(self.decoder.capacity());
+        held.set(self.decoder.held());
         self.incoming = Some(held);
     }
 
@@ -140,7 +140,7 @@ impl<S> Protocol<S> {
 
     fn count(&self) {
         if let Some(incoming) = &self.incoming {
-            incoming.set(self.decoder.capacity() + self.unread.len());
+            incoming.set(self.decoder.held() + self.unread.len());
         }
     }
 

@@ -88,8 +88,15 @@ impl ChunkDecoder {
         self.incomplete
     }
 
+    /// Bytes held of messages that are incomplete: what has come, and of each at least what is reserved for its first bytes.
+    pub fn held(&self) -> usize {
+        let payloads = self.streams.iter().flat_map(|stream| &stream.payload);
+        payloads.map(|payload| payload.len().max(payload.capacity().min(FIRST_RESERVE))).sum()
+    }
+
     /// Bytes allocated for messages that are incomplete.
-    pub fn capacity(&self) -> usize {
+    #[cfg(test)]
+    pub(super) fn capacity(&self) -> usize {
         self.streams.iter().flat_map(|stream| &stream.payload).map(BytesMut::capacity).sum()
     }
 
