@@ -18,6 +18,7 @@ use bytes::{Bytes, BytesMut};
 use super::track::Track;
 use crate::account::{Account, Held, Part};
 use crate::rtmp::chunk::{ChunkHeader, MAX_DELTA, encode, encode_delta};
+use crate::st;
 
 /// What the open page is allotted at a time.
 const PAGE: usize = 16 * 1024;
@@ -28,6 +29,9 @@ const MAX_SEARCH: usize = 500;
 /// What the open page may hold before it is closed, whatever time it is: bytes and messages.
 const MAX_PAGE: usize = 256 * 1024;
 const MAX_PENDING: usize = 1024;
+
+/// So many entries are not dropped in passing: a hundred thousand take milliseconds, and a hundred streams may end at once.
+const MANY: usize = 4096;
 
 /// A message, encoded.
 #[derive(Debug, Clone)]
@@ -231,18 +235,19 @@ impl Backlog {
         self.settle();
     }
 
-    /// Forgets all entries, and gives them: there may be hundreds of thousands, and to drop so many takes milliseconds.
-    pub(super) fn take_all(&mut self) -> impl Send + use<> {
-        self.first += self.entries.len() as u64;
-        self.bytes = 0;
-        let all = std::mem::take(&mut self.entries);
+    /// Forgets all entries before number `keep` if they are many and most of all, and has them dropped beside the worker. Until then
+    /// they stay in the account.
+    pub(super) fn forget_many(&mut self, keep: u64) {
+        let length = self.entries.len();
+        let unwanted = usize::try_from(keep.saturating_sub(self.first)).map_or(length, |count| count.min(length));
+        if unwanted < MANY || unwanted < length / 2 {
+            return;
+        }
+        let kept = self.entries.split_off(unwanted);
+        st::drop_aside(std::mem::replace(&mut self.entries, kept));
+        self.first += unwanted as u64;
+        self.bytes = self.entries.iter().map(|entry| entry.bytes.len() + size_of::<Entry>()).sum();
         self.settle();
-        all
-    }
-
-    /// How many entries there are.
-    pub(super) fn len(&self) -> usize {
-        self.entries.len()
     }
 
     /// Brings the account up to date.
@@ -387,5 +392,28 @@ mod tests {
         assert_eq!(backlog.since(850), 9);
         backlog.trim(u64::MAX, 0, 0);
         assert_eq!((backlog.first(), backlog.end(), backlog.bytes()), (10, 10, 0));
+    }
+
+    #[test]
+    fn many_are_forgotten_at_once_and_few_in_their_time() {
+        let filled = || {
+            let mut backlog = Backlog::new(CHUNK_SIZE, &Account::default());
+            for time in 0..MANY as u64 + 10 {
+                backlog.append(Track::Audio, time, Mark::Plain, &[1; 10], Instant::now());
+            }
+            backlog.close_page();
+            backlog
+        };
+        let (mut backlog, mut other) = (filled(), filled());
+        let all = backlog.entries.len() as u64;
+        backlog.forget_many(100);
+        assert_eq!((backlog.first(), backlog.end()), (0, all));
+        backlog.forget_many(all - 10);
+        other.trim(all - 10, 0, usize::MAX);
+        assert_eq!((backlog.first(), backlog.end(), backlog.bytes()), (other.first(), all, other.bytes()));
+        assert_eq!(backlog.get(all - 10).unwrap().bytes, other.get(all - 10).unwrap().bytes);
+        let mut backlog = filled();
+        backlog.forget_many(u64::MAX);
+        assert_eq!((backlog.first(), backlog.end(), backlog.bytes()), (all, all, 0));
     }
 }

@@ -54,6 +54,8 @@ impl Source {
         self.0.with(|state| {
             let Some(publisher) = &state.publisher else { return false };
             publisher.outlet.close(reason.clone());
+            // Here and not beside the worker: what is still in the account then costs somebody else.
+            state.forget_before(state.backlog.end());
             state.lose_publisher();
             state.forget_before(state.backlog.end());
             true

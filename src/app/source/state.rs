@@ -17,9 +17,6 @@ use crate::config::Vhost;
 use crate::rtmp::server::stream_status;
 use crate::st;
 
-/// So many entries of a backlog are not dropped in passing.
-const MANY: usize = 4096;
-
 /// How much of a stream without video a joining player gets at once, in milliseconds: there is no keyframe to begin at, and any
 /// place will do.
 const AUDIO_CACHE: u64 = 1000;
@@ -151,6 +148,7 @@ impl State {
         let needed = needed.unwrap_or(start);
         let length = u64::try_from(self.vhost.queue_length.as_millis()).unwrap_or(u64::MAX);
         let oldest = self.timeline.latest().saturating_sub(length);
+        self.backlog.forget_many(start.min(needed));
         self.backlog.trim(start.min(needed), oldest, self.vhost.queue_bytes);
         // A GOP that does not fit is not there for anybody: players wait for the next one.
         self.gop = self.gop.filter(|&gop| gop >= self.backlog.first());
@@ -217,10 +215,8 @@ impl State {
         self.last_video = None;
         self.configs.clear();
         self.tell_loss = Some(Instant::now() + self.vhost.publish.reconnect_grace);
-        match self.players.iter().flatten().map(|player| player.needs(self.backlog.end())).min() {
-            None if self.backlog.len() > MANY => st::drop_aside(self.backlog.take_all()),
-            needed => self.trim(needed),
-        }
+        let end = self.backlog.end();
+        self.trim(self.players.iter().flatten().map(|player| player.needs(end)).min());
         self.note_idle();
     }
 
