@@ -16,22 +16,19 @@ use super::close::CloseReason;
 use super::forward::route::{self, Route};
 use super::request::{self, AppRequest, StreamRequest};
 use super::server::Server;
+use super::turn::Slice;
 use crate::account::Part;
 use crate::codec::proxy::{self, Header};
 use crate::config::{Action, ListenKind, refer_allows};
 use crate::rtmp::server::{Connect, Event, Server as Rtmp};
 use crate::rtmp::{self, handshake};
-use crate::st::{self, net::TcpStream};
+use crate::st::net::TcpStream;
 
 /// How long a socket may take nothing of what it is sent.
 const SEND: Duration = Duration::from_secs(30);
 
 /// How long a client that was refused is listened to, so that what it was told arrives, see [`TcpStream::linger`].
 const FAREWELL: Duration = Duration::from_secs(1);
-
-/// How much of one client is looked at before others have their turn, see [`rtmp::protocol::Protocol::work`]: 256 messages, or 512 KiB.
-/// Many messages fit in one read.
-const WORK: usize = 256;
 
 /// A connection to a client.
 struct Connection<'a> {
@@ -41,8 +38,7 @@ struct Connection<'a> {
     /// What the client has said that it wants to get, whether it played already or not.
     wants_audio: bool,
     wants_video: bool,
-    /// Its work when others last had their turn.
-    work: usize,
+    slice: Slice,
     /// It has been told why it is to go.
     has_parted: bool,
 }
@@ -132,8 +128,15 @@ impl<'a> Connection<'a> {
         stream.count_unsent(|| server.account.hold(Part::Tls));
         let (mut rtmp, form) = Rtmp::accept(stream.clone()).map_err(in_start)?;
         rtmp.protocol().count_incoming(client.hold_incoming(&server.account));
-        let connection =
-            Self { server, client, rtmp, wants_audio: true, wants_video: true, work: 0, has_parted: false };
+        let connection = Self {
+            server,
+            client,
+            rtmp,
+            wants_audio: true,
+            wants_video: true,
+            slice: Slice::default(),
+            has_parted: false,
+        };
         Ok((Box::new(connection), form))
     }
 
@@ -229,11 +232,7 @@ impl<'a> Connection<'a> {
 
     /// Lets others run when the client has kept its coroutine busy for long.
     fn take_turns(&mut self) {
-        let work = self.rtmp.protocol().work();
-        if work.wrapping_sub(self.work) >= WORK {
-            self.work = work;
-            st::yield_now();
-        }
+        self.slice.look(self.rtmp.protocol().work());
     }
 
     /// What a `publish` or `play` asks for, unless a name is wrong or the page may not have it.

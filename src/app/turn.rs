@@ -9,6 +9,26 @@ use crate::st;
 pub(super) const MUCH: usize = 2048;
 const PERIOD: Duration = Duration::from_millis(100);
 
+/// How much of one client is looked at before others have their turn: 256 messages, or 512 KiB. Many messages fit in one read.
+const SLICE: usize = 256;
+
+/// Lets others run each time that a client has kept its coroutine busy for long.
+#[derive(Default)]
+pub(super) struct Slice {
+    /// The work when it began.
+    since: usize,
+}
+
+impl Slice {
+    /// Another one begins when this one is used up. `work` is all that was done so far.
+    pub(super) fn look(&mut self, work: usize) {
+        if work.wrapping_sub(self.since) >= SLICE {
+            self.since = work;
+            st::yield_now();
+        }
+    }
+}
+
 /// Whether the coroutine of a client goes before those who come.
 pub(super) struct Turn {
     /// When this period began, and the work until then.

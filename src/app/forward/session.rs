@@ -11,7 +11,7 @@ use crate::app::batch::Batch;
 use crate::app::request::AppRequest;
 use crate::app::server::Server;
 use crate::app::source::{Begin, Consumer, Source};
-use crate::app::turn::Turn;
+use crate::app::turn::{Slice, Turn};
 use crate::codec::amf0::{Object, Value};
 use crate::config::Destination;
 use crate::rtmp::client::{Client, information};
@@ -54,9 +54,6 @@ const MAX_ANSWERS: usize = 16 * 1024;
 
 /// How much of a target's messages may have come while none of them is complete, in bytes: it has short things to say.
 const MAX_INCOMING: usize = 64 * 1024;
-
-/// How much is looked at before others have their turn, see [`rtmp::protocol::Protocol::work`].
-const WORK: usize = 256;
 
 /// E-RTMP, capsEx: reconnect requests (1), multitrack (2), ModEx (4), nanosecond offsets (8).
 const CAPABILITIES: f64 = 15.0;
@@ -121,8 +118,7 @@ struct Session<'a> {
     batch: Batch,
     /// Bytes of answers among it.
     answers: usize,
-    /// What the target has had looked at when others last had their turn.
-    work: usize,
+    slice: Slice,
     turn: Turn,
 }
 
@@ -152,9 +148,9 @@ pub(super) fn run(
     consumer.begin(stream_id, client.protocol().chunk_size(), begin);
     forwarder.enter(State::Sending);
     let batch = Batch::default();
-    let turn = Turn::new(Instant::now(), 0);
+    let (slice, turn) = (Slice::default(), Turn::new(Instant::now(), 0));
     let mut session =
-        Session { forwarder, consumer, destination, stream, client, stream_id, batch, answers: 0, work: 0, turn };
+        Session { forwarder, consumer, destination, stream, client, stream_id, batch, answers: 0, slice, turn };
     let result = session.send_media();
     consumer.hold(&mut session.batch.0);
     match &result {
@@ -313,11 +309,7 @@ impl Session<'_> {
                     Polled::More => {}
                     Polled::Empty => break,
                 }
-                let work = self.client.protocol().work();
-                if work.wrapping_sub(self.work) >= WORK {
-                    self.work = work;
-                    st::yield_now();
-                }
+                self.slice.look(self.client.protocol().work());
             }
             let protocol = self.client.protocol();
             let read = self.stream.try_read_with(|bytes| match bytes {
