@@ -10,7 +10,7 @@ mod pid_file;
 mod signals;
 
 pub use limits::{Files, raise_file_limit};
-pub use memory::memory;
+pub use memory::{memory, resident};
 pub use notify::{monotonic_micros, notify};
 pub use pid_file::PidFile;
 pub use signals::{Order, watch_signals};
@@ -23,17 +23,14 @@ pub struct Usage {
     /// Open file descriptors.
     pub files: usize,
     /// Resident memory, in KiB.
-    pub memory: u64,
+    pub memory: usize,
 }
 
 /// Looks at `/proc`. It blocks for a moment.
 pub fn usage() -> Usage {
     // The look itself takes a descriptor.
     let files = std::fs::read_dir("/proc/self/fd").map_or(0, |entries| entries.count().saturating_sub(1));
-    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
-    let resident = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
-    let memory = resident.and_then(|rest| rest.split_whitespace().next()?.parse().ok()).unwrap_or(0);
-    Usage { files, memory }
+    Usage { files, memory: resident() / 1024 }
 }
 
 /// Leaves the terminal: goes on as a child of init, in a session of its own, with the standard streams on `/dev/null`. The working

@@ -161,8 +161,6 @@ impl Memory {
             }
             st::net::hurry(false);
             let now = Instant::now();
-            // What is shed below was needed until then.
-            slack.note(server);
             is_ending = server.memory.look(server, max, now);
             slack.look(server, now);
         }

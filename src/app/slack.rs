@@ -1,12 +1,13 @@
 //! When the heap gives memory back to the system: when much less of it is needed than was.
 //!
 //! A heap keeps what was freed for the next time, and of a thousand clients that came at once and went there is no next time. How
-//! much is needed is estimated, not measured: the heap's own figures take its lock for as long as giving back does.
+//! much of what the process has is needed is estimated, not measured: the heap's own figures take its lock for as long as giving back
+//! does.
 
 use std::time::{Duration, Instant};
 
 use super::server::Server;
-use crate::st;
+use crate::{os, st};
 
 /// What counts is the most that was needed within this time: between two keyframes much is freed that is wanted again.
 const PERIOD: Duration = Duration::from_secs(5);
@@ -19,29 +20,24 @@ const STREAM: usize = 16 * 1024;
 /// Less than this is not worth the while, in bytes.
 const WORTH: usize = 8 << 20;
 
-/// How much was needed.
+/// How much there is that is not needed: what the process has, less what is needed.
 #[derive(Debug)]
 pub(super) struct Slack {
     period_began: Instant,
-    /// At most, in this period.
-    needed: usize,
-    /// At most, since the heap last gave back.
-    peak: usize,
+    /// The least of it in this period. Negative where more was thought to be needed than there is.
+    least: isize,
+    /// The least in a whole period since the heap last gave back: so much is not to be had.
+    floor: Option<isize>,
 }
 
 impl Slack {
     pub(super) fn new(now: Instant) -> Self {
-        Self { period_began: now, needed: 0, peak: 0 }
+        Self { period_began: now, least: isize::MAX, floor: None }
     }
 
-    /// Looks at what is needed now, so that it counts although it may be gone by the next [`Slack::look`].
-    pub(super) fn note(&mut self, server: &Server) {
-        self.needed = self.needed.max(needed(server));
-    }
-
-    /// Looks at what is needed now, and has the heap give back what is not. To be called each second or more often.
+    /// Looks at what is needed and what there is, and has the heap give back the rest. To be called each second or more often.
     pub(super) fn look(&mut self, server: &Server, now: Instant) {
-        if !self.is_much(needed(server), now) {
+        if !self.is_much(needed(server), os::resident(), now) {
             return;
         }
         #[cfg(feature = "hls")]
@@ -56,19 +52,20 @@ impl Slack {
         }
     }
 
-    /// Takes a measurement. Whether so much less was needed during all of the last period than before that the rest is to go.
-    fn is_much(&mut self, needed: usize, now: Instant) -> bool {
-        self.needed = self.needed.max(needed);
-        self.peak = self.peak.max(self.needed);
+    /// Takes a measurement, in bytes. Whether during all of the last period so much more was there without need than there once was
+    /// that it is to go.
+    fn is_much(&mut self, needed: usize, resident: usize, now: Instant) -> bool {
+        let slack = resident.cast_signed() - needed.cast_signed();
+        self.least = self.least.min(slack);
         if now.duration_since(self.period_began) < PERIOD {
             return false;
         }
-        let most = std::mem::replace(&mut self.needed, needed);
+        let least = std::mem::replace(&mut self.least, slack);
         self.period_began = now;
-        let is_much = self.peak - most >= WORTH.max(self.peak / 4);
-        if is_much {
-            self.peak = most;
-        }
+        let floor = self.floor.map_or(least, |floor| floor.min(least));
+        let is_much = least - floor >= WORTH.max(resident / 4).cast_signed();
+        // What is left of it is known after the next period.
+        self.floor = (!is_much).then_some(floor);
         is_much
     }
 }
@@ -87,15 +84,19 @@ mod tests {
 
     const MB: usize = 1 << 20;
 
-    /// Looks once a second at what is needed, in MB; the seconds after which something is given back.
+    /// Looks once a second at what is needed, in MB, on a heap that has 7 MB beside that and keeps what it had; the seconds after which
+    /// something is given back.
     fn given_back(needed: &[usize]) -> Vec<usize> {
         let start = Instant::now();
-        let mut slack = Slack::new(start);
-        (1..)
-            .zip(needed)
-            .filter(|&(second, &mb)| slack.is_much(mb * MB, start + Duration::from_secs(second as u64)))
-            .map(|(second, _)| second)
-            .collect()
+        let (mut slack, mut resident, mut seconds) = (Slack::new(start), 0, Vec::new());
+        for (second, &needed) in (1..).zip(needed) {
+            resident = resident.max(needed + 7);
+            if slack.is_much(needed * MB, resident * MB, start + Duration::from_secs(second)) {
+                resident = needed + 7;
+                seconds.push(usize::try_from(second).unwrap());
+            }
+        }
+        seconds
     }
 
     #[test]
@@ -115,5 +116,16 @@ mod tests {
     fn each_peak_is_one_of_its_own() {
         let needed = [[50; 5], [10; 5], [10; 5], [50; 5], [10; 5], [10; 5]].concat();
         assert_eq!(given_back(&needed), [15, 30]);
+    }
+
+    #[test]
+    fn what_is_in_no_account_is_given_back_as_well_and_what_cannot_be_is_asked_for_once() {
+        let start = Instant::now();
+        let mut slack = Slack::new(start);
+        let mut look = |second, resident| slack.is_much(10 * MB, resident * MB, start + Duration::from_secs(second));
+        assert!(!look(5, 12) && !look(10, 40), "there for less than a period");
+        assert!(look(15, 40));
+        assert!((16..200).all(|second| !look(second, 38)), "it was not to be had");
+        assert!(!look(200, 60) && look(205, 60), "another one");
     }
 }
