@@ -29,7 +29,8 @@ const MAX_PCR_INTERVAL: u64 = 9000;
 /// The distance of those that are put in where no frame brings them.
 const PCR_INTERVAL: u64 = 7200;
 
-/// Clock references that are put in for a time in which nothing came: a minute's. A longer pause has none.
+/// Clock references that are put into a segment for times in which nothing came: a minute's, and beyond that no more than there are
+/// packets with content. A longer pause has none, and times that claim to be far apart do not make much of little.
 const MAX_PCR_FILL: u64 = 60 * HZ / PCR_INTERVAL;
 
 /// The time that one PES packet of audio may hold.
@@ -64,6 +65,8 @@ pub struct Muxer {
     pcr: Option<Pid>,
     /// The clock reference that was written last.
     last_pcr: u64,
+    /// Packets of the segment that bring a clock reference and nothing else.
+    fill: u64,
     /// Frames of audio that wait to be one PES packet, and the time of the first.
     pending: Vec<u8>,
     pending_time: u64,
@@ -185,6 +188,7 @@ impl Muxer {
         self.out[..PACKET].copy_from_slice(&pat);
         self.out[PACKET..2 * PACKET].copy_from_slice(&pmt);
         self.program = Some(program);
+        self.fill = 0;
         let mut next = next(self.out.len());
         next.clear();
         Some(std::mem::replace(&mut self.out, next))
@@ -217,13 +221,15 @@ impl Muxer {
             true => since.saturating_sub(MAX_PCR_INTERVAL).div_ceil(PCR_INTERVAL),
             false => since / PCR_INTERVAL,
         };
-        if fill <= MAX_PCR_FILL {
-            for _ in 0..fill {
-                self.last_pcr += PCR_INTERVAL;
+        let content = (self.out.len() / PACKET) as u64 - self.fill;
+        if self.fill.saturating_add(fill) <= MAX_PCR_FILL.max(content) {
+            self.fill += fill;
+            for n in 1..=fill {
                 let counter = self.counters[carrier as usize];
-                packet::clock_only(&mut self.out, carrier, counter, self.last_pcr);
+                packet::clock_only(&mut self.out, carrier, counter, self.last_pcr + n * PCR_INTERVAL);
             }
         }
+        self.last_pcr += fill * PCR_INTERVAL;
         if pid != carrier || clock < self.last_pcr {
             return None;
         }

@@ -178,6 +178,26 @@ fn clock_references_come_often_whatever_frames_do() {
     muxer.video(&avc(), 0, 0, true, &nalu(0x65, 50)).unwrap();
     muxer.video(&avc(), 86_400 * HZ, 0, false, &nalu(0x41, 50)).unwrap();
     assert!(muxer.len() < 10 * PACKET);
+    let day = 86_400 * HZ;
+    muxer.audio(AudioCodec::Aac, day + 20_000, 1920, &[], &[1; 100]);
+    let pcrs = demux(&muxer.finish(Vec::with_capacity).unwrap()).pcrs;
+    assert!(day + START - PCR_LEAD <= pcrs[1] && pcrs[2..].iter().all(|pcr| pcr - pcrs[1] <= 20_000), "{pcrs:?}");
+}
+
+#[test]
+fn times_that_claim_to_be_far_apart_do_not_make_much_of_little() {
+    for step in [2, 30, 60, 61] {
+        let mut muxer = Muxer::new();
+        for n in 0..2000 {
+            muxer.video(&avc(), n * step * HZ, 0, n == 0, &nalu(0x41, 50)).unwrap();
+        }
+        assert!(muxer.len() < (2000 * 2 + 1000) * PACKET, "{step}: {} packets", muxer.len() / PACKET);
+        // It is counted for each segment.
+        muxer.finish(Vec::with_capacity);
+        muxer.video(&avc(), 200_000 * HZ, 0, true, &nalu(0x65, 50)).unwrap();
+        muxer.video(&avc(), 200_010 * HZ, 0, true, &nalu(0x65, 50)).unwrap();
+        assert!(muxer.len() > 100 * PACKET);
+    }
 }
 
 #[test]
