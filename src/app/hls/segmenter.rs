@@ -298,9 +298,10 @@ impl Segmenter {
             let age = time.saturating_sub(open.start);
             let is_video_gone = open.video.is_some_and(|(last, _)| time.saturating_sub(last) >= VIDEO_GONE);
             let is_due = self.cut_due || age + TOLERANCE >= self.fragment;
-            if (open.video.is_none() || is_video_gone) && is_due && self.may_cut() {
+            let is_full = self.muxer.len() >= MAX_SEGMENT;
+            if is_full || (open.video.is_none() || is_video_gone) && is_due && self.may_cut() {
                 // Video that comes back begins with a keyframe.
-                self.needs_key = true;
+                self.needs_key |= !is_full;
                 self.discontinuity |= is_video_gone;
                 done = self.cut(time);
             }

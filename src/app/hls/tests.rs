@@ -273,6 +273,24 @@ fn a_stream_without_keyframes_is_cut_all_the_same() {
 }
 
 #[test]
+fn times_that_stand_still_make_no_segment_without_end() {
+    let mut rig = Rig::new();
+    rig.headers(0);
+    rig.send(0, &frame(true, 100));
+    let mut large = aac(7);
+    large.resize(8000, 7);
+    let large = Bytes::from(large);
+    let tag = flv::audio(&large).unwrap();
+    let mut sizes = Vec::new();
+    for _ in 0..20_000 {
+        sizes.extend(rig.segmenter.on_audio(40, &tag, &large).map(|segment| segment.body.len()));
+        assert!(rig.segmenter.held() < 65 << 20);
+    }
+    assert!(sizes.len() == 2 && sizes.iter().all(|&size| size >= 64 << 20), "{sizes:?}");
+    assert!(rig.segmenter.on_video(40, &flv::video(&frame(false, 100)).unwrap(), &frame(false, 100).into()).is_none());
+}
+
+#[test]
 fn an_encoder_that_comes_back_follows_a_discontinuity() {
     let mut rig = Rig::new();
     rig.window = 20_000;
