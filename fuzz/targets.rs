@@ -10,6 +10,7 @@
 )]
 
 use std::io::{self, Cursor, Read, Write};
+use std::path::{Component, Path};
 #[cfg(feature = "hls")]
 use std::sync::Arc;
 #[cfg(feature = "hls")]
@@ -24,14 +25,17 @@ use srs::app::hls::segmenter::Segmenter;
 use srs::app::http::conditions::{self, Part};
 #[cfg(feature = "hls")]
 use srs::app::http::request;
+use srs::app::request::{AppRequest, StreamRequest};
 use srs::codec::nalu::{self, Nalus, VideoConfig};
 use srs::codec::proxy::{self, Header};
 use srs::codec::{aac, amf0, amf3, avc, flv, hevc, mp3};
-use srs::config::Config;
+use srs::config::{Config, Target as ForwardTarget};
 use srs::rtmp::chunk::{ChunkDecoder, ChunkHeader, ChunkStreamId, encode};
+use srs::rtmp::client::Client;
 use srs::rtmp::command::Command;
 use srs::rtmp::handshake;
 use srs::rtmp::message::{Aggregate, Message, MessageType, UserControl};
+use srs::rtmp::protocol::Polled;
 use srs::rtmp::server::{Connect, Event, Server};
 
 // The reader of the tool: it shares nothing with the server's writer.
@@ -53,6 +57,8 @@ pub const TARGETS: &[Target] = &[
     ("chunk", chunk),
     ("message", message),
     ("session", session),
+    ("client", client),
+    ("request", request),
     ("amf0", amf0),
     ("amf3", amf3),
     ("flv", flv),
@@ -197,6 +203,64 @@ pub fn session(data: &[u8]) {
         let mut rest = &answers[..];
         while client.decode(&mut rest).expect("what the server says is a chunk stream").is_some() {}
     }
+}
+
+/// What the server of a client says, from its answer to `connect` to whatever it says while it is sent a stream.
+pub fn client(data: &[u8]) {
+    let answers = [&[3][..], &[0; 2 * handshake::SIZE], data].concat();
+    let Ok(mut client) = Client::handshake(Script::new(&answers), false) else { unreachable!("it answers") };
+    client.protocol().limit_incoming(64 * 1024);
+    let url = "rtmp://127.0.0.1/live";
+    if client.connect("live", url, &amf0::Object::new()).is_err() || client.publish("stream").is_err() {
+        return;
+    }
+    let mut fed = 0;
+    loop {
+        match client.protocol().poll_message() {
+            Ok(Polled::Message(message)) => {
+                if let Ok(command) = Command::of(&message) {
+                    let answer = srs::rtmp::client::information(&command, "tcUrl");
+                    if let (Some(there), Some(target)) = (answer, ForwardTarget::parse(url)) {
+                        let names = srs::config::Names { vhost: "v", app: "live", stream: "stream", params: "" };
+                        target.resolve(names).redirected(there);
+                    }
+                }
+            }
+            Ok(Polled::More) => {}
+            // What came with the answers has been looked at. The rest in pieces, as it comes over a network.
+            Ok(Polled::Empty) => {
+                let piece = &data[fed.min(data.len())..(fed + 100).min(data.len())];
+                if piece.is_empty() || client.protocol().feed(piece).is_err() {
+                    return;
+                }
+                fed += piece.len();
+            }
+            Err(_) => return,
+        }
+        assert!(client.protocol().output_len() <= 100 * (data.len() + 100), "answers are no more than questions");
+    }
+}
+
+/// The names in `connect` and `publish`: application, URL and stream, a line each. A name that is one stays where names are, whatever is
+/// made of it.
+pub fn request(data: &[u8]) {
+    let text = String::from_utf8_lossy(data);
+    let mut lines = text.splitn(3, '\n');
+    let mut line = || lines.next().unwrap_or_default();
+    let (app, url, stream) = (line(), line(), line());
+    let config = Config::parse("fuzz", "listen 1935; vhost __defaultVhost__ { } vhost demo.com { }").unwrap();
+    let Ok(app) = AppRequest::new(&Connect::new(app, url), &config) else { return };
+    let Ok(StreamRequest { vhost, stream, name, .. }) = app.stream(stream, &config) else { return };
+    assert_eq!(name, format!("{}/{}/{stream}", vhost.name, app.app));
+    let path = Path::new("html").join(&app.app).join(format!("{stream}.m3u8"));
+    assert!(
+        path.starts_with("html/") && path.components().all(|part| matches!(part, Component::Normal(_))),
+        "{path:?}"
+    );
+    assert!(!name.chars().any(char::is_control) && app.app.len() <= 255 && stream.len() <= 255);
+    // It means the same to whoever it is forwarded to.
+    let again = AppRequest::new(&Connect::new(&app.app, &format!("rtmp://{}/{}", vhost.name, app.app)), &config);
+    assert_eq!(again.unwrap().stream(&stream, &config).unwrap().name, name);
 }
 
 fn media(message: &Message) {

@@ -128,7 +128,7 @@ macro_rules! smoke {
 }
 
 smoke! {
-    handshake chunk message session amf0 amf3 flv avc hevc aac mp3
+    handshake chunk message session client request amf0 amf3 flv avc hevc aac mp3
     #[cfg(feature = "hls")] ts
     #[cfg(feature = "hls")] http
     proxy directive

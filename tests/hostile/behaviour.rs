@@ -5,8 +5,8 @@ use std::time::{Duration, Instant};
 use crate::attacker::{Attacker, End};
 use crate::rig::{Rig, times};
 use crate::rtmp::{
-    NULL, SET_CHUNK_SIZE, VIDEO, chunked, command, connected, create_stream, frame, handshake, header, keyframe,
-    message, play, playing, publish, publishing, video_header,
+    AGGREGATE, AUDIO, NULL, SET_CHUNK_SIZE, VIDEO, chunked, command, connected, create_stream, frame, handshake,
+    header, keyframe, message, play, playing, publish, publishing, video_header,
 };
 
 #[test]
@@ -32,7 +32,9 @@ fn all(rig: &mut Rig) {
     rig.attack("players that never read, that read a byte a second, that only send", bad_players);
     rig.attack("messages of one byte, from publishers, players and strangers", small_messages);
     rig.attack("questions whose answers nobody reads", questions);
-    rig.attack("keyframes that claim to be seconds apart", segments);
+    rig.attack("streams of many messages that end at once", great_ends);
+    rig.attack("keyframes that claim to be seconds apart", |rig| segments(rig, 2100));
+    rig.attack("keyframes that claim to be a minute apart", |rig| segments(rig, 60_000));
     rig.attack("a publisher that stops in the middle of a message", half_message);
     rig.attack("a publisher as fast as it can", flood);
     rig.attack("streams by the thousand, each for a moment", moments);
@@ -133,8 +135,7 @@ fn small_messages(rig: &Rig) {
     const ACKNOWLEDGEMENT: u8 = 3;
     let begin = header(63, 0, 0, ACKNOWLEDGEMENT, 1);
     let mut all = Vec::new();
-    // What is left for newcomers is little where each message takes ten times as long.
-    for n in 0..if cfg!(debug_assertions) { 3 } else { 30 } {
+    for n in 0..30 {
         let Some(mut attacker) = Attacker::connect(rig.target) else { continue };
         let session = match n % 3 {
             0 => [publishing(format!("small{n}")), message(6, 0, VIDEO, 1, &video_header())].concat(),
@@ -175,18 +176,37 @@ fn questions(rig: &Rig) {
     assert!(memory < 150, "{memory} MB for 300 clients that have something to say");
 }
 
-fn segments(rig: &Rig) {
+/// What is held for a stream is let go of with it, and these hold as many messages as they can.
+fn great_ends(rig: &Rig) {
+    let part = [&[AUDIO][..], &[0; 10], &11_u32.to_be_bytes()].concat();
+    let large = message(2, 0, SET_CHUNK_SIZE, 0, &0xff_ffff_u32.to_be_bytes());
+    let begin = [large, message(6, 0, VIDEO, 1, &video_header()), message(6, 0, VIDEO, 1, &keyframe(100))].concat();
+    let many = chunked(6, 0, AGGREGATE, 1, &part.repeat(300_000), 0xff_ffff);
     let mut all = Vec::new();
-    for n in 0..2 {
+    for n in 0..times(20, 60) {
         let Some(mut attacker) = Attacker::connect(rig.target) else { continue };
-        attacker.send(&[publishing(format!("segments{n}")), message(6, 0, VIDEO, 1, &video_header())].concat());
+        attacker.send(&[&publishing(format!("great{n}"))[..], &begin, &many].concat());
         all.push(attacker);
     }
-    let until = Instant::now() + Duration::from_secs(times(1, 30) as u64);
+    rig.wait_status("all of it is held", |status| status.held >= all.len() * (16 << 20));
+    all.into_iter().for_each(|attacker| attacker.leave(End::Rst));
+    rig.wait_status("their streams are gone", |status| status.streams <= rig.streams());
+}
+
+/// Each begins a segment, if it may.
+fn segments(rig: &Rig, step: u32) {
+    let mut all = Vec::new();
+    for n in 0..4 {
+        let Some(mut attacker) = Attacker::connect(rig.target) else { continue };
+        attacker.send(&[publishing(format!("segments{step}-{n}")), message(6, 0, VIDEO, 1, &video_header())].concat());
+        all.push(attacker);
+    }
+    let until = Instant::now() + Duration::from_secs(times(3, 30) as u64);
     let mut time = 0_u32;
     while Instant::now() < until {
-        let burst: Vec<u8> = (1..=100).flat_map(|n| message(6, time + n * 2100, VIDEO, 1, &keyframe(100))).collect();
-        time = time.wrapping_add(100 * 2100);
+        let burst: Vec<u8> =
+            (1..=100).flat_map(|n| message(6, time.wrapping_add(n * step), VIDEO, 1, &keyframe(100))).collect();
+        time = time.wrapping_add(100 * step);
         all.iter_mut().for_each(|attacker| {
             attacker.send(&burst);
         });

@@ -2,8 +2,6 @@
 
 use std::path::Path;
 use std::time::Duration;
-#[cfg(feature = "ssl")]
-use std::time::Instant;
 
 use crate::attacker::{Attacker, End, Target};
 use crate::random::Random;
@@ -25,8 +23,8 @@ fn bytes_through_tcp() {
 fn bytes_through_tls() {
     let mut rig = Rig::encrypted("", "");
     all(&mut rig);
-    rig.attack("TLS that is none, or breaks off", broken_tls);
-    rig.attack("greetings of TLS as fast as they go", greetings);
+    rig.attack("TLS that is none, or breaks off", crate::tls::broken_tls);
+    rig.attack("greetings of TLS as fast as they go", crate::tls::greetings);
     rig.finish();
 }
 
@@ -47,7 +45,7 @@ fn all(rig: &mut Rig) {
 }
 
 /// Sends each to a connection of its own, gives the server a moment to answer, and leaves.
-fn each(target: Target, inputs: impl IntoIterator<Item = Vec<u8>>, end: End) {
+pub(crate) fn each(target: Target, inputs: impl IntoIterator<Item = Vec<u8>>, end: End) {
     for input in inputs {
         if let Some(mut attacker) = Attacker::connect(target) {
             attacker.send(&input);
@@ -389,45 +387,4 @@ fn timestamps(rig: &Rig) {
     }
     each(rig.target, [session], End::Fin);
     player.listen(Duration::from_millis(200));
-}
-
-#[cfg(feature = "ssl")]
-fn broken_tls(rig: &Rig) {
-    let mut random = Random::new(5);
-    let raw = Target { tls: false, ..rig.target };
-    let hello = [&[0x16, 3, 1, 2, 0, 1, 0, 1, 0xfc, 3, 3][..], &[7; 506]].concat();
-    let mut inputs = vec![vec![0x16], vec![0x16, 3, 3, 0xff, 0xff], [0x16, 3, 3, 0, 0].repeat(1000)];
-    inputs.extend((0..times(100, 3000)).map(|_| random.mutate(&hello)));
-    inputs.extend((0..50).map(|_| [&[0x16, 3, 1][..], &random.bytes(3000)].concat()));
-    each(raw, inputs, End::Fin);
-    // Half a greeting, and silence: the handshake's time is bounded under TLS too.
-    let mut silent: Vec<_> = (0..100).filter_map(|_| Attacker::connect(raw)).collect();
-    for attacker in &mut silent {
-        attacker.send(&hello[..100]);
-    }
-    // Handshakes one after the other: their arithmetic is not to hold up the worker.
-    for _ in 0..times(150, 3000) {
-        drop(Attacker::connect(rig.target));
-    }
-}
-
-/// Each has the server sign something, and costs who sends it nothing.
-#[cfg(feature = "ssl")]
-fn greetings(rig: &Rig) {
-    let raw = Target { tls: false, ..rig.target };
-    let hello = crate::rig::tls::greeting();
-    let time = Duration::from_secs(times(5, 60) as u64);
-    let until = Instant::now() + time;
-    let mut count = 0;
-    while Instant::now() < until {
-        let mut crowd: Vec<_> = (0..50).filter_map(|_| Attacker::connect(raw)).collect();
-        count += crowd.iter_mut().filter_map(|attacker| attacker.send(&hello).then_some(())).count();
-        for mut attacker in crowd {
-            // Until it has been signed for, or is refused.
-            attacker.hear_some(Duration::from_secs(5));
-            attacker.leave(End::Rst);
-        }
-    }
-    println!("    {count} greetings, {} a second", count / time.as_secs() as usize);
-    assert!(count > 200, "that was no flood");
 }

@@ -21,9 +21,8 @@ const GOP: u64 = 50;
 
 pub(crate) const STREAM: &str = "healthy";
 
-/// How late a healthy player's packets may be, on a machine that itself is never late. A build without optimisation works ten times
-/// as long for the same.
-const MAX_LATENESS: Duration = Duration::from_millis(if cfg!(debug_assertions) { 1500 } else { 200 });
+/// How late a healthy player's packets may be, on a machine that itself is never late.
+const MAX_LATENESS: Duration = Duration::from_millis(200);
 
 fn clock() -> u64 {
     static START: OnceLock<Instant> = OnceLock::new();

@@ -4,7 +4,7 @@
 //! and coroutines are what they were before. Lateness is measured against the publisher's clock and compared with that of a stream
 //! of the same kind which does not pass through the server, so that a busy machine is not taken for a slow server.
 //!
-//! Seeds are fixed and printed. Environment: `SRS_HOSTILE_LONG=1` for all of every attack instead of a sample (half an hour),
+//! Seeds are fixed and printed. Environment: `SRS_HOSTILE_LONG=1` for all of every attack instead of a sample (an hour),
 //! `SRS_HOSTILE_SEED` for another seed.
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test that meets the unexpected is to fail")]
 
@@ -35,7 +35,10 @@ mod viewer;
 
 mod behaviour;
 mod bytes;
+mod edges;
 #[cfg(feature = "hls")]
 mod http;
 mod limits;
 mod names;
+#[cfg(feature = "ssl")]
+mod tls;

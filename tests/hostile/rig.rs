@@ -1,6 +1,7 @@
 //! A server with its healthy clients, and what is looked at after each attack.
 
 use std::fs;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -69,26 +70,43 @@ pub(crate) struct Status {
     pub(crate) held: usize,
 }
 
+/// Ends what others go on with, also when this test fails.
+pub(crate) struct Stop<'a>(pub(crate) &'a AtomicBool);
+
+impl Drop for Stop<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+}
+
 impl Rig {
     /// A server, attacked through plain TCP.
     pub(crate) fn plain(root: &str, vhost: &str) -> Rig {
-        Rig::new(root, vhost, false)
+        Rig::new(root, vhost, None)
     }
 
     /// A server, attacked through TLS.
     #[cfg(feature = "ssl")]
     pub(crate) fn encrypted(root: &str, vhost: &str) -> Rig {
-        Rig::new(root, vhost, true)
+        Rig::new(root, vhost, Some(""))
     }
 
-    fn new(root: &str, vhost: &str, tls: bool) -> Rig {
+    /// The same on a port that takes plain RTMP as well.
+    #[cfg(feature = "ssl")]
+    pub(crate) fn either(root: &str, vhost: &str) -> Rig {
+        Rig::new(root, vhost, Some("plain on;"))
+    }
+
+    /// `rtmps`: what the block for TLS has beside what it needs, if there is to be one.
+    fn new(root: &str, vhost: &str, rtmps: Option<&str>) -> Rig {
         let alone = ONE.lock().unwrap_or_else(PoisonError::into_inner);
         // Attacks by the thousand need as many descriptors on this side.
         let _ = nix::sys::resource::setrlimit(nix::sys::resource::Resource::RLIMIT_NOFILE, 20_000, 20_000);
         let scratch = Scratch::new();
         let places = if root.contains("max_connections ") { "" } else { PLACES };
         let mut root = format!("{places}\n{root}\n");
-        let port = tls.then(|| configure_tls(&scratch, &mut root));
+        let tls = rtmps.is_some();
+        let port = rtmps.map(|more| configure_tls(&scratch, &mut root, more));
         let http = Target { port: free_port(), tls: false };
         let mut vhost = vhost.to_owned();
         if cfg!(feature = "hls") {
@@ -129,6 +147,7 @@ impl Rig {
         attack(self);
         let took = began.elapsed();
         let peak = self.process("VmHWM") << 10;
+        let ended = Instant::now();
         self.server.assert_healthy();
         let healthy = self.healthy.as_ref().expect("until the end");
         healthy.catch_up();
@@ -152,8 +171,9 @@ impl Rig {
         }
         let after = self.process("VmRSS") << 10;
         println!(
-            "    {:.1} s; memory {} MB at most, {} MB after; {} ms late at most, the machine {} ms",
+            "    {:.1} s, {:.1} s to recover; memory {} MB at most, {} MB after; {} ms late at most, the machine {} ms",
             took.as_secs_f32(),
+            ended.elapsed().as_secs_f32(),
             peak >> 20,
             after >> 20,
             lateness.players.as_millis(),
@@ -254,7 +274,7 @@ use tls::configure as configure_tls;
 
 /// Not called: no rig asks for TLS in a build without it.
 #[cfg(not(feature = "ssl"))]
-fn configure_tls(_: &Scratch, _: &mut String) -> u16 {
+fn configure_tls(_: &Scratch, _: &mut String, _: &str) -> u16 {
     unreachable!("a build without TLS")
 }
 
@@ -300,14 +320,14 @@ pub(crate) mod tls {
     }
 
     /// Writes the certificate and adds the directives for a port of its own.
-    pub(super) fn configure(scratch: &Scratch, root: &mut String) -> u16 {
+    pub(super) fn configure(scratch: &Scratch, root: &mut String, more: &str) -> u16 {
         let (cert, key) = (scratch.file("cert.pem"), scratch.file("key.pem"));
         std::fs::write(&cert, &certificate().0).expect("a file in the scratch folder");
         std::fs::write(&key, &certificate().1).expect("a file in the scratch folder");
         let port = free_port();
         write!(
             root,
-            "rtmps {{ enabled on; listen 127.0.0.1:{port}; cert {}; key {}; }}",
+            "rtmps {{ enabled on; listen 127.0.0.1:{port}; cert {}; key {}; {more} }}",
             cert.display(),
             key.display()
         )
