@@ -64,6 +64,8 @@ pub struct Config {
     pub handshake_timeout: Duration,
     /// `command_timeout`: the time from there to `connect`, and again to `publish` or `play`.
     pub command_timeout: Duration,
+    /// `send_timeout`: how long a client may take nothing of what it is sent.
+    pub send_timeout: Duration,
     /// `chunk_size`: of the chunks sent, in bytes, for vhosts that do not say their own.
     pub chunk_size: usize,
     /// `proxy_protocol`: whose connections begin with a PROXY header that says whom they come from; empty for none.
@@ -129,6 +131,12 @@ pub struct HttpServer {
     pub max_connections: usize,
     /// `max_connections_per_address`: the same for the connections of one address; 0 for no limit.
     pub max_connections_per_address: usize,
+    /// `request_timeout`: how long a request may take from its first byte to its last.
+    pub request_timeout: Duration,
+    /// `idle_timeout`: how long a connection may wait for its next request.
+    pub idle_timeout: Duration,
+    /// `send_timeout`: how long a client may take nothing of a response.
+    pub send_timeout: Duration,
     /// `live_memory`: bytes of live files in memory; what has no room is served from disk.
     pub live_memory: u64,
 }
@@ -283,6 +291,7 @@ impl Config {
             max_busy: u8::try_from(reader.size(root, "max_busy")).unwrap_or(100),
             handshake_timeout: reader.seconds(root, "handshake_timeout"),
             command_timeout: reader.seconds(root, "command_timeout"),
+            send_timeout: reader.seconds(root, "send_timeout"),
             chunk_size,
             proxy_protocol: reader.networks(root, "proxy_protocol"),
             daemon,
@@ -340,6 +349,9 @@ impl HttpServer {
             page: reader.switch(section, "page"),
             max_connections: reader.size(section, "max_connections"),
             max_connections_per_address: reader.size(section, "max_connections_per_address"),
+            request_timeout: reader.seconds(section, "request_timeout"),
+            idle_timeout: reader.seconds(section, "idle_timeout"),
+            send_timeout: reader.seconds(section, "send_timeout"),
             live_memory: reader.number(section, "live_memory"),
         };
         if http_server.enabled {

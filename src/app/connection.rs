@@ -24,9 +24,6 @@ use crate::rtmp::server::{Connect, Event, Server as Rtmp};
 use crate::rtmp::{self, handshake};
 use crate::st::net::TcpStream;
 
-/// How long a socket may take nothing of what it is sent.
-const SEND: Duration = Duration::from_secs(30);
-
 /// How long a client that was refused is listened to, so that what it was told arrives, see [`TcpStream::linger`].
 const FAREWELL: Duration = Duration::from_secs(1);
 
@@ -39,6 +36,8 @@ struct Connection<'a> {
     wants_audio: bool,
     wants_video: bool,
     slice: Slice,
+    /// How long it may take nothing of what it is sent.
+    send_timeout: Duration,
     /// It has been told why it is to go.
     has_parted: bool,
 }
@@ -121,8 +120,9 @@ impl<'a> Connection<'a> {
         kind: ListenKind,
     ) -> Result<(Box<Self>, handshake::Form), CloseReason> {
         let stream = &client.stream;
-        stream.set_write_timeout(Some(SEND));
-        stream.set_time_limit(Some(server.config().handshake_timeout));
+        let config = server.config();
+        stream.set_write_timeout(Some(config.send_timeout));
+        stream.set_time_limit(Some(config.handshake_timeout));
         greet(server, client)?;
         server.rtmps.secure(stream, kind)?;
         stream.count_unsent(|| server.account.hold(Part::Tls));
@@ -135,6 +135,7 @@ impl<'a> Connection<'a> {
             wants_audio: true,
             wants_video: true,
             slice: Slice::default(),
+            send_timeout: config.send_timeout,
             has_parted: false,
         };
         Ok((Box::new(connection), form))

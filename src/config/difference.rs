@@ -38,7 +38,7 @@ fn rule(place: Place, name: &str) -> Option<Reload> {
     Some(match (place, name) {
         (Place::Root, "listen") => Now("those who connect from now on; clients of a removed address stay"),
         (Place::Root, "max_connections") => Next("those who connect from now on; nobody is closed"),
-        (Place::Root, "max_connections_per_address" | "handshake_timeout" | "command_timeout") => {
+        (Place::Root, "max_connections_per_address" | "handshake_timeout" | "command_timeout" | "send_timeout") => {
             Next("those who connect from now on; nobody is closed")
         }
         (Place::Root, "max_memory" | "max_busy") => Now("all clients"),
@@ -54,9 +54,10 @@ fn rule(place: Place, name: &str) -> Option<Reload> {
         (Place::HttpServer, "enabled" | "listen") => Now("those who connect over HTTP from now on"),
         (Place::HttpServer, "dir" | "page") => Now("HTTP requests from now on"),
         (Place::HttpServer, "live_memory") => Now("the segments that end from now on"),
-        (Place::HttpServer, "max_connections" | "max_connections_per_address") => {
-            Next("those who connect over HTTP from now on")
-        }
+        (
+            Place::HttpServer,
+            "max_connections" | "max_connections_per_address" | "request_timeout" | "idle_timeout" | "send_timeout",
+        ) => Next("those who connect over HTTP from now on"),
         (Place::Vhost, "enabled") => Now("all clients of the vhost are told and closed when it is off"),
         (
             Place::Vhost,

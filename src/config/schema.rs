@@ -146,6 +146,7 @@ pub(super) const TABLE: &[Row] = &[
     setting(Place::Root, "max_busy", number(0, 100, "percent"), "98", "share of its time that the worker may be busy"),
     setting(Place::Root, "handshake_timeout", HOUR, "10", "time for the handshake"),
     setting(Place::Root, "command_timeout", HOUR, "30", "time from there to connect, and to publish or play"),
+    setting(Place::Root, "send_timeout", HOUR, "30", "time in which a client takes nothing of what it is sent"),
     setting(Place::Root, "chunk_size", CHUNK, "4096", "size of the chunks sent"),
     setting(Place::Root, "daemon", Kind::Switch, "off", "leave the terminal"),
     setting(Place::Root, "pid", Kind::Path, "off", "file with the number of the process"),
@@ -174,6 +175,9 @@ pub(super) const TABLE: &[Row] = &[
     setting(Place::HttpServer, "page", Kind::Switch, "on", "whether / lists what is live"),
     setting(Place::HttpServer, "max_connections", number(1, 1_000_000, ""), "4000", "connections at a time"),
     setting(Place::HttpServer, "max_connections_per_address", number(0, 1_000_000, ""), "0", "connections of one address at a time"),
+    setting(Place::HttpServer, "request_timeout", HOUR, "10", "time for a request to come"),
+    setting(Place::HttpServer, "idle_timeout", HOUR, "60", "time between two requests"),
+    setting(Place::HttpServer, "send_timeout", HOUR, "30", "time in which a client takes nothing of a response"),
     setting(Place::HttpServer, "live_memory", BACKLOG, "536870912", "bytes of live files in memory"),
 
     setting(Place::Vhost, "enabled", Kind::Switch, "on", "whether the vhost serves"),

@@ -60,6 +60,7 @@ fn absent_directives_have_their_defaults() {
         max_busy: 98,
         handshake_timeout: Duration::from_secs(10),
         command_timeout: Duration::from_secs(30),
+        send_timeout: Duration::from_secs(30),
         chunk_size: 4096,
         proxy_protocol: vec![],
         daemon: false,
@@ -83,6 +84,9 @@ fn absent_directives_have_their_defaults() {
             page: true,
             max_connections: 4000,
             max_connections_per_address: 0,
+            request_timeout: Duration::from_secs(10),
+            idle_timeout: Duration::from_secs(60),
+            send_timeout: Duration::from_secs(30),
             live_memory: 512 << 20,
         },
         log: Log { tank: LogTank::Console, level: LogLevel::Trace, file: PathBuf::from("./objs/srs.log") },
@@ -102,12 +106,12 @@ fn each_directive_reaches_its_field() {
     let config = parse(
         "listen 1935 127.0.0.1:1936 [::]:1937; max_connections 7; max_connections_per_address 3;
          max_memory 2g; max_busy 90;
-         handshake_timeout 4; command_timeout 5; chunk_size 65000; daemon on; pid /run/srs.pid;
+         handshake_timeout 4; command_timeout 5; send_timeout 6; chunk_size 65000; daemon on; pid /run/srs.pid;
          proxy_protocol 10.0.0.1 ::1;
          srs_log_tank file; srs_log_level verbose; srs_log_file '/var/log/my srs.log';
          pithy_print { publish 100; play 200; forwarder 3600000; }
          http_server { enabled on; listen 80 [::]:80; dir /srv/www; page off; max_connections 9; max_connections_per_address 4;
-         live_memory 1g; }
+         request_timeout 1; idle_timeout 2; send_timeout 3; live_memory 1g; }
          vhost Live.Example.com {
              enabled off; gop_cache off; queue_length 600; queue_bytes 4g; mw_latency 0; mw_adaptive off; min_latency on;
              tcp_nodelay on; publish { stall_timeout 1; max_bitrate 8000; reconnect_grace 0; timeout 3600; }
@@ -128,8 +132,8 @@ fn each_directive_reaches_its_field() {
     assert_eq!((config.max_connections, config.chunk_size), (7, 65000));
     assert_eq!(config.max_connections_per_address, 3);
     assert_eq!((config.max_memory, config.max_busy), (Memory::Bytes(2 << 30), 90));
-    let times = [config.handshake_timeout, config.command_timeout];
-    assert_eq!(times, [4, 5].map(Duration::from_secs));
+    let times = [config.handshake_timeout, config.command_timeout, config.send_timeout];
+    assert_eq!(times, [4, 5, 6].map(Duration::from_secs));
     assert_eq!(config.proxy_protocol, ["10.0.0.1", "::1"].map(|a| Network::parse(a).unwrap()));
     assert_eq!((config.daemon, config.pid.as_deref()), (true, Some(Path::new("/run/srs.pid"))));
     assert!(parse("listen 1; daemon on;").warnings.iter().any(|warning| warning.contains("srs_log_tank file")));
@@ -144,6 +148,9 @@ fn each_directive_reaches_its_field() {
         page: false,
         max_connections: 9,
         max_connections_per_address: 4,
+        request_timeout: Duration::from_secs(1),
+        idle_timeout: Duration::from_secs(2),
+        send_timeout: Duration::from_secs(3),
         live_memory: 1 << 30,
     };
     assert_eq!(config.http_server, http_server);

@@ -5,7 +5,7 @@ use std::io::{ErrorKind, Read};
 use std::os::unix::fs::symlink;
 use std::path::Path;
 use std::process::Command;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use crate::http_client::Client;
 use crate::process::eventually;
@@ -248,6 +248,24 @@ fn what_means_harm_is_refused_and_the_server_goes_on() {
     // The rest of what it was told: the first byte is read already.
     slow.stream.set_read_timeout(Some(LIMIT)).expect("a time-out");
     assert_eq!(slow.answer(true).expect("an answer").status, 408);
+    server.assert_healthy();
+}
+
+#[test]
+fn slow_and_idle_clients_have_the_time_that_is_configured() {
+    let scratch = Scratch::new();
+    let (mut server, port) = start(&scratch, "request_timeout 1; idle_timeout 2;", Settings::default());
+    write(&scratch, "a", b"a");
+    let (mut slow, mut idle) = (Client::new(port), Client::new(port));
+    let begun = Instant::now();
+    slow.send(b"GET /a HTTP/1.1\r\n");
+    assert_eq!(idle.get("/a", "").status, 200);
+    assert_eq!(slow.answer(true).expect("it is told").status, 408);
+    let told = begun.elapsed();
+    assert!((Duration::from_secs(1)..Duration::from_secs(8)).contains(&told), "{told:?}");
+    assert_eq!(idle.stream.read(&mut [0]).expect("it is closed"), 0);
+    let closed = begun.elapsed();
+    assert!((Duration::from_secs(2)..Duration::from_secs(30)).contains(&closed), "{closed:?}");
     server.assert_healthy();
 }
 

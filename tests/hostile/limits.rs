@@ -109,7 +109,10 @@ fn come(rig: &Rig, last: u8) -> Option<Attacker> {
 /// Each time has its end: of those who do not begin, who do not go on, and who stop in the middle.
 #[test]
 fn time_limits() {
-    let mut rig = Rig::plain("handshake_timeout 1; command_timeout 2;", "publish { timeout 3; max_bitrate 20000; }");
+    let mut rig = Rig::plain(
+        "handshake_timeout 1; command_timeout 2; send_timeout 1;",
+        "publish { timeout 3; max_bitrate 20000; }",
+    );
     rig.attack("nothing, half a handshake, and no command", |rig| {
         let half = handshake()[..1000].to_vec();
         let created = [connected(), create_stream()].concat();
@@ -133,6 +136,19 @@ fn time_limits() {
         }
         assert!(all.iter_mut().all(|attacker| attacker.is_closed_within(RELIEF)), "a silent publisher stays");
         rig.server.wait_log(&["closed, silent-publisher:"], RELIEF);
+    });
+    rig.attack("players that read nothing", |rig| {
+        let mut publisher = Attacker::connect(rig.target).expect("a connection");
+        publisher.send(&[publishing("much"), message(6, 0, VIDEO, 1, &video_header())].concat());
+        let mut all: Vec<_> = (0..20).filter_map(|_| Attacker::connect(rig.target)).collect();
+        for player in &mut all {
+            player.shrink_receive_buffer();
+            player.send(&playing("much"));
+        }
+        for _ in 0..40 {
+            publisher.send(&message(6, 0, VIDEO, 1, &keyframe(200_000)));
+        }
+        rig.server.wait_log(&["closed, not-reading:"], RELIEF);
     });
     rig.attack("a publisher of more than max_bitrate", |rig| {
         let mut attacker = Attacker::connect(rig.target).expect("a connection");

@@ -4,7 +4,7 @@ use std::io::Write;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use super::{Admitted, Connection, FAREWELL, SEND, close_reason, network};
+use super::{Admitted, Connection, FAREWELL, close_reason, network};
 use crate::account::Part;
 use crate::app::batch::Batch;
 use crate::app::close::CloseReason;
@@ -147,7 +147,7 @@ impl Connection<'_> {
                     stream.take_turns();
                     continue;
                 }
-                progress + SEND
+                progress + self.send_timeout
             };
             if more {
                 playing.turn.look(Instant::now(), self.rtmp.protocol().work(), false);

@@ -9,15 +9,10 @@ use super::disk::Absent;
 use super::entity::Entity;
 use super::request::{self, Method, Refusal, Request};
 use super::response::{Body, Response};
-use super::sending::SEND;
 use super::status::Status;
 use crate::st::{self, net::TcpStream};
 
-/// How long the head of a request may take from its first byte, and with it a body.
-const HEAD: Duration = Duration::from_secs(10);
-
-/// How long a connection may be idle, and how long when there are many.
-const IDLE: Duration = Duration::from_secs(60);
+/// How long a connection may be idle at most when there are many.
 const IDLE_WHEN_FULL: Duration = Duration::from_secs(5);
 
 /// After how much idleness what a connection does not need now is given back.
@@ -50,6 +45,18 @@ pub(super) struct Connection<'a> {
     begun: Option<Instant>,
     /// It has had a live file: whoever watches is not new.
     is_viewer: bool,
+    pub(super) times: Times,
+}
+
+/// How long a client may take, as it was configured when it came.
+#[derive(Clone, Copy)]
+pub(super) struct Times {
+    /// For a request, from its first byte.
+    request: Duration,
+    /// Between two requests.
+    idle: Duration,
+    /// To take nothing of a response.
+    pub(super) send: Duration,
 }
 
 /// Why a connection ends.
@@ -78,8 +85,13 @@ pub(super) fn serve(http: &Http, number: u64, stream: &TcpStream) -> End {
     // A socket that does not take the options costs some latency, no more.
     let _ = stream.set_nodelay(true);
     let _ = stream.set_unsent_limit(UNSENT);
-    stream.set_write_timeout(Some(SEND));
-    let mut connection = Connection { http, number, stream, input: Vec::new(), at: 0, begun: None, is_viewer: false };
+    let times = {
+        let config = &http.server.config().http_server;
+        Times { request: config.request_timeout, idle: config.idle_timeout, send: config.send_timeout }
+    };
+    stream.set_write_timeout(Some(times.send));
+    let mut connection =
+        Connection { http, number, stream, input: Vec::new(), at: 0, begun: None, is_viewer: false, times };
     loop {
         let answered = connection.next_request().and_then(|request| connection.reply(request));
         if let Err(end) = answered {
@@ -158,7 +170,7 @@ impl Connection<'_> {
         let mut is_settled = false;
         let mut is_over = false;
         loop {
-            if self.begun.is_some_and(|begun| begun.elapsed() >= HEAD) {
+            if self.begun.is_some_and(|begun| begun.elapsed() >= self.times.request) {
                 return Err(End::SlowRequest);
             }
             self.input.resize(len + READ, 0);
@@ -172,14 +184,14 @@ impl Connection<'_> {
                 None => {}
             }
             let limit = match self.begun {
-                Some(begun) => begun + HEAD,
+                Some(begun) => begun + self.times.request,
                 None if !is_settled => idle_since + SETTLE,
                 // It may become crowded meanwhile.
-                None => Instant::now() + IDLE_WHEN_FULL,
+                None => Instant::now() + IDLE_WHEN_FULL.min(self.times.idle),
             };
             if self.stream.wait(Some(limit)).timed_out && self.begun.is_none() {
-                let allowed = if self.http.is_crowded() { IDLE_WHEN_FULL } else { IDLE };
-                is_over = idle_since.elapsed() >= allowed;
+                let most = if self.http.is_crowded() { IDLE_WHEN_FULL } else { Duration::MAX };
+                is_over = idle_since.elapsed() >= self.times.idle.min(most);
                 if !std::mem::replace(&mut is_settled, true) {
                     self.input = Vec::new();
                     st::trim_stack();

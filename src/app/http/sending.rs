@@ -11,8 +11,7 @@ use super::disk::CHUNK;
 use super::response::{Body, Response};
 use crate::account::Part;
 
-/// How long a client may take nothing of what it is sent, and how few bytes a second of it.
-pub(super) const SEND: Duration = Duration::from_secs(30);
+/// How few bytes a second a client may take of what it is sent.
 const SLOWEST: u64 = 4 * 1024;
 
 impl Connection<'_> {
@@ -47,7 +46,7 @@ impl Connection<'_> {
     /// until the body is written, if it is of that, and since when the response lasts; when memory is short, it may end before.
     fn write(&mut self, mut head: Bytes, mut body: Bytes, counted: Option<(&Bytes, Instant)>) -> Result<(), End> {
         let bytes = (head.len() + body.len()) as u64;
-        self.stream.set_time_limit(Some(SEND + Duration::from_secs(bytes / SLOWEST)));
+        self.stream.set_time_limit(Some(self.times.send + Duration::from_secs(bytes / SLOWEST)));
         let mut stream = self.stream;
         let mut waiting = None;
         while head.has_remaining() || body.has_remaining() {
