@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use super::server::Server;
 use crate::{os, st};
 
-/// What counts is the most that was needed within this time: between two keyframes much is freed that is wanted again.
+/// What was there without need for so long is to go: between two keyframes much is freed that is wanted again.
 const PERIOD: Duration = Duration::from_secs(5);
 
 /// What a coroutine with all that belongs to it takes of the heap, in bytes, and what a stream takes without its messages, with what
@@ -20,19 +20,26 @@ const STREAM: usize = 16 * 1024;
 /// Less than this is not worth the while, in bytes.
 const WORTH: usize = 8 << 20;
 
+/// How often the heap is asked in vain before what it has counts as needed: what was let go of may not have been freed yet, and each
+/// time costs it some milliseconds.
+const TRIES: u32 = 4;
+
 /// How much there is that is not needed: what the process has, less what is needed.
 #[derive(Debug)]
 pub(super) struct Slack {
     period_began: Instant,
     /// The least of it in this period. Negative where more was thought to be needed than there is.
     least: isize,
-    /// The least in a whole period since the heap last gave back: so much is not to be had.
+    /// The least in a whole period: so much is not to be had.
     floor: Option<isize>,
+    /// How often it was asked for what is above that, and the periods until it is asked again.
+    tries: u32,
+    pause: u32,
 }
 
 impl Slack {
     pub(super) fn new(now: Instant) -> Self {
-        Self { period_began: now, least: isize::MAX, floor: None }
+        Self { period_began: now, least: isize::MAX, floor: None, tries: 0, pause: 0 }
     }
 
     /// Looks at what is needed and what there is, and has the heap give back the rest. To be called each second or more often.
@@ -53,7 +60,7 @@ impl Slack {
     }
 
     /// Takes a measurement, in bytes. Whether during all of the last period so much more was there without need than there once was
-    /// that it is to go.
+    /// that it is worth the while to give it back.
     fn is_much(&mut self, needed: usize, resident: usize, now: Instant) -> bool {
         let slack = resident.cast_signed() - needed.cast_signed();
         self.least = self.least.min(slack);
@@ -63,10 +70,22 @@ impl Slack {
         let least = std::mem::replace(&mut self.least, slack);
         self.period_began = now;
         let floor = self.floor.map_or(least, |floor| floor.min(least));
-        let is_much = least - floor >= WORTH.max(resident / 4).cast_signed();
-        // What is left of it is known after the next period.
-        self.floor = (!is_much).then_some(floor);
-        is_much
+        self.floor = Some(floor);
+        if least - floor < WORTH.max(resident / 4).cast_signed() {
+            (self.tries, self.pause) = (0, 0);
+            return false;
+        }
+        if self.pause > 0 {
+            self.pause -= 1;
+            return false;
+        }
+        if self.tries == TRIES {
+            (self.floor, self.tries) = (Some(least), 0);
+            return false;
+        }
+        self.pause = 1 << self.tries;
+        self.tries += 1;
+        true
     }
 }
 
@@ -119,13 +138,15 @@ mod tests {
     }
 
     #[test]
-    fn what_is_in_no_account_is_given_back_as_well_and_what_cannot_be_is_asked_for_once() {
+    fn what_is_in_no_account_is_given_back_as_well_and_what_cannot_be_is_not_asked_for_for_ever() {
         let start = Instant::now();
         let mut slack = Slack::new(start);
         let mut look = |second, resident| slack.is_much(10 * MB, resident * MB, start + Duration::from_secs(second));
         assert!(!look(5, 12) && !look(10, 40), "there for less than a period");
         assert!(look(15, 40));
-        assert!((16..200).all(|second| !look(second, 38)), "it was not to be had");
-        assert!(!look(200, 60) && look(205, 60), "another one");
+        assert!(!look(20, 11), "it was given back");
+        let asked: Vec<_> = (21..400).filter(|&second| look(second, 38)).collect();
+        assert_eq!(asked, [30, 40, 55, 80], "it was not to be had");
+        assert!(!look(400, 60) && look(405, 60), "another one");
     }
 }

@@ -145,7 +145,7 @@ fn break_off(stream: &mut TcpStream, _: &AtomicBool) {
     let _ = stream.write_all(&[answers(), message(4, 0, AUDIO, 1, &[0; 1000])[..500].to_vec()].concat());
 }
 
-/// To itself, as it was recorded: `rtmps` to a name that does not exist, after which the first address is tried again.
+/// Sends the forwarder to a port where nobody listens, after which it tries the first one again.
 fn redirect(stream: &mut TcpStream, _: &AtomicBool) {
     let redirected = Path::new(env!("CARGO_MANIFEST_DIR")).join("fuzz/corpus/client/redirected");
     let redirected = std::fs::read(redirected).expect("a file of the corpus");
