@@ -5,7 +5,7 @@
 //! of the same kind which does not pass through the server, so that a busy machine is not taken for a slow server.
 //!
 //! Seeds are fixed and printed. Environment: `SRS_HOSTILE_LONG=1` for all of every attack instead of a sample (an hour),
-//! `SRS_HOSTILE_SEED` for another seed.
+//! `SRS_HOSTILE_SEED` for another seed, `SRS_HOSTILE_ONLY` for those attacks alone whose names contain this.
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test that meets the unexpected is to fail")]
 
 #[path = "../e2e/flv.rs"]

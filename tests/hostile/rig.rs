@@ -141,6 +141,9 @@ impl Rig {
 
     /// Attacks, and looks at what it has done.
     pub(crate) fn attack(&mut self, name: &str, attack: impl FnOnce(&Rig)) {
+        if std::env::var("SRS_HOSTILE_ONLY").is_ok_and(|only| !name.contains(&only)) {
+            return;
+        }
         println!("  {name}");
         let _ = fs::write(self.proc("clear_refs"), "5");
         let began = Instant::now();

@@ -31,6 +31,8 @@ pub(super) struct Folder {
     file: Versions,
     /// Segments that left the playlist, and when they are to go.
     leaving: VecDeque<(Instant, u64)>,
+    /// How long they are held back at most, however long they say that they are.
+    longest: Duration,
     /// The last segment was not written: the next one does not continue the playlist, and some of that may be gone.
     is_broken: bool,
     is_closed: bool,
@@ -45,6 +47,7 @@ impl Folder {
             playlist: Playlist::new(""),
             file: Versions::new(with_end(base, ".m3u8")),
             leaving: VecDeque::new(),
+            longest: Duration::MAX,
             is_broken: false,
             is_closed: false,
             is_disposed: false,
@@ -138,7 +141,9 @@ impl Folder {
             let base = self.base.clone();
             self.playlist.retain_from_last(|entry| !segment(&base, entry.number).exists());
         }
-        let hold_back = Duration::from_millis(self.playlist.duration() + entry.duration);
+        // Of a stream that is true, the playlist and one segment more are less than this.
+        self.longest = 2 * Duration::from_millis(window.max(target.saturating_mul(3))).max(self.playlist.span());
+        let hold_back = Duration::from_millis(self.playlist.duration() + entry.duration).min(self.longest);
         self.playlist.announce_target(target);
         let gone = self.playlist.push(entry, window);
         let written = self.write_playlist(now);
@@ -172,7 +177,7 @@ impl Folder {
         self.tidy();
         if dispose && cleanup {
             self.is_disposed = true;
-            let due = now + Duration::from_millis(self.playlist.duration());
+            let due = now + Duration::from_millis(self.playlist.duration()).min(self.longest);
             self.leaving.extend(self.playlist.entries().map(|entry| (due, entry.number)));
         }
     }

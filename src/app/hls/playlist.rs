@@ -2,7 +2,7 @@
 
 use std::collections::VecDeque;
 use std::fmt::Write as _;
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use chrono::{DateTime, SecondsFormat, Utc};
 
@@ -64,6 +64,13 @@ impl Playlist {
     /// All that it spans, in milliseconds.
     pub(super) fn duration(&self) -> u64 {
         self.entries.iter().map(|entry| entry.duration).sum()
+    }
+
+    /// From the start of the first segment to that of the last, by the time of day: what a stream says of its durations need not be so.
+    pub(super) fn span(&self) -> Duration {
+        let at = |entry: Option<&Entry>| entry.and_then(|entry| entry.at);
+        let (first, last) = (at(self.entries.front()), at(self.entries.back()));
+        first.zip(last).and_then(|(first, last)| last.duration_since(first).ok()).unwrap_or_default()
     }
 
     /// Has the target duration be at least so many milliseconds, rounded up.

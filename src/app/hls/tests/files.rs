@@ -57,6 +57,27 @@ fn a_segment_that_left_is_held_back_and_then_removed() {
 }
 
 #[test]
+fn segments_that_claim_to_be_long_do_not_stay_for_that() {
+    let mut rig = Rig::new();
+    let target = rig.target.clone();
+    let now = rig.now();
+    for number in 0..50 {
+        let at = Some(SystemTime::UNIX_EPOCH + Duration::from_millis(100 * number));
+        let entry = Entry { number, duration: 3_600_000, discontinuity: false, at };
+        let body = Bytes::from_static(b"segment");
+        let job = Job::Segment { entry, body, window: 10_000, target: 2000, cleanup: true };
+        rig.writer.handle(&target, job, now);
+    }
+    rig.writer.tick(now + Duration::from_secs(19));
+    assert!(rig.path("s-0.ts").exists());
+    rig.writer.tick(now + Duration::from_secs(21));
+    assert!(!rig.path("s-0.ts").exists() && rig.path("s-49.ts").exists());
+    rig.writer.handle(&target, Job::Close { dispose: true, cleanup: true }, now);
+    rig.writer.tick(now + Duration::from_secs(21));
+    assert!(!rig.path("s-49.ts").exists());
+}
+
+#[test]
 fn a_stream_that_is_over_says_so_and_goes() {
     let mut rig = Rig::new();
     rig.headers(0);
