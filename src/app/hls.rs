@@ -11,6 +11,7 @@ mod disk;
 mod files;
 mod folder;
 mod handover;
+mod listing;
 mod playlist;
 pub mod segmenter;
 mod stream;

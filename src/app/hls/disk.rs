@@ -16,6 +16,7 @@ use bytes::Bytes;
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, bounded};
 
 use super::folder::Folder;
+use super::listing::Listing;
 use super::playlist::{Entry, Playlist};
 
 /// Jobs that may wait. A stream has one in each `hls_fragment`.
@@ -219,6 +220,7 @@ fn size(job: &Job) -> usize {
 /// What the thread knows: the streams that have files, by where they are.
 pub(super) struct Writer {
     folders: HashMap<PathBuf, Folder>,
+    listing: Listing,
     counters: Arc<Counters>,
     mentioned: Option<Instant>,
     /// Segments that were not written when the last line about it was.
@@ -231,7 +233,8 @@ pub(super) struct Writer {
 
 impl Writer {
     pub(super) fn new(counters: Arc<Counters>) -> Self {
-        Self { folders: HashMap::new(), counters, mentioned: None, lost: 0, written: 0, why: None }
+        let (folders, listing) = (HashMap::new(), Listing::default());
+        Self { folders, listing, counters, mentioned: None, lost: 0, written: 0, why: None }
     }
 
     fn work(&mut self, orders: &Receiver<Order>) {
@@ -263,13 +266,15 @@ impl Writer {
         let path = target.root.join(&target.base);
         match job {
             Job::Open(answer) => {
-                let folder = self.folders.entry(path).or_insert_with_key(|path| Folder::open(path));
+                let listing = &mut self.listing;
+                let folder = self.folders.entry(path).or_insert_with_key(|path| Folder::open(path, listing));
                 folder.reopen();
                 // Somebody asked twice.
                 let _ = answer.set(folder.playlist().clone());
             }
             Job::Segment { entry, body, window, target: duration, cleanup } => {
-                let folder = self.folders.entry(path).or_insert_with_key(|path| Folder::open(path));
+                let listing = &mut self.listing;
+                let folder = self.folders.entry(path).or_insert_with_key(|path| Folder::open(path, listing));
                 match folder.add(entry, &body, window, duration, cleanup, now) {
                     Ok(()) => {
                         self.counters.written.fetch_add(1, Ordering::Relaxed);
@@ -298,6 +303,7 @@ impl Writer {
 
     /// Removes what is due, and says what has gone wrong.
     pub(super) fn tick(&mut self, now: Instant) {
+        self.listing.forget_old();
         self.folders.retain(|_, folder| {
             folder.remove_due(now);
             !folder.is_done()

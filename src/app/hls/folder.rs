@@ -9,7 +9,8 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use super::files::{self, Versions, with_end};
-use super::playlist::{Entry, Playlist, number_of};
+use super::listing::Listing;
+use super::playlist::{Entry, Playlist};
 
 /// How long after a failure to remove a file it is tried again.
 const RETRY: Duration = Duration::from_secs(60);
@@ -41,7 +42,7 @@ pub(super) struct Folder {
 
 impl Folder {
     /// Looks at what is there from before. `base` is where the stream's files are, without what their names end with.
-    pub(super) fn open(base: &Path) -> Self {
+    pub(super) fn open(base: &Path, listing: &mut Listing) -> Self {
         let mut folder = Self {
             base: base.to_owned(),
             playlist: Playlist::new(""),
@@ -57,7 +58,7 @@ impl Folder {
         let read = text.as_deref().ok().and_then(|text| Playlist::read(&name, text));
         folder.playlist = read.unwrap_or_else(|| Playlist::new(&name));
         folder.playlist.retain_from_last(|entry| !segment(base, entry.number).exists());
-        match folder.numbers_there() {
+        match listing.take(base.parent().unwrap_or(Path::new(".")), &name) {
             Ok(numbers) => folder.take_over(&numbers),
             // Nothing is there.
             Err(error) if error.kind() == ErrorKind::NotFound => {}
@@ -82,23 +83,6 @@ impl Folder {
         if let Some(&last) = numbers.iter().max() {
             self.playlist.skip_number(last);
         }
-    }
-
-    fn numbers_there(&self) -> io::Result<Vec<u64>> {
-        let name = self.name();
-        let mut numbers = Vec::new();
-        for entry in fs::read_dir(self.base.parent().unwrap_or(Path::new(".")))? {
-            let file = entry?.file_name();
-            let Some(file) = file.to_str() else { continue };
-            let is_ours = |file: &str| number_of(name, file).is_some() || file.strip_prefix(name) == Some(".m3u8");
-            if let Some(number) = number_of(name, file) {
-                numbers.push(number);
-            } else if file.strip_suffix(files::TEMPORARY).is_some_and(is_ours) {
-                // Half written when the server was killed. If it stays, it is written over.
-                let _ = fs::remove_file(self.base.with_file_name(file));
-            }
-        }
-        Ok(numbers)
     }
 
     /// The playlist as it is on disk.
