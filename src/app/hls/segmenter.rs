@@ -286,8 +286,9 @@ impl Segmenter {
                 self.held.push(Held { frame, payload: payload.clone(), body: tag.body });
                 return None;
             }
-            self.release_held();
         }
+        // Also where the video that it waited for is none: a header came that cannot be read.
+        self.release_held();
         self.put_audio(&frame, body)
     }
 
