@@ -33,6 +33,9 @@ const MAX_PENDING: usize = 1024;
 /// So many entries are not dropped in passing: a hundred thousand take milliseconds, and a hundred streams may end at once.
 const MANY: usize = 4096;
 
+/// Room for so many entries is kept whether there are as many or not. Room is in no account.
+const ROOM: usize = 256;
+
 /// A message, encoded.
 #[derive(Debug, Clone)]
 pub(super) struct Entry {
@@ -207,6 +210,9 @@ impl Backlog {
             entry.bytes = page.bytes.slice(range);
             self.entries.push_back(entry);
         }
+        if self.pending.capacity() > ROOM {
+            self.pending = Vec::new();
+        }
         self.bytes += page.bytes.len() + page.messages as usize * size_of::<Entry>();
         self.settle();
         Some(page)
@@ -231,6 +237,10 @@ impl Backlog {
             self.bytes -= entry.bytes.len() + size_of::<Entry>();
             self.first += 1;
             self.entries.pop_front();
+        }
+        let capacity = self.entries.capacity();
+        if capacity > ROOM && self.entries.len() < capacity / 4 {
+            self.entries.shrink_to(2 * self.entries.len());
         }
         self.settle();
     }
@@ -340,6 +350,24 @@ mod tests {
                 }
             }
         }
+    }
+
+    #[test]
+    fn room_that_is_in_no_account_is_not_kept() {
+        let mut backlog = Backlog::new(CHUNK_SIZE, &Account::default());
+        for time in 0..10_000 {
+            backlog.append(Track::Audio, time, Mark::Plain, &[1], Instant::now());
+            if backlog.is_full(true) {
+                backlog.close_page();
+            }
+        }
+        backlog.close_page();
+        assert!(backlog.pending.capacity() <= ROOM);
+        for keep in (0..=10_000).step_by(100) {
+            backlog.trim(keep, 0, usize::MAX);
+            assert!(backlog.entries.capacity() <= ROOM.max(4 * backlog.entries.len()), "at {keep}");
+        }
+        assert_eq!((backlog.first(), backlog.end()), (10_000, 10_000));
     }
 
     #[test]
