@@ -2,7 +2,8 @@
 //!
 //! It is exact because nothing is ever written down by hand: what holds bytes has a [`Held`], which is in the account for as long
 //! as it lives, and a buffer that many share is [counted](Account::count) until the last of its handles is gone, whoever has that.
-//! What is counted is payload, not what an allocator makes of it.
+//! What is counted is payload, not what an allocator makes of it; of a segment of HLS the whole of the buffer that it is in, which is as
+//! large as the segment before it needed.
 //!
 //! Who wants to know when it becomes too much has an [alarm](Account::set_alarm) ring, in the moment in which that happens.
 
@@ -106,8 +107,14 @@ impl Account {
 
     /// The same bytes, in the account until the last handle to any of them is gone.
     pub fn count(&self, part: Part, bytes: Bytes) -> Bytes {
+        let size = bytes.len();
+        self.count_as(part, bytes, size)
+    }
+
+    /// The same, for bytes in a buffer that is larger: it is `size` bytes of memory that are held with them.
+    pub fn count_as(&self, part: Part, bytes: Bytes, size: usize) -> Bytes {
         let held = self.hold(part);
-        held.set(bytes.len());
+        held.set(size);
         Bytes::from_owner(Counted { bytes, _held: held })
     }
 

@@ -119,6 +119,11 @@ impl Hls {
         self.0.disk.limit_waiting(bytes);
     }
 
+    /// Bounds how many bytes of buffers wait to be used again: they are in no account.
+    pub(super) fn limit_spare(&self, bytes: usize) {
+        self.0.buffers.limit(bytes);
+    }
+
     /// Bytes of buffers that wait to be used again.
     pub(super) fn spare_bytes(&self) -> usize {
         self.0.buffers.bytes()

@@ -57,6 +57,10 @@ const MENTION: Duration = Duration::from_secs(5);
 #[cfg_attr(not(feature = "hls"), allow(dead_code, reason = "there is nothing that waits for a disk"))]
 const DISK_SHARE: usize = 4;
 
+/// What may be kept of the buffers of segments for the next ones, as a part of `max_memory`. It is in no account.
+#[cfg(feature = "hls")]
+const SPARE_SHARE: usize = 16;
+
 /// Whether memory is short.
 #[derive(Default)]
 pub(super) struct Memory {
@@ -150,7 +154,10 @@ impl Memory {
             let held = server.account.total();
             server.account.set_alarm(alarm(max, held));
             #[cfg(feature = "hls")]
-            server.hls.limit_waiting(if max > 0 { max / DISK_SHARE } else { usize::MAX });
+            {
+                server.hls.limit_waiting(if max > 0 { max / DISK_SHARE } else { usize::MAX });
+                server.hls.limit_spare(if max > 0 { max / SPARE_SHARE } else { usize::MAX });
+            }
             let is_short = server.memory.objection().is_some();
             // It may have rung when nobody waited for it.
             if is_short || max == 0 || held <= max {

@@ -91,6 +91,19 @@ impl Muxer {
         self.out.len() + self.pending.len()
     }
 
+    /// The same, with the room that its buffers have for more.
+    pub fn room(&self) -> usize {
+        self.out.capacity() + self.pending.capacity()
+    }
+
+    /// Has the segment that is to begin written into `buffer`, whose content goes. Does nothing to one that has begun.
+    pub fn write_into(&mut self, mut buffer: Vec<u8>) {
+        if self.is_empty() {
+            buffer.clear();
+            self.out = buffer;
+        }
+    }
+
     /// The kind of audio in the segment, if there is any.
     pub fn audio_codec(&self) -> Option<AudioCodec> {
         self.audio
@@ -174,9 +187,8 @@ impl Muxer {
         self.pending.clear();
     }
 
-    /// Ends the segment and gives it back. `None` if there is nothing in it. `next` gives the buffer for the one that follows, which
-    /// may be about as large as it is told.
-    pub fn finish(&mut self, next: impl FnOnce(usize) -> Vec<u8>) -> Option<Vec<u8>> {
+    /// Ends the segment and gives it back. `None` if there is nothing in it.
+    pub fn finish(&mut self) -> Option<Vec<u8>> {
         self.flush_audio();
         let pcr = self.pcr.take()?;
         let program = psi::Program { video: self.video.take(), audio: self.audio.take(), pcr };
@@ -189,9 +201,8 @@ impl Muxer {
         self.out[PACKET..2 * PACKET].copy_from_slice(&pmt);
         self.program = Some(program);
         self.fill = 0;
-        let mut next = next(self.out.len());
-        next.clear();
-        Some(std::mem::replace(&mut self.out, next))
+        self.pending = Vec::new();
+        Some(std::mem::take(&mut self.out))
     }
 
     /// Leaves room for PAT and PMT at the start of a segment.

@@ -23,8 +23,10 @@ const LARGE: usize = 1 << 20;
 #[derive(Debug, Clone, Default)]
 pub struct Buffers(Arc<Mutex<Spare>>);
 
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct Spare {
+    /// How many bytes of them are kept at most.
+    limit: usize,
     /// Those that were given back last are last.
     buffers: Vec<Vec<u8>>,
     /// How many there were at least since [`Buffers::tidy`]: so many were of no use.
@@ -59,9 +61,16 @@ impl Buffers {
         Bytes::from_owner(Recycled { bytes, buffers: self.clone() })
     }
 
-    /// Keeps nothing any more, and gives what it was.
+    /// Keeps nothing of what there is, and gives what it was.
     pub(super) fn take_spare(&self) -> Vec<Vec<u8>> {
-        std::mem::take(&mut *self.spare()).buffers
+        let mut spare = self.spare();
+        spare.least = 0;
+        std::mem::take(&mut spare.buffers)
+    }
+
+    /// Keeps no more than so many bytes from now on, and no more than 32 MB anyhow.
+    pub(super) fn limit(&self, bytes: usize) {
+        self.spare().limit = bytes.min(MAX_SPARE_BYTES);
     }
 
     /// Lets go of as many as were not used since the last call.
@@ -85,7 +94,7 @@ impl Buffers {
         spare.buffers.push(buffer);
         // The oldest go: nobody has wanted them. With the last of them the bytes are none.
         let (mut unwanted, mut bytes) = (0, spare.bytes());
-        while spare.buffers.len() - unwanted > MAX_SPARE || bytes > MAX_SPARE_BYTES {
+        while spare.buffers.len() - unwanted > MAX_SPARE || bytes > spare.limit {
             bytes -= spare.buffers[unwanted].capacity();
             unwanted += 1;
         }
@@ -97,6 +106,12 @@ impl Buffers {
 
     fn spare(&self) -> MutexGuard<'_, Spare> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Default for Spare {
+    fn default() -> Self {
+        Self { limit: MAX_SPARE_BYTES, buffers: Vec::new(), least: 0 }
     }
 }
 
@@ -170,6 +185,21 @@ mod tests {
         drop(buffers.lend(Vec::with_capacity(100)));
         assert_eq!(buffers.take_spare().len(), 1);
         assert!(kept().is_empty());
+    }
+
+    #[test]
+    fn what_is_kept_can_be_limited() {
+        let buffers = Buffers::default();
+        buffers.limit(2500);
+        for _ in 0..5 {
+            drop(buffers.lend(Vec::with_capacity(1000)));
+        }
+        assert_eq!(buffers.bytes(), 2000);
+        drop(buffers.lend(Vec::with_capacity(3000)));
+        assert_eq!(buffers.bytes(), 0, "and they were older");
+        buffers.limit(usize::MAX);
+        drop(buffers.lend(Vec::with_capacity(MAX_SPARE_BYTES)));
+        assert_eq!(buffers.bytes(), MAX_SPARE_BYTES);
     }
 
     #[test]

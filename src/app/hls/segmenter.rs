@@ -52,6 +52,8 @@ pub type Clock = Arc<dyn Fn() -> SystemTime + Send + Sync>;
 pub struct Segment {
     /// A transport stream.
     pub body: Bytes,
+    /// Bytes of the buffer that it is in, which may have room for more.
+    pub room: usize,
     /// In milliseconds.
     pub duration: u64,
     /// It is not the continuation of the one before it.
@@ -68,6 +70,8 @@ pub struct Segmenter {
     clock: Clock,
     muxer: Muxer,
     buffers: Buffers,
+    /// Bytes of the publisher's last segment: the next one may be about as large.
+    size: usize,
     video: Option<VideoConfig>,
     video_header: Bytes,
     audio: Audio,
@@ -130,6 +134,7 @@ impl Segmenter {
             clock,
             muxer: Muxer::new(),
             buffers,
+            size: 0,
             video: None,
             video_header: Bytes::new(),
             audio: Audio::default(),
@@ -155,6 +160,7 @@ impl Segmenter {
 
     /// A publisher begins. What it sends does not continue what was there before.
     pub fn begin(&mut self) {
+        self.size = 0;
         self.video = None;
         self.video_header = Bytes::new();
         self.audio = Audio::default();
@@ -172,9 +178,9 @@ impl Segmenter {
         self.cut(end)
     }
 
-    /// Bytes of the segment that is open, and of the audio that waits for it.
+    /// Bytes of the segment that is open, with the room that its buffer has for more, and of the audio that waits for it.
     pub fn held(&self) -> usize {
-        self.muxer.len() + self.held.iter().map(|held| held.body().len()).sum::<usize>()
+        self.muxer.room() + self.held.iter().map(|held| held.body().len()).sum::<usize>()
     }
 
     /// Whether the segment that is open has video.
@@ -342,6 +348,9 @@ impl Segmenter {
         let at = self.next_at.filter(is_near).unwrap_or(now);
         let discontinuity = std::mem::take(&mut self.discontinuity);
         self.cut_due = false;
+        if self.size > 0 {
+            self.muxer.write_into(self.buffers.take(self.size));
+        }
         self.open = Some(Open { start: time, at, discontinuity, video: None, audio_end: 0 });
     }
 
@@ -362,13 +371,18 @@ impl Segmenter {
 
     fn cut(&mut self, end: u64) -> Option<Segment> {
         let Open { start, at, discontinuity, .. } = self.open.take()?;
-        let Some(body) = self.muxer.finish(|size| self.buffers.take(size)) else {
+        let Some(mut body) = self.muxer.finish() else {
             self.discontinuity |= discontinuity;
             return None;
         };
+        self.size = body.len();
+        // What is left of a stream may be little, and lives for as long as the playlist names it.
+        if body.len() < body.capacity() / 2 {
+            body.shrink_to_fit();
+        }
         let duration = end.saturating_sub(start).max(1);
         self.next_at = Some(at + Duration::from_millis(duration));
-        Some(Segment { body: self.buffers.lend(body), duration, discontinuity, at })
+        Some(Segment { room: body.capacity(), body: self.buffers.lend(body), duration, discontinuity, at })
     }
 
     fn say_unsupported(&mut self, what: &str) {

@@ -190,9 +190,9 @@ impl State {
     /// Takes what the segmenter has done, and counts what it holds.
     fn take(&mut self, done: Option<Segment>) {
         self.open.set(self.segmenter.held());
-        if let Some(Segment { body, duration, discontinuity, at }) = done {
-            let body = self.account.count(Part::Hls, body);
-            self.on_segment(Segment { body, duration, discontinuity, at });
+        if let Some(mut segment) = done {
+            segment.body = self.account.count_as(Part::Hls, segment.body, segment.room);
+            self.on_segment(segment);
         }
     }
 
@@ -228,7 +228,7 @@ impl State {
     fn put(&mut self, segment: Segment) {
         let longest = self.longest();
         let Some(playlist) = &mut self.playlist else { return };
-        let Segment { body, duration, discontinuity, at } = segment;
+        let Segment { body, duration, discontinuity, at, .. } = segment;
         let number = playlist.next_number();
         // The first of all has nothing before it.
         let entry = Entry { number, duration, discontinuity: discontinuity && number > 0, at: Some(at) };

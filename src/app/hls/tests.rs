@@ -93,7 +93,7 @@ impl Rig {
     }
 
     fn keep(&mut self, segment: Option<Segment>) {
-        let Some(Segment { body, duration, discontinuity, at }) = segment else { return };
+        let Some(Segment { body, duration, discontinuity, at, .. }) = segment else { return };
         let number = self.playlist.next_number();
         let entry = Entry { number, duration, discontinuity: discontinuity && number > 0, at: Some(at) };
         self.playlist.announce_target(self.fragment);

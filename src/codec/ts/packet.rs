@@ -39,6 +39,9 @@ const WITH_PCR: usize = 8;
 /// The same with nothing but flags.
 const WITH_FLAGS: usize = 2;
 
+/// Up to here a buffer that grows is twice as large then, in bytes.
+const SMALL: usize = 1 << 20;
+
 /// Splits one PES packet into packets: what is put is copied once, to where it stays.
 pub(super) struct PacketWriter<'a> {
     out: &'a mut Vec<u8>,
@@ -64,7 +67,7 @@ impl<'a> PacketWriter<'a> {
         pcr: Option<u64>,
         is_key: bool,
     ) -> Self {
-        out.reserve((size / BODY + 2) * PACKET);
+        make_room(out, (size / BODY + 2) * PACKET);
         Self { out, pid, counter, left: size, room: 0, pcr, is_key, is_first: true }
     }
 
@@ -97,8 +100,20 @@ impl<'a> PacketWriter<'a> {
     }
 }
 
+/// Makes room for `more` bytes. By a quarter where a doubling is much: a segment is large, and the room that its buffer has is held.
+fn make_room(out: &mut Vec<u8>, more: usize) {
+    if out.capacity() - out.len() < more {
+        if out.len() < SMALL {
+            out.reserve(more);
+        } else {
+            out.reserve_exact(more.max(out.len() / 4));
+        }
+    }
+}
+
 /// Appends a packet with a clock reference and nothing else. It does not count: `counter` is the next that has content.
 pub(super) fn clock_only(out: &mut Vec<u8>, pid: Pid, counter: u8, pcr: u64) {
+    make_room(out, PACKET);
     header(out, pid, false, true, false, counter.wrapping_sub(1) & 0x0f);
     adaptation_field(out, BODY, Some(pcr), false);
 }

@@ -100,7 +100,7 @@ fn a_keyframe_has_a_delimiter_and_its_parameter_sets_in_front() {
     let mut muxer = Muxer::new();
     muxer.video(&avc(), 0, 3600, true, &nalu(0x65, 500)).unwrap();
     muxer.video(&avc(), 3600, 0, false, &[nalu(9, 2), nalu(0x41, 100)].concat()).unwrap();
-    let segment = demux(&muxer.finish(Vec::with_capacity).unwrap());
+    let segment = demux(&muxer.finish().unwrap());
     assert_eq!((segment.streams, segment.pcr_pid), (vec![(0x1b, 0x100)], 0x100));
     let [key, inter] = &segment.frames[..] else { panic!() };
     assert_eq!((key.dts, key.pts), (START, START + 3600));
@@ -117,7 +117,7 @@ fn parameter_sets_in_the_frame_are_not_repeated() {
     let mut muxer = Muxer::new();
     let frame = [nalu(0x67, 8), nalu(0x68, 4), nalu(0x65, 50)].concat();
     muxer.video(&avc(), 0, 0, true, &frame).unwrap();
-    let segment = demux(&muxer.finish(Vec::with_capacity).unwrap());
+    let segment = demux(&muxer.finish().unwrap());
     assert_eq!(segment.frames[0].data[6..11], [0, 0, 0, 1, 0x67]);
     assert_eq!(segment.frames[0].data.len(), 6 + frame.len());
 }
@@ -128,7 +128,7 @@ fn frames_of_each_length_fill_their_packets() {
     for size in 1..800 {
         muxer.video(&avc(), size * 3600, 0, size % 7 == 0, &nalu(0x41, size as usize)).unwrap();
     }
-    let segment = demux(&muxer.finish(Vec::with_capacity).unwrap());
+    let segment = demux(&muxer.finish().unwrap());
     assert_eq!(segment.frames.len(), 799);
     for (index, frame) in segment.frames.iter().enumerate() {
         let sets = if (index + 1) % 7 == 0 { avc().parameter_sets.len() } else { 0 };
@@ -140,7 +140,7 @@ fn frames_of_each_length_fill_their_packets() {
 fn a_frame_larger_than_a_length_can_say() {
     let mut muxer = Muxer::new();
     muxer.video(&avc(), 0, 0, true, &nalu(0x65, 100_000)).unwrap();
-    assert_eq!(demux(&muxer.finish(Vec::with_capacity).unwrap()).frames[0].data.len(), 6 + 13 + 4 + 100_000);
+    assert_eq!(demux(&muxer.finish().unwrap()).frames[0].data.len(), 6 + 13 + 4 + 100_000);
 }
 
 #[test]
@@ -149,7 +149,7 @@ fn several_frames_of_audio_are_one_packet_of_at_most_a_tenth_of_a_second() {
     for n in 0..100 {
         muxer.audio(AudioCodec::Aac, n * 1920, 1920, &[0xff, 0xf1, 0, 0, 0, 0, 0], &[n as u8; 200]);
     }
-    let segment = demux(&muxer.finish(Vec::with_capacity).unwrap());
+    let segment = demux(&muxer.finish().unwrap());
     assert_eq!((segment.streams, segment.pcr_pid), (vec![(0x0f, 0x101)], 0x101));
     assert_eq!(segment.frames.len(), 25);
     assert!(segment.frames.iter().all(|frame| frame.data.len() == 4 * 207));
@@ -163,7 +163,7 @@ fn clock_references_come_often_whatever_frames_do() {
         for n in 0..10 {
             muxer.video(&avc(), n * step, 0, n == 0, &nalu(0x41, 50)).unwrap();
         }
-        let pcrs = demux(&muxer.finish(Vec::with_capacity).unwrap()).pcrs;
+        let pcrs = demux(&muxer.finish().unwrap()).pcrs;
         assert!(pcrs.windows(2).all(|pair| pair[0] < pair[1] && pair[1] - pair[0] <= 9000), "{step}: {pcrs:?}");
     }
     let mut muxer = Muxer::new();
@@ -171,7 +171,7 @@ fn clock_references_come_often_whatever_frames_do() {
     for n in 0..500 {
         muxer.audio(AudioCodec::Aac, n * 1920, 1920, &[], &[1; 100]);
     }
-    let segment = demux(&muxer.finish(Vec::with_capacity).unwrap());
+    let segment = demux(&muxer.finish().unwrap());
     assert!(segment.pcrs.windows(2).all(|pair| pair[1] - pair[0] <= 9000), "video has stopped");
     assert_eq!(segment.pcr_pid, 0x100);
     // A pause of a day is not filled.
@@ -180,7 +180,7 @@ fn clock_references_come_often_whatever_frames_do() {
     assert!(muxer.len() < 10 * PACKET);
     let day = 86_400 * HZ;
     muxer.audio(AudioCodec::Aac, day + 20_000, 1920, &[], &[1; 100]);
-    let pcrs = demux(&muxer.finish(Vec::with_capacity).unwrap()).pcrs;
+    let pcrs = demux(&muxer.finish().unwrap()).pcrs;
     assert!(day + START - PCR_LEAD <= pcrs[1] && pcrs[2..].iter().all(|pcr| pcr - pcrs[1] <= 20_000), "{pcrs:?}");
 }
 
@@ -193,7 +193,7 @@ fn times_that_claim_to_be_far_apart_do_not_make_much_of_little() {
         }
         assert!(muxer.len() < (2000 * 2 + 1000) * PACKET, "{step}: {} packets", muxer.len() / PACKET);
         // It is counted for each segment.
-        muxer.finish(Vec::with_capacity);
+        muxer.finish();
         muxer.video(&avc(), 200_000 * HZ, 0, true, &nalu(0x65, 50)).unwrap();
         muxer.video(&avc(), 200_010 * HZ, 0, true, &nalu(0x65, 50)).unwrap();
         assert!(muxer.len() > 100 * PACKET);
@@ -207,7 +207,7 @@ fn times_wrap_after_33_bits() {
     for n in 0..4 {
         muxer.video(&avc(), wrap - START - 3600 + n * 3600, 7200, n == 0, &nalu(0x41, 50)).unwrap();
     }
-    let segment = demux(&muxer.finish(Vec::with_capacity).unwrap());
+    let segment = demux(&muxer.finish().unwrap());
     let times: Vec<_> = segment.frames.iter().map(|frame| (frame.dts, frame.pts)).collect();
     assert_eq!(times, [(wrap - 3600, 3600), (0, 7200), (3600, 10_800), (7200, 14_400)]);
     assert!(segment.pcrs.windows(2).all(|pair| pair[0] < pair[1]));
@@ -223,7 +223,7 @@ fn continuity_goes_on_over_segments_and_tables_follow_the_streams() {
             muxer.video(&avc(), round * HZ, 0, true, &nalu(0x65, 5000)).unwrap();
         }
         muxer.audio(AudioCodec::Mp3, round * HZ, 2350, &[], &[1; 417]);
-        let segment = muxer.finish(Vec::with_capacity).unwrap();
+        let segment = muxer.finish().unwrap();
         versions.push(segment[PACKET + 10] >> 1 & 0x1f);
         for (pid, (first, end)) in demux(&segment).counters {
             if let Some(before) = last.insert(pid, end) {
@@ -232,7 +232,7 @@ fn continuity_goes_on_over_segments_and_tables_follow_the_streams() {
         }
     }
     assert_eq!(versions, [0, 0, 1, 2]);
-    assert!(muxer.is_empty() && muxer.finish(Vec::with_capacity).is_none());
+    assert!(muxer.is_empty() && muxer.finish().is_none());
 }
 
 #[test]
@@ -241,7 +241,7 @@ fn hevc_and_both_kinds_of_mp3_are_named() {
     let hevc = VideoConfig { codec: Codec::H265, length_size: 4, parameter_sets: vec![0, 0, 0, 1, 0x42, 1] };
     muxer.video(&hevc, 0, 0, true, &nalu(0x26, 50)).unwrap();
     muxer.audio(AudioCodec::Mp3HalfRate, 0, 2350, &[], &[1; 417]);
-    let segment = demux(&muxer.finish(Vec::with_capacity).unwrap());
+    let segment = demux(&muxer.finish().unwrap());
     assert_eq!(segment.streams, [(0x24, 0x100), (0x04, 0x101)]);
     let video = &Demuxed::of(true, &segment.frames)[0];
     assert_eq!(video.data[..13], [0, 0, 0, 1, 0x46, 1, 0x50, 0, 0, 0, 1, 0x42, 1]);
@@ -262,9 +262,9 @@ proptest! {
             let mut muxer = Muxer::new();
             let config = VideoConfig { length_size, ..avc() };
             if muxer.video(&config, time.into(), cts.into(), true, &frame).is_ok() {
-                demux(&muxer.finish(Vec::with_capacity).unwrap());
+                demux(&muxer.finish().unwrap());
             } else {
-                prop_assert!(muxer.finish(Vec::with_capacity).is_none());
+                prop_assert!(muxer.finish().is_none());
             }
         }
     }
