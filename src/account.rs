@@ -2,8 +2,8 @@
 //!
 //! It is exact because nothing is ever written down by hand: what holds bytes has a [`Held`], which is in the account for as long
 //! as it lives, and a buffer that many share is [counted](Account::count) until the last of its handles is gone, whoever has that.
-//! What is counted is payload, not what an allocator makes of it; of a segment of HLS the whole of the buffer that it is in, which is as
-//! large as the segment before it needed.
+//! What is counted is payload, not what an allocator makes of it; of a segment of HLS the whole of the buffer that it is in, which
+//! is as large as the segment before it needed.
 //!
 //! Who wants to know when it becomes too much has an [alarm](Account::set_alarm) ring, in the moment in which that happens.
 

@@ -217,8 +217,9 @@ mod tests {
         buffers.tidy();
         assert_eq!(buffers.bytes(), 0);
         drop(buffers.lend(Vec::with_capacity(1000)));
+        buffers.tidy();
         buffers.take_spare();
         buffers.tidy();
-        assert_eq!(buffers.bytes(), 0);
+        assert_eq!(buffers.bytes(), 0, "they had gone before it could be seen that they were of no use");
     }
 }

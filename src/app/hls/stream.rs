@@ -242,9 +242,9 @@ impl State {
         let now = SystemTime::now();
         let folder = self.target.folder();
         let path = format!("{folder}{}", playlist.file_name(number));
-        self.live.put(&path, LiveFile::new(&path, body, now));
+        self.live.put(&self.target.base, &path, LiveFile::new(&path, body, now));
         let path = format!("{}.m3u8", self.target.base);
-        self.live.put(&path, LiveFile::new(&path, playlist.text().into(), now));
+        self.live.put(&self.target.base, &path, LiveFile::new(&path, playlist.text().into(), now));
         // For who has just read the old playlist. Whoever is slower finds it on disk.
         let due = Instant::now() + Duration::from_secs(2 * playlist.target()).min(longest);
         self.leaving.extend(gone.iter().map(|entry| (due, format!("{folder}{}", playlist.file_name(entry.number)))));
@@ -302,7 +302,7 @@ impl State {
         {
             playlist.end();
             let path = format!("{}.m3u8", self.target.base);
-            self.live.put(&path, LiveFile::new(&path, playlist.text().into(), SystemTime::now()));
+            self.live.put(&self.target.base, &path, LiveFile::new(&path, playlist.text().into(), SystemTime::now()));
             self.says_end = false;
         }
     }
@@ -322,7 +322,7 @@ impl State {
         let path = format!("{}.m3u8", self.target.base);
         if is_disposed {
             playlist.end();
-            self.live.put(&path, LiveFile::new(&path, playlist.text().into(), SystemTime::now()));
+            self.live.put(&self.target.base, &path, LiveFile::new(&path, playlist.text().into(), SystemTime::now()));
         }
         let folder = self.target.folder();
         self.leaving

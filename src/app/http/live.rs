@@ -2,7 +2,7 @@
 //!
 //! A file is made ready to be sent when it is put: a request for it copies nothing, neither body nor head.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap, VecDeque};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::SystemTime;
@@ -13,21 +13,42 @@ use super::entity::Entity;
 
 /// The files of live streams by path. Clones are the same files.
 ///
-/// Who puts files removes them. Besides there is a limit to their bytes, [`LiveFiles::set_limit`]: a file that has no room is not
-/// put, and the one that it would replace goes, so that whoever asks for it gets what is on disk.
+/// Who puts files removes them. Besides there is a limit to their bytes, [`LiveFiles::set_limit`]: where there is no room, of the
+/// stream that has most the oldest goes, and whoever asks for that gets what is on disk. So a stream that is flooded with costs none
+/// that has less its segments.
 #[derive(Clone)]
 pub struct LiveFiles {
     /// Locked for a moment at a time and never over a wait; a lock at all only because any thread may put.
     files: Arc<Mutex<Files>>,
 }
 
+#[derive(Default)]
 struct Files {
-    by_path: HashMap<Box<str>, Arc<LiveFile>>,
+    by_path: HashMap<Box<str>, Kept>,
+    /// Streams that have files which may have to go.
+    owners: HashMap<Arc<str>, Owner>,
+    /// The same, by the bytes of those files.
+    by_size: BTreeSet<(u64, Arc<str>)>,
     /// Of all bodies.
     bytes: u64,
+    /// 0: none are taken.
     limit: u64,
     /// Whether it was said that there is no room.
     is_full: bool,
+}
+
+struct Kept {
+    file: Arc<LiveFile>,
+    /// Whose it is, if it may have to go.
+    owner: Option<Arc<str>>,
+}
+
+/// What a stream has that may have to go.
+#[derive(Default)]
+struct Owner {
+    bytes: u64,
+    /// Their paths, the oldest first.
+    paths: VecDeque<Box<str>>,
 }
 
 /// Files of up to this many bytes have room always: a stream without a playlist would not be there.
@@ -55,8 +76,7 @@ impl LiveFile {
 impl LiveFiles {
     /// No files, and no limit.
     pub fn new() -> Self {
-        let files = Files { by_path: HashMap::new(), bytes: 0, limit: u64::MAX, is_full: false };
-        Self { files: Arc::new(Mutex::new(files)) }
+        Self { files: Arc::new(Mutex::new(Files { limit: u64::MAX, ..Files::default() })) }
     }
 
     /// Sets how many bytes there may be from now on. 0: nobody wants the files; none are taken, and those that are here go.
@@ -65,33 +85,34 @@ impl LiveFiles {
         files.limit = limit;
         files.is_full = false;
         if limit == 0 {
-            files.bytes = 0;
-            let gone = std::mem::take(&mut files.by_path);
+            let gone = std::mem::take(&mut *files);
             drop(files);
             drop(gone);
         }
     }
 
-    /// Puts a file, in the place of one that has this path. `path` is relative to the root of the web server, without a slash
-    /// before it and not percent-encoded: `live/livestream.m3u8`.
-    pub fn put(&self, path: &str, file: LiveFile) {
+    /// Puts a file of the stream `owner`, in the place of one that has this path. `path` is relative to the root of the web server,
+    /// without a slash before it and not percent-encoded: `live/livestream.m3u8`.
+    pub fn put(&self, owner: &str, path: &str, file: LiveFile) {
         let size = file.body.len() as u64;
         let mut files = self.files();
-        let replaced = files.take(path);
-        let has_room = files.limit > 0 && (size <= SMALL || files.bytes.saturating_add(size) <= files.limit);
-        let is_news = if has_room {
-            files.bytes += size;
-            files.by_path.insert(path.into(), Arc::new(file));
+        if files.limit == 0 {
+            return;
+        }
+        // What goes may be the last handle to a large body, so it is dropped outside.
+        let mut gone = Vec::from_iter(files.take(path));
+        let replaced = gone.len();
+        let has_room = size <= SMALL || files.make_room(owner, size, &mut gone);
+        let is_short = !has_room || gone.len() > replaced;
+        let is_news = is_short && !std::mem::replace(&mut files.is_full, true);
+        if has_room {
+            files.insert(owner, path, file);
             // Not at each segment of a stream that just does not fit.
             files.is_full &= files.bytes > files.limit / 10 * 9;
-            false
-        } else {
-            files.limit > 0 && !std::mem::replace(&mut files.is_full, true)
-        };
+        }
         let limit = files.limit;
         drop(files);
-        // It may be the last handle to a large body, so it is dropped outside.
-        drop(replaced);
+        drop(gone);
         if is_news {
             log::warn!(
                 "live files take more than live_memory of http_server, {limit} bytes: some are served from disk"
@@ -99,15 +120,11 @@ impl LiveFiles {
         }
     }
 
-    /// Removes files, the largest first, until `is_enough`: they are served from disk from then on. Those that always have room stay.
-    /// How many they were.
+    /// Removes files until `is_enough`, each time the oldest of the stream that has most: they are served from disk from then on.
+    /// Those that always have room stay. How many they were.
     pub(in crate::app) fn shed(&self, is_enough: impl Fn() -> bool) -> usize {
-        let files = self.files();
-        let large = files.by_path.iter().filter(|(_, file)| file.body.len() as u64 > SMALL);
-        let mut large: Vec<_> = large.map(|(path, file)| (file.body.len(), path.clone())).collect();
-        drop(files);
-        large.sort_unstable_by(|a, b| b.cmp(a));
-        large.iter().take_while(|_| !is_enough()).map(|(_, path)| self.remove(path)).count()
+        let take = || if is_enough() { None } else { self.files().take_of_largest() };
+        std::iter::from_fn(take).map(drop).count()
     }
 
     /// Removes a file. Those who are being sent it get the rest.
@@ -117,7 +134,7 @@ impl LiveFiles {
 
     /// The file of this path.
     pub fn get(&self, path: &str) -> Option<Arc<LiveFile>> {
-        self.files().by_path.get(path).cloned()
+        self.files().by_path.get(path).map(|kept| kept.file.clone())
     }
 
     /// The number of files, and of the bytes in them.
@@ -138,10 +155,69 @@ impl Default for LiveFiles {
 }
 
 impl Files {
+    /// Has the oldest go of the stream that has most, that of `owner` included, until there is room for `size` bytes of it; they are
+    /// appended to `gone`. Whether there is.
+    fn make_room(&mut self, owner: &str, size: u64, gone: &mut Vec<Arc<LiveFile>>) -> bool {
+        while self.bytes.saturating_add(size) > self.limit {
+            let own = self.owners.get(owner);
+            let own_bytes = own.map_or(0, |own| own.bytes) + size;
+            let is_largest = self.by_size.last().is_none_or(|(largest, _)| *largest <= own_bytes);
+            let taken = if is_largest {
+                own.and_then(|own| own.paths.front().cloned()).and_then(|path| self.take(&path))
+            } else {
+                self.take_of_largest()
+            };
+            let Some(file) = taken else { return false };
+            gone.push(file);
+        }
+        true
+    }
+
+    fn insert(&mut self, owner: &str, path: &str, file: LiveFile) {
+        let size = file.body.len() as u64;
+        self.bytes += size;
+        let owner = (size > SMALL).then(|| {
+            let owner = self.owners.get_key_value(owner).map_or_else(|| owner.into(), |(owner, _)| owner.clone());
+            self.change(&owner, |owner| {
+                owner.bytes += size;
+                owner.paths.push_back(path.into());
+            });
+            owner
+        });
+        self.by_path.insert(path.into(), Kept { file: Arc::new(file), owner });
+    }
+
     fn take(&mut self, path: &str) -> Option<Arc<LiveFile>> {
-        let file = self.by_path.remove(path)?;
-        self.bytes -= file.body.len() as u64;
+        let Kept { file, owner } = self.by_path.remove(path)?;
+        let size = file.body.len() as u64;
+        self.bytes -= size;
+        if let Some(owner) = owner {
+            self.change(&owner, |owner| {
+                owner.bytes -= size;
+                if let Some(at) = owner.paths.iter().position(|other| **other == *path) {
+                    owner.paths.remove(at);
+                }
+            });
+        }
         Some(file)
+    }
+
+    /// Takes the oldest of the files that may have to go, of the stream that has most of them.
+    fn take_of_largest(&mut self) -> Option<Arc<LiveFile>> {
+        let (_, owner) = self.by_size.last()?;
+        let path = self.owners.get(owner)?.paths.front()?.clone();
+        self.take(&path)
+    }
+
+    fn change(&mut self, owner: &Arc<str>, change: impl FnOnce(&mut Owner)) {
+        let entry = self.owners.entry(owner.clone()).or_default();
+        self.by_size.remove(&(entry.bytes, owner.clone()));
+        change(entry);
+        if entry.paths.is_empty() {
+            self.owners.remove(owner);
+        } else {
+            self.by_size.insert((entry.bytes, owner.clone()));
+        }
     }
 }
 
@@ -154,9 +230,13 @@ mod tests {
         let files = LiveFiles::new();
         let path = "live/livestream.m3u8";
         assert!(files.get(path).is_none());
-        files.clone().put(path, LiveFile::new(path, Bytes::from_static(b"one"), SystemTime::UNIX_EPOCH));
+        files.clone().put(
+            "live/livestream",
+            path,
+            LiveFile::new(path, Bytes::from_static(b"one"), SystemTime::UNIX_EPOCH),
+        );
         let one = files.get(path).unwrap();
-        files.put(path, LiveFile::new(path, Bytes::from_static(b"second"), SystemTime::now()));
+        files.put("live/livestream", path, LiveFile::new(path, Bytes::from_static(b"second"), SystemTime::now()));
         assert_eq!(files.get(path).unwrap().body, "second");
         assert_eq!(one.body, "one", "who has it keeps it");
         assert_eq!(files.size(), (1, 6));
@@ -165,42 +245,73 @@ mod tests {
         assert_eq!(files.size(), (0, 0));
     }
 
-    #[test]
-    fn what_has_no_room_is_not_there_and_playlists_always_have() {
-        let files = LiveFiles::new();
-        let put = |path: &str, size: usize| {
-            files.put(path, LiveFile::new(path, vec![0; size].into(), SystemTime::UNIX_EPOCH));
-        };
-        files.set_limit(1_000_000);
-        put("s-0.ts", 600_000);
-        put("s-1.ts", 400_000);
-        put("s-2.ts", 20_000);
-        put("s.m3u8", 900);
-        assert_eq!(files.size(), (3, 1_000_900));
-        assert!(files.get("s-2.ts").is_none() && files.get("s.m3u8").is_some());
-        files.remove("s-0.ts");
-        put("s-2.ts", 20_000);
-        assert_eq!(files.size(), (3, 420_900));
-        put("s-2.ts", 700_000);
-        assert!(files.get("s-2.ts").is_none(), "the old one is not what the disk has");
-        assert_eq!(files.size(), (2, 400_900));
-        files.set_limit(0);
-        put("s.m3u8", 900);
-        assert_eq!(files.size(), (0, 0), "nobody serves them");
-        files.set_limit(1_000_000);
-        put("s.m3u8", 900);
-        assert_eq!(files.size(), (1, 900));
+    /// Files of the streams that their names begin with.
+    fn put(files: &LiveFiles, path: &str, size: usize) {
+        let owner = path.split(['-', '.']).next().unwrap();
+        files.put(owner, path, LiveFile::new(path, vec![0; size].into(), SystemTime::UNIX_EPOCH));
+    }
+
+    fn there(files: &LiveFiles) -> Vec<String> {
+        let files = files.files();
+        let mut paths: Vec<_> = files.by_path.keys().map(ToString::to_string).collect();
+        paths.sort();
+        let large: u64 = files.owners.values().map(|owner| owner.bytes).sum();
+        assert_eq!(large, files.by_size.iter().map(|(bytes, _)| bytes).sum::<u64>());
+        assert_eq!(files.bytes, files.by_path.values().map(|kept| kept.file.body.len() as u64).sum::<u64>());
+        paths
     }
 
     #[test]
-    fn when_memory_is_short_the_largest_go_and_playlists_stay() {
+    fn where_there_is_no_room_the_oldest_goes_and_playlists_stay() {
+        let files = LiveFiles::new();
+        files.set_limit(1_000_000);
+        put(&files, "s-0.ts", 600_000);
+        put(&files, "s-1.ts", 400_000);
+        put(&files, "s.m3u8", 900);
+        assert_eq!(there(&files), ["s-0.ts", "s-1.ts", "s.m3u8"]);
+        put(&files, "s-2.ts", 20_000);
+        assert_eq!(there(&files), ["s-1.ts", "s-2.ts", "s.m3u8"]);
+        put(&files, "s-2.ts", 1_000_001);
+        assert_eq!(there(&files), ["s.m3u8"], "it is too large, and the old one is not what the disk has");
+        put(&files, "s-3.ts", 20_000);
+        files.set_limit(0);
+        put(&files, "s.m3u8", 900);
+        assert_eq!(there(&files), [""; 0], "nobody serves them");
+        files.set_limit(1_000_000);
+        put(&files, "s.m3u8", 900);
+        assert_eq!(there(&files), ["s.m3u8"]);
+    }
+
+    #[test]
+    fn a_stream_that_has_much_costs_those_nothing_that_have_less() {
+        let files = LiveFiles::new();
+        files.set_limit(1_000_000);
+        for n in 0..50 {
+            put(&files, &format!("large-{n}.ts"), 300_000);
+            put(&files, &format!("small-{n}.ts"), 50_000);
+            if let Some(last) = u64::checked_sub(n, 4) {
+                files.remove(&format!("small-{last}.ts"));
+            }
+            assert!(files.get(&format!("small-{}.ts", u64::saturating_sub(n, 3))).is_some(), "at {n}");
+        }
+        assert_eq!(
+            there(&files),
+            ["large-48.ts", "large-49.ts", "small-46.ts", "small-47.ts", "small-48.ts", "small-49.ts"]
+        );
+        put(&files, "huge-0.ts", 990_000);
+        assert!(files.get("huge-0.ts").is_none(), "more than all others have");
+        assert!(files.get("small-46.ts").is_some());
+    }
+
+    #[test]
+    fn when_memory_is_short_those_go_whose_stream_has_most_and_playlists_stay() {
         let files = LiveFiles::new();
         for (path, size) in [("a-0.ts", 300_000), ("a-1.ts", 500_000), ("b-0.ts", 400_000), ("b.m3u8", 900)] {
-            files.put(path, LiveFile::new(path, vec![0; size].into(), SystemTime::UNIX_EPOCH));
+            put(&files, path, size);
         }
         assert_eq!(files.shed(|| true), 0);
-        assert_eq!(files.shed(|| files.size().1 <= 400_000), 2);
-        assert!(files.get("a-0.ts").is_some() && files.get("b.m3u8").is_some());
+        assert_eq!(files.shed(|| files.size().1 <= 500_000), 2);
+        assert_eq!(there(&files), ["b-0.ts", "b.m3u8"]);
         assert_eq!(files.shed(|| false), 1);
         assert_eq!(files.size(), (1, 900));
     }

@@ -147,7 +147,7 @@ mod tests {
     #[test]
     fn the_list_escapes_what_publishers_call_their_streams() {
         let live = LiveFiles::new();
-        let put = |path: &str| live.put(path, LiveFile::new(path, Bytes::new(), SystemTime::UNIX_EPOCH));
+        let put = |path: &str| live.put(path, path, LiveFile::new(path, Bytes::new(), SystemTime::UNIX_EPOCH));
         put("live/a b.m3u8");
         put("v.com/live/s.m3u8");
         let stream =
