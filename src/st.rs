@@ -59,6 +59,7 @@ use std::io;
 use std::panic::{self, AssertUnwindSafe};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, Once, PoisonError};
+use std::time::Duration;
 
 use may::coroutine::{self, Coroutine};
 
@@ -153,6 +154,18 @@ pub fn spawn(name: &'static str, id: u64, f: impl FnOnce() + Send + 'static) -> 
 /// Those of [`spawn`].
 pub fn spawn_low(crowd: Crowd, name: &'static str, id: u64, f: impl FnOnce() + Send + 'static) -> io::Result<Handle> {
     spawn_task(name, id, Some(crowd), f)
+}
+
+/// What runs `f`, and a second later again whenever that ends by a panic, which the log has. For what serves everybody: it is not to be
+/// missing after one fault.
+pub fn lasting(name: &'static str, f: impl Fn() + Send + 'static) -> impl FnOnce() + Send + 'static {
+    const PAUSE: Duration = Duration::from_secs(1);
+    move || {
+        while panic::catch_unwind(AssertUnwindSafe(&f)).is_err() {
+            sleep(PAUSE);
+            log::error!("{name}: begins anew after its panic");
+        }
+    }
 }
 
 #[allow(unsafe_code)] // `may` has no safe way to spawn.

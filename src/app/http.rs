@@ -32,7 +32,7 @@ use self::page::Page;
 use self::response::{Body, Clock, Response};
 use self::status::Status;
 use super::addresses::Addresses;
-use super::server::Server;
+use super::server::{Server, spawn_lasting};
 use crate::st::net::TcpStream;
 use crate::st::{self, Crowd, Shared};
 
@@ -96,7 +96,7 @@ pub(super) fn start(server: &Server) -> io::Result<()> {
         counts: Counts::default(),
     }));
     let summary = http.clone();
-    st::spawn("http summary", 0, move || summary.sum_up())?;
+    spawn_lasting("http summary", move || summary.sum_up())?;
     // The only one: the server starts once.
     let _ = server.http.set(http);
     Ok(())

@@ -146,7 +146,7 @@ impl Listeners {
             let listener = Arc::new(Listener { socket, listen: Shared::new(listen) });
             self.0.with(|open| open.push(listener.clone()));
             let accept = accept.clone();
-            st::spawn_low(Crowd::Arrivals, "accept", 0, move || accept(&listener))?;
+            st::spawn_low(Crowd::Arrivals, "accept", 0, st::lasting("accept", move || accept(&listener)))?;
         }
         Ok(())
     }

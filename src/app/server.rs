@@ -130,29 +130,34 @@ pub fn start(config: Config, sockets: Sockets, rtmps: Rtmps, control: Control) -
     }));
     for stage in [&server.play, &server.publish, &server.forward] {
         let stage = stage.clone();
-        st::spawn("pithy print", 0, move || stage.print())?;
+        spawn_lasting("pithy print", move || stage.print())?;
     }
     let sources = server.sources.clone();
-    st::spawn("sweep", 0, move || sources.sweep())?;
+    spawn_lasting("sweep", move || sources.sweep())?;
     #[cfg(feature = "hls")]
     {
         let hls = server.0.hls.clone();
-        st::spawn("hls", 0, move || hls.sweep())?;
+        spawn_lasting("hls", move || hls.sweep())?;
     }
     if let Err(error) = st::watch() {
         log::warn!("nobody will say when the worker is stuck: no thread for it: {error}");
     }
     let guarded = server.clone();
-    st::spawn("memory", 0, move || Memory::guard(&guarded))?;
+    spawn_lasting("memory", move || Memory::guard(&guarded))?;
     let guarded = server.clone();
-    st::spawn("overload", 0, move || Overload::guard(&guarded))?;
+    spawn_lasting("overload", move || Overload::guard(&guarded))?;
     let totals = server.clone();
-    st::spawn("totals", 0, move || totals.print_totals())?;
+    spawn_lasting("totals", move || totals.print_totals())?;
     #[cfg(feature = "hls")]
     http::start(&server)?;
     server.listen(&server.config().listeners(), sockets)?;
-    st::spawn("control", 0, move || control.obey(&server))?;
+    spawn_lasting("control", move || control.obey(&server))?;
     Ok(())
+}
+
+/// Starts a coroutine of the server itself, which goes on whatever happens in it.
+pub(super) fn spawn_lasting(name: &'static str, f: impl Fn() + Send + 'static) -> std::io::Result<()> {
+    st::spawn(name, 0, st::lasting(name, f)).map(drop)
 }
 
 /// Sees to it that there are files enough for all clients that may come, or warns.

@@ -105,6 +105,15 @@ fn a_panic_ends_its_own_coroutine_only() {
 }
 
 #[test]
+fn what_is_to_last_begins_again_after_a_panic() {
+    let ran = Arc::new(std::sync::atomic::AtomicUsize::new(0));
+    let again = ran.clone();
+    let lasting = super::lasting("lasting", move || assert!(again.fetch_add(1, Ordering::Relaxed) > 0, "on purpose"));
+    let ended = run(move || spawn("lasting", 0, lasting).unwrap().join());
+    assert!(ended.is_ok() && ran.load(Ordering::Relaxed) == 2);
+}
+
+#[test]
 fn a_main_that_panics_is_an_error() {
     assert!(matches!(run(|| panic!("on purpose")), Err::<(), _>(super::RunError::Died)));
 }

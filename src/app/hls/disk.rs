@@ -6,6 +6,7 @@
 //! disk is there again: each segment is a new attempt, directories included.
 
 use std::collections::HashMap;
+use std::panic::{self, AssertUnwindSafe};
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
@@ -243,7 +244,12 @@ impl Writer {
             match orders.recv_deadline(next) {
                 Ok(Order::Do(target, job)) => {
                     let size = size(&job);
-                    self.handle(&target, job, Instant::now());
+                    // The next job is another stream's, whatever happens in this one; the log has it.
+                    let handled = panic::catch_unwind(AssertUnwindSafe(|| self.handle(&target, job, Instant::now())));
+                    if handled.is_err() {
+                        self.folders.remove(&target.root.join(&target.base));
+                        target.fail("a fault of the server".to_owned());
+                    }
                     self.counters.done(size);
                 }
                 Ok(Order::Tidy) => {
