@@ -190,6 +190,9 @@ impl Muxer {
     /// Ends the segment and gives it back. `None` if there is nothing in it.
     pub fn finish(&mut self) -> Option<Vec<u8>> {
         self.flush_audio();
+        // Also where nothing has come of a segment that was begun.
+        self.pending = Vec::new();
+        let mut out = std::mem::take(&mut self.out);
         let pcr = self.pcr.take()?;
         let program = psi::Program { video: self.video.take(), audio: self.audio.take(), pcr };
         if self.program.as_ref().is_some_and(|last| *last != program) {
@@ -197,12 +200,11 @@ impl Muxer {
         }
         let pat = psi::pat(self.next_counter(Pid::Pat));
         let pmt = psi::pmt(&program, self.version, self.next_counter(Pid::Pmt));
-        self.out[..PACKET].copy_from_slice(&pat);
-        self.out[PACKET..2 * PACKET].copy_from_slice(&pmt);
+        out[..PACKET].copy_from_slice(&pat);
+        out[PACKET..2 * PACKET].copy_from_slice(&pmt);
         self.program = Some(program);
         self.fill = 0;
-        self.pending = Vec::new();
-        Some(std::mem::take(&mut self.out))
+        Some(out)
     }
 
     /// Leaves room for PAT and PMT at the start of a segment.

@@ -233,6 +233,11 @@ fn continuity_goes_on_over_segments_and_tables_follow_the_streams() {
     }
     assert_eq!(versions, [0, 0, 1, 2]);
     assert!(muxer.is_empty() && muxer.finish().is_none());
+    muxer.write_into(Vec::with_capacity(1000));
+    assert!(
+        muxer.finish().is_none() && muxer.room() == 0,
+        "found by fuzzing: a segment of which nothing came kept its buffer"
+    );
 }
 
 #[test]
