@@ -156,8 +156,8 @@ pub fn spawn_low(crowd: Crowd, name: &'static str, id: u64, f: impl FnOnce() + S
     spawn_task(name, id, Some(crowd), f)
 }
 
-/// What runs `f`, and a second later again whenever that ends by a panic, which the log has. For what serves everybody: it is not to be
-/// missing after one fault.
+/// What runs `f`, and a second later again whenever that ends by a panic, which the log has. For what serves everybody: it is not to
+/// be missing after one fault.
 pub fn lasting(name: &'static str, f: impl Fn() + Send + 'static) -> impl FnOnce() + Send + 'static {
     const PAUSE: Duration = Duration::from_secs(1);
     move || {

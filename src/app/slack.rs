@@ -32,14 +32,15 @@ pub(super) struct Slack {
     least: isize,
     /// The least in a whole period: so much is not to be had.
     floor: Option<isize>,
-    /// How often it was asked for what is above that, and the periods until it is asked again.
+    /// How often it was asked for what is above that, the periods until it is asked again, and how much there was when it was.
     tries: u32,
     pause: u32,
+    asked: isize,
 }
 
 impl Slack {
     pub(super) fn new(now: Instant) -> Self {
-        Self { period_began: now, least: isize::MAX, floor: None, tries: 0, pause: 0 }
+        Self { period_began: now, least: isize::MAX, floor: None, tries: 0, pause: 0, asked: 0 }
     }
 
     /// Looks at what is needed and what there is, and has the heap give back the rest. To be called each second or more often.
@@ -71,9 +72,14 @@ impl Slack {
         self.period_began = now;
         let floor = self.floor.map_or(least, |floor| floor.min(least));
         self.floor = Some(floor);
-        if least - floor < WORTH.max(resident / 4).cast_signed() {
+        let worth = WORTH.max(resident / 4).cast_signed();
+        if least - floor < worth {
             (self.tries, self.pause) = (0, 0);
             return false;
+        }
+        if (least - self.asked).abs() >= worth {
+            // Another peak, or some of it was to be had.
+            (self.tries, self.pause) = (0, 0);
         }
         if self.pause > 0 {
             self.pause -= 1;
@@ -85,6 +91,7 @@ impl Slack {
         }
         self.pause = 1 << self.tries;
         self.tries += 1;
+        self.asked = least;
         true
     }
 }
@@ -148,5 +155,9 @@ mod tests {
         let asked: Vec<_> = (21..400).filter(|&second| look(second, 38)).collect();
         assert_eq!(asked, [30, 40, 55, 80], "it was not to be had");
         assert!(!look(400, 60) && look(405, 60), "another one");
+        let asked: Vec<_> = (406..440).filter(|&second| look(second, 60)).collect();
+        assert_eq!(asked, [415, 430], "not to be had either");
+        assert!(!look(440, 200) && look(445, 200), "and another one before that is given up");
+        assert!(look(450, 100), "some of it was to be had, so the rest may be");
     }
 }
