@@ -45,7 +45,8 @@ impl Slack {
 
     /// Looks at what is needed and what there is, and has the heap give back the rest. To be called each second or more often.
     pub(super) fn look(&mut self, server: &Server, now: Instant) {
-        if !self.is_much(needed(server), os::resident(), now) {
+        let before = os::resident();
+        if !self.is_much(needed(server), before, now) {
             return;
         }
         #[cfg(feature = "hls")]
@@ -55,8 +56,13 @@ impl Slack {
             drop(hls.take_spare());
             st::trim_heap();
         });
-        if let Err(error) = given_back {
-            log::debug!("the heap keeps what it has: {error}");
+        match given_back {
+            Ok(()) => log::info!(
+                "memory: the heap was asked for what is not needed; the process has {} KiB and had {}",
+                os::resident() >> 10,
+                before >> 10
+            ),
+            Err(error) => log::debug!("the heap keeps what it has: {error}"),
         }
     }
 
