@@ -3,7 +3,7 @@
 //! 1. What only players need that are behind: they go on at the present GOP, as those do that fall behind by more than
 //!    `queue_length`.
 //! 2. The caches of streams that nobody plays: who joins waits for the next keyframe.
-//! 3. Segments of HLS that are in memory: they are on disk too, and served from there.
+//! 3. Segments of HLS that are in memory, of the stream that has most first: they are on disk too, and served from there.
 //! 4. Downloads over HTTP that wait for their clients, those first that have lasted longest: what they are of is held for them alone.
 //! 5. If that was not enough, nobody new is let in to publish, to play, or to watch over HTTP, until it is.
 //! 6. If that was not enough either, whoever holds most is closed, with the reason: a client by what it has sent of a message that
