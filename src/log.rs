@@ -6,13 +6,16 @@
 //! thread.
 //!
 //! A line is `[YYYY-MM-DD HH:MM:SS.mmm][level][id] text`. Control characters in the text are escaped, and what turns text round: a
-//! client's name cannot forge a line.
+//! client's name cannot forge a line. How long a line may be is bounded, and how many a client may have.
 
-use std::cell::Cell;
-use std::fmt::Write as _;
+mod quota;
+mod text;
+
+use std::cell::{Cell, RefCell};
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread::{self, JoinHandle};
+use std::time::Instant;
 
 use crossbeam_channel::{Receiver, Sender, TrySendError, bounded};
 use log::{Level, LevelFilter, Log, Metadata, Record};
@@ -21,14 +24,12 @@ use log4rs::append::file::FileAppender;
 use log4rs::config::{Appender, Config, Root};
 use log4rs::encode::pattern::PatternEncoder;
 
+use self::quota::Quota;
 use crate::config::{self, LogLevel, LogTank};
 use crate::st;
 
 /// Lines that may wait to be written. What is said beyond that is lost, and counted.
 const QUEUE: usize = 8192;
-
-/// The longest line, in bytes before escaping: what clients say of themselves is quoted, and is not to fill the disk.
-const MAX_LINE: usize = 8192;
 
 const PATTERN: &str = "[{X(time)}][{X(level)}][{X(id)}] {m}{n}";
 
@@ -74,6 +75,7 @@ static LOST: AtomicU64 = AtomicU64::new(0);
 
 thread_local! {
     static SPEAKER: Cell<Option<u64>> = const { Cell::new(None) };
+    static QUOTA: RefCell<Quota> = RefCell::default();
 }
 
 /// The log's thread. Dropping it writes what is waiting.
@@ -127,7 +129,8 @@ impl Back {
     }
 }
 
-/// Says what `f` says in the name of a client, and not of the coroutine that runs it. `f` must not block.
+/// Says what `f` says in the name of a client, and not of the coroutine that runs it. `f` must not block. It is said however much
+/// the client itself has said already.
 pub fn as_client<R>(id: u64, f: impl FnOnce() -> R) -> R {
     let before = SPEAKER.replace(Some(id));
     let result = f();
@@ -213,13 +216,19 @@ impl Log for Front {
         if !self.enabled(record.metadata()) {
             return;
         }
-        let id = SPEAKER.try_with(Cell::get).ok().flatten().unwrap_or_else(st::current_id);
-        let line = Line {
-            time: chrono::Local::now(),
-            level: record.level(),
-            id,
-            text: escaped(cut(record.args().to_string())),
-        };
+        let speaker = SPEAKER.try_with(Cell::get).ok().flatten();
+        let id = speaker.unwrap_or_else(st::current_id);
+        if id == 0 || record.level() == Level::Error || self.has_quota(id, speaker.is_none()) {
+            self.say(record.level(), id, text::shown(*record.args()));
+        }
+    }
+
+    fn flush(&self) {}
+}
+
+impl Front {
+    fn say(&self, level: Level, id: u64, text: String) {
+        let line = Line { time: chrono::Local::now(), level, id, text };
         match self.sender.try_send(Item::Line(line)) {
             Ok(()) => {}
             Err(TrySendError::Full(_) | TrySendError::Disconnected(_)) => {
@@ -228,7 +237,20 @@ impl Log for Front {
         }
     }
 
-    fn flush(&self) {}
+    /// Whether the client may have another line, see [`Quota::admits`]. Says what was left out, when it is time for that.
+    fn has_quota(&self, client: u64, by_itself: bool) -> bool {
+        let now = Instant::now();
+        let asked = QUOTA.try_with(|quota| {
+            let mut quota = quota.try_borrow_mut().ok()?;
+            Some((quota.renew(now), quota.admits(client, by_itself)))
+        });
+        // At the end of a thread, there is no telling.
+        let Ok(Some((left_out, is_admitted))) = asked else { return true };
+        if let Some(left_out) = left_out {
+            self.say(Level::Warn, 0, left_out.to_string());
+        }
+        is_admitted
+    }
 }
 
 impl Drop for Guard {
@@ -243,55 +265,9 @@ impl Drop for Guard {
     }
 }
 
-fn cut(mut text: String) -> String {
-    if text.len() > MAX_LINE {
-        text.truncate(text.floor_char_boundary(MAX_LINE));
-        text.push('…');
-    }
-    text
-}
-
-/// Whether a character is shown as something else than itself where it stands: control characters, line and paragraph separators,
-/// and what changes the direction of text (Unicode's "Trojan Source" characters).
-fn misleads(character: char) -> bool {
-    let of_direction = ['\u{61c}', '\u{200e}', '\u{200f}', '\u{feff}'];
-    character.is_control()
-        || of_direction.contains(&character)
-        || matches!(character, '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
-}
-
-fn escaped(text: String) -> String {
-    if !text.chars().any(misleads) {
-        return text;
-    }
-    let mut escaped = String::with_capacity(text.len() + 16);
-    for character in text.chars() {
-        if misleads(character) {
-            // Writing to a String cannot fail.
-            let _ = write!(escaped, "{}", character.escape_default());
-        } else {
-            escaped.push(character);
-        }
-    }
-    escaped
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn lines_are_bounded() {
-        assert_eq!(cut("é".repeat(5000)).len(), MAX_LINE + '…'.len_utf8());
-        assert_eq!(cut("short".into()), "short");
-    }
-
-    #[test]
-    fn what_makes_a_line_look_like_another_is_escaped() {
-        assert_eq!(escaped("plain é".into()), "plain é");
-        assert_eq!(escaped("a\n[2026-01-01]\x1b[2J".into()), "a\\n[2026-01-01]\\u{1b}[2J");
-        assert_eq!(escaped("a\u{202e}gpj\u{2028}b".into()), "a\\u{202e}gpj\\u{2028}b");
-    }
 
     #[test]
     fn the_levels_of_srs_map_both_ways() {
