@@ -187,7 +187,7 @@ impl<'a> Connection<'a> {
     fn admit(&mut self, form: handshake::Form, too_many: Option<String>) -> Result<Admitted, CloseReason> {
         let connect = self.rtmp.connect().map_err(in_start)?;
         if let Some(reason) = too_many.map(CloseReason::Full).or_else(|| self.server.objection()) {
-            return Err(self.reject(&connect, "NetConnection.Connect.Rejected", reason));
+            return Err(self.reject(connect, "NetConnection.Connect.Rejected", reason));
         }
         let app = match AppRequest::new(&connect, &self.server.config()) {
             Ok(app) => app,
@@ -196,13 +196,13 @@ impl<'a> Connection<'a> {
                     request::Error::NoVhost(_) | request::Error::Disabled(_) => "NetConnection.Connect.Rejected",
                     _ => "NetConnection.Connect.InvalidApp",
                 };
-                return Err(self.reject(&connect, code, CloseReason::Refused(error.to_string())));
+                return Err(self.reject(connect, code, CloseReason::Refused(error.to_string())));
             }
         };
         let refer = &app.vhost.refer;
         if !refer_allows(refer, &connect.page_url) {
             let why = format!("refer of the vhost does not allow pages of {:?}", connect.page_url);
-            return Err(self.reject(&connect, "NetConnection.Connect.Rejected", CloseReason::Refused(why)));
+            return Err(self.reject(connect, "NetConnection.Connect.Rejected", CloseReason::Refused(why)));
         }
         if app.vhost.tcp_nodelay {
             // A socket that does not take the option costs some latency, no more.
@@ -265,8 +265,10 @@ impl<'a> Connection<'a> {
     }
 
     /// Tells a client why it is not let in.
-    fn reject(&mut self, connect: &Connect, code: &str, reason: CloseReason) -> CloseReason {
-        self.rtmp.reject_connect(connect, code, &reason.to_string());
+    fn reject(&mut self, connect: Connect, code: &str, reason: CloseReason) -> CloseReason {
+        self.rtmp.reject_connect(&connect, code, &reason.to_string());
+        // Its object may be megabytes, which are in no account.
+        drop(connect);
         self.farewell();
         reason
     }

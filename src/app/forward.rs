@@ -4,19 +4,29 @@
 //! its own and holds nobody up. It lives as long as players are not told that the stream has ended: a publisher that is back within
 //! the vhost's `reconnect_grace` goes on in the same connection to the target, so that the target's players stay as well.
 
+mod connecting;
 mod forwarder;
+mod lookups;
+mod places;
 pub(super) mod route;
 mod session;
 
 use std::collections::HashMap;
 use std::sync::Arc;
+use std::time::Instant;
 
 use self::forwarder::Forwarder;
+use self::lookups::Lookups;
+use self::places::Places;
 use self::route::Route;
 use super::server::Server;
 use super::source::Source;
 use crate::config::{Config, Destination, Forward, Names};
 use crate::st::Shared;
+
+/// Forwarders of the whole server that are on their way to their targets at a time, half of them to one: a target answers within
+/// milliseconds, so that hundreds get there in a second, and whoever publishes one name after the other cannot have it called by more.
+const STARTS: usize = 64;
 
 /// What is published, for its forwarders.
 #[derive(Clone)]
@@ -41,15 +51,20 @@ struct Target {
 }
 
 /// All forwarders of the server, by stream.
-#[derive(Clone, Default)]
+#[derive(Clone)]
 pub(super) struct Forwards {
     streams: Shared<HashMap<String, Stream>>,
+    /// For who is on the way to its target.
+    starts: Places,
+    lookups: Arc<Lookups>,
 }
 
 struct Stream {
     feed: Feed,
     /// The client that publishes it now.
     publisher: Option<u64>,
+    /// When the last one came or went.
+    changed: Instant,
     forwarders: Vec<Arc<Forwarder>>,
 }
 
@@ -63,11 +78,11 @@ pub(super) struct Forwarding {
 /// What a forwarder is at.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(super) enum State {
+    /// For the stream to begin, for a place among those who connect, or between two attempts.
     #[default]
+    Waiting,
     Connecting,
     Sending,
-    /// Between two attempts.
-    Waiting,
     /// It sends what is left, and says goodbye.
     Ending,
 }
@@ -83,6 +98,12 @@ impl State {
     }
 }
 
+impl Default for Forwards {
+    fn default() -> Self {
+        Self { streams: Shared::default(), starts: Places::new(STARTS), lookups: Arc::new(Lookups::new()) }
+    }
+}
+
 impl Forwards {
     /// A stream begins to be published by client `publisher`: starts the forwarders of its vhost's targets. Call it before the first
     /// message.
@@ -92,11 +113,14 @@ impl Forwards {
             let stream = streams.entry(name.clone()).or_insert_with(|| Stream {
                 feed: feed.clone(),
                 publisher: None,
+                changed: Instant::now(),
                 forwarders: Vec::new(),
             });
             stream.feed = feed;
             stream.publisher = Some(publisher);
-            self.update(server, stream, forward);
+            stream.changed = Instant::now();
+            self.update(server, stream, forward, true);
+            make_room(streams, server.config().max_connections);
         });
         Forwarding { forwards: self.clone(), name, publisher }
     }
@@ -108,13 +132,13 @@ impl Forwards {
         self.streams.with(|streams| {
             for stream in streams.values_mut() {
                 let vhost = config.vhosts.get(&stream.feed.vhost).filter(|vhost| vhost.enabled);
-                self.update(server, stream, vhost.map_or(&none, |vhost| &vhost.forward));
+                self.update(server, stream, vhost.map_or(&none, |vhost| &vhost.forward), false);
             }
         });
     }
 
-    /// Ends forwarders that are not wanted, and starts those that are missing.
-    fn update(&self, server: &Server, stream: &mut Stream, forward: &Forward) {
+    /// Ends forwarders that are not wanted, and starts those that are missing. `is_first`: nothing of the stream has come yet.
+    fn update(&self, server: &Server, stream: &mut Stream, forward: &Forward, is_first: bool) {
         let feed = &stream.feed;
         let names = Names { vhost: &feed.vhost, app: &feed.app, stream: &feed.stream, params: &feed.params };
         let route = feed.route.onwards(&feed.source.name());
@@ -138,7 +162,7 @@ impl Forwards {
             return;
         }
         for target in wanted {
-            match Forwarder::start(server, feed.source.clone(), target) {
+            match Forwarder::start(server, feed.source.clone(), target, is_first) {
                 Ok(forwarder) => stream.forwarders.push(forwarder),
                 Err(error) => log::error!("cannot start a forwarder: {error}"),
             }
@@ -160,11 +184,18 @@ impl Forwards {
         self.streams.try_with(|streams| {
             if let Some(stream) = streams.get_mut(name).filter(|stream| stream.publisher == Some(publisher)) {
                 stream.publisher = None;
+                stream.changed = Instant::now();
                 if stream.forwarders.is_empty() {
                     streams.remove(name);
                 }
             }
         });
+    }
+
+    /// Gives back what places a forwarder has that has ended, if any are lost.
+    fn leave_places(&self, number: u64) {
+        self.starts.leave(number);
+        self.lookups.places.leave(number);
     }
 
     /// A forwarder has ended.
@@ -177,6 +208,17 @@ impl Forwards {
                 }
             }
         });
+    }
+}
+
+/// Ends the forwarders of streams that have been without a publisher for longest, when there are more streams than clients may publish.
+/// Each is kept for the vhost's `reconnect_grace`, in which a stranger comes and goes under many names.
+fn make_room(streams: &mut HashMap<String, Stream>, most: usize) {
+    while streams.len() > most {
+        let left = streams.iter().filter(|(_, stream)| stream.publisher.is_none());
+        let first = left.min_by_key(|(_, stream)| stream.changed).map(|(name, _)| name.clone());
+        let Some(stream) = first.and_then(|name| streams.remove(&name)) else { return };
+        stream.forwarders.iter().for_each(|forwarder| forwarder.stop());
     }
 }
 

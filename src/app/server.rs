@@ -160,20 +160,29 @@ pub(super) fn spawn_lasting(name: &'static str, f: impl Fn() + Send + 'static) -
     st::spawn(name, 0, st::lasting(name, f)).map(drop)
 }
 
-/// Sees to it that there are files enough for all clients that may come, or warns.
-pub(super) fn check_file_limit(config: &Config) {
-    #[cfg_attr(not(feature = "hls"), allow(unused_mut))]
-    let mut needed = config.max_connections + HEARD_OUT + OTHER_FILES;
+/// Files that are open when all come who may, and each client publishes.
+fn files_needed(config: &Config) -> usize {
+    let vhosts = config.vhosts.values().filter(|vhost| vhost.enabled);
+    let targets = vhosts.map(|vhost| vhost.forward.targets.len()).max().unwrap_or(0);
+    let clients = config.max_connections * (1 + targets) + HEARD_OUT + OTHER_FILES;
     #[cfg(feature = "hls")]
     if config.http_server.enabled {
-        needed += config.http_server.max_connections;
+        // A connection, and the file that is sent over it.
+        return clients + 2 * config.http_server.max_connections;
     }
+    clients
+}
+
+/// Sees to it that there are files enough for all clients that may come, or warns.
+pub(super) fn check_file_limit(config: &Config) {
+    let needed = files_needed(config);
     match os::raise_file_limit(needed as u64) {
         Files::Enough => {}
         Files::Raised(before, now) => log::info!("the limit of open files was {before} and is now {now}"),
         Files::TooFew(limit) => log::warn!(
-            "max_connections needs {needed} open files and the limit is {limit}: no more than about {} clients get in; raise \
-             the limit (ulimit -n, or LimitNOFILE of systemd) or lower max_connections",
+            "max_connections, with http_server and forward, needs {needed} open files and the limit is {limit}: no more than \
+             about {} clients get in, and fewer when HTTP and targets take their part; raise the limit (ulimit -n, or \
+             LimitNOFILE of systemd) or lower max_connections",
             (limit as usize).saturating_sub(HEARD_OUT + OTHER_FILES)
         ),
     }
@@ -342,5 +351,23 @@ impl Drop for Presence {
         self.server.clients.try_with(|clients| clients.remove(&self.client));
         // Unless it has ended in an orderly way before.
         self.server.account(&self.client, &CloseReason::Crashed);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn files_are_needed_for_clients_for_targets_and_twice_for_http() {
+        let needed = |text: &str| files_needed(&Config::parse("a.conf", text).unwrap()) - HEARD_OUT - OTHER_FILES;
+        assert_eq!(needed("listen 1935; max_connections 10; vhost a { }"), 10);
+        let targets = "vhost a { forward b c; } vhost b { forward b; } vhost c { enabled off; forward b c d; }";
+        assert_eq!(needed(&format!("listen 1935; max_connections 10; {targets}")), 30, "to as many as one vhost has");
+        #[cfg(feature = "hls")]
+        {
+            let http = "http_server { enabled on; listen 8080; max_connections 100; }";
+            assert_eq!(needed(&format!("listen 1935; max_connections 10; {http} vhost a {{ }}")), 210);
+        }
     }
 }

@@ -176,7 +176,8 @@ fn over_tls_each_packet_arrives_and_certificates_count() {
     let there = Player::ffmpeg(&other, "there", &ffmpeg, &slave.url("livestream"), Kinds::Both);
     master.wait_clients(1);
     slave.wait_clients(1);
-    let _strict = Wire::publisher(strict_master.port, "other");
+    let mut strict_publisher = Wire::publisher(strict_master.port, "other");
+    strict_publisher.send_tag(&header());
     strict_master.wait_log(&["forwarding to rtmps://", "invalid peer certificate"], PATIENCE);
     let mut publisher = publish(&scratch, "publisher", &ffmpeg, source, &master.url("livestream"), &[]);
     publisher.wait_success(PATIENCE);
@@ -377,10 +378,10 @@ fn a_target_that_is_this_server_and_stream_is_refused_at_once() {
     let configuration = write_configuration(&scratch, port, Settings { vhost: &vhost, ..Settings::default() });
     let mut server = Server::run(&scratch, port, &configuration).expect("a port that was free just now");
     let mut publisher = Wire::publisher(port, "s");
+    publisher.send_tag(&header());
     server.wait_log(&["not forwarding", "is this server itself"], PATIENCE);
     // Another stream of this server is no loop, and ends where it would be one.
     let mut other = Wire::player(port, "other");
-    publisher.send_tag(&header());
     for number in 0..20 {
         publisher.send_tag(&frame(number));
     }

@@ -133,6 +133,7 @@ fn a_target_that_is_stopped_for_a_while_misses_whole_gops() {
     let mut master = origin(&scratch, &format!("127.0.0.1:{}", slave.port), "queue_length 1;");
     let (mut here, mut there) = (Wire::player(master.port, "s"), Wire::player(slave.port, "s"));
     let mut publisher = Wire::publisher(master.port, "s");
+    publisher.send_tag(&header());
     master.wait_log(&["publishing on"], PATIENCE);
     let frames = 250;
     publish_live(&mut publisher, &mut here, &mut there, frames, |number| match number {
@@ -188,6 +189,7 @@ fn a_target_behind_a_slow_line_misses_whole_gops() {
     let mut master = origin(&scratch, &format!("127.0.0.1:{line}"), "queue_length 1;");
     let (mut here, mut there) = (Wire::player(master.port, "s"), Wire::player(slave.port, "s"));
     let mut publisher = Wire::publisher(master.port, "s");
+    publisher.send_tag(&header());
     master.wait_log(&["publishing on"], PATIENCE);
     let frames = 250;
     publish_live(&mut publisher, &mut here, &mut there, frames, |_| {});

@@ -26,6 +26,7 @@ mod closing;
 mod codecs;
 mod command_line;
 mod forward;
+mod forward_crowd;
 mod forward_trouble;
 mod gstreamer;
 #[cfg(feature = "hls")]

@@ -43,6 +43,34 @@ fn time_until_closed(port: u16, bytes: &[u8], limit: Duration) -> Duration {
 }
 
 #[test]
+fn what_a_client_said_is_forgotten_before_its_refusal_is_waited_for() {
+    let scratch = Scratch::new();
+    let mut server = Server::with(&scratch, Settings { vhost: "enabled off;", ..Settings::default() });
+    let status = format!("/proc/{}/status", server.pid());
+    let memory = || {
+        let status = std::fs::read_to_string(&status).expect("it runs");
+        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).expect("a line of proc(5)");
+        line.split_whitespace().next().and_then(|kib| kib.parse::<u32>().ok()).expect("a number") / 1024
+    };
+    // 60,000 values of some 40 bytes each, from one byte of each.
+    let more = [("junk", Amf::Array(vec![Amf::Null; 59_000]))];
+    let before = memory();
+    let refused: Vec<_> = (0..40)
+        .map(|_| {
+            let mut wire = Wire::connect(server.port);
+            let answer = wire.try_connect_app("live", &more);
+            assert_eq!(answer.code(), "NetConnection.Connect.Rejected");
+            wire
+        })
+        .collect();
+    // The server waits for each of them to take its refusal and to close.
+    let after = memory();
+    drop(refused);
+    assert!(after < before + 40, "{before} MB became {after} MB");
+    server.assert_healthy();
+}
+
+#[test]
 fn what_is_not_rtmp_is_closed_at_once() {
     // Well below the time that a handshake may take.
     const AT_ONCE: Duration = Duration::from_secs(5);

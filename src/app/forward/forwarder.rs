@@ -5,6 +5,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
+use super::places::{Place, Places};
 use super::session::{self, Failure};
 use super::{State, Target};
 use crate::app::close::CloseReason;
@@ -31,8 +32,8 @@ pub(super) struct Forwarder {
     target: Target,
     /// Its target is no longer wanted.
     stopped: AtomicBool,
-    /// Ends the pause between two attempts.
-    pause: Cond,
+    /// Ends what it waits for without a connection: the stream, a place, another attempt.
+    bell: Arc<Cond>,
     link: Mutex<Link>,
 }
 
@@ -55,16 +56,21 @@ struct Link {
 }
 
 impl Forwarder {
-    /// Starts a forwarder; what is published from now on is kept for it.
-    pub(super) fn start(server: &Server, source: Source, target: Target) -> io::Result<Arc<Self>> {
+    /// Starts a forwarder; what is published from now on is kept for it. `is_first`: nothing of the stream has come yet, and the target
+    /// is left alone until something has.
+    pub(super) fn start(server: &Server, source: Source, target: Target, is_first: bool) -> io::Result<Arc<Self>> {
         let forwarder = Arc::new(Self {
             number: server.next_number(),
             target,
             stopped: AtomicBool::new(false),
-            pause: Cond::new(),
+            bell: Arc::default(),
             link: Mutex::default(),
         });
         let consumer = Arc::new(source.join_forwarder(forwarder.clone()));
+        if is_first {
+            // One that has asked in vain is told when there is something.
+            consumer.fill(&mut Vec::new());
+        }
         forwarder.link().consumer = Some(consumer.clone());
         let presence = server.forward.enter(forwarder.clone());
         forwarder.link().presence = Some(presence);
@@ -97,12 +103,45 @@ impl Forwarder {
         self.stopped.load(Ordering::Relaxed)
     }
 
+    /// Whether there is nothing more to send: its target is no longer wanted, or its stream has ended.
+    fn is_over(&self) -> bool {
+        let consumer = self.link().consumer.clone();
+        self.is_stopped() || consumer.is_none_or(|consumer| consumer.is_ending())
+    }
+
+    /// To be asked after each wait on the way to the target.
+    ///
+    /// # Errors
+    /// [`Failure::Over`] when there is nothing more to send.
+    pub(super) fn go_on(&self) -> Result<(), Failure> {
+        if self.is_over() { Err(Failure::Over) } else { Ok(()) }
+    }
+
+    /// Waits for a place among those who do the same for a target.
+    ///
+    /// # Errors
+    /// [`Failure::Over`] when there is nothing more to send.
+    pub(super) fn take_place(&self, places: &Places, target: &str) -> Result<Place, Failure> {
+        let place = places.take(self.number, target, &self.bell, || self.is_over()).ok_or(Failure::Over)?;
+        self.go_on().map(|()| place)
+    }
+
+    /// Waits until something of the stream has come, if nothing had when it began.
+    fn await_stream(&self, consumer: &Consumer) {
+        while consumer.stats().level && !self.is_over() {
+            self.bell.wait();
+        }
+    }
+
     /// Notes what it does now.
     pub(super) fn enter(&self, state: State) {
         let mut link = self.link();
         link.state = state;
         match state {
-            State::Connecting => link.sending_since = None,
+            State::Connecting => {
+                link.attempts += 1;
+                link.sending_since = None;
+            }
             State::Sending => link.sending_since = Some(Instant::now()),
             State::Waiting | State::Ending => {}
         }
@@ -180,7 +219,7 @@ impl Outlet for Forwarder {
             None => {}
         }
         drop(link);
-        self.pause.signal();
+        self.bell.signal();
     }
 
     fn close(&self, _: CloseReason) {
@@ -200,6 +239,7 @@ impl Life {
     fn run(&self, source: &Source, consumer: &Arc<Consumer>) {
         let forwarder = &self.forwarder;
         let configured = &forwarder.target.destination;
+        forwarder.await_stream(consumer);
         log::info!("forwarding {} to {}", self.name, configured.shown);
         let mut destination = configured.clone();
         let mut begin = Begin::First;
@@ -248,7 +288,7 @@ impl Life {
                     log::warn!("forwarding to {}: {error}; again in {seconds:.1} s", configured.shown);
                     forwarder.link().last_error = Some(error);
                     forwarder.enter(State::Waiting);
-                    forwarder.pause.wait_timeout(wait);
+                    forwarder.bell.wait_timeout(wait);
                     pause = (pause * 2).min(LONGEST_PAUSE);
                 }
             }
@@ -263,19 +303,15 @@ impl Life {
         destination: &Destination,
         begin: Begin,
     ) -> Result<(), Failure> {
-        let forwarder = &self.forwarder;
-        if forwarder.is_stopped() || consumer.is_ending() {
-            return Ok(());
-        }
-        forwarder.enter(State::Connecting);
-        forwarder.link().attempts += 1;
-        session::run(&self.server, forwarder, source, consumer, destination, begin)
+        self.forwarder.go_on()?;
+        session::run(&self.server, &self.forwarder, source, consumer, destination, begin)
     }
 }
 
 impl Drop for Life {
     fn drop(&mut self) {
         self.server.forwards.remove(&self.name, &self.forwarder);
+        self.server.forwards.leave_places(self.forwarder.number);
         // Its places in the stage and in the source hold it. First the one that still counts what was sent.
         let presence = self.forwarder.link().presence.take();
         drop(presence);

@@ -1,14 +1,13 @@
 //! One connection of a forwarder to its target.
 
 use std::io::{self, Write};
-use std::net::{SocketAddr, ToSocketAddrs};
+use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
-use super::State;
+use super::connecting::{connect, host_and_port};
 use super::forwarder::Forwarder;
-use super::route::{self, is_own};
+use super::{State, route};
 use crate::app::batch::Batch;
-use crate::app::request::AppRequest;
 use crate::app::server::Server;
 use crate::app::source::{Begin, Consumer, Source};
 use crate::app::turn::{Slice, Turn};
@@ -18,20 +17,13 @@ use crate::rtmp::client::{Client, information};
 use crate::rtmp::command::Command;
 use crate::rtmp::message::{Message, MessageType};
 use crate::rtmp::protocol::Polled;
-use crate::rtmp::server::Connect;
 use crate::rtmp::{self, client};
 use crate::st;
 use crate::st::net::TcpStream;
 #[cfg(feature = "ssl")]
 use crate::st::tls::Connector;
 
-/// How long one address of the target may take to accept a connection.
-const CONNECT: Duration = Duration::from_secs(5);
-
-/// Addresses of one name that are tried.
-const ADDRESSES: usize = 8;
-
-/// How long the target may take from there to letting us publish.
+/// How long the target may take from accepting the connection to letting us publish.
 const START: Duration = Duration::from_secs(10);
 
 /// How long the target may take nothing of what it is sent.
@@ -61,6 +53,8 @@ const CAPABILITIES: f64 = 15.0;
 /// Why a connection to a target failed or ended.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum Failure {
+    #[error("there is nothing more to send")]
+    Over,
     #[error("cannot resolve {host}: {error}")]
     Name { host: String, error: String },
     #[error("cannot connect to {address}: {error}")]
@@ -131,19 +125,8 @@ pub(super) fn run(
     destination: &Destination,
     begin: Begin,
 ) -> Result<(), Failure> {
-    let stream = connect(server, source, destination)?;
-    forwarder.attach(&stream);
-    stream.set_nodelay(true)?;
-    stream.set_keepalive(KEEPALIVE)?;
-    stream.set_time_limit(Some(START));
-    if destination.tls {
-        encrypt(&stream, destination, forwarder.target().tls_verify)?;
-    }
-    let (mut client, stream_id) = publish(&stream, source, forwarder, destination).map_err(in_start)?;
-    stream.set_time_limit(None);
-    if forwarder.is_stopped() || consumer.is_ending() {
-        return Ok(());
-    }
+    let (stream, mut client, stream_id) = start(server, forwarder, source, destination)?;
+    forwarder.go_on()?;
     log::info!("publishing on {}, handshake {:?}", stream.peer(), client.form());
     consumer.begin(stream_id, client.protocol().chunk_size(), begin);
     forwarder.enter(State::Sending);
@@ -162,27 +145,29 @@ pub(super) fn run(
     result
 }
 
-/// Connects to the first address of the target that accepts.
-fn connect(server: &Server, source: &Source, destination: &Destination) -> Result<TcpStream, Failure> {
-    let addresses = resolve(destination)?;
-    let listeners: Vec<_> = server.config().listeners().iter().map(|listen| listen.address).collect();
-    if let Some(&address) = addresses.iter().find(|&&address| is_own(address, &listeners))
-        && comes_back(server, source, destination)
-    {
-        return Err(Failure::Itself { address });
+/// Goes all the way to the target's word that the stream may come, on which only so many are at a time.
+#[inline(never)] // As `publish`.
+fn start(
+    server: &Server,
+    forwarder: &Forwarder,
+    source: &Source,
+    destination: &Destination,
+) -> Result<(TcpStream, Client<TcpStream>, u32), Failure> {
+    let _place = forwarder.take_place(&server.forwards.starts, &host_and_port(destination))?;
+    forwarder.enter(State::Connecting);
+    let stream = connect(server, forwarder, source, destination)?;
+    forwarder.attach(&stream);
+    // From here on, the end of the stream ends whatever is waited for.
+    forwarder.go_on()?;
+    stream.set_nodelay(true)?;
+    stream.set_keepalive(KEEPALIVE)?;
+    stream.set_time_limit(Some(START));
+    if destination.tls {
+        encrypt(&stream, destination, forwarder.target().tls_verify)?;
     }
-    let mut failure = None;
-    for address in addresses {
-        match TcpStream::connect(address, CONNECT) {
-            // A port of this machine that nobody listens on can be taken for the connection itself, which then meets itself.
-            Ok(stream) if stream.local_addr().is_ok_and(|local| local == address) => {
-                failure = Some(Failure::Connect { address, error: io::ErrorKind::ConnectionRefused.into() });
-            }
-            Ok(stream) => return Ok(stream),
-            Err(error) => failure = Some(Failure::Connect { address, error }),
-        }
-    }
-    Err(failure.unwrap_or_else(|| no_address(destination)))
+    let (client, stream_id) = publish(&stream, source, forwarder, destination).map_err(in_start)?;
+    stream.set_time_limit(None);
+    Ok((stream, client, stream_id))
 }
 
 /// Puts the connection under TLS. Whom the system trusts is read anew each time, so that a change takes effect.
@@ -196,30 +181,6 @@ fn encrypt(stream: &TcpStream, destination: &Destination, verify: bool) -> Resul
 #[cfg(not(feature = "ssl"))]
 fn encrypt(_: &TcpStream, _: &Destination, _: bool) -> Result<(), Failure> {
     Err(io::Error::new(io::ErrorKind::Unsupported, "this build has no TLS").into())
-}
-
-/// The addresses of the target, looked up beside the worker.
-fn resolve(destination: &Destination) -> Result<Vec<SocketAddr>, Failure> {
-    let Destination { host, port, .. } = destination;
-    if let Ok(address) = host.parse() {
-        return Ok(vec![SocketAddr::new(address, *port)]);
-    }
-    let name = (host.clone(), *port);
-    let look_up = move || name.to_socket_addrs().map(|all| all.take(ADDRESSES).collect::<Vec<_>>());
-    let failure = |error: String| Failure::Name { host: host.clone(), error };
-    let addresses = st::offload(look_up).map_err(|error| failure(error.to_string()))?;
-    addresses.map_err(|error| failure(error.to_string()))
-}
-
-fn no_address(destination: &Destination) -> Failure {
-    Failure::Name { host: destination.host.clone(), error: "it has no address".into() }
-}
-
-/// Whether the destination, on this very server, is the stream that is to be forwarded.
-fn comes_back(server: &Server, source: &Source, destination: &Destination) -> bool {
-    let (connect, config) = (Connect::new(&destination.app, &destination.tc_url), server.config());
-    let request = AppRequest::new(&connect, &config).and_then(|app| app.stream(&destination.stream, &config));
-    request.is_ok_and(|request| request.name == source.name())
 }
 
 /// Says what an encoder says, up to the target's word that the stream may come.

@@ -36,9 +36,13 @@ pub(super) struct Disk {
 /// A file that was found.
 pub(super) struct Found {
     pub(super) entity: Entity,
-    file: Arc<File>,
-    /// All of it, when it is small.
-    content: Option<Bytes>,
+    content: Content,
+}
+
+enum Content {
+    /// All of it, of a small one, which is no longer open.
+    Whole(Bytes),
+    Open(Arc<File>),
 }
 
 /// Why there is no file.
@@ -72,11 +76,11 @@ impl Disk {
 
     /// Reads these bytes of a file, at most [`CHUNK`] of them.
     pub(super) fn read(&self, found: &Found, range: Range<u64>) -> Result<Bytes, Absent> {
-        if let Some(content) = &found.content {
+        let file = match &found.content {
             // The range is one of the entity, whose length is the content's.
-            return Ok(content.slice(range.start as usize..range.end as usize));
-        }
-        let file = found.file.clone();
+            Content::Whole(content) => return Ok(content.slice(range.start as usize..range.end as usize)),
+            Content::Open(file) => file.clone(),
+        };
         self.run(move || read(&file, range))?.map_err(Absent::Failed)
     }
 
@@ -113,10 +117,10 @@ fn open(root: &Path, path: &str) -> Result<Found, Absent> {
     }
     let entity = Entity::of_file(path, metadata.len(), metadata.modified().map_err(Absent::Failed)?);
     let content = match entity.len {
-        0..=CHUNK => Some(read(&file, 0..entity.len).map_err(Absent::Failed)?),
-        _ => None,
+        0..=CHUNK => Content::Whole(read(&file, 0..entity.len).map_err(Absent::Failed)?),
+        _ => Content::Open(Arc::new(file)),
     };
-    Ok(Found { entity, file: Arc::new(file), content })
+    Ok(Found { entity, content })
 }
 
 fn read(file: &File, range: Range<u64>) -> io::Result<Bytes> {
@@ -159,6 +163,23 @@ mod tests {
             Ok(content)
         };
         st::run(open).unwrap().map_err(|absent: Absent| format!("{absent:?}"))
+    }
+
+    #[test]
+    fn a_file_is_open_only_while_there_is_more_of_it_to_read() {
+        let folder = tempfile::tempdir().unwrap();
+        let root = folder.path().canonicalize().unwrap();
+        for (name, len, is_left_open) in [("empty", 0, false), ("small", CHUNK, false), ("large", CHUNK + 1, true)] {
+            std::fs::write(root.join(name), vec![7; len as usize]).unwrap();
+            let (folder, path) = (root.clone(), root.join(name));
+            let count = move || {
+                let found = Disk::new().open(&folder, name);
+                let open = std::fs::read_dir("/proc/self/fd").unwrap().flatten();
+                let count = open.filter(|file| std::fs::read_link(file.path()).is_ok_and(|open| open == path)).count();
+                found.map(|found| (found.entity.len, count))
+            };
+            assert_eq!(st::run(count).unwrap().unwrap(), (len, usize::from(is_left_open)), "{name}");
+        }
     }
 
     #[test]

@@ -28,10 +28,13 @@ impl Connection<'_> {
             }
             Body::File(found, range) if with_body => {
                 let mut at = range.start;
-                while at < range.end {
+                let mut rest = Some(found);
+                while let Some(found) = rest.take() {
                     let end = (at + CHUNK).min(range.end);
                     let chunk =
                         self.http.disk.read(&found, at..end).map_err(|absent| End::File(format!("{absent:?}")))?;
+                    // The last piece is waited for without the file.
+                    rest = (end < range.end).then_some(found);
                     let chunk = self.http.server.account.count(Part::Http, chunk);
                     self.write(std::mem::take(&mut head), chunk.clone(), Some((&chunk, began)))?;
                     at = end;
