@@ -76,6 +76,7 @@ fn main() -> ExitCode {
 
 /// Runs the server until it is told to end.
 fn serve(config: Config, rtmps: Rtmps, file: PathBuf) -> anyhow::Result<()> {
+    st::bound_heap();
     let inherited = st::net::inherited();
     // After a change of the working directory, which nothing here does, it would still be the same file.
     let file = std::path::absolute(file)?;

@@ -15,7 +15,7 @@
 //! | [`offload`] | what must block a thread (names, disk) runs on a few threads beside the worker |
 //! | [`drop_aside`] | freeing what is large happens there as well |
 //! | [`trim_stack`] | gives back what deep calls have touched, before a long wait |
-//! | [`trim_heap`] | gives back what the heap holds and nobody uses |
+//! | [`bound_heap`], [`trim_heap`] | have the heap keep little of what was freed, and give back what nobody uses |
 //! | [`prefetch`] | has the processor fetch what a loop comes to next |
 //! | [`busy_share`] | how busy the worker is |
 //! | [`watch`] | a thread that says when one coroutine holds the worker |
@@ -43,7 +43,7 @@ pub mod tls;
 mod watchdog;
 
 pub use cond::Cond;
-pub use heap::trim_heap;
+pub use heap::{bound_heap, trim_heap};
 pub use inbox::Inbox;
 pub use load::busy_share;
 pub use offload::{Overloaded, drop_aside, offload};

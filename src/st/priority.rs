@@ -196,7 +196,10 @@ impl Low {
     fn may_run(&self, now: Instant) -> bool {
         if self.period_end.get().is_none_or(|end| now >= end) {
             self.period_end.set(Some(now + PERIOD));
-            self.bound.set(self.total.get() + PERIOD.mul_f64(share(load::busy_share())));
+            // What was used beyond the bound is missing now, if it is not so much that nobody would have a turn for long.
+            let total = self.total.get();
+            let used = total.min(self.bound.get()).max(total.saturating_sub(PERIOD / 2));
+            self.bound.set(used + PERIOD.mul_f64(share(load::busy_share())));
         }
         self.in_round.get() < QUANTUM && self.total.get() < self.bound.get()
     }
