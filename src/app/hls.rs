@@ -13,6 +13,7 @@ mod folder;
 mod handover;
 mod listing;
 mod playlist;
+mod remains;
 pub mod segmenter;
 mod stream;
 #[cfg(test)]
@@ -25,6 +26,7 @@ use std::time::{Duration, Instant};
 
 use self::buffers::Buffers;
 use self::disk::Disk;
+use self::files::TEMPORARY;
 use self::stream::Stream;
 use super::http::live::LiveFiles;
 use super::source::{Outlet, Sink, Source, Sources};
@@ -35,6 +37,15 @@ use crate::st::{self, Cond, Shared};
 /// Streams that have ended and are kept for those who play them, see `hls_dispose`: whoever publishes name after name is not to fill
 /// memory and disk with them.
 const MAX_KEPT: usize = 1000;
+
+/// The longest name of a stream that can have files, in bytes: a file system takes 255, and `-18446744073709551615.ts.tmp` stands behind it.
+const MAX_FILE: usize = 255 - 28;
+
+/// The most directories that the files of a stream are in, one in the other.
+const MAX_FOLDERS: usize = 16;
+
+/// What files are called, so that no directory is.
+const ENDS: [&str; 3] = [".m3u8", ".ts", TEMPORARY];
 
 /// How often streams that have ended are looked after.
 const SWEEP: Duration = Duration::from_secs(1);
@@ -76,13 +87,13 @@ impl Hls {
     /// Has the stream that is being published be there as HLS as its vhost's configuration says; or no longer, if it says so.
     /// Called when a stream is published, and again when the configuration has changed: lengths change with the segment that is
     /// open, and where the files are to be elsewhere the stream ends in the one place and begins in the other with the next keyframe.
-    pub(super) fn follow(&self, source: &Source, vhost: &Arc<Vhost>) {
+    pub(super) fn follow(&self, source: &Source, vhost: &Arc<Vhost>, config: &Config) {
         let account = source.account();
         source.change_sink(|name, outlet, sink| {
             let stays = vhost.hls.enabled && sink.as_mut().is_some_and(|sink| sink.reconfigure(vhost));
             if !stays {
                 let is_on = vhost.hls.enabled;
-                let mut begin = || is_on.then(|| self.begin(name, vhost, outlet.clone(), &account)).flatten();
+                let mut begin = || is_on.then(|| self.begin(name, vhost, config, outlet.clone(), &account)).flatten();
                 *sink = match sink.take() {
                     Some(old) => old.succeed(&mut begin),
                     None => begin(),
@@ -95,7 +106,7 @@ impl Hls {
     pub(super) fn reconfigure(&self, sources: &Sources, config: &Config) {
         for source in sources.all() {
             if let Some(vhost) = config.vhosts.get(&source.vhost_name()) {
-                self.follow(&source, vhost);
+                self.follow(&source, vhost, config);
             }
         }
     }
@@ -140,10 +151,20 @@ impl Hls {
         self.0.disk.counts()
     }
 
-    fn begin(&self, name: &str, vhost: &Vhost, outlet: Arc<dyn Outlet>, account: &Account) -> Option<Box<dyn Sink>> {
-        let Some(base) = base(name, vhost) else {
-            log::warn!("HLS of {name}: not there, since its files would not be below hls_path");
-            return None;
+    fn begin(
+        &self,
+        name: &str,
+        vhost: &Vhost,
+        config: &Config,
+        outlet: Arc<dyn Outlet>,
+        account: &Account,
+    ) -> Option<Box<dyn Sink>> {
+        let base = match base(name, vhost, config) {
+            Ok(base) => base,
+            Err(why) => {
+                log::warn!("HLS of {name}: not there, since {why}");
+                return None;
+            }
         };
         let key = (vhost.hls.path.clone(), base.clone());
         let stream = self.0.streams.with(|streams| {
@@ -193,14 +214,32 @@ fn end_early<'a>(streams: impl Iterator<Item = &'a Stream>, most: usize, now: In
 }
 
 /// Where the files of a stream are below `hls_path`, without what their names end with: `app/stream`, in a directory of its own
-/// for each vhost but the default one. `name` is vhost/app/stream. `None` if that would lead anywhere else.
-fn base(name: &str, vhost: &Vhost) -> Option<String> {
-    let in_vhost = name.strip_prefix(vhost.name.as_str())?.strip_prefix('/')?;
-    let base = if vhost.name == DEFAULT_VHOST { in_vhost } else { name };
+/// for each vhost but the default one. `name` is vhost/app/stream.
+///
+/// # Errors
+/// When that would lead elsewhere, or where files of another stream may be to be; says why.
+fn base(name: &str, vhost: &Vhost, config: &Config) -> Result<String, &'static str> {
+    const NOT_BELOW: &str = "its files would not be below hls_path";
+    let in_vhost = name.strip_prefix(vhost.name.as_str()).and_then(|rest| rest.strip_prefix('/')).ok_or(NOT_BELOW)?;
+    let is_default = vhost.name == DEFAULT_VHOST;
+    let base = if is_default { in_vhost } else { name };
     let is_plain = |part: &str| {
         let mut components = Path::new(part).components();
         matches!((components.next(), components.next()), (Some(Component::Normal(only)), None) if only == part)
     };
-    let is_below = base.split('/').all(|part| is_plain(part) && !part.contains(['\\', '\0']));
-    is_below.then(|| base.to_owned())
+    let parts: Vec<&str> = base.split('/').collect();
+    if !parts.iter().all(|part| is_plain(part) && !part.contains(['\\', '\0'])) {
+        return Err(NOT_BELOW);
+    }
+    let [folders @ .., file] = &parts[..] else { return Err(NOT_BELOW) };
+    if file.len() > MAX_FILE || folders.len() > MAX_FOLDERS {
+        return Err("its name is too long for files, or has too many parts");
+    }
+    if folders.iter().any(|folder| ENDS.iter().any(|end| folder.ends_with(end))) {
+        return Err("a file of another stream may be called as its directory is");
+    }
+    if is_default && folders.first().is_some_and(|first| config.vhosts.contains_key(*first)) {
+        return Err("the files of another vhost are in that directory");
+    }
+    Ok(base.to_owned())
 }

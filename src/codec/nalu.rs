@@ -8,6 +8,9 @@ pub const START_CODE: [u8; 4] = [0, 0, 0, 1];
 /// hundred.
 pub const MAX_PARAMETER_SETS: usize = 16 * 1024;
 
+/// The most NAL units that a frame may have. A slice each row of macroblocks, with what stands beside them, is some 300.
+pub const MAX_NALUS: usize = 4096;
+
 /// A codec whose data are NAL units.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Codec {
@@ -56,6 +59,9 @@ pub enum Error {
         /// What is there.
         left: usize,
     },
+    /// Far too many units.
+    #[error("more than {MAX_NALUS} NAL units")]
+    Count,
 }
 
 impl Codec {

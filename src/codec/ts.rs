@@ -113,7 +113,7 @@ impl Muxer {
     /// may not be before it, and is moved there if it is. A keyframe gets the parameter sets in front, unless it brings its own.
     ///
     /// # Errors
-    /// When the lengths in the frame lie. Nothing is appended then.
+    /// When the lengths in the frame lie, and when there are more than [`nalu::MAX_NALUS`]. Nothing is appended then.
     pub fn video(
         &mut self,
         config: &VideoConfig,
@@ -124,8 +124,11 @@ impl Muxer {
     ) -> Result<(), nalu::Error> {
         let codec = config.codec;
         let (mut size, mut brings_sets) = (codec.delimiter().len(), false);
-        for nalu in Nalus::new(frame, config.length_size) {
+        for (index, nalu) in Nalus::new(frame, config.length_size).enumerate() {
             let nalu = nalu?;
+            if index >= nalu::MAX_NALUS {
+                return Err(nalu::Error::Count);
+            }
             let Some(kind) = nalu.first().map(|&first| codec.nalu_type(first)) else { continue };
             brings_sets |= codec.is_sequence_parameters(kind);
             if !codec.is_delimiter(kind) {

@@ -11,6 +11,7 @@ use crate::app::pithy::Messages;
 use crate::app::source::Publication;
 use crate::app::turn::{MUCH, Turn};
 use crate::codec::flv::{AudioCodec, VideoCodec};
+use crate::rtmp::protocol::MAX_ANSWERS;
 use crate::rtmp::server::{Event, Publish};
 use crate::st::net::TcpStream;
 
@@ -67,7 +68,7 @@ impl Connection<'_> {
             }
         };
         #[cfg(feature = "hls")]
-        self.server.hls.follow(&source, &request.vhost);
+        self.server.hls.follow(&source, &request.vhost, &self.server.config());
         self.client.publishes(&publication);
         log::info!("publishing {}{}", request.name, shown(&request.params));
         let feed = Feed {
@@ -162,6 +163,7 @@ impl Connection<'_> {
             // What came with `publish` itself is here before anything is read; what comes after the end is for whoever serves
             // the connection then.
             while !publishing.ended
+                && self.rtmp.protocol().output_len() <= MAX_ANSWERS
                 && let Some(event) = self.rtmp.poll_event().map_err(close_reason)?
             {
                 self.on_publisher(publishing, event);
@@ -171,7 +173,12 @@ impl Connection<'_> {
                 }
             }
             if self.rtmp.protocol().has_output() {
+                let is_much = self.rtmp.protocol().output_len() > MAX_ANSWERS;
                 self.rtmp.flush().map_err(close_reason)?;
+                if is_much && !publishing.ended {
+                    // There is more to be heard of what is here.
+                    continue;
+                }
             }
             if publishing.ended {
                 return Ok(true);
@@ -181,6 +188,7 @@ impl Connection<'_> {
             publishing.heard = now;
             publishing.publication.heard(now);
             stream.take_turns();
+            self.take_turns();
         }
         Ok(false)
     }

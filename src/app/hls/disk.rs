@@ -19,6 +19,7 @@ use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, bounded};
 use super::folder::Folder;
 use super::listing::Listing;
 use super::playlist::{Entry, Playlist};
+use super::remains::Remains;
 
 /// Jobs that may wait. A stream has one in each `hls_fragment`.
 const QUEUE: usize = 1024;
@@ -148,9 +149,8 @@ impl Disk {
         // Only the worker sends, so nothing comes in between.
         let waiting = self.counters.waiting_bytes.load(Ordering::Relaxed);
         let is_crowded = self.counters.waiting.load(Ordering::Relaxed) >= NEWCOMERS;
-        if is_crowded && !target.has_files.load(Ordering::Relaxed)
-            || !has_room(size, waiting, self.counters.limit.load(Ordering::Relaxed))
-        {
+        let is_newcomer = !target.has_files.load(Ordering::Relaxed) && !matches!(job, Job::Close { .. });
+        if is_crowded && is_newcomer || !has_room(size, waiting, self.counters.limit.load(Ordering::Relaxed)) {
             return self.lose(target, &job);
         }
         match self.put(Order::Do(target.clone(), job), size) {
@@ -222,6 +222,8 @@ fn size(job: &Job) -> usize {
 pub(super) struct Writer {
     folders: HashMap<PathBuf, Folder>,
     listing: Listing,
+    /// Of streams that had files.
+    remains: Remains,
     counters: Arc<Counters>,
     mentioned: Option<Instant>,
     /// Segments that were not written when the last line about it was.
@@ -234,8 +236,8 @@ pub(super) struct Writer {
 
 impl Writer {
     pub(super) fn new(counters: Arc<Counters>) -> Self {
-        let (folders, listing) = (HashMap::new(), Listing::default());
-        Self { folders, listing, counters, mentioned: None, lost: 0, written: 0, why: None }
+        let (folders, listing, remains) = (HashMap::new(), Listing::default(), Remains::default());
+        Self { folders, listing, remains, counters, mentioned: None, lost: 0, written: 0, why: None }
     }
 
     fn work(&mut self, orders: &Receiver<Order>) {
@@ -262,7 +264,8 @@ impl Writer {
             let now = Instant::now();
             if now >= next {
                 next = now + TICK;
-                self.tick(now);
+                // As with a job.
+                let _ = panic::catch_unwind(AssertUnwindSafe(|| self.tick(now)));
             }
         }
     }
@@ -272,16 +275,13 @@ impl Writer {
         let path = target.root.join(&target.base);
         match job {
             Job::Open(answer) => {
-                let listing = &mut self.listing;
-                let folder = self.folders.entry(path).or_insert_with_key(|path| Folder::open(path, listing));
+                let folder = self.folder(target);
                 folder.reopen();
                 // Somebody asked twice.
                 let _ = answer.set(folder.playlist().clone());
             }
             Job::Segment { entry, body, window, target: duration, cleanup } => {
-                let listing = &mut self.listing;
-                let folder = self.folders.entry(path).or_insert_with_key(|path| Folder::open(path, listing));
-                match folder.add(entry, &body, window, duration, cleanup, now) {
+                match self.folder(target).add(entry, &body, window, duration, cleanup, now) {
                     Ok(()) => {
                         self.counters.written.fetch_add(1, Ordering::Relaxed);
                         target.has_files.store(true, Ordering::Relaxed);
@@ -307,11 +307,24 @@ impl Writer {
         }
     }
 
+    /// The files of a stream, opened if need be.
+    fn folder(&mut self, target: &Target) -> &mut Folder {
+        let Self { folders, listing, remains, .. } = self;
+        folders.entry(target.root.join(&target.base)).or_insert_with(|| {
+            let folder = Folder::open(&target.root, &target.base, listing, remains.next_number());
+            remains.release(folder.playlist_path());
+            folder
+        })
+    }
+
     /// Removes what is due, and says what has gone wrong.
     pub(super) fn tick(&mut self, now: Instant) {
         self.listing.forget_old();
         self.folders.retain(|_, folder| {
             folder.remove_due(now);
+            if folder.is_done() {
+                folder.leave(&mut self.remains);
+            }
             !folder.is_done()
         });
         let written = self.counters.written.load(Ordering::Relaxed);

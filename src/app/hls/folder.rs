@@ -11,6 +11,7 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use super::files::{self, Versions, with_end};
 use super::listing::Listing;
 use super::playlist::{Entry, Playlist};
+use super::remains::{self, Remains, Remnant};
 
 /// How long after a failure to remove a file it is tried again.
 const RETRY: Duration = Duration::from_secs(60);
@@ -25,6 +26,8 @@ pub(super) struct Error {
 
 /// The files of a stream.
 pub(super) struct Folder {
+    /// `hls_path`.
+    root: PathBuf,
     /// Without what the names end with: `…/live/livestream`.
     base: PathBuf,
     playlist: Playlist,
@@ -36,25 +39,32 @@ pub(super) struct Folder {
     longest: Duration,
     /// The last segment was not written: the next one does not continue the playlist, and some of that may be gone.
     is_broken: bool,
+    /// There is a playlist on disk.
+    has_playlist: bool,
     is_closed: bool,
     is_disposed: bool,
 }
 
 impl Folder {
-    /// Looks at what is there from before. `base` is where the stream's files are, without what their names end with.
-    pub(super) fn open(base: &Path, listing: &mut Listing) -> Self {
+    /// Looks at what is there from before. `base` is where the stream's files are below `root`, which is `hls_path`, without what their
+    /// names end with. If nothing is there the first segment has the number `first`.
+    pub(super) fn open(root: &Path, base: &str, listing: &mut Listing, first: u64) -> Self {
+        let base = &root.join(base);
         let mut folder = Self {
+            root: root.to_owned(),
             base: base.to_owned(),
             playlist: Playlist::new(""),
             file: Versions::new(with_end(base, ".m3u8")),
             leaving: VecDeque::new(),
             longest: Duration::MAX,
             is_broken: false,
+            has_playlist: false,
             is_closed: false,
             is_disposed: false,
         };
         let name = folder.name().to_owned();
         let text = fs::read_to_string(folder.file.path());
+        folder.has_playlist = text.is_ok();
         let read = text.as_deref().ok().and_then(|text| Playlist::read(&name, text));
         folder.playlist = read.unwrap_or_else(|| Playlist::new(&name));
         folder.playlist.retain_from_last(|entry| !segment(base, entry.number).exists());
@@ -68,6 +78,11 @@ impl Folder {
                 let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
                 folder.playlist.skip_number(now.as_secs());
             }
+        }
+        if folder.playlist.next_number() == 0
+            && let Some(taken) = first.checked_sub(1)
+        {
+            folder.playlist.skip_number(taken);
         }
         folder
     }
@@ -88,6 +103,11 @@ impl Folder {
     /// The playlist as it is on disk.
     pub(super) fn playlist(&self) -> &Playlist {
         &self.playlist
+    }
+
+    /// Where that is.
+    pub(super) fn playlist_path(&self) -> &Path {
+        self.file.path()
     }
 
     /// The stream is here again.
@@ -141,13 +161,21 @@ impl Folder {
 
     fn write_playlist(&mut self, now: Instant) -> Result<(), Error> {
         let written = self.file.replace(self.playlist.text().as_bytes(), now);
+        self.has_playlist |= written.is_ok();
         written.map_err(|error| Error { path: self.file.path().to_owned(), error })
     }
 
-    /// Nothing follows: the playlist says so.
+    /// Nothing follows: the playlist says so. Of a stream that never had a segment there is none.
     pub(super) fn end(&mut self, now: Instant) {
         self.playlist.end();
-        if let Err(error) = self.write_playlist(now) {
+        self.rewrite_playlist(now);
+    }
+
+    /// Writes the playlist again, if there is one, when its stream is over.
+    fn rewrite_playlist(&mut self, now: Instant) {
+        if self.has_playlist
+            && let Err(error) = self.write_playlist(now)
+        {
             log::warn!("HLS: the end of a stream is not in its playlist: {error}");
         }
     }
@@ -185,9 +213,7 @@ impl Folder {
             self.is_disposed = false;
             // What stays says which number comes next.
             self.playlist.clear();
-            if let Err(error) = self.write_playlist(now) {
-                log::warn!("HLS: {error}");
-            }
+            self.rewrite_playlist(now);
             self.tidy();
         }
     }
@@ -200,6 +226,21 @@ impl Folder {
     /// Whether there is nothing more to do here.
     pub(super) fn is_done(&self) -> bool {
         self.is_closed && self.leaving.is_empty()
+    }
+
+    /// Hands on what stays on disk of a stream that is over, if that is a playlist with nothing in it.
+    pub(super) fn leave(&self, remains: &mut Remains) {
+        if !self.has_playlist && self.is_broken {
+            // Directories may have been made for what could not be written then.
+            remains::remove_empty(&self.base, &self.root);
+        } else if self.has_playlist && self.playlist.entries().next().is_none() {
+            remains.keep(Remnant {
+                root: self.root.clone(),
+                path: self.file.path().to_owned(),
+                text: self.playlist.text(),
+                next_number: self.playlist.next_number(),
+            });
+        }
     }
 
     fn name(&self) -> &str {

@@ -9,9 +9,9 @@ use std::time::{Duration, Instant};
 use super::files::TEMPORARY;
 use super::playlist::number_of;
 
-/// A directory of more files than this is not read for each stream: a playlist stays of every name that was ever published, and whoever
-/// publishes name after name is not to have all of them read each time.
-const LARGE: usize = 1000;
+/// A directory of more files than this is not read for each stream: whoever publishes name after name is not to have the files of all
+/// of them read each time.
+const LARGE: usize = 100;
 
 /// How old what was read of it may be. What it is read for was there before this server.
 const FRESH: Duration = Duration::from_secs(1);

@@ -9,6 +9,11 @@ use chrono::{DateTime, SecondsFormat, Utc};
 /// The fewest target durations that a playlist spans (RFC 8216, section 6.2.2).
 const LEAST_TARGETS: u64 = 3;
 
+/// The shortest that segments may be, on the average, for a playlist to have all of what it is to span, in milliseconds: half of the
+/// least `hls_fragment`. And so many segments it has in any case.
+const SHORT: u64 = 250;
+const FEW: usize = 16;
+
 /// Segments of an old playlist that are read; what else it names is not looked at.
 const MAX_READ: usize = 10_000;
 
@@ -79,7 +84,8 @@ impl Playlist {
     }
 
     /// Appends a segment and takes out those at the front which leave `window` milliseconds and three target durations behind
-    /// them. Gives back what was taken out.
+    /// them; and those that are too many, or too old by the time of day: a stream may say that its segments take no time at all.
+    /// Gives back what was taken out.
     pub(super) fn push(&mut self, entry: Entry, window: u64) -> Vec<Entry> {
         self.is_ended = false;
         // To the nearest second, as the target duration is compared (section 4.3.3.1).
@@ -92,13 +98,20 @@ impl Playlist {
         let least = window.max(LEAST_TARGETS * self.target * 1000);
         let mut left = self.duration();
         let mut gone = Vec::new();
+        let most = usize::try_from(least / SHORT).unwrap_or(usize::MAX).saturating_add(FEW);
+        let oldest = Duration::from_millis(2 * least);
         while let Some(first) = self.entries.front()
-            && left - first.duration >= least
+            && (left - first.duration >= least || self.entries.len() > most || self.is_older(oldest))
         {
             left -= first.duration;
             gone.extend(self.remove_first());
         }
         gone
+    }
+
+    /// Whether it spans more than this by the time of day, and has more than a player needs to begin.
+    fn is_older(&self, than: Duration) -> bool {
+        self.entries.len() as u64 > LEAST_TARGETS && self.span() > than
     }
 
     fn remove_first(&mut self) -> Option<Entry> {
@@ -280,15 +293,31 @@ mod tests {
     fn it_never_spans_less_than_three_target_durations() {
         let mut playlist = Playlist::new("s");
         for number in 0..20 {
-            playlist.push(entry(number, 2000), 1000);
+            playlist.push(Entry { at: None, ..entry(number, 2000) }, 1000);
         }
         assert_eq!(playlist.entries().count(), 3);
-        playlist.push(entry(20, 9400), 1000);
+        playlist.push(Entry { at: None, ..entry(20, 9400) }, 1000);
         assert_eq!(playlist.target(), 9);
         for number in 21..40 {
-            playlist.push(entry(number, 2000), 1000);
+            playlist.push(Entry { at: None, ..entry(number, 2000) }, 1000);
         }
         assert_eq!((playlist.target(), playlist.entries().count()), (9, 14), "27 s, and the target never becomes less");
+    }
+
+    #[test]
+    fn segments_that_take_no_time_are_not_kept_for_that() {
+        let mut playlist = Playlist::new("s");
+        for number in 0..1000 {
+            playlist.push(Entry { at: None, ..entry(number, 1) }, 10_000);
+        }
+        assert_eq!(playlist.entries().count(), 10_000 / 250 + 16, "as many as there may be");
+        let mut playlist = Playlist::new("s");
+        // Ten seconds apart by the time of day, whatever they say.
+        for number in 0..20 {
+            playlist.push(entry(number, 1), 10_000);
+            assert!(playlist.span() <= Duration::from_secs(20) && playlist.next_number() == number + 1);
+        }
+        assert_eq!(playlist.entries().count(), 3, "what a player needs to begin");
     }
 
     #[test]

@@ -12,7 +12,7 @@ use bytes::Bytes;
 use super::audio::{Audio, Frame};
 use super::buffers::Buffers;
 use crate::codec::flv::{AudioTag, VideoPacket, VideoTag};
-use crate::codec::nalu::VideoConfig;
+use crate::codec::nalu::{self, MAX_PARAMETER_SETS, VideoConfig};
 use crate::codec::ts::Muxer;
 use crate::codec::{avc, hevc};
 
@@ -29,6 +29,9 @@ const WAIT_FOR_VIDEO: u64 = 1000;
 /// The same in frames, whatever their times say.
 const MAX_HELD: usize = 256;
 
+/// The longest sequence header, in bytes: twice what is taken of parameter sets.
+const MAX_HEADER: usize = 2 * MAX_PARAMETER_SETS;
+
 /// Video that has not come for so long, in milliseconds, is gone: what follows is cut by time.
 const VIDEO_GONE: u64 = 10_000;
 
@@ -42,7 +45,7 @@ const MAX_SEGMENT: usize = 64 * 1024 * 1024;
 /// Segments that a stream may have at once, whatever its times say, and how many a second after that: a file, or two, is written for
 /// each. A file that is published as fast as it can be read has fewer. What would be one too many goes on.
 const CUTS: u32 = 128;
-const CUTS_A_SECOND: u32 = 10;
+const CUTS_A_SECOND: u32 = 4;
 
 /// What tells the time of day.
 pub type Clock = Arc<dyn Fn() -> SystemTime + Send + Sync>;
@@ -73,7 +76,7 @@ pub struct Segmenter {
     /// Bytes of the publisher's last segment: the next one may be about as large.
     size: usize,
     video: Option<VideoConfig>,
-    video_header: Bytes,
+    video_header: Vec<u8>,
     audio: Audio,
     /// Audio that waits for the first keyframe.
     held: Vec<Held>,
@@ -93,11 +96,10 @@ pub struct Segmenter {
     has_said_broken: bool,
 }
 
-/// A frame of audio, its message, and where in that it begins.
+/// A frame of audio, and what the encoder sent for it. Its message may be a part of a much larger one, which is not kept for that.
 struct Held {
     frame: Frame,
-    payload: Bytes,
-    body: usize,
+    body: Vec<u8>,
 }
 
 /// The segment that is being written.
@@ -119,12 +121,6 @@ impl Frame {
     }
 }
 
-impl Held {
-    fn body(&self) -> &[u8] {
-        &self.payload[self.body..]
-    }
-}
-
 impl Segmenter {
     /// For the stream of this name.
     pub fn new(stream: &str, fragment: Duration, clock: Clock, buffers: Buffers) -> Self {
@@ -136,7 +132,7 @@ impl Segmenter {
             buffers,
             size: 0,
             video: None,
-            video_header: Bytes::new(),
+            video_header: Vec::new(),
             audio: Audio::default(),
             held: Vec::new(),
             open: None,
@@ -160,27 +156,43 @@ impl Segmenter {
 
     /// A publisher begins. What it sends does not continue what was there before.
     pub fn begin(&mut self) {
-        self.size = 0;
-        self.video = None;
-        self.video_header = Bytes::new();
-        self.audio = Audio::default();
-        self.held.clear();
+        self.forget();
         (self.discontinuity, self.cut_due, self.needs_key) = (true, false, true);
         (self.has_said_unsupported, self.has_said_broken) = (false, false);
     }
 
-    /// The publisher has ended, or the stream goes elsewhere: the last segment.
+    /// The publisher has ended, or the stream goes elsewhere: the last segment. Nothing is held any more.
     pub fn end(&mut self) -> Option<Segment> {
         self.release_held();
-        let open = self.open.as_ref()?;
-        let video_end = open.video.map_or(0, |(time, step)| time + step);
-        let end = video_end.max(open.audio_end);
-        self.cut(end)
+        let end = self.open.as_ref().map(|open| {
+            let video_end = open.video.map_or(0, |(time, step)| time + step);
+            video_end.max(open.audio_end)
+        });
+        let last = end.and_then(|end| self.cut(end));
+        self.forget();
+        last
     }
 
-    /// Bytes of the segment that is open, with the room that its buffer has for more, and of the audio that waits for it.
+    /// Lets go of what the publisher has said of its stream.
+    fn forget(&mut self) {
+        self.size = 0;
+        self.video = None;
+        self.video_header = Vec::new();
+        self.audio = Audio::default();
+        self.held = Vec::new();
+    }
+
+    /// Bytes of the segment that is open, with the room that its buffer has for more, of the audio that waits for it, and of what was
+    /// said of the video.
     pub fn held(&self) -> usize {
-        self.muxer.room() + self.held.iter().map(|held| held.body().len()).sum::<usize>()
+        let audio: usize = self.held.iter().map(|held| held.body.len()).sum();
+        let video = self.video.as_ref().map_or(0, |config| config.parameter_sets.len());
+        self.muxer.room() + audio + self.video_header.len() + video
+    }
+
+    /// Whether a segment is being written.
+    pub(super) fn is_open(&self) -> bool {
+        self.open.is_some()
     }
 
     /// Whether the segment that is open has video.
@@ -200,7 +212,7 @@ impl Segmenter {
         }
         match tag.packet {
             VideoPacket::SequenceHeader => {
-                self.on_video_header(tag, payload.slice(tag.body..));
+                self.on_video_header(tag, payload.get(tag.body..)?);
                 None
             }
             VideoPacket::Frame => self.on_frame(time, tag, payload.get(tag.body..)?),
@@ -208,11 +220,17 @@ impl Segmenter {
         }
     }
 
-    fn on_video_header(&mut self, tag: &VideoTag, header: Bytes) {
+    fn on_video_header(&mut self, tag: &VideoTag, header: &[u8]) {
         if self.video.is_some() && header == self.video_header {
             return;
         }
-        let config = if tag.codec.is_h264() { avc::read_config(&header) } else { hevc::read_config(&header) };
+        let config = if header.len() > MAX_HEADER {
+            Err(nalu::Error::ParameterSets(header.len()))
+        } else if tag.codec.is_h264() {
+            avc::read_config(header)
+        } else {
+            hevc::read_config(header)
+        };
         let config = match config {
             Ok(config) => Some(config),
             Err(error) => {
@@ -223,8 +241,7 @@ impl Segmenter {
         if self.video.is_some() {
             (self.discontinuity, self.cut_due, self.needs_key) = (true, true, true);
         }
-        // The header may be a part of a larger message.
-        self.video_header = Bytes::copy_from_slice(&header);
+        self.video_header = if config.is_some() { header.to_vec() } else { Vec::new() };
         self.video = config;
     }
 
@@ -289,7 +306,7 @@ impl Segmenter {
         if self.open.is_none() && self.video.is_some() && self.needs_key {
             let first = self.held.first().map_or(time, |held| held.frame.time());
             if time.saturating_sub(first) < WAIT_FOR_VIDEO && self.held.len() < MAX_HELD {
-                self.held.push(Held { frame, payload: payload.clone(), body: tag.body });
+                self.held.push(Held { frame, body: body.to_vec() });
                 return None;
             }
         }
@@ -333,7 +350,7 @@ impl Segmenter {
 
     fn release_held(&mut self) {
         for held in std::mem::take(&mut self.held) {
-            self.write_audio(&held.frame, held.body());
+            self.write_audio(&held.frame, &held.body);
         }
     }
 
@@ -364,7 +381,7 @@ impl Segmenter {
         let may = self.cuts > 0;
         self.cuts = self.cuts.saturating_sub(1);
         if !may {
-            self.say_broken("segments that come faster than ten a second are made longer");
+            self.say_broken("segments that come faster than four a second are made longer");
         }
         may
     }

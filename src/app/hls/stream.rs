@@ -41,7 +41,7 @@ struct State {
     open: Held,
     /// Where what the disk has of it from before is said.
     before: Arc<OnceLock<Playlist>>,
-    /// Whether that was asked.
+    /// Whether that was asked: not before there is something to write.
     has_asked: bool,
     /// What the files in memory say. `None` until it is known which number comes next.
     playlist: Option<Playlist>,
@@ -100,13 +100,14 @@ impl Stream {
                 // The disk may have gone on without us.
                 (state.before, state.has_asked, state.playlist) = (Arc::default(), false, None);
             }
+            let path = state.playlist_path();
+            state.leaving.retain(|(_, leaving)| *leaving != path);
             state.name = name.to_owned();
             state.publisher = Some(publisher);
             state.says_end = false;
             state.set(settings);
             state.segmenter.begin();
             (state.open, state.account) = (account.hold(Part::Hls), account.clone());
-            state.is_numbered();
             Some(Recording(self.clone()))
         })
     }
@@ -177,6 +178,8 @@ impl Drop for Recording {
             state.take(done);
             state.publisher = None;
             state.ended_at = Instant::now();
+            // Nothing has come of it, so nothing is kept.
+            state.is_closed = !state.has_asked && state.waiting.is_empty();
         });
     }
 }
@@ -190,6 +193,9 @@ impl State {
     /// Takes what the segmenter has done, and counts what it holds.
     fn take(&mut self, done: Option<Segment>) {
         self.open.set(self.segmenter.held());
+        if self.segmenter.is_open() {
+            self.is_numbered();
+        }
         if let Some(mut segment) = done {
             segment.body = self.account.count_as(Part::Hls, segment.body, segment.room);
             self.on_segment(segment);
@@ -239,18 +245,29 @@ impl State {
             Job::Segment { entry: entry.clone(), body: body.clone(), window, target, cleanup: self.settings.cleanup };
         let gone = playlist.push(entry, window);
 
-        let now = SystemTime::now();
         let folder = self.target.folder();
         let path = format!("{folder}{}", playlist.file_name(number));
-        self.live.put(&self.target.base, &path, LiveFile::new(&path, body, now));
-        let path = format!("{}.m3u8", self.target.base);
-        self.live.put(&self.target.base, &path, LiveFile::new(&path, playlist.text().into(), now));
+        self.live.put(&self.target.base, &path, LiveFile::new(&path, body, SystemTime::now()));
         // For who has just read the old playlist. Whoever is slower finds it on disk.
         let due = Instant::now() + Duration::from_secs(2 * playlist.target()).min(longest);
         self.leaving.extend(gone.iter().map(|entry| (due, format!("{folder}{}", playlist.file_name(entry.number)))));
+        self.put_playlist();
         self.remove_due(Instant::now());
 
         self.disk.send(&self.target, job);
+    }
+
+    /// Has the playlist in memory be as it is now.
+    fn put_playlist(&self) {
+        let Some(playlist) = &self.playlist else { return };
+        let path = self.playlist_path();
+        // Who is slow to take it may keep each version.
+        let text = self.account.count(Part::Hls, playlist.text().into());
+        self.live.put(&self.target.base, &path, LiveFile::new(&path, text, SystemTime::now()));
+    }
+
+    fn playlist_path(&self) -> String {
+        format!("{}.m3u8", self.target.base)
     }
 
     /// How long a segment that left the playlist stays in memory at most, however long it says that it is.
@@ -266,6 +283,9 @@ impl State {
 
     fn look_after(&mut self, now: Instant) -> bool {
         self.remove_due(now);
+        if self.is_closed {
+            return self.leaving.is_empty();
+        }
         if !self.waiting.is_empty() && self.is_numbered() {
             while let Some(segment) = self.waiting.pop_front() {
                 self.put(segment);
@@ -279,9 +299,6 @@ impl State {
                 publisher.close(CloseReason::Hls(why));
             }
             return false;
-        }
-        if self.is_closed {
-            return self.leaving.is_empty();
         }
         if self.says_end {
             self.say_end();
@@ -301,9 +318,8 @@ impl State {
             && self.disk.send(&self.target, Job::End)
         {
             playlist.end();
-            let path = format!("{}.m3u8", self.target.base);
-            self.live.put(&self.target.base, &path, LiveFile::new(&path, playlist.text().into(), SystemTime::now()));
             self.says_end = false;
+            self.put_playlist();
         }
     }
 
@@ -311,23 +327,24 @@ impl State {
     fn close(&mut self, now: Instant) {
         let is_disposed = !self.settings.dispose.is_zero();
         let close = Job::Close { dispose: is_disposed, cleanup: self.settings.cleanup };
-        if !self.disk.send(&self.target, close) {
+        if self.has_asked && !self.disk.send(&self.target, close) {
             // It is tried again with the next look.
             return;
         }
         self.is_closed = true;
-        let longest = self.longest();
+        // The disk has not answered in all that time.
+        self.waiting.clear();
+        let (longest, path) = (self.longest(), self.playlist_path());
         let Some(playlist) = &mut self.playlist else { return };
         let due = now + Duration::from_millis(playlist.duration()).min(longest);
-        let path = format!("{}.m3u8", self.target.base);
-        if is_disposed {
-            playlist.end();
-            self.live.put(&self.target.base, &path, LiveFile::new(&path, playlist.text().into(), SystemTime::now()));
-        }
         let folder = self.target.folder();
         self.leaving
             .extend(playlist.entries().map(|entry| (due, format!("{folder}{}", playlist.file_name(entry.number)))));
         self.leaving.push_back((due, path));
+        if is_disposed {
+            playlist.end();
+            self.put_playlist();
+        }
     }
 }
 

@@ -313,6 +313,30 @@ fn audio_that_waits_for_video_goes_first_when_that_turns_out_to_be_none() {
 }
 
 #[test]
+fn what_a_publisher_says_of_its_stream_is_bounded_counted_and_gone_with_it() {
+    let mut rig = Rig::new();
+    let mut long = AVC_HEADER.to_vec();
+    long.resize(16 << 20, 0);
+    rig.send(0, &long);
+    rig.send(0, &frame(true, 100));
+    assert_eq!(rig.segmenter.held(), 0, "that was no header");
+    rig.send(0, AVC_HEADER);
+    let said = rig.segmenter.held();
+    assert!((AVC_HEADER.len()..100).contains(&said), "{said}");
+    rig.send(0, AAC_HEADER);
+    // A frame that is a part of a large message, as those of an aggregate are.
+    let message = Bytes::from(vec![0xaf, 1, 7, 7].into_iter().chain(vec![0; 1 << 20]).collect::<Vec<_>>());
+    let part = message.slice(..4);
+    assert!(rig.segmenter.on_audio(0, &flv::audio(&part).unwrap(), &part).is_none());
+    assert_eq!(rig.segmenter.held(), said + 2);
+    drop(part);
+    assert!(message.is_unique(), "it is not kept for what is in it");
+    rig.send(40, &frame(true, 100));
+    rig.end();
+    assert_eq!((rig.segmenter.held(), rig.bodies.len()), (0, 1));
+}
+
+#[test]
 fn an_encoder_that_comes_back_follows_a_discontinuity() {
     let mut rig = Rig::new();
     rig.window = 20_000;

@@ -51,8 +51,8 @@ struct Owner {
     paths: VecDeque<Box<str>>,
 }
 
-/// Files of up to this many bytes have room always: a stream without a playlist would not be there.
-const SMALL: u64 = 16 * 1024;
+/// What ends with this has room always: a stream without a playlist would not be there.
+const PLAYLIST: &str = ".m3u8";
 
 /// A file in memory. It never changes; a playlist's next version is another file under the same path.
 #[derive(Debug)]
@@ -102,7 +102,7 @@ impl LiveFiles {
         // What goes may be the last handle to a large body, so it is dropped outside.
         let mut gone = Vec::from_iter(files.take(path));
         let replaced = gone.len();
-        let has_room = size <= SMALL || files.make_room(owner, size, &mut gone);
+        let has_room = path.ends_with(PLAYLIST) || files.make_room(owner, size, &mut gone);
         let is_short = !has_room || gone.len() > replaced;
         let is_news = is_short && !std::mem::replace(&mut files.is_full, true);
         if has_room {
@@ -121,7 +121,7 @@ impl LiveFiles {
     }
 
     /// Removes files until `is_enough`, each time the oldest of the stream that has most: they are served from disk from then on.
-    /// Those that always have room stay. How many they were.
+    /// Playlists stay. How many they were.
     pub(in crate::app) fn shed(&self, is_enough: impl Fn() -> bool) -> usize {
         let take = || if is_enough() { None } else { self.files().take_of_largest() };
         std::iter::from_fn(take).map(drop).count()
@@ -176,7 +176,7 @@ impl Files {
     fn insert(&mut self, owner: &str, path: &str, file: LiveFile) {
         let size = file.body.len() as u64;
         self.bytes += size;
-        let owner = (size > SMALL).then(|| {
+        let owner = (!path.ends_with(PLAYLIST)).then(|| {
             let owner = self.owners.get_key_value(owner).map_or_else(|| owner.into(), |(owner, _)| owner.clone());
             self.change(&owner, |owner| {
                 owner.bytes += size;

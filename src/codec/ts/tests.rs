@@ -144,6 +144,15 @@ fn a_frame_larger_than_a_length_can_say() {
 }
 
 #[test]
+fn a_frame_of_very_many_units_is_refused() {
+    let config = VideoConfig { length_size: 1, ..avc() };
+    let mut muxer = Muxer::new();
+    let frame = [1, 0x65].repeat(nalu::MAX_NALUS);
+    muxer.video(&config, 0, 0, true, &frame).unwrap();
+    assert_eq!(muxer.video(&config, 0, 0, true, &[&frame[..], &[0]].concat()), Err(nalu::Error::Count));
+}
+
+#[test]
 fn several_frames_of_audio_are_one_packet_of_at_most_a_tenth_of_a_second() {
     let mut muxer = Muxer::new();
     for n in 0..100 {

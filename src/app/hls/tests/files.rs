@@ -97,6 +97,39 @@ fn a_stream_that_is_over_says_so_and_goes() {
 }
 
 #[test]
+fn of_a_stream_that_never_had_a_segment_nothing_stays() {
+    let mut rig = Rig::new();
+    let target = rig.target.clone();
+    for job in [Job::End, Job::Close { dispose: true, cleanup: true }] {
+        rig.writer.handle(&target, job, rig.now());
+    }
+    rig.writer.tick(rig.now());
+    assert!(!rig.folder.path().join("live").exists());
+}
+
+#[test]
+fn a_stream_does_not_begin_with_a_number_of_one_that_was_forgotten() {
+    let mut rig = Rig::new();
+    let now = rig.now();
+    let mut publish = |n: usize| {
+        let target = Arc::new(Target::new(rig.folder.path().to_owned(), format!("app{n}/s")));
+        let before = Arc::default();
+        rig.writer.handle(&target, Job::Open(Arc::clone(&before)), now);
+        let number = before.get().map(Playlist::next_number).unwrap();
+        let entry = Entry { number, duration: 1000, discontinuity: false, at: None };
+        let job = Job::Segment { entry, body: Bytes::from_static(b"s"), window: 1000, target: 1000, cleanup: true };
+        rig.writer.handle(&target, job, now);
+        rig.writer.handle(&target, Job::Close { dispose: true, cleanup: true }, now);
+        rig.writer.tick(now + Duration::from_secs(10));
+        number
+    };
+    assert_eq!((0..=1000).map(&mut publish).max(), Some(0));
+    assert_eq!([publish(0), publish(1001), publish(500)], [1, 1, 1]);
+    let gone = |n: usize| !rig.folder.path().join(format!("app{n}")).exists();
+    assert_eq!([0, 1, 2, 3, 500].map(gone), [false, true, true, false, false]);
+}
+
+#[test]
 fn a_stream_that_comes_back_while_it_goes_is_kept_apart() {
     let mut rig = Rig::new();
     rig.headers(0);

@@ -7,10 +7,21 @@ fn files_are_below_hls_path_whatever_the_names_are() {
     let config = crate::config::Config::parse("t", "listen 1; vhost __defaultVhost__ { } vhost demo.com { }").unwrap();
     let default = config.vhost("x").unwrap();
     let demo = config.vhost("demo.com").unwrap();
-    let default = |name: &str| base(&format!("__defaultVhost__/{name}"), default);
+    let default = |name: &str| base(&format!("__defaultVhost__/{name}"), default, &config).ok();
     assert_eq!(default("live/s").as_deref(), Some("live/s"));
     assert_eq!(default("a/b/c").as_deref(), Some("a/b/c"));
-    assert_eq!(base("demo.com/live/s", demo).as_deref(), Some("demo.com/live/s"));
+    assert_eq!(default("live/demo.com").as_deref(), Some("live/demo.com"));
+    assert_eq!(default("live/s.m3u8").as_deref(), Some("live/s.m3u8"), "its playlist is s.m3u8.m3u8");
+    assert_eq!(base("demo.com/live/s", demo, &config).as_deref(), Ok("demo.com/live/s"));
+    assert_eq!(default("demo.com/live/s"), None, "that is the other vhost's");
+    for directory in ["s.m3u8", "s-1.ts", "s.m3u8.tmp"] {
+        assert_eq!(default(&format!("live/{directory}/x")), None, "{directory} may be a file of stream s");
+    }
+    assert!(
+        default(&format!("live/{}", "n".repeat(227))).is_some()
+            && default(&format!("live/{}", "n".repeat(228))).is_none()
+    );
+    assert!(default(&format!("{}s", "a/".repeat(16))).is_some() && default(&format!("{}s", "a/".repeat(17))).is_none());
     for name in ["../s", "live/..", "live/../../s", "/etc/s", "live//s", "live/.", "live\\s", "live/s\0", "", "live/"] {
         assert_eq!(default(name), None, "{name:?}");
     }
@@ -51,7 +62,10 @@ fn of_streams_that_have_ended_no_more_are_kept_than_may_be() {
     let folders: [_; 5] = std::array::from_fn(|_| tempfile::tempdir().unwrap());
     let streams = folders.each_ref().map(stream_in);
     let begin = |(stream, hls, _): &(Stream, crate::config::Hls, LiveFiles)| {
-        stream.begin("v/live/s", hls, Arc::new(Nobody), &Account::default()).unwrap()
+        let mut recording = stream.begin("v/live/s", hls, Arc::new(Nobody), &Account::default()).unwrap();
+        send_to(&mut recording, 0, AVC_HEADER);
+        send_to(&mut recording, 0, &frame(true, 100));
+        recording
     };
     let mut recordings: Vec<_> = streams.iter().map(begin).collect();
     let last = recordings.pop();
@@ -67,6 +81,38 @@ fn of_streams_that_have_ended_no_more_are_kept_than_may_be() {
     drop(last);
     end_early(all(), 2, Instant::now());
     assert_eq!(kept(), [false, true, false, false, true]);
+}
+
+#[test]
+fn of_a_stream_that_never_had_a_segment_nothing_is_kept() {
+    let folder = tempfile::tempdir().unwrap();
+    let (stream, hls, _) = stream_in(&folder);
+    let mut recording = stream.begin("v/live/s", &hls, Arc::new(Nobody), &Account::default()).unwrap();
+    send_to(&mut recording, 0, AVC_HEADER);
+    assert!(!stream.look_after(Instant::now()), "it is published");
+    drop(recording);
+    assert!(stream.kept_since().is_none() && stream.look_after(Instant::now()));
+    assert!(stream.begin("v/live/s", &hls, Arc::new(Nobody), &Account::default()).is_some());
+}
+
+#[test]
+fn nothing_is_put_behind_the_end_of_a_stream() {
+    for _ in 0..50 {
+        let folder = tempfile::tempdir().unwrap();
+        let (stream, hls, live) = stream_in(&folder);
+        let mut recording = stream.begin("v/live/s", &hls, Arc::new(Nobody), &Account::default()).unwrap();
+        send_to(&mut recording, 0, AVC_HEADER);
+        send_to(&mut recording, 0, &frame(true, 100));
+        // Its segment waits for the disk to say which number is next, and that may come before or after this.
+        drop(recording);
+        stream.close(Instant::now());
+        let end = Instant::now() + Duration::from_secs(20);
+        while !stream.look_after(Instant::now()) {
+            assert!(Instant::now() < end);
+            std::thread::sleep(Duration::from_micros(100));
+        }
+        assert_eq!(live.size(), (0, 0));
+    }
 }
 
 /// Sends a stream to one place, then, from `switch` on, to another; gives the playlists of both at the end.
