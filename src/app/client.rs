@@ -141,7 +141,7 @@ impl Client {
         held
     }
 
-    /// Bytes of its incomplete messages.
+    /// Bytes of what it has sent and nobody has looked at yet, incomplete messages for the most part, and of answers that it does not take.
     pub(super) fn incoming(&self) -> usize {
         self.incoming.get().and_then(Weak::upgrade).map_or(0, |held| held.get())
     }

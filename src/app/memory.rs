@@ -6,8 +6,8 @@
 //! 3. Segments of HLS that are in memory, of the stream that has most first: they are on disk too, and served from there.
 //! 4. Downloads over HTTP that wait for their clients, those first that have lasted longest: what they are of is held for them alone.
 //! 5. If that was not enough, nobody new is let in to publish, to play, or to watch over HTTP, until it is.
-//! 6. If that was not enough either, whoever holds most is closed, with the reason: a client by what it has sent of a message that
-//!    does not end, a publisher by its stream, a player by what it was handed and does not take. Those first who do neither: a
+//! 6. If that was not enough either, whoever holds most is closed, with the reason: a client by what it has sent that nobody has
+//!    looked at, of a message that does not end for instance, and by answers that it does not take, a publisher by its stream, a player by what it was handed and does not take. Those first who do neither: a
 //!    thousand who have only connected hold much together, and each of them less than anybody who publishes.
 //!
 //! Each begins with the stream that holds most, and once begun goes on until an eighth of `max_memory` is free, so that it does not
@@ -288,7 +288,11 @@ impl Shed {
                 }
                 let before = held();
                 step(source);
-                *count += usize::from(held() < before);
+                if held() < before {
+                    *count += 1;
+                    // What goes may be a hundred thousand messages.
+                    st::yield_now();
+                }
             }
         }
     }

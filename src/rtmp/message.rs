@@ -122,6 +122,8 @@ impl UserControl {
 /// at once. Only media is looked for; an encoder has no reason to put anything else there.
 #[derive(Debug)]
 pub struct Aggregate {
+    /// Of all of it: what is left keeps what was there before.
+    size: usize,
     rest: Bytes,
     timestamp: u32,
     stream_id: u32,
@@ -141,7 +143,12 @@ impl Aggregate {
     /// The messages in this one.
     pub fn new(message: Message) -> Self {
         let Message { timestamp, stream_id, payload, .. } = message;
-        Self { rest: payload, timestamp, stream_id, offset: None }
+        Self { size: payload.len(), rest: payload, timestamp, stream_id, offset: None }
+    }
+
+    /// Bytes that it holds, until it is dropped.
+    pub fn held(&self) -> usize {
+        self.size
     }
 
     /// The next message; `None` at the end.

@@ -19,6 +19,12 @@ const READ_BUFFER: usize = 16 * 1024;
 /// brought is kept as it came.
 const BATCH: usize = 256;
 
+/// Chunks that cost about as much to take as a message does to look at. A chunk may have one byte in it.
+const CHUNKS: usize = 8;
+
+/// Bytes of answers that may wait while there is more to be heard: each may be many times as long as what it answers.
+pub const MAX_ANSWERS: usize = 16 * 1024;
+
 /// What there is of the bytes that were fed.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Polled {
@@ -55,8 +61,12 @@ pub struct Protocol<S> {
     window: Option<u32>,
     /// The window that we told the peer, to tell it again when it sets our bandwidth.
     own_window: u32,
-    /// Where what has come of incomplete messages is counted.
+    /// Where what has come and is not looked at yet is counted, with what is owed.
     incoming: Option<Arc<Held>>,
+    /// What is counted there may have become less.
+    is_counted: bool,
+    /// See [`Protocol::owe`].
+    owed: usize,
 }
 
 impl<S> Protocol<S> {
@@ -78,6 +88,8 @@ impl<S> Protocol<S> {
             window: None,
             own_window: 0,
             incoming: None,
+            is_counted: false,
+            owed: 0,
         }
     }
 
@@ -86,10 +98,18 @@ impl<S> Protocol<S> {
         &self.stream
     }
 
-    /// Has what comes of incomplete messages counted.
+    /// Has what has come and is not looked at yet counted: incomplete messages, and those that nobody has asked for.
     pub fn count_incoming(&mut self, held: Arc<Held>) {
-        held.set(self.decoder.held());
         self.incoming = Some(held);
+        self.count();
+    }
+
+    /// Has so many bytes of answers counted with it: they were [taken](Protocol::take_output), and the peer has not taken them yet.
+    pub fn owe(&mut self, bytes: usize) {
+        if self.owed != bytes {
+            self.owed = bytes;
+            self.count();
+        }
     }
 
     /// Has it be an error when more than so many bytes have come of messages that are not complete.
@@ -99,6 +119,7 @@ impl<S> Protocol<S> {
 
     /// Lets go of all that has come and was not asked for: the connection is about to end, and nothing more is fed.
     pub fn forget_incoming(&mut self) {
+        self.work = self.work();
         self.decoder = ChunkDecoder::new();
         self.inbox = VecDeque::new();
         self.unread = Vec::new();
@@ -119,6 +140,7 @@ impl<S> Protocol<S> {
         }
         self.unread.extend_from_slice(bytes);
         self.count();
+        self.is_counted = true;
         if let Some(window) = self.window
             && self.received - self.acknowledged >= u64::from(window)
         {
@@ -140,7 +162,9 @@ impl<S> Protocol<S> {
 
     fn count(&self) {
         if let Some(incoming) = &self.incoming {
-            incoming.set(self.decoder.held() + self.unread.len());
+            let complete: usize = self.inbox.iter().map(|message| message.payload.len()).sum();
+            let aggregate = self.aggregate.as_ref().map_or(0, Aggregate::held);
+            incoming.set(self.decoder.held() + self.unread.len() + complete + aggregate + self.owed);
         }
     }
 
@@ -205,6 +229,9 @@ impl<S> Protocol<S> {
             if self.inbox.capacity() > BATCH / 4 {
                 self.inbox = VecDeque::new();
             }
+            if std::mem::take(&mut self.is_counted) {
+                self.count();
+            }
             return Ok(Polled::Empty);
         }
         let unread = std::mem::take(&mut self.unread);
@@ -215,10 +242,10 @@ impl<S> Protocol<S> {
         Ok(Polled::More)
     }
 
-    /// What was done so far for what the peer has said: one for each message, and one for each 2 KiB in it, or 8 bytes of a command. It
-    /// wraps around.
+    /// What was done so far for what the peer has said: one for each message, and one for each 2 KiB in it, or 8 bytes of a command; and
+    /// one for eight chunks. It wraps around.
     pub fn work(&self) -> usize {
-        self.work
+        self.work.wrapping_add(self.decoder.chunks() / CHUNKS)
     }
 
     /// Queues a message, as chunks of type 0 and 3.
@@ -419,6 +446,46 @@ mod tests {
         assert_eq!(protocol.next_message().unwrap(), None);
         let answer = sent(&mut protocol).remove(0);
         assert_eq!(first_u32(&answer.payload), Some(2_500_000));
+    }
+
+    #[test]
+    fn what_nobody_has_asked_for_is_counted() {
+        let account = crate::account::Account::default();
+        let held = Arc::new(account.hold(crate::account::Part::Incoming));
+        let mut protocol = Protocol::new(());
+        protocol.count_incoming(held.clone());
+        let mut peer = Protocol::new(());
+        peer.set_chunk_size(65_536);
+        let payload = Bytes::from(vec![0; 50_000]);
+        let aggregate = [&[9, 0, 0x80, 0, 0, 0, 0, 0, 0, 0, 0][..], &[0; 0x8000], &[0; 4]].concat();
+        for (kind, payload) in [(9, payload.clone()), (22, Bytes::from(aggregate)), (9, payload)] {
+            peer.send(ChunkStreamId::VIDEO, &Message { kind: MessageType(kind), timestamp: 0, stream_id: 1, payload });
+        }
+        protocol.feed(&peer.take_output()).unwrap();
+        assert!(held.get() >= 132_000, "{}", held.get());
+        while protocol.next_message().unwrap().is_some() {
+            assert!(held.get() >= 132_000, "until all of it is seen to");
+        }
+        assert_eq!(held.get(), 0);
+        protocol.owe(700);
+        assert_eq!(held.get(), 700);
+        protocol.owe(0);
+        assert_eq!(account.total(), 0);
+    }
+
+    #[test]
+    fn small_chunks_are_work() {
+        let mut peer = Protocol::new(());
+        peer.set_chunk_size(1);
+        let payload = Bytes::from(vec![0; 8000]);
+        peer.send(ChunkStreamId::VIDEO, &Message { kind: MessageType(9), timestamp: 0, stream_id: 1, payload });
+        let mut protocol = Protocol::new(());
+        let before = protocol.work();
+        protocol.feed(&peer.take_output()).unwrap();
+        assert!((1000..1010).contains(&(protocol.work() - before)));
+        let before = protocol.work();
+        protocol.forget_incoming();
+        assert_eq!(protocol.work(), before, "it does not run backwards");
     }
 
     #[test]

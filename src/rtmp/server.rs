@@ -9,7 +9,7 @@ use super::chunk::ChunkStreamId;
 use super::command::{Command, status};
 use super::handshake::{self, Form};
 use super::message::{Message, MessageType, UserControl};
-use super::protocol::{Polled, Protocol};
+use super::protocol::{MAX_ANSWERS, Polled, Protocol};
 use crate::codec::amf0::{self, Object, Value};
 
 /// Window Acknowledgement Size and Set Peer Bandwidth, in bytes; what the original sends.
@@ -130,6 +130,9 @@ impl<S: Read + Write> Server<S> {
     /// When the connection ends or fails, or what comes is no RTMP.
     pub fn next_event(&mut self) -> Result<Event, Error> {
         loop {
+            if self.protocol.output_len() > MAX_ANSWERS {
+                self.protocol.flush()?;
+            }
             if let Some(event) = self.poll_event()? {
                 return Ok(event);
             }

@@ -5,13 +5,13 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::{Admitted, Connection, FAREWELL, close_reason, network};
-use crate::account::Part;
 use crate::app::batch::Batch;
 use crate::app::close::CloseReason;
 use crate::app::pithy::Messages;
 use crate::app::source::Consumer;
 use crate::app::turn::Turn;
 use crate::rtmp::message::UserControl;
+use crate::rtmp::protocol::MAX_ANSWERS;
 use crate::rtmp::server::{Event, Play};
 use crate::st;
 
@@ -20,9 +20,6 @@ const PING: Duration = Duration::from_secs(30);
 
 /// Reads in a row after which the player gets what it is owed.
 const READS: usize = 4;
-
-/// Bytes of answers that may wait for a player to take them before it is no longer listened to.
-const MAX_ANSWERS: usize = 16 * 1024;
 
 /// How often drops of one player are mentioned.
 const MENTION: Duration = Duration::from_secs(5);
@@ -121,12 +118,16 @@ impl Connection<'_> {
                 Next::Stop => return playing.finish(self).map(|()| None),
                 Next::Play(play) => return playing.finish(self).map(|()| Some(play)),
             }
+            let mut skips = false;
             if playing.batch.is_empty() {
                 progress = Instant::now();
                 // It was not listened to for these.
                 more |= playing.answers > MAX_ANSWERS;
                 playing.answers = 0;
+                self.rtmp.protocol().owe(0);
                 self.fill(playing);
+                // What it does not want may be much, and is passed over in pieces.
+                skips = playing.batch.is_empty() && playing.consumer.has_more();
                 playing.mention_drops();
                 if drains && playing.batch.is_empty() {
                     return Err(CloseReason::ServerStopped);
@@ -149,7 +150,10 @@ impl Connection<'_> {
                 }
                 progress + self.send_timeout
             };
-            if more {
+            if skips {
+                st::yield_now();
+            }
+            if more || skips {
                 playing.turn.look(Instant::now(), self.rtmp.protocol().work(), false);
                 continue;
             }
@@ -191,7 +195,9 @@ impl Connection<'_> {
         // One that does not take its answers is not asked for more to answer.
         let reads = if playing.answers > MAX_ANSWERS { 0 } else { READS };
         for _ in 0..reads {
-            while let Some(event) = self.rtmp.poll_event().map_err(close_reason)? {
+            while self.rtmp.protocol().output_len() <= MAX_ANSWERS
+                && let Some(event) = self.rtmp.poll_event().map_err(close_reason)?
+            {
                 self.take_turns();
                 match event {
                     // What comes after the end is for whoever serves the connection then.
@@ -216,15 +222,16 @@ impl Connection<'_> {
                     _ => {}
                 }
             }
+            if self.rtmp.protocol().output_len() > MAX_ANSWERS {
+                break;
+            }
             let Some(fed) = self.feed().map_err(|error| network(&error))? else {
                 self.speak(playing);
                 return Ok(Next::Go);
             };
             fed.map_err(close_reason)?;
             self.client.stream.take_turns();
-            if self.rtmp.protocol().output_len() > MAX_ANSWERS {
-                break;
-            }
+            self.take_turns();
         }
         self.speak(playing);
         Ok(if playing.answers > MAX_ANSWERS { Next::Go } else { Next::More })
@@ -236,7 +243,8 @@ impl Connection<'_> {
             playing.consumer.hold(&mut playing.batch.0);
             let answers = self.rtmp.protocol().take_output();
             playing.answers += answers.len();
-            playing.batch.push(self.server.account.count(Part::Media, answers));
+            self.rtmp.protocol().owe(playing.answers);
+            playing.batch.push(answers);
         }
     }
 }
@@ -250,6 +258,7 @@ impl Playing {
         for piece in self.batch.0.drain(..) {
             stream.write_all(&piece).map_err(|error| network(&error))?;
         }
+        connection.rtmp.protocol().owe(0);
         Ok(())
     }
 

@@ -177,8 +177,10 @@ impl Backlog {
         let delta = self.times[track as usize].and_then(|last| u32::try_from(time.checked_sub(last)?).ok());
         let delta = delta.filter(|&delta| delta <= MAX_DELTA && track != Track::Status);
         self.times[track as usize] = Some(time);
-        if self.open.capacity() - self.open.len() < payload.len() + 64 {
-            self.open.reserve(PAGE.max(payload.len() + 64));
+        // With a byte for each chunk after the first, or five where the time is an extended one.
+        let size = payload.len() + payload.len() / self.chunk_size() * 5 + 64;
+        if self.open.capacity() - self.open.len() < size {
+            self.open.reserve(PAGE.max(size));
         }
         let start = self.open.len();
         // Time and stream are the player's own; `Entry::absolute` puts them in.
@@ -202,6 +204,10 @@ impl Backlog {
         }
         self.opened = None;
         let bytes = self.account.count(Part::Media, self.open.split().freeze());
+        if bytes.len() > MAX_PAGE {
+            // What is left of the buffer would keep all of it.
+            self.open = BytesMut::new();
+        }
         let messages = self.pending.len() as u64;
         let mut page = Page { bytes, tracks: 0, chunk_size: self.chunk_size, shared: true, messages };
         for (range, mut entry) in self.pending.drain(..) {
@@ -216,6 +222,14 @@ impl Backlog {
         self.bytes += page.bytes.len() + page.messages as usize * size_of::<Entry>();
         self.settle();
         Some(page)
+    }
+
+    /// Bytes that the open page has room for.
+    #[cfg(test)]
+    pub(super) fn room(&mut self) -> usize {
+        // What was split off may keep more than this says, unless it is all that there is.
+        let whole = self.open.try_reclaim(PAGE);
+        if whole { self.open.capacity() } else { self.open.capacity().max(PAGE) }
     }
 
     /// Gives back the memory that only a stream in use needs.

@@ -40,13 +40,19 @@ impl Consumer {
         Self { source, id }
     }
 
-    /// Appends what the player is to get next to `batch`, whole messages and at most some 256 KiB. If there is nothing, the
-    /// player is level: from now on the source writes to its socket, and wakes its coroutine when it must.
+    /// Appends what the player is to get next to `batch`, whole messages and at most some 256 KiB. If there is nothing, and
+    /// [no more](Consumer::has_more) either, the player is level: from now on the source writes to its socket, and wakes its coroutine
+    /// when it must.
     ///
     /// Returns the size of the chunks behind the batch. It begins as the source's [`chunk_size`](Source::chunk_size), which the
     /// player has to know when it joins; a change of it is told in the batch.
     pub fn fill(&self, batch: &mut Vec<Bytes>) -> usize {
         self.with(|state, id| state.fill(id, batch))
+    }
+
+    /// Whether there is something to get, which may be what the player does not want: an empty batch then was not all.
+    pub fn has_more(&self) -> bool {
+        self.with(|state, id| state.players[id].as_ref().is_some_and(|player| player.has_more(&state.backlog)))
     }
 
     /// Takes the socket back from the source. What the source has begun to write is appended to `batch` and has to go first.

@@ -17,6 +17,9 @@ use crate::rtmp::message::MessageType;
 const BATCH_PIECES: usize = 64;
 const BATCH_BYTES: usize = 256 * 1024;
 
+/// How many entries it passes over at most that the player does not want. A stream may have a hundred thousand of them.
+const BATCH_LOOKS: usize = 1024;
+
 /// Entries that are looked at to find where a player's timeline begins: enough for either track to have come.
 const BASE_SEARCH: u64 = 64;
 
@@ -191,11 +194,14 @@ impl Player {
             self.dropped += start.0.saturating_sub(self.cursor);
             self.move_to(start);
         }
-        let mut bytes = 0;
+        // A forwarder asks once for what comes before its first keyframe.
+        let most = if self.is_forwarder { usize::MAX } else { BATCH_LOOKS };
+        let (mut bytes, mut looks) = (0, 0);
         self.configure(configs, backlog, latest, batch);
         // What the player does not want counts for nothing: an empty batch says that it is level.
         while batch.len() < BATCH_PIECES
             && bytes < BATCH_BYTES
+            && looks < most
             && self.until.is_none_or(|until| self.cursor < until)
             && let Some(entry) = backlog.get(self.cursor)
         {
@@ -204,10 +210,18 @@ impl Player {
             bytes += batch[before..].iter().map(Bytes::len).sum::<usize>();
             self.cursor += 1;
             self.configured = self.cursor;
+            looks += 1;
         }
         // What comes after its end is not for this forwarder, or not yet.
-        self.level = batch.is_empty() && self.until.is_none();
+        self.level = batch.is_empty() && self.until.is_none() && !self.has_more(backlog);
         self.chunk_size as usize
+    }
+
+    /// Whether there is an entry for it to look at.
+    pub(super) fn has_more(&self, backlog: &Backlog) -> bool {
+        !self.paused
+            && self.until.is_none_or(|until| self.cursor < until)
+            && (self.cursor < backlog.first() || backlog.get(self.cursor).is_some())
     }
 
     /// Takes the socket back from the source.

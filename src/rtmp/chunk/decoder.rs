@@ -25,6 +25,8 @@ pub struct ChunkDecoder {
     /// Bytes of all incomplete messages, and how many there may be.
     incomplete: usize,
     max_incomplete: usize,
+    /// See [`ChunkDecoder::chunks`].
+    chunks: usize,
 }
 
 #[derive(Debug)]
@@ -54,6 +56,7 @@ impl Default for ChunkDecoder {
             chunk: None,
             incomplete: 0,
             max_incomplete: MAX_INCOMPLETE,
+            chunks: 0,
         }
     }
 }
@@ -75,6 +78,11 @@ impl ChunkDecoder {
     /// The chunk size that the sender has set.
     pub fn chunk_size(&self) -> usize {
         self.chunk_size
+    }
+
+    /// Chunks that have begun since the start. It wraps around.
+    pub fn chunks(&self) -> usize {
+        self.chunks
     }
 
     /// Sets how many bytes of incomplete messages there may be; at first [`MAX_INCOMPLETE`].
@@ -151,6 +159,7 @@ impl ChunkDecoder {
                 Ok(None)
             }
             Header::Complete { len, stream } => {
+                self.chunks = self.chunks.wrapping_add(1);
                 // The header ends in `input`, unless what was kept looked like the start of a repeated extended time stamp and
                 // has turned out to be none: then it is payload.
                 *input = &input[len.saturating_sub(kept)..];

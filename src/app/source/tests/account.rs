@@ -89,6 +89,17 @@ fn a_page_is_held_until_the_last_player_has_let_go_of_it() {
 }
 
 #[test]
+fn the_buffer_of_a_large_message_goes_with_it() {
+    let source = source("queue_bytes 1m;");
+    let publication = publish(&source);
+    begin(&publication);
+    let large = [&[0x17, 1, 0, 0, 0][..], &vec![7; 16_000_000]].concat();
+    send(&publication, &[message(MessageType::VIDEO, 0, &large)]);
+    let room = source.0.with(|state| state.backlog.room());
+    assert!(room <= 64 * 1024, "{room} bytes are kept for the next page");
+}
+
+#[test]
 fn players_that_are_behind_go_on_at_the_present_gop() {
     let (source, publication) = live("");
     let mut slow = TestPlayer::with_room(&source, 0);

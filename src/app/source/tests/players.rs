@@ -174,6 +174,31 @@ fn a_player_may_do_without_audio_or_video() {
 }
 
 #[test]
+fn what_a_player_does_without_is_passed_over_in_pieces() {
+    let (source, publication) = live("");
+    send(&publication, &[key(0, 1)]);
+    for n in 0..5000 {
+        publication.on_message(&inter(n, 2), Instant::now());
+    }
+    publication.flush_due(Instant::now(), 0.0);
+    let player = TestPlayer::join(&source);
+    player.consumer.receive_video(false);
+    let (mut batch, mut fills) = (Vec::new(), 1);
+    player.consumer.fill(&mut batch);
+    while player.consumer.has_more() {
+        batch.clear();
+        player.consumer.fill(&mut batch);
+        fills += 1;
+    }
+    assert!((5..10).contains(&fills) && player.consumer.stats().level, "{fills}");
+    send(&publication, &[audio(5000, 3)]);
+    assert_eq!(
+        player.socket.written.lock().unwrap().len() + usize::from(player.socket.woken.load(Ordering::Relaxed)),
+        1
+    );
+}
+
+#[test]
 fn what_a_player_does_without_does_not_hide_what_it_wants() {
     let source = source_with_window("mw_latency 350; mw_adaptive off;");
     let publication = publish(&source);
