@@ -3,7 +3,8 @@
 use std::time::{Duration, Instant};
 
 use crate::attacker::{Attacker, End};
-use crate::rig::{Rig, is_long, times};
+use crate::process::eventually;
+use crate::rig::{MEMORY_RECOVERY, Rig, is_long, times};
 use crate::rtmp::{
     AGGREGATE, AUDIO, NULL, SET_CHUNK_SIZE, VIDEO, chunked, command, connected, create_stream, frame, handshake,
     header, keyframe, message, play, playing, publish, publishing, video_header,
@@ -107,6 +108,9 @@ fn names(rig: &Rig) {
     drop(all);
     drop(attacker);
     rig.wait_status("their sources are gone", |status| status.streams <= rig.streams());
+    let lines = rig.server.log().lines().filter(|line| line.contains("playing __defaultVhost__/live/name-")).count();
+    println!("    {lines} lines of the log");
+    assert!(lines < 1000, "{lines} lines for {count} names that one client plays");
 }
 
 fn bad_players(rig: &Rig) {
@@ -260,11 +264,24 @@ fn moments(rig: &Rig) {
     for n in 0..times(1000, 30_000) {
         let Some(mut attacker) = Attacker::connect(rig.target) else { continue };
         let media = [message(6, 0, VIDEO, 1, &video_header()), message(6, 40, VIDEO, 1, &keyframe(5000))].concat();
-        attacker.send(&[publishing(format!("moment{n}")), media].concat());
+        // A third says that it publishes, and then does not.
+        let session = if n % 3 == 0 {
+            publishing(format!("nothing{n}"))
+        } else {
+            [publishing(format!("moment{n}")), media].concat()
+        };
+        attacker.send(&session);
         attacker.listen(Duration::from_millis(1));
         attacker.leave(if n % 2 == 0 { End::Fin } else { End::Rst });
     }
     rig.wait_status("their sources are gone", |status| status.streams <= rig.streams());
+    if cfg!(feature = "hls") {
+        let files = |begin: &str| rig.files_of_hls().iter().filter(|name| name.starts_with(begin)).count();
+        eventually("all of them is removed but a thousand playlists", MEMORY_RECOVERY, || {
+            (files("moment") <= 1000).then_some(())
+        });
+        assert_eq!(files("nothing"), 0);
+    }
 }
 
 fn no_keyframes(rig: &Rig) {

@@ -16,7 +16,7 @@ use crate::rtmp::{
 /// How long the server may take until it has room again.
 const RELIEF: Duration = Duration::from_secs(20);
 
-const MAX_MEMORY: usize = 32 << 20;
+pub(crate) const MAX_MEMORY: usize = 32 << 20;
 
 /// What a client takes beside, in bytes, as conf/full.conf has it.
 const CLIENT: usize = 20 * 1024;
@@ -374,7 +374,7 @@ fn most_held(rig: &Rig) -> Vec<usize> {
 }
 
 /// `clients`: how many there were at most, where one that publishes is two.
-fn assert_within_limit(rig: &Rig, clients: usize) {
+pub(crate) fn assert_within_limit(rig: &Rig, clients: usize) {
     rig.wait_status("no more is held than may be", |status| status.held <= MAX_MEMORY);
     let most = usize::try_from(rig.process("VmHWM")).expect("kilobytes") << 10;
     let more = most.saturating_sub(rig.memory());

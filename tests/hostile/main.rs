@@ -42,3 +42,4 @@ mod limits;
 mod names;
 #[cfg(feature = "ssl")]
 mod tls;
+mod unseen;

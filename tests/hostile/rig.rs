@@ -26,7 +26,7 @@ const RECOVERY: Duration = Duration::from_secs(30);
 
 /// The same for memory: who watches a stream over HLS that has ended has the 10 s of its playlist to get the rest of it, after the
 /// 10 s in which its publisher might come back and hls_dispose; and the heap gives back what was not needed for 5 to 10 s.
-const MEMORY_RECOVERY: Duration = Duration::from_secs(75);
+pub(crate) const MEMORY_RECOVERY: Duration = Duration::from_secs(75);
 
 /// One rig at a time: two attacks at once would be two machines' work.
 static ONE: Mutex<()> = Mutex::new(());
@@ -213,6 +213,12 @@ impl Rig {
     /// The server's memory before the first attack, in bytes.
     pub(crate) fn memory(&self) -> usize {
         usize::try_from(self.memory).expect("less than there is")
+    }
+
+    /// The names of the files of the application that is attacked.
+    pub(crate) fn files_of_hls(&self) -> Vec<String> {
+        let entries = fs::read_dir(self.scratch.folder().join("html/live")).expect("HLS has made the folder");
+        entries.filter_map(|entry| entry.ok()?.file_name().into_string().ok()).collect()
     }
 
     /// How many streams there were before the first attack.

@@ -1,0 +1,297 @@
+//! Attacks on what is easily overlooked: bytes that are held where nobody counts them, work that nobody measures, files that nobody
+//! removes.
+
+use std::time::{Duration, Instant};
+
+use crate::attacker::Attacker;
+use crate::limits::{MAX_MEMORY, assert_within_limit};
+use crate::rig::{Rig, times};
+use crate::rtmp::{
+    AGGREGATE, AUDIO, COMMAND, NULL, SET_CHUNK_SIZE, VIDEO, chunked, command, connected, create_stream, frame,
+    handshake, header, keyframe, message, object, play, playing, publish, publishing, text, video_header,
+};
+
+/// A chunk as long as a message may be.
+const LONG: u32 = 0xff_ffff;
+
+fn long_chunks() -> Vec<u8> {
+    message(2, 0, SET_CHUNK_SIZE, 0, &LONG.to_be_bytes())
+}
+
+/// A message in one chunk.
+fn whole(csid: u8, timestamp: u32, kind: u8, payload: &[u8]) -> Vec<u8> {
+    chunked(csid, timestamp, kind, 1, payload, LONG as usize)
+}
+
+#[test]
+fn what_is_held() {
+    let mut rig = Rig::plain(&format!("max_memory {MAX_MEMORY};"), "");
+    rig.attack("sequence headers as long as messages may be, of one stream after the other", long_headers);
+    rig.attack("messages that are complete, from players who do not take their answers", complete_messages);
+    rig.attack("frames of audio in great messages, that wait for video", waiting_audio);
+    rig.attack("answers that nobody takes", answers);
+    rig.attack("publishers of one great message", great_messages);
+    rig.attack("great objects in a connect that is refused", great_connects);
+    rig.finish();
+}
+
+#[test]
+fn what_is_done() {
+    let mut rig = Rig::plain("", "");
+    #[cfg(feature = "hls")]
+    rig.attack("frames of millions of units", many_units);
+    rig.attack("players that pass over what they do not want", unwanted);
+    rig.attack("great messages in chunks of one byte", small_chunks);
+    rig.finish();
+}
+
+#[cfg(feature = "hls")]
+#[test]
+fn what_is_written() {
+    let mut rig = Rig::plain("", "");
+    rig.attack("segments that take no time", short_segments);
+    rig.attack("thousands of streams of which nothing comes, on one connection", empty_streams);
+    rig.attack("directories in each other, for a file that cannot be", deep_names);
+    rig.finish();
+}
+
+fn long_headers(rig: &Rig) {
+    let Some(mut attacker) = Attacker::connect(rig.target) else { return };
+    attacker.send(&[connected(), create_stream(), long_chunks()].concat());
+    let header = [&[0x17, 0, 0, 0, 0][..], &vec![1; 12 << 20]].concat();
+    let stop = command(1, "closeStream", 0.0, &NULL);
+    for n in 0..times(20, 200) {
+        attacker.send(&[publish(format!("header{n}")), whole(6, 0, VIDEO, &header), stop.clone()].concat());
+        attacker.take_what_is_there();
+    }
+    assert_within_limit(rig, 2);
+}
+
+/// Bytes of questions whose answers are more than the system takes for who does not read them.
+const QUESTIONS: usize = 512 * 1024;
+
+/// Each is asked for its answers: sixteen times as long as the question.
+fn seeks(bytes: usize) -> Vec<u8> {
+    let seek = text("seek");
+    let mut all = header(3, 0, seek.len(), COMMAND, 1);
+    all.extend_from_slice(&seek);
+    while all.len() < bytes {
+        all.push(0xc0 | 3);
+        all.extend_from_slice(&seek);
+    }
+    all
+}
+
+fn complete_messages(rig: &Rig) {
+    const SIZE: usize = 4 << 20;
+    let mut all = Vec::new();
+    for _ in 0..times(30, 200) {
+        let Some(mut attacker) = Attacker::connect(rig.target) else { continue };
+        attacker.shrink_receive_buffer();
+        // All but the last byte of two messages, in chunks of all but the last byte.
+        let size = u32::try_from(SIZE - 1).expect("small").to_be_bytes();
+        let mut begin = [playing("nothing"), message(2, 0, SET_CHUNK_SIZE, 0, &size)].concat();
+        for csid in [4, 5] {
+            begin.extend_from_slice(&header(csid, 0, SIZE, VIDEO, 1));
+            begin.resize(begin.len() + SIZE - 1, 0);
+        }
+        attacker.send(&begin);
+        attacker.send(&[seeks(QUESTIONS), vec![0xc4, 0, 0xc5, 0]].concat());
+        all.push(attacker);
+    }
+    assert_within_limit(rig, all.len());
+}
+
+fn waiting_audio(rig: &Rig) {
+    let part = |kind: u8, payload: &[u8]| {
+        let size = u32::try_from(payload.len()).expect("small");
+        [&[kind][..], &size.to_be_bytes()[1..], &[0; 7], payload, &(size + 11).to_be_bytes()].concat()
+    };
+    let Some(mut attacker) = Attacker::connect(rig.target) else { return };
+    let aac = message(4, 0, AUDIO, 1, &[0xaf, 0, 0x12, 0x10]);
+    attacker.send(&[publishing("waits"), long_chunks(), message(6, 0, VIDEO, 1, &video_header()), aac].concat());
+    let aggregate = [part(AUDIO, &[0xaf, 1, 7, 7]), part(0, &vec![0; 4 << 20])].concat();
+    for _ in 0..times(50, 250) {
+        attacker.send(&whole(6, 0, AGGREGATE, &aggregate));
+    }
+    assert_within_limit(rig, 2);
+}
+
+fn answers(rig: &Rig) {
+    let mut all = Vec::new();
+    for n in 0..times(300, 2000) {
+        let Some(mut attacker) = Attacker::connect(rig.target) else { continue };
+        attacker.shrink_receive_buffer();
+        let session = match n % 3 {
+            0 => publishing(format!("answers{n}")),
+            1 => playing("nothing"),
+            _ => [connected(), create_stream()].concat(),
+        };
+        attacker.send(&[session, seeks(QUESTIONS)].concat());
+        all.push(attacker);
+    }
+    std::thread::sleep(Duration::from_secs(2));
+    assert_within_limit(rig, 2 * all.len());
+    rig.assert_newcomers_play();
+}
+
+fn great_messages(rig: &Rig) {
+    let mut all = Vec::new();
+    for n in 0..times(20, 100) {
+        let Some(mut attacker) = Attacker::connect(rig.target) else { continue };
+        attacker.send(&[publishing(format!("one{n}")), long_chunks()].concat());
+        attacker.send(&whole(6, 0, VIDEO, &keyframe(12 << 20)));
+        attacker.send(&whole(6, 40, VIDEO, &keyframe(100)));
+        all.push(attacker);
+        std::thread::sleep(Duration::from_millis(50));
+    }
+    assert_within_limit(rig, 2 * all.len());
+}
+
+fn great_connects(rig: &Rig) {
+    let members = [("app", text("..")), ("tcUrl", text("rtmp://127.0.0.1/.."))];
+    let connect = [text("connect"), vec![0; 9], object(&members), NULL.repeat(65_000)].concat();
+    let session = [handshake(), long_chunks(), chunked(3, 0, COMMAND, 0, &connect, LONG as usize)].concat();
+    let mut all = Vec::new();
+    for _ in 0..times(200, 1000) {
+        let Some(mut attacker) = Attacker::connect(rig.target) else { continue };
+        attacker.shrink_receive_buffer();
+        attacker.send(&session);
+        all.push(attacker);
+    }
+    assert_within_limit(rig, all.len());
+}
+
+#[cfg(feature = "hls")]
+fn many_units(rig: &Rig) {
+    let Some(mut attacker) = Attacker::connect(rig.target) else { return };
+    // Lengths of one byte each.
+    let header = [&video_header()[..9], &[0xfc, 0xe0, 0]].concat();
+    attacker.send(&[publishing("units"), long_chunks(), message(6, 0, VIDEO, 1, &header)].concat());
+    let frame = [&[0x17, 1, 0, 0, 0][..], &[1, 0x65].repeat(8_000_000)].concat();
+    for n in 0..times(5, 30) {
+        attacker.send(&whole(6, 40 * u32::try_from(n).expect("small"), VIDEO, &frame));
+    }
+    rig.assert_newcomers_play();
+}
+
+fn unwanted(rig: &Rig) {
+    let Some(mut publisher) = Attacker::connect(rig.target) else { return };
+    publisher.send(&[publishing("unwanted"), message(6, 0, VIDEO, 1, &video_header())].concat());
+    publisher.send(&message(6, 0, VIDEO, 1, &keyframe(100)));
+    // Without a header of their own.
+    let many = [message(6, 0, VIDEO, 1, &frame(6)), [&[0xc0 | 6][..], &frame(6)].concat().repeat(20_000)].concat();
+    for _ in 0..20 {
+        publisher.send(&many);
+    }
+    let without = |what: &str| command(1, what, 0.0, &[&NULL[..], &[1, 0]].concat());
+    let session =
+        [connected(), create_stream(), without("receiveAudio"), without("receiveVideo"), play("unwanted").repeat(1000)];
+    let mut all: Vec<_> = (0..5).filter_map(|_| Attacker::connect(rig.target)).collect();
+    let until = Instant::now() + Duration::from_secs(times(5, 30) as u64);
+    all.iter_mut().for_each(|player| {
+        player.send(&session.concat());
+    });
+    while Instant::now() < until {
+        for player in &mut all {
+            player.send(&play("unwanted").repeat(100));
+            player.take_what_is_there();
+        }
+    }
+    rig.assert_newcomers_play();
+}
+
+fn small_chunks(rig: &Rig) {
+    let mut all = Vec::new();
+    let one = message(2, 0, SET_CHUNK_SIZE, 0, &1_u32.to_be_bytes());
+    for n in 0..10 {
+        let Some(mut attacker) = Attacker::connect(rig.target) else { continue };
+        let media = [message(6, 0, VIDEO, 1, &video_header()), message(6, 0, VIDEO, 1, &keyframe(100))].concat();
+        attacker.send(&[publishing(format!("chunks{n}")), media, one.clone()].concat());
+        attacker.send(&[header(6, 0, 0xff_ffff, VIDEO, 1), vec![0]].concat());
+        all.push(attacker);
+    }
+    let burst = [0xc0 | 6, 0].repeat(64 * 1024);
+    let until = Instant::now() + Duration::from_secs(times(3, 30) as u64);
+    let mut sent = 0;
+    while Instant::now() < until {
+        for attacker in &mut all {
+            sent += if attacker.send(&burst) { burst.len() / 2 } else { 0 };
+        }
+    }
+    println!("    {} million chunks", sent / 1_000_000);
+    rig.assert_newcomers_play();
+}
+
+#[cfg(feature = "hls")]
+fn short_segments(rig: &Rig) {
+    let headers = [0x64, 0x4d].map(|profile| {
+        let mut header = video_header();
+        header[6] = profile;
+        message(6, 0, VIDEO, 1, &header)
+    });
+    let mut all = Vec::new();
+    for n in 0..20 {
+        let Some(mut attacker) = Attacker::connect(rig.target) else { continue };
+        attacker.send(&publishing(format!("short{n}")));
+        all.push(attacker);
+    }
+    let until = Instant::now() + Duration::from_secs(times(10, 60) as u64);
+    let mut time = 0;
+    while Instant::now() < until {
+        for header in &headers {
+            time += 1;
+            let turn = [header.clone(), message(6, time, VIDEO, 1, &keyframe(50))].concat();
+            all.iter_mut().for_each(|attacker| {
+                attacker.send(&turn);
+            });
+        }
+        std::thread::sleep(Duration::from_millis(10));
+    }
+    let names = rig.files_of_hls();
+    let files = names.iter().filter(|name| name.starts_with("short7-")).count();
+    println!("    {files} files of one stream");
+    // Of 10 s and of three target durations there are at most 56, and as long again they stay for those who know of them.
+    assert!((10..250).contains(&files), "{files} files of one stream");
+}
+
+#[cfg(feature = "hls")]
+fn empty_streams(rig: &Rig) {
+    let Some(mut attacker) = Attacker::connect(rig.target) else { return };
+    attacker.send(&[connected(), create_stream()].concat());
+    let stop = command(1, "closeStream", 0.0, &NULL);
+    let count = times(20_000, 200_000);
+    for n in 0..count / 100 {
+        let turn: Vec<u8> = (0..100).flat_map(|m| [publish(format!("empty{n}-{m}")), stop.clone()].concat()).collect();
+        attacker.send(&turn);
+        attacker.take_what_is_there();
+    }
+    // Somebody else's stream is there as HLS nevertheless.
+    let mut other = Attacker::connect(rig.target).expect("a connection");
+    other.send(&[publishing("other"), message(6, 0, VIDEO, 1, &video_header())].concat());
+    let mut time = 0;
+    let is_there = || rig.files_of_hls().iter().any(|name| name == "other.m3u8");
+    crate::process::eventually("another stream's playlist", Duration::from_secs(10), || {
+        time += 500;
+        other.send(&message(6, time, VIDEO, 1, &keyframe(500)));
+        std::thread::sleep(Duration::from_millis(50));
+        is_there().then_some(())
+    });
+    assert!(!rig.files_of_hls().iter().any(|name| name.starts_with("empty")));
+}
+
+#[cfg(feature = "hls")]
+fn deep_names(rig: &Rig) {
+    let media = [message(6, 0, VIDEO, 1, &video_header()), message(6, 0, VIDEO, 1, &keyframe(100))].concat();
+    let deep = |n: usize, parts: usize| format!("deep{n}/{}", "d/".repeat(parts));
+    for n in 0..times(100, 1000) {
+        for name in [deep(n, 120) + "x", deep(n, 3) + &"n".repeat(240), deep(n, 3) + "s.m3u8/x"] {
+            let Some(mut attacker) = Attacker::connect(rig.target) else { continue };
+            attacker.send(&[publishing(name), media.clone()].concat());
+            attacker.take_what_is_there();
+        }
+    }
+    std::thread::sleep(Duration::from_secs(1));
+    let left = rig.files_of_hls().into_iter().filter(|name| name.starts_with("deep")).count();
+    assert_eq!(left, 0, "directories for files that are not");
+}
