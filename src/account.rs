@@ -18,9 +18,9 @@ use bytes::Bytes;
 pub enum Part {
     /// For players: the messages of streams, encoded, in backlogs and caches and on their way to sockets.
     Media = 0,
-    /// What has come of messages that are not complete.
+    /// What has come of messages that are not complete, or that nobody has looked at yet, and answers that a client does not take.
     Incoming = 1,
-    /// Segments: being written, in memory, and on their way to the disk.
+    /// Segments: being written, in memory, and on their way to the disk; and playlists.
     Hls = 2,
     /// Encrypted and not yet taken by sockets.
     Tls = 3,

@@ -235,7 +235,9 @@ fn base(name: &str, vhost: &Vhost, config: &Config) -> Result<String, &'static s
     if file.len() > MAX_FILE || folders.len() > MAX_FOLDERS {
         return Err("its name is too long for files, or has too many parts");
     }
-    if folders.iter().any(|folder| ENDS.iter().any(|end| folder.ends_with(end))) {
+    // The vhost's own is called as the operator wants.
+    let chosen = if is_default { folders } else { folders.get(1..).unwrap_or_default() };
+    if chosen.iter().any(|folder| ENDS.iter().any(|end| folder.ends_with(end))) {
         return Err("a file of another stream may be called as its directory is");
     }
     if is_default && folders.first().is_some_and(|first| config.vhosts.contains_key(*first)) {

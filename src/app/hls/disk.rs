@@ -1,8 +1,8 @@
 //! The thread that writes the files. It is the only one that touches the disk, so a disk that is slow holds nobody else.
 //!
 //! It is fed by a queue with a bound, in jobs and in bytes: a segment that finds the queue full is not written, and that is all
-//! that happens. Streams that have files have half of the queue for themselves, so that a flood of new names costs none of them a
-//! segment. What cannot be written is counted and mentioned once in a while. Nothing has to be done for it to go on when the
+//! that happens. Streams that have files have a quarter of the queue for themselves, and half of it with those that are over, so that a
+//! flood of new names costs none of them a segment. What cannot be written is counted and mentioned once in a while. Nothing has to be done for it to go on when the
 //! disk is there again: each segment is a new attempt, directories included.
 
 use std::collections::HashMap;
@@ -24,8 +24,9 @@ use super::remains::Remains;
 /// Jobs that may wait. A stream has one in each `hls_fragment`.
 const QUEUE: usize = 1024;
 
-/// With so many that wait, those of streams without a file have no room.
+/// With so many that wait, those of streams without a file have no room, and with so many those of streams that are over.
 const NEWCOMERS: usize = QUEUE / 2;
+const ENDED: usize = QUEUE / 4 * 3;
 
 /// Bytes of segments that may wait. Beyond that they are not written.
 const QUEUE_BYTES: usize = 256 * 1024 * 1024;
@@ -148,9 +149,15 @@ impl Disk {
         let size = size(&job);
         // Only the worker sends, so nothing comes in between.
         let waiting = self.counters.waiting_bytes.load(Ordering::Relaxed);
-        let is_crowded = self.counters.waiting.load(Ordering::Relaxed) >= NEWCOMERS;
-        let is_newcomer = !target.has_files.load(Ordering::Relaxed) && !matches!(job, Job::Close { .. });
-        if is_crowded && is_newcomer || !has_room(size, waiting, self.counters.limit.load(Ordering::Relaxed)) {
+        let most = match job {
+            // It is tried again.
+            Job::Close { .. } => ENDED,
+            _ if target.has_files.load(Ordering::Relaxed) => QUEUE,
+            _ => NEWCOMERS,
+        };
+        if self.counters.waiting.load(Ordering::Relaxed) >= most
+            || !has_room(size, waiting, self.counters.limit.load(Ordering::Relaxed))
+        {
             return self.lose(target, &job);
         }
         match self.put(Order::Do(target.clone(), job), size) {

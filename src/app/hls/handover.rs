@@ -28,7 +28,7 @@ impl Handover {
 
     fn end_old(&mut self) {
         if let Some(from) = self.from.take() {
-            from.end_for_good();
+            from.end_for_good(self.to.is_some());
         }
     }
 

@@ -101,17 +101,15 @@ impl Playlist {
         let most = usize::try_from(least / SHORT).unwrap_or(usize::MAX).saturating_add(FEW);
         let oldest = Duration::from_millis(2 * least);
         while let Some(first) = self.entries.front()
-            && (left - first.duration >= least || self.entries.len() > most || self.is_older(oldest))
+            && (left - first.duration >= least
+                || self.entries.len() > most
+                || self.span() > oldest
+                    && (self.entries.len() > FEW || left - first.duration >= LEAST_TARGETS * self.target * 1000))
         {
             left -= first.duration;
             gone.extend(self.remove_first());
         }
         gone
-    }
-
-    /// Whether it spans more than this by the time of day, and has more than a player needs to begin.
-    fn is_older(&self, than: Duration) -> bool {
-        self.entries.len() as u64 > LEAST_TARGETS && self.span() > than
     }
 
     fn remove_first(&mut self) -> Option<Entry> {
@@ -315,9 +313,15 @@ mod tests {
         // Ten seconds apart by the time of day, whatever they say.
         for number in 0..20 {
             playlist.push(entry(number, 1), 10_000);
-            assert!(playlist.span() <= Duration::from_secs(20) && playlist.next_number() == number + 1);
         }
-        assert_eq!(playlist.entries().count(), 3, "what a player needs to begin");
+        assert_eq!(playlist.entries().count(), 16, "a few in any case");
+        let mut playlist = Playlist::new("s");
+        playlist.announce_target(10_000);
+        for number in (0..6).chain(100..104) {
+            playlist.push(entry(number, 10_000), 60_000);
+        }
+        let left: Vec<_> = playlist.entries().map(|entry| entry.number).collect();
+        assert_eq!(left, [100, 101, 102, 103], "after a long pause, what was before it has gone as soon as it may");
     }
 
     #[test]

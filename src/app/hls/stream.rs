@@ -43,6 +43,10 @@ struct State {
     before: Arc<OnceLock<Playlist>>,
     /// Whether that was asked: not before there is something to write.
     has_asked: bool,
+    /// Whose the files in memory are: a stream that goes elsewhere on disk has the same paths there.
+    owner: String,
+    /// It goes on elsewhere, and its playlist is to give way.
+    is_moved: bool,
     /// What the files in memory say. `None` until it is known which number comes next.
     playlist: Option<Playlist>,
     /// Segments that wait for that.
@@ -71,6 +75,8 @@ impl Stream {
             account,
             before: Arc::default(),
             has_asked: false,
+            owner: settings.path.join(base).display().to_string(),
+            is_moved: false,
             playlist: None,
             waiting: VecDeque::new(),
             disk,
@@ -100,11 +106,9 @@ impl Stream {
                 // The disk may have gone on without us.
                 (state.before, state.has_asked, state.playlist) = (Arc::default(), false, None);
             }
-            let path = state.playlist_path();
-            state.leaving.retain(|(_, leaving)| *leaving != path);
             state.name = name.to_owned();
             state.publisher = Some(publisher);
-            state.says_end = false;
+            (state.says_end, state.is_moved) = (false, false);
             state.set(settings);
             state.segmenter.begin();
             (state.open, state.account) = (account.hold(Part::Hls), account.clone());
@@ -164,9 +168,9 @@ impl Recording {
         self.0.0.with(|state| state.segmenter.has_video())
     }
 
-    /// Ends it, and not because the publisher has: its playlist is to say that nothing follows.
-    pub(super) fn end_for_good(self) {
-        self.0.0.try_with(|state| state.says_end = true);
+    /// Ends it, and not because the publisher has: its playlist is to say that nothing follows. `is_moved`: the stream goes on elsewhere.
+    pub(super) fn end_for_good(self, is_moved: bool) {
+        self.0.0.try_with(|state| (state.says_end, state.is_moved) = (true, is_moved));
     }
 }
 
@@ -247,10 +251,13 @@ impl State {
 
         let folder = self.target.folder();
         let path = format!("{folder}{}", playlist.file_name(number));
-        self.live.put(&self.target.base, &path, LiveFile::new(&path, body, SystemTime::now()));
+        self.live.put(&self.owner, &path, LiveFile::new(&path, body, SystemTime::now()));
         // For who has just read the old playlist. Whoever is slower finds it on disk.
         let due = Instant::now() + Duration::from_secs(2 * playlist.target()).min(longest);
         self.leaving.extend(gone.iter().map(|entry| (due, format!("{folder}{}", playlist.file_name(entry.number)))));
+        // That of before the stream came back may be on its way out.
+        let path = self.playlist_path();
+        self.leaving.retain(|(_, leaving)| *leaving != path);
         self.put_playlist();
         self.remove_due(Instant::now());
 
@@ -261,9 +268,13 @@ impl State {
     fn put_playlist(&self) {
         let Some(playlist) = &self.playlist else { return };
         let path = self.playlist_path();
+        if self.is_moved && self.live.owner(&path).is_some_and(|owner| *owner != *self.owner) {
+            // Its successor has begun to be there.
+            return;
+        }
         // Who is slow to take it may keep each version.
         let text = self.account.count(Part::Hls, playlist.text().into());
-        self.live.put(&self.target.base, &path, LiveFile::new(&path, text, SystemTime::now()));
+        self.live.put(&self.owner, &path, LiveFile::new(&path, text, SystemTime::now()));
     }
 
     fn playlist_path(&self) -> String {
@@ -277,7 +288,7 @@ impl State {
 
     fn remove_due(&mut self, now: Instant) {
         while let Some((_, path)) = self.leaving.pop_front_if(|(due, _)| *due <= now) {
-            self.live.remove(&path);
+            self.live.remove(&self.owner, &path);
         }
     }
 

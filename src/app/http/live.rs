@@ -39,8 +39,9 @@ struct Files {
 
 struct Kept {
     file: Arc<LiveFile>,
-    /// Whose it is, if it may have to go.
-    owner: Option<Arc<str>>,
+    /// Whose it is.
+    owner: Arc<str>,
+    may_go: bool,
 }
 
 /// What a stream has that may have to go.
@@ -51,8 +52,9 @@ struct Owner {
     paths: VecDeque<Box<str>>,
 }
 
-/// What ends with this has room always: a stream without a playlist would not be there.
+/// What ends with this has room always, up to so many bytes: a stream without a playlist would not be there.
 const PLAYLIST: &str = ".m3u8";
+const LONG_PLAYLIST: u64 = 64 * 1024;
 
 /// A file in memory. It never changes; a playlist's next version is another file under the same path.
 #[derive(Debug)]
@@ -102,11 +104,12 @@ impl LiveFiles {
         // What goes may be the last handle to a large body, so it is dropped outside.
         let mut gone = Vec::from_iter(files.take(path));
         let replaced = gone.len();
-        let has_room = path.ends_with(PLAYLIST) || files.make_room(owner, size, &mut gone);
+        let may_go = !path.ends_with(PLAYLIST) || size > LONG_PLAYLIST;
+        let has_room = !may_go || files.make_room(owner, size, &mut gone);
         let is_short = !has_room || gone.len() > replaced;
         let is_news = is_short && !std::mem::replace(&mut files.is_full, true);
         if has_room {
-            files.insert(owner, path, file);
+            files.insert(owner, path, file, may_go);
             // Not at each segment of a stream that just does not fit.
             files.is_full &= files.bytes > files.limit / 10 * 9;
         }
@@ -127,9 +130,16 @@ impl LiveFiles {
         std::iter::from_fn(take).map(drop).count()
     }
 
-    /// Removes a file. Those who are being sent it get the rest.
-    pub fn remove(&self, path: &str) {
-        let _removed = self.files().take(path);
+    /// Removes a file, unless somebody else has put one in its place. Those who are being sent it get the rest.
+    pub fn remove(&self, owner: &str, path: &str) {
+        if self.owner(path).is_some_and(|there| *there == *owner) {
+            let _removed = self.files().take(path);
+        }
+    }
+
+    /// Whose the file of this path is.
+    pub fn owner(&self, path: &str) -> Option<Arc<str>> {
+        self.files().by_path.get(path).map(|kept| kept.owner.clone())
     }
 
     /// The file of this path.
@@ -173,25 +183,24 @@ impl Files {
         true
     }
 
-    fn insert(&mut self, owner: &str, path: &str, file: LiveFile) {
+    fn insert(&mut self, owner: &str, path: &str, file: LiveFile, may_go: bool) {
         let size = file.body.len() as u64;
         self.bytes += size;
-        let owner = (!path.ends_with(PLAYLIST)).then(|| {
-            let owner = self.owners.get_key_value(owner).map_or_else(|| owner.into(), |(owner, _)| owner.clone());
+        let owner = self.owners.get_key_value(owner).map_or_else(|| owner.into(), |(owner, _)| owner.clone());
+        if may_go {
             self.change(&owner, |owner| {
                 owner.bytes += size;
                 owner.paths.push_back(path.into());
             });
-            owner
-        });
-        self.by_path.insert(path.into(), Kept { file: Arc::new(file), owner });
+        }
+        self.by_path.insert(path.into(), Kept { file: Arc::new(file), owner, may_go });
     }
 
     fn take(&mut self, path: &str) -> Option<Arc<LiveFile>> {
-        let Kept { file, owner } = self.by_path.remove(path)?;
+        let Kept { file, owner, may_go } = self.by_path.remove(path)?;
         let size = file.body.len() as u64;
         self.bytes -= size;
-        if let Some(owner) = owner {
+        if may_go {
             self.change(&owner, |owner| {
                 owner.bytes -= size;
                 if let Some(at) = owner.paths.iter().position(|other| **other == *path) {
@@ -240,7 +249,9 @@ mod tests {
         assert_eq!(files.get(path).unwrap().body, "second");
         assert_eq!(one.body, "one", "who has it keeps it");
         assert_eq!(files.size(), (1, 6));
-        files.remove(path);
+        files.remove("live/other", path);
+        assert!(files.get(path).is_some(), "it is not theirs");
+        files.remove("live/livestream", path);
         assert!(files.get(path).is_none());
         assert_eq!(files.size(), (0, 0));
     }
@@ -290,7 +301,7 @@ mod tests {
             put(&files, &format!("large-{n}.ts"), 300_000);
             put(&files, &format!("small-{n}.ts"), 50_000);
             if let Some(last) = u64::checked_sub(n, 4) {
-                files.remove(&format!("small-{last}.ts"));
+                files.remove("small", &format!("small-{last}.ts"));
             }
             assert!(files.get(&format!("small-{}.ts", u64::saturating_sub(n, 3))).is_some(), "at {n}");
         }

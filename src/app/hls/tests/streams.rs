@@ -115,6 +115,67 @@ fn nothing_is_put_behind_the_end_of_a_stream() {
     }
 }
 
+#[test]
+fn a_stream_that_went_elsewhere_does_not_come_back_in_memory() {
+    let folders = [tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap()];
+    let (old, hls, live) = stream_in(&folders[0]);
+    let mut new_hls = hls.clone();
+    new_hls.path = folders[1].path().to_owned();
+    let new = Stream::new("v/live/s", "live/s", &new_hls, Disk::start().unwrap(), live.clone(), Buffers::default());
+    let begin = |stream: &Stream, hls| stream.begin("v/live/s", hls, Arc::new(Nobody), &Account::default()).unwrap();
+    let list = |stream: &Stream, is_due: &dyn Fn(&MediaPlaylist) -> bool| {
+        let end = Instant::now() + Duration::from_secs(20);
+        loop {
+            stream.look_after(Instant::now());
+            let file = live.get("live/s.m3u8");
+            let list = file.and_then(|file| m3u8_rs::parse_media_playlist_res(&file.body).ok());
+            if let Some(list) = list.filter(is_due) {
+                return list;
+            }
+            assert!(Instant::now() < end, "no such playlist");
+            std::thread::sleep(Duration::from_millis(5));
+        }
+    };
+    let mut recording = begin(&old, &hls);
+    for time in [0, 2000, 4000] {
+        send_to(&mut recording, time, AVC_HEADER);
+        send_to(&mut recording, time, &frame(true, 100));
+    }
+    recording.end_for_good(true);
+    list(&old, &|list| list.end_list && list.segments.len() == 3);
+    let mut recording = begin(&new, &new_hls);
+    for time in [6000, 8000] {
+        send_to(&mut recording, time, AVC_HEADER);
+        send_to(&mut recording, time, &frame(true, 100));
+    }
+    list(&new, &|list| !list.end_list && list.segments.len() == 1);
+    // The old one is over, and what it had in memory is due.
+    old.close(Instant::now());
+    old.look_after(Instant::now() + Duration::from_secs(1000));
+    let list = list(&new, &|_| true);
+    assert!(!list.end_list && live.get(&format!("live/{}", list.segments[0].uri)).is_some());
+}
+
+#[test]
+fn what_is_on_its_way_out_goes_also_when_nothing_comes_of_the_next_publisher() {
+    let folder = tempfile::tempdir().unwrap();
+    let (stream, hls, live) = stream_in(&folder);
+    let begin = || stream.begin("v/live/s", &hls, Arc::new(Nobody), &Account::default()).unwrap();
+    let mut recording = begin();
+    send_to(&mut recording, 0, AVC_HEADER);
+    send_to(&mut recording, 0, &frame(true, 100));
+    drop(recording);
+    let end = Instant::now() + Duration::from_secs(20);
+    while live.get("live/s.m3u8").is_none() {
+        stream.look_after(Instant::now());
+        assert!(Instant::now() < end);
+    }
+    stream.close(Instant::now());
+    drop(begin());
+    assert!(stream.look_after(Instant::now() + Duration::from_secs(1000)));
+    assert_eq!(live.size(), (0, 0));
+}
+
 /// Sends a stream to one place, then, from `switch` on, to another; gives the playlists of both at the end.
 fn hand_over(messages: &[(u64, Vec<u8>)], switch: u64) -> [MediaPlaylist; 2] {
     let folders = [tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap()];
