@@ -24,6 +24,9 @@ use crate::rtmp::server::{Connect, Event, Server as Rtmp};
 use crate::rtmp::{self, handshake};
 use crate::st::net::TcpStream;
 
+/// What may have come of messages that are not complete while a client does not publish, in bytes: of two of the longest commands.
+const MAX_COMMANDS: usize = 128 * 1024;
+
 /// How long a client that was refused is listened to, so that what it was told arrives, see [`TcpStream::linger`].
 const FAREWELL: Duration = Duration::from_secs(1);
 
@@ -128,6 +131,7 @@ impl<'a> Connection<'a> {
         stream.count_unsent(|| server.account.hold(Part::Tls));
         let (mut rtmp, form) = Rtmp::accept(stream.clone()).map_err(in_start)?;
         rtmp.protocol().count_incoming(client.hold_incoming(&server.account));
+        rtmp.protocol().limit_incoming(MAX_COMMANDS);
         let connection = Self {
             server,
             client,

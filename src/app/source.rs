@@ -26,6 +26,7 @@ mod publication;
 mod registry;
 mod shedding;
 mod state;
+mod stretched;
 mod timeline;
 mod track;
 

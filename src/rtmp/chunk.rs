@@ -4,7 +4,7 @@ mod decoder;
 mod encoder;
 
 pub use decoder::ChunkDecoder;
-pub use encoder::{ChunkHeader, MAX_DELTA, encode, encode_delta};
+pub use encoder::{ChunkHeader, MAX_DELTA, encode, encode_delta, encode_rest};
 
 /// The chunk size of either direction until Set Chunk Size changes it (section 5.4.1).
 pub const DEFAULT_CHUNK_SIZE: usize = 128;

@@ -188,22 +188,18 @@ impl<S> Protocol<S> {
     /// # Errors
     /// As [`Protocol::next_message`].
     pub fn poll_message(&mut self) -> Result<Polled, Error> {
-        if let Some(aggregate) = &mut self.aggregate {
-            match aggregate.next_message().map_err(|error| Error::Protocol(error.to_string()))? {
-                Some(message) => {
+        loop {
+            if let Some(aggregate) = &mut self.aggregate {
+                if let Some(message) = aggregate.next_message().map_err(|error| Error::Protocol(error.to_string()))? {
                     self.work = self.work.wrapping_add(work_of(&message));
                     return Ok(Polled::Message(message));
                 }
-                None => self.aggregate = None,
+                self.aggregate = None;
             }
-        }
-        while let Some(message) = self.inbox.pop_front() {
+            let Some(message) = self.inbox.pop_front() else { break };
             self.work = self.work.wrapping_add(work_of(&message));
             match message.kind {
-                MessageType::AGGREGATE => {
-                    self.aggregate = Some(Aggregate::new(message));
-                    return self.poll_message();
-                }
+                MessageType::AGGREGATE => self.aggregate = Some(Aggregate::new(message)),
                 MessageType::WINDOW_ACKNOWLEDGEMENT_SIZE => {
                     // A window of nothing asks for nothing.
                     self.window = first_u32(&message.payload).filter(|&window| window > 0);
@@ -446,6 +442,21 @@ mod tests {
         assert_eq!(protocol.next_message().unwrap(), None);
         let answer = sent(&mut protocol).remove(0);
         assert_eq!(first_u32(&answer.payload), Some(2_500_000));
+    }
+
+    #[test]
+    fn aggregates_in_a_row_that_have_nothing_in_them_are_passed_over() {
+        let mut peer = Protocol::new(());
+        let empty = Message { kind: MessageType::AGGREGATE, timestamp: 0, stream_id: 0, payload: Bytes::new() };
+        (0..1000).for_each(|_| peer.send(ChunkStreamId::VIDEO, &empty));
+        peer.send(ChunkStreamId::AUDIO, &Message { kind: MessageType(8), payload: Bytes::from_static(&[1]), ..empty });
+        let mut protocol = Protocol::new(());
+        protocol.feed(&peer.take_output()).unwrap();
+        // On a stack that has room for few calls in each other.
+        let kind = std::thread::Builder::new()
+            .stack_size(64 * 1024)
+            .spawn(move || protocol.next_message().unwrap().map(|message| message.kind.0));
+        assert_eq!(kind.unwrap().join().unwrap(), Some(8));
     }
 
     #[test]

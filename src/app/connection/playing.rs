@@ -21,6 +21,9 @@ const PING: Duration = Duration::from_secs(30);
 /// Reads in a row after which the player gets what it is owed.
 const READS: usize = 4;
 
+/// Bytes that the kernel takes for a player beyond those that are on their way.
+const UNSENT: usize = 512 * 1024;
+
 /// How often drops of one player are mentioned.
 const MENTION: Duration = Duration::from_secs(5);
 
@@ -66,6 +69,8 @@ impl Connection<'_> {
         self.rtmp.protocol().release_buffers();
         let stream = &self.client.stream;
         stream.set_time_limit(None);
+        // Without it the kernel takes megabytes for who reads nothing, which are in no account.
+        let _ = stream.set_unsent_limit(UNSENT);
         let consumer = Arc::new(source.join(self.client.clone(), play.stream_id));
         drop(source);
         self.client.plays(&consumer);
@@ -129,7 +134,7 @@ impl Connection<'_> {
                 // What it does not want may be much, and is passed over in pieces.
                 skips = playing.batch.is_empty() && playing.consumer.has_more();
                 playing.mention_drops();
-                if drains && playing.batch.is_empty() {
+                if drains && playing.batch.is_empty() && !skips {
                     return Err(CloseReason::ServerStopped);
                 }
             }
@@ -255,8 +260,10 @@ impl Playing {
         self.consumer.pause(true);
         self.consumer.hold(&mut self.batch.0);
         let mut stream = &connection.client.stream;
-        for piece in self.batch.0.drain(..) {
-            stream.write_all(&piece).map_err(|error| network(&error))?;
+        while !self.batch.is_empty() || self.consumer.go_on(&mut self.batch.0) {
+            for piece in self.batch.0.drain(..) {
+                stream.write_all(&piece).map_err(|error| network(&error))?;
+            }
         }
         connection.rtmp.protocol().owe(0);
         Ok(())

@@ -4,13 +4,14 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-use super::{Admitted, Connection, close_reason, network};
+use super::{Admitted, Connection, MAX_COMMANDS, close_reason, network};
 use crate::app::close::CloseReason;
 use crate::app::forward::Feed;
 use crate::app::pithy::Messages;
 use crate::app::source::Publication;
 use crate::app::turn::{MUCH, Turn};
 use crate::codec::flv::{AudioCodec, VideoCodec};
+use crate::rtmp::chunk::MAX_INCOMPLETE;
 use crate::rtmp::protocol::MAX_ANSWERS;
 use crate::rtmp::server::{Event, Publish};
 use crate::st::net::TcpStream;
@@ -80,11 +81,13 @@ impl Connection<'_> {
             route: admitted.route.clone(),
         };
         let _forwarding = self.server.forwards.begin(self.server, self.client.number, feed, &request.vhost.forward);
+        self.rtmp.protocol().limit_incoming(MAX_INCOMPLETE);
         self.rtmp.start_publish(publish);
         self.rtmp.flush().map_err(close_reason)?;
         self.client.set_stream_vhost(Some(&request.vhost));
         let result = self.take_media(&publication, id);
         self.client.set_stream_vhost(None);
+        self.rtmp.protocol().limit_incoming(MAX_COMMANDS);
         hear_each(&self.client.stream, true);
         // Also when it was told in the middle of a write, which then failed.
         if let Some(reason) = self.client.told() {

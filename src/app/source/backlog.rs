@@ -15,6 +15,7 @@ use std::time::Instant;
 
 use bytes::{Bytes, BytesMut};
 
+use super::stretched::Stretched;
 use super::track::Track;
 use crate::account::{Account, Held, Part};
 use crate::rtmp::chunk::{ChunkHeader, MAX_DELTA, encode, encode_delta};
@@ -282,38 +283,40 @@ impl Backlog {
 
 impl Entry {
     /// The message for one player: with an absolute time, on the player's message stream. Appended to `out`, in one piece or
-    /// two.
-    pub(super) fn absolute(&self, timestamp: u32, stream_id: u32, account: &Account, out: &mut Vec<Bytes>) {
-        let chunk_size = self.chunk_size as usize;
+    /// two; or given back, to be made piece by piece.
+    pub(super) fn absolute(&self, timestamp: u32, stream_id: u32, out: &mut Vec<Bytes>) -> Option<Stretched> {
         let header = ChunkHeader { csid: self.track.csid(), kind: self.track.kind(), timestamp, stream_id };
         let mut head = BytesMut::new();
-        let body = self.bytes.slice(self.header_len..);
-        let header_len = encode(&mut head, &header, &[], chunk_size);
-        if header_len == PLAIN_HEADER {
-            // Only the first chunk's header differs; it says the length, which the empty payload above did not have.
-            let length = self.payload_len(chunk_size) as u32;
-            head[4..7].copy_from_slice(&length.to_be_bytes()[1..]);
-            out.extend([head.freeze(), body]);
-        } else {
-            // An extended time stamp is repeated in each chunk, so the chunks are made again.
-            head.clear();
-            encode(&mut head, &header, &self.payload(chunk_size), chunk_size);
-            out.push(account.count(Part::Media, head.freeze()));
+        let header_len = encode(&mut head, &header, &[], self.chunk_size as usize);
+        if header_len != PLAIN_HEADER {
+            return Some(Stretched::new(self, header));
         }
+        // Only the first chunk's header differs; it says the length, which the empty payload above did not have.
+        let length = self.payload_len() as u32;
+        head[4..7].copy_from_slice(&length.to_be_bytes()[1..]);
+        out.extend([head.freeze(), self.bytes.slice(self.header_len..)]);
+        None
     }
 
     /// Without the headers, of one byte each, of the chunks after the first.
-    fn payload_len(&self, chunk_size: usize) -> usize {
+    pub(super) fn payload_len(&self) -> usize {
         let body = self.bytes.len() - self.header_len;
-        body - body.saturating_sub(1) / (chunk_size + 1)
+        body - body.saturating_sub(1) / (self.chunk_size as usize + 1)
     }
 
     /// The message itself.
-    pub(super) fn payload(&self, chunk_size: usize) -> Vec<u8> {
+    pub(super) fn payload(&self) -> Vec<u8> {
+        self.payload_of(0, usize::MAX)
+    }
+
+    /// What is in so many of its chunks, those after the first `skip`.
+    pub(super) fn payload_of(&self, skip: usize, chunks: usize) -> Vec<u8> {
+        let chunk_size = self.chunk_size as usize;
         let body = &self.bytes[self.header_len..];
-        let mut payload = Vec::with_capacity(self.payload_len(chunk_size));
+        let left = self.payload_len().saturating_sub(skip.saturating_mul(chunk_size));
+        let mut payload = Vec::with_capacity(left.min(chunks.saturating_mul(chunk_size)));
         // Each piece but the last ends in the header of the next chunk.
-        for piece in body.chunks(chunk_size + 1) {
+        for piece in body.chunks(chunk_size + 1).skip(skip).take(chunks) {
             payload.extend_from_slice(&piece[..piece.len().min(chunk_size)]);
         }
         payload
@@ -345,7 +348,7 @@ mod tests {
 
     #[test]
     fn an_entry_made_absolute_decodes_to_its_message_at_any_size_and_time() {
-        for size in [0, 1, 127, 128, 129, 255, 256, 257, 1000] {
+        for size in [0, 1, 127, 128, 129, 255, 256, 257, 1000, 128 * 1024, 128 * 1024 + 1, 300_000] {
             for time in [0, 5, 0xff_fffe, 0xff_ffff, 0x1234_5678] {
                 let payload: Vec<u8> = (0..size).map(|n| n as u8).collect();
                 let mut backlog = Backlog::new(CHUNK_SIZE, &Account::default());
@@ -355,7 +358,12 @@ mod tests {
                 backlog.close_page().unwrap();
                 for number in [0, 1] {
                     let mut out = Vec::new();
-                    backlog.get(number).unwrap().absolute(time, 7, &Account::default(), &mut out);
+                    if let Some(mut rest) = backlog.get(number).unwrap().absolute(time, 7, &mut out) {
+                        while out.is_empty() || !rest.is_done() {
+                            out.push(rest.next_piece(&Account::default()));
+                            assert!(out[out.len() - 1].len() < 140_000);
+                        }
+                    }
                     let messages = decode(&out);
                     assert_eq!(messages.len(), 1);
                     let expected = if number == 0 { b"before" } else { &payload[..] };

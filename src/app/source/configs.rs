@@ -8,8 +8,9 @@ use crate::account::{Account, Part};
 /// How many are kept for joining players. A stream has three; multitrack ones a few more.
 pub(super) const MAX_CONFIGS: usize = 16;
 
-/// The greatest that is kept, in bytes; sequence headers have some hundred.
+/// The greatest that is kept, in bytes; sequence headers have some hundred. And the most of all: each player that joins gets a copy.
 pub(super) const MAX_CONFIG: usize = 64 * 1024;
+pub(super) const MAX_CONFIGS_BYTES: usize = 2 * MAX_CONFIG;
 
 /// The first values of data messages, as AMF0 strings: a marker, a length of two bytes, the text.
 pub(super) const SET_DATA_FRAME: &[u8] = b"\x02\x00\x0d@setDataFrame";
@@ -52,16 +53,18 @@ impl Configs {
     pub(super) fn keep(&mut self, key: ConfigKey, payload: &Bytes, number: u64, account: &Account) -> bool {
         // A copy: the payload may be a small part of a large message.
         let kept = || account.count(Part::Media, Bytes::copy_from_slice(payload));
+        let others: usize = self.0.iter().filter(|config| config.key != key).map(|config| config.payload.len()).sum();
+        let fits = payload.len() <= MAX_CONFIG && others + payload.len() <= MAX_CONFIGS_BYTES;
         match self.0.iter().position(|config| config.key == key) {
             Some(index) if self.0[index].payload == *payload => {}
-            Some(index) if payload.len() > MAX_CONFIG => {
+            Some(index) if !fits => {
                 self.0.remove(index);
             }
             Some(index) => {
                 self.0[index] = Config { key, payload: kept(), number };
                 return true;
             }
-            None if self.0.len() < MAX_CONFIGS && payload.len() <= MAX_CONFIG => {
+            None if self.0.len() < MAX_CONFIGS && fits => {
                 self.0.push(Config { key, payload: kept(), number });
             }
             None => {}

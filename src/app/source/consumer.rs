@@ -60,6 +60,12 @@ impl Consumer {
         self.player(|player| player.hold(batch));
     }
 
+    /// Appends more of a message that the player has had a part of, if there is one: it has to have the rest before anything else on
+    /// its connection. Whether there was one.
+    pub fn go_on(&self, batch: &mut Vec<Bytes>) -> bool {
+        self.with(|state, id| state.players[id].as_mut().is_some_and(|player| player.go_on(&state.backlog, batch)))
+    }
+
     /// Stops sending, or goes on, at the live point and with a keyframe.
     pub fn pause(&self, paused: bool) {
         self.with(|state, id| {

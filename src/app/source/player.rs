@@ -7,6 +7,7 @@ use bytes::{Bytes, BytesMut};
 
 use super::backlog::{Backlog, Entry, Mark, Page};
 use super::configs::{Config, ConfigKey, Configs, set_data_frame};
+use super::stretched::Stretched;
 use super::track::Track;
 use super::{Begin, ConsumerStats, Outlet};
 use crate::account::Part;
@@ -36,6 +37,8 @@ pub(super) struct Player {
     pub(super) level: bool,
     /// What its socket did not take of a page.
     rest: Bytes,
+    /// A message that it has had a part of.
+    stretched: Option<Stretched>,
     /// Tracks of which it has had a message with an absolute time, a bit each.
     primed: u8,
     /// Tracks that it wants, a bit each.
@@ -71,6 +74,7 @@ impl Player {
             cursor: 0,
             level: false,
             rest: Bytes::new(),
+            stretched: None,
             primed: 0,
             wanted: u8::MAX,
             awaits_key: false,
@@ -108,6 +112,7 @@ impl Player {
             chunk_size: chunk_size as u32,
             level: false,
             rest: Bytes::new(),
+            stretched: None,
             unconfigured: 0,
             paused: false,
             base: None,
@@ -185,7 +190,7 @@ impl Player {
         self.level = false;
         self.filled = Instant::now();
         self.take_rest(batch);
-        if self.paused {
+        if self.paused || self.go_on(backlog, batch) {
             return self.chunk_size as usize;
         }
         if self.cursor < backlog.first() {
@@ -202,6 +207,7 @@ impl Player {
         while batch.len() < BATCH_PIECES
             && bytes < BATCH_BYTES
             && looks < most
+            && self.stretched.is_none()
             && self.until.is_none_or(|until| self.cursor < until)
             && let Some(entry) = backlog.get(self.cursor)
         {
@@ -215,6 +221,16 @@ impl Player {
         // What comes after its end is not for this forwarder, or not yet.
         self.level = batch.is_empty() && self.until.is_none() && !self.has_more(backlog);
         self.chunk_size as usize
+    }
+
+    /// Appends more of the message that it has had a part of. Whether there was one.
+    pub(super) fn go_on(&mut self, backlog: &Backlog, batch: &mut Vec<Bytes>) -> bool {
+        let Some(stretched) = &mut self.stretched else { return false };
+        batch.push(stretched.next_piece(backlog.account()));
+        if stretched.is_done() {
+            self.stretched = None;
+        }
+        true
     }
 
     /// Whether there is an entry for it to look at.
@@ -236,31 +252,35 @@ impl Player {
         if self.paused { end } else { self.cursor }
     }
 
-    /// Offers a page that was closed just now, the last before entry `end`.
-    pub(super) fn offer(&mut self, page: &Page, end: u64) {
+    /// Offers a page that was closed just now, the last before entry `end`. How many bytes its socket has taken. `has_time`: there is
+    /// time for that, else its coroutine does it.
+    pub(super) fn offer(&mut self, page: &Page, end: u64, has_time: bool) -> usize {
         if !self.level {
             // Its coroutine is at it.
-            return;
+            return 0;
         }
-        let plain = page.shared
+        let plain = has_time
+            && page.shared
             && page.chunk_size == self.chunk_size
             && page.tracks & !(self.primed & self.wanted) == 0
             && !self.awaits_key;
         if !plain {
             self.level = false;
             self.outlet.wake();
-            return;
+            return 0;
         }
         self.cursor = end;
         self.configured = end;
         self.sent += page.messages;
         // An error shows again when the coroutine tries.
-        let written = self.outlet.offer(&page.bytes).unwrap_or(0);
+        let first = &page.bytes[..page.bytes.len().min(BATCH_BYTES)];
+        let written = self.outlet.offer(first).unwrap_or(0);
         if written < page.bytes.len() {
             self.rest = page.bytes.slice(written..);
             self.level = false;
             self.outlet.wake();
         }
+        written
     }
 
     /// The stream ends before this entry, for a forwarder.
@@ -352,7 +372,10 @@ impl Player {
             batch.push(backlog.account().count(Part::Media, self.as_published(entry, wire_time)));
             return;
         }
-        entry.absolute(wire_time, self.stream_id, backlog.account(), batch);
+        self.stretched = entry.absolute(wire_time, self.stream_id, batch);
+        self.go_on(backlog, batch);
+        // The target of a forwarder is one, and its stream may end with this.
+        while self.is_forwarder && self.go_on(backlog, batch) {}
         // A delta to this would be wrong if its time is not the true one.
         if timestamp.is_some() && entry.track != Track::Status {
             self.primed |= bit;
@@ -364,7 +387,7 @@ impl Player {
         let chunk_size = entry.chunk_size as usize;
         let track = entry.track;
         let header = ChunkHeader { csid: track.csid(), kind: track.kind(), timestamp, stream_id: self.stream_id };
-        let payload = entry.payload(chunk_size);
+        let payload = entry.payload();
         let payload = if entry.mark == Mark::Config { set_data_frame(&payload) } else { payload };
         let mut bytes = BytesMut::new();
         encode(&mut bytes, &header, &payload, chunk_size);

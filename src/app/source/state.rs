@@ -52,6 +52,9 @@ pub(super) struct State {
     pub(super) tell_loss: Option<Instant>,
     /// Since when there has been neither publisher nor player.
     pub(super) idle_since: Instant,
+    /// Since when notices are counted, and how many there were.
+    noticed: Instant,
+    notices: u32,
     /// Handles that are never dropped, see [`Publication::abandon`](super::Publication::abandon).
     pub(super) abandoned: usize,
 }
@@ -65,6 +68,12 @@ pub(super) struct Publisher {
     pub(super) video: Option<flv::VideoCodec>,
     pub(super) audio: Option<flv::AudioCodec>,
 }
+
+/// Bytes that are written to players in one go, which takes some 40 ms; the others' coroutines write it in their turn.
+const MAX_OFFERED: usize = 128 << 20;
+
+/// How often in a second players are told that their stream is published, or no longer: each is woken for that.
+const MAX_NOTICES: u32 = 4;
 
 impl State {
     /// Of a stream that nobody publishes or plays, what it holds counted in `account`.
@@ -86,6 +95,8 @@ impl State {
             playing: 0,
             tell_loss: None,
             idle_since: Instant::now(),
+            noticed: Instant::now(),
+            notices: 0,
             abandoned: 0,
         }
     }
@@ -120,7 +131,7 @@ impl State {
     pub(super) fn flush(&mut self) {
         let Some(page) = self.backlog.close_page() else { return };
         let end = self.backlog.end();
-        let mut needed = None;
+        let (mut needed, mut written) = (None, 0);
         for at in 0..self.players.len() {
             // What the next two are is spread over the heap, and the kernel's work for this one drives it out of the cache:
             // unless it is on its way by then, the worker waits for memory for 7 % of its time.
@@ -131,7 +142,7 @@ impl State {
                 next.outlet.anticipate();
             }
             let Some(player) = &mut self.players[at] else { continue };
-            player.offer(&page, end);
+            written += player.offer(&page, end, written < MAX_OFFERED);
             needed = needed.into_iter().chain([player.needs(end)]).min();
         }
         self.trim(needed);
@@ -199,7 +210,11 @@ impl State {
 
     /// Tells the players, within the stream, what has become of its publisher.
     pub(super) fn notify(&mut self, code: &str, what: &str) {
-        if self.playing > 0 {
+        if self.noticed.elapsed() >= Duration::from_secs(1) {
+            (self.noticed, self.notices) = (Instant::now(), 0);
+        }
+        self.notices += 1;
+        if self.playing > 0 && self.notices <= MAX_NOTICES {
             let payload = stream_status(code, &format!("{} {what}.", self.name));
             self.backlog.append(Track::Status, self.timeline.latest(), Mark::Plain, &payload, Instant::now());
             self.flush();

@@ -55,10 +55,20 @@ pub fn encode_delta(out: &mut BytesMut, header: &ChunkHeader, delta: u32, payloa
     header_len
 }
 
+/// Appends more of the payload of a message whose first part was [encoded](encode): chunks of type 3.
+pub fn encode_rest(out: &mut BytesMut, header: &ChunkHeader, payload: &[u8], chunk_size: usize) {
+    let extended = (header.timestamp >= EXTENDED).then_some(header.timestamp);
+    put_rest(out, header.csid, extended, payload, chunk_size);
+}
+
 fn put_payload(out: &mut BytesMut, csid: ChunkStreamId, extended: Option<u32>, payload: &[u8], chunk_size: usize) {
-    let mut pieces = payload.chunks(chunk_size);
-    out.put_slice(pieces.next().unwrap_or_default());
-    for piece in pieces {
+    let (first, rest) = payload.split_at(payload.len().min(chunk_size));
+    out.put_slice(first);
+    put_rest(out, csid, extended, rest, chunk_size);
+}
+
+fn put_rest(out: &mut BytesMut, csid: ChunkStreamId, extended: Option<u32>, payload: &[u8], chunk_size: usize) {
+    for piece in payload.chunks(chunk_size) {
         basic_header(out, 3, csid);
         if let Some(extended) = extended {
             out.put_u32(extended);

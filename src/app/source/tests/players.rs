@@ -199,6 +199,55 @@ fn what_a_player_does_without_is_passed_over_in_pieces() {
 }
 
 #[test]
+fn a_great_message_is_not_written_to_all_in_one_go() {
+    let (source, publication) = live("");
+    let mut player = TestPlayer::join(&source);
+    player.got();
+    send(&publication, &[key(0, 1)]);
+    player.got();
+    let large = [&[0x27, 1, 0, 0, 0][..], &vec![7; 1_000_000]].concat();
+    send(&publication, &[message(MessageType::VIDEO, 40, &large)]);
+    let written = player.socket.written.lock().unwrap().len();
+    assert!(written <= 256 * 1024 && player.socket.woken.load(Ordering::Relaxed), "{written}");
+    player.run();
+    let got = player.received();
+    assert!(got.len() == 1 && got[0].payload == large, "and nothing is missing");
+}
+
+#[test]
+fn a_great_message_with_a_late_time_comes_in_pieces() {
+    let (source, publication) = live("");
+    let mut player = TestPlayer::join(&source);
+    player.got();
+    for n in 0..3500 {
+        send(&publication, &[audio(n * 5000, 1)]);
+        player.got();
+    }
+    let large = [&[0x17, 1, 0, 0, 0][..], &vec![7; 1_000_000]].concat();
+    send(&publication, &[message(MessageType::VIDEO, 3500 * 5000, &large)]);
+    let (mut batch, mut sent, mut pieces) = (Vec::new(), Vec::new(), 0);
+    player.consumer.fill(&mut batch);
+    while !batch.is_empty() {
+        assert!(batch.iter().map(Bytes::len).sum::<usize>() < 300_000);
+        sent.append(&mut batch);
+        // It pauses in the middle of it.
+        player.consumer.pause(pieces == 2);
+        if pieces == 2 {
+            player.consumer.fill(&mut batch);
+            assert!(batch.is_empty() && player.consumer.go_on(&mut batch));
+        } else {
+            player.consumer.fill(&mut batch);
+        }
+        pieces += 1;
+    }
+    assert!(pieces >= 8, "{pieces}");
+    player.socket.written.lock().unwrap().extend(sent.concat());
+    let got = player.received();
+    let video = got.iter().find(|message| message.kind == MessageType::VIDEO).unwrap();
+    assert!(video.timestamp == 3500 * 5000 && video.payload == large);
+}
+
+#[test]
 fn what_a_player_does_without_does_not_hide_what_it_wants() {
     let source = source_with_window("mw_latency 350; mw_adaptive off;");
     let publication = publish(&source);

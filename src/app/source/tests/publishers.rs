@@ -4,6 +4,17 @@ use super::super::configs::{CLEAR_DATA_FRAME, MAX_CONFIG, MAX_CONFIGS};
 use super::*;
 
 #[test]
+fn players_are_told_of_publishers_that_come_and_go_a_few_times_a_second() {
+    let source = source("");
+    let mut player = TestPlayer::join(&source);
+    for _ in 0..50 {
+        publish(&source).end();
+    }
+    let told = player.got().len();
+    assert!((2..=8).contains(&told), "{told}, and it may have been two seconds");
+}
+
+#[test]
 fn players_stay_when_the_publisher_goes_and_go_on_when_it_is_back() {
     let (source, publication) = live("");
     send(&publication, &[key(90_000, 10), inter(90_040, 11)]);
