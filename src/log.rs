@@ -218,7 +218,9 @@ impl Log for Front {
         }
         let speaker = SPEAKER.try_with(Cell::get).ok().flatten();
         let id = speaker.unwrap_or_else(st::current_id);
-        if id == 0 || record.level() == Level::Error || self.has_quota(id, speaker.is_none()) {
+        // What has failed is said, even if the client has had much said.
+        let by_itself = speaker.is_none() && record.level() != Level::Error;
+        if id == 0 || self.has_quota(id, by_itself) {
             self.say(record.level(), id, text::shown(*record.args()));
         }
     }

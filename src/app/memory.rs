@@ -112,6 +112,26 @@ enum Holder {
     Players(Source, usize),
 }
 
+/// Lets others run when what goes takes long: of a stream it may be a hundred thousand messages. Not after each, since more comes
+/// meanwhile.
+struct Pace(Instant);
+
+/// How long it may take in one go.
+const SLICE: Duration = Duration::from_millis(20);
+
+impl Pace {
+    fn new() -> Self {
+        Self(Instant::now())
+    }
+
+    fn look(&mut self) {
+        if self.0.elapsed() >= SLICE {
+            st::yield_now();
+            self.0 = Instant::now();
+        }
+    }
+}
+
 /// What is held when there is room again.
 fn relief(max: usize) -> usize {
     max - max / 8
@@ -281,6 +301,7 @@ impl Shed {
         by_size.sort_unstable_by_key(|(bytes, _)| std::cmp::Reverse(*bytes));
         type Step = fn(&Source);
         let steps = [(Source::shed_behind as Step, &mut self.backlogs), (Source::shed_cache, &mut self.caches)];
+        let mut pace = Pace::new();
         for (step, count) in steps {
             for (_, source) in &by_size {
                 if held() <= enough {
@@ -288,11 +309,8 @@ impl Shed {
                 }
                 let before = held();
                 step(source);
-                if held() < before {
-                    *count += 1;
-                    // What goes may be a hundred thousand messages.
-                    st::yield_now();
-                }
+                *count += usize::from(held() < before);
+                pace.look();
             }
         }
     }
@@ -303,11 +321,12 @@ impl Shed {
             CloseReason::Memory("the server is short of memory, and of all clients this one holds most".to_owned());
         let (holders, leaving) = holders(server);
         let mut excess = held().saturating_sub(nobodys(server)).saturating_sub(leaving).saturating_sub(relief(max));
-        let mut needs_time = false;
+        let (mut needs_time, mut pace) = (false, Pace::new());
         for (bytes, holder) in holders {
             if excess == 0 {
                 break;
             }
+            pace.look();
             let freed = match holder {
                 Holder::Client(client) => {
                     client.close(reason.clone());

@@ -11,7 +11,7 @@ const WINDOW: Duration = Duration::from_secs(10);
 /// So many lines a client may have in that time: some twenty streams that it plays one after the other.
 const LINES: usize = 50;
 
-/// So many all clients together may have: five thousand come, play, and leave.
+/// So many all clients together may have, five thousand that come and play, and as many say why they were closed.
 const TOTAL: usize = 20_000;
 
 /// Who has said how much.
@@ -19,7 +19,8 @@ const TOTAL: usize = 20_000;
 pub(super) struct Quota {
     began: Option<Instant>,
     lines: HashMap<u64, usize>,
-    total: usize,
+    /// Of what clients have said themselves, and of what was said of them.
+    totals: [usize; 2],
     left_out: usize,
 }
 
@@ -40,10 +41,11 @@ impl Quota {
     /// Whether a client may have one line more. `by_itself`: it is the client that has it said, and not the server of the client.
     pub(super) fn admits(&mut self, client: u64, by_itself: bool) -> bool {
         let lines = if by_itself { self.lines.entry(client).or_default() } else { &mut 0 };
-        let is_admitted = *lines < LINES && self.total < TOTAL;
+        let total = &mut self.totals[usize::from(by_itself)];
+        let is_admitted = *lines < LINES && *total < TOTAL;
         if is_admitted {
             *lines += 1;
-            self.total += 1;
+            *total += 1;
         } else {
             self.left_out += 1;
         }
@@ -83,7 +85,8 @@ mod tests {
     fn all_together_have_so_many() {
         let mut quota = Quota::default();
         quota.renew(Instant::now());
-        assert_eq!((0..30_000).filter(|&client| quota.admits(client, client % 2 == 0)).count(), TOTAL);
+        assert_eq!((0..30_000).filter(|&client| quota.admits(client, true)).count(), TOTAL);
+        assert!(quota.admits(7, false), "why it was closed is said");
         assert_eq!(quota.renew(Instant::now() + WINDOW), Some(LeftOut(10_000)));
     }
 }
