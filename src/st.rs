@@ -12,7 +12,7 @@
 //! | [`sleep`], [`timer`] | deadlines are kept by one coroutine that waits on a timerfd; sleepers park without a time-out |
 //! | [`yield_now`] | goes once through the kernel's event queue, so that a busy coroutine starves no socket |
 //! | [`Cond`], [`Shared`] | waiting for each other; sharing state between coroutines of the worker |
-//! | [`offload`] | what must block a thread (names, disk) runs on a few threads beside the worker |
+//! | [`offload`] | what must block a thread (names, disk) runs on a few threads beside the worker, and handshakes of TLS on two of them |
 //! | [`drop_aside`] | freeing what is large happens there as well |
 //! | [`trim_stack`] | gives back what deep calls have touched, before a long wait |
 //! | [`bound_heap`], [`trim_heap`] | have the heap keep little of what was freed, and give back what nobody uses |

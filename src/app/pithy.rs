@@ -11,6 +11,7 @@
 //! it entered the stage, the bytes of its connection, and its kilobits a second since its last line, over 30 seconds and over
 //! 5 minutes. Behind it stand all of the stage since the server started, those who have left included.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
@@ -67,7 +68,10 @@ struct State {
     interval: Duration,
     next_line: Instant,
     next_sample: Instant,
+    /// In the order of their turns.
     members: Vec<Place>,
+    /// Where each is among them, by number: thousands may leave at once.
+    indices: HashMap<u64, usize>,
     /// Whose line was the last.
     turn: usize,
     /// What those who have left did here.
@@ -113,6 +117,7 @@ impl Stage {
             next_line: now,
             next_sample: now,
             members: Vec::new(),
+            indices: HashMap::new(),
             turn: 0,
             left: Traffic::default(),
             rates: Rates::new(now, Bytes::default()),
@@ -140,21 +145,24 @@ impl Stage {
         }
     }
 
-    /// Takes somebody in.
+    /// Takes somebody in. Nobody is in a stage twice: who enters again has left before.
     pub(super) fn enter(&self, member: Arc<dyn Member>) -> Presence {
         let now = Instant::now();
         let (number, bytes) = (member.number(), member.bytes());
         let place = Place { member, since: now, before: bytes, last: (now, bytes), rates: Rates::new(now, bytes) };
-        let is_first = self.state.with(|state| {
+        let (is_first, gone) = self.state.with(|state| {
+            let gone = state.remove(number);
             let is_first = state.members.is_empty();
             if is_first {
                 state.next_line = now + state.interval;
                 state.next_sample = now + SAMPLE;
                 state.rates = Rates::new(now, state.left.bytes);
             }
+            state.indices.insert(number, state.members.len());
             state.members.push(place);
-            is_first
+            (is_first, gone)
         });
+        drop(gone);
         if is_first {
             self.changed.signal();
         }
@@ -200,6 +208,19 @@ impl State {
             as_client(self.members[self.turn].member.number(), || log::info!("{line}"));
         }
         Some(self.next_line.min(self.next_sample))
+    }
+
+    /// Takes a member out, and counts what it did with those who have left. The last one has its turn then.
+    fn remove(&mut self, number: u64) -> Option<Place> {
+        let at = self.indices.remove(&number)?;
+        let place = self.members.swap_remove(at);
+        if let Some(moved) = self.members.get(at) {
+            self.indices.insert(moved.member.number(), at);
+        }
+        let traffic = place.traffic();
+        self.left = self.left.plus(traffic);
+        place.member.leave(traffic.messages);
+        Some(place)
     }
 
     /// All of the stage, since the server started.
@@ -314,14 +335,7 @@ impl Window {
 impl Drop for Presence {
     fn drop(&mut self) {
         // Not `with`: this may run while a panic unwinds out of one.
-        let gone = self.stage.state.try_with(|state| {
-            let at = state.members.iter().position(|place| place.member.number() == self.number)?;
-            let place = state.members.swap_remove(at);
-            let traffic = place.traffic();
-            state.left = state.left.plus(traffic);
-            place.member.leave(traffic.messages);
-            Some(place)
-        });
+        let gone = self.stage.state.try_with(|state| state.remove(self.number));
         // What it holds may itself use a stage, or be the last handle to a player: so not inside.
         drop(gone);
     }
@@ -336,6 +350,54 @@ fn kbps(bytes: u64, time: Duration) -> u64 {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// One whose messages are its number.
+    struct Numbered(u64);
+
+    impl Member for Numbered {
+        fn number(&self) -> u64 {
+            self.0
+        }
+
+        fn bytes(&self) -> Bytes {
+            Bytes::default()
+        }
+
+        fn messages(&self) -> Messages {
+            Messages { passed: self.0, dropped: 0 }
+        }
+    }
+
+    /// Who is there in the order of their turns; each is found at once.
+    fn turns(stage: &Stage) -> Vec<u64> {
+        stage.state.with(|state| {
+            let turns: Vec<_> = state.members.iter().map(|place| place.member.number()).collect();
+            assert_eq!(state.indices, turns.iter().copied().zip(0..).collect());
+            turns
+        })
+    }
+
+    #[test]
+    fn who_leaves_is_found_and_the_last_takes_the_turn() {
+        crate::st::run(|| {
+            let stage = Stage::new("->", "clients", Duration::from_secs(10));
+            let mut all: Vec<_> = (1..=6).map(|number| stage.enter(Arc::new(Numbered(number)))).collect();
+            drop(all.remove(1));
+            assert_eq!(turns(&stage), [1, 6, 3, 4, 5]);
+            drop(all.pop());
+            assert_eq!(turns(&stage), [1, 5, 3, 4]);
+            stage.leave(4);
+            assert_eq!(turns(&stage), [1, 5, 3], "its presence was lost");
+            stage.leave(4);
+            stage.leave(7);
+            let again = stage.enter(Arc::new(Numbered(1)));
+            assert_eq!(turns(&stage), [3, 5, 1], "nobody is there twice");
+            drop((all, again));
+            assert_eq!(turns(&stage), []);
+            assert_eq!(stage.state.with(|state| state.left.messages.passed), 1 + 2 + 3 + 4 + 5 + 6 + 1);
+        })
+        .unwrap();
+    }
 
     #[test]
     fn kilobits_a_second() {

@@ -6,7 +6,8 @@
 //! the handshake or one record of the peer's, and of ours what [`UNSENT`] allows.
 //!
 //! The arithmetic of a handshake (a signature, a chain of certificates) takes a millisecond of processor time and more stack
-//! than a coroutine should have, so it is done beside the worker. Records are another matter: a few microseconds each.
+//! than a coroutine should have, so it is done beside the worker, of two connections at a time: the others wait for their turn until
+//! their time limit has passed. Records are another matter: a few microseconds each.
 
 mod files;
 mod session;
@@ -19,7 +20,7 @@ use std::io;
 use rustls::{ClientConnection, Connection, ServerConnection};
 
 use super::net::TcpStream;
-use super::offload;
+use super::offload::compute;
 
 impl TcpStream {
     /// Shakes hands as the server. From here on all that is read and written is under TLS.
@@ -57,11 +58,11 @@ impl TcpStream {
             if self.read_with(|| none_if_blocked(session.read_tls(&mut self.wire())))? == 0 {
                 return Err(io::ErrorKind::UnexpectedEof.into());
             }
-            let (returned, result) = offload(move || {
+            let arithmetic = move || {
                 let result = session.process_new_packets().map(drop);
                 (session, result)
-            })
-            .map_err(io::Error::other)?;
+            };
+            let (returned, result) = compute(|| self.check_patience(), arithmetic)?;
             session = returned;
             if let Err(error) = result {
                 // The peer is told by an alert, if it can be.
@@ -71,6 +72,11 @@ impl TcpStream {
         }
         self.set_session(Session::new(session));
         Ok(())
+    }
+
+    /// Fails when a read would, whatever there is to be read: the time limit has passed, or somebody has interrupted.
+    fn check_patience(&self) -> io::Result<()> {
+        self.read_with(|| Ok(Some(0))).map(drop)
     }
 }
 

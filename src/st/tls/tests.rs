@@ -204,6 +204,22 @@ fn what_is_no_tls_is_an_error_and_ends_at_once() {
 }
 
 #[test]
+fn who_waits_for_its_turn_gives_up_when_a_read_would() {
+    run(|| {
+        let (_near, far) = pair();
+        far.check_patience().unwrap();
+        far.interrupt();
+        assert_eq!(far.check_patience().unwrap_err().kind(), io::ErrorKind::ConnectionAborted);
+        assert!(far.resume());
+        far.set_time_limit(Some(BOUND));
+        far.check_patience().unwrap();
+        far.set_time_limit(Some(Duration::ZERO));
+        assert_eq!(far.check_patience().unwrap_err().kind(), io::ErrorKind::TimedOut);
+    })
+    .unwrap();
+}
+
+#[test]
 fn files_that_are_wrong_are_named_with_what_is_wrong() {
     let folder = tempfile::tempdir().unwrap();
     let (cert, key) = certificate(folder.path(), EC);
