@@ -257,14 +257,14 @@ fn hold_little(rig: &Rig) {
 /// Less than the limit, and more than what is to be free before anybody new is let in.
 fn hold_on(rig: &Rig) {
     let large = message(2, 0, SET_CHUNK_SIZE, 0, &0xff_ffff_u32.to_be_bytes());
-    let hold = |size: usize| {
+    let hold = |name: &str, size: usize| {
         let mut attacker = Attacker::connect(rig.target)?;
-        attacker.send(&[connected(), large.clone(), header(6, 0, 0xff_ffff, VIDEO, 1)].concat());
+        attacker.send(&[publishing(name), large.clone(), header(6, 0, 0xff_ffff, VIDEO, 1)].concat());
         attacker.send(&vec![0; size]);
         Some(attacker)
     };
-    let two: Vec<_> = (0..2).filter_map(|_| hold(MAX_MEMORY / 32 * 15)).collect();
-    let third = hold(MAX_MEMORY / 8);
+    let two: Vec<_> = ["one", "two"].into_iter().filter_map(|name| hold(name, MAX_MEMORY / 32 * 15)).collect();
+    let third = hold("three", MAX_MEMORY / 8);
     thread::sleep(Duration::from_millis(100));
     drop(third);
     rig.assert_newcomers_play();

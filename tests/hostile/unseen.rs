@@ -32,6 +32,7 @@ fn what_is_held() {
     rig.attack("answers that nobody takes", answers);
     rig.attack("publishers of one great message", great_messages);
     rig.attack("great objects in a connect that is refused", great_connects);
+    rig.attack("a great message after five hours, for players who do not read", late_message);
     rig.finish();
 }
 
@@ -146,6 +147,33 @@ fn great_messages(rig: &Rig) {
         std::thread::sleep(Duration::from_millis(50));
     }
     assert_within_limit(rig, 2 * all.len());
+}
+
+/// A time that does not fit into three bytes is repeated in each chunk: each player has chunks of its own.
+fn late_message(rig: &Rig) {
+    let Some(mut publisher) = Attacker::connect(rig.target) else { return };
+    let audio = |n: u32| message(4, n * 5000, AUDIO, 1, &[0xaf, 1, 7]);
+    publisher.send(&[publishing("late"), long_chunks(), message(6, 0, VIDEO, 1, &video_header()), audio(0)].concat());
+    let wants = |wanted: u8| command(1, "receiveVideo", 0.0, &[&NULL[..], &[1, wanted]].concat());
+    let mut all: Vec<_> = (0..times(60, 500)).filter_map(|_| Attacker::connect(rig.target)).collect();
+    for player in &mut all {
+        player.send(&[playing("late"), wants(0), wants(1)].concat());
+        player.listen(Duration::from_millis(5));
+    }
+    for n in 1..3500 {
+        publisher.send(&audio(n));
+        if n % 100 == 0 {
+            all.iter_mut().for_each(|player| {
+                player.take_what_is_there();
+            });
+        }
+    }
+    all.iter_mut().for_each(|player| player.listen(Duration::from_millis(2)));
+    publisher.send(&whole(6, 3500 * 5000, VIDEO, &keyframe(6 << 20)));
+    std::thread::sleep(Duration::from_secs(2));
+    assert_within_limit(rig, all.len());
+    let taken = all.iter_mut().map(Attacker::take_what_is_there).filter(|&bytes| bytes > 0).count();
+    assert!(taken > all.len() / 2, "{taken} players got some of it");
 }
 
 fn great_connects(rig: &Rig) {
