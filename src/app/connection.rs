@@ -24,7 +24,7 @@ use crate::rtmp::server::{Connect, Event, Server as Rtmp};
 use crate::rtmp::{self, handshake};
 use crate::st::net::TcpStream;
 
-/// What may have come of messages that are not complete while a client does not publish, in bytes: of two of the longest commands.
+/// What may have come of messages that are not complete of a client that has not published, in bytes: of two of the longest commands.
 const MAX_COMMANDS: usize = 128 * 1024;
 
 /// How long a client that was refused is listened to, so that what it was told arrives, see [`TcpStream::linger`].

@@ -226,7 +226,10 @@ impl State {
 
     /// What a thread that is free has to do now. Of a computation it has to say when it is done.
     fn take(&mut self) -> Option<Work> {
-        if let Some(job) = self.jobs.pop_front() {
+        // One thread computes whatever else there is to do: a flood of jobs is not to be the end of all handshakes.
+        if (self.computing > 0 || self.computations.is_empty())
+            && let Some(job) = self.jobs.pop_front()
+        {
             return Some(Work::Job(job));
         }
         if self.computing >= COMPUTING {
@@ -255,14 +258,14 @@ mod tests {
     use super::*;
 
     #[test]
-    fn jobs_go_first_and_two_threads_at_most_compute() {
+    fn one_thread_computes_then_jobs_go_first_and_two_at_most_compute() {
         let mut state = State::new();
         for _ in 0..4 {
             state.line_up(Box::new(|| ()));
         }
         state.jobs.push_back(Box::new(|| ()));
-        assert!(matches!(state.take(), Some(Work::Job(_))));
         assert!(matches!(state.take(), Some(Work::Computation(_))));
+        assert!(matches!(state.take(), Some(Work::Job(_))));
         assert!(matches!(state.take(), Some(Work::Computation(_))));
         assert!(state.take().is_none(), "two threads compute, the others wait for jobs");
         state.jobs.push_back(Box::new(|| ()));

@@ -3,7 +3,9 @@
 
 use std::time::{Duration, Instant};
 
-use crate::attacker::{Attacker, End};
+use crate::attacker::Attacker;
+#[cfg(feature = "hls")]
+use crate::attacker::End;
 use crate::limits::{MAX_MEMORY, assert_within_limit};
 use crate::rig::{Rig, times};
 use crate::rtmp::{

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-use super::{Admitted, Connection, MAX_COMMANDS, close_reason, network};
+use super::{Admitted, Connection, close_reason, network};
 use crate::app::close::CloseReason;
 use crate::app::forward::Feed;
 use crate::app::pithy::Messages;
@@ -87,7 +87,6 @@ impl Connection<'_> {
         self.client.set_stream_vhost(Some(&request.vhost));
         let result = self.take_media(&publication, id);
         self.client.set_stream_vhost(None);
-        self.rtmp.protocol().limit_incoming(MAX_COMMANDS);
         hear_each(&self.client.stream, true);
         // Also when it was told in the middle of a write, which then failed.
         if let Some(reason) = self.client.told() {

@@ -268,7 +268,10 @@ impl State {
     fn put_playlist(&self) {
         let Some(playlist) = &self.playlist else { return };
         let path = self.playlist_path();
-        if self.is_moved && self.live.owner(&path).is_some_and(|owner| *owner != *self.owner) {
+        // Also when it ended before its vhost's files were to be elsewhere.
+        if (self.is_moved || self.publisher.is_none())
+            && self.live.owner(&path).is_some_and(|owner| *owner != *self.owner)
+        {
             // Its successor has begun to be there.
             return;
         }

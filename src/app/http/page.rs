@@ -53,8 +53,8 @@ pub(super) struct Page {
 /// What is known of the streams.
 #[derive(Default)]
 struct Lists {
-    /// The last list, and when it was begun.
-    last: Option<(Instant, Bytes)>,
+    /// The last list, when it was begun, and when it was there.
+    last: Option<(Instant, Instant, Bytes)>,
     /// When the next one was begun, while it is made.
     begun: Option<Instant>,
 }
@@ -100,7 +100,7 @@ impl Page {
                     let list = list(&server.sources.published(), &server.live_files, rtmp_port);
                     // Who is slow to take it may keep one of each half second.
                     let list = server.account.count(Part::Http, list.into());
-                    self.lists.with(|lists| lists.put(now, list.clone()));
+                    self.lists.with(|lists| lists.put(now, Instant::now(), list.clone()));
                     self.made.broadcast();
                     return list;
                 }
@@ -115,7 +115,7 @@ impl Lists {
         let is_made = self.begun.is_some_and(|begun| !is_past(begun, MAKING));
         let good = if is_made { MAKING } else { LIST };
         match &self.last {
-            Some((at, list)) if !is_past(*at, good) => Turn::Take(list.clone()),
+            Some((_, at, list)) if !is_past(*at, good) => Turn::Take(list.clone()),
             _ if is_made => Turn::Wait,
             _ => {
                 self.begun = Some(now);
@@ -125,13 +125,13 @@ impl Lists {
     }
 
     /// The list that was begun at this time.
-    fn put(&mut self, begun: Instant, list: Bytes) {
+    fn put(&mut self, begun: Instant, now: Instant, list: Bytes) {
         if self.begun == Some(begun) {
             self.begun = None;
         }
         // One that was taken for lost may come after the next.
-        if self.last.as_ref().is_none_or(|(last, _)| *last <= begun) {
-            self.last = Some((begun, list));
+        if self.last.as_ref().is_none_or(|(last, ..)| *last <= begun) {
+            self.last = Some((begun, now, list));
         }
     }
 }
@@ -304,17 +304,19 @@ mod tests {
         let gets = |lists: &mut Lists, ms, due| matches!(lists.ask(at(ms)), Turn::Take(list) if list == due);
         assert!(matches!(lists.ask(at(0)), Turn::Make));
         assert!(matches!(lists.ask(at(1)), Turn::Wait), "there is none yet");
-        lists.put(at(0), bytes("first"));
+        lists.put(at(0), at(0), bytes("first"));
         assert!(gets(&mut lists, 499, "first"));
         assert!(matches!(lists.ask(at(500)), Turn::Make));
         assert!(gets(&mut lists, 501, "first"));
         assert!(gets(&mut lists, 9_999, "first"));
         assert!(matches!(lists.ask(at(10_000)), Turn::Wait), "it is too old");
         assert!(matches!(lists.ask(at(10_500)), Turn::Make), "whoever makes it is lost");
-        lists.put(at(10_500), bytes("third"));
-        lists.put(at(500), bytes("second"));
+        lists.put(at(10_500), at(10_500), bytes("third"));
+        lists.put(at(500), at(10_501), bytes("second"));
         assert!(gets(&mut lists, 10_999, "third"));
         assert!(matches!(lists.ask(at(11_000)), Turn::Make));
+        lists.put(at(11_000), at(22_000), bytes("slow"));
+        assert!(gets(&mut lists, 22_001, "slow"), "who has waited for it gets it, however old it is");
     }
 
     #[test]

@@ -190,7 +190,7 @@ impl Player {
         self.level = false;
         self.filled = Instant::now();
         self.take_rest(batch);
-        if self.paused || self.go_on(backlog, batch) {
+        if self.go_on(backlog, batch) || self.paused {
             return self.chunk_size as usize;
         }
         if self.cursor < backlog.first() {

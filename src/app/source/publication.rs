@@ -43,7 +43,8 @@ impl Source {
             state.timeline.begin_publication();
             state.publisher = Some(Publisher { client, outlet, heard: Instant::now(), video: None, audio: None });
             if state.tell_loss.take().is_none() {
-                state.notify("NetStream.Play.PublishNotify", "is now published");
+                // Else they know when it has its first message.
+                let _ = state.notify("NetStream.Play.PublishNotify", "is now published");
             }
             Ok(Publication { source: self.clone(), number: state.publications })
         })

@@ -72,8 +72,9 @@ pub(super) struct Publisher {
 /// Bytes that are written to players in one go, which takes some 40 ms; the others' coroutines write it in their turn.
 const MAX_OFFERED: usize = 128 << 20;
 
-/// How often in a second players are told that their stream is published, or no longer: each is woken for that.
-const MAX_NOTICES: u32 = 4;
+/// How often players are told within this time that their stream is published, or no longer: each is woken for that.
+const MAX_NOTICES: u32 = 8;
+const NOTICES: Duration = Duration::from_secs(1);
 
 impl State {
     /// Of a stream that nobody publishes or plays, what it holds counted in `account`.
@@ -208,17 +209,22 @@ impl State {
         player.fill(start, &self.configs, &self.backlog, self.timeline.latest(), batch)
     }
 
-    /// Tells the players, within the stream, what has become of its publisher.
-    pub(super) fn notify(&mut self, code: &str, what: &str) {
-        if self.noticed.elapsed() >= Duration::from_secs(1) {
+    /// Tells the players, within the stream, what has become of its publisher; unless they were told too often within the last second.
+    /// Whether they know.
+    pub(super) fn notify(&mut self, code: &str, what: &str) -> bool {
+        if self.noticed.elapsed() >= NOTICES {
             (self.noticed, self.notices) = (Instant::now(), 0);
         }
         self.notices += 1;
-        if self.playing > 0 && self.notices <= MAX_NOTICES {
+        if self.notices > MAX_NOTICES {
+            return false;
+        }
+        if self.playing > 0 {
             let payload = stream_status(code, &format!("{} {what}.", self.name));
             self.backlog.append(Track::Status, self.timeline.latest(), Mark::Plain, &payload, Instant::now());
             self.flush();
         }
+        true
     }
 
     /// Ends a publication. Its players stay, and need to be told only if nobody comes back soon.
@@ -240,7 +246,10 @@ impl State {
         self.tell_loss = None;
         let end = self.backlog.next();
         self.players.iter_mut().flatten().for_each(|player| player.end_forwarding(end));
-        self.notify("NetStream.Play.UnpublishNotify", "is now unpublished");
+        if !self.notify("NetStream.Play.UnpublishNotify", "is now unpublished") {
+            // Later, if nobody publishes it by then.
+            self.tell_loss = Some(Instant::now() + NOTICES);
+        }
     }
 
     /// Whether there is neither publisher nor player.

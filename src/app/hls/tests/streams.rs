@@ -117,6 +117,13 @@ fn nothing_is_put_behind_the_end_of_a_stream() {
 
 #[test]
 fn a_stream_that_went_elsewhere_does_not_come_back_in_memory() {
+    for is_published in [true, false] {
+        go_elsewhere(is_published);
+    }
+}
+
+/// Has the place of a stream's files change, while it is published or between two publishers.
+fn go_elsewhere(is_published: bool) {
     let folders = [tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap()];
     let (old, hls, live) = stream_in(&folders[0]);
     let mut new_hls = hls.clone();
@@ -141,8 +148,12 @@ fn a_stream_that_went_elsewhere_does_not_come_back_in_memory() {
         send_to(&mut recording, time, AVC_HEADER);
         send_to(&mut recording, time, &frame(true, 100));
     }
-    recording.end_for_good(true);
-    list(&old, &|list| list.end_list && list.segments.len() == 3);
+    if is_published {
+        recording.end_for_good(true);
+    } else {
+        drop(recording);
+    }
+    list(&old, &|list| list.end_list == is_published && list.segments.len() == 3);
     let mut recording = begin(&new, &new_hls);
     for time in [6000, 8000] {
         send_to(&mut recording, time, AVC_HEADER);

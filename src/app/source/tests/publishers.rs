@@ -4,14 +4,18 @@ use super::super::configs::{CLEAR_DATA_FRAME, MAX_CONFIG, MAX_CONFIGS};
 use super::*;
 
 #[test]
-fn players_are_told_of_publishers_that_come_and_go_a_few_times_a_second() {
+fn of_publishers_that_come_and_go_players_are_told_a_few_times_a_second_and_at_the_end() {
     let source = source("");
     let mut player = TestPlayer::join(&source);
     for _ in 0..50 {
         publish(&source).end();
     }
     let told = player.got().len();
-    assert!((2..=8).contains(&told), "{told}, and it may have been two seconds");
+    assert!((8..=16).contains(&told), "{told}, and it may have been two seconds");
+    source.tell_loss_due(Instant::now() + Duration::from_secs(2));
+    std::thread::sleep(Duration::from_secs(1));
+    source.tell_loss_due(Instant::now() + Duration::from_secs(2));
+    assert!(player.got().len() == 1, "that it is over they are told in any case");
 }
 
 #[test]
