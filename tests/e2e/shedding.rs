@@ -198,6 +198,8 @@ fn who_watches_over_http_goes_on_and_who_comes_is_told_to_wait_when_there_is_too
     const PLAYLIST: &str = "/live/livestream.m3u8";
     let mut viewer = Client::new(port);
     eventually("the stream is there", ANSWER, || (viewer.get(PLAYLIST, "").status == 200).then_some(()));
+    // Where it was written while it was looked for, that was the file on disk, and whoever has had one of those is not known as a viewer.
+    assert_eq!(viewer.get(PLAYLIST, "").status, 200);
     // Of a bound as low as that, a stream is too much. What is asked over HTTP does not count.
     let stop = Arc::new(AtomicBool::new(false));
     let stopped = stop.clone();
