@@ -7,8 +7,9 @@
 //! 4. Downloads over HTTP that wait for their clients, those first that have lasted longest: what they are of is held for them alone.
 //! 5. If that was not enough, nobody new is let in to publish, to play, or to watch over HTTP, until it is.
 //! 6. If that was not enough either, whoever holds most is closed, with the reason: a client by what it has sent that nobody has
-//!    looked at, of a message that does not end for instance, and by answers that it does not take, a publisher by its stream, a player by what it was handed and does not take. Those first who do neither: a
-//!    thousand who have only connected hold much together, and each of them less than anybody who publishes.
+//!    looked at, of a message that does not end for instance, and by answers that it does not take; a publisher by its stream; a
+//!    player by what it was handed and does not take. Those first who do not publish, by the former: a thousand who have only
+//!    connected, or play and ask questions, hold much together, and each of them less than anybody who publishes.
 //!
 //! Each begins with the stream that holds most, and once begun goes on until an eighth of `max_memory` is free, so that it does not
 //! begin again with the next message. The account rings when there is too much in it, so that steps 1 to 5 are taken at once, and
@@ -376,7 +377,8 @@ fn holders(server: &Server) -> (Vec<(usize, Holder)>, usize) {
     }
     holders.sort_unstable_by_key(|(bytes, holder)| {
         let streams = match holder {
-            Holder::Client(client) => client.publishes_now() || client.plays_now(),
+            // A player has little to say, and takes its answers.
+            Holder::Client(client) => client.publishes_now(),
             Holder::Publisher(_) | Holder::Players(..) => true,
         };
         (streams, std::cmp::Reverse(*bytes))
