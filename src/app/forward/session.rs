@@ -16,6 +16,7 @@ use crate::config::Destination;
 use crate::rtmp::client::{Client, information};
 use crate::rtmp::command::Command;
 use crate::rtmp::message::{Message, MessageType};
+use crate::rtmp::protocol::MAX_ANSWERS;
 use crate::rtmp::protocol::Polled;
 use crate::rtmp::{self, client};
 use crate::st;
@@ -40,9 +41,6 @@ const KEEPALIVE: Duration = Duration::from_secs(60);
 
 /// Reads in a row after which the target gets what it is owed.
 const READS: usize = 4;
-
-/// Bytes of answers that may wait for the target to take them before it is no longer listened to.
-const MAX_ANSWERS: usize = 16 * 1024;
 
 /// How much of a target's messages may have come while none of them is complete, in bytes: it has short things to say.
 const MAX_INCOMING: usize = 64 * 1024;

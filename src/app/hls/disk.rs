@@ -2,8 +2,8 @@
 //!
 //! It is fed by a queue with a bound, in jobs and in bytes: a segment that finds the queue full is not written, and that is all
 //! that happens. Streams that have files have a quarter of the queue for themselves, and half of it with those that are over, so that a
-//! flood of new names costs none of them a segment. What cannot be written is counted and mentioned once in a while. Nothing has to be done for it to go on when the
-//! disk is there again: each segment is a new attempt, directories included.
+//! flood of new names costs none of them a segment. What cannot be written is counted and mentioned once in a while. Nothing has to
+//! be done for it to go on when the disk is there again: each segment is a new attempt, directories included.
 
 use std::collections::HashMap;
 use std::panic::{self, AssertUnwindSafe};
