@@ -1,9 +1,12 @@
 //! Work that must block a thread, done beside the worker.
 //!
-//! Two lines wait for the same few threads. Jobs (names, disk) go first. What strangers can have computed (handshakes of TLS) gets a
-//! thread when no job wants it, and never more than [`COMPUTING`] of them: however many shake hands, a file is read at once.
+//! Two crews of threads, each with a line of its own: one for jobs (names, disk), one for what strangers can have computed
+//! (handshakes of TLS). However many shake hands, a file is read at once.
+//!
+//! Only who computes is nice to the worker. A job may free what the worker allocated or unmap a hundred megabytes, with a lock that
+//! the worker comes to want; were its thread nice, every other process of a busy machine would run before the worker did.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::BTreeMap;
 use std::io;
 use std::panic::{self, AssertUnwindSafe};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, Once, PoisonError};
@@ -12,14 +15,11 @@ use std::time::{Duration, Instant};
 
 use super::{Waker, park, timer};
 
-/// Threads that run offloaded work. A few: names and disk wait, they do not compute.
-const THREADS: usize = 4;
+/// Names and disk wait, they do not compute: a few threads do.
+static JOBS: Crew = Crew::new("offload", 4, 1024, false);
 
-/// How many of them may compute at a time. The others are for jobs alone.
-const COMPUTING: usize = 2;
-
-/// Jobs that may wait for a thread. Beyond that whoever asks is told at once.
-const QUEUE: usize = 1024;
+/// So many handshakes of TLS are computed at a time. As many wait as there are coroutines.
+static COMPUTATIONS: Crew = Crew::new("compute", 2, usize::MAX, true);
 
 /// How often one who waits for a computation to begin looks whether it is still wanted.
 const LOOK: Duration = Duration::from_secs(1);
@@ -37,7 +37,7 @@ pub struct Overloaded;
 /// [`Overloaded`] when 1024 jobs are waiting already, or when `f` panics.
 pub fn offload<T: Send + 'static>(f: impl FnOnce() -> T + Send + 'static) -> Result<T, Overloaded> {
     let (answer, job) = prepare(f);
-    lines().add(job).map_err(|_| Overloaded)?;
+    JOBS.add(job).map_err(|_| Overloaded)?;
     loop {
         if let Some(result) = answer.take() {
             return result;
@@ -58,7 +58,7 @@ pub(super) fn compute<T: Send + 'static>(
     f: impl FnOnce() -> T + Send + 'static,
 ) -> io::Result<T> {
     let (answer, job) = prepare(f);
-    let ticket = lines().line_up(job).map_err(io::Error::other)?;
+    let ticket = COMPUTATIONS.add(job).map_err(|_| io::Error::other(Overloaded))?;
     let mut look = Instant::now() + LOOK;
     loop {
         if let Some(result) = answer.take() {
@@ -72,7 +72,7 @@ pub(super) fn compute<T: Send + 'static>(
         }
         look = Instant::now() + LOOK;
         if let Err(error) = is_wanted()
-            && lines().take_back(ticket)
+            && COMPUTATIONS.take_back(ticket)
         {
             return Err(error);
         }
@@ -84,7 +84,7 @@ pub(super) fn compute<T: Send + 'static>(
 /// mapped for a hundred megabytes. From any thread.
 pub fn drop_aside<T: Send + 'static>(value: T) {
     // A job that has no room comes back, and is dropped with what is in it.
-    let _ = lines().add(Box::new(move || drop(value)));
+    let _ = JOBS.add(Box::new(move || drop(value)));
 }
 
 /// Where a job leaves its result.
@@ -109,99 +109,82 @@ fn prepare<T: Send + 'static>(f: impl FnOnce() -> T + Send + 'static) -> (Answer
     (answer, Box::new(job))
 }
 
-/// What waits for the threads.
-struct Lines {
+/// Threads and the line of what they have to do.
+struct Crew {
+    name: &'static str,
+    size: usize,
+    /// How many jobs may wait. Beyond that whoever asks is told at once.
+    room: usize,
+    is_nice: bool,
+    start: Once,
     /// Locked for a moment at a time and never while a job runs or is dropped.
     state: Mutex<State>,
-    /// Something has been put into a line.
+    /// Something has been put into the line.
     has_work: Condvar,
 }
 
 struct State {
     /// Threads that could be started.
     threads: usize,
-    jobs: VecDeque<Job>,
     /// By ticket, so in the order in which they came.
-    computations: BTreeMap<u64, Job>,
+    jobs: BTreeMap<u64, Job>,
     next_ticket: u64,
-    /// Threads that compute now.
-    computing: usize,
 }
 
-/// What a thread is to run.
-enum Work {
-    Job(Job),
-    Computation(Job),
-}
-
-fn lines() -> &'static Lines {
-    static LINES: Lines = Lines { state: Mutex::new(State::new()), has_work: Condvar::new() };
-    static START: Once = Once::new();
-    START.call_once(|| {
-        for _ in 0..THREADS {
-            match thread::Builder::new().name("offload".into()).spawn(|| LINES.serve()) {
-                Ok(_) => LINES.state().threads += 1,
-                // It is missed only when all are: callers are told then.
-                Err(error) => log::error!("cannot start a thread for blocking work: {error}"),
-            }
-        }
-    });
-    &LINES
-}
-
-impl Lines {
-    /// Puts a job into the line. It comes back if there is no room, or no thread.
-    fn add(&self, job: Job) -> Result<(), Job> {
-        let mut state = self.state();
-        if state.jobs.len() >= QUEUE || state.threads == 0 {
-            return Err(job);
-        }
-        state.jobs.push_back(job);
-        drop(state);
-        self.has_work.notify_one();
-        Ok(())
+impl Crew {
+    const fn new(name: &'static str, size: usize, room: usize, is_nice: bool) -> Self {
+        let state = Mutex::new(State { threads: 0, jobs: BTreeMap::new(), next_ticket: 0 });
+        Self { name, size, room, is_nice, start: Once::new(), state, has_work: Condvar::new() }
     }
 
-    /// Puts a computation into the line, and gives the ticket to take it back with.
-    fn line_up(&self, job: Job) -> Result<u64, Overloaded> {
+    /// Puts a job into the line, and gives the ticket to take it back with. The job comes back if there is no room, or no thread.
+    fn add(&'static self, job: Job) -> Result<u64, Job> {
+        self.start.call_once(|| self.start());
         let mut state = self.state();
-        if state.threads == 0 {
-            return Err(Overloaded);
+        if state.jobs.len() >= self.room || state.threads == 0 {
+            return Err(job);
         }
-        let ticket = state.line_up(job);
+        let ticket = state.next_ticket;
+        state.next_ticket += 1;
+        state.jobs.insert(ticket, job);
         drop(state);
         self.has_work.notify_one();
         Ok(ticket)
     }
 
-    /// Takes a computation out of the line again, unless it has begun.
+    /// Takes a job out of the line again, unless it has begun.
     fn take_back(&self, ticket: u64) -> bool {
-        let job = self.state().computations.remove(&ticket);
+        let job = self.state().jobs.remove(&ticket);
         job.is_some()
     }
 
-    /// What each thread does, for ever.
-    fn serve(&self) {
-        be_nice();
-        loop {
-            // What is dropped aside may panic as it goes. The thread is to stay, and the hook has logged it.
-            match self.next() {
-                Work::Job(job) => drop(panic::catch_unwind(AssertUnwindSafe(job))),
-                Work::Computation(job) => {
-                    let _ = panic::catch_unwind(AssertUnwindSafe(job));
-                    // This thread looks at the lines itself, next: nobody need be woken.
-                    self.state().computing -= 1;
-                }
+    fn start(&'static self) {
+        for _ in 0..self.size {
+            match thread::Builder::new().name(self.name.into()).spawn(|| self.serve()) {
+                Ok(_) => self.state().threads += 1,
+                // It is missed only when all are: callers are told then.
+                Err(error) => log::error!("cannot start a thread for blocking work: {error}"),
             }
         }
     }
 
+    /// What each thread does, for ever.
+    fn serve(&self) {
+        if self.is_nice {
+            be_nice();
+        }
+        loop {
+            // What is dropped aside may panic as it goes. The thread is to stay, and the hook has logged it.
+            let _ = panic::catch_unwind(AssertUnwindSafe(self.next()));
+        }
+    }
+
     /// Blocks the thread until there is something for it.
-    fn next(&self) -> Work {
+    fn next(&self) -> Job {
         let mut state = self.state();
         loop {
-            if let Some(work) = state.take() {
-                return work;
+            if let Some((_, job)) = state.jobs.pop_first() {
+                return job;
             }
             state = self.has_work.wait(state).unwrap_or_else(PoisonError::into_inner);
         }
@@ -209,35 +192,6 @@ impl Lines {
 
     fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-impl State {
-    const fn new() -> Self {
-        Self { threads: 0, jobs: VecDeque::new(), computations: BTreeMap::new(), next_ticket: 0, computing: 0 }
-    }
-
-    fn line_up(&mut self, job: Job) -> u64 {
-        let ticket = self.next_ticket;
-        self.next_ticket += 1;
-        self.computations.insert(ticket, job);
-        ticket
-    }
-
-    /// What a thread that is free has to do now. Of a computation it has to say when it is done.
-    fn take(&mut self) -> Option<Work> {
-        // One thread computes whatever else there is to do: a flood of jobs is not to be the end of all handshakes.
-        if (self.computing > 0 || self.computations.is_empty())
-            && let Some(job) = self.jobs.pop_front()
-        {
-            return Some(Work::Job(job));
-        }
-        if self.computing >= COMPUTING {
-            return None;
-        }
-        let (_, job) = self.computations.pop_first()?;
-        self.computing += 1;
-        Some(Work::Computation(job))
     }
 }
 
@@ -257,33 +211,12 @@ mod tests {
     use super::super::{Handle, run, sleep, spawn};
     use super::*;
 
-    #[test]
-    fn one_thread_computes_then_jobs_go_first_and_two_at_most_compute() {
-        let mut state = State::new();
-        for _ in 0..4 {
-            state.line_up(Box::new(|| ()));
-        }
-        state.jobs.push_back(Box::new(|| ()));
-        assert!(matches!(state.take(), Some(Work::Computation(_))));
-        assert!(matches!(state.take(), Some(Work::Job(_))));
-        assert!(matches!(state.take(), Some(Work::Computation(_))));
-        assert!(state.take().is_none(), "two threads compute, the others wait for jobs");
-        state.jobs.push_back(Box::new(|| ()));
-        assert!(matches!(state.take(), Some(Work::Job(_))));
-        state.computing -= 1;
-        assert!(matches!(state.take(), Some(Work::Computation(_))));
-        state.computing -= 1;
-        assert!(matches!(state.take(), Some(Work::Computation(_))));
-        state.computing = 0;
-        assert!(state.take().is_none(), "nothing is left");
-    }
-
     /// Computations that go on until the sender is dropped: as many as may.
     fn occupy() -> (mpsc::Sender<()>, Vec<Handle>) {
         let (sender, receiver) = mpsc::channel::<()>();
         let receiver = Arc::new(Mutex::new(receiver));
         let begun = Arc::new(AtomicUsize::new(0));
-        let handles = (0..COMPUTING)
+        let handles = (0..COMPUTATIONS.size)
             .map(|_| {
                 let (receiver, begun) = (receiver.clone(), begun.clone());
                 let wait = move || {
@@ -293,7 +226,7 @@ mod tests {
                 spawn("computes", 0, move || compute(|| Ok(()), wait).unwrap()).unwrap()
             })
             .collect();
-        while begun.load(Ordering::Relaxed) < COMPUTING {
+        while begun.load(Ordering::Relaxed) < COMPUTATIONS.size {
             sleep(Duration::from_millis(1));
         }
         (sender, handles)
@@ -328,11 +261,11 @@ mod tests {
 
     #[test]
     fn more_compute_than_there_are_places_for_jobs() {
-        const MANY: usize = QUEUE + 100;
-        run(|| {
+        let many = JOBS.room + 100;
+        run(move || {
             let (release, occupants) = occupy();
             let done = Arc::new(AtomicUsize::new(0));
-            let handles: Vec<_> = (0..MANY)
+            let handles: Vec<_> = (0..many)
                 .map(|_| {
                     let done = done.clone();
                     spawn("computes", 0, move || {
@@ -346,7 +279,7 @@ mod tests {
             assert_eq!(offload(|| 42).unwrap(), 42);
             drop(release);
             occupants.iter().chain(&handles).for_each(Handle::join);
-            assert_eq!(done.load(Ordering::Relaxed), MANY);
+            assert_eq!(done.load(Ordering::Relaxed), many);
         })
         .unwrap();
     }
@@ -360,7 +293,7 @@ mod tests {
             }
         }
         run(|| {
-            for _ in 0..2 * THREADS {
+            for _ in 0..2 * JOBS.size {
                 assert!(compute(|| Ok(()), || panic!("on purpose")).is_err());
                 drop_aside(Bad);
             }
