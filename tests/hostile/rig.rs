@@ -24,8 +24,8 @@ const HELD: usize = 8 << 20;
 /// How long it may take to give back what an attack took.
 const RECOVERY: Duration = Duration::from_secs(30);
 
-/// The same for memory: who watches a stream over HLS that has ended has the 10 s of its playlist to get the rest of it, after the
-/// 10 s in which its publisher might come back and hls_dispose; and the heap gives back what was not needed for 5 to 10 s.
+/// The same for memory: who watches a stream over HLS that has ended has the 6 s of its playlist to get the rest of it, after the
+/// second in which its publisher might come back and hls_dispose; and the heap gives back what was not needed for 5 to 10 s.
 pub(crate) const MEMORY_RECOVERY: Duration = Duration::from_secs(75);
 
 /// One rig at a time: two attacks at once would be two machines' work.
@@ -58,7 +58,10 @@ pub(crate) struct Rig {
 const PLACES: &str = "max_connections 4000;";
 
 /// Whatever is published becomes HLS, and is given back soon after its end.
-const HLS: &str = "hls { enabled on; hls_path html; hls_fragment 1; hls_window 10; hls_dispose 1; }";
+const HLS: &str = "hls { enabled on; hls_path html; hls_fragment 1; hls_window 6; hls_dispose 1; }";
+
+/// Nor is it held for long for a publisher who does not come back, where the test has no settings of its own for publishers.
+const GRACE: &str = "publish { reconnect_grace 1; }";
 
 /// What the server says of itself when it is asked.
 #[derive(Clone, Copy, Debug)]
@@ -109,6 +112,9 @@ impl Rig {
         let port = rtmps.map(|more| configure_tls(&scratch, &mut root, more));
         let http = Target { port: free_port(), tls: false };
         let mut vhost = vhost.to_owned();
+        if !vhost.contains("publish {") {
+            vhost += GRACE;
+        }
         if cfg!(feature = "hls") {
             root += &format!("http_server {{ enabled on; listen 127.0.0.1:{}; dir html; }}\n", http.port);
             vhost += HLS;
