@@ -35,6 +35,8 @@ pub(super) struct Player {
     cursor: u64,
     /// Its coroutine has nothing to do and the source may write to its socket.
     pub(super) level: bool,
+    /// It has paused, and has been handed nothing since.
+    pub(super) rests: bool,
     /// What its socket did not take of a page.
     rest: Bytes,
     /// A message that it has had a part of.
@@ -73,6 +75,7 @@ impl Player {
             chunk_size: chunk_size as u32,
             cursor: 0,
             level: false,
+            rests: false,
             rest: Bytes::new(),
             stretched: None,
             primed: 0,
@@ -155,6 +158,7 @@ impl Player {
         }
         self.paused = paused;
         self.level = false;
+        self.rests = false;
         // Nearer to live, but not back to what it has had.
         if !paused && start.0 > self.cursor {
             self.move_to(start);
@@ -191,6 +195,7 @@ impl Player {
         self.filled = Instant::now();
         self.take_rest(batch);
         if self.go_on(backlog, batch) || self.paused {
+            self.rests = batch.is_empty();
             return self.chunk_size as usize;
         }
         if self.cursor < backlog.first() {
@@ -252,12 +257,12 @@ impl Player {
         if self.paused { end } else { self.cursor }
     }
 
-    /// Offers a page that was closed just now, the last before entry `end`. How many bytes its socket has taken. `has_time`: there is
-    /// time for that, else its coroutine does it.
-    pub(super) fn offer(&mut self, page: &Page, end: u64, has_time: bool) -> usize {
+    /// Offers a page that was closed just now, the last before entry `end`. `has_time`: its socket may be written to now, else its
+    /// coroutine does it.
+    pub(super) fn offer(&mut self, page: &Page, end: u64, has_time: bool) {
         if !self.level {
             // Its coroutine is at it.
-            return 0;
+            return;
         }
         let plain = has_time
             && page.shared
@@ -267,7 +272,7 @@ impl Player {
         if !plain {
             self.level = false;
             self.outlet.wake();
-            return 0;
+            return;
         }
         self.cursor = end;
         self.configured = end;
@@ -280,7 +285,6 @@ impl Player {
             self.level = false;
             self.outlet.wake();
         }
-        written
     }
 
     /// The stream ends before this entry, for a forwarder.

@@ -87,7 +87,7 @@ impl Player {
     /// Whether it holds, or keeps others from letting go of, what those who are level need no more. A forwarder is the
     /// operator's own.
     fn is_behind(&self) -> bool {
-        !self.level && !self.is_forwarder && !self.is_shed
+        !self.level && !self.rests && !self.is_forwarder && !self.is_shed
     }
 
     fn shed(&mut self, reason: &CloseReason) {

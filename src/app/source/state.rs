@@ -69,8 +69,10 @@ pub(super) struct Publisher {
     pub(super) audio: Option<flv::AudioCodec>,
 }
 
-/// Bytes that are written to players in one go, which takes some 40 ms; the others' coroutines write it in their turn.
-const MAX_OFFERED: usize = 128 << 20;
+/// How long a page is written to players in one go; the others' coroutines write it in their turn. And after how many of them the
+/// clock is looked at.
+const OFFERS: Duration = Duration::from_millis(40);
+const LOOK_EACH: usize = 32;
 
 /// How often players are told within this time that their stream is published, or no longer: each is woken for that.
 const MAX_NOTICES: u32 = 8;
@@ -132,7 +134,7 @@ impl State {
     pub(super) fn flush(&mut self) {
         let Some(page) = self.backlog.close_page() else { return };
         let end = self.backlog.end();
-        let (mut needed, mut written) = (None, 0);
+        let (mut needed, begun, mut has_time) = (None, Instant::now(), true);
         for at in 0..self.players.len() {
             // What the next two are is spread over the heap, and the kernel's work for this one drives it out of the cache:
             // unless it is on its way by then, the worker waits for memory for 7 % of its time.
@@ -142,8 +144,11 @@ impl State {
             if let Some(next) = self.player(at + 1) {
                 next.outlet.anticipate();
             }
+            if at % LOOK_EACH == LOOK_EACH - 1 {
+                has_time = has_time && begun.elapsed() < OFFERS;
+            }
             let Some(player) = &mut self.players[at] else { continue };
-            written += player.offer(&page, end, written < MAX_OFFERED);
+            player.offer(&page, end, has_time);
             needed = needed.into_iter().chain([player.needs(end)]).min();
         }
         self.trim(needed);
@@ -262,6 +267,8 @@ impl State {
         if self.is_idle() {
             self.idle_since = Instant::now();
             self.players = Vec::new();
+            // What a player that was behind has kept is for nobody now, and may be much.
+            self.trim(None);
             self.backlog.release();
         }
     }

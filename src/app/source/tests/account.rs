@@ -157,6 +157,33 @@ fn a_publisher_is_shed_with_all_of_its_stream_and_knows_why() {
 }
 
 #[test]
+fn a_player_that_has_paused_holds_nothing_and_is_not_closed_for_it() {
+    let (source, publication) = live("");
+    let mut paused = TestPlayer::join(&source);
+    send(&publication, &[key(0, 1)]);
+    paused.got();
+    paused.consumer.pause(true);
+    paused.run();
+    let mut slow = TestPlayer::with_room(&source, 0);
+    slow.run();
+    send(&publication, &[key(40, 2)]);
+    assert_eq!(source.holding().behind, 1, "who does not read");
+    assert_eq!(source.shed_players(9, &CloseReason::Memory("short".to_owned())), 1);
+    assert!(paused.socket.closed.lock().unwrap().is_none());
+}
+
+#[test]
+fn what_a_player_that_was_behind_has_kept_goes_with_it() {
+    let (source, publication) = live("");
+    let slow = TestPlayer::with_room(&source, 0);
+    send(&publication, &[key(0, 1), inter(40, 2)]);
+    publication.end();
+    assert!(backlog_bytes(&source) > 0, "it is still to get that");
+    drop(slow);
+    assert_eq!(backlog_bytes(&source), 0, "and not when its stream is forgotten, with all others of that second");
+}
+
+#[test]
 fn of_players_those_go_that_have_taken_nothing_for_longest() {
     let (source, publication) = live("");
     let mut players: Vec<_> = (0..3).map(|_| TestPlayer::with_room(&source, 0)).collect();
