@@ -26,7 +26,6 @@ use super::close::CloseReason;
 #[cfg(feature = "hls")]
 use super::http::IN_HAND;
 use super::server::Server;
-use super::slack::Slack;
 use super::source::{Holding, Outlet, Source};
 #[cfg(feature = "hls")]
 use crate::account::Part;
@@ -61,6 +60,9 @@ const DISK_SHARE: usize = 4;
 /// What may be kept of the buffers of segments for the next ones, as a part of `max_memory`. It is in no account.
 #[cfg(feature = "hls")]
 const SPARE_SHARE: usize = 16;
+
+/// What anybody may hold without going before those who publish, in bytes: nothing is to be had there.
+const LITTLE: usize = 4096;
 
 /// Whether memory is short.
 #[derive(Default)]
@@ -160,9 +162,8 @@ fn nobodys(_: &Server) -> usize {
 }
 
 impl Memory {
-    /// Looks after the account, and after what the heap keeps of what it was, for ever.
+    /// Looks after the account, for ever.
     pub(super) fn guard(server: &Server) {
-        let mut slack = Slack::new(Instant::now());
         let rings = server.memory.rings.clone();
         server.account.on_alarm(move || {
             st::net::hurry(true);
@@ -190,7 +191,6 @@ impl Memory {
             st::net::hurry(false);
             let now = Instant::now();
             is_ending = server.memory.look(server, max, now);
-            slack.look(server, now);
         }
     }
 
@@ -377,8 +377,8 @@ fn holders(server: &Server) -> (Vec<(usize, Holder)>, usize) {
     }
     holders.sort_unstable_by_key(|(bytes, holder)| {
         let streams = match holder {
-            // A player has little to say, and takes its answers.
-            Holder::Client(client) => client.publishes_now(),
+            // A player has little to say, and takes its answers. Its next one may be on its way.
+            Holder::Client(client) => client.publishes_now() || *bytes < LITTLE,
             Holder::Publisher(_) | Holder::Players(..) => true,
         };
         (streams, std::cmp::Reverse(*bytes))

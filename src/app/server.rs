@@ -22,6 +22,7 @@ use super::overload::Overload;
 use super::pace::Pace;
 use super::pithy::Stage;
 use super::rtmps::Rtmps;
+use super::slack::Slack;
 use super::source::Sources;
 use crate::account::Account;
 use crate::config::{Config, Listen, ListenKind};
@@ -144,6 +145,8 @@ pub fn start(config: Config, sockets: Sockets, rtmps: Rtmps, control: Control) -
     }
     let guarded = server.clone();
     spawn_lasting("memory", move || Memory::guard(&guarded))?;
+    let guarded = server.clone();
+    spawn_lasting("heap", move || Slack::guard(&guarded))?;
     let guarded = server.clone();
     spawn_lasting("overload", move || Overload::guard(&guarded))?;
     let totals = server.clone();

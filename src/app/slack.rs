@@ -9,6 +9,9 @@ use std::time::{Duration, Instant};
 use super::server::Server;
 use crate::{os, st};
 
+/// How often that is looked at.
+const LOOK: Duration = Duration::from_secs(1);
+
 /// What was there without need for so long is to go: between two keyframes much is freed that is wanted again.
 const PERIOD: Duration = Duration::from_secs(5);
 
@@ -39,12 +42,21 @@ pub(super) struct Slack {
 }
 
 impl Slack {
-    pub(super) fn new(now: Instant) -> Self {
+    /// Looks after it, for ever. What waits here for the disk's threads keeps nobody from looking at `max_memory`.
+    pub(super) fn guard(server: &Server) {
+        let mut slack = Self::new(Instant::now());
+        loop {
+            st::sleep(LOOK);
+            slack.look(server, Instant::now());
+        }
+    }
+
+    fn new(now: Instant) -> Self {
         Self { period_began: now, least: isize::MAX, floor: None, tries: 0, pause: 0, asked: 0 }
     }
 
-    /// Looks at what is needed and what there is, and has the heap give back the rest. To be called each second or more often.
-    pub(super) fn look(&mut self, server: &Server, now: Instant) {
+    /// Looks at what is needed and what there is, and has the heap give back the rest.
+    fn look(&mut self, server: &Server, now: Instant) {
         let before = os::resident();
         if !self.is_much(needed(server), before, now) {
             return;
