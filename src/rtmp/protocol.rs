@@ -356,8 +356,10 @@ impl<S: Read + Write> Protocol<S> {
     pub fn flush(&mut self) -> Result<(), Error> {
         if !self.outbox.is_empty() {
             let bytes = self.take_output();
+            self.owe(bytes.len());
             self.stream.write_all(&bytes)?;
             self.stream.flush()?;
+            self.owe(0);
         }
         Ok(())
     }

@@ -21,6 +21,13 @@ const MAX_BEFORE_CONNECT: usize = 16;
 /// The longest text of a `connect` that is kept, in bytes: enough for any URL.
 const MAX_TEXT: usize = 4096;
 
+/// The longest name that is said again to who plays it, in bytes.
+const MAX_DETAILS: usize = 255;
+
+/// E-RTMP: a FourCC is of four characters, or "*" for any. A list of more than so many, or of anything else, is not said again.
+const FOUR_CC: usize = 4;
+const MAX_CODECS: usize = 64;
+
 /// E-RTMP: what this server does with a codec is to forward it, whatever it is (FourCcInfoMask.CanForward).
 const CAN_FORWARD: f64 = 4.0;
 
@@ -214,7 +221,8 @@ impl<S> Server<S> {
     pub fn start_play(&mut self, play: &Play) {
         let id = play.stream_id;
         self.protocol.user_control(UserControl::StreamBegin(id));
-        let playing = |code: &str, what: &str| status("status", code, what).with("details", play.name.as_str());
+        let name = cut(&play.name, MAX_DETAILS);
+        let playing = |code: &str, what: &str| status("status", code, what).with("details", name);
         self.on_status(id, playing("NetStream.Play.Reset", "Playing and resetting stream."));
         self.on_status(id, playing("NetStream.Play.Start", "Started playing stream."));
         self.data(id, &[Value::from("|RtmpSampleAccess"), Value::from(true), Value::from(true)]);
@@ -383,7 +391,10 @@ impl Connect {
     /// Adds what E-RTMP ("Enhancing NetConnection connect Command") has a server say that forwards any codec, to a client that
     /// spoke of it.
     fn enhanced(&self, mut properties: Object) -> Object {
-        if let Some(list @ Value::StrictArray(_)) = self.object.get("fourCcList") {
+        if let Some(list @ Value::StrictArray(codecs)) = self.object.get("fourCcList")
+            && codecs.len() <= MAX_CODECS
+            && codecs.iter().all(|codec| codec.as_str().is_some_and(|codec| codec.len() <= FOUR_CC))
+        {
             properties.insert("fourCcList", list.clone());
         }
         for map in ["videoFourCcInfoMap", "audioFourCcInfoMap"] {

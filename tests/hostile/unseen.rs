@@ -32,6 +32,7 @@ fn what_is_held() {
     rig.attack("messages that are complete, from players who do not take their answers", complete_messages);
     rig.attack("frames of audio in great messages, that wait for video", waiting_audio);
     rig.attack("answers that nobody takes", answers);
+    rig.attack("questions whose answers are as long as they can be", great_answers);
     rig.attack("publishers of one great message", great_messages);
     rig.attack("great objects in a connect that is refused", great_connects);
     rig.attack("a great message after five hours, for players who do not read", late_message);
@@ -139,6 +140,26 @@ fn answers(rig: &Rig) {
 }
 
 fn great_messages(rig: &Rig) {
+/// What a client says is said to it again: what its codecs are, and which name it plays.
+fn great_answers(rig: &Rig) {
+    // In AMF3, of which a text may be referred to: 60,000 characters of two bytes each, and the same again and again.
+    let mut codecs = vec![0x11, 0x09, (18 << 1) | 1, 0x01, 0x06, 0x87, 0xa9, 0x41];
+    codecs.resize(codecs.len() + 60_000, 0xe9);
+    codecs.extend_from_slice(&[0x06, 0x00].repeat(17));
+    let members = [("app", text("live")), ("tcUrl", text("rtmp://127.0.0.1/live")), ("fourCcList", codecs)];
+    let connect = command(0, "connect", 1.0, &object(&members));
+    let name = [&b"nothing...x..."[..], &[0xff; 60_000]].concat();
+    let mut all = Vec::new();
+    for n in 0..times(200, 1000) {
+        let Some(mut attacker) = Attacker::connect(rig.target) else { continue };
+        attacker.shrink_receive_buffer();
+        attacker.send(&if n % 2 == 0 { [handshake(), connect.clone()].concat() } else { playing(&name) });
+        all.push(attacker);
+    }
+    std::thread::sleep(Duration::from_secs(1));
+    assert_within_limit(rig, all.len());
+}
+
     let mut all = Vec::new();
     for n in 0..times(20, 100) {
         let Some(mut attacker) = Attacker::connect(rig.target) else { continue };

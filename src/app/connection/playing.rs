@@ -106,7 +106,7 @@ impl Connection<'_> {
     fn send_media(&mut self, playing: &mut Playing) -> Result<Option<Play>, CloseReason> {
         let stream = self.client.stream.clone();
         // What was said so far goes with the first of the media, in one write.
-        playing.batch.push(self.rtmp.protocol().take_output());
+        self.speak(playing);
         self.fill(playing);
         let mut progress = Instant::now();
         loop {

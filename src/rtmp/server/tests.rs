@@ -122,8 +122,20 @@ fn enhanced_capabilities_are_those_of_a_server_that_forwards() {
     assert_eq!(map.get("*").unwrap().as_number(), Some(CAN_FORWARD));
     assert_eq!(properties.get("audioFourCcInfoMap"), None);
     assert_eq!(properties.get("capsEx").unwrap().as_number(), Some(14.0), "all but reconnect");
+    for list in [vec![Value::from("hvc1"); 65], vec![Value::from("hvc1x")], vec![Value::from(1.0)]] {
+        let hostile =
+            Connect { object: Object::new().with("fourCcList", Value::StrictArray(list)), ..Connect::default() };
+        assert_eq!(hostile.enhanced(Object::new()).get("fourCcList"), None);
+    }
     let hostile = Connect { object: Object::new().with("capsEx", f64::NAN), ..Connect::default() };
     assert_eq!(hostile.enhanced(Object::new()).get("capsEx").unwrap().as_number(), Some(0.0));
+}
+
+#[test]
+fn a_long_name_is_not_said_again_and_again() {
+    let mut server = Server::new(());
+    server.start_play(&Play { stream_id: 1, name: "n".repeat(60_000) });
+    assert!(server.protocol().output_len() < 2000);
 }
 
 #[test]
