@@ -7,7 +7,8 @@
 //! makes work less. Only a worker that stays as busy as `max_busy` says while they are open as far as they go cannot keep up, and
 //! without a remedy all streams would be late together. Then
 //!
-//! 1. nobody new may publish, play, or watch over HTTP;
+//! 1. nobody new may publish, play, or watch over HTTP; and who says much, though not too much else, gets what the others leave, for
+//!    a minute at least;
 //! 2. if that does not help, players are closed with the reason, those first that came last, few at a time: what each costs shows
 //!    within a second, and one more than needed is one too many.
 //!
@@ -22,6 +23,7 @@ use super::close::CloseReason;
 use super::pace;
 use super::server::Server;
 use super::source::Outlet;
+use super::turn::MUCH;
 use crate::st::{self, Shared};
 
 /// How often the load is looked at.
@@ -42,6 +44,11 @@ const SHED_PART: usize = 200;
 /// How long there has to be time to spare, and how much of all, before anybody new is let in.
 const RELIEF: Duration = Duration::from_secs(3);
 const SPARE: f64 = 0.05;
+
+/// Then, and for so long after, who says a part of what else is too much (see [`MUCH`]) goes behind the others: it is 2,560
+/// messages a second, or 40 Mbit/s. Else a hundred publishers, each just below the bound, would have all players closed.
+const STRICT: Duration = Duration::from_secs(60);
+const STRICT_PART: usize = 8;
 
 /// How often it is mentioned.
 const MENTION: Duration = Duration::from_secs(5);
@@ -68,6 +75,9 @@ struct Load {
     /// Since when there is time to spare.
     spare_since: Option<Instant>,
     is_refusing: bool,
+    /// When nobody new was let in, last.
+    refused: Option<Instant>,
+    is_strict: bool,
     last_shed: Option<Instant>,
 }
 
@@ -95,6 +105,12 @@ impl Overload {
     pub(super) fn objection(&self) -> Option<CloseReason> {
         let is_refusing = self.0.with(|state| state.load.is_refusing);
         is_refusing.then(|| CloseReason::Overload("the server is overloaded".to_owned()))
+    }
+
+    /// What a client may have looked at in a tenth of a second and still go first, in units of
+    /// [`crate::rtmp::protocol::Protocol::work`].
+    pub(super) fn much(&self) -> usize {
+        if self.0.with(|state| state.load.is_strict) { MUCH / STRICT_PART } else { MUCH }
     }
 
     fn look(&self, server: &Server, bound: f64, now: Instant) {
@@ -159,6 +175,10 @@ impl Load {
         }
         let lasts = since.map_or(Duration::ZERO, |since| now.duration_since(since));
         self.is_refusing |= since.is_some() && lasts >= REFUSE_AFTER;
+        if self.is_refusing {
+            self.refused = Some(now);
+        }
+        self.is_strict = self.refused.is_some_and(|at| now.duration_since(at) < STRICT);
         let is_shed_due = self.last_shed.is_none_or(|at| now.duration_since(at) >= SHED_EACH);
         match self.is_refusing {
             true if lasts >= SHED_AFTER && is_shed_due => {
@@ -226,6 +246,18 @@ mod tests {
         let verdicts = run(&mut load, later, &[(0.8, 1.0, 2), (0.96, 1.0, 1), (0.8, 1.0, 4), (1.0, 1.0, 2)]);
         assert_eq!(verdicts.iter().position(|&verdict| verdict == Verdict::Serve), Some(24), "three seconds in a row");
         assert_eq!(count(&verdicts[24..], Verdict::Serve), verdicts.len() - 24, "and it does not flap");
+    }
+
+    #[test]
+    fn who_says_much_goes_behind_from_the_first_refusal_until_a_minute_after_the_last() {
+        let mut load = Load::default();
+        let start = Instant::now();
+        run(&mut load, start, &[(1.0, 1.0, 2)]);
+        assert!(!load.is_strict);
+        run(&mut load, start + Duration::from_secs(2), &[(1.0, 1.0, 3), (0.5, 1.0, 50)]);
+        assert!(load.is_strict && !load.is_refusing);
+        run(&mut load, start + Duration::from_secs(55), &[(0.5, 1.0, 20)]);
+        assert!(!load.is_strict);
     }
 
     /// Players cost a share each, those who come are let in unless they are refused: what is left is what can be served.

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use crate::st;
 
 /// What a client may have looked at in a tenth of a second and still go first, in units of [`crate::rtmp::protocol::Protocol::work`]:
-/// 20,480 messages a second, or 40 MB.
+/// 20,480 messages a second, or 40 MB. See [`super::overload::Overload::much`] for when it is less.
 pub(super) const MUCH: usize = 2048;
 const PERIOD: Duration = Duration::from_millis(100);
 
@@ -44,10 +44,11 @@ impl Turn {
         Self { since: now, work, is_much: false, raised: None }
     }
 
-    /// Looks at it again. `work` is all that was done so far, and `streams` whether there has been any media.
-    pub(super) fn look(&mut self, now: Instant, work: usize, streams: bool) {
+    /// Looks at it again. `work` is all that was done so far, `much` what is too much of it, and `streams` whether there has been any
+    /// media.
+    pub(super) fn look(&mut self, now: Instant, work: usize, much: usize, streams: bool) {
         let is_over = now.saturating_duration_since(self.since) >= PERIOD;
-        if self.measure(work, is_over) {
+        if self.measure(work, much, is_over) {
             self.since = now;
         }
         if self.is_much {
@@ -58,8 +59,8 @@ impl Turn {
     }
 
     /// Whether another period begins.
-    fn measure(&mut self, work: usize, is_over: bool) -> bool {
-        let is_much = work.wrapping_sub(self.work) > MUCH;
+    fn measure(&mut self, work: usize, much: usize, is_over: bool) -> bool {
+        let is_much = work.wrapping_sub(self.work) > much;
         if is_much || is_over {
             (self.is_much, self.work) = (is_much, work);
         }
@@ -74,9 +75,9 @@ mod tests {
     #[test]
     fn who_says_much_is_known_at_once_and_forgiven_after_a_period() {
         let mut turn = Turn::new(Instant::now(), 10);
-        assert!(!turn.measure(10 + MUCH, false) && !turn.is_much);
-        assert!(turn.measure(11 + MUCH, false) && turn.is_much, "before the period is over");
-        assert!(!turn.measure(11 + 2 * MUCH, false) && turn.is_much, "and for the rest of it");
-        assert!(turn.measure(11 + 2 * MUCH, true) && !turn.is_much);
+        assert!(!turn.measure(10 + MUCH, MUCH, false) && !turn.is_much);
+        assert!(turn.measure(11 + MUCH, MUCH, false) && turn.is_much, "before the period is over");
+        assert!(!turn.measure(11 + 2 * MUCH, MUCH, false) && turn.is_much, "and for the rest of it");
+        assert!(turn.measure(11 + 2 * MUCH, MUCH, true) && !turn.is_much);
     }
 }

@@ -46,6 +46,7 @@ fn what_is_done() {
     rig.attack("frames of millions of units", many_units);
     rig.attack("players that pass over what they do not want", unwanted);
     rig.attack("great messages in chunks of one byte", small_chunks);
+    rig.attack("publishers who say just not too much, each of them", moderate);
     rig.finish();
 }
 
@@ -139,7 +140,6 @@ fn answers(rig: &Rig) {
     rig.assert_newcomers_play();
 }
 
-fn great_messages(rig: &Rig) {
 /// What a client says is said to it again: what its codecs are, and which name it plays.
 fn great_answers(rig: &Rig) {
     // In AMF3, of which a text may be referred to: 60,000 characters of two bytes each, and the same again and again.
@@ -160,6 +160,7 @@ fn great_answers(rig: &Rig) {
     assert_within_limit(rig, all.len());
 }
 
+fn great_messages(rig: &Rig) {
     let mut all = Vec::new();
     for n in 0..times(20, 100) {
         let Some(mut attacker) = Attacker::connect(rig.target) else { continue };
@@ -273,6 +274,29 @@ fn small_chunks(rig: &Rig) {
         }
     }
     println!("    {} million chunks", sent / 1_000_000);
+    rig.assert_newcomers_play();
+}
+
+/// Half of what a client may say and still go before those who come.
+fn moderate(rig: &Rig) {
+    let mut all = Vec::new();
+    for n in 0..200 {
+        let Some(mut attacker) = Attacker::connect(rig.target) else { continue };
+        attacker.send(&[publishing(format!("moderate{n}")), message(4, 0, AUDIO, 1, &[0xaf])].concat());
+        all.push(attacker);
+    }
+    let burst = [0xc0 | 4, 0xaf].repeat(100);
+    let until = Instant::now() + Duration::from_secs(times(12, 60) as u64);
+    let mut turns = 0;
+    while Instant::now() < until {
+        let turn = Instant::now();
+        for attacker in &mut all {
+            attacker.send(&burst);
+        }
+        turns += 1;
+        std::thread::sleep(Duration::from_millis(10).saturating_sub(turn.elapsed()));
+    }
+    println!("    {} messages a second of each", turns * 100 / times(12, 60));
     rig.assert_newcomers_play();
 }
 

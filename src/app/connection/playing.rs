@@ -159,11 +159,11 @@ impl Connection<'_> {
                 st::yield_now();
             }
             if more || skips {
-                playing.turn.look(Instant::now(), self.rtmp.protocol().work(), false);
+                playing.turn.look(Instant::now(), self.rtmp.protocol().work(), self.server.overload.much(), false);
                 continue;
             }
             let work = self.rtmp.protocol().work();
-            playing.turn.look(Instant::now(), work, playing.consumer.stats().sent > 0);
+            playing.turn.look(Instant::now(), work, self.server.overload.much(), playing.consumer.stats().sent > 0);
             if stream.wait(Some(deadline)).timed_out {
                 if !playing.batch.is_empty() {
                     return Err(CloseReason::NotReading);

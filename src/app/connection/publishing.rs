@@ -124,7 +124,8 @@ impl Connection<'_> {
             publishing.since = if gathers { looked } else { now };
             looked = now;
             let is_drained = self.hear_publisher(&mut publishing, now)?;
-            turn.look(now, self.rtmp.protocol().work(), publishing.received.load(Ordering::Relaxed) > 0);
+            let streams = publishing.received.load(Ordering::Relaxed) > 0;
+            turn.look(now, self.rtmp.protocol().work(), self.server.overload.much(), streams);
             if let Some(max) = too_fast(&mut measured, now, stream.received(), publication.max_bitrate()) {
                 return Err(self.refuse(stream_id, "NetStream.Publish.Denied", CloseReason::TooFast(max)));
             }

@@ -10,7 +10,7 @@ use super::{State, route};
 use crate::app::batch::Batch;
 use crate::app::server::Server;
 use crate::app::source::{Begin, Consumer, Source};
-use crate::app::turn::{Slice, Turn};
+use crate::app::turn::{MUCH, Slice, Turn};
 use crate::codec::amf0::{Object, Value};
 use crate::config::Destination;
 use crate::rtmp::client::{Client, information};
@@ -222,7 +222,7 @@ impl Session<'_> {
             }
             let mut is_heard = self.hear()?;
             let work = self.client.protocol().work();
-            self.turn.look(Instant::now(), work, self.consumer.stats().sent > 0);
+            self.turn.look(Instant::now(), work, MUCH, self.consumer.stats().sent > 0);
             if self.batch.is_empty() {
                 progress = Instant::now();
                 // It was not listened to for these.
