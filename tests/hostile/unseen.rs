@@ -280,12 +280,13 @@ fn small_chunks(rig: &Rig) {
 /// Half of what a client may say and still go before those who come.
 fn moderate(rig: &Rig) {
     let mut all = Vec::new();
-    for n in 0..200 {
+    for n in 0..400 {
         let Some(mut attacker) = Attacker::connect(rig.target) else { continue };
-        attacker.send(&[publishing(format!("moderate{n}")), message(4, 0, AUDIO, 1, &[0xaf])].concat());
+        let media = [message(4, 0, AUDIO, 1, &[0xaf, 0, 0x12, 0x10]), message(4, 0, AUDIO, 1, &[0xaf, 1, 7])].concat();
+        attacker.send(&[publishing(format!("moderate{n}")), media].concat());
         all.push(attacker);
     }
-    let burst = [0xc0 | 4, 0xaf].repeat(100);
+    let burst = [0xc0 | 4, 0xaf, 1, 7].repeat(100);
     let until = Instant::now() + Duration::from_secs(times(12, 60) as u64);
     let mut turns = 0;
     while Instant::now() < until {
