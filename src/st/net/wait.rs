@@ -56,9 +56,10 @@ impl TcpStream {
     /// Blocks until the socket has an event, until `deadline`, or until woken. May end early: look again at what was waited
     /// for.
     pub fn wait(&self, deadline: Option<Instant>) -> Wake {
+        let is_late = || deadline.is_some_and(|deadline| Instant::now() >= deadline);
         if self.0.session.get().is_some_and(|session| session.has_more()) {
             yield_now();
-            return Wake { readable: true, woken: false, timed_out: false };
+            return Wake { readable: true, woken: false, timed_out: is_late() };
         }
         self.set_deadline(deadline);
         let events = block(|| self.0.io.wait_io());
@@ -73,11 +74,7 @@ impl TcpStream {
         if events & EVENTS_OF_READ != 0 {
             self.0.readable.store(true, Ordering::Relaxed);
         }
-        Wake {
-            readable: self.0.readable.load(Ordering::Relaxed),
-            woken: events & WOKEN != 0,
-            timed_out: deadline.is_some_and(|deadline| Instant::now() >= deadline),
-        }
+        Wake { readable: self.0.readable.load(Ordering::Relaxed), woken: events & WOKEN != 0, timed_out: is_late() }
     }
 
     /// Ends the wait of the coroutine that blocks on this socket, or its next one.

@@ -1,8 +1,9 @@
 //! A connection's TLS, once hands are shaken.
 
 use std::io::{self, IoSlice, Read, Write};
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
+use std::time::{Duration, Instant};
 
 use rustls::Connection;
 
@@ -14,13 +15,20 @@ use crate::account::Held;
 /// any of it is left.
 const UNSENT: usize = 64 * 1024;
 
-/// Records without any content that are taken in a row before others have their turn.
-const EMPTY_RECORDS: usize = 16;
+/// Bytes that may come in a row without any content: of the longest record, which has content when it is whole, with room to spare.
+/// `rustls` takes 32 records without content in a row, but as many as come with changes of keys between them. It is also the most that
+/// is kept of a message about TLS itself which never becomes whole.
+const BARREN: usize = 32 * 1024;
+
+/// How long one read may take with nothing to show for it before others have their turn. A change of keys takes some microseconds.
+const LONG: Duration = Duration::from_millis(1);
 
 /// What stands between a connection's socket and its readers and writers.
 pub(in crate::st) struct Session {
     /// Locked for a moment at a time and never over a wait; a lock at all only because connections can be sent.
     tls: Mutex<Box<Connection>>,
+    /// Bytes that came since there was content.
+    barren: AtomicUsize,
     /// The last read ended before the socket was empty.
     more: AtomicBool,
     /// Where what the socket has not taken is counted, but for the headers of its records.
@@ -30,7 +38,12 @@ pub(in crate::st) struct Session {
 impl Session {
     pub(super) fn new(mut tls: Box<Connection>) -> Self {
         tls.set_buffer_limit(Some(UNSENT));
-        Self { tls: Mutex::new(tls), more: AtomicBool::new(true), unsent: OnceLock::new() }
+        Self {
+            tls: Mutex::new(tls),
+            barren: AtomicUsize::new(0),
+            more: AtomicBool::new(false),
+            unsent: OnceLock::new(),
+        }
     }
 
     /// Has what was encrypted counted until the socket has taken it.
@@ -47,24 +60,33 @@ impl Session {
     pub(in crate::st) fn try_read(&self, wire: &mut Wire<'_>, buffer: &mut [u8]) -> io::Result<Option<usize>> {
         let mut tls = self.tls();
         self.more.store(false, Ordering::Relaxed);
-        for _ in 0..EMPTY_RECORDS {
+        let mut began = None;
+        loop {
             match tls.reader().read(buffer) {
-                Ok(n) => return Ok(Some(n)),
+                Ok(n) => {
+                    self.barren.store(0, Ordering::Relaxed);
+                    return Ok(Some(n));
+                }
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
                 // The peer closed without saying so in TLS. RTMP says itself where its messages end.
                 Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => return Ok(Some(0)),
                 Err(error) => return Err(error),
             }
-            if none_if_blocked(tls.read_tls(wire))?.is_none() {
+            if self.barren.load(Ordering::Relaxed) > BARREN {
+                let error = format!("TLS: more than {BARREN} bytes came without any content");
+                return Err(io::Error::new(io::ErrorKind::InvalidData, error));
+            }
+            if began.get_or_insert_with(Instant::now).elapsed() >= LONG {
+                self.more.store(true, Ordering::Relaxed);
                 return Ok(None);
             }
+            let Some(came) = none_if_blocked(tls.read_tls(wire))? else { return Ok(None) };
+            self.barren.fetch_add(came, Ordering::Relaxed);
             let result = tls.process_new_packets();
             // An alert, or the answer to a change of keys.
             let _ = self.send(&mut tls, wire);
             result.map_err(invalid)?;
         }
-        self.more.store(true, Ordering::Relaxed);
-        Ok(None)
     }
 
     /// Whether there may be something to read though the socket says nothing: then a wait must not wait.

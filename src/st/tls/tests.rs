@@ -3,6 +3,9 @@ use std::path::Path;
 use std::process::Command;
 use std::time::{Duration, Instant};
 
+use rustls::crypto::cipher::{MessageEncrypter, OutboundChunks, OutboundPlainMessage};
+use rustls::{ConnectionTrafficSecrets, ContentType, ProtocolVersion};
+
 use super::super::net::{TcpListener, TcpStream};
 use super::super::{run, sleep, spawn};
 use super::*;
@@ -43,6 +46,60 @@ fn encrypted_pair(kind: &str) -> (TcpStream, TcpStream) {
     accepted.join();
     assert!(near.is_encrypted() && far.is_encrypted());
     (near, far)
+}
+
+/// A client that makes its records by hand, as no library does.
+struct Encrypter {
+    stream: std::net::TcpStream,
+    records: Box<dyn MessageEncrypter>,
+    count: u64,
+}
+
+impl Encrypter {
+    /// It, and the server's end of its connection. The client is on a thread of its own meanwhile, since it blocks.
+    fn connect() -> (Self, TcpStream) {
+        let folder = tempfile::tempdir().unwrap();
+        let (cert, key) = certificate(folder.path(), EC);
+        let (acceptor, connector) = (Acceptor::load(&cert, &key).unwrap(), Connector::trusting(&cert).unwrap());
+        let listener = TcpListener::bind("127.0.0.1:0".parse().unwrap()).unwrap();
+        let mut stream = std::net::TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+        let far = listener.accept().unwrap().unwrap();
+        far.set_time_limit(Some(BOUND));
+        let client = std::thread::spawn(move || {
+            let mut config = (*connector.config()).clone();
+            config.enable_secret_extraction = true;
+            let mut tls = ClientConnection::new(config.into(), "localhost".try_into().unwrap()).unwrap();
+            while tls.is_handshaking() || tls.wants_write() {
+                tls.complete_io(&mut stream).unwrap();
+            }
+            let suite = tls.negotiated_cipher_suite().unwrap().tls13().unwrap();
+            let (count, secrets) = tls.dangerous_extract_secrets().unwrap().tx;
+            let (ConnectionTrafficSecrets::Aes128Gcm { key, iv }
+            | ConnectionTrafficSecrets::Aes256Gcm { key, iv }
+            | ConnectionTrafficSecrets::Chacha20Poly1305 { key, iv }) = secrets
+            else {
+                panic!("these are others");
+            };
+            Self { stream, records: suite.aead_alg.encrypter(key, iv), count }
+        });
+        far.accept_tls(&acceptor).unwrap();
+        (client.join().unwrap(), far)
+    }
+
+    /// A record each.
+    fn write<'a>(&mut self, typ: ContentType, contents: impl IntoIterator<Item = &'a [u8]>) {
+        let mut bytes = Vec::new();
+        for content in contents {
+            let message = OutboundPlainMessage {
+                typ,
+                version: ProtocolVersion::TLSv1_3,
+                payload: OutboundChunks::Single(content),
+            };
+            bytes.extend(self.records.encrypt(message, self.count).unwrap().encode());
+            self.count += 1;
+        }
+        self.stream.write_all(&bytes).unwrap();
+    }
 }
 
 const EC: &str = "ec -pkeyopt ec_paramgen_curve:prime256v1";
@@ -133,6 +190,23 @@ fn what_is_decrypted_is_read_before_anybody_waits() {
         }
         far.set_time_limit(Some(Duration::from_millis(20)));
         assert_eq!((&far).read(&mut buffer).unwrap_err().kind(), io::ErrorKind::TimedOut);
+    })
+    .unwrap();
+}
+
+#[test]
+fn records_without_content_are_passed_over_but_not_for_ever() {
+    run(|| {
+        let (mut near, far) = Encrypter::connect();
+        near.write(ContentType::ApplicationData, [&[][..]; 30]);
+        near.write(ContentType::ApplicationData, [&b"hello"[..]]);
+        let mut buffer = [0; 5];
+        assert_eq!((&far).read(&mut buffer).unwrap(), 5);
+        // A message about TLS of 60,000 bytes: `rustls` would wait for its end.
+        near.write(ContentType::Handshake, [&[24, 0, 0xea, 0x60][..]]);
+        near.write(ContentType::Handshake, [&[0; 1000][..]; 40]);
+        let error = (&far).read(&mut buffer).unwrap_err();
+        assert!(error.to_string().contains("without any content"), "{error}");
     })
     .unwrap();
 }
