@@ -159,7 +159,12 @@ impl Connection<'_> {
                 st::yield_now();
             }
             if more || skips {
-                playing.turn.look(Instant::now(), self.rtmp.protocol().work(), self.server.overload.much(), false);
+                let now = Instant::now();
+                playing.turn.look(now, self.rtmp.protocol().work(), self.server.overload.much(), false);
+                // It may say so much that nobody ever waits for it.
+                if now >= deadline && !playing.batch.is_empty() {
+                    return Err(CloseReason::NotReading);
+                }
                 continue;
             }
             let work = self.rtmp.protocol().work();
