@@ -16,7 +16,7 @@ use super::close::CloseReason;
 use super::forward::route::{self, Route};
 use super::request::{self, AppRequest, StreamRequest};
 use super::server::Server;
-use super::turn::Slice;
+use super::turn::{self, Slice};
 use crate::account::Part;
 use crate::codec::proxy::{self, Header};
 use crate::config::{Action, ListenKind, refer_allows};
@@ -237,7 +237,7 @@ impl<'a> Connection<'a> {
 
     /// Lets others run when the client has kept its coroutine busy for long.
     fn take_turns(&mut self) {
-        self.slice.look(self.rtmp.protocol().work());
+        self.slice.look(turn::work(self.rtmp.protocol()));
     }
 
     /// What a `publish` or `play` asks for, unless a name is wrong or the page may not have it.

@@ -148,6 +148,12 @@ impl TcpStream {
         self.0.received.load(Ordering::Relaxed)
     }
 
+    /// Bytes that came so far with those that were read, but are none of them: what TLS adds, once hands are shaken. 22 for a record at
+    /// least. It never becomes less.
+    pub fn overhead(&self) -> u64 {
+        self.0.session.get().map_or(0, |session| session.overhead())
+    }
+
     /// Bytes written so far.
     pub fn sent(&self) -> u64 {
         self.0.sent.load(Ordering::Relaxed)

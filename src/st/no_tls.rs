@@ -17,6 +17,10 @@ impl Session {
         match *self {}
     }
 
+    pub(super) fn overhead(&self) -> u64 {
+        match *self {}
+    }
+
     pub(super) fn has_more(&self) -> bool {
         match *self {}
     }

@@ -9,7 +9,7 @@ use crate::app::batch::Batch;
 use crate::app::close::CloseReason;
 use crate::app::pithy::Messages;
 use crate::app::source::Consumer;
-use crate::app::turn::Turn;
+use crate::app::turn::{self, Turn};
 use crate::rtmp::message::UserControl;
 use crate::rtmp::protocol::MAX_ANSWERS;
 use crate::rtmp::server::{Event, Play};
@@ -88,7 +88,7 @@ impl Connection<'_> {
             answers: 0,
             paused: false,
             is_settled: false,
-            turn: Turn::new(Instant::now(), self.rtmp.protocol().work()),
+            turn: Turn::new(Instant::now(), turn::work(self.rtmp.protocol())),
             mentioned: (0, Instant::now()),
         };
         self.client.set_stream_vhost(Some(&request.vhost));
@@ -160,14 +160,14 @@ impl Connection<'_> {
             }
             if more || skips {
                 let now = Instant::now();
-                playing.turn.look(now, self.rtmp.protocol().work(), self.server.overload.much(), false);
+                playing.turn.look(now, turn::work(self.rtmp.protocol()), self.server.overload.much(), false);
                 // It may say so much that nobody ever waits for it.
                 if now >= deadline && !playing.batch.is_empty() {
                     return Err(CloseReason::NotReading);
                 }
                 continue;
             }
-            let work = self.rtmp.protocol().work();
+            let work = turn::work(self.rtmp.protocol());
             playing.turn.look(Instant::now(), work, self.server.overload.much(), playing.consumer.stats().sent > 0);
             if stream.wait(Some(deadline)).timed_out {
                 if !playing.batch.is_empty() {

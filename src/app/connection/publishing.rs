@@ -9,7 +9,7 @@ use crate::app::close::CloseReason;
 use crate::app::forward::Feed;
 use crate::app::pithy::Messages;
 use crate::app::source::Publication;
-use crate::app::turn::{MUCH, Turn};
+use crate::app::turn::{self, MUCH, Turn};
 use crate::codec::flv::{AudioCodec, VideoCodec};
 use crate::rtmp::chunk::MAX_INCOMPLETE;
 use crate::rtmp::protocol::MAX_ANSWERS;
@@ -111,7 +111,7 @@ impl Connection<'_> {
         let begun = Instant::now();
         let mut publishing = Publishing { publication, stream_id, received, heard: begun, since: begun, ended: false };
         let mut codecs = (None, None);
-        let mut turn = Turn::new(begun, self.rtmp.protocol().work());
+        let mut turn = Turn::new(begun, turn::work(self.rtmp.protocol()));
         let mut gathers = false;
         let mut looked = begun;
         let mut measured = (begun, stream.received());
@@ -125,7 +125,7 @@ impl Connection<'_> {
             looked = now;
             let is_drained = self.hear_publisher(&mut publishing, now)?;
             let streams = publishing.received.load(Ordering::Relaxed) > 0;
-            turn.look(now, self.rtmp.protocol().work(), self.server.overload.much(), streams);
+            turn.look(now, turn::work(self.rtmp.protocol()), self.server.overload.much(), streams);
             if let Some(max) = too_fast(&mut measured, now, stream.received(), publication.max_bitrate()) {
                 return Err(self.refuse(stream_id, "NetStream.Publish.Denied", CloseReason::TooFast(max)));
             }
@@ -161,7 +161,7 @@ impl Connection<'_> {
     /// Takes what the publisher has sent, or a good piece of it. Whether that was all.
     fn hear_publisher(&mut self, publishing: &mut Publishing<'_>, now: Instant) -> Result<bool, CloseReason> {
         let stream = self.client.stream.clone();
-        let before = self.rtmp.protocol().work();
+        let before = turn::work(self.rtmp.protocol());
         for _ in 0..READS {
             // What came with `publish` itself is here before anything is read; what comes after the end is for whoever serves
             // the connection then.
@@ -171,7 +171,7 @@ impl Connection<'_> {
             {
                 self.on_publisher(publishing, event);
                 self.take_turns();
-                if self.rtmp.protocol().work().wrapping_sub(before) > MUCH {
+                if turn::work(self.rtmp.protocol()).wrapping_sub(before) > MUCH {
                     return Ok(false);
                 }
             }

@@ -10,7 +10,7 @@ use super::{State, route};
 use crate::app::batch::Batch;
 use crate::app::server::Server;
 use crate::app::source::{Begin, Consumer, Source};
-use crate::app::turn::{MUCH, Slice, Turn};
+use crate::app::turn::{self, MUCH, Slice, Turn};
 use crate::codec::amf0::{Object, Value};
 use crate::config::Destination;
 use crate::rtmp::client::{Client, information};
@@ -221,7 +221,7 @@ impl Session<'_> {
                 return Ok(());
             }
             let mut is_heard = self.hear()?;
-            let work = self.client.protocol().work();
+            let work = turn::work(self.client.protocol());
             self.turn.look(Instant::now(), work, MUCH, self.consumer.stats().sent > 0);
             if self.batch.is_empty() {
                 progress = Instant::now();
@@ -270,7 +270,7 @@ impl Session<'_> {
                     Polled::More => {}
                     Polled::Empty => break,
                 }
-                self.slice.look(self.client.protocol().work());
+                self.slice.look(turn::work(self.client.protocol()));
             }
             let protocol = self.client.protocol();
             let read = self.stream.try_read_with(|bytes| match bytes {

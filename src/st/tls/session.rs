@@ -1,7 +1,7 @@
 //! A connection's TLS, once hands are shaken.
 
 use std::io::{self, IoSlice, Read, Write};
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -29,6 +29,11 @@ pub(in crate::st) struct Session {
     tls: Mutex<Box<Connection>>,
     /// Bytes that came since there was content.
     barren: AtomicUsize,
+    /// Bytes that came, and those of content among them that were read.
+    came: AtomicU64,
+    read: AtomicU64,
+    /// See [`Session::overhead`].
+    overhead: AtomicU64,
     /// The last read ended before the socket was empty.
     more: AtomicBool,
     /// Where what the socket has not taken is counted, but for the headers of its records.
@@ -41,6 +46,9 @@ impl Session {
         Self {
             tls: Mutex::new(tls),
             barren: AtomicUsize::new(0),
+            came: AtomicU64::new(0),
+            read: AtomicU64::new(0),
+            overhead: AtomicU64::new(0),
             more: AtomicBool::new(false),
             unsent: OnceLock::new(),
         }
@@ -65,6 +73,7 @@ impl Session {
             match tls.reader().read(buffer) {
                 Ok(n) => {
                     self.barren.store(0, Ordering::Relaxed);
+                    self.read.fetch_add(n as u64, Ordering::Relaxed);
                     return Ok(Some(n));
                 }
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
@@ -72,6 +81,7 @@ impl Session {
                 Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => return Ok(Some(0)),
                 Err(error) => return Err(error),
             }
+            self.measure_overhead();
             if self.barren.load(Ordering::Relaxed) > BARREN {
                 let error = format!("TLS: more than {BARREN} bytes came without any content");
                 return Err(io::Error::new(io::ErrorKind::InvalidData, error));
@@ -82,11 +92,24 @@ impl Session {
             }
             let Some(came) = none_if_blocked(tls.read_tls(wire))? else { return Ok(None) };
             self.barren.fetch_add(came, Ordering::Relaxed);
+            self.came.fetch_add(came as u64, Ordering::Relaxed);
             let result = tls.process_new_packets();
             // An alert, or the answer to a change of keys.
             let _ = self.send(&mut tls, wire);
             result.map_err(invalid)?;
         }
+    }
+
+    /// Takes what came and has given no content for overhead, once all content that there is has been read. The beginning of a record
+    /// is among it, but the largest such difference so far grows by no more than one record beyond what is true.
+    fn measure_overhead(&self) {
+        let [came, read] = [&self.came, &self.read].map(|bytes| bytes.load(Ordering::Relaxed));
+        self.overhead.fetch_max(came.saturating_sub(read), Ordering::Relaxed);
+    }
+
+    /// Bytes that came so far beyond what was read of them. It never becomes less.
+    pub(in crate::st) fn overhead(&self) -> u64 {
+        self.overhead.load(Ordering::Relaxed)
     }
 
     /// Whether there may be something to read though the socket says nothing: then a wait must not wait.

@@ -212,6 +212,24 @@ fn records_without_content_are_passed_over_but_not_for_ever() {
 }
 
 #[test]
+fn records_with_next_to_nothing_in_them_are_overhead_and_full_ones_are_not() {
+    run(|| {
+        let (mut near, far) = Encrypter::connect();
+        near.write(ContentType::ApplicationData, [&[1][..]; 2000]);
+        let mut buffer = [0; 16_000];
+        (&far).read_exact(&mut buffer[..2000]).unwrap();
+        assert_eq!(far.try_read(&mut buffer).unwrap(), None);
+        assert!((44_000..46_000).contains(&far.overhead()), "{}", far.overhead());
+        for _ in 0..200 {
+            near.write(ContentType::ApplicationData, [&buffer[..]]);
+            (&far).read_exact(&mut buffer).unwrap();
+        }
+        assert!(far.overhead() < 70_000, "{}", far.overhead());
+    })
+    .unwrap();
+}
+
+#[test]
 fn who_is_not_trusted_is_told_and_who_is_not_asked_is_trusted() {
     run(|| {
         let folder = tempfile::tempdir().unwrap();
