@@ -3,7 +3,7 @@
 //! `rustls` knows no socket, so it fits below a coroutine as it is: bytes go in, bytes come out. [`TcpStream::accept_tls`] and
 //! [`TcpStream::connect_tls`] shake hands and leave a [`Session`] with the connection, which from then on reads and writes
 //! through it; whoever has the connection sees no difference. Every buffer has a bound: `rustls` keeps at most one message of
-//! the handshake or one record of the peer's, and of ours what [`UNSENT`] allows.
+//! the handshake, of at most `GREETING` bytes, or one record of the peer's, and of ours what `UNSENT` allows.
 //!
 //! The arithmetic of a handshake (a signature, a chain of certificates) takes a millisecond of processor time and more stack
 //! than a coroutine should have, so it is done beside the worker, of two connections at a time: the others wait for their turn until
@@ -22,6 +22,13 @@ use rustls::{ClientConnection, Connection, ServerConnection};
 use super::net::TcpStream;
 use super::offload::compute;
 
+/// Bytes that may come of a client before hands are shaken, since `rustls` keeps up to 64 KB of a message that is not complete. A greeting
+/// has 2 KB with the longest keys in use, may have to be said twice, and certificates of clients are not asked for.
+const GREETING: usize = 16 * 1024;
+
+/// The same of a server, whose certificate has others behind it. It is one that somebody has chosen.
+const CERTIFICATES: usize = 64 * 1024;
+
 impl TcpStream {
     /// Shakes hands as the server. From here on all that is read and written is under TLS.
     ///
@@ -29,7 +36,7 @@ impl TcpStream {
     /// Those of reading and writing, and `InvalidData` when the client's TLS is none, or none that this server takes.
     pub fn accept_tls(&self, acceptor: &Acceptor) -> io::Result<()> {
         let session = ServerConnection::new(acceptor.config()).map_err(invalid)?;
-        self.shake_hands(session.into())
+        self.shake_hands(session.into(), GREETING)
     }
 
     /// Shakes hands as the client of the server called `name`: a host name or an address.
@@ -42,12 +49,14 @@ impl TcpStream {
             io::Error::new(io::ErrorKind::InvalidInput, format!("{name:?} is no name that a certificate could have"))
         })?;
         let session = ClientConnection::new(connector.config(), name).map_err(invalid)?;
-        self.shake_hands(session.into())
+        self.shake_hands(session.into(), CERTIFICATES)
     }
 
-    fn shake_hands(&self, session: Connection) -> io::Result<()> {
+    /// `most`: the bytes that may come before the peer has said all that belongs to it.
+    fn shake_hands(&self, session: Connection, most: usize) -> io::Result<()> {
         // On the heap: it is handed to another thread and back, and is a kilobyte and more.
         let mut session = Box::new(session);
+        let mut came = 0;
         loop {
             while session.wants_write() {
                 self.write_with(|| nothing_if_blocked(session.write_tls(&mut self.wire())))?;
@@ -55,8 +64,9 @@ impl TcpStream {
             if !session.is_handshaking() {
                 break;
             }
-            if self.read_with(|| none_if_blocked(session.read_tls(&mut self.wire())))? == 0 {
-                return Err(io::ErrorKind::UnexpectedEof.into());
+            match self.read_with(|| none_if_blocked(session.read_tls(&mut self.wire())))? {
+                0 => return Err(io::ErrorKind::UnexpectedEof.into()),
+                n => came += n,
             }
             let arithmetic = move || {
                 let result = session.process_new_packets().map(drop);
@@ -68,6 +78,10 @@ impl TcpStream {
                 // The peer is told by an alert, if it can be.
                 let _ = session.write_tls(&mut self.wire());
                 return Err(invalid(error));
+            }
+            if came > most && session.is_handshaking() {
+                let error = format!("TLS: the handshake is not done after {most} bytes of the other end");
+                return Err(io::Error::new(io::ErrorKind::InvalidData, error));
             }
         }
         self.set_session(Session::new(session));

@@ -296,6 +296,24 @@ fn what_is_no_tls_is_an_error_and_ends_at_once() {
 }
 
 #[test]
+fn a_greeting_without_end_is_not_kept() {
+    run(|| {
+        let folder = tempfile::tempdir().unwrap();
+        let (cert, key) = certificate(folder.path(), EC);
+        let acceptor = Acceptor::load(&cert, &key).unwrap();
+        let (near, far) = pair();
+        // A ClientHello of 65,000 bytes, in records of 1000.
+        let first = [&[0x16, 3, 1, 0, 4, 1, 0, 0xfd, 0xe8][..]].concat();
+        let record = [&[0x16, 3, 1, 3, 0xe8][..], &[3; 1000]].concat();
+        (&near).write_all(&[first, record.repeat(20)].concat()).unwrap();
+        far.set_time_limit(Some(Duration::from_secs(5)));
+        let error = far.accept_tls(&acceptor).unwrap_err();
+        assert!(error.to_string().contains("not done after 16384 bytes"), "{error}");
+    })
+    .unwrap();
+}
+
+#[test]
 fn who_waits_for_its_turn_gives_up_when_a_read_would() {
     run(|| {
         let (_near, far) = pair();
