@@ -352,6 +352,24 @@ fn the_same_address_cannot_be_bound_twice() {
 }
 
 #[test]
+fn a_listener_that_closes_accepts_those_who_wait_and_not_all_who_come() {
+    run(|| {
+        let listener = TcpListener::bind("127.0.0.1:0".parse().unwrap()).unwrap();
+        let address = listener.local_addr().unwrap();
+        let mut last = std::net::TcpStream::connect(address).unwrap();
+        listener.close();
+        let mut accepted = 0;
+        while accepted < 10_000 && listener.accept().unwrap().is_some() {
+            accepted += 1;
+            last = std::net::TcpStream::connect(address).unwrap();
+        }
+        drop(last);
+        assert_eq!(accepted, 4096);
+    })
+    .unwrap();
+}
+
+#[test]
 fn connecting_to_nobody_is_refused() {
     run(|| {
         let address = TcpListener::bind("127.0.0.1:0".parse().unwrap()).unwrap().local_addr().unwrap();

@@ -3,7 +3,7 @@
 use std::io;
 use std::net::{self, SocketAddr};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI32, Ordering};
 
 use may::io::{CoIo, WaitIo};
 use socket2::{Domain, Protocol, SockRef, Socket, Type};
@@ -22,6 +22,8 @@ pub struct TcpListener(Arc<Listening>);
 struct Listening {
     io: CoIo<net::TcpListener>,
     closing: AtomicBool,
+    /// Those who may still be accepted when it closes.
+    rest: AtomicI32,
 }
 
 /// Binds and listens, without the runtime: for [`TcpListener::new`]. An address that somebody listens on already is an error,
@@ -47,7 +49,11 @@ impl TcpListener {
     /// # Errors
     /// When the runtime cannot watch it.
     pub fn new(socket: net::TcpListener) -> io::Result<Self> {
-        Ok(Self(Arc::new(Listening { io: CoIo::new(socket)?, closing: AtomicBool::new(false) })))
+        Ok(Self(Arc::new(Listening {
+            io: CoIo::new(socket)?,
+            closing: AtomicBool::new(false),
+            rest: AtomicI32::new(BACKLOG),
+        })))
     }
 
     /// Binds and listens, see [`bind`].
@@ -58,16 +64,26 @@ impl TcpListener {
         Self::new(bind(address, false)?)
     }
 
-    /// Blocks until a client connects. `None` after [`TcpListener::close`], once those who were waiting then have been accepted.
+    /// Blocks until a client connects. `None` after [`TcpListener::close`], once those who were waiting then have been accepted: as many
+    /// as may wait, if more keep coming.
     ///
     /// # Errors
     /// Those of accept(2); with EMFILE and its like the connection stays in the kernel's queue.
     pub fn accept(&self) -> io::Result<Option<TcpStream>> {
         loop {
+            let is_closing = self.0.closing.load(Ordering::Relaxed);
+            if is_closing && self.0.rest.load(Ordering::Relaxed) <= 0 {
+                return Ok(None);
+            }
             match self.0.io.inner().accept() {
-                Ok((stream, peer)) => return TcpStream::new(stream, peer).map(Some),
+                Ok((stream, peer)) => {
+                    if is_closing {
+                        self.0.rest.fetch_sub(1, Ordering::Relaxed);
+                    }
+                    return TcpStream::new(stream, peer).map(Some);
+                }
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
-                    if self.0.closing.load(Ordering::Relaxed) {
+                    if is_closing {
                         return Ok(None);
                     }
                     block(|| self.0.io.wait_io());
