@@ -83,9 +83,9 @@ impl Connection<'_> {
         let _forwarding = self.server.forwards.begin(self.server, self.client.number, feed, &request.vhost.forward);
         self.rtmp.protocol().limit_incoming(MAX_INCOMPLETE);
         self.rtmp.start_publish(publish);
-        self.rtmp.flush().map_err(close_reason)?;
+        // Before anything waits for the client: a reload meanwhile may remove the vhost.
         self.client.set_stream_vhost(Some(&request.vhost));
-        let result = self.take_media(&publication, id);
+        let result = self.rtmp.flush().map_err(close_reason).and_then(|()| self.take_media(&publication, id));
         self.client.set_stream_vhost(None);
         hear_each(&self.client.stream, true);
         // Also when it was told in the middle of a write, which then failed.
