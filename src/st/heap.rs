@@ -23,7 +23,7 @@ pub fn bound_heap() {
 }
 
 /// Gives back to the system what the heap holds and nobody uses. Allocation on any thread may wait for it: milliseconds where
-/// there is much. For when nobody is there; elsewhere than with glibc it does nothing.
+/// there is much. For when there is so much that it is worth the wait, and not on the worker. Elsewhere than with glibc it does nothing.
 #[allow(unsafe_code)] // No crate at hand has this call.
 pub fn trim_heap() {
     #[cfg(target_env = "gnu")]
