@@ -1,7 +1,7 @@
 //! The embedded HTTP server, byte by byte and by curl: files, ranges, conditions, connections that stay, and requests that mean
 //! harm.
 
-use std::io::{ErrorKind, Read};
+use std::io::{ErrorKind, Read, Write};
 use std::os::unix::fs::symlink;
 use std::path::Path;
 use std::process::Command;
@@ -257,6 +257,15 @@ fn slow_and_idle_clients_have_the_time_that_is_configured() {
     let (mut server, port) = start(&scratch, "request_timeout 1; idle_timeout 2;", Settings::default());
     write(&scratch, "a", b"a");
     let (mut slow, mut idle) = (Client::new(port), Client::new(port));
+    // Empty lines are no request (RFC 9112, 2.2), and no sign of life.
+    let mut empty = Client::new(port);
+    let lines = std::thread::spawn(move || {
+        let since = Instant::now();
+        while empty.stream.write_all(b"\r\n").is_ok() && since.elapsed() < Duration::from_secs(30) {
+            std::thread::sleep(Duration::from_millis(300));
+        }
+        since.elapsed()
+    });
     let begun = Instant::now();
     slow.send(b"GET /a HTTP/1.1\r\n");
     assert_eq!(idle.get("/a", "").status, 200);
@@ -265,6 +274,8 @@ fn slow_and_idle_clients_have_the_time_that_is_configured() {
     assert!((Duration::from_secs(1)..Duration::from_secs(8)).contains(&told), "{told:?}");
     assert_eq!(idle.stream.read(&mut [0]).expect("it is closed"), 0);
     let closed = begun.elapsed();
+    assert!((Duration::from_secs(2)..Duration::from_secs(30)).contains(&closed), "{closed:?}");
+    let closed = lines.join().expect("it ends");
     assert!((Duration::from_secs(2)..Duration::from_secs(30)).contains(&closed), "{closed:?}");
     server.assert_healthy();
 }

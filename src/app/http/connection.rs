@@ -43,6 +43,8 @@ pub(super) struct Connection<'a> {
     at: usize,
     /// When the first byte of the request came that is being read.
     begun: Option<Instant>,
+    /// Since when it has asked for nothing, while it does not.
+    idle_since: Instant,
     /// It has had a live file: whoever watches is not new.
     is_viewer: bool,
     pub(super) times: Times,
@@ -90,9 +92,19 @@ pub(super) fn serve(http: &Http, number: u64, stream: &TcpStream) -> End {
         Times { request: config.request_timeout, idle: config.idle_timeout, send: config.send_timeout }
     };
     stream.set_write_timeout(Some(times.send));
-    let mut connection =
-        Connection { http, number, stream, input: Vec::new(), at: 0, begun: None, is_viewer: false, times };
+    let mut connection = Connection {
+        http,
+        number,
+        stream,
+        input: Vec::new(),
+        at: 0,
+        begun: None,
+        idle_since: Instant::now(),
+        is_viewer: false,
+        times,
+    };
     loop {
+        connection.idle_since = Instant::now();
         let answered = connection.next_request().and_then(|request| connection.reply(request));
         if let Err(end) = answered {
             connection.farewell(&end);
@@ -140,6 +152,10 @@ impl Connection<'_> {
                     return Ok(request);
                 }
             }
+            // Empty lines are no sign of life: somebody could hold a place with one each few seconds.
+            if self.begun.is_none() && self.is_idle_for_long() {
+                return Err(End::Idle);
+            }
             // A head that comes byte by byte is looked at once a line, and when it is as long as it may be.
             let is_first = self.begun.is_none();
             let more = self.read()?;
@@ -160,13 +176,18 @@ impl Connection<'_> {
         }
     }
 
+    fn is_idle_for_long(&self) -> bool {
+        let most = if self.http.is_crowded() { IDLE_WHEN_FULL } else { Duration::MAX };
+        self.idle_since.elapsed() >= self.times.idle.min(most)
+    }
+
     /// Reads some bytes behind those that are there, and says where they begin. Waits for them as long as the connection may be
     /// idle, or the request slow.
     fn read(&mut self) -> Result<usize, End> {
         self.input.drain(..self.at);
         self.at = 0;
         let len = self.input.len();
-        let idle_since = Instant::now();
+        let settles_at = Instant::now() + SETTLE;
         let mut is_settled = false;
         let mut is_over = false;
         loop {
@@ -185,13 +206,12 @@ impl Connection<'_> {
             }
             let limit = match self.begun {
                 Some(begun) => begun + self.times.request,
-                None if !is_settled => idle_since + SETTLE,
+                None if !is_settled => settles_at,
                 // It may become crowded meanwhile.
                 None => Instant::now() + IDLE_WHEN_FULL.min(self.times.idle),
             };
             if self.stream.wait(Some(limit)).timed_out && self.begun.is_none() {
-                let most = if self.http.is_crowded() { IDLE_WHEN_FULL } else { Duration::MAX };
-                is_over = idle_since.elapsed() >= self.times.idle.min(most);
+                is_over = self.is_idle_for_long();
                 if !std::mem::replace(&mut is_settled, true) {
                     self.input = Vec::new();
                     st::trim_stack();
