@@ -49,7 +49,7 @@ impl Session {
             came: AtomicU64::new(0),
             read: AtomicU64::new(0),
             overhead: AtomicU64::new(0),
-            more: AtomicBool::new(false),
+            more: AtomicBool::new(true),
             unsent: OnceLock::new(),
         }
     }
