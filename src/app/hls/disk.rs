@@ -18,7 +18,7 @@ use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, bounded};
 
 use super::folder::Folder;
 use super::listing::Listing;
-use super::playlist::{Entry, Playlist};
+use super::playlist::{Entry, Lengths, Playlist};
 use super::remains::Remains;
 
 /// Jobs that may wait. A stream has one in each `hls_fragment`.
@@ -81,10 +81,7 @@ pub(super) enum Job {
     Segment {
         entry: Entry,
         body: Bytes,
-        /// As `hls_window`, in milliseconds.
-        window: u64,
-        /// As `hls_fragment` and `hls_td_ratio`, in milliseconds.
-        target: u64,
+        lengths: Lengths,
         /// As `hls_cleanup`.
         cleanup: bool,
     },
@@ -287,8 +284,8 @@ impl Writer {
                 // Somebody asked twice.
                 let _ = answer.set(folder.playlist().clone());
             }
-            Job::Segment { entry, body, window, target: duration, cleanup } => {
-                match self.folder(target).add(entry, &body, window, duration, cleanup, now) {
+            Job::Segment { entry, body, lengths, cleanup } => {
+                match self.folder(target).add(entry, &body, &lengths, cleanup, now) {
                     Ok(()) => {
                         self.counters.written.fetch_add(1, Ordering::Relaxed);
                         target.has_files.store(true, Ordering::Relaxed);

@@ -10,7 +10,7 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use super::files::{self, Versions, with_end};
 use super::listing::Listing;
-use super::playlist::{Entry, Playlist};
+use super::playlist::{Entry, Lengths, Playlist};
 use super::remains::{self, Remains, Remnant};
 
 /// How long after a failure to remove a file it is tried again.
@@ -119,7 +119,7 @@ impl Folder {
         }
     }
 
-    /// Writes a segment and the playlist with it. `window` and `target` are in milliseconds.
+    /// Writes a segment and the playlist with it.
     ///
     /// # Errors
     /// When one of them could not be written. The next call tries again what is to be tried.
@@ -127,8 +127,7 @@ impl Folder {
         &mut self,
         mut entry: Entry,
         body: &[u8],
-        window: u64,
-        target: u64,
+        lengths: &Lengths,
         cleanup: bool,
         now: Instant,
     ) -> Result<(), Error> {
@@ -146,10 +145,10 @@ impl Folder {
             self.playlist.retain_from_last(|entry| !segment(&base, entry.number).exists());
         }
         // Of a stream that is true, the playlist and one segment more are less than this.
-        self.longest = 2 * Duration::from_millis(window.max(target.saturating_mul(3))).max(self.playlist.span());
+        let least = Duration::from_millis(lengths.window.max(lengths.target.saturating_mul(3)));
+        self.longest = 2 * least.max(self.playlist.span());
         let hold_back = Duration::from_millis(self.playlist.duration() + entry.duration).min(self.longest);
-        self.playlist.announce_target(target);
-        let gone = self.playlist.push(entry, window);
+        let gone = self.playlist.push(entry, lengths);
         let written = self.write_playlist(now);
         if cleanup {
             // A player that has just read the old playlist may still load it (RFC 8216, section 6.2.2).

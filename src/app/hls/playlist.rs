@@ -6,12 +6,16 @@ use std::time::{Duration, SystemTime};
 
 use chrono::{DateTime, SecondsFormat, Utc};
 
+use super::segmenter::MAX_GOP;
+
 /// The fewest target durations that a playlist spans (RFC 8216, section 6.2.2).
 const LEAST_TARGETS: u64 = 3;
 
-/// The shortest that segments may be, on the average, for a playlist to have all of what it is to span, in milliseconds: half of the
-/// least `hls_fragment`. And so many segments it has in any case.
-const SHORT: u64 = 250;
+/// What part of `hls_fragment` segments may be, on the average, for a playlist to have all of what it is to span.
+const SHORT_PART: u64 = 2;
+
+/// So many segments a playlist may have, whatever it is to span; and so many are not too old in any case.
+const MANY: usize = 256;
 const FEW: usize = 16;
 
 /// Segments of an old playlist that are read; what else it names is not looked at.
@@ -28,6 +32,25 @@ pub(super) struct Entry {
     pub(super) discontinuity: bool,
     /// The time of day at its start.
     pub(super) at: Option<SystemTime>,
+}
+
+/// What the configuration says of a playlist, in milliseconds.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Lengths {
+    /// `hls_window`.
+    pub(super) window: u64,
+    /// `hls_fragment`.
+    pub(super) fragment: u64,
+    /// `hls_fragment` times `hls_td_ratio`.
+    pub(super) target: u64,
+}
+
+impl Lengths {
+    /// The most segments. It is not for the stream to say: each is a line of a text that is made again for each segment.
+    fn most(&self) -> usize {
+        let span = self.window.max(LEAST_TARGETS.saturating_mul(self.target));
+        usize::try_from(span / (self.fragment / SHORT_PART).max(1)).unwrap_or(usize::MAX).max(MANY)
+    }
 }
 
 /// A sliding window over the segments of a stream.
@@ -78,16 +101,12 @@ impl Playlist {
         first.zip(last).and_then(|(first, last)| last.duration_since(first).ok()).unwrap_or_default()
     }
 
-    /// Has the target duration be at least so many milliseconds, rounded up.
-    pub(super) fn announce_target(&mut self, duration: u64) {
-        self.target = self.target.max(duration.div_ceil(1000));
-    }
-
-    /// Appends a segment and takes out those at the front which leave `window` milliseconds and three target durations behind
-    /// them; and those that are too many, or too old by the time of day: a stream may say that its segments take no time at all.
-    /// Gives back what was taken out.
-    pub(super) fn push(&mut self, entry: Entry, window: u64) -> Vec<Entry> {
+    /// Appends a segment and takes out those at the front which leave the window and three target durations behind them, a target
+    /// duration being no longer here than a segment can be; and those that are too many, or too old by the time of day: a stream may
+    /// say that its segments take no time at all, or hours. Gives back what was taken out.
+    pub(super) fn push(&mut self, entry: Entry, lengths: &Lengths) -> Vec<Entry> {
         self.is_ended = false;
+        self.target = self.target.max(lengths.target.div_ceil(1000));
         // To the nearest second, as the target duration is compared (section 4.3.3.1).
         self.target = self.target.max((entry.duration + 500) / 1000);
         if self.entries.is_empty() {
@@ -95,16 +114,17 @@ impl Playlist {
             self.sequence = self.sequence.max(entry.number);
         }
         self.entries.push_back(entry);
-        let least = window.max(LEAST_TARGETS * self.target * 1000);
+        let longest = lengths.target.max(lengths.fragment.saturating_add(MAX_GOP));
+        let targets = LEAST_TARGETS * (self.target * 1000).min(longest);
+        let least = lengths.window.max(targets);
         let mut left = self.duration();
         let mut gone = Vec::new();
-        let most = usize::try_from(least / SHORT).unwrap_or(usize::MAX).saturating_add(FEW);
+        let most = lengths.most();
         let oldest = Duration::from_millis(2 * least);
         while let Some(first) = self.entries.front()
             && (left - first.duration >= least
                 || self.entries.len() > most
-                || self.span() > oldest
-                    && (self.entries.len() > FEW || left - first.duration >= LEAST_TARGETS * self.target * 1000))
+                || self.span() > oldest && (self.entries.len() > FEW || left - first.duration >= targets))
         {
             left -= first.duration;
             gone.extend(self.remove_first());
@@ -258,12 +278,16 @@ mod tests {
         Entry { number, duration, discontinuity: false, at }
     }
 
+    /// Of a window of so many milliseconds, with segments of 2 s.
+    fn window(window: u64) -> Lengths {
+        Lengths { window, fragment: 2000, target: 2000 }
+    }
+
     #[test]
     fn a_playlist_as_a_file() {
         let mut playlist = Playlist::new("live stream");
-        playlist.announce_target(10_000);
-        playlist.push(Entry { discontinuity: true, ..entry(7, 10_000) }, 60_000);
-        playlist.push(entry(8, 9_960), 60_000);
+        playlist.push(Entry { discontinuity: true, ..entry(7, 10_000) }, &window(60_000));
+        playlist.push(entry(8, 9_960), &window(60_000));
         playlist.end();
         assert_eq!(
             playlist.text(),
@@ -279,7 +303,9 @@ mod tests {
         let mut playlist = Playlist::new("s");
         let mut gone = Vec::new();
         for number in 0..10 {
-            gone.extend(playlist.push(Entry { discontinuity: number % 3 == 1, ..entry(number, 10_000) }, 40_000));
+            gone.extend(
+                playlist.push(Entry { discontinuity: number % 3 == 1, ..entry(number, 10_000) }, &window(40_000)),
+            );
         }
         assert_eq!(playlist.entries().map(|entry| entry.number).collect::<Vec<_>>(), [6, 7, 8, 9]);
         assert_eq!(gone.iter().map(|entry| entry.number).collect::<Vec<_>>(), [0, 1, 2, 3, 4, 5]);
@@ -291,13 +317,13 @@ mod tests {
     fn it_never_spans_less_than_three_target_durations() {
         let mut playlist = Playlist::new("s");
         for number in 0..20 {
-            playlist.push(Entry { at: None, ..entry(number, 2000) }, 1000);
+            playlist.push(Entry { at: None, ..entry(number, 2000) }, &window(1000));
         }
         assert_eq!(playlist.entries().count(), 3);
-        playlist.push(Entry { at: None, ..entry(20, 9400) }, 1000);
+        playlist.push(Entry { at: None, ..entry(20, 9400) }, &window(1000));
         assert_eq!(playlist.target(), 9);
         for number in 21..40 {
-            playlist.push(Entry { at: None, ..entry(number, 2000) }, 1000);
+            playlist.push(Entry { at: None, ..entry(number, 2000) }, &window(1000));
         }
         assert_eq!((playlist.target(), playlist.entries().count()), (9, 14), "27 s, and the target never becomes less");
     }
@@ -306,29 +332,48 @@ mod tests {
     fn segments_that_take_no_time_are_not_kept_for_that() {
         let mut playlist = Playlist::new("s");
         for number in 0..1000 {
-            playlist.push(Entry { at: None, ..entry(number, 1) }, 10_000);
+            playlist.push(Entry { at: None, ..entry(number, 1) }, &window(10_000));
         }
-        assert_eq!(playlist.entries().count(), 10_000 / 250 + 16, "as many as there may be");
+        assert_eq!(playlist.entries().count(), MANY, "as many as there may be");
         let mut playlist = Playlist::new("s");
         // Ten seconds apart by the time of day, whatever they say.
         for number in 0..20 {
-            playlist.push(entry(number, 1), 10_000);
+            playlist.push(entry(number, 1), &window(10_000));
         }
         assert_eq!(playlist.entries().count(), 16, "a few in any case");
         let mut playlist = Playlist::new("s");
-        playlist.announce_target(10_000);
         for number in (0..6).chain(100..104) {
-            playlist.push(entry(number, 10_000), 60_000);
+            playlist.push(entry(number, 10_000), &window(60_000));
         }
         let left: Vec<_> = playlist.entries().map(|entry| entry.number).collect();
         assert_eq!(left, [100, 101, 102, 103], "after a long pause, what was before it has gone as soon as it may");
     }
 
     #[test]
+    fn a_segment_that_claims_to_be_long_makes_no_playlist_longer() {
+        let mut playlist = Playlist::new("s");
+        playlist.push(Entry { at: None, ..entry(0, 10_000_000) }, &window(10_000));
+        for number in 1..1000 {
+            playlist.push(Entry { at: None, ..entry(number, 1000) }, &window(10_000));
+        }
+        assert_eq!((playlist.target(), playlist.entries().count()), (10_000, MANY));
+        for number in 1000..2000 {
+            playlist.push(Entry { at: None, ..entry(number, 4000) }, &window(10_000));
+        }
+        assert_eq!(playlist.duration(), 3 * 122_000 + 2000, "three of the longest that a segment can be");
+        // Whoever wants an hour of short segments has it.
+        let hour = Lengths { window: 3_600_000, fragment: 500, target: 750 };
+        for number in 2000..10_000 {
+            playlist.push(Entry { at: None, ..entry(number, 500) }, &hour);
+        }
+        assert_eq!(playlist.duration(), 3_600_000);
+    }
+
+    #[test]
     fn the_target_duration_is_that_of_the_longest_segment_to_the_nearest_second() {
         for (duration, target) in [(9499, 9), (9500, 10), (10_499, 10), (10_500, 11)] {
             let mut playlist = Playlist::new("s");
-            playlist.push(entry(0, duration), 0);
+            playlist.push(entry(0, duration), &window(0));
             assert_eq!(playlist.target(), target, "{duration}");
         }
     }
@@ -337,7 +382,7 @@ mod tests {
     fn what_is_not_there_any_more_is_taken_out() {
         let mut playlist = Playlist::new("s");
         for number in 3..9 {
-            playlist.push(entry(number, 10_000), 60_000);
+            playlist.push(entry(number, 10_000), &window(60_000));
         }
         playlist.retain_from_last(|entry| entry.number == 5);
         assert_eq!(playlist.entries().map(|entry| entry.number).collect::<Vec<_>>(), [6, 7, 8]);

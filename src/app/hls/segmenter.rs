@@ -36,8 +36,9 @@ const MAX_HEADER: usize = 2 * MAX_PARAMETER_SETS;
 const VIDEO_GONE: u64 = 10_000;
 
 /// A GOP longer than this, beyond the fragment and in milliseconds, is cut where there is no keyframe: a stream whose encoder makes
-/// none would never have a segment.
-const MAX_GOP: u64 = 120_000;
+/// none would never have a segment. So none is longer by the time of day; what claims to be, see [`CUTS`], is not believed by
+/// playlists.
+pub(super) const MAX_GOP: u64 = 120_000;
 
 /// The same in bytes: what is in memory for one stream.
 const MAX_SEGMENT: usize = 64 * 1024 * 1024;

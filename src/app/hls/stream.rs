@@ -9,7 +9,7 @@ use bytes::Bytes;
 use super::buffers::Buffers;
 use super::disk::{Disk, Job, Target};
 use super::handover::Handover;
-use super::playlist::{Entry, Playlist};
+use super::playlist::{Entry, Lengths, Playlist};
 use super::segmenter::{Segment, Segmenter};
 use crate::account::{Account, Held, Part};
 use crate::app::CloseReason;
@@ -242,12 +242,11 @@ impl State {
         let number = playlist.next_number();
         // The first of all has nothing before it.
         let entry = Entry { number, duration, discontinuity: discontinuity && number > 0, at: Some(at) };
-        let window = milliseconds(self.settings.window);
-        let target = milliseconds(self.settings.fragment).saturating_mul(self.settings.td_ratio) / 1000;
-        playlist.announce_target(target);
-        let job =
-            Job::Segment { entry: entry.clone(), body: body.clone(), window, target, cleanup: self.settings.cleanup };
-        let gone = playlist.push(entry, window);
+        let fragment = milliseconds(self.settings.fragment);
+        let target = fragment.saturating_mul(self.settings.td_ratio) / 1000;
+        let lengths = Lengths { window: milliseconds(self.settings.window), fragment, target };
+        let job = Job::Segment { entry: entry.clone(), body: body.clone(), lengths, cleanup: self.settings.cleanup };
+        let gone = playlist.push(entry, &lengths);
 
         let folder = self.target.folder();
         let path = format!("{folder}{}", playlist.file_name(number));

@@ -14,7 +14,7 @@ use m3u8_rs::MediaPlaylist;
 
 use super::buffers::Buffers;
 use super::disk::{Counters, Job, Target, Writer};
-use super::playlist::{Entry, Playlist};
+use super::playlist::{Entry, Lengths, Playlist};
 use super::segmenter::{Segment, Segmenter};
 use super::*;
 use crate::codec::flv;
@@ -96,10 +96,10 @@ impl Rig {
         let Some(Segment { body, duration, discontinuity, at, .. }) = segment else { return };
         let number = self.playlist.next_number();
         let entry = Entry { number, duration, discontinuity: discontinuity && number > 0, at: Some(at) };
-        self.playlist.announce_target(self.fragment);
-        self.playlist.push(entry.clone(), self.window);
+        let lengths = Lengths { window: self.window, fragment: self.fragment, target: self.fragment };
+        self.playlist.push(entry.clone(), &lengths);
         self.bodies.push(body.clone());
-        let job = Job::Segment { entry, body, window: self.window, target: self.fragment, cleanup: true };
+        let job = Job::Segment { entry, body, lengths, cleanup: true };
         self.writer.handle(&self.target.clone(), job, self.now());
         self.check();
     }

@@ -2,6 +2,11 @@
 
 use super::*;
 
+/// A window and the length of a segment, in milliseconds.
+fn lengths(window: u64, fragment: u64) -> Lengths {
+    Lengths { window, fragment, target: fragment }
+}
+
 #[test]
 fn numbers_go_on_after_a_restart() {
     let mut rig = Rig::new();
@@ -65,7 +70,7 @@ fn segments_that_claim_to_be_long_do_not_stay_for_that() {
         let at = Some(SystemTime::UNIX_EPOCH + Duration::from_millis(100 * number));
         let entry = Entry { number, duration: 3_600_000, discontinuity: false, at };
         let body = Bytes::from_static(b"segment");
-        let job = Job::Segment { entry, body, window: 10_000, target: 2000, cleanup: true };
+        let job = Job::Segment { entry, body, lengths: lengths(10_000, 2000), cleanup: true };
         rig.writer.handle(&target, job, now);
     }
     rig.writer.tick(now + Duration::from_secs(19));
@@ -117,7 +122,7 @@ fn a_stream_does_not_begin_with_a_number_of_one_that_was_forgotten() {
         rig.writer.handle(&target, Job::Open(Arc::clone(&before)), now);
         let number = before.get().map(Playlist::next_number).unwrap();
         let entry = Entry { number, duration: 1000, discontinuity: false, at: None };
-        let job = Job::Segment { entry, body: Bytes::from_static(b"s"), window: 1000, target: 1000, cleanup: true };
+        let job = Job::Segment { entry, body: Bytes::from_static(b"s"), lengths: lengths(1000, 1000), cleanup: true };
         rig.writer.handle(&target, job, now);
         rig.writer.handle(&target, Job::Close { dispose: true, cleanup: true }, now);
         rig.writer.tick(now + Duration::from_secs(10));
@@ -160,7 +165,7 @@ fn a_disk_that_fails_costs_files_and_comes_back() {
     let put = |rig: &mut Rig, number: u64| {
         let entry = Entry { number, duration: 10_000, discontinuity: false, at: Some(SystemTime::UNIX_EPOCH) };
         let body = Bytes::from_static(b"segment");
-        let job = Job::Segment { entry, body, window: 60_000, target: 10_000, cleanup: true };
+        let job = Job::Segment { entry, body, lengths: lengths(60_000, 10_000), cleanup: true };
         rig.writer.handle(&target, job, rig.now());
         target.take_failure()
     };
