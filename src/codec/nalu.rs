@@ -4,8 +4,7 @@
 /// What stands before each NAL unit in annex B.
 pub const START_CODE: [u8; 4] = [0, 0, 0, 1];
 
-/// The most that the parameter sets of a stream may have, in bytes: they are repeated before each keyframe. Real ones have some
-/// hundred.
+/// The most that the parameter sets of a stream may have, in bytes: they are repeated before keyframes. Real ones have some hundred.
 pub const MAX_PARAMETER_SETS: usize = 16 * 1024;
 
 /// The most NAL units that a frame may have. A slice each row of macroblocks, with what stands beside them, is some 300.

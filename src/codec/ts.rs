@@ -67,6 +67,9 @@ pub struct Muxer {
     last_pcr: u64,
     /// Packets of the segment that bring a clock reference and nothing else.
     fill: u64,
+    /// The parameter sets that were written last into the segment, and the bytes of frames since.
+    sets: Vec<u8>,
+    since_sets: usize,
     /// Frames of audio that wait to be one PES packet, and the time of the first.
     pending: Vec<u8>,
     pending_time: u64,
@@ -93,7 +96,7 @@ impl Muxer {
 
     /// The same, with the room that its buffers have for more.
     pub fn room(&self) -> usize {
-        self.out.capacity() + self.pending.capacity()
+        self.out.capacity() + self.pending.capacity() + self.sets.capacity()
     }
 
     /// Has the segment that is to begin written into `buffer`, whose content goes. Does nothing to one that has begun.
@@ -110,7 +113,9 @@ impl Muxer {
     }
 
     /// Appends a frame of video: NAL units behind their lengths. `dts` is in units of [`HZ`] and does not run backwards; `pts`
-    /// may not be before it, and is moved there if it is. A keyframe gets the parameter sets in front, unless it brings its own.
+    /// may not be before it, and is moved there if it is. A keyframe gets the parameter sets in front, unless it brings its own, or
+    /// the segment has them already and less than their own size has come since: keyframes of a few bytes are not to make much of
+    /// little.
     ///
     /// # Errors
     /// When the lengths in the frame lie, and when there are more than [`nalu::MAX_NALUS`]. Nothing is appended then.
@@ -136,7 +141,16 @@ impl Muxer {
             }
         }
         let sets: &[u8] = if is_key && !brings_sets { &config.parameter_sets } else { &[] };
+        let are_due = self.sets != sets || self.since_sets >= sets.len();
+        let sets = if are_due { sets } else { &[] };
         size += sets.len();
+        if !sets.is_empty() {
+            if self.sets != sets {
+                self.sets = sets.to_vec();
+            }
+            self.since_sets = 0;
+        }
+        self.since_sets += frame.len();
 
         let time = dts + START;
         let pts = time.saturating_add_signed(composition.clamp(0, MAX_COMPOSITION));
@@ -195,6 +209,7 @@ impl Muxer {
         self.flush_audio();
         // Also where nothing has come of a segment that was begun.
         self.pending = Vec::new();
+        self.sets = Vec::new();
         let mut out = std::mem::take(&mut self.out);
         let pcr = self.pcr.take()?;
         let program = psi::Program { video: self.video.take(), audio: self.audio.take(), pcr };

@@ -40,11 +40,11 @@ const VIDEO_GONE: u64 = 10_000;
 /// playlists.
 pub(super) const MAX_GOP: u64 = 120_000;
 
-/// The same in bytes: what is in memory for one stream.
+/// The same in bytes: what is in memory for one stream. What would be more is left out if there may be no other segment yet.
 const MAX_SEGMENT: usize = 64 * 1024 * 1024;
 
 /// Segments that a stream may have at once, whatever its times say, and how many a second after that: a file, or two, is written for
-/// each. A file that is published as fast as it can be read has fewer. What would be one too many goes on.
+/// each. A file that is published as fast as it can be read has fewer. What would be one too many goes on, as far as it may in bytes.
 const CUTS: u32 = 128;
 const CUTS_A_SECOND: u32 = 4;
 
@@ -262,12 +262,17 @@ impl Segmenter {
             let joins_late = open.video.is_none() && age >= WAIT_FOR_VIDEO;
             let is_endless = age >= self.fragment + MAX_GOP;
             let is_due = is_key && (self.cut_due || joins_late || age + TOLERANCE >= self.fragment) || is_endless;
-            if self.muxer.len() >= MAX_SEGMENT || is_due && self.may_cut() {
+            let is_full = self.muxer.len() >= MAX_SEGMENT;
+            if (is_full || is_due) && self.may_cut() {
                 if !is_key {
                     self.say_broken("no keyframe for too long: segments begin without one");
                 }
                 self.discontinuity |= joins_late;
                 done = self.cut(time);
+            } else if is_full {
+                // What follows begins with a keyframe.
+                (self.discontinuity, self.needs_key) = (true, true);
+                return None;
             }
         }
         if self.open.is_none() {
@@ -324,11 +329,14 @@ impl Segmenter {
             let is_video_gone = open.video.is_some_and(|(last, _)| time.saturating_sub(last) >= VIDEO_GONE);
             let is_due = self.cut_due || age + TOLERANCE >= self.fragment;
             let is_full = self.muxer.len() >= MAX_SEGMENT;
-            if is_full || (open.video.is_none() || is_video_gone) && is_due && self.may_cut() {
+            if (is_full || (open.video.is_none() || is_video_gone) && is_due) && self.may_cut() {
                 // Video that comes back begins with a keyframe.
                 self.needs_key |= !is_full;
                 self.discontinuity |= is_video_gone;
                 done = self.cut(time);
+            } else if is_full {
+                self.discontinuity = true;
+                return None;
             }
         }
         self.write_audio(frame, body);
@@ -382,7 +390,9 @@ impl Segmenter {
         let may = self.cuts > 0;
         self.cuts = self.cuts.saturating_sub(1);
         if !may {
-            self.say_broken("segments that come faster than four a second are made longer");
+            self.say_broken(
+                "more than four segments a second: they are made longer, and what is too much for one is left out",
+            );
         }
         may
     }

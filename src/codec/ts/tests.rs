@@ -123,6 +123,27 @@ fn parameter_sets_in_the_frame_are_not_repeated() {
 }
 
 #[test]
+fn small_keyframes_do_not_each_bring_large_parameter_sets() {
+    let config = VideoConfig { parameter_sets: [&[0, 0, 0, 1, 0x67][..], &[0x55; 4000]].concat(), ..avc() };
+    let mut muxer = Muxer::new();
+    let mut with_sets = |config: &VideoConfig, size, count| -> Vec<usize> {
+        (0..count).for_each(|n| muxer.video(config, n * 3600, 0, true, &nalu(0x65, size)).unwrap());
+        let frames = demux(&muxer.finish().unwrap()).frames;
+        frames.iter().enumerate().filter(|(_, frame)| frame.data[6..11] == [0, 0, 0, 1, 0x67]).map(|(n, _)| n).collect()
+    };
+    assert_eq!(with_sets(&config, 97, 100), [0, 40, 80], "once in so many bytes");
+    assert_eq!(with_sets(&config, 97, 2), [0], "each segment begins with them");
+    assert_eq!(with_sets(&config, 5000, 4), [0, 1, 2, 3]);
+    assert_eq!(with_sets(&avc(), 10, 4), [0, 1, 2, 3]);
+    let mut muxer = Muxer::new();
+    for config in [&config, &config, &avc()] {
+        muxer.video(config, 0, 0, true, &nalu(0x65, 5)).unwrap();
+    }
+    let sizes: Vec<_> = demux(&muxer.finish().unwrap()).frames.iter().map(|frame| frame.data.len()).collect();
+    assert_eq!(sizes, [6 + 4005 + 9, 6 + 9, 6 + 13 + 9], "others are written at once");
+}
+
+#[test]
 fn frames_of_each_length_fill_their_packets() {
     let mut muxer = Muxer::new();
     for size in 1..800 {
