@@ -117,20 +117,29 @@ enum Holder {
 
 /// Lets others run when what goes takes long: of a stream it may be a hundred thousand messages. Not after each, since more comes
 /// meanwhile.
-struct Pace(Instant);
+pub(super) struct Pace {
+    since: Instant,
+    slice: Duration,
+}
 
 /// How long it may take in one go.
 const SLICE: Duration = Duration::from_millis(20);
 
 impl Pace {
     fn new() -> Self {
-        Self(Instant::now())
+        Self::of(SLICE)
     }
 
-    fn look(&mut self) {
-        if self.0.elapsed() >= SLICE {
+    /// Of somebody who may take so long in one go.
+    pub(super) fn of(slice: Duration) -> Self {
+        Self { since: Instant::now(), slice }
+    }
+
+    /// Lets others run if it is time for that.
+    pub(super) fn look(&mut self) {
+        if self.since.elapsed() >= self.slice {
             st::yield_now();
-            self.0 = Instant::now();
+            self.since = Instant::now();
         }
     }
 }
@@ -212,7 +221,8 @@ impl Memory {
             shed.make_room(&server.sources.all(), relief(max), &held);
             #[cfg(feature = "hls")]
             {
-                shed.segments = server.live_files.shed(|| held() <= relief(max));
+                let mut pace = Pace::new();
+                shed.segments = server.live_files.shed(|| held() <= relief(max), || pace.look());
                 // What they were written into is in no account once they are gone.
                 if shed.segments > 0 {
                     st::drop_aside(server.hls.take_spare());

@@ -124,10 +124,10 @@ impl LiveFiles {
     }
 
     /// Removes files until `is_enough`, each time the oldest of the stream that has most: they are served from disk from then on.
-    /// Playlists stay. How many they were.
-    pub(in crate::app) fn shed(&self, is_enough: impl Fn() -> bool) -> usize {
+    /// Playlists stay. Between two files there is a `pause`: they may be tens of thousands. How many they were.
+    pub(in crate::app) fn shed(&self, is_enough: impl Fn() -> bool, mut pause: impl FnMut()) -> usize {
         let take = || if is_enough() { None } else { self.files().take_of_largest() };
-        std::iter::from_fn(take).map(drop).count()
+        std::iter::from_fn(take).map(drop).inspect(|()| pause()).count()
     }
 
     /// Removes a file, unless somebody else has put one in its place. Those who are being sent it get the rest.
@@ -320,10 +320,11 @@ mod tests {
         for (path, size) in [("a-0.ts", 300_000), ("a-1.ts", 500_000), ("b-0.ts", 400_000), ("b.m3u8", 900)] {
             put(&files, path, size);
         }
-        assert_eq!(files.shed(|| true), 0);
-        assert_eq!(files.shed(|| files.size().1 <= 500_000), 2);
-        assert_eq!(there(&files), ["b-0.ts", "b.m3u8"]);
-        assert_eq!(files.shed(|| false), 1);
+        let mut pauses = 0;
+        assert_eq!(files.shed(|| true, || pauses += 1), 0);
+        assert_eq!(files.shed(|| files.size().1 <= 500_000, || pauses += 1), 2);
+        assert_eq!((pauses, there(&files)), (2, vec!["b-0.ts".to_owned(), "b.m3u8".to_owned()]));
+        assert_eq!(files.shed(|| false, || {}), 1);
         assert_eq!(files.size(), (1, 900));
     }
 
