@@ -29,6 +29,7 @@ use self::disk::Disk;
 use self::files::TEMPORARY;
 use self::stream::Stream;
 use super::http::live::LiveFiles;
+use super::memory::Pace;
 use super::source::{Outlet, Sink, Source, Sources};
 use crate::account::Account;
 use crate::config::{Config, DEFAULT_VHOST, Vhost};
@@ -149,6 +150,20 @@ impl Hls {
     #[allow(dead_code, reason = "for the http api")]
     pub(super) fn counts(&self) -> (u64, u64) {
         self.0.disk.counts()
+    }
+
+    /// Lets go of what is in memory of streams that nobody publishes, those that ended first in front, until `is_enough`. How many
+    /// files that were.
+    pub(super) fn shed_ended(&self, is_enough: impl Fn() -> bool, pace: &mut Pace) -> usize {
+        if is_enough() {
+            return 0;
+        }
+        let mut ended: Vec<(Instant, Stream)> = self
+            .0
+            .streams
+            .with(|streams| streams.values().filter_map(|stream| Some((stream.ended_at()?, stream.clone()))).collect());
+        ended.sort_unstable_by_key(|(at, _)| *at);
+        ended.iter().take_while(|_| !is_enough()).map(|(_, stream)| stream.shed(pace)).sum()
     }
 
     fn begin(

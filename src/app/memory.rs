@@ -3,7 +3,9 @@
 //! 1. What only players need that are behind: they go on at the present GOP, as those do that fall behind by more than
 //!    `queue_length`.
 //! 2. The caches of streams that nobody plays: who joins waits for the next keyframe.
-//! 3. Segments of HLS that are in memory, of the stream that has most first: they are on disk too, and served from there.
+//! 3. What is in memory of streams of HLS that nobody publishes any more, playlists included; then segments of the others, of the
+//!    stream that has most first: they are on disk too, and served from there. Of the former nothing is left for which a client
+//!    would have to go.
 //! 4. Downloads over HTTP that wait for their clients, those first that have lasted longest: what they are of is held for them alone.
 //! 5. If that was not enough, nobody new is let in to publish, to play, or to watch over HTTP, until it is.
 //! 6. If that was not enough either, whoever holds most is closed, with the reason: a client by what it has sent that nobody has
@@ -222,7 +224,8 @@ impl Memory {
             #[cfg(feature = "hls")]
             {
                 let mut pace = Pace::new();
-                shed.segments = server.live_files.shed(|| held() <= relief(max), || pace.look());
+                shed.segments = server.hls.shed_ended(|| held() <= relief(max), &mut pace);
+                shed.segments += server.live_files.shed(|| held() <= relief(max), || pace.look());
                 // What they were written into is in no account once they are gone.
                 if shed.segments > 0 {
                     st::drop_aside(server.hls.take_spare());

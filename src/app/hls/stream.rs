@@ -14,6 +14,7 @@ use super::segmenter::{Segment, Segmenter};
 use crate::account::{Account, Held, Part};
 use crate::app::CloseReason;
 use crate::app::http::live::{LiveFile, LiveFiles};
+use crate::app::memory::Pace;
 use crate::app::source::{Outlet, Sink};
 use crate::codec::flv::{AudioTag, VideoTag};
 use crate::config::{Hls, HlsOnError, Vhost};
@@ -21,6 +22,9 @@ use crate::st::Shared;
 
 /// How long a stream that ended is kept in memory where `hls_dispose` says that it stays on disk.
 const KEEP: Duration = Duration::from_secs(120);
+
+/// Files in memory that go in one go: others may want to run meanwhile.
+const BATCH: usize = 256;
 
 /// A stream that is, or was lately, published. Clones are the same.
 #[derive(Clone)]
@@ -116,6 +120,11 @@ impl Stream {
         })
     }
 
+    /// When it ended, if nobody publishes it.
+    pub(super) fn ended_at(&self) -> Option<Instant> {
+        self.0.with(|state| state.publisher.is_none().then_some(state.ended_at))
+    }
+
     /// When it ended, if it is kept yet.
     pub(super) fn kept_since(&self) -> Option<Instant> {
         self.0.with(|state| (state.publisher.is_none() && !state.is_closed).then_some(state.ended_at))
@@ -124,6 +133,16 @@ impl Stream {
     /// Ends what is kept of a stream that has ended.
     pub(super) fn close(&self, now: Instant) {
         self.0.with(|state| state.close(now));
+    }
+
+    /// Lets go of what is in memory of a stream that nobody publishes: it is on disk. How many files that were.
+    pub(super) fn shed(&self, pace: &mut Pace) -> usize {
+        let mut count = 0;
+        while let Some(shed) = self.0.with(State::shed) {
+            count += shed;
+            pace.look();
+        }
+        count
     }
 
     /// Does what is due. Whether the stream is over and done with.
@@ -279,6 +298,18 @@ impl State {
         self.live.put(&self.owner, &path, LiveFile::new(&path, text, SystemTime::now()));
     }
 
+    /// The same when the stream is over. Memory may have been short.
+    fn renew_playlist(&self) {
+        if self.owns(&self.playlist_path()) {
+            self.put_playlist();
+        }
+    }
+
+    /// Whether there is a file of the stream in memory under this path.
+    fn owns(&self, path: &str) -> bool {
+        self.live.owner(path).is_some_and(|owner| *owner == *self.owner)
+    }
+
     fn playlist_path(&self) -> String {
         format!("{}.m3u8", self.target.base)
     }
@@ -332,7 +363,7 @@ impl State {
         {
             playlist.end();
             self.says_end = false;
-            self.put_playlist();
+            self.renew_playlist();
         }
     }
 
@@ -356,8 +387,26 @@ impl State {
         self.leaving.push_back((due, path));
         if is_disposed {
             playlist.end();
-            self.put_playlist();
+            self.renew_playlist();
         }
+    }
+
+    /// Lets go of some. `None` if there is nothing.
+    fn shed(&mut self) -> Option<usize> {
+        if self.publisher.is_some() {
+            return None;
+        }
+        // What the disk has no answer for yet is lost.
+        let waiting = std::mem::take(&mut self.waiting).len();
+        let segments = self.live.remove_oldest(&self.owner, BATCH);
+        let path = self.playlist_path();
+        let has_playlist = self.owns(&path);
+        self.live.remove(&self.owner, &path);
+        let count = waiting + segments + usize::from(has_playlist);
+        if count == 0 {
+            self.leaving.clear();
+        }
+        (count > 0).then_some(count)
     }
 }
 

@@ -130,6 +130,16 @@ impl LiveFiles {
         std::iter::from_fn(take).map(drop).inspect(|()| pause()).count()
     }
 
+    /// Removes the oldest files of a stream that may have to go, `most` at most. How many they were.
+    pub(in crate::app) fn remove_oldest(&self, owner: &str, most: usize) -> usize {
+        let take = || {
+            let mut files = self.files();
+            let path = files.owners.get(owner)?.paths.front()?.clone();
+            files.take(&path)
+        };
+        std::iter::from_fn(take).take(most).map(drop).count()
+    }
+
     /// Removes a file, unless somebody else has put one in its place. Those who are being sent it get the rest.
     pub fn remove(&self, owner: &str, path: &str) {
         if self.owner(path).is_some_and(|there| *there == *owner) {

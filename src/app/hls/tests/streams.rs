@@ -187,6 +187,39 @@ fn what_is_on_its_way_out_goes_also_when_nothing_comes_of_the_next_publisher() {
     assert_eq!(live.size(), (0, 0));
 }
 
+#[test]
+fn when_memory_is_short_nothing_is_kept_of_streams_that_nobody_publishes() {
+    let folders: [_; 2] = std::array::from_fn(|_| tempfile::tempdir().unwrap());
+    let [(over, hls, live), (published, other_hls, other_live)] = folders.each_ref().map(stream_in);
+    let begin = |stream: &Stream, hls| stream.begin("v/live/s", hls, Arc::new(Nobody), &Account::default()).unwrap();
+    let mut recordings = [begin(&over, &hls), begin(&published, &other_hls)];
+    let end = Instant::now() + Duration::from_secs(20);
+    for (recording, live) in recordings.iter_mut().zip([&live, &other_live]) {
+        let mut time = 0;
+        while live.size().0 < 4 {
+            send_to(recording, time, AVC_HEADER);
+            send_to(recording, time, &frame(true, 100));
+            time += 2000;
+            assert!(Instant::now() < end);
+            std::thread::sleep(Duration::from_millis(1));
+        }
+    }
+    let [recording, _recording] = recordings;
+    drop(recording);
+    let mut pace = Pace::of(Duration::MAX);
+    let files = live.size().0;
+    assert!(over.shed(&mut pace) == files && published.shed(&mut pace) == 0);
+    assert!(live.size() == (0, 0) && other_live.size().0 >= 4);
+    over.close(Instant::now());
+    assert_eq!(live.size(), (0, 0), "its end is said on disk");
+    assert!(over.look_after(Instant::now() + Duration::from_secs(1000)));
+    let text = || fs::read_to_string(folders[0].path().join("live/s.m3u8")).unwrap_or_default();
+    while !text().contains("ENDLIST") {
+        assert!(Instant::now() < end);
+        std::thread::sleep(Duration::from_millis(5));
+    }
+}
+
 /// Sends a stream to one place, then, from `switch` on, to another; gives the playlists of both at the end.
 fn hand_over(messages: &[(u64, Vec<u8>)], switch: u64) -> [MediaPlaylist; 2] {
     let folders = [tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap()];
