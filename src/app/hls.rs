@@ -36,8 +36,12 @@ use crate::config::{Config, DEFAULT_VHOST, Vhost};
 use crate::st::{self, Cond, Shared};
 
 /// Streams that have ended and are kept for those who play them, see `hls_dispose`: whoever publishes name after name is not to fill
-/// memory and disk with them.
+/// memory and disk with them. And of so many that are closed files are in memory yet, for those who are at the last segments.
 const MAX_KEPT: usize = 1000;
+
+/// Streams that there may be at a time, with those that are published and those that the disk's thread has to close yet. What is
+/// published beyond that has no files: only a flood of names comes so far.
+const MAX_STREAMS: usize = 10_000;
 
 /// The longest name of a stream that can have files, in bytes: a file system takes 255, and `-18446744073709551615.ts.tmp` stands behind it.
 const MAX_FILE: usize = 255 - 28;
@@ -48,8 +52,10 @@ const MAX_FOLDERS: usize = 16;
 /// What files are called, so that no directory is.
 const ENDS: [&str; 3] = [".m3u8", ".ts", TEMPORARY];
 
-/// How often streams that have ended are looked after.
+/// How often streams that have ended are looked after, and how often if there are very many; and how long that may take in one go.
 const SWEEP: Duration = Duration::from_secs(1);
+const BUSY_SWEEP: Duration = Duration::from_millis(100);
+const SLICE: Duration = Duration::from_millis(2);
 
 /// After how long a buffer that nobody has needed goes. Streams whose segments are longer find none.
 const TIDY: Duration = Duration::from_secs(12);
@@ -63,8 +69,10 @@ struct Inner {
     live: LiveFiles,
     buffers: Buffers,
     /// By where their files are: root and base.
-    streams: Shared<HashMap<Key, Stream>>,
+    streams: Shared<HashMap<Arc<Key>, Stream>>,
     added: Cond,
+    /// Whether it was said that there are too many.
+    is_full: Shared<bool>,
 }
 
 type Key = (std::path::PathBuf, String);
@@ -82,6 +90,7 @@ impl Hls {
             buffers: Buffers::default(),
             streams: Shared::default(),
             added: Cond::default(),
+            is_full: Shared::default(),
         })))
     }
 
@@ -187,8 +196,20 @@ impl Hls {
                 let Inner { disk, live, buffers, .. } = &*self.0;
                 Stream::new(name, &base, &vhost.hls, disk.clone(), live.clone(), buffers.clone())
             };
-            streams.entry(key).or_insert_with(stream).clone()
+            match streams.get(&key) {
+                Some(there) => Some(there.clone()),
+                None if streams.len() >= MAX_STREAMS => None,
+                None => Some(streams.entry(Arc::new(key)).or_insert_with(stream).clone()),
+            }
         });
+        let Some(stream) = stream else {
+            if !self.0.is_full.with(|is_full| std::mem::replace(is_full, true)) {
+                log::warn!(
+                    "HLS of {name}: not there, nor of others that are new, since there are {MAX_STREAMS} streams"
+                );
+            }
+            return None;
+        };
         self.0.added.signal();
         let recording = stream.begin(name, &vhost.hls, outlet, account);
         if recording.is_none() {
@@ -205,26 +226,50 @@ impl Hls {
                 st::drop_aside(self.take_spare());
                 self.0.added.wait();
             }
-            st::sleep(SWEEP);
+            let is_crowded = self.0.streams.with(|streams| streams.len() >= MAX_STREAMS / 2);
+            self.0.is_full.with(|is_full| *is_full &= is_crowded);
+            st::sleep(if is_crowded { BUSY_SWEEP } else { SWEEP });
             let now = Instant::now();
             if now.duration_since(tidied) >= TIDY {
                 tidied = now;
                 self.0.buffers.tidy();
             }
-            self.0.streams.with(|streams| {
-                end_early(streams.values(), MAX_KEPT, now);
-                streams.retain(|_, stream| !stream.look_after(now));
-            });
+            self.look_after(now, &mut Pace::of(SLICE));
+        }
+    }
+
+    /// Does what is due. Others run meanwhile, and publish streams that have ended, and new ones.
+    fn look_after(&self, now: Instant, pace: &mut Pace) {
+        let streams: Vec<_> =
+            self.0.streams.with(|streams| streams.iter().map(|(key, stream)| (key.clone(), stream.clone())).collect());
+        end_early(streams.iter().map(|(_, stream)| stream), MAX_KEPT, now, pace);
+        let mut closed = 0;
+        for (key, stream) in streams {
+            while stream.remove_due(now) {
+                pace.look();
+            }
+            closed += usize::from(stream.is_closed());
+            if closed > MAX_KEPT {
+                stream.shed(pace);
+            }
+            // Nobody comes between the two.
+            if stream.look_after(now) {
+                self.0.streams.with(|streams| streams.remove(&key));
+            }
+            pace.look();
         }
     }
 }
 
 /// Closes those of the ended streams that are more than may be kept, the earliest first.
-fn end_early<'a>(streams: impl Iterator<Item = &'a Stream>, most: usize, now: Instant) {
+fn end_early<'a>(streams: impl Iterator<Item = &'a Stream>, most: usize, now: Instant, pace: &mut Pace) {
     let mut kept: Vec<_> = streams.filter_map(|stream| Some((stream.kept_since()?, stream))).collect();
     if let Some(more) = kept.len().checked_sub(most) {
         kept.sort_unstable_by_key(|(since, _)| *since);
-        kept[..more].iter().for_each(|(_, stream)| stream.close(now));
+        for (_, stream) in &kept[..more] {
+            stream.close(now);
+            pace.look();
+        }
     }
 }
 

@@ -16,7 +16,7 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, bounded};
 
-use super::folder::Folder;
+use super::folder::{BATCH, Folder};
 use super::listing::Listing;
 use super::playlist::{Entry, Lengths, Playlist};
 use super::remains::Remains;
@@ -34,8 +34,12 @@ const QUEUE_BYTES: usize = 256 * 1024 * 1024;
 /// What part of the bytes that may wait counts as small.
 const SMALL_PART: usize = 16;
 
-/// How often what is due is removed.
+/// How often what is due is removed, and how soon it goes on where that was too much for one go.
 const TICK: Duration = Duration::from_secs(1);
+const SOON: Duration = Duration::from_millis(15);
+
+/// When more streams than this have files, segments of those that are over are not held back: somebody publishes name after name.
+const MANY: usize = 4096;
 
 /// How often it is mentioned that files could not be written.
 const MENTION: Duration = Duration::from_secs(10);
@@ -129,6 +133,13 @@ impl Disk {
         let mut writer = Writer::new(counters.clone());
         thread::Builder::new().name("hls disk".into()).spawn(move || writer.work(&receiver))?;
         Ok(Self { orders, counters })
+    }
+
+    /// With a thread that does nothing for as long as the test has the other value.
+    #[cfg(test)]
+    pub(super) fn stalled() -> (Self, impl Sized) {
+        let (orders, receiver) = bounded(QUEUE);
+        (Self { orders, counters: Arc::default() }, receiver)
     }
 
     /// Bytes of segments that were handed on and are not written yet.
@@ -267,9 +278,9 @@ impl Writer {
             }
             let now = Instant::now();
             if now >= next {
-                next = now + TICK;
                 // As with a job.
-                let _ = panic::catch_unwind(AssertUnwindSafe(|| self.tick(now)));
+                let has_more = panic::catch_unwind(AssertUnwindSafe(|| self.tick(now))).unwrap_or(false);
+                next = Instant::now() + if has_more { SOON } else { TICK };
             }
         }
     }
@@ -321,16 +332,27 @@ impl Writer {
         })
     }
 
-    /// Removes what is due, and says what has gone wrong.
-    pub(super) fn tick(&mut self, now: Instant) {
+    /// Removes what is due, and says what has gone wrong. Whether there may be more that is due.
+    pub(super) fn tick(&mut self, now: Instant) -> bool {
         self.listing.forget_old();
+        let (mut left, are_many) = (BATCH, self.folders.len() > MANY);
         self.folders.retain(|_, folder| {
-            folder.remove_due(now);
-            if folder.is_done() {
+            if are_many {
+                folder.hurry(now);
+            }
+            folder.remove_due(now, &mut left);
+            let goes = folder.is_done() && left > 0;
+            if goes {
+                left -= 1;
                 folder.leave(&mut self.remains);
             }
-            !folder.is_done()
+            !goes
         });
+        self.mention(now);
+        left == 0
+    }
+
+    fn mention(&mut self, now: Instant) {
         let written = self.counters.written.load(Ordering::Relaxed);
         let lost = self.counters.lost.load(Ordering::Relaxed);
         if lost > self.lost && self.mentioned.is_none_or(|at| now.duration_since(at) >= MENTION) {
@@ -354,8 +376,7 @@ mod tests {
 
     #[test]
     fn a_flood_of_new_names_leaves_room_for_streams_that_have_files() {
-        let (orders, _never_read) = bounded(QUEUE);
-        let disk = Disk { orders, counters: Arc::default() };
+        let (disk, _never_reads) = Disk::stalled();
         let stream = |name: &str| Arc::new(Target::new(PathBuf::from("/"), name.to_owned()));
         let accepted = |of: &dyn Fn(usize) -> Arc<Target>| (0..QUEUE).filter(|&n| disk.send(&of(n), Job::End)).count();
         assert_eq!(accepted(&|n| stream(&format!("live/{n}"))), NEWCOMERS);

@@ -16,6 +16,9 @@ use super::remains::{self, Remains, Remnant};
 /// How long after a failure to remove a file it is tried again.
 const RETRY: Duration = Duration::from_secs(60);
 
+/// Files that are removed in one go: a segment of another stream may wait to be written.
+pub(super) const BATCH: usize = 64;
+
 /// What went wrong with a file.
 #[derive(Debug, thiserror::Error)]
 #[error("{}: {error}", path.display())]
@@ -43,6 +46,8 @@ pub(super) struct Folder {
     has_playlist: bool,
     is_closed: bool,
     is_disposed: bool,
+    /// Its segments are no longer held back for those who play them.
+    is_hurried: bool,
 }
 
 impl Folder {
@@ -61,6 +66,7 @@ impl Folder {
             has_playlist: false,
             is_closed: false,
             is_disposed: false,
+            is_hurried: false,
         };
         let name = folder.name().to_owned();
         let text = fs::read_to_string(folder.file.path());
@@ -112,7 +118,7 @@ impl Folder {
 
     /// The stream is here again.
     pub(super) fn reopen(&mut self) {
-        self.is_closed = false;
+        (self.is_closed, self.is_hurried) = (false, false);
         if std::mem::take(&mut self.is_disposed) {
             // Its segments are on their way out.
             self.playlist.clear();
@@ -154,7 +160,7 @@ impl Folder {
             // A player that has just read the old playlist may still load it (RFC 8216, section 6.2.2).
             self.leaving.extend(gone.into_iter().map(|entry| (now + hold_back, entry.number)));
         }
-        self.remove_due(now);
+        self.remove_due(now, &mut { BATCH });
         written
     }
 
@@ -193,12 +199,21 @@ impl Folder {
         }
     }
 
-    /// Removes the segments whose time has come.
-    pub(super) fn remove_due(&mut self, now: Instant) {
+    /// Has the segments of a stream that is over go at once, where they are to go: there are too many such streams.
+    pub(super) fn hurry(&mut self, now: Instant) {
+        if self.is_closed && self.is_disposed && !std::mem::replace(&mut self.is_hurried, true) {
+            self.leaving.iter_mut().for_each(|(due, _)| *due = now.min(*due));
+        }
+    }
+
+    /// Removes the segments whose time has come, as many as are `left` to be removed in this go.
+    pub(super) fn remove_due(&mut self, now: Instant, left: &mut usize) {
         let mut again = Vec::new();
         while let Some(&(due, number)) = self.leaving.front()
             && due <= now
+            && *left > 0
         {
+            *left -= 1;
             self.leaving.pop_front();
             match fs::remove_file(self.segment(number)) {
                 Err(error) if error.kind() != ErrorKind::NotFound && error.kind() != ErrorKind::NotADirectory => {
@@ -208,7 +223,8 @@ impl Folder {
             }
         }
         self.leaving.extend(again);
-        if self.is_closed && self.is_disposed && self.leaving.is_empty() {
+        if self.is_closed && self.is_disposed && self.leaving.is_empty() && *left > 0 {
+            *left -= 1;
             self.is_disposed = false;
             // What stays says which number comes next.
             self.playlist.clear();
@@ -224,7 +240,7 @@ impl Folder {
 
     /// Whether there is nothing more to do here.
     pub(super) fn is_done(&self) -> bool {
-        self.is_closed && self.leaving.is_empty()
+        self.is_closed && !self.is_disposed && self.leaving.is_empty()
     }
 
     /// Hands on what stays on disk of a stream that is over, if that is a playlist with nothing in it.

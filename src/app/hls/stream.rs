@@ -64,6 +64,8 @@ struct State {
     /// The playlist is to say that nothing follows.
     says_end: bool,
     is_closed: bool,
+    /// The disk's thread had too much to do to be told that it is closed.
+    owes_close: bool,
 }
 
 impl Stream {
@@ -90,6 +92,7 @@ impl Stream {
             ended_at: Instant::now(),
             says_end: false,
             is_closed: false,
+            owes_close: false,
         }))
     }
 
@@ -130,9 +133,23 @@ impl Stream {
         self.0.with(|state| (state.publisher.is_none() && !state.is_closed).then_some(state.ended_at))
     }
 
-    /// Ends what is kept of a stream that has ended.
+    /// Ends what is kept of a stream that has ended. Nothing is done if it is published again.
     pub(super) fn close(&self, now: Instant) {
-        self.0.with(|state| state.close(now));
+        self.0.with(|state| {
+            if state.publisher.is_none() && !state.is_closed {
+                state.close(now);
+            }
+        });
+    }
+
+    /// Whether it is closed, and there only for what has to be done yet.
+    pub(super) fn is_closed(&self) -> bool {
+        self.0.with(|state| state.publisher.is_none() && state.is_closed)
+    }
+
+    /// Removes some of the files in memory whose time has come. Whether there may be more.
+    pub(super) fn remove_due(&self, now: Instant) -> bool {
+        self.0.with(|state| state.remove_due(now))
     }
 
     /// Lets go of what is in memory of a stream that nobody publishes: it is on disk. How many files that were.
@@ -250,6 +267,8 @@ impl State {
         }
         if !self.has_asked {
             self.has_asked = self.disk.send(&self.target, Job::Open(self.before.clone()));
+            // That it was to be closed is no longer so.
+            self.owes_close &= !self.has_asked;
         }
         self.playlist.is_some()
     }
@@ -319,16 +338,19 @@ impl State {
         2 * self.settings.window.max(3 * self.settings.fragment)
     }
 
-    fn remove_due(&mut self, now: Instant) {
-        while let Some((_, path)) = self.leaving.pop_front_if(|(due, _)| *due <= now) {
+    fn remove_due(&mut self, now: Instant) -> bool {
+        for _ in 0..BATCH {
+            let Some((_, path)) = self.leaving.pop_front_if(|(due, _)| *due <= now) else { return false };
             self.live.remove(&self.owner, &path);
         }
+        true
     }
 
     fn look_after(&mut self, now: Instant) -> bool {
         self.remove_due(now);
         if self.is_closed {
-            return self.leaving.is_empty();
+            self.owes_close = self.owes_close && !self.tell_closed();
+            return self.leaving.is_empty() && !self.owes_close;
         }
         if !self.waiting.is_empty() && self.is_numbered() {
             while let Some(segment) = self.waiting.pop_front() {
@@ -369,13 +391,9 @@ impl State {
 
     /// The stream is over: who plays it is told, and what is in memory goes when they have had the time to load it.
     fn close(&mut self, now: Instant) {
-        let is_disposed = !self.settings.dispose.is_zero();
-        let close = Job::Close { dispose: is_disposed, cleanup: self.settings.cleanup };
-        if self.has_asked && !self.disk.send(&self.target, close) {
-            // It is tried again with the next look.
-            return;
-        }
         self.is_closed = true;
+        // It is tried again with each look. What is in memory does not wait for that.
+        self.owes_close = self.has_asked && !self.tell_closed();
         // The disk has not answered in all that time.
         self.waiting.clear();
         let (longest, path) = (self.longest(), self.playlist_path());
@@ -385,10 +403,17 @@ impl State {
         self.leaving
             .extend(playlist.entries().map(|entry| (due, format!("{folder}{}", playlist.file_name(entry.number)))));
         self.leaving.push_back((due, path));
-        if is_disposed {
+        if !self.settings.dispose.is_zero() {
             playlist.end();
             self.renew_playlist();
         }
+        self.playlist = None;
+    }
+
+    /// Has the disk's thread close it. Whether that has room for it.
+    fn tell_closed(&self) -> bool {
+        let Hls { dispose, cleanup, .. } = self.settings;
+        self.disk.send(&self.target, Job::Close { dispose: !dispose.is_zero(), cleanup })
     }
 
     /// Lets go of some. `None` if there is nothing.

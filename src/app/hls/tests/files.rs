@@ -83,6 +83,26 @@ fn segments_that_claim_to_be_long_do_not_stay_for_that() {
 }
 
 #[test]
+fn segments_do_not_wait_for_very_many_files_to_go() {
+    let mut rig = Rig::new();
+    let (target, now) = (rig.target.clone(), rig.now());
+    for number in 0..200 {
+        let entry = Entry { number, duration: 2000, discontinuity: false, at: None };
+        let job = Job::Segment { entry, body: Bytes::new(), lengths: lengths(1_000_000, 2000), cleanup: true };
+        rig.writer.handle(&target, job, now);
+    }
+    rig.writer.handle(&target, Job::Close { dispose: true, cleanup: true }, now);
+    let files = |rig: &Rig| rig.files().iter().filter(|file| file.ends_with(".ts")).count();
+    assert!(!rig.writer.tick(now) && files(&rig) == 200);
+    let mut left = Vec::new();
+    while rig.writer.tick(now + Duration::from_secs(2000)) {
+        left.push(files(&rig));
+    }
+    assert_eq!(left, [136, 72, 8]);
+    assert_eq!(rig.files(), ["s.m3u8"]);
+}
+
+#[test]
 fn a_stream_that_is_over_says_so_and_goes() {
     let mut rig = Rig::new();
     rig.headers(0);

@@ -74,12 +74,12 @@ fn of_streams_that_have_ended_no_more_are_kept_than_may_be() {
     }
     let kept = || streams.each_ref().map(|(stream, ..)| stream.kept_since().is_some());
     let all = || streams.iter().map(|(stream, ..)| stream);
-    end_early(all(), 4, Instant::now());
+    end_early(all(), 4, Instant::now(), &mut Pace::of(Duration::MAX));
     assert_eq!(kept(), [true, true, true, true, false], "the last is being published");
-    end_early(all(), 2, Instant::now());
+    end_early(all(), 2, Instant::now(), &mut Pace::of(Duration::MAX));
     assert_eq!(kept(), [false, true, false, true, false], "those that ended first have gone");
     drop(last);
-    end_early(all(), 2, Instant::now());
+    end_early(all(), 2, Instant::now(), &mut Pace::of(Duration::MAX));
     assert_eq!(kept(), [false, true, false, false, true]);
 }
 
@@ -218,6 +218,44 @@ fn when_memory_is_short_nothing_is_kept_of_streams_that_nobody_publishes() {
         assert!(Instant::now() < end);
         std::thread::sleep(Duration::from_millis(5));
     }
+}
+
+#[test]
+fn a_stream_is_closed_in_memory_before_the_disk_has_time_for_it() {
+    let folder = tempfile::tempdir().unwrap();
+    let (_, hls, live) = stream_in(&folder);
+    let (disk, never_reads) = Disk::stalled();
+    let stream = Stream::new("v/live/s", "live/s", &hls, disk.clone(), live, Buffers::default());
+    let mut recording = stream.begin("v/live/s", &hls, Arc::new(Nobody), &Account::default()).unwrap();
+    send_to(&mut recording, 0, AVC_HEADER);
+    send_to(&mut recording, 0, &frame(true, 100));
+    drop(recording);
+    let others = |n| Arc::new(Target::new(PathBuf::from("/"), format!("live/{n}")));
+    while disk.send(&others(0), Job::Close { dispose: true, cleanup: true }) {}
+    stream.close(Instant::now());
+    assert!(stream.kept_since().is_none() && stream.is_closed());
+    assert!(!stream.look_after(Instant::now() + Duration::from_secs(1000)), "the disk is to be told yet");
+    drop(stream.begin("v/live/s", &hls, Arc::new(Nobody), &Account::default()));
+    assert!(!stream.look_after(Instant::now() + Duration::from_secs(1000)), "nothing has come of that");
+    drop(never_reads);
+}
+
+#[test]
+fn of_a_flood_of_names_no_more_are_known_than_may_be() {
+    let folder = tempfile::tempdir().unwrap();
+    let text = format!("listen 1; vhost v {{ hls on; hls_path {}; }}", folder.path().display());
+    let config = crate::config::Config::parse("t", &text).unwrap();
+    let vhost = config.vhost("v").unwrap();
+    let all = Hls::start(LiveFiles::new()).unwrap();
+    let begin = |n: usize| all.begin(&format!("v/live/{n}"), vhost, &config, Arc::new(Nobody), &Account::default());
+    let first = begin(0);
+    assert!((1..MAX_STREAMS).all(|n| begin(n).is_some()) && begin(MAX_STREAMS).is_none());
+    assert!(begin(1).is_some(), "it is known");
+    all.look_after(Instant::now(), &mut Pace::of(Duration::MAX));
+    assert_eq!(all.0.streams.with(|streams| streams.len()), 1);
+    assert!(begin(MAX_STREAMS).is_some() && begin(0).is_none());
+    drop(first);
+    assert!(begin(0).is_some());
 }
 
 /// Sends a stream to one place, then, from `switch` on, to another; gives the playlists of both at the end.
