@@ -1,9 +1,11 @@
 //! The thread that writes the files. It is the only one that touches the disk, so a disk that is slow holds nobody else.
 //!
-//! It is fed by a queue with a bound, in jobs and in bytes: a segment that finds the queue full is not written, and that is all
-//! that happens. Streams that have files have a quarter of the queue for themselves, and half of it with those that are over, so that a
-//! flood of new names costs none of them a segment. What cannot be written is counted and mentioned once in a while. Nothing has to
-//! be done for it to go on when the disk is there again: each segment is a new attempt, directories included.
+//! It is fed by a queue with a bound, in jobs and in bytes: a segment that finds the queue full is not written, the next one follows
+//! a discontinuity, and that is all that happens. Streams that have files have a quarter of the queue for themselves, and half of it
+//! with those that are over, so that a flood of new names leaves them room. And no stream has more than an eighth of what is free, so
+//! that those whose segments come faster than they can be written leave room for all others. What cannot be written is counted and
+//! mentioned once in a while. Nothing has to be done for it to go on when the disk is there again: each segment is a new attempt,
+//! directories included.
 
 use std::collections::HashMap;
 use std::panic::{self, AssertUnwindSafe};
@@ -27,6 +29,9 @@ const QUEUE: usize = 1024;
 /// With so many that wait, those of streams without a file have no room, and with so many those of streams that are over.
 const NEWCOMERS: usize = QUEUE / 2;
 const ENDED: usize = QUEUE / 4 * 3;
+
+/// What part of the jobs that have room yet may be of one stream. One of its jobs may wait in any case.
+const SHARE: usize = 8;
 
 /// Bytes of segments that may wait. Beyond that they are not written.
 const QUEUE_BYTES: usize = 256 * 1024 * 1024;
@@ -55,11 +60,14 @@ pub(super) struct Target {
     failed: Mutex<Option<String>>,
     /// A segment was written.
     has_files: AtomicBool,
+    /// Its jobs that wait.
+    waiting: AtomicUsize,
 }
 
 impl Target {
     pub(super) fn new(root: PathBuf, base: String) -> Self {
-        Self { root, base, failed: Mutex::new(None), has_files: AtomicBool::new(false) }
+        let (failed, has_files, waiting) = (Mutex::new(None), AtomicBool::new(false), AtomicUsize::new(0));
+        Self { root, base, failed, has_files, waiting }
     }
 
     /// The directories of the files, with a slash behind them if there are any.
@@ -163,13 +171,19 @@ impl Disk {
             _ if target.has_files.load(Ordering::Relaxed) => QUEUE,
             _ => NEWCOMERS,
         };
-        if self.counters.waiting.load(Ordering::Relaxed) >= most
+        let (jobs, own) = (self.counters.waiting.load(Ordering::Relaxed), target.waiting.load(Ordering::Relaxed));
+        if jobs >= most
+            || own > 0 && own >= QUEUE.saturating_sub(jobs) / SHARE
             || !has_room(size, waiting, self.counters.limit.load(Ordering::Relaxed))
         {
             return self.lose(target, &job);
         }
+        target.waiting.fetch_add(1, Ordering::Relaxed);
         match self.put(Order::Do(target.clone(), job), size) {
-            Err(Order::Do(target, job)) => self.lose(&target, &job),
+            Err(Order::Do(target, job)) => {
+                target.waiting.fetch_sub(1, Ordering::Relaxed);
+                self.lose(&target, &job)
+            }
             _ => true,
         }
     }
@@ -267,6 +281,7 @@ impl Writer {
                         self.folders.remove(&target.root.join(&target.base));
                         target.fail("a fault of the server".to_owned());
                     }
+                    target.waiting.fetch_sub(1, Ordering::Relaxed);
                     self.counters.done(size);
                 }
                 Ok(Order::Tidy) => {
@@ -380,9 +395,29 @@ mod tests {
         let stream = |name: &str| Arc::new(Target::new(PathBuf::from("/"), name.to_owned()));
         let accepted = |of: &dyn Fn(usize) -> Arc<Target>| (0..QUEUE).filter(|&n| disk.send(&of(n), Job::End)).count();
         assert_eq!(accepted(&|n| stream(&format!("live/{n}"))), NEWCOMERS);
-        let known = stream("live/known");
-        known.has_files.store(true, Ordering::Relaxed);
-        assert_eq!(accepted(&|_| known.clone()), QUEUE - NEWCOMERS);
+        let known = |n: usize| {
+            let known = stream(&format!("live/known{n}"));
+            known.has_files.store(true, Ordering::Relaxed);
+            known
+        };
+        assert_eq!(accepted(&known), QUEUE - NEWCOMERS);
+    }
+
+    #[test]
+    fn streams_with_very_many_segments_leave_room_for_others() {
+        let (disk, _never_reads) = Disk::stalled();
+        let stream = |n: usize| {
+            let target = Target::new(PathBuf::from("/"), format!("live/{n}"));
+            target.has_files.store(true, Ordering::Relaxed);
+            Arc::new(target)
+        };
+        let accepted = |of: &Arc<Target>| (0..128).filter(|_| disk.send(of, Job::End)).count();
+        let alone = accepted(&stream(0));
+        assert!((100..128).contains(&alone), "{alone}");
+        let greedy: Vec<_> = (1..100).map(stream).collect();
+        (0..128).for_each(|_| greedy.iter().for_each(|of| _ = disk.send(of, Job::End)));
+        assert!(greedy.iter().all(|of| of.waiting.load(Ordering::Relaxed) < 10));
+        assert!(accepted(&stream(100)) > 5, "who has few finds room");
     }
 
     #[test]

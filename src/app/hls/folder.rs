@@ -143,8 +143,11 @@ impl Folder {
             self.is_broken = true;
             return Err(Error { path, error });
         }
+        let last = self.playlist.entries().next_back().map(|last| last.number);
+        // What was in between had no room in the queue.
+        entry.discontinuity |= last.is_some_and(|last| last + 1 != entry.number);
         // Somebody may have removed the whole directory.
-        let is_last_gone = self.playlist.entries().next_back().is_some_and(|last| !self.segment(last.number).exists());
+        let is_last_gone = last.is_some_and(|last| !self.segment(last).exists());
         if std::mem::take(&mut self.is_broken) || is_last_gone {
             entry.discontinuity = true;
             let base = self.base.clone();

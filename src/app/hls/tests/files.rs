@@ -83,6 +83,20 @@ fn segments_that_claim_to_be_long_do_not_stay_for_that() {
 }
 
 #[test]
+fn a_segment_that_never_came_to_the_disk_leaves_a_discontinuity() {
+    let mut rig = Rig::new();
+    let (target, now) = (rig.target.clone(), rig.now());
+    for number in [0, 1, 3, 4] {
+        let entry = Entry { number, duration: 2000, discontinuity: false, at: None };
+        let job = Job::Segment { entry, body: Bytes::new(), lengths: lengths(10_000, 2000), cleanup: true };
+        rig.writer.handle(&target, job, now);
+    }
+    let list = rig.read();
+    let names: Vec<_> = list.segments.iter().map(|s| (s.uri.as_str(), s.discontinuity)).collect();
+    assert_eq!(names, [("s-0.ts", false), ("s-1.ts", false), ("s-3.ts", true), ("s-4.ts", false)]);
+}
+
+#[test]
 fn segments_do_not_wait_for_very_many_files_to_go() {
     let mut rig = Rig::new();
     let (target, now) = (rig.target.clone(), rig.now());
