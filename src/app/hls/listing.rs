@@ -9,18 +9,25 @@ use std::time::{Duration, Instant};
 use super::files::TEMPORARY;
 use super::playlist::number_of;
 
-/// A directory of more files than this is not read for each stream: whoever publishes name after name is not to have the files of all
-/// of them read each time.
+/// What was read of a directory of more files than this is kept for a while: whoever publishes name after name is not to have the files
+/// of all of them read each time.
 const LARGE: usize = 100;
 
-/// How old what was read of it may be. What it is read for was there before this server.
+/// How old it may be: what it is read for was there before this server. And so many times as long as it took to read, if that is more.
 const FRESH: Duration = Duration::from_secs(1);
+const TIMES: u32 = 20;
+
+/// Of how many directories. Those that were asked for last stay.
+const MAX_KEPT: usize = 16;
+
+/// What was read of directories, the last that was asked for at the end.
+#[derive(Default)]
+pub(super) struct Listing(Vec<Listed>);
 
 /// The segments in a directory, and what was left half written in it, by the names of their streams.
-#[derive(Default)]
-pub(super) struct Listing {
+struct Listed {
     folder: PathBuf,
-    read: Option<Instant>,
+    good_until: Instant,
     files: usize,
     numbers: HashMap<String, Vec<u64>>,
     temporary: HashMap<String, Vec<PathBuf>>,
@@ -32,43 +39,52 @@ impl Listing {
     /// # Errors
     /// When the directory cannot be read.
     pub(super) fn take(&mut self, folder: &Path, name: &str) -> io::Result<Vec<u64>> {
-        if self.folder != folder || self.files <= LARGE || self.is_old() {
-            self.read(folder)?;
-        }
-        for path in self.temporary.remove(name).unwrap_or_default() {
+        self.forget_old();
+        let kept = self.0.iter().position(|listed| listed.folder == folder);
+        let mut listed = match kept {
+            Some(at) => self.0.remove(at),
+            None => Listed::read(folder)?,
+        };
+        for path in listed.temporary.remove(name).unwrap_or_default() {
             // Half written when the server was killed. If it stays, it is written over.
             let _ = fs::remove_file(path);
         }
-        Ok(self.numbers.get(name).cloned().unwrap_or_default())
+        let numbers = listed.numbers.get(name).cloned().unwrap_or_default();
+        if listed.files > LARGE {
+            self.0.push(listed);
+            if self.0.len() > MAX_KEPT {
+                self.0.remove(0);
+            }
+        }
+        Ok(numbers)
     }
 
     /// Lets go of what is too old to be of use.
     pub(super) fn forget_old(&mut self) {
-        if self.is_old() {
-            *self = Self::default();
-        }
+        let now = Instant::now();
+        self.0.retain(|listed| now < listed.good_until);
     }
+}
 
-    fn is_old(&self) -> bool {
-        self.read.is_none_or(|read| read.elapsed() >= FRESH)
-    }
-
-    fn read(&mut self, folder: &Path) -> io::Result<()> {
-        *self = Self { folder: folder.to_owned(), ..Self::default() };
+impl Listed {
+    fn read(folder: &Path) -> io::Result<Self> {
+        let start = Instant::now();
+        let (mut files, mut numbers, mut temporary) = (0, HashMap::<_, Vec<_>>::new(), HashMap::<_, Vec<_>>::new());
         for entry in fs::read_dir(folder)? {
             let file = entry?.file_name();
-            self.files += 1;
+            files += 1;
             let Some(file) = file.to_str() else { continue };
             if let Some((name, number)) = segment(file) {
-                self.numbers.entry(name.to_owned()).or_default().push(number);
+                numbers.entry(name.to_owned()).or_default().push(number);
             } else if let Some(whole) = file.strip_suffix(TEMPORARY)
                 && let Some(name) = whole.strip_suffix(".m3u8").or_else(|| Some(segment(whole)?.0))
             {
-                self.temporary.entry(name.to_owned()).or_default().push(folder.join(file));
+                temporary.entry(name.to_owned()).or_default().push(folder.join(file));
             }
         }
-        self.read = Some(Instant::now());
-        Ok(())
+        let end = Instant::now();
+        let good_until = end + FRESH.max(TIMES * (end - start));
+        Ok(Self { folder: folder.to_owned(), good_until, files, numbers, temporary })
     }
 }
 
@@ -106,7 +122,23 @@ mod tests {
         assert_eq!(numbers("c"), []);
         fs::write(path("c-5.ts"), "").unwrap();
         assert_eq!((numbers("c"), numbers("b")), (vec![], vec![5]), "as it was a moment ago");
-        std::thread::sleep(FRESH);
-        assert_eq!(numbers("c"), [5]);
+        let end = Instant::now() + 20 * FRESH;
+        while numbers("c") != [5] {
+            assert!(Instant::now() < end, "it is read again");
+            std::thread::sleep(FRESH / 4);
+        }
+    }
+
+    #[test]
+    fn a_large_directory_is_not_forgotten_for_others() {
+        let folder = tempfile::tempdir().unwrap();
+        (0..=LARGE).for_each(|n| fs::write(folder.path().join(format!("s{n}.m3u8")), "").unwrap());
+        let small = tempfile::tempdir().unwrap();
+        let mut listing = Listing::default();
+        assert_eq!(listing.take(folder.path(), "c").unwrap(), []);
+        fs::write(folder.path().join("c-5.ts"), "").unwrap();
+        assert_eq!(listing.take(small.path(), "c").unwrap(), []);
+        assert!(listing.take(&small.path().join("none"), "c").is_err());
+        assert_eq!(listing.take(folder.path(), "c").unwrap(), [], "it is not read again");
     }
 }
