@@ -36,8 +36,8 @@ const MAX_HEADER: usize = 2 * MAX_PARAMETER_SETS;
 const VIDEO_GONE: u64 = 10_000;
 
 /// A GOP longer than this, beyond the fragment and in milliseconds, is cut where there is no keyframe: a stream whose encoder makes
-/// none would never have a segment. So none is longer by the time of day; what claims to be, see [`CUTS`], is not believed by
-/// playlists.
+/// none would never have a segment. Only times that jump make longer ones, when no cut is left (see [`CUTS`]): a playlist does not
+/// become longer for them.
 pub(super) const MAX_GOP: u64 = 120_000;
 
 /// The same in bytes: what is in memory for one stream. What would be more is left out if there may be no other segment yet.
