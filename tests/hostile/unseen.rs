@@ -36,6 +36,8 @@ fn what_is_held() {
     rig.attack("publishers of one great message", great_messages);
     rig.attack("great objects in a connect that is refused", great_connects);
     rig.attack("a great message after five hours, for players who do not read", late_message);
+    #[cfg(feature = "hls")]
+    rig.attack("streams with long playlists, that end, one after the other", long_playlists);
     rig.finish();
 }
 
@@ -44,6 +46,8 @@ fn what_is_done() {
     let mut rig = Rig::plain("", "");
     #[cfg(feature = "hls")]
     rig.attack("frames of millions of units", many_units);
+    #[cfg(feature = "hls")]
+    rig.attack("small keyframes with large parameter sets", large_sets);
     rig.attack("players that pass over what they do not want", unwanted);
     rig.attack("great messages in chunks of one byte", small_chunks);
     rig.attack("publishers who say just not too much, each of them", moderate);
@@ -55,6 +59,8 @@ fn what_is_done() {
 fn what_is_written() {
     let mut rig = Rig::plain("", "");
     rig.attack("segments that take no time", short_segments);
+    rig.attack("a segment that claims hours, and then some that take no time", long_claims);
+    rig.attack("names by the thousand, each with a frame", short_streams);
     rig.attack("thousands of streams of which nothing comes, on one connection", empty_streams);
     rig.attack("directories in each other, for a file that cannot be", deep_names);
     rig.finish();
@@ -301,13 +307,108 @@ fn moderate(rig: &Rig) {
     rig.assert_newcomers_play();
 }
 
+/// Two, each of which says that what follows is another stream than what the other one is for: with each a segment begins.
 #[cfg(feature = "hls")]
-fn short_segments(rig: &Rig) {
-    let headers = [0x64, 0x4d].map(|profile| {
+fn headers() -> [Vec<u8>; 2] {
+    [0x64, 0x4d].map(|profile| {
         let mut header = video_header();
         header[6] = profile;
         message(6, 0, VIDEO, 1, &header)
-    });
+    })
+}
+
+#[cfg(feature = "hls")]
+fn large_sets(rig: &Rig) {
+    let set = [&[0x67][..], &[0x55; 15_000]].concat();
+    let length = u16::try_from(set.len()).expect("16 bits").to_be_bytes();
+    // Lengths of one byte each, and one set.
+    let header = [&video_header()[..9], &[0xfc, 0xe1], &length, &set, &[0]].concat();
+    let first = message(6, 0, VIDEO, 1, &[0x17, 1, 0, 0, 0, 1, 0x65]);
+    let mut all = Vec::new();
+    for n in 0..12 {
+        let Some(mut attacker) = Attacker::connect(rig.target) else { continue };
+        let begin = [publishing(format!("sets{n}")), message(6, 0, VIDEO, 1, &header), first.clone()].concat();
+        attacker.send(&begin);
+        all.push(attacker);
+    }
+    let burst = [0xc0 | 6, 0x17, 1, 0, 0, 0, 1, 0x65].repeat(180);
+    let until = Instant::now() + Duration::from_secs(times(10, 30) as u64);
+    while Instant::now() < until {
+        all.iter_mut().for_each(|attacker| {
+            attacker.send(&burst);
+        });
+        std::thread::sleep(Duration::from_millis(10));
+    }
+    rig.assert_newcomers_play();
+}
+
+/// The playlist of a name that is written in three times its length, as long as one may be that has room always.
+#[cfg(feature = "hls")]
+fn long_playlists(rig: &Rig) {
+    let Some(mut attacker) = Attacker::connect(rig.target) else { return };
+    attacker.send(&[connected(), create_stream()].concat());
+    let headers = headers();
+    let stop = command(1, "closeStream", 0.0, &NULL);
+    for n in 0..times(800, 5000) {
+        let cuts = (0..80).flat_map(|n| [headers[n % 2].clone(), message(6, 0, VIDEO, 1, &keyframe(50))].concat());
+        let cuts: Vec<u8> = cuts.collect();
+        attacker.send(&[publish(format!("long{n}{}", "%".repeat(210))), cuts, stop.clone()].concat());
+        attacker.listen(Duration::from_millis(1));
+    }
+    assert!(!attacker.closed, "those were not that many");
+    rig.assert_newcomers_play();
+}
+
+#[cfg(feature = "hls")]
+fn long_claims(rig: &Rig) {
+    let headers = headers();
+    let mut all = Vec::new();
+    for n in 0..20 {
+        let Some(mut attacker) = Attacker::connect(rig.target) else { continue };
+        let frames = (0..2500).flat_map(|n| message(6, 4900 * n, VIDEO, 1, &keyframe(20)));
+        attacker.send(&[publishing(format!("claim{n}")), headers[0].clone(), frames.collect()].concat());
+        all.push(attacker);
+    }
+    let until = Instant::now() + Duration::from_secs(times(10, 90) as u64);
+    let mut time = 2500 * 4900;
+    while Instant::now() < until {
+        for header in &headers {
+            time += 1;
+            let turn = [header.clone(), message(6, time, VIDEO, 1, &keyframe(50))].concat();
+            all.iter_mut().for_each(|attacker| {
+                attacker.send(&turn);
+            });
+        }
+        std::thread::sleep(Duration::from_millis(100));
+    }
+    let playlist = std::fs::read_to_string(rig.scratch.folder().join("html/live/claim7.m3u8")).expect("a playlist");
+    let count = playlist.matches("#EXTINF").count();
+    println!("    {count} segments in the playlist");
+    assert!((10..=256).contains(&count), "{count} segments in a playlist");
+}
+
+#[cfg(feature = "hls")]
+fn short_streams(rig: &Rig) {
+    let Some(mut attacker) = Attacker::connect(rig.target) else { return };
+    attacker.send(&[connected(), create_stream()].concat());
+    let media = [message(4, 0, AUDIO, 1, &[0xaf, 0, 0x12, 0x10]), message(4, 0, AUDIO, 1, &[0xaf, 1, 7])].concat();
+    let stop = command(1, "closeStream", 0.0, &NULL);
+    let until = Instant::now() + Duration::from_secs(times(10, 60) as u64);
+    let mut count = 0;
+    while Instant::now() < until {
+        let names = (0..30).map(|n| [publish(format!("frame{}", count + n)), media.clone(), stop.clone()].concat());
+        attacker.send(&names.collect::<Vec<_>>().concat());
+        attacker.listen(Duration::from_millis(1));
+        count += 30;
+    }
+    println!("    {count} names");
+    assert!(!attacker.closed && count > 1000, "those were not thousands");
+    rig.assert_newcomers_play();
+}
+
+#[cfg(feature = "hls")]
+fn short_segments(rig: &Rig) {
+    let headers = headers();
     let mut all = Vec::new();
     for n in 0..20 {
         let Some(mut attacker) = Attacker::connect(rig.target) else { continue };
