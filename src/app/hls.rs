@@ -29,18 +29,18 @@ use self::disk::Disk;
 use self::files::TEMPORARY;
 use self::stream::Stream;
 use super::http::live::LiveFiles;
-use super::memory::Pace;
 use super::source::{Outlet, Sink, Source, Sources};
+use super::turn::Breather;
 use crate::account::Account;
 use crate::config::{Config, DEFAULT_VHOST, Vhost};
 use crate::st::{self, Cond, Shared};
 
 /// Streams that have ended and are kept for those who play them, see `hls_dispose`: whoever publishes name after name is not to fill
-/// memory and disk with them. And of so many that are closed files are in memory yet, for those who are at the last segments.
+/// memory and disk with them. Of more than so many that are over no file stays in memory for those who are at the last segments.
 const MAX_KEPT: usize = 1000;
 
 /// Streams that there may be at a time, with those that are published and those that the disk's thread has to close yet. What is
-/// published beyond that has no files: only a flood of names comes so far.
+/// published beyond that has no files, until they are half as many: only a flood of names comes so far.
 const MAX_STREAMS: usize = 10_000;
 
 /// The longest name of a stream that can have files, in bytes: a file system takes 255, and `-18446744073709551615.ts.tmp` stands behind it.
@@ -163,7 +163,7 @@ impl Hls {
 
     /// Lets go of what is in memory of streams that nobody publishes, those that ended first in front, until `is_enough`. How many
     /// files that were.
-    pub(super) fn shed_ended(&self, is_enough: impl Fn() -> bool, pace: &mut Pace) -> usize {
+    pub(super) fn shed_ended(&self, is_enough: impl Fn() -> bool, breather: &mut Breather) -> usize {
         if is_enough() {
             return 0;
         }
@@ -172,7 +172,7 @@ impl Hls {
             .streams
             .with(|streams| streams.values().filter_map(|stream| Some((stream.ended_at()?, stream.clone()))).collect());
         ended.sort_unstable_by_key(|(at, _)| *at);
-        ended.iter().take_while(|_| !is_enough()).map(|(_, stream)| stream.shed(pace)).sum()
+        ended.iter().take_while(|_| !is_enough()).map(|(_, stream)| stream.shed(breather)).sum()
     }
 
     fn begin(
@@ -218,57 +218,63 @@ impl Hls {
         recording.map(|recording| Box::new(recording) as Box<dyn Sink>)
     }
 
-    /// Looks after streams that have ended, and after those whose disk fails, for ever. Sleeps while there are none.
-    pub(super) fn sweep(&self) {
+    /// Looks after streams that have ended, and after those whose disk fails, for ever. Sleeps while there are none. `make_up` is
+    /// called when there is room again for streams that found none.
+    pub(super) fn sweep(&self, make_up: impl Fn()) {
         let mut tidied = Instant::now();
         loop {
             while self.0.streams.with(|streams| streams.is_empty()) {
                 st::drop_aside(self.take_spare());
                 self.0.added.wait();
             }
-            let is_crowded = self.0.streams.with(|streams| streams.len() >= MAX_STREAMS / 2);
-            self.0.is_full.with(|is_full| *is_full &= is_crowded);
-            st::sleep(if is_crowded { BUSY_SWEEP } else { SWEEP });
+            st::sleep(if self.is_crowded() { BUSY_SWEEP } else { SWEEP });
             let now = Instant::now();
             if now.duration_since(tidied) >= TIDY {
                 tidied = now;
                 self.0.buffers.tidy();
             }
-            self.look_after(now, &mut Pace::of(SLICE));
+            self.look_after(now, &mut Breather::new(SLICE));
+            if !self.is_crowded() && self.0.is_full.with(std::mem::take) {
+                make_up();
+            }
         }
     }
 
+    fn is_crowded(&self) -> bool {
+        self.0.streams.with(|streams| streams.len() >= MAX_STREAMS / 2)
+    }
+
     /// Does what is due. Others run meanwhile, and publish streams that have ended, and new ones.
-    fn look_after(&self, now: Instant, pace: &mut Pace) {
+    fn look_after(&self, now: Instant, breather: &mut Breather) {
         let streams: Vec<_> =
             self.0.streams.with(|streams| streams.iter().map(|(key, stream)| (key.clone(), stream.clone())).collect());
-        end_early(streams.iter().map(|(_, stream)| stream), MAX_KEPT, now, pace);
+        end_early(streams.iter().map(|(_, stream)| stream), MAX_KEPT, now, breather);
         let mut closed = 0;
         for (key, stream) in streams {
             while stream.remove_due(now) {
-                pace.look();
+                breather.look();
             }
             closed += usize::from(stream.is_closed());
             if closed > MAX_KEPT {
-                stream.shed(pace);
+                stream.shed(breather);
             }
             // Nobody comes between the two.
             if stream.look_after(now) {
                 self.0.streams.with(|streams| streams.remove(&key));
             }
-            pace.look();
+            breather.look();
         }
     }
 }
 
 /// Closes those of the ended streams that are more than may be kept, the earliest first.
-fn end_early<'a>(streams: impl Iterator<Item = &'a Stream>, most: usize, now: Instant, pace: &mut Pace) {
+fn end_early<'a>(streams: impl Iterator<Item = &'a Stream>, most: usize, now: Instant, breather: &mut Breather) {
     let mut kept: Vec<_> = streams.filter_map(|stream| Some((stream.kept_since()?, stream))).collect();
     if let Some(more) = kept.len().checked_sub(most) {
         kept.sort_unstable_by_key(|(since, _)| *since);
         for (_, stream) in &kept[..more] {
             stream.close(now);
-            pace.look();
+            breather.look();
         }
     }
 }

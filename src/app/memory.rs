@@ -29,6 +29,7 @@ use super::close::CloseReason;
 use super::http::IN_HAND;
 use super::server::Server;
 use super::source::{Holding, Outlet, Source};
+use super::turn::Breather;
 #[cfg(feature = "hls")]
 use crate::account::Part;
 use crate::os;
@@ -117,34 +118,8 @@ enum Holder {
     Players(Source, usize),
 }
 
-/// Lets others run when what goes takes long: of a stream it may be a hundred thousand messages. Not after each, since more comes
-/// meanwhile.
-pub(super) struct Pace {
-    since: Instant,
-    slice: Duration,
-}
-
-/// How long it may take in one go.
+/// How long what goes may take in one go. It is looked at not after each, since more comes meanwhile.
 const SLICE: Duration = Duration::from_millis(20);
-
-impl Pace {
-    fn new() -> Self {
-        Self::of(SLICE)
-    }
-
-    /// Of somebody who may take so long in one go.
-    pub(super) fn of(slice: Duration) -> Self {
-        Self { since: Instant::now(), slice }
-    }
-
-    /// Lets others run if it is time for that.
-    pub(super) fn look(&mut self) {
-        if self.since.elapsed() >= self.slice {
-            st::yield_now();
-            self.since = Instant::now();
-        }
-    }
-}
 
 /// What is held when there is room again.
 fn relief(max: usize) -> usize {
@@ -223,9 +198,9 @@ impl Memory {
             shed.make_room(&server.sources.all(), relief(max), &held);
             #[cfg(feature = "hls")]
             {
-                let mut pace = Pace::new();
-                shed.segments = server.hls.shed_ended(|| held() <= relief(max), &mut pace);
-                shed.segments += server.live_files.shed(|| held() <= relief(max), || pace.look());
+                let mut breather = Breather::new(SLICE);
+                shed.segments = server.hls.shed_ended(|| held() <= relief(max), &mut breather);
+                shed.segments += server.live_files.shed(|| held() <= relief(max), || breather.look());
                 // What they were written into is in no account once they are gone.
                 if shed.segments > 0 {
                     st::drop_aside(server.hls.take_spare());
@@ -245,7 +220,7 @@ impl Memory {
         if let Some(shed) = self.state.with(|state| state.mention(shed, now)) {
             log::warn!(
                 "memory: up to {} bytes were held and max_memory is {max}; lately {} streams were cut to their last GOP, {} \
-                 caches and {} segments dropped, {} downloads, {} publishers, {} players and {} others closed; held now: {}",
+                 caches and {} files of HLS dropped, {} downloads, {} publishers, {} players and {} others closed; held now: {}",
                 shed.most,
                 shed.backlogs,
                 shed.caches,
@@ -315,7 +290,7 @@ impl Shed {
         by_size.sort_unstable_by_key(|(bytes, _)| std::cmp::Reverse(*bytes));
         type Step = fn(&Source);
         let steps = [(Source::shed_behind as Step, &mut self.backlogs), (Source::shed_cache, &mut self.caches)];
-        let mut pace = Pace::new();
+        let mut breather = Breather::new(SLICE);
         for (step, count) in steps {
             for (_, source) in &by_size {
                 if held() <= enough {
@@ -324,7 +299,7 @@ impl Shed {
                 let before = held();
                 step(source);
                 *count += usize::from(held() < before);
-                pace.look();
+                breather.look();
             }
         }
     }
@@ -335,12 +310,12 @@ impl Shed {
             CloseReason::Memory("the server is short of memory, and of all clients this one holds most".to_owned());
         let (holders, leaving) = holders(server);
         let mut excess = held().saturating_sub(nobodys(server)).saturating_sub(leaving).saturating_sub(relief(max));
-        let (mut needs_time, mut pace) = (false, Pace::new());
+        let (mut needs_time, mut breather) = (false, Breather::new(SLICE));
         for (bytes, holder) in holders {
             if excess == 0 {
                 break;
             }
-            pace.look();
+            breather.look();
             let freed = match holder {
                 Holder::Client(client) => {
                     client.close(reason.clone());

@@ -107,8 +107,7 @@ impl Overload {
         is_refusing.then(|| CloseReason::Overload("the server is overloaded".to_owned()))
     }
 
-    /// What a client may have looked at in a tenth of a second and still go first, in units of
-    /// [`crate::rtmp::protocol::Protocol::work`].
+    /// What a client may have looked at in a tenth of a second and still go first, in units of [`super::turn::work`].
     pub(super) fn much(&self) -> usize {
         if self.0.with(|state| state.load.is_strict) { MUCH / STRICT_PART } else { MUCH }
     }

@@ -137,8 +137,9 @@ pub fn start(config: Config, sockets: Sockets, rtmps: Rtmps, control: Control) -
     spawn_lasting("sweep", move || sources.sweep())?;
     #[cfg(feature = "hls")]
     {
-        let hls = server.0.hls.clone();
-        spawn_lasting("hls", move || hls.sweep())?;
+        let swept = server.clone();
+        let make_up = move |server: &Server| server.hls.reconfigure(&server.sources, &server.config());
+        spawn_lasting("hls", move || swept.hls.sweep(|| make_up(&swept)))?;
     }
     if let Err(error) = st::watch() {
         log::warn!("nobody will say when the worker is stuck: no thread for it: {error}");

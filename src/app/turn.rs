@@ -40,6 +40,28 @@ impl Slice {
     }
 }
 
+/// Lets others run each time that what a coroutine does has taken long: of a stream there may be a hundred thousand messages to let go
+/// of, and of streams ten thousand.
+pub(super) struct Breather {
+    since: Instant,
+    slice: Duration,
+}
+
+impl Breather {
+    /// Of somebody who may take so long in one go.
+    pub(super) fn new(slice: Duration) -> Self {
+        Self { since: Instant::now(), slice }
+    }
+
+    /// Lets others run if it is time for that.
+    pub(super) fn look(&mut self) {
+        if self.since.elapsed() >= self.slice {
+            st::yield_now();
+            self.since = Instant::now();
+        }
+    }
+}
+
 /// Whether the coroutine of a client goes before those who come.
 pub(super) struct Turn {
     /// When this period began, and the work until then.

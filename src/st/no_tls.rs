@@ -21,7 +21,7 @@ impl Session {
         match *self {}
     }
 
-    pub(super) fn has_more(&self) -> bool {
+    pub(super) fn take_more(&self) -> bool {
         match *self {}
     }
 

@@ -44,7 +44,7 @@ const TICK: Duration = Duration::from_secs(1);
 const SOON: Duration = Duration::from_millis(15);
 
 /// When more streams than this have files, segments of those that are over are not held back: somebody publishes name after name.
-const MANY: usize = 4096;
+const CROWD: usize = 4096;
 
 /// How often it is mentioned that files could not be written.
 const MENTION: Duration = Duration::from_secs(10);
@@ -54,7 +54,7 @@ const MENTION: Duration = Duration::from_secs(10);
 pub(super) struct Target {
     /// `hls_path`.
     pub(super) root: PathBuf,
-    /// The stream's files below it, without what their names end with: `live/livestream`. See [`super::path`].
+    /// The stream's files below it, without what their names end with: `live/livestream`. See [`super::base`].
     pub(super) base: String,
     /// What has gone wrong since somebody asked last.
     failed: Mutex<Option<String>>,
@@ -291,11 +291,13 @@ impl Writer {
                 Err(RecvTimeoutError::Timeout) => {}
                 Err(RecvTimeoutError::Disconnected) => return,
             }
-            let now = Instant::now();
-            if now >= next {
+            let began = Instant::now();
+            if began >= next {
                 // As with a job.
-                let has_more = panic::catch_unwind(AssertUnwindSafe(|| self.tick(now))).unwrap_or(false);
-                next = Instant::now() + if has_more { SOON } else { TICK };
+                let has_more = panic::catch_unwind(AssertUnwindSafe(|| self.tick(began))).unwrap_or(false);
+                let end = Instant::now();
+                // On a slow disk jobs have half of the time.
+                next = end + if has_more { SOON.max(end - began) } else { TICK };
             }
         }
     }
@@ -350,7 +352,7 @@ impl Writer {
     /// Removes what is due, and says what has gone wrong. Whether there may be more that is due.
     pub(super) fn tick(&mut self, now: Instant) -> bool {
         self.listing.forget_old();
-        let (mut left, are_many) = (BATCH, self.folders.len() > MANY);
+        let (mut left, are_many) = (BATCH, self.folders.len() > CROWD);
         self.folders.retain(|_, folder| {
             if are_many {
                 folder.hurry(now);

@@ -14,11 +14,13 @@ const LEAST_TARGETS: u64 = 3;
 /// What part of `hls_fragment` segments may be, on the average, for a playlist to have all of what it is to span.
 const SHORT_PART: u64 = 2;
 
-/// So many segments a playlist may have, whatever it is to span; and so many are not too old in any case.
+/// So many segments a playlist may have, whatever it is to span.
 const MANY: usize = 256;
+
+/// So many segments are not too old, whatever the time of day is.
 const FEW: usize = 16;
 
-/// Segments of an old playlist that are read; what else it names is not looked at.
+/// Segments of an old playlist that are taken from it, the last ones.
 const MAX_READ: usize = 10_000;
 
 /// A segment in a playlist.
@@ -229,8 +231,11 @@ impl Playlist {
                 let number = line.strip_prefix(&prefix)?.strip_suffix(".ts")?;
                 next.number = number.parse().ok().filter(|&number| number < u64::MAX / 2)?;
                 let ascends = playlist.entries.back().is_none_or(|last| last.number < next.number);
-                if !ascends || playlist.entries.len() >= MAX_READ {
+                if !ascends {
                     return None;
+                }
+                if playlist.entries.len() >= MAX_READ {
+                    playlist.remove_first();
                 }
                 let empty = Entry { number: 0, duration: 0, discontinuity: false, at: None };
                 playlist.entries.push_back(std::mem::replace(&mut next, empty));

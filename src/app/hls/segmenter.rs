@@ -265,7 +265,7 @@ impl Segmenter {
             let is_full = self.muxer.len() >= MAX_SEGMENT;
             if (is_full || is_due) && self.may_cut() {
                 if !is_key {
-                    self.say_broken("no keyframe for too long: segments begin without one");
+                    self.say_broken("no keyframe for too long, or for too many bytes: segments begin without one");
                 }
                 self.discontinuity |= joins_late;
                 done = self.cut(time);

@@ -14,8 +14,8 @@ use super::segmenter::{Segment, Segmenter};
 use crate::account::{Account, Held, Part};
 use crate::app::CloseReason;
 use crate::app::http::live::{LiveFile, LiveFiles};
-use crate::app::memory::Pace;
 use crate::app::source::{Outlet, Sink};
+use crate::app::turn::Breather;
 use crate::codec::flv::{AudioTag, VideoTag};
 use crate::config::{Hls, HlsOnError, Vhost};
 use crate::st::Shared;
@@ -152,12 +152,12 @@ impl Stream {
         self.0.with(|state| state.remove_due(now))
     }
 
-    /// Lets go of what is in memory of a stream that nobody publishes: it is on disk. How many files that were.
-    pub(super) fn shed(&self, pace: &mut Pace) -> usize {
+    /// Lets go of what is in memory of a stream that nobody publishes: it is on disk, as far as that has got. How many files that were.
+    pub(super) fn shed(&self, breather: &mut Breather) -> usize {
         let mut count = 0;
         while let Some(shed) = self.0.with(State::shed) {
             count += shed;
-            pace.look();
+            breather.look();
         }
         count
     }
@@ -350,7 +350,7 @@ impl State {
         self.remove_due(now);
         if self.is_closed {
             self.owes_close = self.owes_close && !self.tell_closed();
-            return self.leaving.is_empty() && !self.owes_close;
+            return self.is_done();
         }
         if !self.waiting.is_empty() && self.is_numbered() {
             while let Some(segment) = self.waiting.pop_front() {
@@ -393,7 +393,7 @@ impl State {
     fn close(&mut self, now: Instant) {
         self.is_closed = true;
         // It is tried again with each look. What is in memory does not wait for that.
-        self.owes_close = self.has_asked && !self.tell_closed();
+        self.owes_close = (self.owes_close || self.has_asked) && !self.tell_closed();
         // The disk has not answered in all that time.
         self.waiting.clear();
         let (longest, path) = (self.longest(), self.playlist_path());
@@ -416,9 +416,15 @@ impl State {
         self.disk.send(&self.target, Job::Close { dispose: !dispose.is_zero(), cleanup })
     }
 
+    /// Whether the stream is over, and nothing is left to be done.
+    fn is_done(&self) -> bool {
+        self.is_closed && self.leaving.is_empty() && !self.owes_close
+    }
+
     /// Lets go of some. `None` if there is nothing.
     fn shed(&mut self) -> Option<usize> {
-        if self.publisher.is_some() {
+        // What is done with may have another stream of its name in its place.
+        if self.publisher.is_some() || self.is_done() {
             return None;
         }
         // What the disk has no answer for yet is lost.

@@ -57,7 +57,7 @@ impl TcpStream {
     /// for.
     pub fn wait(&self, deadline: Option<Instant>) -> Wake {
         let is_late = || deadline.is_some_and(|deadline| Instant::now() >= deadline);
-        if self.0.session.get().is_some_and(|session| session.has_more()) {
+        if self.0.session.get().is_some_and(|session| session.take_more()) {
             yield_now();
             return Wake { readable: true, woken: false, timed_out: is_late() };
         }

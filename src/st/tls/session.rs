@@ -112,8 +112,9 @@ impl Session {
         self.overhead.load(Ordering::Relaxed)
     }
 
-    /// Whether there may be something to read though the socket says nothing: then a wait must not wait.
-    pub(in crate::st) fn has_more(&self) -> bool {
+    /// Whether there may be something to read though the socket says nothing: then a wait must not wait. Said once, until the next
+    /// read ends so.
+    pub(in crate::st) fn take_more(&self) -> bool {
         self.more.swap(false, Ordering::Relaxed)
     }
 

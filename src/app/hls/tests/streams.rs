@@ -74,12 +74,12 @@ fn of_streams_that_have_ended_no_more_are_kept_than_may_be() {
     }
     let kept = || streams.each_ref().map(|(stream, ..)| stream.kept_since().is_some());
     let all = || streams.iter().map(|(stream, ..)| stream);
-    end_early(all(), 4, Instant::now(), &mut Pace::of(Duration::MAX));
+    end_early(all(), 4, Instant::now(), &mut Breather::new(Duration::MAX));
     assert_eq!(kept(), [true, true, true, true, false], "the last is being published");
-    end_early(all(), 2, Instant::now(), &mut Pace::of(Duration::MAX));
+    end_early(all(), 2, Instant::now(), &mut Breather::new(Duration::MAX));
     assert_eq!(kept(), [false, true, false, true, false], "those that ended first have gone");
     drop(last);
-    end_early(all(), 2, Instant::now(), &mut Pace::of(Duration::MAX));
+    end_early(all(), 2, Instant::now(), &mut Breather::new(Duration::MAX));
     assert_eq!(kept(), [false, true, false, false, true]);
 }
 
@@ -206,9 +206,9 @@ fn when_memory_is_short_nothing_is_kept_of_streams_that_nobody_publishes() {
     }
     let [recording, _recording] = recordings;
     drop(recording);
-    let mut pace = Pace::of(Duration::MAX);
+    let mut breather = Breather::new(Duration::MAX);
     let files = live.size().0;
-    assert!(over.shed(&mut pace) == files && published.shed(&mut pace) == 0);
+    assert!(over.shed(&mut breather) == files && published.shed(&mut breather) == 0);
     assert!(live.size() == (0, 0) && other_live.size().0 >= 4);
     over.close(Instant::now());
     assert_eq!(live.size(), (0, 0), "its end is said on disk");
@@ -251,7 +251,7 @@ fn of_a_flood_of_names_no_more_are_known_than_may_be() {
     let first = begin(0);
     assert!((1..MAX_STREAMS).all(|n| begin(n).is_some()) && begin(MAX_STREAMS).is_none());
     assert!(begin(1).is_some(), "it is known");
-    all.look_after(Instant::now(), &mut Pace::of(Duration::MAX));
+    all.look_after(Instant::now(), &mut Breather::new(Duration::MAX));
     assert_eq!(all.0.streams.with(|streams| streams.len()), 1);
     assert!(begin(MAX_STREAMS).is_some() && begin(0).is_none());
     drop(first);
