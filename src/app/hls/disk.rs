@@ -39,9 +39,10 @@ const QUEUE_BYTES: usize = 256 * 1024 * 1024;
 /// What part of the bytes that may wait counts as small.
 const SMALL_PART: usize = 16;
 
-/// How often what is due is removed, and how soon it goes on where that was too much for one go.
+/// How often what is due is removed, and how soon that goes on where it was too much for one go, if the disk is fast: names may come
+/// by the thousand a second, and two files of each are to go as fast.
 const TICK: Duration = Duration::from_secs(1);
-const SOON: Duration = Duration::from_millis(15);
+const SOON: Duration = Duration::from_millis(1);
 
 /// When more streams than this have files, segments of those that are over are not held back: somebody publishes name after name.
 const CROWD: usize = 4096;
