@@ -110,7 +110,7 @@ fn caches_go_before_clients_when_memory_is_short() {
         }
         healthy.send(5);
     }
-    server.wait_log(&["memory:", "segments dropped", "0 publishers, 0 players and 0 others closed"], ANSWER);
+    server.wait_log(&["memory:", "files of HLS dropped", "0 publishers, 0 players and 0 others closed"], ANSWER);
     eventually("the account is within its limit", ANSWER, || (held(&mut server) <= 8 * MIB).then_some(()));
     for (n, hog) in hogs.iter_mut().enumerate() {
         let mut player = Wire::player(server.port, &format!("hog{n}"));
