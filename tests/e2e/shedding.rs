@@ -138,9 +138,10 @@ fn an_overload_sheds_the_newest_players_and_nobody_new_is_let_in() {
     let sending = std::thread::spawn(move || {
         let mut number = 0_u32;
         while !stopped.load(Ordering::Relaxed) && !publisher.closed {
-            publisher.send_tag(&frame(number, if number.is_multiple_of(25) { 0x17 } else { 0x27 }, 1024));
+            // Often and little: for what is much of one client that one would have to wait.
+            publisher.send_tag(&frame(number, if number.is_multiple_of(25) { 0x17 } else { 0x27 }, 100));
             number += 1;
-            std::thread::sleep(Duration::from_millis(1));
+            std::thread::sleep(Duration::from_micros(500));
         }
         publisher
     });
