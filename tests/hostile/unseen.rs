@@ -317,6 +317,23 @@ fn headers() -> [Vec<u8>; 2] {
     })
 }
 
+/// Has each of them begin two segments at a time, of a millisecond each.
+#[cfg(feature = "hls")]
+fn begin_segments(all: &mut [Attacker], mut time: u32, pause: Duration, limit: Duration) {
+    let headers = headers();
+    let until = Instant::now() + limit;
+    while Instant::now() < until {
+        for header in &headers {
+            time += 1;
+            let turn = [header.clone(), message(6, time, VIDEO, 1, &keyframe(50))].concat();
+            all.iter_mut().for_each(|attacker| {
+                attacker.send(&turn);
+            });
+        }
+        std::thread::sleep(pause);
+    }
+}
+
 #[cfg(feature = "hls")]
 fn large_sets(rig: &Rig) {
     let set = [&[0x67][..], &[0x55; 15_000]].concat();
@@ -361,26 +378,15 @@ fn long_playlists(rig: &Rig) {
 
 #[cfg(feature = "hls")]
 fn long_claims(rig: &Rig) {
-    let headers = headers();
+    let [header, _] = headers();
     let mut all = Vec::new();
     for n in 0..20 {
         let Some(mut attacker) = Attacker::connect(rig.target) else { continue };
         let frames = (0..2500).flat_map(|n| message(6, 4900 * n, VIDEO, 1, &keyframe(20)));
-        attacker.send(&[publishing(format!("claim{n}")), headers[0].clone(), frames.collect()].concat());
+        attacker.send(&[publishing(format!("claim{n}")), header.clone(), frames.collect()].concat());
         all.push(attacker);
     }
-    let until = Instant::now() + Duration::from_secs(times(10, 90) as u64);
-    let mut time = 2500 * 4900;
-    while Instant::now() < until {
-        for header in &headers {
-            time += 1;
-            let turn = [header.clone(), message(6, time, VIDEO, 1, &keyframe(50))].concat();
-            all.iter_mut().for_each(|attacker| {
-                attacker.send(&turn);
-            });
-        }
-        std::thread::sleep(Duration::from_millis(100));
-    }
+    begin_segments(&mut all, 2500 * 4900, Duration::from_millis(100), Duration::from_secs(times(10, 90) as u64));
     let playlist = std::fs::read_to_string(rig.scratch.folder().join("html/live/claim7.m3u8")).expect("a playlist");
     let count = playlist.matches("#EXTINF").count();
     println!("    {count} segments in the playlist");
@@ -408,25 +414,13 @@ fn short_streams(rig: &Rig) {
 
 #[cfg(feature = "hls")]
 fn short_segments(rig: &Rig) {
-    let headers = headers();
     let mut all = Vec::new();
     for n in 0..20 {
         let Some(mut attacker) = Attacker::connect(rig.target) else { continue };
         attacker.send(&publishing(format!("short{n}")));
         all.push(attacker);
     }
-    let until = Instant::now() + Duration::from_secs(times(10, 60) as u64);
-    let mut time = 0;
-    while Instant::now() < until {
-        for header in &headers {
-            time += 1;
-            let turn = [header.clone(), message(6, time, VIDEO, 1, &keyframe(50))].concat();
-            all.iter_mut().for_each(|attacker| {
-                attacker.send(&turn);
-            });
-        }
-        std::thread::sleep(Duration::from_millis(10));
-    }
+    begin_segments(&mut all, 0, Duration::from_millis(10), Duration::from_secs(times(10, 60) as u64));
     let names = rig.files_of_hls();
     let files = names.iter().filter(|name| name.starts_with("short7-")).count();
     println!("    {files} files of one stream");
