@@ -118,7 +118,7 @@ enum Holder {
     Players(Source, usize),
 }
 
-/// How long what goes may take in one go. It is looked at not after each, since more comes meanwhile.
+/// How long what goes may take before others run. They do not after each, since more comes meanwhile.
 const SLICE: Duration = Duration::from_millis(20);
 
 /// What is held when there is room again.

@@ -138,8 +138,7 @@ pub fn start(config: Config, sockets: Sockets, rtmps: Rtmps, control: Control) -
     #[cfg(feature = "hls")]
     {
         let swept = server.clone();
-        let make_up = move |server: &Server| server.hls.reconfigure(&server.sources, &server.config());
-        spawn_lasting("hls", move || swept.hls.sweep(|| make_up(&swept)))?;
+        spawn_lasting("hls", move || swept.hls.sweep(|| swept.hls.reconfigure(&swept.sources, &swept.config())))?;
     }
     if let Err(error) = st::watch() {
         log::warn!("nobody will say when the worker is stuck: no thread for it: {error}");
