@@ -18,14 +18,14 @@ use std::time::{Duration, SystemTime};
 
 use bytes::{Bytes, BytesMut};
 #[cfg(feature = "hls")]
-use srs::app::hls::buffers::Buffers;
-#[cfg(feature = "hls")]
-use srs::app::hls::segmenter::Segmenter;
-#[cfg(feature = "hls")]
 use srs::app::http::conditions::{self, Part};
 #[cfg(feature = "hls")]
 use srs::app::http::request;
-use srs::app::request::{AppRequest, StreamRequest};
+#[cfg(feature = "hls")]
+use srs::app::outputs::hls::buffers::Buffers;
+#[cfg(feature = "hls")]
+use srs::app::outputs::hls::segmenter::Segmenter;
+use srs::app::session::request::{AppRequest, StreamRequest};
 use srs::codec::nalu::{self, Nalus, VideoConfig};
 use srs::codec::proxy::{self, Header};
 use srs::codec::{aac, amf0, amf3, avc, flv, hevc, mp3};

@@ -5,29 +5,14 @@
 //! client's URL means, [`rtmps`] puts clients under TLS, `http` serves files (feature `hls`), [`control`] does what the operator asks
 //! for, `reload` among it.
 
-mod addresses;
-mod batch;
-mod client;
-mod clients;
-mod close;
-mod connection;
-pub mod control;
-mod forward;
-#[cfg(feature = "hls")]
-pub mod hls;
 #[cfg(feature = "hls")]
 pub mod http;
-pub mod listeners;
-mod memory;
-mod overload;
-mod pace;
-mod pithy;
-mod reload;
-pub mod request;
-pub mod rtmps;
+mod limits;
+pub mod outputs;
+pub mod rtmp;
 pub mod server;
-mod slack;
-pub mod source;
-mod turn;
+pub mod session;
+mod stats;
+pub mod stream;
 
-pub use close::CloseReason;
+pub use session::close::CloseReason;

@@ -2,10 +2,10 @@
 //!
 //! | module | what it is | may use |
 //! |---|---|---|
-//! | [`account`] | how many bytes are held for clients | |
+//! | [`memory`] | how many bytes are held for clients | |
 //! | [`codec`] | AMF, FLV, MPEG-TS: bytes in, values out | |
-//! | [`rtmp`] | handshake, chunks, messages, commands | `codec`, `account` |
-//! | [`st`] | the coroutine runtime: one worker | `account`, `log` |
+//! | [`rtmp`] | handshake, chunks, messages, commands | `codec`, `memory` |
+//! | [`st`] | the coroutine runtime: one worker | `memory`, `log` |
 //! | [`config`] | the configuration file, typed | |
 //! | [`log`] | the log, written on a thread of its own | `config`, `st` |
 //! | [`os`] | the process: terminal, pid file, signals, limits, service manager | |
@@ -14,8 +14,6 @@
 //! Specifications: Adobe's "RTMP specification 1.0" and its FLV and AMF0/AMF3 formats; veovera's "Enhanced RTMP" version 2.
 
 #[forbid(unsafe_code)]
-pub mod account;
-#[forbid(unsafe_code)]
 pub mod app;
 #[forbid(unsafe_code)]
 pub mod codec;
@@ -23,6 +21,8 @@ pub mod codec;
 pub mod config;
 #[forbid(unsafe_code)]
 pub mod log;
+#[forbid(unsafe_code)]
+pub mod memory;
 #[forbid(unsafe_code)]
 pub mod os;
 #[forbid(unsafe_code)]

@@ -9,10 +9,10 @@ use std::process::ExitCode;
 use std::sync::{Arc, mpsc};
 
 use anyhow::Context as _;
-use srs::app::control::Control;
-use srs::app::listeners::Sockets;
-use srs::app::rtmps::Rtmps;
+use srs::app::rtmp::tls::Rtmps;
 use srs::app::server;
+use srs::app::server::control::Control;
+use srs::app::server::listeners::Sockets;
 use srs::config::Config;
 use srs::log::Back;
 use srs::os::{self, PidFile};

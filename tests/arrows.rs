@@ -6,14 +6,14 @@ use std::path::{Path, PathBuf};
 
 /// Each module of the library, and which others it may name.
 const MAY_NAME: &[(&str, &[&str])] = &[
-    ("account", &[]),
+    ("memory", &[]),
     ("codec", &[]),
-    ("rtmp", &["account", "codec"]),
-    ("st", &["account", "log"]),
+    ("rtmp", &["memory", "codec"]),
+    ("st", &["memory", "log"]),
     ("config", &[]),
     ("log", &["config", "st"]),
     ("os", &[]),
-    ("app", &["account", "codec", "rtmp", "st", "config", "log", "os"]),
+    ("app", &["memory", "codec", "rtmp", "st", "config", "log", "os"]),
 ];
 
 /// The only module that names the runtime.

@@ -7,10 +7,10 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use criterion::{BenchmarkId, Criterion, Throughput};
-use srs::account::Account;
 use srs::app::CloseReason;
-use srs::app::source::{Consumer, Outlet, Publication, Source};
+use srs::app::stream::{Consumer, Outlet, Publication, Source};
 use srs::config::Config;
+use srs::memory::Account;
 use srs::rtmp::message::{Message, MessageType};
 
 /// Messages that are handed on together, as they are under load; and those of a GOP.

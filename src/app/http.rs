@@ -7,11 +7,10 @@
 
 pub mod conditions;
 mod connection;
+mod console;
 mod disk;
 mod downloads;
-mod entity;
-pub mod live;
-mod page;
+pub(crate) mod entity;
 pub mod request;
 mod response;
 mod sending;
@@ -25,14 +24,14 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
+use self::console::Page;
 use self::disk::Disk;
-pub(super) use self::disk::IN_HAND;
+pub(crate) use self::disk::IN_HAND;
 use self::downloads::{Downloads, Ended};
-use self::page::Page;
 use self::response::{Body, Clock, Response};
 use self::status::Status;
-use super::addresses::Addresses;
-use super::server::{Server, spawn_lasting};
+use crate::app::server::{Server, spawn_lasting};
+use crate::app::session::per_ip::Addresses;
 use crate::st::net::TcpStream;
 use crate::st::{self, Crowd, Shared};
 
@@ -41,9 +40,9 @@ const SUMMARY: Duration = Duration::from_secs(10);
 
 /// The HTTP server.
 #[derive(Clone)]
-pub(super) struct Http(Arc<Inner>);
+pub(crate) struct Http(Arc<Inner>);
 
-pub(super) struct Inner {
+pub(crate) struct Inner {
     server: Server,
     /// What is at `/`, if the configuration says so.
     page: Page,
@@ -85,7 +84,7 @@ impl std::ops::Deref for Http {
 ///
 /// # Errors
 /// When there is no memory for the first coroutines.
-pub(super) fn start(server: &Server) -> io::Result<()> {
+pub(crate) fn start(server: &Server) -> io::Result<()> {
     let http = Http(Arc::new(Inner {
         server: server.clone(),
         page: Page::new(),
@@ -104,7 +103,7 @@ pub(super) fn start(server: &Server) -> io::Result<()> {
 
 impl Http {
     /// Serves a connection, in a coroutine of its own.
-    pub(super) fn welcome(&self, stream: &TcpStream) {
+    pub(crate) fn welcome(&self, stream: &TcpStream) {
         let (number, address) = (self.server.next_number(), stream.peer().ip());
         let config = self.server.config();
         let (max, max_own) = (config.http_server.max_connections, config.http_server.max_connections_per_address);
@@ -140,7 +139,7 @@ impl Http {
     }
 
     /// Ends downloads that wait for their clients, until so many bytes will be free: memory is short.
-    pub(super) fn shed(&self, excess: usize) -> Ended {
+    pub(crate) fn shed(&self, excess: usize) -> Ended {
         self.downloads.shed(excess)
     }
 

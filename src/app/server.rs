@@ -1,32 +1,38 @@
 //! The server: its listeners, its clients by number, and what they share.
 
+pub mod control;
+pub mod listeners;
+mod reload;
+
 use std::io;
 use std::sync::Arc;
 #[cfg(feature = "hls")]
 use std::sync::OnceLock;
 use std::time::{Duration, Instant};
 
-use super::client::Client;
-use super::clients::{Clients, HEARD_OUT};
-use super::close::{CloseReason, CloseTotals};
-use super::connection;
-use super::control::Control;
-use super::forward::Forwards;
 #[cfg(feature = "hls")]
-use super::hls::Hls;
+use crate::app::http::{self, Http};
+use crate::app::limits::batching::Pace;
+use crate::app::limits::heap::Slack;
+use crate::app::limits::memory::Memory;
+use crate::app::limits::overload::Overload;
+use crate::app::outputs::forward::Forwards;
 #[cfg(feature = "hls")]
-use super::http::{self, Http, live::LiveFiles};
-use super::listeners::{ListenError, Listener, Listeners, Sockets};
-use super::memory::Memory;
-use super::overload::Overload;
-use super::pace::Pace;
-use super::pithy::Stage;
-use super::rtmps::Rtmps;
-use super::slack::Slack;
-use super::source::Sources;
-use crate::account::Account;
+use crate::app::outputs::hls::Hls;
+#[cfg(feature = "hls")]
+use crate::app::outputs::live_files::LiveFiles;
+use crate::app::rtmp::connection;
+use crate::app::rtmp::tls::Rtmps;
+use crate::app::server::control::Control;
+use crate::app::server::listeners::{ListenError, Listener, Listeners, Sockets};
+use crate::app::session::client::Client;
+use crate::app::session::clients::{Clients, HEARD_OUT};
+use crate::app::session::close::{CloseReason, CloseTotals};
+use crate::app::stats::reporter::Stage;
+use crate::app::stream::Sources;
 use crate::config::{Config, Listen, ListenKind};
 use crate::log::as_client;
+use crate::memory::Account;
 use crate::os::{self, Files};
 use crate::st::net::TcpStream;
 use crate::st::{self, Cond, Crowd, Shared};
@@ -62,32 +68,32 @@ pub enum StartError {
 
 /// What all connections share.
 #[derive(Clone)]
-pub(super) struct Server(Arc<Inner>);
+pub(crate) struct Server(Arc<Inner>);
 
-pub(super) struct Inner {
+pub(crate) struct Inner {
     /// In force: a reload puts another in its place.
     config: Shared<Arc<Config>>,
     listeners: Listeners,
-    pub(super) rtmps: Rtmps,
+    pub(crate) rtmps: Rtmps,
     /// The bytes that are held for all of them.
-    pub(super) account: Account,
-    pub(super) memory: Memory,
-    pub(super) overload: Overload,
-    pub(super) sources: Sources,
-    pub(super) pace: Pace,
-    pub(super) play: Stage,
-    pub(super) publish: Stage,
-    pub(super) forward: Stage,
-    pub(super) forwards: Forwards,
+    pub(crate) account: Account,
+    pub(crate) memory: Memory,
+    pub(crate) overload: Overload,
+    pub(crate) sources: Sources,
+    pub(crate) pace: Pace,
+    pub(crate) play: Stage,
+    pub(crate) publish: Stage,
+    pub(crate) forward: Stage,
+    pub(crate) forwards: Forwards,
     /// The streams that are there as HLS.
     #[cfg(feature = "hls")]
-    pub(super) hls: Hls,
+    pub(crate) hls: Hls,
     /// What HLS makes and HTTP serves.
     #[cfg(feature = "hls")]
-    pub(super) live_files: LiveFiles,
+    pub(crate) live_files: LiveFiles,
     /// Serves what comes to the listeners for HTTP. Set once, at the start.
     #[cfg(feature = "hls")]
-    pub(super) http: OnceLock<Http>,
+    pub(crate) http: OnceLock<Http>,
     closed: CloseTotals,
     /// Another connection was closed.
     has_closed: Cond,
@@ -159,7 +165,7 @@ pub fn start(config: Config, sockets: Sockets, rtmps: Rtmps, control: Control) -
 }
 
 /// Starts a coroutine of the server itself, which goes on whatever happens in it.
-pub(super) fn spawn_lasting(name: &'static str, f: impl Fn() + Send + 'static) -> std::io::Result<()> {
+pub(crate) fn spawn_lasting(name: &'static str, f: impl Fn() + Send + 'static) -> std::io::Result<()> {
     st::spawn(name, 0, st::lasting(name, f)).map(drop)
 }
 
@@ -177,7 +183,7 @@ fn files_needed(config: &Config) -> usize {
 }
 
 /// Sees to it that there are files enough for all clients that may come, or warns.
-pub(super) fn check_file_limit(config: &Config) {
+pub(crate) fn check_file_limit(config: &Config) {
     let needed = files_needed(config);
     match os::raise_file_limit(needed as u64) {
         Files::Enough => {}
@@ -201,41 +207,41 @@ impl std::ops::Deref for Server {
 
 impl Server {
     /// The configuration in force. Take it anew where it is needed: a reload puts another in its place at any wait.
-    pub(super) fn config(&self) -> Arc<Config> {
+    pub(crate) fn config(&self) -> Arc<Config> {
         self.config.with(|config| config.clone())
     }
 
-    pub(super) fn set_config(&self, new: Arc<Config>) {
+    pub(crate) fn set_config(&self, new: Arc<Config>) {
         self.config.with(|config| *config = new);
     }
 
     /// Why nobody new can be let in now, if so.
-    pub(super) fn objection(&self) -> Option<CloseReason> {
+    pub(crate) fn objection(&self) -> Option<CloseReason> {
         self.memory.objection().or_else(|| self.overload.objection())
     }
 
-    pub(super) fn has_clients(&self) -> bool {
+    pub(crate) fn has_clients(&self) -> bool {
         self.clients.with(|clients| !clients.is_empty())
     }
 
     /// Those who are here.
-    pub(super) fn clients(&self) -> Vec<Arc<Client>> {
+    pub(crate) fn clients(&self) -> Vec<Arc<Client>> {
         self.clients.with(|clients| clients.all())
     }
 
     /// Opens those of the wanted addresses that are not open; see [`Server::listen`].
-    pub(super) fn bind(&self, wanted: &[Listen]) -> Result<Sockets, ListenError> {
+    pub(crate) fn bind(&self, wanted: &[Listen]) -> Result<Sockets, ListenError> {
         self.listeners.bind(wanted)
     }
 
     /// Has nobody come in any more.
-    pub(super) fn close_listeners(&self) {
+    pub(crate) fn close_listeners(&self) {
         // Without anything new there is nothing that fails.
         let _ = self.listen(&[], Sockets::default());
     }
 
     /// Makes these the addresses that are listened on; `new` are the sockets of those that were not open.
-    pub(super) fn listen(&self, wanted: &[Listen], new: Sockets) -> io::Result<()> {
+    pub(crate) fn listen(&self, wanted: &[Listen], new: Sockets) -> io::Result<()> {
         let server = self.clone();
         self.listeners.replace(wanted, new, move |listener| server.accept(listener))
     }
@@ -278,7 +284,7 @@ impl Server {
     }
 
     /// A number for what is not a client of RTMP: no two have the same in the log.
-    pub(super) fn next_number(&self) -> u64 {
+    pub(crate) fn next_number(&self) -> u64 {
         self.clients.with(Clients::next_number)
     }
 
@@ -314,7 +320,7 @@ impl Server {
     }
 
     /// Writes the line of a connection's end, and counts it.
-    pub(super) fn account(&self, client: &Client, reason: &CloseReason) {
+    pub(crate) fn account(&self, client: &Client, reason: &CloseReason) {
         let Some(messages) = client.settle() else { return };
         self.closed.count(reason);
         self.has_closed.signal();
@@ -329,7 +335,7 @@ impl Server {
     }
 
     /// How many connections were closed since the start, and why.
-    pub(super) fn closed(&self) -> &CloseTotals {
+    pub(crate) fn closed(&self) -> &CloseTotals {
         &self.closed
     }
 

@@ -10,7 +10,7 @@ use super::Error;
 use super::chunk::{ChunkDecoder, ChunkHeader, ChunkStreamId, DEFAULT_CHUNK_SIZE, encode};
 use super::command::Command;
 use super::message::{Aggregate, Message, MessageType, UserControl};
-use crate::account::Held;
+use crate::memory::Held;
 
 /// What one read may take: enough for what a publisher sends between two looks at it.
 const READ_BUFFER: usize = 16 * 1024;
@@ -463,8 +463,8 @@ mod tests {
 
     #[test]
     fn what_nobody_has_asked_for_is_counted() {
-        let account = crate::account::Account::default();
-        let held = Arc::new(account.hold(crate::account::Part::Incoming));
+        let account = crate::memory::Account::default();
+        let held = Arc::new(account.hold(crate::memory::Part::Incoming));
         let mut protocol = Protocol::new(());
         protocol.count_incoming(held.clone());
         let mut peer = Protocol::new(());

@@ -33,7 +33,7 @@ use self::wait::Alarm;
 use super::no_tls::Session;
 #[cfg(feature = "ssl")]
 use super::tls::Session;
-use crate::account::Held;
+use crate::memory::Held;
 
 /// What [`TcpStream::try_read_with`] reads at a time: some messages of a publisher, so that they go out together.
 const SCRATCH: usize = 32 * 1024;

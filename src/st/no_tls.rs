@@ -3,7 +3,7 @@
 use std::io::{self, IoSlice};
 
 use super::net::Wire;
-use crate::account::Held;
+use crate::memory::Held;
 
 /// There is no such thing.
 pub(super) enum Session {}

@@ -22,7 +22,7 @@ pub(super) const CHUNK: u64 = 128 * 1024;
 const JOBS: usize = 64;
 
 /// What they hold at most, in bytes, until it is handed on.
-pub(in crate::app) const IN_HAND: usize = JOBS * CHUNK as usize;
+pub(crate) const IN_HAND: usize = JOBS * CHUNK as usize;
 
 /// How long a request waits for its turn.
 const PATIENCE: Duration = Duration::from_secs(5);

@@ -38,11 +38,11 @@ pub(super) struct Waiting<'a> {
 
 /// What is done about downloads, and what comes of it.
 #[derive(Debug, Default, PartialEq, Eq)]
-pub(in crate::app) struct Ended {
+pub(crate) struct Ended {
     /// Downloads that were told to end now.
-    pub(in crate::app) downloads: usize,
+    pub(crate) downloads: usize,
     /// Bytes that will be free when these are gone, and those that were told before.
-    pub(in crate::app) bytes: usize,
+    pub(crate) bytes: usize,
 }
 
 impl Downloads {

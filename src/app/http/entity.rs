@@ -9,26 +9,26 @@ const DATE: &str = "%a, %d %b %Y %H:%M:%S GMT";
 
 /// What is said of a file.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Entity {
-    pub(super) content_type: &'static str,
+pub(crate) struct Entity {
+    pub(crate) content_type: &'static str,
     /// In bytes.
-    pub(super) len: u64,
+    pub(crate) len: u64,
     /// A strong validator, with its quotes.
-    pub(super) etag: String,
+    pub(crate) etag: String,
     /// When it last changed, in seconds since 1970: what a date in HTTP can say.
-    pub(super) modified: i64,
+    pub(crate) modified: i64,
     /// What does not depend on what is asked for, as lines of a response's head.
-    pub(super) head: String,
+    pub(crate) head: String,
 }
 
 impl Entity {
     /// Of a file in a directory, which is another when its time or its size is.
-    pub(super) fn of_file(path: &str, len: u64, modified: SystemTime) -> Self {
+    pub(crate) fn of_file(path: &str, len: u64, modified: SystemTime) -> Self {
         Self::new(path, len, modified, len)
     }
 
     /// `version` tells apart what has the same time.
-    pub(super) fn new(path: &str, len: u64, modified: SystemTime, version: u64) -> Self {
+    pub(crate) fn new(path: &str, len: u64, modified: SystemTime, version: u64) -> Self {
         let since = modified.duration_since(UNIX_EPOCH).unwrap_or_default();
         let (content_type, cache_control) = kind(path);
         let etag = format!("\"{:x}-{version:x}\"", since.as_nanos());
@@ -80,13 +80,13 @@ fn kind(path: &str) -> (&'static str, &'static str) {
 }
 
 /// Seconds since 1970 as a date in HTTP.
-pub(super) fn http_date(seconds: i64) -> String {
+pub(crate) fn http_date(seconds: i64) -> String {
     DateTime::<Utc>::from_timestamp(seconds, 0).unwrap_or(DateTime::UNIX_EPOCH).format(DATE).to_string()
 }
 
 /// A date in HTTP as seconds since 1970, in the form that everybody writes. The two obsolete forms are not read: what depends
 /// on the date is then as if the field were absent.
-pub(super) fn parse_http_date(text: &str) -> Option<i64> {
+pub(crate) fn parse_http_date(text: &str) -> Option<i64> {
     NaiveDateTime::parse_from_str(text, DATE).ok().map(|date| date.and_utc().timestamp())
 }
 

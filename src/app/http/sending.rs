@@ -9,7 +9,7 @@ use bytes::{Buf, Bytes};
 use super::connection::{Connection, End};
 use super::disk::CHUNK;
 use super::response::{Body, Response};
-use crate::account::Part;
+use crate::memory::Part;
 
 /// How few bytes a second a client may take of what it is sent.
 const SLOWEST: u64 = 4 * 1024;

@@ -9,7 +9,7 @@ use rustls::Connection;
 
 use super::super::net::Wire;
 use super::{invalid, none_if_blocked};
-use crate::account::Held;
+use crate::memory::Held;
 
 /// Bytes that may be encrypted and not yet taken by the socket. A write takes no more than this at a time, and nothing while
 /// any of it is left.

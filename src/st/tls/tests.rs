@@ -9,7 +9,7 @@ use rustls::{ConnectionTrafficSecrets, ContentType, ProtocolVersion};
 use super::super::net::{TcpListener, TcpStream};
 use super::super::{run, sleep, spawn};
 use super::*;
-use crate::account::{Account, Part};
+use crate::memory::{Account, Part};
 
 const BOUND: Duration = Duration::from_secs(20);
 

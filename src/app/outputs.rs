@@ -1,0 +1,7 @@
+//! Where a published stream goes beside its players.
+
+pub(crate) mod forward;
+#[cfg(feature = "hls")]
+pub mod hls;
+#[cfg(feature = "hls")]
+pub mod live_files;

@@ -1,0 +1,3 @@
+//! Counters and the periodic lines of the log.
+
+pub(crate) mod reporter;
