@@ -9,7 +9,12 @@
 //! client's name cannot forge a line. How long a line may be is bounded, and how many a client may have.
 
 mod quota;
+mod quoted;
 mod text;
+mod throttle;
+
+pub use quoted::quoted;
+pub use throttle::Throttle;
 
 use std::cell::{Cell, RefCell};
 use std::sync::OnceLock;
