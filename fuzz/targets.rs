@@ -1,12 +1,12 @@
-//! What is fuzzed: a function for each decoder that reads bytes of strangers. Each feeds the decoder and, where there is an
-//! encoder, holds it to a round trip. The drivers are `fuzz_targets/` (libFuzzer, guided by coverage) and `tests/fuzz` (a run
-//! of the corpus and of seeded mutations, on any toolchain).
+//! The fuzz targets: one function for each decoder of untrusted bytes. Each feeds the decoder and checks a round trip if there
+//! is an encoder. The drivers are `fuzz_targets/` (libFuzzer, guided by coverage) and `tests/fuzz` (the corpus and seeded
+//! mutations of it, on any toolchain).
 #![allow(
     missing_docs,
     unreachable_pub,
     clippy::unwrap_used,
     clippy::expect_used,
-    reason = "what does not hold is to be found"
+    reason = "a failed assumption must end the run"
 )]
 
 use std::io::{self, Cursor, Read, Write};
@@ -22,7 +22,7 @@ use srs::app::http::conditions::{self, Part};
 #[cfg(feature = "hls")]
 use srs::app::http::request;
 #[cfg(feature = "hls")]
-use srs::app::outputs::hls::buffers::Buffers;
+use srs::app::outputs::hls::buffer_pool::BufferPool;
 #[cfg(feature = "hls")]
 use srs::app::outputs::hls::segmenter::Segmenter;
 use srs::app::session::request::{AppRequest, StreamRequest};
@@ -38,7 +38,7 @@ use srs::rtmp::message::{Aggregate, Message, MessageType, UserControl};
 use srs::rtmp::protocol::Polled;
 use srs::rtmp::server::{Connect, Event, Server};
 
-// The reader of the tool: it shares nothing with the server's writer.
+// The TS reader of the tool ts_info, which shares no code with the writer of the server.
 #[cfg(feature = "hls")]
 #[allow(dead_code)]
 #[path = "../src/bin/ts_info/demux.rs"]
@@ -48,10 +48,10 @@ mod demux;
 #[path = "../src/bin/ts_info/stream.rs"]
 mod stream;
 
-/// A target: the name of its file in `fuzz_targets/` and of its folder in `corpus/`.
+/// A target: the name of its file in `fuzz_targets/` and its folder in `corpus/`, and the function.
 pub type Target = (&'static str, fn(&[u8]));
 
-/// All of them.
+/// All targets.
 pub const TARGETS: &[Target] = &[
     ("handshake", handshake),
     ("chunk", chunk),
@@ -74,27 +74,27 @@ pub const TARGETS: &[Target] = &[
     ("directive", directive),
 ];
 
-/// A peer whose every byte is known before.
+/// A peer that sends fixed bytes and counts the received ones.
 struct Script<'a> {
-    says: Cursor<&'a [u8]>,
-    heard: usize,
+    input: Cursor<&'a [u8]>,
+    received: usize,
 }
 
 impl<'a> Script<'a> {
-    fn new(says: &'a [u8]) -> Self {
-        Self { says: Cursor::new(says), heard: 0 }
+    fn new(input: &'a [u8]) -> Self {
+        Self { input: Cursor::new(input), received: 0 }
     }
 }
 
 impl Read for Script<'_> {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        self.says.read(buffer)
+        self.input.read(buffer)
     }
 }
 
 impl Write for Script<'_> {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        self.heard += bytes.len();
+        self.received += bytes.len();
         Ok(bytes.len())
     }
 
@@ -103,21 +103,21 @@ impl Write for Script<'_> {
     }
 }
 
-/// Both sides of the handshake, in either form.
+/// Runs both sides of the handshake, in either form.
 pub fn handshake(data: &[u8]) {
     let mut client = Script::new(data);
     if handshake::accept(&mut client).is_ok() {
-        assert_eq!(client.heard, 1 + 2 * handshake::SIZE, "S0, S1 and S2");
+        assert_eq!(client.received, 1 + 2 * handshake::SIZE, "S0, S1 and S2");
     }
     for complex in [false, true] {
         let mut server = Script::new(data);
         if handshake::connect(&mut server, complex).is_ok() {
-            assert_eq!(server.heard, 1 + 2 * handshake::SIZE, "C0, C1 and C2");
+            assert_eq!(server.received, 1 + 2 * handshake::SIZE, "C0, C1 and C2");
         }
     }
 }
 
-/// Everything that a decoder makes of `pieces`, up to its error.
+/// Decodes all messages of `pieces`, up to an error.
 fn decode<'a>(pieces: impl IntoIterator<Item = &'a [u8]>) -> (Vec<Message>, bool) {
     let (mut decoder, mut messages) = (ChunkDecoder::new(), Vec::new());
     for mut piece in pieces {
@@ -128,12 +128,12 @@ fn decode<'a>(pieces: impl IntoIterator<Item = &'a [u8]>) -> (Vec<Message>, bool
                 Err(_) => return (messages, false),
             }
         }
-        assert!(piece.is_empty(), "all of the input is taken");
+        assert!(piece.is_empty(), "all of the input is consumed");
     }
     (messages, true)
 }
 
-/// The chunk decoder: in one piece, in two, byte by byte; and what comes out goes in and out once more.
+/// Decodes a chunk stream in one piece, in two, and byte by byte, then encodes and decodes each message again.
 pub fn chunk(data: &[u8]) {
     let Some((&split, data)) = data.split_first() else { return };
     let whole = decode([data]);
@@ -156,7 +156,7 @@ pub fn chunk(data: &[u8]) {
     }
 }
 
-/// Messages: user control, commands in AMF0 and AMF3, aggregates.
+/// Decodes messages: user control, commands in AMF0 and AMF3, aggregates.
 pub fn message(data: &[u8]) {
     if let Some(event) = UserControl::read(data) {
         assert_eq!(UserControl::read(&event.write()), Some(event));
@@ -164,7 +164,7 @@ pub fn message(data: &[u8]) {
     for kind in [MessageType::COMMAND, MessageType::COMMAND_AMF3] {
         if let Ok(command) = Command::read(kind, data) {
             let written = command.write();
-            let again = Command::read(MessageType::COMMAND, &written).expect("what was written is read");
+            let again = Command::read(MessageType::COMMAND, &written).expect("written values can be read");
             assert_eq!(again.write(), written);
             let _ = (again.text(0), again.number(1));
         }
@@ -180,7 +180,7 @@ pub fn message(data: &[u8]) {
     assert!(bytes <= data.len());
 }
 
-/// What a client says after the handshake: all of the server's side, as far as it needs no socket.
+/// Feeds the input of a client after the handshake to the server side.
 pub fn session(data: &[u8]) {
     let (mut server, mut client) = (Server::new(()), ChunkDecoder::new());
     server.accept_connect(&Connect::new("live", "rtmp://localhost/live"), 4096);
@@ -192,24 +192,26 @@ pub fn session(data: &[u8]) {
             match server.poll_event() {
                 Ok(Some(Event::Publish(publish))) => server.start_publish(&publish),
                 Ok(Some(Event::Play(play))) => server.start_play(&play),
-                Ok(Some(Event::Pause(paused))) => server.paused(1, paused),
+                Ok(Some(Event::Pause(paused))) => server.send_pause_status(1, paused),
                 Ok(Some(Event::Media(message))) => media(&message),
                 Ok(Some(_)) => {}
                 Ok(None) => break,
                 Err(_) => return,
             }
         }
-        let answers = server.protocol().take_output();
-        let mut rest = &answers[..];
-        while client.decode(&mut rest).expect("what the server says is a chunk stream").is_some() {}
+        let replies = server.protocol().take_output();
+        let mut rest = &replies[..];
+        while client.decode(&mut rest).expect("the replies are a valid chunk stream").is_some() {}
     }
 }
 
-/// What the server of a client says, from its answer to `connect` to whatever it says while it is sent a stream.
+/// Feeds the input of a server to the client side: from the reply to `connect` until the client publishes a stream.
 pub fn client(data: &[u8]) {
-    let answers = [&[3][..], &[0; 2 * handshake::SIZE], data].concat();
-    let Ok(mut client) = Client::handshake(Script::new(&answers), false) else { unreachable!("it answers") };
-    client.protocol().limit_incoming(64 * 1024);
+    let replies = [&[3][..], &[0; 2 * handshake::SIZE], data].concat();
+    let Ok(mut client) = Client::handshake(Script::new(&replies), false) else {
+        unreachable!("the replies contain a handshake")
+    };
+    client.protocol().limit_incomplete(64 * 1024);
     let url = "rtmp://127.0.0.1/live";
     if client.connect("live", url, &amf0::Object::new()).is_err() || client.publish("stream").is_err() {
         return;
@@ -218,16 +220,16 @@ pub fn client(data: &[u8]) {
     loop {
         match client.protocol().poll_message() {
             Ok(Polled::Message(message)) => {
-                if let Ok(command) = Command::of(&message) {
-                    let answer = srs::rtmp::client::information(&command, "tcUrl");
-                    if let (Some(there), Some(target)) = (answer, ForwardTarget::parse(url)) {
-                        let names = srs::config::Names { vhost: "v", app: "live", stream: "stream", params: "" };
+                if let Ok(command) = Command::from_message(&message) {
+                    let text = srs::rtmp::client::info_text(&command, "tcUrl");
+                    if let (Some(there), Some(target)) = (text, ForwardTarget::parse(url)) {
+                        let names = srs::config::StreamNames { vhost: "v", app: "live", stream: "stream", params: "" };
                         target.resolve(names).redirected(there);
                     }
                 }
             }
-            Ok(Polled::More) => {}
-            // What came with the answers has been looked at. The rest in pieces, as it comes over a network.
+            Ok(Polled::Yield) => {}
+            // The input after the replies to the commands, in pieces as from a network.
             Ok(Polled::Empty) => {
                 let piece = &data[fed.min(data.len())..(fed + 100).min(data.len())];
                 if piece.is_empty() || client.protocol().feed(piece).is_err() {
@@ -237,12 +239,12 @@ pub fn client(data: &[u8]) {
             }
             Err(_) => return,
         }
-        assert!(client.protocol().output_len() <= 100 * (data.len() + 100), "answers are no more than questions");
+        assert!(client.protocol().output_len() <= 100 * (data.len() + 100), "replies are bounded by the requests");
     }
 }
 
-/// The names in `connect` and `publish`: application, URL and stream, a line each. A name that is one stays where names are, whatever is
-/// made of it.
+/// Checks the names in `connect` and `publish`: application, URL and stream, one per line. A valid name cannot leave the
+/// folder of the application.
 pub fn request(data: &[u8]) {
     let text = String::from_utf8_lossy(data);
     let mut lines = text.splitn(3, '\n');
@@ -258,15 +260,15 @@ pub fn request(data: &[u8]) {
         "{path:?}"
     );
     assert!(!name.chars().any(char::is_control) && app.app.len() <= 255 && stream.len() <= 255);
-    // It means the same to whoever it is forwarded to.
+    // The server to which the stream is forwarded must derive the same name.
     let again = AppRequest::new(&Connect::new(&app.app, &format!("rtmp://{}/{}", vhost.name, app.app)), &config);
     assert_eq!(again.unwrap().stream(&stream, &config).unwrap().name, name);
 }
 
 fn media(message: &Message) {
     match message.kind {
-        MessageType::AUDIO => drop(flv::audio(&message.payload)),
-        MessageType::VIDEO => drop(flv::video(&message.payload)),
+        MessageType::AUDIO => drop(flv::read_audio_header(&message.payload)),
+        MessageType::VIDEO => drop(flv::read_video_header(&message.payload)),
         _ => drop(amf0::read_all(&message.payload)),
     }
 }
@@ -277,49 +279,49 @@ fn written(values: &[amf0::Value]) -> Vec<u8> {
     out
 }
 
-/// AMF0: what was read, written and read again, is written the same.
+/// Reads AMF0 and checks that writing, reading and writing again gives the same bytes.
 pub fn amf0(data: &[u8]) {
     if let Ok(values) = amf0::read_all(data) {
         let first = written(&values);
-        let again = amf0::read_all(&first).expect("what was written is read");
+        let again = amf0::read_all(&first).expect("written values can be read");
         assert_eq!(written(&again), first);
         let _ = format!("{values:?}");
     }
 }
 
-/// AMF3: comes out as AMF0, which is written and read.
+/// Reads AMF3 and checks the round trip of the resulting AMF0.
 pub fn amf3(data: &[u8]) {
     let mut rest = data;
     if let Ok(value) = amf3::read(&mut rest) {
         assert!(data.ends_with(rest));
         let first = written(std::slice::from_ref(&value));
-        assert_eq!(written(&amf0::read_all(&first).expect("what was written is read")), first);
+        assert_eq!(written(&amf0::read_all(&first).expect("written values can be read")), first);
     }
 }
 
-/// The first bytes of audio and video, and FLV files.
+/// Reads the headers of audio and video messages, and FLV files.
 pub fn flv(data: &[u8]) {
-    if let Some(tag) = flv::video(data) {
+    if let Some(tag) = flv::read_video_header(data) {
         let _ = (tag.is_config(), tag.is_keyframe(), tag.is_sequence_header(), tag.codec.to_string());
     }
-    if let Some(tag) = flv::audio(data) {
+    if let Some(tag) = flv::read_audio_header(data) {
         let _ = (tag.is_config(), tag.is_sequence_header(), tag.codec.to_string());
     }
     let mut rest = data;
     let _ = flv::read_file_header(&mut rest);
     while let Ok(Some(tag)) = flv::read_tag(&mut rest) {
         let mut out = Vec::new();
-        flv::write_tag(&mut out, &tag).expect("a tag that was read fits");
+        flv::write_tag(&mut out, &tag).expect("a tag from a file can be written");
         assert_eq!(flv::read_tag(&mut &out[..]), Ok(Some(tag)));
     }
 }
 
-/// The record of an H.264 decoder, and a frame behind it: the first byte says how long the record is.
+/// Reads an H.264 decoder configuration and a frame after it; the first byte is the length of the record.
 pub fn avc(data: &[u8]) {
     video_config(data, avc::read_config);
 }
 
-/// The same of an H.265 decoder.
+/// Reads an H.265 decoder configuration and a frame, as [`avc`].
 pub fn hevc(data: &[u8]) {
     video_config(data, hevc::read_config);
 }
@@ -328,7 +330,7 @@ fn video_config(data: &[u8], read: fn(&[u8]) -> Result<VideoConfig, nalu::Error>
     let Some((&length, data)) = data.split_first() else { return };
     let (record, frame) = data.split_at(usize::from(length).min(data.len()));
     let Ok(config) = read(record) else { return };
-    // A set brings a length of two bytes and becomes one with a start code of four.
+    // A set has a length field of two bytes in the record, and a start code of four in the result.
     assert!(config.parameter_sets.len() <= 2 * record.len());
     assert!(matches!(config.length_size, 1 | 2 | 4));
     let (mut bytes, mut units) = (0, Nalus::new(frame, config.length_size));
@@ -339,7 +341,7 @@ fn video_config(data: &[u8], read: fn(&[u8]) -> Result<VideoConfig, nalu::Error>
     assert!(bytes <= frame.len() && units.next().is_none(), "it ends with the frame or the first error");
 }
 
-/// The configuration of an AAC decoder, and the ADTS headers that stand for it.
+/// Reads an AAC decoder configuration and checks the ADTS headers made from it.
 pub fn aac(data: &[u8]) {
     let Ok(config) = aac::read_config(data) else { return };
     for length in [0, 1, 371, 8184, 8185, data.len()] {
@@ -347,22 +349,22 @@ pub fn aac(data: &[u8]) {
             assert!(length > 8184);
             continue;
         };
-        // ISO/IEC 14496-3, 1.A.2.2, read back.
+        // Decodes the header by ISO/IEC 14496-3, 1.A.2.2.
         let bits = header.iter().fold(0_u64, |bits, &byte| bits << 8 | u64::from(byte));
         let field = |from: u32, count: u32| bits >> (56 - from - count) & ((1 << count) - 1);
         assert_eq!((field(0, 12), field(12, 4)), (0xfff, 1), "MPEG-4, without a checksum");
         assert_eq!(field(16, 2) + 1, config.object_type.into());
-        assert!(field(18, 4) < 13, "a rate that has a number");
+        assert!(field(18, 4) < 13, "a rate with a number");
         assert_eq!(field(23, 3), config.channels.into());
-        assert_eq!(field(30, 13), (length + aac::ADTS_HEADER) as u64);
+        assert_eq!(field(30, 13), (length + aac::ADTS_HEADER_SIZE) as u64);
         assert_eq!(field(54, 2), 0, "one frame");
     }
 }
 
-/// Frames of MP3 in a message.
+/// Reads the MP3 frames of a message.
 pub fn mp3(data: &[u8]) {
-    if let Some((rate, samples)) = mp3::samples(data) {
-        let first = mp3::read_header(data).expect("where there are samples there is a frame");
+    if let Some((rate, samples)) = mp3::count_samples(data) {
+        let first = mp3::read_header(data).expect("samples need a frame");
         assert_eq!(rate, first.sample_rate);
         assert!((8000..=48_000).contains(&rate) && samples >= first.samples);
         // The shortest frame, of 8 kbit/s at 24 kHz, has 24 bytes.
@@ -370,29 +372,29 @@ pub fn mp3(data: &[u8]) {
     }
 }
 
-/// An FLV file to segments of HLS, and those through a reader that is not ours.
+/// Converts an FLV file to HLS segments, and parses them with an independent reader.
 #[cfg(feature = "hls")]
 pub fn ts(data: &[u8]) {
     let mut rest = data;
     let _ = flv::read_file_header(&mut rest);
     let mut segmenter =
-        Segmenter::new("fuzz", Duration::from_secs(1), Arc::new(|| SystemTime::UNIX_EPOCH), Buffers::default());
-    segmenter.begin();
+        Segmenter::new("fuzz", Duration::from_secs(1), Arc::new(|| SystemTime::UNIX_EPOCH), BufferPool::default());
+    segmenter.start();
     let (mut time, mut demuxer, mut frames) = (0_u64, demux::Demuxer::default(), 0);
     loop {
         let tag = flv::read_tag(&mut rest).ok().flatten();
         let segment = match &tag {
             Some(tag) => {
-                // As a source corrects it: always later, and no jump.
+                // As corrected by the stream: always increasing, without jumps.
                 time += u64::from(tag.timestamp).saturating_sub(time).clamp(1, 5000);
                 frames += 1;
-                match (flv::video(&tag.payload), flv::audio(&tag.payload)) {
+                match (flv::read_video_header(&tag.payload), flv::read_audio_header(&tag.payload)) {
                     (Some(video), _) if tag.kind == flv::TAG_VIDEO => segmenter.on_video(time, &video, &tag.payload),
                     (_, Some(audio)) if tag.kind == flv::TAG_AUDIO => segmenter.on_audio(time, &audio, &tag.payload),
                     _ => None,
                 }
             }
-            None => segmenter.end(),
+            None => segmenter.finish(),
         };
         if let Some(segment) = segment {
             assert!(segment.duration > 0 && segment.body.len().is_multiple_of(demux::PACKET));
@@ -404,45 +406,45 @@ pub fn ts(data: &[u8]) {
             break;
         }
     }
-    assert_eq!(segmenter.held(), 0, "nothing is left behind the end");
+    assert_eq!(segmenter.buffered_bytes(), 0, "nothing is left after the end");
 }
 
-/// A request of HTTP, and the range that it asks for.
+/// Parses an HTTP request and its range.
 #[cfg(feature = "hls")]
 pub fn http(data: &[u8]) {
     let Ok(Some((request, length))) = request::parse(data) else { return };
     assert!(length <= data.len() && length <= request::MAX_HEAD);
     let path = &request.path;
-    assert!(!path.split(['/', '\\']).any(|part| part == ".." || part == "."), "{path:?} leads away");
+    assert!(!path.split(['/', '\\']).any(|part| part == ".." || part == "."), "{path:?} leaves the folder");
     assert!(!path.chars().any(char::is_control), "{path:?}");
-    // What follows is not looked at, and what is cut short is waited for.
+    // Bytes after the head do not matter, and a truncated head is incomplete.
     let head = &data[..length];
     assert!(matches!(request::parse(head), Ok(Some((again, same))) if same == length && again == request));
     for end in [0, length / 2, length - 1] {
         assert_eq!(request::parse(&head[..end]), Ok(None), "the first {end} bytes");
     }
     for size in [0, 1, 188, u64::MAX] {
-        if let Some(Part::Bytes(bytes)) = request.range.as_deref().map(|range| conditions::part(range, size)) {
+        if let Some(Part::Bytes(bytes)) = request.range.as_deref().map(|range| conditions::parse_range(range, size)) {
             assert!(bytes.start < bytes.end && bytes.end <= size);
         }
     }
 }
 
-/// The header of a balancer: it is asked for byte by byte, and never for more than belongs to it.
+/// Parses a PROXY header with increasing input, and checks that the parser never asks for bytes after the header.
 pub fn proxy(data: &[u8]) {
     let mut have = 0;
     loop {
         match proxy::parse(&data[..have]) {
-            Ok(Header::Needs(more)) => {
+            Ok(Header::Incomplete(more)) => {
                 assert!(more > 0);
                 have += more;
-                assert!(have <= 8192, "a header has an end");
+                assert!(have <= 8192, "the size of a header is limited");
             }
-            Ok(Header::Whole(_)) => {
+            Ok(Header::Complete(_)) => {
                 for end in 0..have {
                     assert!(
-                        !matches!(proxy::parse(&data[..end]), Ok(Header::Whole(_))),
-                        "whole at {end} and at {have}"
+                        !matches!(proxy::parse(&data[..end]), Ok(Header::Complete(_))),
+                        "complete at {end} and at {have}"
                     );
                 }
                 return;
@@ -458,7 +460,7 @@ pub fn proxy(data: &[u8]) {
     }
 }
 
-/// The configuration: whatever the text, an answer, and an error that is one line a problem and bounded.
+/// Parses a configuration, and checks that an error has one line per problem and a limited length.
 pub fn directive(data: &[u8]) {
     let Ok(text) = std::str::from_utf8(data) else { return };
     match Config::parse("fuzz", text) {

@@ -1,7 +1,7 @@
-//! Formats of what RTMP carries, and of what stands before it: bytes in, values out.
+//! Formats carried by RTMP, and the PROXY header before it: bytes in, values out.
 //!
-//! Nothing here knows a socket, a chunk or a session. Every reader takes bytes that a peer chose, so each one has its bounds
-//! as named constants beside it, and none of them panics, whatever the bytes are.
+//! No socket, chunk or session is used here. All input is untrusted: each reader has its limits as named constants beside it,
+//! and none of them panics on any input.
 
 pub mod aac;
 mod amf;

@@ -1,8 +1,8 @@
 //! The Real-Time Messaging Protocol: handshake, chunks, messages, commands.
 //!
-//! Knows no coroutine and no socket: what does I/O is generic over `Read + Write`, what decodes takes bytes and returns values,
-//! consuming all of a unit or nothing. Section numbers are those of Adobe's "RTMP specification 1.0" unless said otherwise;
-//! E-RTMP is veovera's "Enhanced RTMP" version 2.
+//! This module knows no coroutine and no socket. Code that does I/O is generic over `Read + Write`; decoders take bytes and
+//! return values, and consume either a whole unit or nothing. Section numbers are those of Adobe's "RTMP specification 1.0"
+//! unless stated otherwise; E-RTMP is Veovera's "Enhanced RTMP" version 2.
 
 pub mod chunk;
 pub mod client;
@@ -16,30 +16,30 @@ use std::io;
 
 use crate::codec::amf0;
 
-/// What ends a conversation over RTMP.
+/// A failure that ends an RTMP connection.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// The connection failed or timed out.
     #[error("{0}")]
     Io(#[from] io::Error),
-    /// The peer ended the connection.
+    /// The peer closed the connection.
     #[error("the connection was closed by the peer")]
     Closed,
-    /// The peer's first bytes are no RTMP handshake.
+    /// The peer's first bytes are not an RTMP handshake.
     #[error("handshake: {0}")]
     Handshake(#[from] handshake::Error),
-    /// The chunk stream is broken.
+    /// The chunk stream is malformed.
     #[error("chunk stream: {0}")]
     Chunk(#[from] chunk::Error),
-    /// A message's content is broken.
-    #[error("{what}: {error}")]
+    /// The AMF0 content of a message is malformed.
+    #[error("{message}: {error}")]
     Amf {
-        /// What was being read.
-        what: &'static str,
-        /// What is wrong with it.
+        /// The message that was being decoded.
+        message: &'static str,
+        /// The decoding error.
         error: amf0::Error,
     },
-    /// The peer said something that makes no sense at this point, or answered with an error.
+    /// A message that is not allowed at this point, or an error reply.
     #[error("{0}")]
     Protocol(String),
 }

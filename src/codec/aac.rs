@@ -1,15 +1,15 @@
-//! The configuration of an AAC decoder: AudioSpecificConfig (ISO/IEC 14496-3, section 1.6.2.1), which is the sequence header of
-//! RTMP, and the ADTS header that stands for it before each frame in MPEG-TS (section 1.A.2.2).
+//! The configuration of an AAC decoder: AudioSpecificConfig (ISO/IEC 14496-3, section 1.6.2.1), the sequence header in RTMP,
+//! and the ADTS header, which replaces it before each frame in MPEG-TS (section 1.A.2.2).
 
-/// The size of an ADTS header without its checksum.
-pub const ADTS_HEADER: usize = 7;
+/// Size of an ADTS header without checksum, in bytes.
+pub const ADTS_HEADER_SIZE: usize = 7;
 
-/// The longest frame that fits the 13 bits of ADTS, header included.
+/// Maximum size of an ADTS frame with its header, in bytes: the length field has 13 bits.
 const MAX_ADTS_FRAME: usize = 0x1fff;
 
-/// Samples of the core codec in a frame. With spectral band replication (HE-AAC) the sound has twice as many at twice the rate,
-/// which is the same time.
-pub const SAMPLES: u32 = 1024;
+/// Samples of the core codec in a frame. With spectral band replication (HE-AAC) a frame has twice as many samples at twice
+/// the rate, so the duration is the same.
+pub const SAMPLES_PER_FRAME: u32 = 1024;
 
 const RATES: [u32; 13] =
     [96_000, 88_200, 64_000, 48_000, 44_100, 32_000, 24_000, 22_050, 16_000, 12_000, 11_025, 8_000, 7_350];
@@ -20,34 +20,34 @@ const SBR: u8 = 5;
 const PS: u8 = 29;
 const ESCAPE: u8 = 31;
 
-/// What a decoder configuration says, as far as ADTS has room for it.
+/// The fields of a decoder configuration that ADTS contains.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct AacConfig {
     /// 1 Main, 2 LC, 3 SSR, 4 LTP: the object type of the core codec, also with HE-AAC.
     pub object_type: u8,
-    /// Of the core codec, in Hz.
+    /// The sample rate of the core codec, in Hz.
     pub sample_rate: u32,
     rate_index: u8,
-    /// The channel configuration, 1 to 7; 7 stands for eight channels.
+    /// The channel configuration, 1 to 7; 7 means eight channels.
     pub channels: u8,
 }
 
-/// Why bytes are no configuration, or one that ADTS cannot carry.
+/// A malformed configuration, or one that ADTS cannot carry.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum Error {
-    /// It ends too early.
-    #[error("AAC configuration cut short at bit {at}")]
+    /// The configuration is truncated.
+    #[error("AAC configuration truncated at bit {at}")]
     Short {
-        /// Where more was expected.
+        /// The position of the first missing bit.
         at: usize,
     },
-    /// A kind of AAC that ADTS has no number for, such as low delay or USAC.
+    /// An object type without a number in ADTS, such as low delay or USAC.
     #[error("AAC of object type {0} cannot be carried in MPEG-TS")]
     ObjectType(u8),
-    /// A sample rate that ADTS has no number for.
+    /// A sample rate without a number in ADTS.
     #[error("AAC at {0} Hz cannot be carried in MPEG-TS")]
     SampleRate(u32),
-    /// Channels that are described in the configuration itself.
+    /// Channels described in the configuration itself.
     #[error("AAC of channel configuration {0} cannot be carried in MPEG-TS")]
     Channels(u8),
     /// Frames of 960 samples.
@@ -55,17 +55,17 @@ pub enum Error {
     ShortFrames,
 }
 
-/// Reads the configuration.
+/// Reads an AudioSpecificConfig.
 ///
 /// # Errors
-/// When it is none, or is one that ADTS cannot carry.
+/// When it is malformed, or ADTS cannot carry it.
 pub fn read_config(bytes: &[u8]) -> Result<AacConfig, Error> {
-    let mut bits = Bits { bytes, at: 0 };
+    let mut bits = BitReader { bytes, at: 0 };
     let mut object_type = bits.object_type()?;
     let (sample_rate, rate_index) = bits.sample_rate()?;
     let channels = bits.take(4)? as u8;
     if matches!(object_type, SBR | PS) {
-        // The rate with the replicated band, then the core codec.
+        // The sample rate with the replicated band, then the object type of the core codec.
         bits.sample_rate()?;
         object_type = bits.object_type()?;
     }
@@ -75,7 +75,7 @@ pub fn read_config(bytes: &[u8]) -> Result<AacConfig, Error> {
     if bits.take(1)? == 1 {
         return Err(Error::ShortFrames);
     }
-    // Some encoders write a rate in full though it has a number.
+    // Some encoders write the value of a rate that has a number.
     let known = RATES.iter().position(|&rate| rate == sample_rate);
     let rate_index = rate_index.or(known.map(|index| index as u8)).ok_or(Error::SampleRate(sample_rate))?;
     if !(1..=7).contains(&channels) {
@@ -85,9 +85,9 @@ pub fn read_config(bytes: &[u8]) -> Result<AacConfig, Error> {
 }
 
 impl AacConfig {
-    /// The header of a frame of `length` bytes. `None` when the frame is too long for one.
-    pub fn adts_header(&self, length: usize) -> Option<[u8; ADTS_HEADER]> {
-        let length = length + ADTS_HEADER;
+    /// Returns the ADTS header of a frame of `length` bytes. `None`: the frame is too long.
+    pub fn adts_header(&self, length: usize) -> Option<[u8; ADTS_HEADER_SIZE]> {
+        let length = length + ADTS_HEADER_SIZE;
         if length > MAX_ADTS_FRAME {
             return None;
         }
@@ -104,12 +104,12 @@ impl AacConfig {
     }
 }
 
-struct Bits<'a> {
+struct BitReader<'a> {
     bytes: &'a [u8],
     at: usize,
 }
 
-impl Bits<'_> {
+impl BitReader<'_> {
     fn take(&mut self, count: usize) -> Result<u32, Error> {
         let mut value = 0;
         for _ in 0..count {
@@ -125,11 +125,11 @@ impl Bits<'_> {
         Ok(if object_type == ESCAPE { 32 + self.take(6)? as u8 } else { object_type })
     }
 
-    /// The rate in Hz, and its number if it is written as one.
+    /// Returns the rate in Hz, and its number if it is written as a number.
     fn sample_rate(&mut self) -> Result<(u32, Option<u8>), Error> {
-        const IN_FULL: u32 = 15;
+        const EXPLICIT_RATE: u32 = 15;
         let index = self.take(4)?;
-        if index == IN_FULL {
+        if index == EXPLICIT_RATE {
             return Ok((self.take(24)?, None));
         }
         let rate = RATES.get(index as usize).ok_or(Error::SampleRate(0))?;
@@ -143,29 +143,37 @@ mod tests {
 
     use super::*;
 
-    fn known(bytes: &[u8]) -> (u8, u32, u8) {
+    fn read_fields(bytes: &[u8]) -> (u8, u32, u8) {
         let config = read_config(bytes).unwrap();
         (config.object_type, config.sample_rate, config.channels)
     }
 
     #[test]
     fn configurations_of_encoders() {
-        assert_eq!(known(&[0x12, 0x10]), (2, 44_100, 2), "ffmpeg, LC");
-        assert_eq!(known(&[0x11, 0x90, 0x56, 0xe5, 0x00]), (2, 48_000, 2), "ffmpeg, with a sync extension");
-        assert_eq!(known(&[0x13, 0x90, 0x56, 0xe5, 0xa5, 0x48, 0x80]), (2, 22_050, 2), "HE-AAC, said behind");
-        assert_eq!(known(&[0x2b, 0x92, 0x08, 0x00]), (2, 22_050, 2), "HE-AAC, said in front");
-        assert_eq!(known(&[0xeb, 0x8a, 0x08, 0x00]), (2, 22_050, 1), "HE-AAC version 2");
-        assert_eq!(known(&[0x17, 0x80, 0x56, 0x22, 0x10]), (2, 44_100, 2), "a rate in full that has a number");
+        assert_eq!(read_fields(&[0x12, 0x10]), (2, 44_100, 2), "ffmpeg, LC");
+        assert_eq!(read_fields(&[0x11, 0x90, 0x56, 0xe5, 0x00]), (2, 48_000, 2), "ffmpeg, with a sync extension");
+        assert_eq!(
+            read_fields(&[0x13, 0x90, 0x56, 0xe5, 0xa5, 0x48, 0x80]),
+            (2, 22_050, 2),
+            "HE-AAC, signalled at the end"
+        );
+        assert_eq!(read_fields(&[0x2b, 0x92, 0x08, 0x00]), (2, 22_050, 2), "HE-AAC, signalled at the start");
+        assert_eq!(read_fields(&[0xeb, 0x8a, 0x08, 0x00]), (2, 22_050, 1), "HE-AAC version 2");
+        assert_eq!(
+            read_fields(&[0x17, 0x80, 0x56, 0x22, 0x10]),
+            (2, 44_100, 2),
+            "the value of a rate that has a number"
+        );
     }
 
     #[test]
-    fn what_adts_cannot_carry() {
+    fn configurations_that_adts_cannot_carry_are_errors() {
         assert_eq!(read_config(&[0x12, 0x00]), Err(Error::Channels(0)));
         assert_eq!(read_config(&[0x12, 0x14]), Err(Error::ShortFrames));
         assert_eq!(read_config(&[0xba, 0x10, 0, 0]), Err(Error::ObjectType(23)), "low delay");
         assert_eq!(read_config(&[0xf9, 0x46, 0x40, 0]), Err(Error::ObjectType(42)), "USAC");
         assert_eq!(read_config(&[0x17, 0x80, 0x50, 0x00, 0x10]), Err(Error::SampleRate(40_960)));
-        assert_eq!(read_config(&[0x16, 0x90]), Err(Error::SampleRate(0)), "a number that is not given");
+        assert_eq!(read_config(&[0x16, 0x90]), Err(Error::SampleRate(0)), "a reserved number");
         assert_eq!(read_config(&[0x12]), Err(Error::Short { at: 8 }));
         assert_eq!(read_config(&[]), Err(Error::Short { at: 0 }));
     }

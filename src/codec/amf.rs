@@ -1,10 +1,10 @@
-//! What the readers of AMF0 and AMF3 have in common: where they are in the input, what they may spend, and how they come through
-//! values inside values without using the call stack.
+//! Common parts of the AMF0 and AMF3 readers: the position in the input, the limits, and a loop that reads nested values
+//! without recursion.
 
 use super::amf0::{MAX_VALUES, Value};
 use super::amf3::MAX_COPIED;
 
-/// What one call may still spend; AMF3 values inside AMF0 draw on the same one.
+/// The remaining limits of one call, shared by AMF0 and the AMF3 values inside it.
 #[derive(Debug)]
 pub(super) struct Budget {
     values: usize,
@@ -18,42 +18,42 @@ impl Default for Budget {
 }
 
 impl Budget {
-    /// Takes `count` values; `None` if they are not there.
-    pub(super) fn values(&mut self, count: usize) -> Option<()> {
+    /// Subtracts `count` values; `None` if fewer remain.
+    pub(super) fn take_values(&mut self, count: usize) -> Option<()> {
         self.values = self.values.checked_sub(count)?;
         Some(())
     }
 
-    /// Takes `count` bytes of text copied by reference; `None` if they are not there.
-    pub(super) fn copied(&mut self, count: usize) -> Option<()> {
+    /// Subtracts `count` bytes of text copied by reference; `None` if fewer remain.
+    pub(super) fn take_copied(&mut self, count: usize) -> Option<()> {
         self.copied = self.copied.checked_sub(count)?;
         Some(())
     }
 }
 
-/// Text of the wire. The specification says UTF-8, but encoders on a western Windows send Latin-1: what is not UTF-8 is read
-/// so. Replacement characters would be shorter to explain, but would make one stream name of two different ones.
-pub(super) fn text(bytes: &[u8]) -> String {
+/// Decodes a text. The specification says UTF-8, but encoders on a western Windows send Latin-1, so bytes that are not UTF-8
+/// are read as Latin-1. Replacement characters would turn two different stream names into the same one.
+pub(super) fn decode_text(bytes: &[u8]) -> String {
     match std::str::from_utf8(bytes) {
         Ok(text) => text.to_owned(),
         Err(_) => bytes.iter().copied().map(char::from).collect(),
     }
 }
 
-/// The input ends before what was to be read.
+/// The input ends inside a value.
 pub(super) struct Truncated {
-    /// Where the missing bytes would start.
+    /// The position of the first missing byte.
     pub(super) at: usize,
-    /// The marker of the value that was being read, 0 if it is missing itself.
+    /// The marker of the incomplete value, 0 if the marker is missing.
     pub(super) marker: u8,
 }
 
-/// A place in the input.
+/// A position in the input.
 pub(super) struct Cursor<'a> {
     input: &'a [u8],
-    /// Bytes read so far.
+    /// The number of bytes read so far.
     pub(super) at: usize,
-    /// The marker of what is being read, for errors.
+    /// The marker of the current value, for errors.
     pub(super) marker: u8,
 }
 
@@ -83,43 +83,43 @@ impl<'a> Cursor<'a> {
     }
 }
 
-/// What the marker of a value leads to.
+/// The result of reading the start of a value.
 pub(super) enum Start<C> {
     Complete(Value),
-    /// An object or array, whose end has not been read yet.
+    /// An object or array whose end is not read yet.
     Container(C),
 }
 
-/// A reader of one of the formats. [`Reader::value`] is one loop over an explicit stack of open containers.
+/// A reader of one format. [`Reader::read_value`] is a loop over an explicit stack of open containers.
 pub(super) trait Reader {
-    /// An object or array whose end has not been read yet.
+    /// An object or array whose end is not read yet.
     type Container;
     type Error;
 
-    /// Reads a marker and what follows up to the first inner value. `depth` counts the containers around it.
-    fn start(&mut self, depth: usize) -> Result<Start<Self::Container>, Self::Error>;
+    /// Reads a marker and the bytes after it, up to the first inner value. `depth` is the number of open containers.
+    fn read_start(&mut self, depth: usize) -> Result<Start<Self::Container>, Self::Error>;
 
-    /// Reads up to the next value of a container, its name for example; false if the container ends here.
-    fn expects_value(&mut self, container: &mut Self::Container) -> Result<bool, Self::Error>;
+    /// Reads the bytes before the next value of a container, such as its name. Returns false at the end of the container.
+    fn read_key(&mut self, container: &mut Self::Container) -> Result<bool, Self::Error>;
 
-    /// Gives a container the value that it expected.
-    fn put(container: &mut Self::Container, value: Value);
+    /// Adds the value whose key was read to a container.
+    fn push_value(container: &mut Self::Container, value: Value);
 
-    /// What a container has become at its end.
-    fn close(&self, container: Self::Container) -> Value;
+    /// Converts a complete container to a value.
+    fn finish(&self, container: Self::Container) -> Value;
 
-    /// Reads a value that is inside of `depth` containers, with all that is in it.
-    fn value(&mut self, depth: usize) -> Result<Value, Self::Error> {
+    /// Reads a value that is inside `depth` containers, with all its inner values.
+    fn read_value(&mut self, depth: usize) -> Result<Value, Self::Error> {
         let mut open = Vec::new();
         loop {
-            let mut done = match self.start(depth + open.len())? {
+            let mut done = match self.read_start(depth + open.len())? {
                 Start::Complete(value) => Some(value),
                 Start::Container(container) => {
                     open.push(container);
                     None
                 }
             };
-            // A value may be the last of its container, and that the last of the next one.
+            // A value can be the last of its container, and that container the last of the next one.
             loop {
                 let Some(mut top) = open.pop() else {
                     match done {
@@ -128,13 +128,13 @@ pub(super) trait Reader {
                     }
                 };
                 if let Some(value) = done.take() {
-                    Self::put(&mut top, value);
+                    Self::push_value(&mut top, value);
                 }
-                if self.expects_value(&mut top)? {
+                if self.read_key(&mut top)? {
                     open.push(top);
                     break;
                 }
-                done = Some(self.close(top));
+                done = Some(self.finish(top));
             }
         }
     }

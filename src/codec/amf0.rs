@@ -1,9 +1,8 @@
 //! Action Message Format 0: the values of RTMP commands and of stream metadata (Adobe, "AMF 0 Specification", 2007).
 //!
-//! [`read`] is for bytes that a stranger sent. What it may cost is bounded by three constants: [`MAX_NESTING`],
-//! [`MAX_VALUES`] and, for AMF3 values inside, [`MAX_COPIED`](super::amf3::MAX_COPIED). It works without recursion, so the
-//! depth of the input costs heap and not the small stack of a coroutine. This module does not resolve references and
-//! does not know what a command means.
+//! [`read`] accepts untrusted bytes. Its cost is bounded by three constants: [`MAX_NESTING`], [`MAX_VALUES`] and, for AMF3
+//! values inside, [`MAX_COPIED`](super::amf3::MAX_COPIED). It is not recursive, so deep input uses heap and not the small
+//! stack of a coroutine. References are not resolved, and commands are not interpreted.
 
 mod read;
 #[cfg(test)]
@@ -14,14 +13,14 @@ use super::{amf, amf3};
 pub use read::{read, read_all};
 pub use write::write;
 
-/// How deep objects and arrays may be nested. Metadata of real encoders needs 3; what reads deeper than that is an attack,
-/// and whoever later clones, prints or drops the value does so by recursion.
+/// Maximum nesting of objects and arrays. Metadata of real encoders needs 3. The limit also bounds the recursion of clone,
+/// print and drop.
 pub const MAX_NESTING: usize = 16;
 
-/// How many values one call may produce, object members and array elements included. A value takes one byte on the wire
-/// and up to 160 in memory (a member of an object, in a vector that has just grown). So one call costs 10 MiB at most,
-/// text aside, and text costs twice its bytes at most, whatever the message is. Real metadata has a few dozen values, but
-/// the seek index of a recorded file, sent along by some encoders, has two for each keyframe.
+/// Maximum number of values of one call, including object members and array elements. A value takes at least one byte on the
+/// wire and up to 160 in memory (a member of an object, in a vector that has just grown). So one call allocates at most
+/// 10 MiB, plus at most twice the bytes of all texts. Real metadata has a few dozen values, but the seek index of a recorded
+/// file, which some encoders send, has two for each keyframe.
 pub const MAX_VALUES: usize = 65_536;
 
 /// One AMF0 value (section 2.1).
@@ -29,9 +28,9 @@ pub const MAX_VALUES: usize = 65_536;
 pub enum Value {
     /// A double (2.2). Not-a-number and infinities are kept.
     Number(f64),
-    /// A boolean (2.3). Any byte but zero is true.
+    /// A boolean (2.3). Any byte except zero is true.
     Boolean(bool),
-    /// A string (2.4) or a long string (2.14): the length decides which of them is written.
+    /// A string (2.4) or a long string (2.14); the length determines which one is written.
     String(String),
     /// An anonymous object (2.5).
     Object(Object),
@@ -39,10 +38,10 @@ pub enum Value {
     Null,
     /// Undefined (2.8).
     Undefined,
-    /// An index into the objects sent before (2.9), not resolved: no RTMP client needs it, and resolving it would let a
-    /// few bytes stand for a large tree.
+    /// An index of an earlier object (2.9). It is not resolved: no RTMP client needs it, and a few bytes could expand to a
+    /// large tree.
     Reference(u16),
-    /// An associative array (2.10), as `onMetaData` uses it. Its count on the wire is a hint and is not kept.
+    /// An associative array (2.10), used by `onMetaData`. Its count on the wire is a hint and is not stored.
     EcmaArray(Object),
     /// A dense array (2.12).
     StrictArray(Vec<Value>),
@@ -50,7 +49,7 @@ pub enum Value {
     Date {
         /// Milliseconds since 1970-01-01 UTC.
         unix_ms: f64,
-        /// Reserved by the specification, which asks for zero; kept as sent.
+        /// Reserved and zero in the specification; stored as sent.
         timezone: i16,
     },
     /// A value that the sender could not express (2.15).
@@ -67,7 +66,7 @@ pub enum Value {
 }
 
 impl Value {
-    /// The text of a [`Value::String`].
+    /// Returns the text of a [`Value::String`].
     pub fn as_str(&self) -> Option<&str> {
         match self {
             Self::String(text) => Some(text),
@@ -75,7 +74,7 @@ impl Value {
         }
     }
 
-    /// The number of a [`Value::Number`]. It may be negative, infinite or not a number: check it before it is used.
+    /// Returns the number of a [`Value::Number`]. It can be negative, infinite or not a number, so check it before use.
     pub fn as_number(&self) -> Option<f64> {
         match self {
             Self::Number(number) => Some(*number),
@@ -83,7 +82,7 @@ impl Value {
         }
     }
 
-    /// The value of a [`Value::Boolean`].
+    /// Returns the value of a [`Value::Boolean`].
     pub fn as_bool(&self) -> Option<bool> {
         match self {
             Self::Boolean(boolean) => Some(*boolean),
@@ -91,7 +90,7 @@ impl Value {
         }
     }
 
-    /// The members of anything that has named members: encoders disagree on which of the three kinds metadata is.
+    /// Returns the members of any value with named members. Encoders use all three types for metadata.
     pub fn as_object(&self) -> Option<&Object> {
         match self {
             Self::Object(object) | Self::EcmaArray(object) | Self::TypedObject { object, .. } => Some(object),
@@ -130,34 +129,34 @@ impl From<Object> for Value {
     }
 }
 
-/// Named members in the order of the wire, which some players rely on.
+/// Named members in the order of the wire. Some players depend on the order.
 ///
-/// A look-up walks the list: objects have a dozen members. Bytes from a peer may hold a name twice, since [`read`] keeps
-/// what was sent without a look-up for each member, which would cost the square of the input.
+/// A lookup is a linear search, because objects have about a dozen members. An object from a peer can contain a name twice:
+/// [`read`] appends members without a lookup, which would have quadratic cost.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Object {
     members: Vec<(String, Value)>,
 }
 
 impl Object {
-    /// An object without members.
+    /// Creates an object without members.
     pub fn new() -> Self {
         Self::default()
     }
 
-    /// Members as they are, duplicates included.
+    /// Creates an object from these members, including duplicates.
     pub(super) fn from_members(members: Vec<(String, Value)>) -> Self {
         Self { members }
     }
 
-    /// [`insert`](Self::insert), for building an object in one expression.
+    /// Inserts a member as [`insert`](Self::insert) does, and returns the object.
     #[must_use]
     pub fn with(mut self, key: impl Into<String>, value: impl Into<Value>) -> Self {
         self.insert(key, value);
         self
     }
 
-    /// Sets a member: in its place if the name is there, else at the end.
+    /// Replaces the member of this name, or appends it.
     pub fn insert(&mut self, key: impl Into<String>, value: impl Into<Value>) {
         let key = key.into();
         match self.members.iter_mut().rev().find(|member| member.0 == key) {
@@ -166,74 +165,74 @@ impl Object {
         }
     }
 
-    /// The member of that name, the last one if there are more: a later assignment wins, as in ActionScript.
+    /// Returns the member of this name. Of duplicates the last one is returned, as in ActionScript.
     pub fn get(&self, key: &str) -> Option<&Value> {
         self.members.iter().rev().find(|member| member.0 == key).map(|member| &member.1)
     }
 
-    /// All members in order, duplicates included.
+    /// Iterates over all members in order, including duplicates.
     pub fn iter(&self) -> impl DoubleEndedIterator<Item = (&str, &Value)> + ExactSizeIterator {
         self.members.iter().map(|(key, value)| (key.as_str(), value))
     }
 
-    /// How many members there are, duplicates included.
+    /// Returns the number of members, including duplicates.
     pub fn len(&self) -> usize {
         self.members.len()
     }
 
-    /// Whether there is no member.
+    /// Returns true if there are no members.
     pub fn is_empty(&self) -> bool {
         self.members.is_empty()
     }
 }
 
-/// Why bytes are not AMF0. Positions count from the first byte of the input of the call.
+/// Malformed AMF0. Positions are relative to the first input byte of the call.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Error {
     /// The input ends inside a value.
     #[error("amf0 input ends at byte {at}, inside the value with marker {marker:#04x}")]
     Truncated {
-        /// Where the missing bytes would start.
+        /// The position of the first missing byte.
         at: usize,
-        /// The marker of the value or of the innermost object that was being read, 0 if it is missing itself.
+        /// The marker of the incomplete value or of the innermost object, 0 if the marker is missing.
         marker: u8,
     },
-    /// A marker that is reserved (movie clip, record set), unknown, or not the start of a value.
+    /// A reserved (movie clip, record set) or unknown marker, or one that does not start a value.
     #[error("amf0 marker {marker:#04x} at byte {at} is not supported")]
     Marker {
-        /// Where the marker is.
+        /// The position of the marker.
         at: usize,
         /// The marker.
         marker: u8,
     },
-    /// More than [`MAX_NESTING`] objects or arrays inside each other.
+    /// More than [`MAX_NESTING`] nested objects or arrays.
     #[error("amf0 value with marker {marker:#04x} at byte {at} is nested deeper than {MAX_NESTING} levels")]
     Nesting {
-        /// Where the marker of the first value too deep is.
+        /// The position of the marker of the first value above the limit.
         at: usize,
-        /// That marker.
+        /// The marker.
         marker: u8,
     },
-    /// A dense array of more elements than there are bytes left.
+    /// A dense array with more elements than remaining bytes.
     #[error("amf0 array at byte {at} claims {count} elements, more than the bytes that follow")]
     Count {
-        /// Where the marker of the array is.
+        /// The position of the marker of the array.
         at: usize,
-        /// What the array claims.
+        /// The claimed number of elements.
         count: u32,
     },
     /// More than [`MAX_VALUES`] values.
     #[error("amf0 input has more than {MAX_VALUES} values at byte {at}")]
     TooManyValues {
-        /// Where the first value too many is.
+        /// The position of the first value above the limit.
         at: usize,
     },
-    /// An AMF3 value inside (section 3.1) is bad.
+    /// A malformed AMF3 value inside AMF0 (section 3.1).
     #[error("amf3 value at byte {at}: {source}")]
     Amf3 {
-        /// Where the AMF3 value starts, after the marker that switches to AMF3. The position in `source` counts from here.
+        /// The position of the AMF3 value, after the marker that switches to AMF3. Positions in `source` are relative to it.
         at: usize,
-        /// What is wrong with it.
+        /// The error of the AMF3 value.
         source: amf3::Error,
     },
 }

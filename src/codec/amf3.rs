@@ -1,9 +1,9 @@
-//! Action Message Format 3, read only: the values that a client with `objectEncoding` 3 puts into AMF0 (Adobe, "AMF 3
+//! Action Message Format 3, read only: values that a client with `objectEncoding` 3 sends inside AMF0 (Adobe, "AMF 3
 //! Specification", 2013).
 //!
-//! Values come out as [`Value`], so that nothing above needs to know which format a client chose. What AMF0 cannot
-//! express comes out as [`Value::Unsupported`]: byte arrays, and references to objects sent before, which are checked
-//! but not resolved, since a chain of them could double the result with each two bytes.
+//! The result is a [`Value`], so callers do not depend on the format. Values without an AMF0 equivalent become
+//! [`Value::Unsupported`]: byte arrays, and references to earlier objects. References are checked but not resolved, because
+//! a chain of them could double the result with every two bytes.
 
 mod read;
 #[cfg(test)]
@@ -13,69 +13,69 @@ use super::amf;
 use super::amf0::{MAX_NESTING, MAX_VALUES, Value};
 pub(super) use read::read_within;
 
-/// How many bytes of text one call may copy by reference. A reference of one byte stands for a whole string or for the names
-/// of a whole class; clients use it for short names.
+/// Maximum size of the texts that one call copies by reference, in bytes. A reference of one byte stands for a whole string
+/// or for the names of a whole class; clients use references for short names.
 pub const MAX_COPIED: usize = 1 << 20;
 
-/// Why bytes are not AMF3, or not AMF3 that is read here. Positions count from the first byte of the AMF3 value.
+/// Malformed or unsupported AMF3. Positions are relative to the first byte of the AMF3 value.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Error {
     /// The input ends inside a value.
     #[error("amf3 input ends at byte {at}, inside the value with marker {marker:#04x}")]
     Truncated {
-        /// Where the missing bytes would start.
+        /// The position of the first missing byte.
         at: usize,
-        /// The marker of the value that was being read, 0 if it is missing itself.
+        /// The marker of the incomplete value, 0 if the marker is missing.
         marker: u8,
     },
-    /// A marker that is unknown or not read here: vectors and dictionaries.
+    /// An unknown or unsupported marker: vectors and dictionaries.
     #[error("amf3 marker {marker:#04x} at byte {at} is not supported")]
     Marker {
-        /// Where the marker is.
+        /// The position of the marker.
         at: usize,
         /// The marker.
         marker: u8,
     },
-    /// An object that writes itself (3.12, externalizable): only its own class knows where it ends.
+    /// An externalizable object (3.12): only its class can determine its end.
     #[error("amf3 object at byte {at} is externalizable")]
     Externalizable {
-        /// Where the header of the object is.
+        /// The position of the object header.
         at: usize,
     },
-    /// More than [`MAX_NESTING`] objects or arrays inside each other, those of AMF0 around it included.
+    /// More than [`MAX_NESTING`] nested objects or arrays, including the AMF0 containers around the value.
     #[error("amf3 value with marker {marker:#04x} at byte {at} is nested deeper than {MAX_NESTING} levels")]
     Nesting {
-        /// Where the marker of the first value too deep is.
+        /// The position of the marker of the first value above the limit.
         at: usize,
-        /// That marker.
+        /// The marker.
         marker: u8,
     },
-    /// An array or a class of more members than there are bytes left.
+    /// An array or a class with more members than remaining bytes.
     #[error("amf3 count {count} at byte {at} is more than the bytes that follow")]
     Count {
-        /// Where the count is.
+        /// The position of the count.
         at: usize,
-        /// What it claims.
+        /// The claimed count.
         count: u32,
     },
     /// More than [`MAX_VALUES`] values.
     #[error("amf3 input has more than {MAX_VALUES} values at byte {at}")]
     TooManyValues {
-        /// Where the first value too many is.
+        /// The position of the first value above the limit.
         at: usize,
     },
-    /// A reference to a string, object or class that was not sent.
+    /// A reference to a missing string, object or class.
     #[error("amf3 reference {index} at byte {at} refers to nothing")]
     Reference {
-        /// Where the reference is.
+        /// The position of the reference.
         at: usize,
-        /// Its index.
+        /// The index.
         index: u32,
     },
     /// References that copy more than [`MAX_COPIED`] bytes.
     #[error("amf3 references copy more than {MAX_COPIED} bytes at byte {at}")]
     TooManyCopies {
-        /// Where the reader was.
+        /// The position of the reference above the limit.
         at: usize,
     },
 }
@@ -86,7 +86,7 @@ impl From<amf::Truncated> for Error {
     }
 }
 
-/// Reads one value and moves `input` past it; on error `input` is left as it was. Reference tables start empty.
+/// Reads one value and moves `input` past it. On error `input` is unchanged. The reference tables start empty.
 ///
 /// # Errors
 /// All of [`Error`].

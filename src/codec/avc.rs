@@ -1,29 +1,29 @@
-//! The configuration of an H.264 decoder: AVCDecoderConfigurationRecord (ISO/IEC 14496-15, section 5.3.3.1), which is the
-//! sequence header of RTMP. See [`super::nalu`] for what frames are.
+//! The configuration of an H.264 decoder: AVCDecoderConfigurationRecord (ISO/IEC 14496-15, section 5.3.3.1), the sequence
+//! header in RTMP. See [`super::nalu`] for the format of frames.
 
-use super::nalu::{Codec, Error, Fields, VideoConfig, length_size};
+use super::nalu::{Codec, ConfigReader, Error, VideoConfig, read_length_size};
 
-/// Reads the record. What follows the picture parameter sets (chroma format, extended sets) is not needed and not looked at.
+/// Reads the record. The fields after the picture parameter sets (chroma format, extended sets) are ignored.
 ///
 /// # Errors
-/// When it is no record. One without parameter sets is one: they are in the keyframes then.
+/// When the record is malformed. A record without parameter sets is valid; they are in the keyframes then.
 pub fn read_config(record: &[u8]) -> Result<VideoConfig, Error> {
-    let mut fields = Fields::new(record);
+    let mut fields = ConfigReader::new(record);
     let version = fields.u8()?;
     if version != 1 {
         return Err(Error::Version(version));
     }
     // Profile, compatibility, level.
     fields.take(3)?;
-    let length_size = length_size(fields.u8()?)?;
+    let length_size = read_length_size(fields.u8()?)?;
     let mut parameter_sets = Vec::new();
     let sequence_sets = fields.u8()? & 0x1f;
     for _ in 0..sequence_sets {
-        fields.parameter_set(&mut parameter_sets)?;
+        fields.read_parameter_set(&mut parameter_sets)?;
     }
     let picture_sets = fields.u8()?;
     for _ in 0..picture_sets {
-        fields.parameter_set(&mut parameter_sets)?;
+        fields.read_parameter_set(&mut parameter_sets)?;
     }
     Ok(VideoConfig { codec: Codec::H264, length_size, parameter_sets })
 }
@@ -34,7 +34,7 @@ mod tests {
 
     use super::*;
 
-    /// As x264 in ffmpeg writes it, the sets shortened.
+    /// A record of x264 in ffmpeg, with shortened sets.
     const RECORD: &[u8] = &[
         1, 0x64, 0x00, 0x1f, // version, High profile, level 3.1
         0xff, // lengths of 4 bytes
@@ -51,15 +51,15 @@ mod tests {
     }
 
     #[test]
-    fn a_record_that_ends_early_is_none() {
+    fn a_truncated_record_is_an_error() {
         for end in 0..16 {
             assert_eq!(read_config(&RECORD[..end]), Err(Error::Short { at: end }));
         }
     }
 
     #[test]
-    fn what_is_not_allowed() {
-        assert_eq!(read_config(&[0, 0, 0, 1, 0x67]), Err(Error::Version(0)), "annex B in place of a record");
+    fn invalid_fields_are_errors() {
+        assert_eq!(read_config(&[0, 0, 0, 1, 0x67]), Err(Error::Version(0)), "annex B instead of a record");
         assert_eq!(read_config(&[1, 0, 0, 0, 0xfe, 0xe0, 0]), Err(Error::LengthSize(3)));
         let mut large = vec![1, 0, 0, 0, 0xff, 0xe1, 0xff, 0xff];
         large.resize(large.len() + 0xffff, 0);

@@ -1,33 +1,33 @@
-//! The configuration of an H.265 decoder: HEVCDecoderConfigurationRecord (ISO/IEC 14496-15, section 8.3.3.1), which is the
-//! sequence header of RTMP. See [`super::nalu`] for what frames are.
+//! The configuration of an H.265 decoder: HEVCDecoderConfigurationRecord (ISO/IEC 14496-15, section 8.3.3.1), the sequence
+//! header in RTMP. See [`super::nalu`] for the format of frames.
 
-use super::nalu::{Codec, Error, Fields, VideoConfig, length_size};
+use super::nalu::{Codec, ConfigReader, Error, VideoConfig, read_length_size};
 
-/// Bytes between the version and the byte that has the size of lengths: profile, level, parallelism, chroma, depths, rate.
+/// Bytes between the version and the length size: profile, level, parallelism, chroma, depths, rate.
 const PROFILE_TO_RATE: usize = 20;
 
-/// Reads the record. Its arrays (video, sequence and picture parameter sets, and SEI messages for the whole stream) are taken
-/// in their order.
+/// Reads the record. Its arrays (video, sequence and picture parameter sets, and SEI messages for the whole stream) keep
+/// their order.
 ///
 /// # Errors
-/// When it is no record. One without parameter sets is one: they are in the keyframes then.
+/// When the record is malformed. A record without parameter sets is valid; they are in the keyframes then.
 pub fn read_config(record: &[u8]) -> Result<VideoConfig, Error> {
-    let mut fields = Fields::new(record);
+    let mut fields = ConfigReader::new(record);
     let version = fields.u8()?;
-    // 0 was written by encoders that came before the standard was done.
+    // Encoders from before the final standard write 0.
     if version > 1 {
         return Err(Error::Version(version));
     }
     fields.take(PROFILE_TO_RATE)?;
-    let length_size = length_size(fields.u8()?)?;
+    let length_size = read_length_size(fields.u8()?)?;
     let mut parameter_sets = Vec::new();
     let arrays = fields.u8()?;
     for _ in 0..arrays {
-        // Completeness and the type of the units, which each unit says itself.
+        // Completeness, and the type of the units, which each unit contains itself.
         fields.u8()?;
         let count = fields.u16()?;
         for _ in 0..count {
-            fields.parameter_set(&mut parameter_sets)?;
+            fields.read_parameter_set(&mut parameter_sets)?;
         }
     }
     Ok(VideoConfig { codec: Codec::H265, length_size, parameter_sets })
@@ -60,7 +60,7 @@ mod tests {
     }
 
     #[test]
-    fn a_record_that_ends_early_is_none() {
+    fn a_truncated_record_is_an_error() {
         let record = record();
         for end in 0..record.len() {
             assert_eq!(read_config(&record[..end]), Err(Error::Short { at: end }));
@@ -68,7 +68,7 @@ mod tests {
     }
 
     #[test]
-    fn counts_that_lie_cost_nothing() {
+    fn wrong_counts_cost_nothing() {
         let mut record = record();
         record.truncate(22);
         record.extend([0xff, 0xa0, 0xff, 0xff]);

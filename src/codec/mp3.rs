@@ -1,23 +1,23 @@
-//! The header of an MPEG audio frame (ISO/IEC 11172-3, section 2.4.1.3, and 13818-3): what time its samples take.
+//! The header of an MPEG audio frame (ISO/IEC 11172-3, section 2.4.1.3, and 13818-3): sample rate and number of samples.
 
-/// Kilobits a second of layer III, by the number in the header: MPEG-1, and MPEG-2 with its half rates.
+/// Bit rates of layer III in kbit/s, by the number in the header: MPEG-1, and MPEG-2 with half the sample rates.
 const BIT_RATES: [[u32; 15]; 2] = [
     [0, 32, 40, 48, 56, 64, 80, 96, 112, 128, 160, 192, 224, 256, 320],
     [0, 8, 16, 24, 32, 40, 48, 56, 64, 80, 96, 112, 128, 144, 160],
 ];
 
-/// What a layer III frame is.
+/// The header of a layer III frame.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Mp3Header {
-    /// In Hz.
+    /// The sample rate in Hz.
     pub sample_rate: u32,
-    /// Samples in the frame: 1152, or 576 at the half rates.
+    /// The number of samples in the frame: 1152, or 576 at half the sample rates.
     pub samples: u32,
-    /// Bytes of the frame with its header; 0 where the rate is free.
+    /// The size of the frame with its header, in bytes; 0 if the bit rate is free.
     pub length: usize,
 }
 
-/// Reads the header of a layer III frame. `None` if these bytes begin with none.
+/// Reads the header of a layer III frame. `None`: the bytes do not start with one.
 pub fn read_header(bytes: &[u8]) -> Option<Mp3Header> {
     const LAYER_3: u8 = 1;
     const MPEG_1: u8 = 3;
@@ -31,7 +31,7 @@ pub fn read_header(bytes: &[u8]) -> Option<Mp3Header> {
     let full_rate = *[44_100, 48_000, 32_000].get(usize::from(rates >> 2 & 0x03))?;
     let (sample_rate, samples, table) = match version {
         MPEG_1 => (full_rate, 1152, 0),
-        // MPEG-2, then what is called 2.5.
+        // MPEG-2, then MPEG-2.5.
         2 => (full_rate / 2, 576, 1),
         _ => (full_rate / 4, 576, 1),
     };
@@ -41,11 +41,12 @@ pub fn read_header(bytes: &[u8]) -> Option<Mp3Header> {
     Some(Mp3Header { sample_rate, samples, length: length as usize })
 }
 
-/// The sample rate of a message and the samples in all its frames; most have one. `None` if it begins with no frame.
-pub fn samples(mut message: &[u8]) -> Option<(u32, u32)> {
+/// Returns the sample rate of a message and the samples in all its frames; most messages have one frame. `None`: the message
+/// does not start with a frame.
+pub fn count_samples(mut message: &[u8]) -> Option<(u32, u32)> {
     let first = read_header(message)?;
     let mut samples = 0;
-    // What is behind the last frame, such as a tag, has no time of its own.
+    // Bytes after the last frame, such as a tag, have no duration.
     while let Some(header) = read_header(message) {
         samples += header.samples;
         message = match header.length {
@@ -73,7 +74,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_frame() {
+    fn other_bytes_are_no_frame() {
         for bytes in [
             &[0xff, 0xfb, 0x90][..],
             &[0xff, 0xfd, 0x90, 0x64],
@@ -92,18 +93,18 @@ mod tests {
         for at in [0, 417] {
             message[at..at + 4].copy_from_slice(&[0xff, 0xfb, 0x90, 0x64]);
         }
-        assert_eq!(samples(&message), Some((44_100, 2304)));
-        assert_eq!(samples(&message[..300]), Some((44_100, 1152)), "cut short");
-        assert_eq!(samples(&message[1..]), None);
+        assert_eq!(count_samples(&message), Some((44_100, 2304)));
+        assert_eq!(count_samples(&message[..300]), Some((44_100, 1152)), "truncated");
+        assert_eq!(count_samples(&message[1..]), None);
     }
 
     proptest! {
         #[test]
-        fn any_bytes_come_to_an_end(mut bytes in prop::collection::vec(any::<u8>(), 0..2000)) {
+        fn any_bytes_terminate(mut bytes in prop::collection::vec(any::<u8>(), 0..2000)) {
             if bytes.len() > 4 {
                 bytes[..2].copy_from_slice(&[0xff, 0xfb]);
             }
-            samples(&bytes);
+            count_samples(&bytes);
         }
     }
 }

@@ -1,16 +1,17 @@
-//! NAL units as RTMP carries them for H.264 and H.265: each behind its length (ISO/IEC 14496-15, section 5.3.3 and 8.3.3), and
-//! what their decoder configurations have in common. MPEG-TS has them behind start codes instead (H.264 and H.265, annex B).
+//! NAL units of H.264 and H.265 in RTMP: each unit follows its length (ISO/IEC 14496-15, sections 5.3.3 and 8.3.3). Also the
+//! common parts of the decoder configurations. In MPEG-TS, NAL units follow start codes instead (H.264 and H.265, annex B).
 
-/// What stands before each NAL unit in annex B.
+/// The start code before each NAL unit in annex B.
 pub const START_CODE: [u8; 4] = [0, 0, 0, 1];
 
-/// The most that the parameter sets of a stream may have, in bytes: they are repeated before keyframes. Real ones have some hundred.
+/// Maximum size of the parameter sets of a stream, in bytes: they are repeated before keyframes. Real streams have a few
+/// hundred bytes.
 pub const MAX_PARAMETER_SETS: usize = 16 * 1024;
 
-/// The most NAL units that a frame may have. A slice each row of macroblocks, with what stands beside them, is some 300.
+/// Maximum number of NAL units of a frame. A frame with one slice per row of macroblocks has about 300.
 pub const MAX_NALUS: usize = 4096;
 
-/// A codec whose data are NAL units.
+/// A codec with NAL units.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Codec {
     /// H.264, also AVC.
@@ -19,52 +20,52 @@ pub enum Codec {
     H265,
 }
 
-/// What a decoder configuration says, as far as it is needed to hand the stream on.
+/// The fields of a decoder configuration that are needed to write MPEG-TS.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct VideoConfig {
     /// The codec.
     pub codec: Codec,
-    /// The size of the length before each NAL unit: 1, 2 or 4 bytes.
+    /// The size of the length field before each NAL unit: 1, 2 or 4 bytes.
     pub length_size: usize,
-    /// The parameter sets, each behind a start code.
+    /// The parameter sets, each after a start code.
     pub parameter_sets: Vec<u8>,
 }
 
-/// Why bytes are no decoder configuration, or no frame.
+/// A malformed decoder configuration or frame.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum Error {
-    /// It ends too early.
-    #[error("cut short at byte {at}")]
+    /// The data is truncated.
+    #[error("truncated at byte {at}")]
     Short {
-        /// Where more was expected.
+        /// The position of the first missing byte.
         at: usize,
     },
     /// A version other than 1.
     #[error("decoder configuration of version {0} at byte 0")]
     Version(u8),
-    /// A length of 3 bytes, which is not allowed.
-    #[error("lengths of {0} bytes before NAL units")]
+    /// A length field of 3 bytes, which is not allowed.
+    #[error("length fields of {0} bytes before NAL units")]
     LengthSize(usize),
-    /// No parameter sets, or far too many of them.
-    #[error("{0} bytes of parameter sets")]
+    /// Parameter sets above [`MAX_PARAMETER_SETS`], in bytes.
+    #[error("{0} bytes of parameter sets, at most {MAX_PARAMETER_SETS} are allowed")]
     ParameterSets(usize),
-    /// A length that is longer than what is there.
-    #[error("a NAL unit of {length} bytes at byte {at}, where there are {left}")]
+    /// A length that exceeds the remaining bytes.
+    #[error("a NAL unit of {length} bytes at byte {at}, but only {left} bytes follow")]
     Length {
-        /// Where the unit would begin.
+        /// The position of the unit.
         at: usize,
-        /// What its length says.
+        /// The claimed length.
         length: usize,
-        /// What is there.
+        /// The remaining bytes.
         left: usize,
     },
-    /// Far too many units.
+    /// More than [`MAX_NALUS`] units.
     #[error("more than {MAX_NALUS} NAL units")]
     Count,
 }
 
 impl Codec {
-    /// An access unit delimiter that allows any kind of picture, behind its start code.
+    /// Returns an access unit delimiter for any kind of picture, with its start code.
     pub fn delimiter(self) -> &'static [u8] {
         match self {
             Self::H264 => &[0, 0, 0, 1, 0x09, 0xf0],
@@ -72,7 +73,7 @@ impl Codec {
         }
     }
 
-    /// The type of a NAL unit, from its first byte.
+    /// Returns the type of a NAL unit from its first byte.
     pub fn nalu_type(self, first: u8) -> u8 {
         match self {
             Self::H264 => first & 0x1f,
@@ -80,7 +81,7 @@ impl Codec {
         }
     }
 
-    /// Whether a NAL unit of this type is an access unit delimiter.
+    /// Returns true if a NAL unit of this type is an access unit delimiter.
     pub fn is_delimiter(self, nalu_type: u8) -> bool {
         nalu_type
             == match self {
@@ -89,7 +90,7 @@ impl Codec {
             }
     }
 
-    /// Whether a NAL unit of this type is a sequence parameter set, without which no keyframe can be shown.
+    /// Returns true if a NAL unit of this type is a sequence parameter set, which a player needs to show a keyframe.
     pub fn is_sequence_parameters(self, nalu_type: u8) -> bool {
         nalu_type
             == match self {
@@ -99,7 +100,7 @@ impl Codec {
     }
 }
 
-/// The NAL units of a frame, each behind a length of so many bytes. It ends at the first error.
+/// An iterator over the NAL units of a frame, each after its length field. It ends at the first error.
 #[derive(Debug, Clone)]
 pub struct Nalus<'a> {
     frame: &'a [u8],
@@ -108,7 +109,7 @@ pub struct Nalus<'a> {
 }
 
 impl<'a> Nalus<'a> {
-    /// `length_size` is that of a [`VideoConfig`].
+    /// Creates an iterator; `length_size` is the one of the [`VideoConfig`].
     pub fn new(frame: &'a [u8], length_size: usize) -> Self {
         Self { frame, at: 0, length_size }
     }
@@ -134,13 +135,13 @@ impl<'a> Iterator for Nalus<'a> {
     }
 }
 
-/// Bytes of a configuration, from its start.
-pub(super) struct Fields<'a> {
+/// A reader of the fields of a decoder configuration.
+pub(super) struct ConfigReader<'a> {
     bytes: &'a [u8],
     at: usize,
 }
 
-impl<'a> Fields<'a> {
+impl<'a> ConfigReader<'a> {
     pub(super) fn new(bytes: &'a [u8]) -> Self {
         Self { bytes, at: 0 }
     }
@@ -160,8 +161,8 @@ impl<'a> Fields<'a> {
         self.take(2).map(|bytes| u16::from_be_bytes([bytes[0], bytes[1]]))
     }
 
-    /// A parameter set behind its length, to be appended behind a start code.
-    pub(super) fn parameter_set(&mut self, sets: &mut Vec<u8>) -> Result<(), Error> {
+    /// Reads a parameter set after its length, and appends it to `sets` with a start code.
+    pub(super) fn read_parameter_set(&mut self, sets: &mut Vec<u8>) -> Result<(), Error> {
         let length = self.u16()?;
         let set = self.take(length.into())?;
         if sets.len() + START_CODE.len() + set.len() > MAX_PARAMETER_SETS {
@@ -175,8 +176,8 @@ impl<'a> Fields<'a> {
     }
 }
 
-/// What the low bits of a configuration say of the lengths before NAL units.
-pub(super) fn length_size(minus_one: u8) -> Result<usize, Error> {
+/// Decodes the size of the length fields before NAL units.
+pub(super) fn read_length_size(minus_one: u8) -> Result<usize, Error> {
     match usize::from(minus_one & 0x03) + 1 {
         3 => Err(Error::LengthSize(3)),
         size => Ok(size),
@@ -193,11 +194,11 @@ mod tests {
         let nalus: Result<Vec<_>, _> = Nalus::new(&frame, 4).collect();
         assert_eq!(nalus, Ok(vec![&[9, 0xf0][..], &[0x65, 1, 2]]));
         let nalus: Result<Vec<_>, _> = Nalus::new(&[1, 7, 0, 2, 5, 6], 1).collect();
-        assert_eq!(nalus, Ok(vec![&[7][..], &[], &[5, 6]]), "an empty unit is one");
+        assert_eq!(nalus, Ok(vec![&[7][..], &[], &[5, 6]]), "an empty unit is valid");
     }
 
     #[test]
-    fn lengths_that_lie_end_the_frame() {
+    fn wrong_lengths_end_the_frame() {
         let all = |frame: &[u8], size| Nalus::new(frame, size).collect::<Result<Vec<_>, _>>().err();
         assert_eq!(all(&[0xff, 0xff, 0xff, 0xff, 1], 4), Some(Error::Length { at: 4, length: 0xffff_ffff, left: 1 }));
         assert_eq!(all(&[0, 1, 7, 0], 2), Some(Error::Short { at: 3 }));

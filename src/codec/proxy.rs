@@ -1,62 +1,64 @@
-//! The header of the PROXY protocol, in which a balancer says whom a connection comes from: versions 1 (text) and 2 (binary).
+//! The header of the PROXY protocol, in which a load balancer sends the client address: versions 1 (text) and 2 (binary).
 //!
-//! Specification: HAProxy's "The PROXY protocol", versions 1 & 2. What version 2 carries besides addresses (TLVs) is skipped.
-//! Nothing but the header is ever asked for: what follows it belongs to another protocol.
+//! Specification: HAProxy's "The PROXY protocol", versions 1 & 2. Type-length-value fields (TLVs) of version 2 are skipped. The
+//! parser never asks for bytes after the header, because they belong to another protocol.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 const V1: &[u8] = b"PROXY ";
 const V2: &[u8] = b"\r\n\r\n\0\r\nQUIT\n";
 
-/// The shortest header of either version: `PROXY UNKNOWN\r\n`.
-const SHORTEST: usize = 15;
+/// Minimum size of a header of either version, in bytes: `PROXY UNKNOWN\r\n`.
+const MIN_HEADER: usize = 15;
 
-/// The longest line of version 1, by the specification.
+/// Maximum size of a version 1 header in the specification, in bytes.
 const MAX_V1: usize = 107;
 
-/// What stands before addresses and TLVs in version 2, and the most that may follow. The specification allows 65535; what is in
-/// use (a name, a TLS version, an id) has some hundred.
+/// Size of the fixed part of a version 2 header, in bytes.
 const FIXED_V2: usize = 16;
+
+/// Maximum size of the addresses and TLVs of version 2, in bytes. The specification allows 65535; the TLVs in use (a name, a TLS
+/// version, an id) have a few hundred.
 const MAX_V2: usize = 4096;
 
-/// What is wrong with a header.
+/// A malformed header.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum Error {
-    /// It begins like neither version.
-    #[error("no PROXY header where the balancer should have sent one")]
+    /// The first bytes belong to neither version.
+    #[error("no PROXY header at the start of the connection")]
     NoHeader,
-    /// A line of version 1 that is none.
+    /// A malformed line of version 1.
     #[error("the PROXY header {0:?} is not of the form \"PROXY TCP4|TCP6 SOURCE DESTINATION PORT PORT\"")]
     BadLine(String),
-    /// A version or command that is not known.
+    /// An unknown version or command.
     #[error("PROXY header of unknown version and command {0:#04x}")]
     Unknown(u8),
-    /// More TLVs than anybody sends.
+    /// A header above the maximum size.
     #[error("a PROXY header of {0} bytes is too long, at most {MAX_V2} are allowed")]
     TooLong(usize),
-    /// Less than the addresses that it claims.
-    #[error("a PROXY header of {0} bytes is too short for the addresses that it announces")]
+    /// A header that is too short for the addresses of its family.
+    #[error("a PROXY header of {0} bytes is too short for its addresses")]
     TooShort(usize),
 }
 
-/// What the bytes so far say.
+/// The result of parsing the bytes received so far.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Header {
-    /// The header is not complete: at least so many more bytes belong to it.
-    Needs(usize),
-    /// All of it is there. It names the client, or says that the balancer speaks for itself or does not know.
-    Whole(Option<SocketAddr>),
+    /// The header is incomplete; at least this many more bytes belong to it.
+    Incomplete(usize),
+    /// The header is complete. Without an address, the balancer connects for itself or does not know the client.
+    Complete(Option<SocketAddr>),
 }
 
-/// Reads a header from its bytes so far, of which none may be of what follows it.
+/// Parses a header from the bytes received so far. `bytes` must not contain anything after the header.
 ///
 /// # Errors
-/// When it is none; as early as that can be seen.
+/// When the bytes cannot become a valid header, as early as possible.
 pub fn parse(bytes: &[u8]) -> Result<Header, Error> {
-    let begins = |with: &[u8]| bytes.iter().zip(with).all(|(a, b)| a == b);
-    match (begins(V1), begins(V2)) {
+    let starts = |with: &[u8]| bytes.iter().zip(with).all(|(a, b)| a == b);
+    match (starts(V1), starts(V2)) {
         (false, false) => Err(Error::NoHeader),
-        _ if bytes.len() < SHORTEST => Ok(Header::Needs(SHORTEST - bytes.len())),
+        _ if bytes.len() < MIN_HEADER => Ok(Header::Incomplete(MIN_HEADER - bytes.len())),
         (true, _) => parse_v1(bytes),
         _ => parse_v2(bytes),
     }
@@ -65,14 +67,14 @@ pub fn parse(bytes: &[u8]) -> Result<Header, Error> {
 fn parse_v1(bytes: &[u8]) -> Result<Header, Error> {
     let bad = || Error::BadLine(String::from_utf8_lossy(&bytes[..bytes.len().min(MAX_V1)]).trim_end().to_owned());
     let Some(line) = bytes.strip_suffix(b"\r\n") else {
-        return if bytes.len() < MAX_V1 { Ok(Header::Needs(1)) } else { Err(bad()) };
+        return if bytes.len() < MAX_V1 { Ok(Header::Incomplete(1)) } else { Err(bad()) };
     };
     let line = std::str::from_utf8(line).map_err(|_| bad())?;
     let fields: Vec<&str> = line.split(' ').collect();
     let port = |word: &str| word.bytes().all(|b| b.is_ascii_digit()).then(|| word.parse::<u16>().ok())?;
     match fields.as_slice() {
-        // What follows is not to be looked at.
-        ["PROXY", "UNKNOWN", ..] => Ok(Header::Whole(None)),
+        // The specification demands to ignore the rest of the line.
+        ["PROXY", "UNKNOWN", ..] => Ok(Header::Complete(None)),
         ["PROXY", family @ ("TCP4" | "TCP6"), source, destination, from, to] => {
             let address = |word: &str| -> Option<IpAddr> {
                 if *family == "TCP4" {
@@ -83,14 +85,14 @@ fn parse_v1(bytes: &[u8]) -> Result<Header, Error> {
             };
             let client = address(source).zip(port(from)).map(|(address, port)| SocketAddr::new(address, port));
             let client = client.filter(|_| address(destination).is_some() && port(to).is_some());
-            client.map(|client| Header::Whole(Some(client))).ok_or_else(bad)
+            client.map(|client| Header::Complete(Some(client))).ok_or_else(bad)
         }
         _ => Err(bad()),
     }
 }
 
 fn parse_v2(bytes: &[u8]) -> Result<Header, Error> {
-    let Some(fixed) = bytes.first_chunk::<FIXED_V2>() else { return Ok(Header::Needs(FIXED_V2 - bytes.len())) };
+    let Some(fixed) = bytes.first_chunk::<FIXED_V2>() else { return Ok(Header::Incomplete(FIXED_V2 - bytes.len())) };
     let (command, family) = (fixed[12], fixed[13]);
     let length = usize::from(u16::from_be_bytes([fixed[14], fixed[15]]));
     if !matches!(command, 0x20 | 0x21) {
@@ -100,11 +102,11 @@ fn parse_v2(bytes: &[u8]) -> Result<Header, Error> {
         return Err(Error::TooLong(length));
     }
     if bytes.len() < FIXED_V2 + length {
-        return Ok(Header::Needs(FIXED_V2 + length - bytes.len()));
+        return Ok(Header::Incomplete(FIXED_V2 + length - bytes.len()));
     }
-    // LOCAL: the balancer's own check.
+    // LOCAL: a health check of the balancer.
     if command == 0x20 {
-        return Ok(Header::Whole(None));
+        return Ok(Header::Complete(None));
     }
     let rest = &bytes[FIXED_V2..];
     let port = |at: usize| rest.get(at..at + 2).map(|port| u16::from_be_bytes([port[0], port[1]]));
@@ -112,11 +114,11 @@ fn parse_v2(bytes: &[u8]) -> Result<Header, Error> {
         // Source, destination, their ports.
         0x11 => rest.first_chunk::<4>().map(|&ip| IpAddr::from(ip)).zip(port(8)).filter(|_| rest.len() >= 12),
         0x21 => rest.first_chunk::<16>().map(|&ip| IpAddr::from(ip)).zip(port(32)).filter(|_| rest.len() >= 36),
-        // Unix sockets, datagrams, and what is not specified: not known.
-        _ => return Ok(Header::Whole(None)),
+        // Unix sockets, datagrams and unspecified families have no client address.
+        _ => return Ok(Header::Complete(None)),
     };
     let (ip, port) = client.ok_or(Error::TooShort(length))?;
-    Ok(Header::Whole(Some(SocketAddr::new(ip, port))))
+    Ok(Header::Complete(Some(SocketAddr::new(ip, port))))
 }
 
 #[cfg(test)]
@@ -128,28 +130,30 @@ mod tests {
         [V2, &[command, family], &length, rest].concat()
     }
 
-    /// What all of the bytes say; each shorter piece must ask for more, and never for more than there is.
-    fn whole(bytes: &[u8]) -> Option<SocketAddr> {
-        for cut in 0..bytes.len() {
-            match parse(&bytes[..cut]) {
-                Ok(Header::Needs(more)) => assert!(more > 0 && cut + more <= bytes.len(), "{more} after {cut} bytes"),
-                other => panic!("{other:?} after {cut} bytes"),
+    /// Parses all bytes, and checks that each shorter piece needs more, but never more than the header has.
+    fn parse_whole(bytes: &[u8]) -> Option<SocketAddr> {
+        for end in 0..bytes.len() {
+            match parse(&bytes[..end]) {
+                Ok(Header::Incomplete(more)) => {
+                    assert!(more > 0 && end + more <= bytes.len(), "{more} after {end} bytes")
+                }
+                other => panic!("{other:?} after {end} bytes"),
             }
         }
         match parse(bytes) {
-            Ok(Header::Whole(client)) => client,
+            Ok(Header::Complete(client)) => client,
             other => panic!("{other:?}"),
         }
     }
 
     #[test]
     fn text_headers_name_the_client() {
-        let client = |text: &str| whole(text.as_bytes()).map(|client| client.to_string());
+        let client = |text: &str| parse_whole(text.as_bytes()).map(|client| client.to_string());
         assert_eq!(client("PROXY TCP4 203.0.113.7 10.0.0.1 56324 1935\r\n").as_deref(), Some("203.0.113.7:56324"));
         assert_eq!(client("PROXY TCP6 2001:db8::7 ::1 65535 1935\r\n").as_deref(), Some("[2001:db8::7]:65535"));
         assert_eq!(client("PROXY UNKNOWN\r\n"), None);
         assert_eq!(client("PROXY UNKNOWN ffff::1 ffff::2 65535 65535\r\n"), None);
-        // The longest there is, by the specification.
+        // The longest header in the specification.
         let v6 = "ffff:ffff:ffff:ffff:ffff:ffff:ffff:ffff";
         let longest = format!("PROXY UNKNOWN {v6} {v6} 65535 65535\r\n");
         assert_eq!((client(&longest), longest.len()), (None, MAX_V1));
@@ -158,22 +162,22 @@ mod tests {
     #[test]
     fn binary_headers_name_the_client() {
         let v4 = [203, 0, 113, 7, 10, 0, 0, 1, 0xdc, 0x04, 0x07, 0x8f];
-        assert_eq!(whole(&v2(0x21, 0x11, &v4)), Some("203.0.113.7:56324".parse().unwrap()));
+        assert_eq!(parse_whole(&v2(0x21, 0x11, &v4)), Some("203.0.113.7:56324".parse().unwrap()));
         // With a TLV, PP2_TYPE_AUTHORITY.
         let with_tlv = [v4.as_slice(), &[2, 0, 3, b'a', b'.', b'b']].concat();
-        assert_eq!(whole(&v2(0x21, 0x11, &with_tlv)), Some("203.0.113.7:56324".parse().unwrap()));
+        assert_eq!(parse_whole(&v2(0x21, 0x11, &with_tlv)), Some("203.0.113.7:56324".parse().unwrap()));
         let ip: Ipv6Addr = "2001:db8::7".parse().unwrap();
         let v6 = [ip.octets().as_slice(), &Ipv6Addr::LOCALHOST.octets(), &[0xdc, 0x04, 0x07, 0x8f]].concat();
-        assert_eq!(whole(&v2(0x21, 0x21, &v6)), Some("[2001:db8::7]:56324".parse().unwrap()));
+        assert_eq!(parse_whole(&v2(0x21, 0x21, &v6)), Some("[2001:db8::7]:56324".parse().unwrap()));
         for (command, family, rest) in
             [(0x20, 0, [].as_slice()), (0x20, 0x11, &v4), (0x21, 0, &[]), (0x21, 0x31, &[7; 216]), (0x21, 0x12, &v4)]
         {
-            assert_eq!(whole(&v2(command, family, rest)), None, "{command:#x} {family:#x}");
+            assert_eq!(parse_whole(&v2(command, family, rest)), None, "{command:#x} {family:#x}");
         }
     }
 
     #[test]
-    fn what_is_no_header_is_refused_as_early_as_can_be() {
+    fn invalid_headers_are_errors_as_early_as_possible() {
         assert_eq!(parse(b"\x03"), Err(Error::NoHeader));
         assert_eq!(parse(b"PROXY\t"), Err(Error::NoHeader));
         assert_eq!(parse(b"GET / HTTP/1.1\r\n"), Err(Error::NoHeader));

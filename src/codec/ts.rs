@@ -1,7 +1,8 @@
 //! MPEG transport streams (ISO/IEC 13818-1), written for HTTP Live Streaming: segments as bytes in memory.
 //!
-//! One program, of at most one video and one audio stream. A segment begins with a PAT and a PMT that are filled in when it is
-//! done, so they say what is in it and nothing else. Nothing here knows a file, a clock or where a segment is to end.
+//! One program, with at most one video and one audio stream. A segment starts with a PAT and a PMT that are filled in at the
+//! end, so they list exactly the streams of the segment. The caller decides where a segment ends; this module uses no file and
+//! no clock.
 
 mod packet;
 mod psi;
@@ -11,114 +12,113 @@ pub(crate) mod tests;
 use self::packet::{PacketWriter, Pid};
 use super::nalu::{self, Codec, Nalus, START_CODE, VideoConfig};
 
-/// The size of a packet.
-pub const PACKET: usize = 188;
+/// Size of a packet, in bytes.
+pub const PACKET_SIZE: usize = 188;
 
-/// Units of the clock in a second.
-pub const HZ: u64 = 90_000;
+/// Frequency of the clock of all time stamps, in Hz.
+pub const CLOCK_HZ: u64 = 90_000;
 
-/// What is added to each time in the stream: room for the clock reference to be ahead of the first frame.
+/// Offset of all time stamps, so that the clock reference can be ahead of the first frame.
 const START: u64 = 126_000;
 
-/// How far the clock reference is ahead of what is written: the time that a decoder has to collect a frame.
+/// Time between the clock reference of a frame and its decoding: a decoder buffers the frame in this time.
 const PCR_LEAD: u64 = 63_000;
 
-/// The longest between two clock references (section 2.7.2).
+/// Maximum time between two clock references (section 2.7.2).
 const MAX_PCR_INTERVAL: u64 = 9000;
 
-/// The distance of those that are put in where no frame brings them.
+/// Time between two inserted clock references, where frames do not carry enough of them.
 const PCR_INTERVAL: u64 = 7200;
 
-/// Clock references that are put into a segment for times in which nothing came: a minute's, and beyond that no more than there are
-/// packets with content. A longer pause has none, and times that claim to be far apart do not make much of little.
-const MAX_PCR_FILL: u64 = 60 * HZ / PCR_INTERVAL;
+/// Maximum number of packets with only a clock reference in a segment: for one minute, or the number of packets with content if
+/// that is more. Longer pauses are not filled, so time stamps far apart cannot make a large segment from little input.
+const MAX_PCR_FILL: u64 = 60 * CLOCK_HZ / PCR_INTERVAL;
 
-/// The time that one PES packet of audio may hold.
+/// Maximum time of one PES packet of audio.
 const AUDIO_PES_TIME: u64 = 9000;
 
-/// The bytes that one PES packet of audio may hold: its length has 16 bits.
+/// Maximum size of one PES packet of audio, in bytes: its length field has 16 bits.
 const AUDIO_PES_SIZE: usize = 60_000;
 
-/// Times to show that are further than this from the time to decode are an encoder's error.
-const MAX_COMPOSITION: i64 = 10 * HZ as i64;
+/// Maximum difference between pts and dts. More is an error of the encoder.
+const MAX_COMPOSITION: i64 = 10 * CLOCK_HZ as i64;
 
-/// What an audio stream is made of, as the PMT says it.
+/// The audio codec, as listed in the PMT.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum AudioCodec {
     /// AAC in ADTS.
     Aac,
     /// MPEG-1 audio, layer III.
     Mp3,
-    /// The same at half the sample rates, MPEG-2.
+    /// MPEG-2 audio, layer III, at half the sample rates.
     Mp3HalfRate,
 }
 
-/// Writes segments, one after the other.
+/// A writer of consecutive segments.
 #[derive(Debug, Default)]
 pub struct Muxer {
     out: Vec<u8>,
-    /// The next continuity counter of each stream; they go on over segments.
+    /// The next continuity counter of each stream; they continue over segments.
     counters: [u8; Pid::COUNT],
     video: Option<Codec>,
     audio: Option<AudioCodec>,
-    /// The stream that carries the clock references of the segment: that of its first frame.
+    /// The stream with the clock references of the segment: the one of its first frame.
     pcr: Option<Pid>,
-    /// The clock reference that was written last.
     last_pcr: u64,
-    /// Packets of the segment that bring a clock reference and nothing else.
-    fill: u64,
-    /// The parameter sets that were written last into the segment, and the bytes of frames since.
+    /// Number of packets in the segment with only a clock reference.
+    filled: u64,
+    /// The last parameter sets written to the segment, and the bytes of frames since.
     sets: Vec<u8>,
     since_sets: usize,
-    /// Frames of audio that wait to be one PES packet, and the time of the first.
+    /// Audio frames of the next PES packet, and the time stamp of the first.
     pending: Vec<u8>,
     pending_time: u64,
-    /// What the PMT said last, and its version.
+    /// The content of the last PMT, and its version.
     program: Option<psi::Program>,
     version: u8,
 }
 
 impl Muxer {
-    /// A muxer at the start of its first segment.
+    /// Creates a muxer at the start of its first segment.
     pub fn new() -> Self {
         Self::default()
     }
 
-    /// Whether nothing has been put into the segment.
+    /// Returns true if the segment contains nothing.
     pub fn is_empty(&self) -> bool {
         self.out.is_empty() && self.pending.is_empty()
     }
 
-    /// The bytes of the segment so far.
+    /// Returns the size of the segment so far, in bytes.
     pub fn len(&self) -> usize {
         self.out.len() + self.pending.len()
     }
 
-    /// The same, with the room that its buffers have for more.
-    pub fn room(&self) -> usize {
+    /// Returns the capacity of all buffers, in bytes.
+    pub fn capacity(&self) -> usize {
         self.out.capacity() + self.pending.capacity() + self.sets.capacity()
     }
 
-    /// Has the segment that is to begin written into `buffer`, whose content goes. Does nothing to one that has begun.
-    pub fn write_into(&mut self, mut buffer: Vec<u8>) {
+    /// Uses the memory of `buffer` for the next segment and discards its content. Does nothing if a segment has started.
+    pub fn reuse_buffer(&mut self, mut buffer: Vec<u8>) {
         if self.is_empty() {
             buffer.clear();
             self.out = buffer;
         }
     }
 
-    /// The kind of audio in the segment, if there is any.
+    /// Returns the audio codec of the segment, if it contains audio.
     pub fn audio_codec(&self) -> Option<AudioCodec> {
         self.audio
     }
 
-    /// Appends a frame of video: NAL units behind their lengths. `dts` is in units of [`HZ`] and does not run backwards; `pts`
-    /// may not be before it, and is moved there if it is. A keyframe gets the parameter sets in front, unless it brings its own, or
-    /// the segment has them already and less than their own size has come since: keyframes of a few bytes are not to make much of
-    /// little.
+    /// Appends a video frame: NAL units after their lengths. `dts` and `composition` are in units of [`CLOCK_HZ`]; `dts` must
+    /// not decrease, and a negative `composition` counts as 0. A keyframe gets the parameter sets in front, unless it contains
+    /// its own, or the segment already has them and fewer bytes than their size follow them. Without this rule, keyframes of a
+    /// few bytes would make a large segment from little input.
     ///
     /// # Errors
-    /// When the lengths in the frame lie, and when there are more than [`nalu::MAX_NALUS`]. Nothing is appended then.
+    /// When the lengths in the frame are wrong, or there are more than [`nalu::MAX_NALUS`] units. Nothing is appended then.
     pub fn video(
         &mut self,
         config: &VideoConfig,
@@ -128,21 +128,21 @@ impl Muxer {
         frame: &[u8],
     ) -> Result<(), nalu::Error> {
         let codec = config.codec;
-        let (mut size, mut brings_sets) = (codec.delimiter().len(), false);
+        let (mut size, mut has_sets) = (codec.delimiter().len(), false);
         for (index, nalu) in Nalus::new(frame, config.length_size).enumerate() {
             let nalu = nalu?;
             if index >= nalu::MAX_NALUS {
                 return Err(nalu::Error::Count);
             }
             let Some(kind) = nalu.first().map(|&first| codec.nalu_type(first)) else { continue };
-            brings_sets |= codec.is_sequence_parameters(kind);
+            has_sets |= codec.is_sequence_parameters(kind);
             if !codec.is_delimiter(kind) {
                 size += START_CODE.len() + nalu.len();
             }
         }
-        let sets: &[u8] = if is_key && !brings_sets { &config.parameter_sets } else { &[] };
-        let are_due = self.sets != sets || self.since_sets >= sets.len();
-        let sets = if are_due { sets } else { &[] };
+        let sets: &[u8] = if is_key && !has_sets { &config.parameter_sets } else { &[] };
+        let sets_due = self.sets != sets || self.since_sets >= sets.len();
+        let sets = if sets_due { sets } else { &[] };
         size += sets.len();
         if !sets.is_empty() {
             if self.sets != sets {
@@ -159,21 +159,21 @@ impl Muxer {
         self.start();
         let pcr = self.clock_reference(Pid::Video, time);
         let mut packets = self.packets(Pid::Video, header.len() + size, pcr, is_key);
-        packets.put(&header);
-        packets.put(codec.delimiter());
-        packets.put(sets);
+        packets.write(&header);
+        packets.write(codec.delimiter());
+        packets.write(sets);
         for nalu in Nalus::new(frame, config.length_size).flatten() {
             let kind = nalu.first().map(|&first| codec.nalu_type(first));
             if kind.is_some_and(|kind| !codec.is_delimiter(kind)) {
-                packets.put(&START_CODE);
-                packets.put(nalu);
+                packets.write(&START_CODE);
+                packets.write(nalu);
             }
         }
         Ok(())
     }
 
-    /// Appends a frame of audio, `header` (ADTS, or nothing) and `frame`, that begins at `pts` and takes `duration`, both in units
-    /// of [`HZ`]. Several frames make one PES packet, so it may be written with a later one.
+    /// Appends an audio frame, `header` (ADTS or empty) and `frame`. `pts` and `duration` are in units of [`CLOCK_HZ`]. Several
+    /// frames share one PES packet, so the frame may be written together with later ones.
     pub fn audio(&mut self, codec: AudioCodec, pts: u64, duration: u64, header: &[u8], frame: &[u8]) {
         let size = header.len() + frame.len();
         let is_late = (pts + duration).saturating_sub(self.pending_time) > AUDIO_PES_TIME;
@@ -198,16 +198,16 @@ impl Muxer {
         self.start();
         let pcr = self.clock_reference(Pid::Audio, time);
         let mut packets = self.packets(Pid::Audio, header.len() + pending.len(), pcr, false);
-        packets.put(&header);
-        packets.put(&pending);
+        packets.write(&header);
+        packets.write(&pending);
         self.pending = pending;
         self.pending.clear();
     }
 
-    /// Ends the segment and gives it back. `None` if there is nothing in it.
+    /// Ends the segment and returns it. `None`: the segment is empty.
     pub fn finish(&mut self) -> Option<Vec<u8>> {
         self.flush_audio();
-        // Also where nothing has come of a segment that was begun.
+        // Also frees the buffers of a segment that was started but contains no frame.
         self.pending = Vec::new();
         self.sets = Vec::new();
         let mut out = std::mem::take(&mut self.out);
@@ -218,17 +218,17 @@ impl Muxer {
         }
         let pat = psi::pat(self.next_counter(Pid::Pat));
         let pmt = psi::pmt(&program, self.version, self.next_counter(Pid::Pmt));
-        out[..PACKET].copy_from_slice(&pat);
-        out[PACKET..2 * PACKET].copy_from_slice(&pmt);
+        out[..PACKET_SIZE].copy_from_slice(&pat);
+        out[PACKET_SIZE..2 * PACKET_SIZE].copy_from_slice(&pmt);
         self.program = Some(program);
         self.fill = 0;
         Some(out)
     }
 
-    /// Leaves room for PAT and PMT at the start of a segment.
+    /// Reserves space for PAT and PMT at the start of a segment.
     fn start(&mut self) {
         if self.out.is_empty() {
-            self.out.resize(2 * PACKET, 0xff);
+            self.out.resize(2 * PACKET_SIZE, 0xff);
         }
     }
 
@@ -237,8 +237,8 @@ impl Muxer {
         std::mem::replace(counter, (*counter + 1) & 0x0f)
     }
 
-    /// The clock reference that a frame of `pid` at `time` is to bring. Where other streams or a pause have kept them from coming
-    /// often enough, packets without content bring them first.
+    /// Returns the clock reference for a frame of `pid` at `time`. If the last one is too old, because of a pause or frames of
+    /// the other stream, first writes packets with only a clock reference.
     fn clock_reference(&mut self, pid: Pid, time: u64) -> Option<u64> {
         let clock = time - PCR_LEAD;
         let Some(carrier) = self.pcr else {
@@ -247,17 +247,17 @@ impl Muxer {
             return Some(clock);
         };
         let since = clock.saturating_sub(self.last_pcr);
-        // The last one is brought by the frame itself, if it is of that stream.
+        // A frame of the carrier stream contains the last clock reference itself.
         let fill = match pid == carrier {
             true => since.saturating_sub(MAX_PCR_INTERVAL).div_ceil(PCR_INTERVAL),
             false => since / PCR_INTERVAL,
         };
-        let content = (self.out.len() / PACKET) as u64 - self.fill;
+        let content = (self.out.len() / PACKET_SIZE) as u64 - self.fill;
         if self.fill.saturating_add(fill) <= MAX_PCR_FILL.max(content) {
             self.fill += fill;
             for n in 1..=fill {
                 let counter = self.counters[carrier as usize];
-                packet::clock_only(&mut self.out, carrier, counter, self.last_pcr + n * PCR_INTERVAL);
+                packet::write_clock_packet(&mut self.out, carrier, counter, self.last_pcr + n * PCR_INTERVAL);
             }
         }
         self.last_pcr += fill * PCR_INTERVAL;

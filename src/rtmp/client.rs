@@ -1,4 +1,4 @@
-//! The client's side of the conversation: to publish to another server, or to play from one.
+//! The client side of RTMP: publishes to another server, or plays from one.
 
 use std::io::{Read, Write};
 
@@ -10,10 +10,10 @@ use super::message::{Message, MessageType};
 use super::protocol::Protocol;
 use crate::codec::amf0::{Object, Value};
 
-/// The chunk size of what a client sends: large, since nothing urgent waits behind a message.
+/// Chunk size for sending, in bytes: large, because no urgent message has to interleave.
 const CHUNK_SIZE: usize = 60_000;
 
-/// E-RTMP: what a forwarder does with a codec is to forward it, whatever it is (FourCcInfoMask.CanForward).
+/// E-RTMP: this peer can forward a codec (FourCcInfoMask.CanForward).
 pub const CAN_FORWARD: f64 = 4.0;
 
 /// A connection to a server.
@@ -25,35 +25,35 @@ pub struct Client<S> {
 }
 
 impl<S: Read + Write> Client<S> {
-    /// Shakes hands with a server, in the complex form if `complex` and the server knows it.
+    /// Performs the handshake with a server, in the complex form if `complex` and the server supports it.
     ///
     /// # Errors
-    /// When the server speaks no RTMP or the connection fails.
+    /// When the server does not speak RTMP or the connection fails.
     pub fn handshake(mut stream: S, complex: bool) -> Result<Self, Error> {
         let form = handshake::connect(&mut stream, complex)?;
         Ok(Self { protocol: Protocol::new(stream), form, transaction: 0.0, chunk_size: CHUNK_SIZE })
     }
 
-    /// Chooses the chunk size of what is sent, before [`Client::connect`]. 128 to 65536 bytes.
+    /// Sets the chunk size for sending, 128 to 65536 bytes. Call it before [`Client::connect`].
     #[must_use]
     pub fn with_chunk_size(self, chunk_size: usize) -> Self {
         Self { chunk_size, ..self }
     }
 
-    /// In what form the peers shook hands.
+    /// Returns the form of the handshake.
     pub fn form(&self) -> Form {
         self.form
     }
 
-    /// The protocol below.
+    /// Returns the protocol layer.
     pub fn protocol(&mut self) -> &mut Protocol<S> {
         &mut self.protocol
     }
 
-    /// Connects to an application. `more` is added to the connect object. Returns the server's answer.
+    /// Connects to an application and returns the server's reply. `more` is added to the command object.
     ///
     /// # Errors
-    /// [`Error::Protocol`] with the server's words when it refuses.
+    /// [`Error::Protocol`] with the server's description when the server rejects the connection.
     pub fn connect(&mut self, app: &str, tc_url: &str, more: &Object) -> Result<Command, Error> {
         let mut object = Object::new()
             .with("app", app)
@@ -67,7 +67,8 @@ impl<S: Read + Write> Client<S> {
         self.call(0, Command::new("connect", 0.0).object(object))
     }
 
-    /// Creates a message stream and publishes `name` on it, in the way of ffmpeg and FMLE. Returns the stream's id.
+    /// Creates a message stream and publishes `name` on it, with the commands that ffmpeg and FMLE send. Returns the message
+    /// stream id.
     ///
     /// # Errors
     /// As [`Client::connect`].
@@ -84,7 +85,7 @@ impl<S: Read + Write> Client<S> {
         Ok(stream_id)
     }
 
-    /// Creates a message stream and plays `name` on it. Returns the stream's id.
+    /// Creates a message stream and plays `name` on it. Returns the message stream id.
     ///
     /// # Errors
     /// As [`Client::connect`].
@@ -97,7 +98,7 @@ impl<S: Read + Write> Client<S> {
         Ok(stream_id)
     }
 
-    /// Ends a publication in words, as ffmpeg does. The connection stays.
+    /// Ends a publication with the commands that ffmpeg sends. The connection stays open.
     ///
     /// # Errors
     /// When the connection fails.
@@ -108,7 +109,7 @@ impl<S: Read + Write> Client<S> {
         self.protocol.flush()
     }
 
-    /// Sends audio, video or data; blocks until it is written.
+    /// Sends audio, video or data, and blocks until it is written.
     ///
     /// # Errors
     /// When the connection fails.
@@ -122,7 +123,7 @@ impl<S: Read + Write> Client<S> {
         self.protocol.flush()
     }
 
-    /// Blocks until a message comes.
+    /// Blocks until a message arrives.
     ///
     /// # Errors
     /// When the connection ends or fails.
@@ -131,25 +132,25 @@ impl<S: Read + Write> Client<S> {
     }
 
     fn create_stream(&mut self) -> Result<u32, Error> {
-        let answer = self.call(0, Command::new("createStream", 0.0))?;
-        match answer.number(0) {
+        let reply = self.call(0, Command::new("createStream", 0.0))?;
+        match reply.number(0) {
             Some(id) if id >= 1.0 => Ok(id as u32),
-            _ => Err(Error::Protocol("the answer to createStream names no stream".into())),
+            _ => Err(Error::Protocol("the reply to createStream has no stream id".into())),
         }
     }
 
-    /// Calls and waits for the answer to this call.
+    /// Sends a command with the next transaction id and waits for the reply.
     fn call(&mut self, stream_id: u32, mut command: Command) -> Result<Command, Error> {
         self.transaction += 1.0;
         command.transaction = self.transaction;
         self.protocol.send_command(stream_id, &command);
         loop {
-            let answer = self.recv_command()?;
-            if answer.transaction == command.transaction && answer.name == "_result" {
-                return Ok(answer);
+            let reply = self.recv_command()?;
+            if reply.transaction == command.transaction && reply.name == "_result" {
+                return Ok(reply);
             }
-            if answer.transaction == command.transaction && answer.name == "_error" {
-                return Err(refusal(&command.name, &answer));
+            if reply.transaction == command.transaction && reply.name == "_error" {
+                return Err(rejected(&command.name, &reply));
             }
         }
     }
@@ -158,10 +159,10 @@ impl<S: Read + Write> Client<S> {
         loop {
             let command = self.recv_command()?;
             match command.name.as_str() {
-                "onStatus" if information(&command, "code") == Some(code) => return Ok(()),
-                "onStatus" if information(&command, "level") == Some("error") => return Err(refusal(code, &command)),
-                // Instead of an onStatus, as some servers answer a publish.
-                "_error" if command.transaction == self.transaction => return Err(refusal(code, &command)),
+                "onStatus" if info_text(&command, "code") == Some(code) => return Ok(()),
+                "onStatus" if info_text(&command, "level") == Some("error") => return Err(rejected(code, &command)),
+                // Some servers reject a publish with _error instead of onStatus.
+                "_error" if command.transaction == self.transaction => return Err(rejected(code, &command)),
                 _ => {}
             }
         }
@@ -171,20 +172,19 @@ impl<S: Read + Write> Client<S> {
         loop {
             let message = self.protocol.recv_message()?;
             if matches!(message.kind, MessageType::COMMAND | MessageType::COMMAND_AMF3) {
-                return Command::of(&message);
+                return Command::from_message(&message);
             }
         }
     }
 }
 
-/// A text of the information object of an answer or an `onStatus`.
-pub fn information<'a>(answer: &'a Command, key: &str) -> Option<&'a str> {
-    let information = answer.args.first().and_then(Value::as_object).or_else(|| answer.object.as_object());
+/// Returns a text of the information object of a reply or an `onStatus`.
+pub fn info_text<'a>(reply: &'a Command, key: &str) -> Option<&'a str> {
+    let information = reply.args.first().and_then(Value::as_object).or_else(|| reply.object.as_object());
     information.and_then(|object| object.get(key)).and_then(Value::as_str)
 }
 
-/// What the server said when it refused.
-fn refusal(what: &str, answer: &Command) -> Error {
-    let text = |key| information(answer, key).unwrap_or("?");
-    Error::Protocol(format!("{what} was refused: {}: {}", text("code"), text("description")))
+fn rejected(request: &str, reply: &Command) -> Error {
+    let text = |key| info_text(reply, key).unwrap_or("?");
+    Error::Protocol(format!("{request} was refused: {}: {}", text("code"), text("description")))
 }

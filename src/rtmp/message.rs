@@ -1,10 +1,10 @@
-//! Messages, as they are before and after chunking (section 5.3 and 7.1).
+//! Messages before and after chunking (sections 5.3 and 7.1).
 
 use std::fmt;
 
 use bytes::Bytes;
 
-/// A message type id. Open: unknown ids are kept.
+/// A message type id. Unknown ids are kept.
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
 pub struct MessageType(pub u8);
 
@@ -25,11 +25,11 @@ impl MessageType {
     pub const AUDIO: Self = Self(8);
     /// Video, section 7.1.5.
     pub const VIDEO: Self = Self(9);
-    /// Data in AMF3: an AMF0 message behind one byte, section 7.1.2.
+    /// Data in AMF3: an AMF0 message after one byte, section 7.1.2.
     pub const DATA_AMF3: Self = Self(15);
     /// Shared object in AMF3, section 7.1.3.
     pub const SHARED_OBJECT_AMF3: Self = Self(16);
-    /// Command in AMF3: an AMF0 message behind one byte, section 7.1.1.
+    /// Command in AMF3: an AMF0 message after one byte, section 7.1.1.
     pub const COMMAND_AMF3: Self = Self(17);
     /// Data in AMF0, section 7.1.2.
     pub const DATA: Self = Self(18);
@@ -47,41 +47,41 @@ impl fmt::Debug for MessageType {
     }
 }
 
-/// A whole message.
+/// A complete message.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Message {
-    /// What kind of message.
+    /// The message type.
     pub kind: MessageType,
-    /// In milliseconds, modulo 2^32.
+    /// The time stamp in milliseconds, modulo 2^32.
     pub timestamp: u32,
-    /// The message stream that it belongs to; 0 is the connection itself.
+    /// The message stream id; 0 is the connection itself.
     pub stream_id: u32,
-    /// The content, without chunk headers.
+    /// The payload without chunk headers.
     pub payload: Bytes,
 }
 
-/// User Control events that this server sends or understands (section 6.2); the rest is passed over.
+/// User Control events that this server sends or understands (section 6.2). Other events are ignored.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum UserControl {
-    /// The stream has become functional.
+    /// The stream is ready to use.
     StreamBegin(u32),
-    /// The stream has no more data for now.
+    /// The playback of the stream has ended.
     StreamEof(u32),
-    /// How much the client buffers, in milliseconds.
+    /// The buffer length of the client.
     SetBufferLength {
-        /// The stream that it speaks of.
+        /// The message stream id.
         stream_id: u32,
-        /// The buffer in milliseconds.
+        /// The buffer length in milliseconds.
         milliseconds: u32,
     },
-    /// Asks for a [`UserControl::PingResponse`] of the same value.
+    /// A request for a [`UserControl::PingResponse`] with the same value.
     PingRequest(u32),
-    /// Answers a [`UserControl::PingRequest`].
+    /// The response to a [`UserControl::PingRequest`].
     PingResponse(u32),
 }
 
 impl UserControl {
-    /// Reads an event. `None`: unknown or cut short.
+    /// Decodes an event. `None`: unknown or truncated.
     pub fn read(payload: &[u8]) -> Option<Self> {
         let (kind, data) = payload.split_first_chunk::<2>()?;
         let (first, rest) = data.split_first_chunk::<4>()?;
@@ -99,7 +99,7 @@ impl UserControl {
         }
     }
 
-    /// The event as a message's payload.
+    /// Encodes the event as the payload of a message.
     pub fn write(self) -> Bytes {
         let (kind, value, more): (u16, u32, Option<u32>) = match self {
             Self::StreamBegin(id) => (0, id, None),
@@ -118,43 +118,43 @@ impl UserControl {
     }
 }
 
-/// The messages in an aggregate (section 7.1.6), one after the other: it may have a million of them, which are not to be held all
-/// at once. Only media is looked for; an encoder has no reason to put anything else there.
+/// An iterator over the messages of an aggregate (section 7.1.6). An aggregate can contain a million messages, so they are
+/// not all decoded at once. Messages other than media are skipped; an encoder has no reason to put any there.
 #[derive(Debug)]
 pub struct Aggregate {
-    /// Of all of it: what is left keeps what was there before.
+    /// Size of the whole payload: `rest` keeps all of it allocated.
     size: usize,
     rest: Bytes,
     timestamp: u32,
     stream_id: u32,
-    /// What is added to the times inside: the first message has the aggregate's own time.
+    /// Offset to add to the inner time stamps: the first message gets the time stamp of the aggregate.
     offset: Option<u32>,
 }
 
-/// Messages in a row in an aggregate that may be no media: it may have room for a million of them.
+/// Maximum number of consecutive messages in an aggregate that are not media.
 const MAX_SKIPPED: usize = 256;
 
-/// The sizes in an aggregate do not add up, or there is too much in it that is no media.
+/// An aggregate with inconsistent sizes, or with too many consecutive messages that are not media.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("an aggregate message with sizes that lie, or without media")]
+#[error("an aggregate message with inconsistent sizes, or without media")]
 pub struct BadAggregate;
 
 impl Aggregate {
-    /// The messages in this one.
+    /// Creates an iterator over the messages of this aggregate.
     pub fn new(message: Message) -> Self {
         let Message { timestamp, stream_id, payload, .. } = message;
         Self { size: payload.len(), rest: payload, timestamp, stream_id, offset: None }
     }
 
-    /// Bytes that it holds, until it is dropped.
-    pub fn held(&self) -> usize {
+    /// Returns the bytes that stay allocated until the iterator is dropped.
+    pub fn allocated(&self) -> usize {
         self.size
     }
 
-    /// The next message; `None` at the end.
+    /// Returns the next message; `None` at the end.
     ///
     /// # Errors
-    /// When its size is not that of what is there.
+    /// When the size of a message exceeds the remaining payload, or more than 256 consecutive messages are not media.
     pub fn next_message(&mut self) -> Result<Option<Message>, BadAggregate> {
         const HEADER: usize = 11;
         const BACK_POINTER: usize = 4;
@@ -172,7 +172,7 @@ impl Aggregate {
                 return Err(BadAggregate);
             }
             let payload = self.rest.slice(HEADER..end);
-            // Some encoders leave the last back pointer out.
+            // Some encoders omit the last back pointer.
             self.rest = self.rest.slice((end + BACK_POINTER).min(self.rest.len())..);
             let offset = *self.offset.get_or_insert_with(|| self.timestamp.wrapping_sub(timestamp));
             let kind = MessageType(kind);
@@ -200,7 +200,7 @@ mod tests {
         ] {
             assert_eq!(UserControl::read(&event.write()), Some(event));
         }
-        assert_eq!(UserControl::read(&[0, 3, 0, 0, 0, 1]), None, "cut short");
+        assert_eq!(UserControl::read(&[0, 3, 0, 0, 0, 1]), None, "truncated");
         assert_eq!(UserControl::read(&[0, 99, 0, 0, 0, 1]), None, "unknown");
         assert_eq!(UserControl::read(&[0]), None);
     }
@@ -217,10 +217,10 @@ mod tests {
     }
 
     #[test]
-    fn an_aggregate_is_split_and_its_times_are_moved() {
+    fn an_aggregate_is_split_and_its_times_are_shifted() {
         let messages = split(&[
             8, 0, 0, 2, 0, 0, 10, 0, 0, 0, 0, // audio, 2 bytes, at 10 ms, stream 0
-            0xaf, 0x01, 0, 0, 0, 13, // its content and its back pointer
+            0xaf, 0x01, 0, 0, 0, 13, // payload and back pointer
             9, 0, 0, 1, 0, 0, 30, 0, 0, 0, 0, // video, 1 byte, at 30 ms
             0x17, 0, 0, 0, 12,
         ])
@@ -232,13 +232,13 @@ mod tests {
     }
 
     #[test]
-    fn an_aggregate_that_lies_is_no_aggregate() {
-        assert_eq!(split(&[8, 0, 0, 3, 0, 0, 10, 0, 0, 0, 0, 1, 2]), Err(BadAggregate), "longer than it is");
-        assert_eq!(split(&[8, 0, 0]), Err(BadAggregate), "cut in its header");
+    fn an_aggregate_with_inconsistent_sizes_is_an_error() {
+        assert_eq!(split(&[8, 0, 0, 3, 0, 0, 10, 0, 0, 0, 0, 1, 2]), Err(BadAggregate), "longer than the payload");
+        assert_eq!(split(&[8, 0, 0]), Err(BadAggregate), "truncated in the header");
         assert_eq!(split(&[]), Ok(vec![]));
         let nested = [22, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 11];
-        assert_eq!(split(&nested), Ok(vec![]), "only media is taken out");
+        assert_eq!(split(&nested), Ok(vec![]), "only media is returned");
         assert_eq!(split(&nested.repeat(MAX_SKIPPED)), Ok(vec![]));
-        assert_eq!(split(&nested.repeat(MAX_SKIPPED + 2)), Err(BadAggregate), "too much that is none");
+        assert_eq!(split(&nested.repeat(MAX_SKIPPED + 2)), Err(BadAggregate), "too many messages that are not media");
     }
 }

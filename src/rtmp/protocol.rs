@@ -1,4 +1,18 @@
-//! Messages over a connection: what to do with the bytes of either direction, and the messages that concern nobody else.
+//! One end of an RTMP connection after the handshake: decodes received bytes into messages, encodes messages to send, and
+//! handles the messages of the connection itself.
+//!
+//! ```text
+//!  receive/feed -> unread bytes -> ChunkDecoder -> inbox -> poll_message -> Message, to the caller
+//!                                                             |  aggregates are split
+//!                                                             v
+//!                             window, bandwidth, ping: handled here, replies are queued
+//!                                                             |
+//!  send, send_command, set_chunk_size -> chunks -> outbox <---+
+//!                                                    `-> flush, take_output
+//! ```
+//!
+//! The input is bounded: by [`Protocol::limit_incomplete`], by the size of one read, and by [`MAX_PENDING_REPLIES`] if the
+//! caller stops reading above it. The buffered bytes are reported to the charge of [`Protocol::track_input`].
 
 use std::collections::VecDeque;
 use std::io::{Read, Write};
@@ -10,75 +24,79 @@ use super::Error;
 use super::chunk::{ChunkDecoder, ChunkHeader, ChunkStreamId, DEFAULT_CHUNK_SIZE, encode};
 use super::command::Command;
 use super::message::{Aggregate, Message, MessageType, UserControl};
-use crate::memory::Held;
+use crate::memory::Charge;
 
-/// What one read may take: enough for what a publisher sends between two looks at it.
+/// Size of the read buffer, in bytes: enough for the data that a publisher sends between two reads.
 const READ_BUFFER: usize = 16 * 1024;
 
-/// Messages that are decoded at a time. A message may be of one byte on the wire, and what is kept of it is fifty: what else a read has
-/// brought is kept as it came.
+/// Maximum number of messages decoded at a time. A message of one byte on the wire takes fifty bytes decoded, so the rest of
+/// a read stays encoded.
 const BATCH: usize = 256;
 
-/// Chunks that cost about as much to take as a message does to look at. A chunk may have one byte in it.
-const CHUNKS: usize = 8;
+/// Number of chunks that count as one work unit. A chunk can contain a single byte.
+const CHUNKS_PER_UNIT: usize = 8;
 
-/// Bytes of answers that may wait while there is more to be heard: each may be many times as long as what it answers.
-pub const MAX_ANSWERS: usize = 16 * 1024;
+/// Payload bytes that count as one work unit. In commands each value is decoded, and a value can be one byte long.
+const PAYLOAD_PER_UNIT: usize = 2048;
+const COMMAND_PER_UNIT: usize = 8;
 
-/// What there is of the bytes that were fed.
+/// Maximum size of the pending replies, in bytes, above which no more input should be read: a reply can be many times longer
+/// than its request.
+pub const MAX_PENDING_REPLIES: usize = 16 * 1024;
+
+/// The result of [`Protocol::poll_message`].
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Polled {
-    /// A message.
+    /// A message for the caller.
     Message(Message),
-    /// Nothing for anybody else in the last 256 messages, and there are more: time to see to others.
-    More,
-    /// Nothing more.
+    /// A batch of messages contained none for the caller, and more input is buffered. The caller should yield.
+    Yield,
+    /// All input is processed.
     Empty,
 }
 
-/// One end of a connection. Reading and writing block, as the stream does; [`Protocol::feed`] and
-/// [`Protocol::next_message`] do the same without a stream.
+/// One end of a connection. Reads and writes block if the stream blocks; [`Protocol::feed`] and [`Protocol::next_message`]
+/// work without a stream.
 pub struct Protocol<S> {
     stream: S,
     decoder: ChunkDecoder,
-    /// Decoded and not yet asked for; at most a batch.
+    /// Decoded messages, at most one batch.
     inbox: VecDeque<Message>,
-    /// Came and was not decoded yet. Bounded by what one read brings, where all is asked for before the next.
+    /// Received bytes that are not decoded yet; at most one read if the caller polls all messages before the next one.
     unread: Vec<u8>,
-    /// See [`Protocol::work`].
-    work: usize,
-    /// The peer has asked for our window.
-    owes_window: bool,
-    /// What is left of an aggregate, before the inbox.
+    /// Work units of processed messages, see [`Protocol::work_units`].
+    message_work: usize,
+    /// The peer asked for our window, and the reply is not queued yet.
+    window_requested: bool,
+    /// The rest of an aggregate, before the inbox.
     aggregate: Option<Aggregate>,
     buffer: Vec<u8>,
-    /// Encoded and not yet written: answers are sent together, before the next wait for the peer.
+    /// Encoded bytes to send: replies are sent together, before the next read.
     outbox: BytesMut,
     chunk_size: usize,
     received: u64,
     acknowledged: u64,
-    /// After how many bytes the peer wants an Acknowledgement (section 5.4.4). `None`: it did not say.
+    /// Interval of Acknowledgements that the peer set (section 5.4.4), in bytes.
     window: Option<u32>,
-    /// The window that we told the peer, to tell it again when it sets our bandwidth.
+    /// The window sent to the peer, sent again in reply to Set Peer Bandwidth.
     own_window: u32,
-    /// Where what has come and is not looked at yet is counted, with what is owed.
-    incoming: Option<Arc<Held>>,
-    /// What is counted there may have become less.
-    is_counted: bool,
-    /// See [`Protocol::owe`].
-    owed: usize,
+    /// The charge for buffered input and in-flight replies.
+    charge: Option<Arc<Charge>>,
+    /// The amount of the charge may be too high since the last feed.
+    charge_stale: bool,
+    in_flight_replies: usize,
 }
 
 impl<S> Protocol<S> {
-    /// A connection whose handshake is done.
+    /// Wraps a connection whose handshake is done.
     pub fn new(stream: S) -> Self {
         Self {
             stream,
             decoder: ChunkDecoder::new(),
             inbox: VecDeque::new(),
             unread: Vec::new(),
-            work: 0,
-            owes_window: false,
+            message_work: 0,
+            window_requested: false,
             aggregate: None,
             buffer: Vec::new(),
             outbox: BytesMut::new(),
@@ -87,66 +105,66 @@ impl<S> Protocol<S> {
             acknowledged: 0,
             window: None,
             own_window: 0,
-            incoming: None,
-            is_counted: false,
-            owed: 0,
+            charge: None,
+            charge_stale: false,
+            in_flight_replies: 0,
         }
     }
 
-    /// The stream below.
+    /// Returns the stream.
     pub fn stream(&self) -> &S {
         &self.stream
     }
 
-    /// Has what has come and is not looked at yet counted: incomplete messages, and those that nobody has asked for.
-    pub fn count_incoming(&mut self, held: Arc<Held>) {
-        self.incoming = Some(held);
-        self.count();
+    /// Sets the charge that follows the size of the buffered input and the in-flight replies.
+    pub fn track_input(&mut self, charge: Arc<Charge>) {
+        self.charge = Some(charge);
+        self.update_charge();
     }
 
-    /// Has so many bytes of answers counted with it: they were [taken](Protocol::take_output), and the peer has not taken them yet.
-    pub fn owe(&mut self, bytes: usize) {
-        if self.owed != bytes {
-            self.owed = bytes;
-            self.count();
+    /// Sets the size of the replies that were [taken](Protocol::take_output) and are not written yet, in bytes.
+    pub fn set_in_flight_replies(&mut self, bytes: usize) {
+        if self.in_flight_replies != bytes {
+            self.in_flight_replies = bytes;
+            self.update_charge();
         }
     }
 
-    /// Has it be an error when more than so many bytes have come of messages that are not complete.
-    pub fn limit_incoming(&mut self, bytes: usize) {
+    /// Sets the maximum size of all incomplete messages, in bytes. More is a chunk stream error.
+    pub fn limit_incomplete(&mut self, bytes: usize) {
         self.decoder.limit_incomplete(bytes);
     }
 
-    /// Lets go of all that has come and was not asked for: the connection is about to end, and nothing more is fed.
-    pub fn forget_incoming(&mut self) {
-        self.work = self.work();
+    /// Discards all buffered input. The connection is about to end, and nothing more may be fed.
+    pub fn discard_input(&mut self) {
+        self.message_work = self.work_units();
         self.decoder = ChunkDecoder::new();
         self.inbox = VecDeque::new();
         self.unread = Vec::new();
         self.aggregate = None;
-        if let Some(incoming) = &self.incoming {
-            incoming.set(0);
+        if let Some(charge) = &self.charge {
+            charge.set(0);
         }
     }
 
-    /// Takes bytes that came from the peer. All messages of what was fed before are to be asked for first.
+    /// Adds bytes received from the peer. The caller should poll all earlier messages first.
     ///
     /// # Errors
-    /// When they are no chunk stream.
+    /// When the bytes are not a valid chunk stream.
     pub fn feed(&mut self, mut bytes: &[u8]) -> Result<(), Error> {
         self.received += bytes.len() as u64;
         if self.unread.is_empty() {
             self.decode(&mut bytes)?;
         }
         self.unread.extend_from_slice(bytes);
-        self.count();
-        self.is_counted = true;
+        self.update_charge();
+        self.charge_stale = true;
         if let Some(window) = self.window
             && self.received - self.acknowledged >= u64::from(window)
         {
             self.acknowledged = self.received;
             // The sequence number has 32 bits and wraps (section 5.4.3).
-            self.control(MessageType::ACKNOWLEDGEMENT, &(self.received as u32).to_be_bytes());
+            self.send_control(MessageType::ACKNOWLEDGEMENT, &(self.received as u32).to_be_bytes());
         }
         Ok(())
     }
@@ -160,30 +178,30 @@ impl<S> Protocol<S> {
         Ok(())
     }
 
-    fn count(&self) {
-        if let Some(incoming) = &self.incoming {
-            let complete: usize = self.inbox.iter().map(|message| message.payload.len()).sum();
-            let aggregate = self.aggregate.as_ref().map_or(0, Aggregate::held);
-            incoming.set(self.decoder.held() + self.unread.len() + complete + aggregate + self.owed);
+    fn update_charge(&self) {
+        if let Some(charge) = &self.charge {
+            let inbox: usize = self.inbox.iter().map(|message| message.payload.len()).sum();
+            let aggregate = self.aggregate.as_ref().map_or(0, Aggregate::allocated);
+            charge.set(self.decoder.allocated() + self.unread.len() + inbox + aggregate + self.in_flight_replies);
         }
     }
 
-    /// The next message of those that were fed. Messages about the connection itself are carried out and not returned,
-    /// aggregates are taken apart.
+    /// Returns the next message of the buffered input. Messages of the connection itself are handled and not returned;
+    /// aggregates are split.
     ///
     /// # Errors
-    /// When what was fed is no chunk stream, or an aggregate is broken.
+    /// When the input is not a valid chunk stream, or an aggregate is malformed.
     pub fn next_message(&mut self) -> Result<Option<Message>, Error> {
         loop {
             match self.poll_message()? {
                 Polled::Message(message) => return Ok(Some(message)),
-                Polled::More => {}
+                Polled::Yield => {}
                 Polled::Empty => return Ok(None),
             }
         }
     }
 
-    /// The same, in pieces: for those who have others to see to.
+    /// Does the same as [`Protocol::next_message`], but returns [`Polled::Yield`] after each batch of messages.
     ///
     /// # Errors
     /// As [`Protocol::next_message`].
@@ -191,22 +209,23 @@ impl<S> Protocol<S> {
         loop {
             if let Some(aggregate) = &mut self.aggregate {
                 if let Some(message) = aggregate.next_message().map_err(|error| Error::Protocol(error.to_string()))? {
-                    self.work = self.work.wrapping_add(work_of(&message));
+                    self.add_work(&message);
                     return Ok(Polled::Message(message));
                 }
                 self.aggregate = None;
             }
             let Some(message) = self.inbox.pop_front() else { break };
-            self.work = self.work.wrapping_add(work_of(&message));
+            self.add_work(&message);
             match message.kind {
                 MessageType::AGGREGATE => self.aggregate = Some(Aggregate::new(message)),
                 MessageType::WINDOW_ACKNOWLEDGEMENT_SIZE => {
-                    // A window of nothing asks for nothing.
+                    // A window of 0 disables Acknowledgements.
                     self.window = first_u32(&message.payload).filter(|&window| window > 0);
                 }
                 MessageType::SET_PEER_BANDWIDTH => {
-                    // Section 5.4.5: the answer is our window, if it is another than the peer asks for.
-                    self.owes_window |= self.own_window > 0 && first_u32(&message.payload) != Some(self.own_window);
+                    // Section 5.4.5: the reply is our window, if it differs from the requested one.
+                    self.window_requested |=
+                        self.own_window > 0 && first_u32(&message.payload) != Some(self.own_window);
                 }
                 MessageType::USER_CONTROL => {
                     if let Some(UserControl::PingRequest(time)) = UserControl::read(&message.payload) {
@@ -217,16 +236,16 @@ impl<S> Protocol<S> {
                 _ => return Ok(Polled::Message(message)),
             }
         }
-        // Once for all who asked, since an answer is longer than the question.
-        if std::mem::take(&mut self.owes_window) {
+        // One reply to all requests of a batch, because the reply is longer than a request.
+        if std::mem::take(&mut self.window_requested) {
             self.set_window(self.own_window);
         }
         if self.unread.is_empty() {
             if self.inbox.capacity() > BATCH / 4 {
                 self.inbox = VecDeque::new();
             }
-            if std::mem::take(&mut self.is_counted) {
-                self.count();
+            if std::mem::take(&mut self.charge_stale) {
+                self.update_charge();
             }
             return Ok(Polled::Empty);
         }
@@ -234,24 +253,30 @@ impl<S> Protocol<S> {
         let mut rest = &unread[..];
         self.decode(&mut rest)?;
         self.unread = rest.to_vec();
-        self.count();
-        Ok(Polled::More)
+        self.update_charge();
+        Ok(Polled::Yield)
     }
 
-    /// What was done so far for what the peer has said: one for each message, and one for each 2 KiB in it, or 8 bytes of a command; and
-    /// one for eight chunks. It wraps around.
-    pub fn work(&self) -> usize {
-        self.work.wrapping_add(self.decoder.chunks() / CHUNKS)
+    fn add_work(&mut self, message: &Message) {
+        let is_command = matches!(message.kind, MessageType::COMMAND | MessageType::COMMAND_AMF3);
+        let bytes_per_unit = if is_command { COMMAND_PER_UNIT } else { PAYLOAD_PER_UNIT };
+        self.message_work = self.message_work.wrapping_add(1 + message.payload.len() / bytes_per_unit);
     }
 
-    /// Queues a message, as chunks of type 0 and 3.
+    /// Returns the work done so far for the input of the peer, in work units: one for each message, one for each 2 KiB of
+    /// payload or 8 bytes of a command, and one for eight chunks. Wraps around.
+    pub fn work_units(&self) -> usize {
+        self.message_work.wrapping_add(self.decoder.chunks() / CHUNKS_PER_UNIT)
+    }
+
+    /// Queues a message as chunks of type 0 and 3.
     pub fn send(&mut self, csid: ChunkStreamId, message: &Message) {
         let header =
             ChunkHeader { csid, kind: message.kind, timestamp: message.timestamp, stream_id: message.stream_id };
         encode(&mut self.outbox, &header, &message.payload, self.chunk_size);
     }
 
-    /// Queues a command: of the connection for stream 0, else of that stream.
+    /// Queues a command of the connection (stream 0) or of a message stream.
     pub fn send_command(&mut self, stream_id: u32, command: &Command) {
         let csid = if stream_id == 0 { ChunkStreamId::COMMAND } else { ChunkStreamId::STATUS };
         self.send(csid, &Message { kind: MessageType::COMMAND, timestamp: 0, stream_id, payload: command.write() });
@@ -259,70 +284,70 @@ impl<S> Protocol<S> {
 
     /// Queues a User Control message.
     pub fn user_control(&mut self, event: UserControl) {
-        self.control(MessageType::USER_CONTROL, &event.write());
+        self.send_control(MessageType::USER_CONTROL, &event.write());
     }
 
-    /// Queues Set Chunk Size and uses the size from then on. 1 to 65536 bytes.
+    /// Queues Set Chunk Size and uses the size for all messages after it. 1 to 65536 bytes.
     pub fn set_chunk_size(&mut self, size: usize) {
-        self.control(MessageType::SET_CHUNK_SIZE, &(size as u32).to_be_bytes());
+        self.send_control(MessageType::SET_CHUNK_SIZE, &(size as u32).to_be_bytes());
         self.chunk_size = size;
     }
 
-    /// Uses a size from now on that the peer has been told of by other means.
+    /// Sets the chunk size for sending without a message, because the caller sends Set Chunk Size itself.
     pub fn assume_chunk_size(&mut self, size: usize) {
         self.chunk_size = size;
     }
 
-    /// The size of the chunks that are sent.
+    /// Returns the chunk size for sending, in bytes.
     pub fn chunk_size(&self) -> usize {
         self.chunk_size
     }
 
-    /// Queues Window Acknowledgement Size: the peer is to acknowledge each `window` bytes.
+    /// Queues Window Acknowledgement Size: the peer must acknowledge every `window` bytes.
     pub fn set_window(&mut self, window: u32) {
         self.own_window = window;
-        self.control(MessageType::WINDOW_ACKNOWLEDGEMENT_SIZE, &window.to_be_bytes());
+        self.send_control(MessageType::WINDOW_ACKNOWLEDGEMENT_SIZE, &window.to_be_bytes());
     }
 
-    /// Queues Set Peer Bandwidth, of the limit type "dynamic".
+    /// Queues Set Peer Bandwidth with the limit type "dynamic".
     pub fn set_peer_bandwidth(&mut self, bandwidth: u32) {
         const DYNAMIC: u8 = 2;
         let [a, b, c, d] = bandwidth.to_be_bytes();
-        self.control(MessageType::SET_PEER_BANDWIDTH, &[a, b, c, d, DYNAMIC]);
+        self.send_control(MessageType::SET_PEER_BANDWIDTH, &[a, b, c, d, DYNAMIC]);
     }
 
-    /// Takes what is queued, to write it by other means.
+    /// Takes the queued bytes, for a caller that writes them itself.
     pub fn take_output(&mut self) -> Bytes {
         std::mem::take(&mut self.outbox).freeze()
     }
 
-    /// Whether anything is queued.
+    /// Returns true if bytes are queued.
     pub fn has_output(&self) -> bool {
         !self.outbox.is_empty()
     }
 
-    /// Bytes that are queued.
+    /// Returns the number of queued bytes.
     pub fn output_len(&self) -> usize {
         self.outbox.len()
     }
 
-    /// Gives back the memory that only a connection that receives much needs.
+    /// Frees the read buffer and the spare capacity of the inbox. They are allocated again when needed.
     pub fn release_buffers(&mut self) {
         self.buffer = Vec::new();
         self.inbox.shrink_to_fit();
     }
 
-    fn control(&mut self, kind: MessageType, payload: &[u8]) {
+    fn send_control(&mut self, kind: MessageType, payload: &[u8]) {
         let header = ChunkHeader { csid: ChunkStreamId::CONTROL, kind, timestamp: 0, stream_id: 0 };
         encode(&mut self.outbox, &header, payload, self.chunk_size);
     }
 }
 
 impl<S: Read + Write> Protocol<S> {
-    /// Blocks until a message is there. Sends what is queued first.
+    /// Writes the queued bytes, then blocks until a message arrives.
     ///
     /// # Errors
-    /// When the connection ends or fails, or the peer's bytes are no RTMP.
+    /// When the connection ends or fails, or the input is not valid RTMP.
     pub fn recv_message(&mut self) -> Result<Message, Error> {
         loop {
             if let Some(message) = self.next_message()? {
@@ -332,10 +357,10 @@ impl<S: Read + Write> Protocol<S> {
         }
     }
 
-    /// Sends what is queued, then blocks until the peer has sent something, and takes it.
+    /// Writes the queued bytes, then blocks until bytes arrive, and feeds them.
     ///
     /// # Errors
-    /// When the connection ends or fails, or the peer's bytes are no RTMP.
+    /// When the connection ends or fails, or the input is not valid RTMP.
     pub fn receive(&mut self) -> Result<(), Error> {
         self.flush()?;
         self.buffer.resize(READ_BUFFER, 0);
@@ -349,26 +374,20 @@ impl<S: Read + Write> Protocol<S> {
         result
     }
 
-    /// Blocks until all that is queued is written.
+    /// Blocks until all queued bytes are written.
     ///
     /// # Errors
     /// When the connection fails.
     pub fn flush(&mut self) -> Result<(), Error> {
         if !self.outbox.is_empty() {
             let bytes = self.take_output();
-            self.owe(bytes.len());
+            self.set_in_flight_replies(bytes.len());
             self.stream.write_all(&bytes)?;
             self.stream.flush()?;
-            self.owe(0);
+            self.set_in_flight_replies(0);
         }
         Ok(())
     }
-}
-
-/// What a message costs to look at, about: see [`Protocol::work`]. Of commands each value is looked at, and it may be of one byte.
-fn work_of(message: &Message) -> usize {
-    let is_command = matches!(message.kind, MessageType::COMMAND | MessageType::COMMAND_AMF3);
-    1 + message.payload.len() / if is_command { 8 } else { 2048 }
 }
 
 fn first_u32(payload: &[u8]) -> Option<u32> {
@@ -376,143 +395,4 @@ fn first_u32(payload: &[u8]) -> Option<u32> {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    /// What a protocol queued, decoded.
-    fn sent(protocol: &mut Protocol<()>) -> Vec<Message> {
-        let bytes = protocol.take_output();
-        let (mut rest, mut decoder, mut messages) = (&bytes[..], ChunkDecoder::new(), Vec::new());
-        while let Some(message) = decoder.decode(&mut rest).unwrap() {
-            messages.push(message);
-        }
-        messages
-    }
-
-    fn control(kind: MessageType, payload: &[u8]) -> Bytes {
-        let mut peer = Protocol::new(());
-        peer.control(kind, payload);
-        peer.take_output()
-    }
-
-    #[test]
-    fn a_ping_is_answered_with_its_time() {
-        let mut protocol = Protocol::new(());
-        protocol.feed(&control(MessageType::USER_CONTROL, &[0, 6, 0, 0, 1, 2])).unwrap();
-        assert_eq!(protocol.next_message().unwrap(), None);
-        let answer = sent(&mut protocol).remove(0);
-        assert_eq!((answer.kind, &answer.payload[..]), (MessageType::USER_CONTROL, &[0, 7, 0, 0, 1, 2][..]));
-    }
-
-    #[test]
-    fn bytes_are_acknowledged_by_the_window_that_the_peer_set() {
-        let mut protocol = Protocol::new(());
-        let window = control(MessageType::WINDOW_ACKNOWLEDGEMENT_SIZE, &100u32.to_be_bytes());
-        protocol.feed(&window).unwrap();
-        assert_eq!(protocol.next_message().unwrap(), None);
-        assert_eq!(sent(&mut protocol), []);
-        // An Acknowledgement of the peer's, again and again, for something to count.
-        let filler = control(MessageType::ACKNOWLEDGEMENT, &[0; 4]);
-        let mut total = window.len();
-        let mut acknowledged = Vec::new();
-        for _ in 0..20 {
-            protocol.feed(&filler).unwrap();
-            total += filler.len();
-            acknowledged.extend(sent(&mut protocol).iter().map(|ack| first_u32(&ack.payload).unwrap() as usize));
-        }
-        assert_eq!(acknowledged.len(), total / 112, "each time when at least 100 bytes have come, in steps of 16");
-        assert!(acknowledged.is_sorted() && acknowledged[0] >= 100);
-    }
-
-    #[test]
-    fn windows_of_zero_and_one_byte_do_no_harm() {
-        for (window, acks) in [(0u32, 0), (1, 1)] {
-            let mut protocol = Protocol::new(());
-            protocol.feed(&control(MessageType::WINDOW_ACKNOWLEDGEMENT_SIZE, &window.to_be_bytes())).unwrap();
-            assert_eq!(protocol.next_message().unwrap(), None);
-            protocol.feed(&control(MessageType::ACKNOWLEDGEMENT, &[0; 4])).unwrap();
-            assert_eq!(sent(&mut protocol).len(), acks, "one an input, not one a byte");
-        }
-    }
-
-    #[test]
-    fn set_peer_bandwidth_is_answered_with_the_window() {
-        let mut protocol = Protocol::new(());
-        protocol.set_window(2_500_000);
-        sent(&mut protocol);
-        protocol.feed(&control(MessageType::SET_PEER_BANDWIDTH, &[0, 0, 0, 9, 2])).unwrap();
-        assert_eq!(protocol.next_message().unwrap(), None);
-        let answer = sent(&mut protocol).remove(0);
-        assert_eq!(first_u32(&answer.payload), Some(2_500_000));
-    }
-
-    #[test]
-    fn aggregates_in_a_row_that_have_nothing_in_them_are_passed_over() {
-        let mut peer = Protocol::new(());
-        let empty = Message { kind: MessageType::AGGREGATE, timestamp: 0, stream_id: 0, payload: Bytes::new() };
-        (0..1000).for_each(|_| peer.send(ChunkStreamId::VIDEO, &empty));
-        peer.send(ChunkStreamId::AUDIO, &Message { kind: MessageType(8), payload: Bytes::from_static(&[1]), ..empty });
-        let mut protocol = Protocol::new(());
-        protocol.feed(&peer.take_output()).unwrap();
-        // On a stack that has room for few calls in each other.
-        let kind = std::thread::Builder::new()
-            .stack_size(64 * 1024)
-            .spawn(move || protocol.next_message().unwrap().map(|message| message.kind.0));
-        assert_eq!(kind.unwrap().join().unwrap(), Some(8));
-    }
-
-    #[test]
-    fn what_nobody_has_asked_for_is_counted() {
-        let account = crate::memory::Account::default();
-        let held = Arc::new(account.hold(crate::memory::Part::Incoming));
-        let mut protocol = Protocol::new(());
-        protocol.count_incoming(held.clone());
-        let mut peer = Protocol::new(());
-        peer.set_chunk_size(65_536);
-        let payload = Bytes::from(vec![0; 50_000]);
-        let aggregate = [&[9, 0, 0x80, 0, 0, 0, 0, 0, 0, 0, 0][..], &[0; 0x8000], &[0; 4]].concat();
-        for (kind, payload) in [(9, payload.clone()), (22, Bytes::from(aggregate)), (9, payload)] {
-            peer.send(ChunkStreamId::VIDEO, &Message { kind: MessageType(kind), timestamp: 0, stream_id: 1, payload });
-        }
-        protocol.feed(&peer.take_output()).unwrap();
-        assert!(held.get() >= 132_000, "{}", held.get());
-        while protocol.next_message().unwrap().is_some() {
-            assert!(held.get() >= 132_000, "until all of it is seen to");
-        }
-        assert_eq!(held.get(), 0);
-        protocol.owe(700);
-        assert_eq!(held.get(), 700);
-        protocol.owe(0);
-        assert_eq!(account.total(), 0);
-    }
-
-    #[test]
-    fn small_chunks_are_work() {
-        let mut peer = Protocol::new(());
-        peer.set_chunk_size(1);
-        let payload = Bytes::from(vec![0; 8000]);
-        peer.send(ChunkStreamId::VIDEO, &Message { kind: MessageType(9), timestamp: 0, stream_id: 1, payload });
-        let mut protocol = Protocol::new(());
-        let before = protocol.work();
-        protocol.feed(&peer.take_output()).unwrap();
-        assert!((1000..1010).contains(&(protocol.work() - before)));
-        let before = protocol.work();
-        protocol.forget_incoming();
-        assert_eq!(protocol.work(), before, "it does not run backwards");
-    }
-
-    #[test]
-    fn an_aggregate_comes_apart_before_what_follows_it() {
-        let mut peer = Protocol::new(());
-        let aggregate = [8, 0, 0, 1, 0, 0, 10, 0, 0, 0, 0, 0xaf, 0, 0, 0, 12, 9, 0, 0, 1, 0, 0, 20, 0, 0, 0, 0, 0x17];
-        for (kind, payload) in [(22, &aggregate[..]), (8, &[1])] {
-            let payload = Bytes::copy_from_slice(payload);
-            peer.send(ChunkStreamId::AUDIO, &Message { kind: MessageType(kind), timestamp: 50, stream_id: 1, payload });
-        }
-        let mut protocol = Protocol::new(());
-        protocol.feed(&peer.take_output()).unwrap();
-        let kinds: Vec<_> =
-            std::iter::from_fn(|| protocol.next_message().unwrap()).map(|m| (m.kind.0, m.timestamp)).collect();
-        assert_eq!(kinds, [(8, 50), (9, 60), (8, 50)]);
-    }
-}
+mod tests;

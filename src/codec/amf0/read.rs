@@ -1,60 +1,60 @@
-//! Reading AMF0.
+//! The reader of AMF0.
 
 use super::{Error, MAX_NESTING, Object, Value, marker};
-use crate::codec::amf::{Budget, Cursor, Reader as _, Start, text};
+use crate::codec::amf::{Budget, Cursor, Reader as _, Start, decode_text};
 use crate::codec::{amf, amf3};
 
-/// Reads one value and moves `input` past it; on error `input` is left as it was.
+/// Reads one value and moves `input` past it. On error `input` is unchanged.
 ///
-/// Two things are tolerated. Strings that are not UTF-8 are read as Latin-1. An ECMA array may end with the input instead of
-/// an end marker, as some encoders write it, if it has as many members as it claims.
+/// Two deviations from the specification are accepted: strings that are not UTF-8 are read as Latin-1, and an ECMA array may
+/// end with the input instead of an end marker, as some encoders write it, if its count of members is correct.
 ///
 /// # Errors
 /// All of [`Error`].
 pub fn read(input: &mut &[u8]) -> Result<Value, Error> {
     let mut reader = Reader::new(input);
-    let value = reader.value(0)?;
+    let value = reader.read_value(0)?;
     *input = reader.cursor.rest();
     Ok(value)
 }
 
-/// Reads values to the end of the input, such as a command message: its name, transaction id and arguments. The limits hold
-/// for all of them together.
+/// Reads all values of the input, such as a command message: its name, transaction id and arguments. The limits apply to all
+/// values together.
 ///
 /// # Errors
-/// All of [`Error`]. Nothing is returned of an input that ends badly.
+/// All of [`Error`]. On error no value is returned.
 pub fn read_all(input: &[u8]) -> Result<Vec<Value>, Error> {
     let mut reader = Reader::new(input);
     let mut values = Vec::new();
     while !reader.cursor.rest().is_empty() {
-        values.push(reader.value(0)?);
+        values.push(reader.read_value(0)?);
     }
     Ok(values)
 }
 
-/// An object or array whose end has not been read yet.
+/// An object or array whose end is not read yet.
 enum Container {
-    Members { kind: Kind, members: Vec<(String, Value)>, key: String },
+    Members { kind: MembersKind, members: Vec<(String, Value)>, key: String },
     Elements { left: u32, elements: Vec<Value> },
 }
 
-/// Which of the containers with named members this is.
-enum Kind {
+/// The type of a container with named members.
+enum MembersKind {
     Object,
     EcmaArray { claimed: u32 },
     Typed { class: String },
 }
 
 impl Container {
-    fn members(kind: Kind) -> Self {
+    fn members(kind: MembersKind) -> Self {
         Self::Members { kind, members: Vec::new(), key: String::new() }
     }
 
     fn marker(&self) -> u8 {
         match self {
-            Self::Members { kind: Kind::Object, .. } => marker::OBJECT,
-            Self::Members { kind: Kind::EcmaArray { .. }, .. } => marker::ECMA_ARRAY,
-            Self::Members { kind: Kind::Typed { .. }, .. } => marker::TYPED_OBJECT,
+            Self::Members { kind: MembersKind::Object, .. } => marker::OBJECT,
+            Self::Members { kind: MembersKind::EcmaArray { .. }, .. } => marker::ECMA_ARRAY,
+            Self::Members { kind: MembersKind::Typed { .. }, .. } => marker::TYPED_OBJECT,
             Self::Elements { .. } => marker::STRICT_ARRAY,
         }
     }
@@ -69,9 +69,9 @@ impl amf::Reader for Reader<'_> {
     type Container = Container;
     type Error = Error;
 
-    fn start(&mut self, depth: usize) -> Result<Start<Container>, Error> {
+    fn read_start(&mut self, depth: usize) -> Result<Start<Container>, Error> {
         let at = self.cursor.at;
-        self.budget.values(1).ok_or(Error::TooManyValues { at })?;
+        self.budget.take_values(1).ok_or(Error::TooManyValues { at })?;
         let [marker] = self.cursor.array()?;
         self.cursor.marker = marker;
         let is_container =
@@ -94,18 +94,18 @@ impl amf::Reader for Reader<'_> {
             marker::UNSUPPORTED => Value::Unsupported,
             marker::XML_DOCUMENT => Value::XmlDocument(self.long_text()?),
             marker::AVMPLUS => self.amf3(depth)?,
-            marker::OBJECT => return Ok(Start::Container(Container::members(Kind::Object))),
+            marker::OBJECT => return Ok(Start::Container(Container::members(MembersKind::Object))),
             marker::ECMA_ARRAY => {
                 let claimed = u32::from_be_bytes(self.cursor.array()?);
-                return Ok(Start::Container(Container::members(Kind::EcmaArray { claimed })));
+                return Ok(Start::Container(Container::members(MembersKind::EcmaArray { claimed })));
             }
             marker::TYPED_OBJECT => {
                 let class = self.short_text()?;
-                return Ok(Start::Container(Container::members(Kind::Typed { class })));
+                return Ok(Start::Container(Container::members(MembersKind::Typed { class })));
             }
             marker::STRICT_ARRAY => {
                 let left = u32::from_be_bytes(self.cursor.array()?);
-                // An element takes a byte at least.
+                // Each element has at least one byte.
                 if usize::try_from(left).map_or(true, |count| count > self.cursor.rest().len()) {
                     return Err(Error::Count { at, count: left });
                 }
@@ -116,7 +116,7 @@ impl amf::Reader for Reader<'_> {
         Ok(Start::Complete(value))
     }
 
-    fn expects_value(&mut self, container: &mut Container) -> Result<bool, Error> {
+    fn read_key(&mut self, container: &mut Container) -> Result<bool, Error> {
         self.cursor.marker = container.marker();
         match container {
             Container::Elements { left: 0, .. } => Ok(false),
@@ -125,14 +125,14 @@ impl amf::Reader for Reader<'_> {
                 Ok(true)
             }
             Container::Members { kind, members, key } => {
-                if let Kind::EcmaArray { claimed } = kind
+                if let MembersKind::EcmaArray { claimed } = kind
                     && self.cursor.rest().is_empty()
                     && usize::try_from(*claimed).is_ok_and(|claimed| members.len() == claimed)
                 {
                     return Ok(false);
                 }
                 *key = self.short_text()?;
-                // Only an empty name and the marker together are the end (2.11): an array may have a member without a name.
+                // The end is an empty name followed by the marker (2.11). A member may have an empty name.
                 if key.is_empty() && self.cursor.rest().first() == Some(&marker::OBJECT_END) {
                     self.cursor.at += 1;
                     return Ok(false);
@@ -142,21 +142,21 @@ impl amf::Reader for Reader<'_> {
         }
     }
 
-    fn put(container: &mut Container, value: Value) {
+    fn push_value(container: &mut Container, value: Value) {
         match container {
             Container::Members { members, key, .. } => members.push((std::mem::take(key), value)),
             Container::Elements { elements, .. } => elements.push(value),
         }
     }
 
-    fn close(&self, container: Container) -> Value {
+    fn finish(&self, container: Container) -> Value {
         match container {
             Container::Members { kind, members, .. } => {
                 let object = Object::from_members(members);
                 match kind {
-                    Kind::Object => Value::Object(object),
-                    Kind::EcmaArray { .. } => Value::EcmaArray(object),
-                    Kind::Typed { class } => Value::TypedObject { class, object },
+                    MembersKind::Object => Value::Object(object),
+                    MembersKind::EcmaArray { .. } => Value::EcmaArray(object),
+                    MembersKind::Typed { class } => Value::TypedObject { class, object },
                 }
             }
             Container::Elements { elements, .. } => Value::StrictArray(elements),
@@ -178,16 +178,16 @@ impl<'a> Reader<'a> {
         Ok(value)
     }
 
-    /// A string with a length of 16 bits (1.3.1).
+    /// Reads a string with a length of 16 bits (1.3.1).
     fn short_text(&mut self) -> Result<String, Error> {
         let length = u16::from_be_bytes(self.cursor.array()?);
-        Ok(text(self.cursor.take(length.into())?))
+        Ok(decode_text(self.cursor.take(length.into())?))
     }
 
-    /// A string with a length of 32 bits (1.3.1).
+    /// Reads a string with a length of 32 bits (1.3.1).
     fn long_text(&mut self) -> Result<String, Error> {
         let length = u32::from_be_bytes(self.cursor.array()?);
-        // A length that this machine cannot count is not there either.
-        Ok(text(self.cursor.take(usize::try_from(length).unwrap_or(usize::MAX))?))
+        // A length above usize::MAX exceeds any input.
+        Ok(decode_text(self.cursor.take(usize::try_from(length).unwrap_or(usize::MAX))?))
     }
 }

@@ -30,7 +30,7 @@ const FFMPEG_CONNECT: &[&[u8]] = &[
     b"\x00\x00\x09",                                                     // object end
 ];
 
-/// `onMetaData` with all that an encoder may put into it.
+/// `onMetaData` with all types that an encoder can send.
 const METADATA: &[&[u8]] = &[
     b"\x02\x00\x0aonMetaData",                                   // string: name of the event
     b"\x08\x00\x00\x00\x10",                                     // ECMA array, claims 16 members
@@ -96,7 +96,7 @@ fn truncated_at_every_byte() {
         read_one(&whole).unwrap();
         for end in 0..whole.len() {
             let error = read_one(&whole[..end]).unwrap_err();
-            // A dense array misses its elements before it has begun.
+            // The count of a dense array exceeds the remaining bytes before its first element.
             let (Error::Truncated { at, .. } | Error::Count { at, .. }) = error else { panic!("{end}: {error}") };
             assert!(at <= end, "{end}: {error}");
         }
@@ -104,13 +104,13 @@ fn truncated_at_every_byte() {
 }
 
 #[test]
-fn errors_name_the_place_and_the_marker() {
+fn errors_name_the_position_and_the_marker() {
     let bytes = [
         0x05, // null
         0x03, // object
         0x00, 0x01, b'a', // name
         0x02, // string
-        0x00, 0x05, b'x', // five bytes, of which one is there
+        0x00, 0x05, b'x', // five bytes, of which one is present
     ];
     let error = read_all(&bytes).unwrap_err();
     assert_eq!(error, Error::Truncated { at: 8, marker: 0x02 });
@@ -130,9 +130,9 @@ fn ecma_array_without_end_marker() {
     let two = [0x08, 0, 0, 0, 2, 0x00, 0x01, b'a', 0x05];
     assert_eq!(read_one(&two), Err(Error::Truncated { at: 9, marker: 0x08 }), "a member is missing");
     let none = [0x08, 0, 0, 0, 0, 0x00, 0x01, b'a', 0x05];
-    assert_eq!(read_one(&none), Err(Error::Truncated { at: 9, marker: 0x08 }), "a count that is wrong proves nothing");
+    assert_eq!(read_one(&none), Err(Error::Truncated { at: 9, marker: 0x08 }), "the count is wrong");
     let object = [0x03, 0x00, 0x01, b'a', 0x05];
-    assert_eq!(read_one(&object), Err(Error::Truncated { at: 5, marker: 0x03 }), "an object has no count to trust");
+    assert_eq!(read_one(&object), Err(Error::Truncated { at: 5, marker: 0x03 }), "an object has no count");
 }
 
 #[test]
@@ -149,7 +149,7 @@ fn ecma_array_count_is_a_hint() {
 fn member_without_a_name() {
     let bytes = [
         0x03, // object
-        0x00, 0x00, 0x05, // no name: null, which is not an end
+        0x00, 0x00, 0x05, // empty name: null, which is not an end
         0x00, 0x00, 0x09, // object end
     ];
     assert_eq!(read_one(&bytes).unwrap(), Object::new().with("", Value::Null).into());
@@ -194,7 +194,7 @@ fn values_are_counted_over_the_whole_call() {
     array.extend_from_slice(&u32::try_from(MAX_VALUES).unwrap().to_be_bytes());
     array.extend_from_slice(&full);
     assert!(matches!(read_one(&array), Err(Error::TooManyValues { .. })), "the array itself is one more");
-    assert!(2 * size_of::<(String, Value)>() <= 160, "what MAX_VALUES promises");
+    assert!(2 * size_of::<(String, Value)>() <= 160, "the size given at MAX_VALUES");
 }
 
 #[test]
@@ -230,7 +230,7 @@ fn latin_1_strings_stay_distinct() {
 }
 
 #[test]
-fn numbers_that_are_none() {
+fn special_numbers_are_kept() {
     let nan = read_one(&[0x00, 0x7f, 0xf8, 0, 0, 0, 0, 0, 0]).unwrap();
     assert!(nan.as_number().unwrap().is_nan());
     assert_eq!(read_one(&written(&f64::NEG_INFINITY.into())).unwrap(), f64::NEG_INFINITY.into());
@@ -249,7 +249,7 @@ fn long_strings() {
 }
 
 #[test]
-fn names_too_long_are_cut_at_a_character() {
+fn long_names_are_truncated_at_a_character() {
     let name = format!("{}é", "x".repeat(65_534));
     let bytes = written(&Object::new().with(name, true).into());
     let value = read_one(&bytes).unwrap();
@@ -277,7 +277,7 @@ fn amf3_inside_amf0_shares_the_limits() {
     let outer = |levels| [b"\x0a\x00\x00\x00\x01".repeat(levels), b"\x11\x09\x03\x01\x01".to_vec()].concat();
     read_one(&outer(MAX_NESTING - 1)).unwrap();
     assert!(matches!(read_one(&outer(MAX_NESTING)), Err(Error::Amf3 { source: amf3::Error::Nesting { .. }, .. })));
-    // Each AMF3 value counts twice: as the value of AMF0 that it is, and in its own format.
+    // Each AMF3 value counts twice: once in AMF0 and once in AMF3.
     let many = b"\x11\x01".repeat(MAX_VALUES / 2 + 1);
     assert!(matches!(read_all(&many), Err(Error::TooManyValues { .. })));
 }
@@ -306,7 +306,7 @@ fn any_value() -> impl Strategy<Value = Value> {
     })
 }
 
-/// Bytes that look like AMF more often than random ones do.
+/// Bytes that resemble AMF more often than random bytes.
 fn near_amf() -> impl Strategy<Value = Vec<u8>> {
     let byte = prop_oneof![4 => Just(0_u8), 4 => 0..0x13_u8, 1 => any::<u8>()];
     prop::collection::vec(byte, 0..256)
@@ -345,7 +345,7 @@ proptest! {
     }
 }
 
-/// Reads and checks only that an error consumes nothing.
+/// Reads a value and checks only that an error consumes nothing.
 fn read_one_loosely(bytes: &[u8]) -> Result<Value, Error> {
     let mut input = bytes;
     let result = read(&mut input);

@@ -1,11 +1,11 @@
-//! Writing AMF0.
+//! The writer of AMF0.
 
 use super::{Object, Value, marker};
 
 /// Appends a value.
 ///
-/// Writing cannot fail. What the format has no room for is cut at a character: names and class names at 65,535 bytes, other
-/// text at 4 GiB. It recurses, since what is written was built here or bounded by [`read`](super::read).
+/// Names and class names are truncated to 65,535 bytes, other texts to 4 GiB, at a character boundary. The function is
+/// recursive; values are built by the server or bounded by [`read`](super::read).
 pub fn write(out: &mut Vec<u8>, value: &Value) {
     match value {
         Value::Number(number) => {
@@ -33,7 +33,7 @@ pub fn write(out: &mut Vec<u8>, value: &Value) {
         }
         Value::EcmaArray(object) => {
             out.push(marker::ECMA_ARRAY);
-            // Only a hint to the reader, so it may saturate.
+            // The count is only a hint, so it may saturate.
             out.extend_from_slice(&u32::try_from(object.len()).unwrap_or(u32::MAX).to_be_bytes());
             write_members(out, object);
         }
@@ -70,29 +70,20 @@ fn write_members(out: &mut Vec<u8>, object: &Object) {
         write_short_text(out, key);
         write(out, value);
     }
-    // The end: an empty name and a marker (2.11).
+    // The end is an empty name and a marker (2.11).
     out.extend_from_slice(&[0, 0, marker::OBJECT_END]);
 }
 
 fn write_short_text(out: &mut Vec<u8>, text: &str) {
-    let text = cut(text, usize::from(u16::MAX));
-    // Never saturates: the text was cut to fit.
+    let text = &text[..text.floor_char_boundary(usize::from(u16::MAX))];
+    // Does not saturate: the text was truncated.
     out.extend_from_slice(&u16::try_from(text.len()).unwrap_or(u16::MAX).to_be_bytes());
     out.extend_from_slice(text.as_bytes());
 }
 
 fn write_long_text(out: &mut Vec<u8>, text: &str) {
-    let text = cut(text, usize::try_from(u32::MAX).unwrap_or(usize::MAX));
-    // Never saturates: the text was cut to fit.
+    let text = &text[..text.floor_char_boundary(usize::try_from(u32::MAX).unwrap_or(usize::MAX))];
+    // Does not saturate: the text was truncated.
     out.extend_from_slice(&u32::try_from(text.len()).unwrap_or(u32::MAX).to_be_bytes());
     out.extend_from_slice(text.as_bytes());
-}
-
-/// The longest start of `text` that ends at a character and has `max` bytes at most.
-fn cut(text: &str, max: usize) -> &str {
-    let mut end = text.len().min(max);
-    while !text.is_char_boundary(end) {
-        end -= 1;
-    }
-    text.get(..end).unwrap_or_default()
 }

@@ -1,13 +1,13 @@
 //! The reader of AMF3.
 
 use super::Error;
-use crate::codec::amf::{self, Budget, Cursor, Reader as _, Start, text};
+use crate::codec::amf::{self, Budget, Cursor, Reader as _, Start, decode_text};
 use crate::codec::amf0::{MAX_NESTING, Object, Value};
 
-/// [`read`](super::read) inside of `depth` AMF0 containers, with what they have left to spend.
+/// Reads a value as [`read`](super::read) does, inside `depth` AMF0 containers and within their remaining limits.
 pub(in crate::codec) fn read_within(input: &mut &[u8], depth: usize, budget: &mut Budget) -> Result<Value, Error> {
     let mut reader = Reader { cursor: Cursor::new(input), budget, strings: Vec::new(), traits: Vec::new(), objects: 0 };
-    let value = reader.value(depth)?;
+    let value = reader.read_value(depth)?;
     *input = reader.cursor.rest();
     Ok(value)
 }
@@ -29,28 +29,28 @@ mod marker {
     pub(super) const BYTE_ARRAY: u8 = 0x0c;
 }
 
-/// The shape of a class (3.12).
+/// The traits of a class (3.12).
 struct Traits<'a> {
     class: &'a [u8],
     dynamic: bool,
     names: Vec<&'a [u8]>,
 }
 
-/// An object or array whose end has not been read yet.
+/// An object or array whose end is not read yet.
 enum Container {
-    /// Named members come first, then `left` elements.
+    /// Named members, then `left` elements.
     Array { named: bool, left: usize, members: Vec<(String, Value)>, key: String, elements: Vec<Value> },
-    /// The members that the class names, `next` of them begun, then those of this object alone.
+    /// The members named by the class, of which `next` were started, then the dynamic members.
     Object { traits: usize, next: usize, members: Vec<(String, Value)>, key: String },
 }
 
 struct Reader<'a, 'b> {
     cursor: Cursor<'a>,
     budget: &'b mut Budget,
-    /// Strings and class shapes borrow from the input, so that the tables cost no copy.
+    /// Earlier strings and classes. They borrow from the input, so the tables contain no copies.
     strings: Vec<&'a [u8]>,
     traits: Vec<Traits<'a>>,
-    /// How many objects could be referred to. They are not kept, see the module.
+    /// Number of earlier objects. They are not stored, because references are not resolved.
     objects: usize,
 }
 
@@ -58,9 +58,9 @@ impl amf::Reader for Reader<'_, '_> {
     type Container = Container;
     type Error = Error;
 
-    fn start(&mut self, depth: usize) -> Result<Start<Container>, Error> {
+    fn read_start(&mut self, depth: usize) -> Result<Start<Container>, Error> {
         let at = self.cursor.at;
-        self.budget.values(1).ok_or(Error::TooManyValues { at })?;
+        self.budget.take_values(1).ok_or(Error::TooManyValues { at })?;
         let [marker] = self.cursor.array()?;
         self.cursor.marker = marker;
         if matches!(marker, marker::ARRAY | marker::OBJECT) && depth >= MAX_NESTING {
@@ -75,7 +75,7 @@ impl amf::Reader for Reader<'_, '_> {
             marker::DOUBLE => Value::Number(f64::from_be_bytes(self.cursor.array()?)),
             marker::STRING => {
                 let string = self.string()?;
-                Value::String(text(string))
+                Value::String(decode_text(string))
             }
             marker::DATE => match self.object_header()? {
                 None => Value::Unsupported,
@@ -83,7 +83,7 @@ impl amf::Reader for Reader<'_, '_> {
             },
             marker::XML_DOCUMENT | marker::XML => match self.object_header()? {
                 None => Value::Unsupported,
-                Some(length) => Value::XmlDocument(text(self.cursor.take(length)?)),
+                Some(length) => Value::XmlDocument(decode_text(self.cursor.take(length)?)),
             },
             marker::BYTE_ARRAY => {
                 if let Some(length) = self.object_header()? {
@@ -98,12 +98,12 @@ impl amf::Reader for Reader<'_, '_> {
         Ok(Start::Complete(value))
     }
 
-    fn expects_value(&mut self, container: &mut Container) -> Result<bool, Error> {
+    fn read_key(&mut self, container: &mut Container) -> Result<bool, Error> {
         match container {
             Container::Array { named, left, key, .. } => {
                 self.cursor.marker = marker::ARRAY;
                 if *named {
-                    *key = text(self.string()?);
+                    *key = decode_text(self.string()?);
                     *named = !key.is_empty();
                 }
                 if *named {
@@ -118,19 +118,19 @@ impl amf::Reader for Reader<'_, '_> {
                 let Some(shape) = self.traits.get(*traits) else { return Ok(false) };
                 if let Some(name) = shape.names.get(*next) {
                     *next += 1;
-                    *key = text(name);
+                    *key = decode_text(name);
                     return Ok(true);
                 }
                 if !shape.dynamic {
                     return Ok(false);
                 }
-                *key = text(self.string()?);
+                *key = decode_text(self.string()?);
                 Ok(!key.is_empty())
             }
         }
     }
 
-    fn put(container: &mut Container, value: Value) {
+    fn push_value(container: &mut Container, value: Value) {
         match container {
             Container::Array { named: false, elements, .. } => elements.push(value),
             Container::Array { members, key, .. } | Container::Object { members, key, .. } => {
@@ -139,7 +139,7 @@ impl amf::Reader for Reader<'_, '_> {
         }
     }
 
-    fn close(&self, container: Container) -> Value {
+    fn finish(&self, container: Container) -> Value {
         match container {
             Container::Array { members, elements, .. } if members.is_empty() => Value::StrictArray(elements),
             Container::Array { mut members, elements, .. } => {
@@ -148,7 +148,7 @@ impl amf::Reader for Reader<'_, '_> {
             }
             Container::Object { traits, members, .. } => {
                 let object = Object::from_members(members);
-                match self.traits.get(traits).map(|shape| text(shape.class)) {
+                match self.traits.get(traits).map(|shape| decode_text(shape.class)) {
                     Some(class) if !class.is_empty() => Value::TypedObject { class, object },
                     _ => Value::Object(object),
                 }
@@ -158,7 +158,7 @@ impl amf::Reader for Reader<'_, '_> {
 }
 
 impl<'a> Reader<'a, '_> {
-    /// An array (3.11): its count of elements, and the named members before them.
+    /// Reads the header of an array (3.11), up to its named members.
     fn start_array(&mut self) -> Result<Start<Container>, Error> {
         let at = self.cursor.at;
         let Some(left) = self.object_header()? else { return Ok(Start::Complete(Value::Unsupported)) };
@@ -167,7 +167,7 @@ impl<'a> Reader<'a, '_> {
         Ok(Start::Container(Container::Array { named: true, left, members, key: String::new(), elements }))
     }
 
-    /// An object (3.12): a reference, or a class by reference, or a class and its names.
+    /// Reads the header of an object (3.12): a reference, a class by reference, or a class with its member names.
     fn start_object(&mut self) -> Result<Start<Container>, Error> {
         let at = self.cursor.at;
         let header = self.u29()?;
@@ -180,9 +180,9 @@ impl<'a> Reader<'a, '_> {
             let index = header >> 2;
             let traits = index_of(index);
             let shape = self.traits.get(traits).ok_or(Error::Reference { at, index })?;
-            // What the class name and the names of the members will take again.
+            // The class name and the member names are copied again.
             let copied = shape.class.len() + shape.names.iter().map(|name| name.len()).sum::<usize>();
-            self.budget.copied(copied).ok_or(Error::TooManyCopies { at })?;
+            self.budget.take_copied(copied).ok_or(Error::TooManyCopies { at })?;
             traits
         } else if header & 4 == 0 {
             self.read_traits(at, header)?;
@@ -197,8 +197,8 @@ impl<'a> Reader<'a, '_> {
         let count = index_of(header >> 4);
         let class = self.string()?;
         self.check_count(at, count)?;
-        // A name costs memory as a value does.
-        self.budget.values(count).ok_or(Error::TooManyValues { at })?;
+        // A name takes as much memory as a value.
+        self.budget.take_values(count).ok_or(Error::TooManyValues { at })?;
         let mut names = Vec::new();
         for _ in 0..count {
             names.push(self.string()?);
@@ -207,14 +207,14 @@ impl<'a> Reader<'a, '_> {
         Ok(())
     }
 
-    /// A string (1.3.2): its length and bytes, or a reference. The empty string is never referred to.
+    /// Reads a string (1.3.2): its length and bytes, or a reference. The empty string is not in the table.
     fn string(&mut self) -> Result<&'a [u8], Error> {
         let at = self.cursor.at;
         let header = self.u29()?;
         let number = header >> 1;
         if header & 1 == 0 {
             let string = *self.strings.get(index_of(number)).ok_or(Error::Reference { at, index: number })?;
-            self.budget.copied(string.len()).ok_or(Error::TooManyCopies { at })?;
+            self.budget.take_copied(string.len()).ok_or(Error::TooManyCopies { at })?;
             return Ok(string);
         }
         let string = self.cursor.take(index_of(number))?;
@@ -224,7 +224,7 @@ impl<'a> Reader<'a, '_> {
         Ok(string)
     }
 
-    /// The length or count at the head of anything that can be referred to; `None` for a reference.
+    /// Reads the length or count of a value that can be referenced; `None` for a reference.
     fn object_header(&mut self) -> Result<Option<usize>, Error> {
         let at = self.cursor.at;
         let header = self.u29()?;
@@ -240,7 +240,7 @@ impl<'a> Reader<'a, '_> {
         if index_of(index) < self.objects { Ok(()) } else { Err(Error::Reference { at, index }) }
     }
 
-    /// Each of `count` things takes a byte at least.
+    /// Checks a claimed count: each item has at least one byte.
     fn check_count(&self, at: usize, count: usize) -> Result<(), Error> {
         if count <= self.cursor.rest().len() {
             return Ok(());
@@ -248,13 +248,13 @@ impl<'a> Reader<'a, '_> {
         Err(Error::Count { at, count: u32::try_from(count).unwrap_or(u32::MAX) })
     }
 
-    /// An integer (3.6): 29 bits with a sign.
+    /// Reads a signed integer of 29 bits (3.6).
     fn integer(&mut self) -> Result<i32, Error> {
         let shifted = (self.u29()? << 3).cast_signed();
         Ok(shifted >> 3)
     }
 
-    /// An unsigned number of 29 bits in one to four bytes (1.3.1): seven bits a byte, and all eight of the fourth.
+    /// Reads an unsigned integer of 29 bits in one to four bytes (1.3.1): seven bits of each byte, eight of the fourth.
     fn u29(&mut self) -> Result<u32, Error> {
         let mut number = 0;
         for _ in 0..3 {
@@ -269,7 +269,7 @@ impl<'a> Reader<'a, '_> {
     }
 }
 
-/// A number of 29 bits as an index; one that this machine cannot count refers to nothing and is longer than any input.
+/// Converts a number to an index. A number above usize::MAX becomes usize::MAX, which exceeds any table and any input.
 fn index_of(number: u32) -> usize {
     usize::try_from(number).unwrap_or(usize::MAX)
 }

@@ -13,7 +13,7 @@ fn read_one(bytes: &[u8]) -> Result<Value, Error> {
     result
 }
 
-/// A number of 29 bits as it is on the wire, in as few bytes as it takes.
+/// Encodes a number of 29 bits in its shortest form.
 fn u29(number: u32) -> Vec<u8> {
     let byte = |shift: u32, mask: u32, more: u32| u8::try_from(number >> shift & mask | more).unwrap();
     match number {
@@ -86,7 +86,7 @@ fn strings_by_reference() {
     let bytes = [
         0x09, 0x09, 0x01, // array of four elements, no names
         0x06, 0x05, b'h', b'i', // string 0
-        0x06, 0x01, // the empty string, never referred to
+        0x06, 0x01, // the empty string, not in the table
         0x06, 0x05, b'y', b'o', // string 1
         0x06, 0x02, // reference to string 1
     ];
@@ -140,7 +140,7 @@ fn bad_references() {
 }
 
 #[test]
-fn what_is_not_read() {
+fn unsupported_values_are_errors() {
     assert_eq!(read_one(&[0x0a, 0x07, 0x03, b'c']), Err(Error::Externalizable { at: 1 }));
     for marker in 0x0d..=0xff {
         assert_eq!(read_one(&[marker, 0x01]), Err(Error::Marker { at: 0, marker }));

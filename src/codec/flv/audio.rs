@@ -4,28 +4,28 @@ use std::fmt;
 
 use super::ex::{self, Cursor};
 
-/// What an audio message is, from its first bytes.
+/// The header of an audio message.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct AudioTag {
     /// The codec.
     pub codec: AudioCodec,
     /// The kind of packet.
     pub packet: AudioPacket,
-    /// Samples a second as the header has it, `None` in Enhanced RTMP. A hint: for AAC the header always says 44,100 and the
-    /// truth is in the sequence header.
+    /// The sample rate of the header in Hz, `None` in Enhanced RTMP. A hint: for AAC it is always 44,100, and the real value
+    /// is in the sequence header.
     pub sample_rate: Option<u32>,
-    /// Channels as the header has it, `None` in Enhanced RTMP. A hint: for AAC the header always says 2.
+    /// The number of channels of the header, `None` in Enhanced RTMP. A hint: for AAC it is always 2.
     pub channels: Option<u8>,
-    /// The track, 0 unless `multitrack`. What must be kept for a player is one sequence header for each pair of track and
-    /// codec.
+    /// The track, 0 unless `multitrack`. A later player needs one sequence header for each pair of track and codec.
     pub track: u8,
-    /// Whether the message names its tracks. It may hold more than one: `track`, `codec` and `body` are those of the first.
+    /// True if the message names its tracks. It can contain several; `track`, `codec` and `body` are those of the first.
     pub multitrack: bool,
-    /// Where the data of the codec begin in the payload.
+    /// The position of the codec data in the payload.
     pub body: usize,
 }
 
-/// The codec of an audio message. 13 is not named: Enhanced RTMP reserves it, and those who sent Opus so had no common layout.
+/// The codec of an audio message. 13 has no name: Enhanced RTMP reserves it, and encoders that used it for Opus had different
+/// layouts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum AudioCodec {
     /// 0: PCM in the byte order of the sender.
@@ -52,7 +52,7 @@ pub enum AudioCodec {
     Speex,
     /// 14: MP3 at 8 kHz.
     Mp38k,
-    /// 15: sound that only one device knows.
+    /// 15: device-specific sound.
     DeviceSpecific,
     /// Any other number.
     Other(u8),
@@ -71,23 +71,22 @@ pub enum AudioPacket {
     Frame,
     /// The end of a sequence: silence follows.
     SequenceEnd,
-    /// Which channel belongs to which speaker.
+    /// The mapping of channels to speakers.
     MultichannelConfig,
     /// Anything else.
     Other(u8),
 }
 
-/// Reads the header of an audio message. `None` if the payload is empty, which is how a sender signals silence, or ends
-/// inside the header.
-pub fn audio(payload: &[u8]) -> Option<AudioTag> {
+/// Reads the header of an audio message. `None`: the payload is empty, which signals silence, or ends inside the header.
+pub fn read_audio_header(payload: &[u8]) -> Option<AudioTag> {
     const EX_HEADER: u8 = 9;
 
     let mut cursor = Cursor::new(payload);
     let first = cursor.u8()?;
-    if first >> 4 == EX_HEADER { enhanced(cursor, first & 0x0f) } else { legacy(cursor, first) }
+    if first >> 4 == EX_HEADER { read_enhanced(cursor, first & 0x0f) } else { read_legacy(cursor, first) }
 }
 
-fn legacy(mut cursor: Cursor<'_>, first: u8) -> Option<AudioTag> {
+fn read_legacy(mut cursor: Cursor<'_>, first: u8) -> Option<AudioTag> {
     let codec = AudioCodec::from_id(first >> 4);
     let packet = match codec {
         AudioCodec::Aac => match cursor.u8()? {
@@ -120,8 +119,8 @@ fn legacy(mut cursor: Cursor<'_>, first: u8) -> Option<AudioTag> {
     })
 }
 
-/// ExAudioTagHeader: the low half of the first byte is a packet type.
-fn enhanced(mut cursor: Cursor<'_>, packet_type: u8) -> Option<AudioTag> {
+/// Reads an ExAudioTagHeader, in which the low half of the first byte is the packet type.
+fn read_enhanced(mut cursor: Cursor<'_>, packet_type: u8) -> Option<AudioTag> {
     const MULTITRACK: u8 = 5;
 
     let kind = ex::skip_mod_ex(&mut cursor, packet_type)?;
@@ -138,12 +137,12 @@ fn enhanced(mut cursor: Cursor<'_>, packet_type: u8) -> Option<AudioTag> {
 }
 
 impl AudioTag {
-    /// Whether this message configures the decoder.
+    /// Returns true if this message configures the decoder.
     pub fn is_sequence_header(&self) -> bool {
         self.packet == AudioPacket::SequenceHeader
     }
 
-    /// Whether a player that joins later needs this message before the first frame: a sequence header or the channels.
+    /// Returns true if a later player needs this message before the first frame: a sequence header or the channel mapping.
     pub fn is_config(&self) -> bool {
         self.is_sequence_header() || self.packet == AudioPacket::MultichannelConfig
     }
@@ -181,18 +180,18 @@ impl AudioCodec {
         }
     }
 
-    /// AAC in either signalling: the sequence header and the frames have the same layout in both.
+    /// Returns true for AAC in either signalling; both have the same layout of sequence headers and frames.
     pub fn is_aac(self) -> bool {
         matches!(self, Self::Aac | Self::FourCc([b'm', b'p', b'4', b'a']))
     }
 
-    /// MP3 in any signalling.
+    /// Returns true for MP3 in any signalling.
     pub fn is_mp3(self) -> bool {
         matches!(self, Self::Mp3 | Self::Mp38k | Self::FourCc([b'.', b'm', b'p', b'3']))
     }
 }
 
-/// The name for a log; bytes of an unknown FourCC are escaped.
+/// Formats the codec name for a log; bytes of an unknown FourCC are escaped.
 impl fmt::Display for AudioCodec {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {

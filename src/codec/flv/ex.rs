@@ -1,17 +1,17 @@
-//! What the headers of Enhanced RTMP have in common for audio and video: the chain of ModEx, and tracks.
+//! Common parts of the Enhanced RTMP headers of audio and video: the ModEx chain and tracks.
 
 use std::fmt;
 
 use byteorder::{BigEndian, ByteOrder};
 
-/// The packet type that puts an extension before the real packet type, in audio and in video.
+/// Packet type of an extension before the real packet type, in audio and video.
 const MOD_EX: u8 = 7;
 
-/// How many extensions a message may chain. One is defined (a time offset in nanoseconds), and a chain is work that a peer
-/// gives for three bytes a piece.
+/// Maximum number of chained extensions. One is defined (a time offset in nanoseconds), and a peer needs only three bytes for
+/// each.
 pub(super) const MAX_MOD_EX: usize = 8;
 
-/// Bytes of a message from its start.
+/// A position in the payload of a message.
 pub(super) struct Cursor<'a> {
     payload: &'a [u8],
     pub(super) at: usize,
@@ -26,7 +26,7 @@ impl<'a> Cursor<'a> {
         self.array().map(|[byte]| byte)
     }
 
-    /// A signed number of 24 bits.
+    /// Reads a signed number of 24 bits.
     pub(super) fn i24(&mut self) -> Option<i32> {
         self.array::<3>().map(|bytes| BigEndian::read_i24(&bytes))
     }
@@ -44,7 +44,7 @@ impl<'a> Cursor<'a> {
     }
 }
 
-/// Whose packet this is, and of which type.
+/// The packet type, codec and track of a message.
 pub(super) struct Packet {
     pub(super) kind: u8,
     pub(super) fourcc: [u8; 4],
@@ -52,7 +52,7 @@ pub(super) struct Packet {
     pub(super) multitrack: bool,
 }
 
-/// Walks the chain of ModEx packets, if `kind` is one, and returns the packet type that they lead to.
+/// Skips the chain of ModEx packets, if `kind` is one, and returns the packet type after it.
 pub(super) fn skip_mod_ex(cursor: &mut Cursor<'_>, mut kind: u8) -> Option<u8> {
     for _ in 0..=MAX_MOD_EX {
         if kind != MOD_EX {
@@ -63,14 +63,14 @@ pub(super) fn skip_mod_ex(cursor: &mut Cursor<'_>, mut kind: u8) -> Option<u8> {
             size = usize::from(u16::from_be_bytes(cursor.array()?)) + 1;
         }
         cursor.skip(size)?;
-        // High half: the type of the extension, which this server has no use for. Low half: the next packet type.
+        // High half: the type of the extension, ignored. Low half: the next packet type.
         kind = cursor.u8()? & 0x0f;
     }
     None
 }
 
-/// Reads the codec and, if `kind` is the type that turns multitrack on, the real packet type and the first track. Where a
-/// message has more tracks, their data follow that of the first one.
+/// Reads the codec and, if `kind` is the value of `multitrack`, the real packet type and the first track. The data of other
+/// tracks follow the data of the first one.
 pub(super) fn read_packet(cursor: &mut Cursor<'_>, kind: u8, multitrack: u8) -> Option<Packet> {
     const ONE_TRACK: u8 = 0;
 
@@ -79,7 +79,7 @@ pub(super) fn read_packet(cursor: &mut Cursor<'_>, kind: u8, multitrack: u8) -> 
     }
     let byte = cursor.u8()?;
     let (layout, kind) = (byte >> 4, byte & 0x0f);
-    // Many codecs have theirs with each track, else it is named once for all: the same place for the first track.
+    // The FourCC is given once, or for each track if the codecs differ: the same position for the first track.
     let fourcc = cursor.array()?;
     let track = cursor.u8()?;
     if layout != ONE_TRACK {
@@ -89,7 +89,7 @@ pub(super) fn read_packet(cursor: &mut Cursor<'_>, kind: u8, multitrack: u8) -> 
     Some(Packet { kind, fourcc, track, multitrack: true })
 }
 
-/// A FourCC for a log: a peer chose these bytes.
+/// Writes a FourCC for a log, escaped because the bytes are untrusted.
 pub(super) fn write_fourcc(f: &mut fmt::Formatter<'_>, fourcc: [u8; 4]) -> fmt::Result {
     write!(f, "{}", fourcc.escape_ascii())
 }

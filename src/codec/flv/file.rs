@@ -1,21 +1,21 @@
-//! FLV files (FLV E.2 to E.4.1): tags as a file has them, for tests and tools.
+//! FLV files (FLV E.2 to E.4.1), for tests and tools.
 
 use byteorder::{BigEndian, ByteOrder};
 use bytes::Bytes;
 
-/// The tag of an audio message.
+/// Tag type of an audio message.
 pub const TAG_AUDIO: u8 = 8;
-/// The tag of a video message.
+/// Tag type of a video message.
 pub const TAG_VIDEO: u8 = 9;
-/// The tag of a data message, such as `onMetaData`.
+/// Tag type of a data message, such as `onMetaData`.
 pub const TAG_SCRIPT: u8 = 18;
 
 const SIGNATURE: [u8; 3] = *b"FLV";
 const FILE_HEADER_SIZE: u32 = 9;
-/// A file header of version 1 has 9 bytes; one that claims more than this would make a reader wait for ever.
+/// Maximum size of a file header; version 1 has 9 bytes. Without a limit, a reader would wait for the claimed bytes.
 const MAX_FILE_HEADER_SIZE: u32 = 4096;
 const TAG_HEADER_SIZE: usize = 11;
-/// Each tag is followed by its size, for players that go backwards.
+/// Size of the field after each tag with the size of the tag, for reading backwards.
 const BACK_POINTER_SIZE: usize = 4;
 const MAX_TAG_SIZE: u32 = 0x00ff_ffff;
 const FLAG_AUDIO: u8 = 0x04;
@@ -23,64 +23,63 @@ const FLAG_VIDEO: u8 = 0x01;
 const FILTER_BIT: u8 = 0x20;
 const KIND_MASK: u8 = 0x1f;
 
-/// What the head of a file promises.
+/// The header of a file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct FileHeader {
     /// The version, 1.
     pub version: u8,
-    /// Whether audio tags follow. Many writers do not know and set it always.
+    /// True if audio tags follow. Many writers always set it.
     pub has_audio: bool,
-    /// Whether video tags follow. Many writers do not know and set it always.
+    /// True if video tags follow. Many writers always set it.
     pub has_video: bool,
 }
 
-/// One tag: what RTMP sends as one message.
+/// One tag, the equivalent of an RTMP message.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Tag {
     /// [`TAG_AUDIO`], [`TAG_VIDEO`], [`TAG_SCRIPT`] or another number below 32.
     pub kind: u8,
-    /// Milliseconds.
+    /// The time stamp in milliseconds.
     pub timestamp: u32,
-    /// What RTMP has as the payload of the message, 16 MiB at most.
+    /// The payload of the equivalent RTMP message, at most 16 MiB.
     pub payload: Bytes,
 }
 
-/// Why bytes are not FLV, or a tag cannot be written.
+/// A malformed FLV file, or a tag that cannot be written.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Error {
     /// The file does not start with "FLV".
     #[error("flv file starts with \"{}\" at byte 0", .0.escape_ascii())]
     Signature([u8; 3]),
-    /// The file header claims a size that no file header has.
+    /// The file header claims an invalid size.
     #[error("flv file header claims {0} bytes at byte 5")]
     HeaderSize(u32),
     /// The payload of a tag is encrypted.
     #[error("flv tag of type {kind} is encrypted")]
     Encrypted {
-        /// The tag.
+        /// The tag type.
         kind: u8,
     },
-    /// The number of a tag to be written has more than five bits.
+    /// The type of a tag to write has more than five bits.
     #[error("flv tag of type {kind} cannot be written")]
     Kind {
-        /// The tag.
+        /// The tag type.
         kind: u8,
     },
-    /// The payload of a tag to be written does not fit its length.
+    /// The payload of a tag to write is too long for its length field.
     #[error("flv tag of type {kind} cannot hold {size} bytes")]
     PayloadSize {
-        /// The tag.
+        /// The tag type.
         kind: u8,
-        /// The bytes of the payload.
+        /// The size of the payload in bytes.
         size: usize,
     },
 }
 
-/// Reads the head of a file, the empty back pointer behind it included. `None` if it is incomplete, and then `input` is left
-/// as it was.
+/// Reads the header of a file and the empty back pointer after it. `None`: the header is incomplete, and `input` is unchanged.
 ///
 /// # Errors
-/// [`Error::Signature`] or [`Error::HeaderSize`]; `input` is left as it was.
+/// [`Error::Signature`] or [`Error::HeaderSize`]; `input` is unchanged.
 pub fn read_file_header(input: &mut &[u8]) -> Result<Option<FileHeader>, Error> {
     let Some(&[s0, s1, s2, version, flags, o0, o1, o2, o3]) = input.first_chunk() else { return Ok(None) };
     let signature = [s0, s1, s2];
@@ -97,14 +96,14 @@ pub fn read_file_header(input: &mut &[u8]) -> Result<Option<FileHeader>, Error> 
     Ok(Some(FileHeader { version, has_audio: flags & FLAG_AUDIO != 0, has_video: flags & FLAG_VIDEO != 0 }))
 }
 
-/// Reads one tag and the back pointer behind it, whose value is ignored since many writers get it wrong. `None` if the tag is
-/// incomplete, and then `input` is left as it was.
+/// Reads one tag and the back pointer after it, whose value is ignored because many writers get it wrong. `None`: the tag is
+/// incomplete, and `input` is unchanged.
 ///
 /// # Errors
-/// [`Error::Encrypted`]; `input` is left as it was.
+/// [`Error::Encrypted`]; `input` is unchanged.
 pub fn read_tag(input: &mut &[u8]) -> Result<Option<Tag>, Error> {
     let Some((header, rest)) = input.split_first_chunk::<TAG_HEADER_SIZE>() else { return Ok(None) };
-    // The stream id behind these eight bytes is always 0.
+    // The stream id in the last three bytes is always 0.
     let [first, size @ .., t2, t1, t0, t3, _, _, _] = header;
     let kind = first & KIND_MASK;
     if first & FILTER_BIT != 0 {
@@ -113,13 +112,13 @@ pub fn read_tag(input: &mut &[u8]) -> Result<Option<Tag>, Error> {
     let Ok(size) = usize::try_from(BigEndian::read_u24(size)) else { return Ok(None) };
     let Some((payload, rest)) = rest.split_at_checked(size) else { return Ok(None) };
     let Some(rest) = rest.get(BACK_POINTER_SIZE..) else { return Ok(None) };
-    // The fourth byte of the time was added later and holds the highest bits.
+    // The fourth byte of the time stamp has the highest bits.
     let timestamp = u32::from_be_bytes([*t3, *t2, *t1, *t0]);
     *input = rest;
     Ok(Some(Tag { kind, timestamp, payload: Bytes::copy_from_slice(payload) }))
 }
 
-/// Appends the head of a file and the empty back pointer behind it.
+/// Appends the header of a file and the empty back pointer after it.
 pub fn write_header(out: &mut Vec<u8>, has_audio: bool, has_video: bool) {
     let audio = if has_audio { FLAG_AUDIO } else { 0 };
     let video = if has_video { FLAG_VIDEO } else { 0 };
@@ -129,10 +128,10 @@ pub fn write_header(out: &mut Vec<u8>, has_audio: bool, has_video: bool) {
     out.extend_from_slice(&[0; BACK_POINTER_SIZE]);
 }
 
-/// Appends a tag and the back pointer behind it.
+/// Appends a tag and the back pointer after it.
 ///
 /// # Errors
-/// [`Error::Kind`] or [`Error::PayloadSize`] if the format has no room for it; nothing is appended.
+/// [`Error::Kind`] or [`Error::PayloadSize`] if a value exceeds its field; nothing is appended.
 pub fn write_tag(out: &mut Vec<u8>, tag: &Tag) -> Result<(), Error> {
     let kind = tag.kind;
     if kind & !KIND_MASK != 0 {

@@ -1,7 +1,7 @@
-//! What is in a segment: the program association table and the program map table (ISO/IEC 13818-1, section 2.4.4).
+//! The program association table and the program map table (ISO/IEC 13818-1, section 2.4.4).
 
 use super::packet::Pid;
-use super::{AudioCodec, PACKET};
+use super::{AudioCodec, PACKET_SIZE};
 use crate::codec::nalu::Codec;
 
 const PROGRAM: u16 = 1;
@@ -14,15 +14,15 @@ pub(super) struct Program {
     pub(super) pcr: Pid,
 }
 
-/// The packet that says where the program's map is.
-pub(super) fn pat(counter: u8) -> [u8; PACKET] {
+/// Returns the packet of the program association table.
+pub(super) fn pat(counter: u8) -> [u8; PACKET_SIZE] {
     let [pmt_high, pmt_low] = Pid::Pmt.number().to_be_bytes();
     let [program_high, program_low] = PROGRAM.to_be_bytes();
     section(Pid::Pat, counter, 0, 1, 0, &[program_high, program_low, 0xe0 | pmt_high, pmt_low])
 }
 
-/// The packet that says what the program is made of.
-pub(super) fn pmt(program: &Program, version: u8, counter: u8) -> [u8; PACKET] {
+/// Returns the packet of the program map table.
+pub(super) fn pmt(program: &Program, version: u8, counter: u8) -> [u8; PACKET_SIZE] {
     let [pcr_high, pcr_low] = program.pcr.number().to_be_bytes();
     let mut body = vec![0xe0 | pcr_high, pcr_low, 0xf0, 0];
     let mut stream = |kind: u8, pid: Pid, descriptors: &[u8]| {
@@ -32,7 +32,7 @@ pub(super) fn pmt(program: &Program, version: u8, counter: u8) -> [u8; PACKET] {
     };
     match program.video {
         Some(Codec::H264) => stream(0x1b, Pid::Video, &[]),
-        // With the registration that players look for beside the type.
+        // With a registration descriptor, which some players need besides the stream type.
         Some(Codec::H265) => stream(0x24, Pid::Video, b"\x05\x04HEVC"),
         None => {}
     }
@@ -45,11 +45,11 @@ pub(super) fn pmt(program: &Program, version: u8, counter: u8) -> [u8; PACKET] {
     section(Pid::Pmt, counter, 2, PROGRAM, version, &body)
 }
 
-/// A packet with one section that is all of its table. `body` has at most some dozen bytes.
-fn section(pid: Pid, counter: u8, table: u8, id: u16, version: u8, body: &[u8]) -> [u8; PACKET] {
+/// Returns a packet with a table of one section. `body` has at most a few dozen bytes.
+fn section(pid: Pid, counter: u8, table: u8, id: u16, version: u8, body: &[u8]) -> [u8; PACKET_SIZE] {
     let [pid_high, pid_low] = pid.number().to_be_bytes();
     let [id_high, id_low] = id.to_be_bytes();
-    // What follows the length: five bytes of header, the body, the checksum.
+    // The bytes after the length field: five bytes of header, the body, the checksum.
     let length = (5 + body.len() + 4) as u8;
     let mut bytes = vec![0x47, 0x40 | pid_high, pid_low, 0x10 | counter, 0];
     let start = bytes.len();
@@ -57,12 +57,13 @@ fn section(pid: Pid, counter: u8, table: u8, id: u16, version: u8, body: &[u8]) 
     bytes.extend_from_slice(body);
     let checksum = crc32(&bytes[start..]);
     bytes.extend_from_slice(&checksum.to_be_bytes());
-    let mut packet = [0xff; PACKET];
+    let mut packet = [0xff; PACKET_SIZE];
     packet[..bytes.len()].copy_from_slice(&bytes);
     packet
 }
 
-/// The checksum of annex A: the polynomial of Ethernet, without reflection. Two short sections a segment need no table.
+/// Returns the CRC of annex A: the polynomial of Ethernet without reflection. Two short sections per segment need no lookup
+/// table.
 fn crc32(bytes: &[u8]) -> u32 {
     bytes.iter().fold(u32::MAX, |crc, &byte| {
         (0..8).fold(
@@ -84,7 +85,7 @@ mod tests {
     }
 
     #[test]
-    fn a_checksum_over_its_own_is_zero() {
+    fn the_checksum_of_a_section_with_its_checksum_is_zero() {
         let program = Program { video: Some(Codec::H265), audio: Some(AudioCodec::Aac), pcr: Pid::Video };
         let packet = pmt(&program, 7, 3);
         let length = usize::from(packet[7]);

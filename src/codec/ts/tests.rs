@@ -6,16 +6,16 @@ use proptest::prelude::*;
 
 use super::*;
 
-/// A segment as the `mpeg2ts` crate reads it.
+/// A segment parsed by the `mpeg2ts` crate.
 #[derive(Debug, Default)]
 pub(crate) struct Demuxed {
-    /// Stream types of the PMT with their PIDs, and the PID of the clock references.
+    /// Stream types and PIDs of the PMT, and the PID of the clock references.
     pub(crate) streams: Vec<(u8, u16)>,
     pub(crate) pcr_pid: u16,
     pub(crate) frames: Vec<DemuxedFrame>,
-    /// In units of [`HZ`].
+    /// In units of [`CLOCK_HZ`].
     pub(crate) pcrs: Vec<u64>,
-    /// By PID: the first and the last continuity counter of packets with content.
+    /// The first and the last continuity counter of packets with content, by PID.
     pub(crate) counters: HashMap<u16, (u8, u8)>,
 }
 
@@ -28,14 +28,14 @@ pub(crate) struct DemuxedFrame {
 }
 
 impl Demuxed {
-    pub(crate) fn of(is_video: bool, frames: &[DemuxedFrame]) -> Vec<DemuxedFrame> {
+    pub(crate) fn select(is_video: bool, frames: &[DemuxedFrame]) -> Vec<DemuxedFrame> {
         frames.iter().filter(|frame| frame.is_video == is_video).cloned().collect()
     }
 }
 
-/// Reads a segment and checks what holds for each: packets, counters, tables first, clock references.
+/// Parses a segment and checks packets, counters, tables and clock references.
 pub(crate) fn demux(segment: &[u8]) -> Demuxed {
-    assert_eq!(segment.len() % PACKET, 0);
+    assert_eq!(segment.len() % PACKET_SIZE, 0);
     let mut demuxed = Demuxed::default();
     let mut packets = TsPacketReader::new(segment);
     for number in 0.. {
@@ -72,12 +72,11 @@ pub(crate) fn demux(segment: &[u8]) -> Demuxed {
         let dts = packet.header.dts.map_or(pts, |dts| dts.as_u64());
         pending.push(DemuxedFrame { is_video: packet.header.stream_id.is_video(), pts, dts, data: packet.data });
     }
-    // The crate gives a packet out when the next one of its stream begins.
     demuxed.frames = pending;
     for is_video in [true, false] {
         let number = if is_video { 0x100 } else { 0x101 };
         let is_there = demuxed.frames.iter().any(|frame| frame.is_video == is_video);
-        assert_eq!(is_there, demuxed.streams.iter().any(|(_, pid)| *pid == number), "the PMT says what is there");
+        assert_eq!(is_there, demuxed.streams.iter().any(|(_, pid)| *pid == number), "the PMT lists the streams");
     }
     demuxed
 }
@@ -87,7 +86,7 @@ fn avc() -> VideoConfig {
     VideoConfig { codec: Codec::H264, length_size: 4, parameter_sets }
 }
 
-/// One NAL unit of a type and a size behind its length.
+/// Returns a NAL unit with its length.
 fn nalu(first: u8, size: usize) -> Vec<u8> {
     let mut frame = u32::try_from(size).unwrap().to_be_bytes().to_vec();
     frame.push(first);
@@ -123,7 +122,7 @@ fn parameter_sets_in_the_frame_are_not_repeated() {
 }
 
 #[test]
-fn small_keyframes_do_not_each_bring_large_parameter_sets() {
+fn small_keyframes_do_not_each_repeat_large_parameter_sets() {
     let config = VideoConfig { parameter_sets: [&[0, 0, 0, 1, 0x67][..], &[0x55; 4000]].concat(), ..avc() };
     let mut muxer = Muxer::new();
     let mut with_sets = |config: &VideoConfig, size, count| -> Vec<usize> {
@@ -131,8 +130,8 @@ fn small_keyframes_do_not_each_bring_large_parameter_sets() {
         let frames = demux(&muxer.finish().unwrap()).frames;
         frames.iter().enumerate().filter(|(_, frame)| frame.data[6..11] == [0, 0, 0, 1, 0x67]).map(|(n, _)| n).collect()
     };
-    assert_eq!(with_sets(&config, 97, 100), [0, 40, 80], "once in so many bytes");
-    assert_eq!(with_sets(&config, 97, 2), [0], "each segment begins with them");
+    assert_eq!(with_sets(&config, 97, 100), [0, 40, 80], "once per 4005 bytes of frames");
+    assert_eq!(with_sets(&config, 97, 2), [0], "each segment starts with them");
     assert_eq!(with_sets(&config, 5000, 4), [0, 1, 2, 3]);
     assert_eq!(with_sets(&avc(), 10, 4), [0, 1, 2, 3]);
     let mut muxer = Muxer::new();
@@ -140,7 +139,7 @@ fn small_keyframes_do_not_each_bring_large_parameter_sets() {
         muxer.video(config, 0, 0, true, &nalu(0x65, 5)).unwrap();
     }
     let sizes: Vec<_> = demux(&muxer.finish().unwrap()).frames.iter().map(|frame| frame.data.len()).collect();
-    assert_eq!(sizes, [6 + 4005 + 9, 6 + 9, 6 + 13 + 9], "others are written at once");
+    assert_eq!(sizes, [6 + 4005 + 9, 6 + 9, 6 + 13 + 9], "changed sets are written at once");
 }
 
 #[test]
@@ -158,14 +157,14 @@ fn frames_of_each_length_fill_their_packets() {
 }
 
 #[test]
-fn a_frame_larger_than_a_length_can_say() {
+fn a_frame_above_the_maximum_of_the_length_field() {
     let mut muxer = Muxer::new();
     muxer.video(&avc(), 0, 0, true, &nalu(0x65, 100_000)).unwrap();
     assert_eq!(demux(&muxer.finish().unwrap()).frames[0].data.len(), 6 + 13 + 4 + 100_000);
 }
 
 #[test]
-fn a_frame_of_very_many_units_is_refused() {
+fn a_frame_with_too_many_units_is_an_error() {
     let config = VideoConfig { length_size: 1, ..avc() };
     let mut muxer = Muxer::new();
     let frame = [1, 0x65].repeat(nalu::MAX_NALUS);
@@ -187,7 +186,7 @@ fn several_frames_of_audio_are_one_packet_of_at_most_a_tenth_of_a_second() {
 }
 
 #[test]
-fn clock_references_come_often_whatever_frames_do() {
+fn clock_references_are_frequent_for_any_frame_interval() {
     for step in [3600, 9000, 11_250, 18_000, 90_000, 450_000] {
         let mut muxer = Muxer::new();
         for n in 0..10 {
@@ -206,27 +205,27 @@ fn clock_references_come_often_whatever_frames_do() {
     assert_eq!(segment.pcr_pid, 0x100);
     // A pause of a day is not filled.
     muxer.video(&avc(), 0, 0, true, &nalu(0x65, 50)).unwrap();
-    muxer.video(&avc(), 86_400 * HZ, 0, false, &nalu(0x41, 50)).unwrap();
-    assert!(muxer.len() < 10 * PACKET);
-    let day = 86_400 * HZ;
+    muxer.video(&avc(), 86_400 * CLOCK_HZ, 0, false, &nalu(0x41, 50)).unwrap();
+    assert!(muxer.len() < 10 * PACKET_SIZE);
+    let day = 86_400 * CLOCK_HZ;
     muxer.audio(AudioCodec::Aac, day + 20_000, 1920, &[], &[1; 100]);
     let pcrs = demux(&muxer.finish().unwrap()).pcrs;
     assert!(day + START - PCR_LEAD <= pcrs[1] && pcrs[2..].iter().all(|pcr| pcr - pcrs[1] <= 20_000), "{pcrs:?}");
 }
 
 #[test]
-fn times_that_claim_to_be_far_apart_do_not_make_much_of_little() {
+fn time_stamps_far_apart_do_not_make_a_large_segment() {
     for step in [2, 30, 60, 61] {
         let mut muxer = Muxer::new();
         for n in 0..2000 {
-            muxer.video(&avc(), n * step * HZ, 0, n == 0, &nalu(0x41, 50)).unwrap();
+            muxer.video(&avc(), n * step * CLOCK_HZ, 0, n == 0, &nalu(0x41, 50)).unwrap();
         }
-        assert!(muxer.len() < (2000 * 2 + 1000) * PACKET, "{step}: {} packets", muxer.len() / PACKET);
-        // It is counted for each segment.
+        assert!(muxer.len() < (2000 * 2 + 1000) * PACKET_SIZE, "{step}: {} packets", muxer.len() / PACKET_SIZE);
+        // The limit applies to each segment.
         muxer.finish();
-        muxer.video(&avc(), 200_000 * HZ, 0, true, &nalu(0x65, 50)).unwrap();
-        muxer.video(&avc(), 200_010 * HZ, 0, true, &nalu(0x65, 50)).unwrap();
-        assert!(muxer.len() > 100 * PACKET);
+        muxer.video(&avc(), 200_000 * CLOCK_HZ, 0, true, &nalu(0x65, 50)).unwrap();
+        muxer.video(&avc(), 200_010 * CLOCK_HZ, 0, true, &nalu(0x65, 50)).unwrap();
+        assert!(muxer.len() > 100 * PACKET_SIZE);
     }
 }
 
@@ -244,17 +243,17 @@ fn times_wrap_after_33_bits() {
 }
 
 #[test]
-fn continuity_goes_on_over_segments_and_tables_follow_the_streams() {
+fn continuity_counters_continue_over_segments_and_tables_follow_the_streams() {
     let mut muxer = Muxer::new();
     let mut last = HashMap::new();
     let mut versions = Vec::new();
     for round in 0..4 {
         if round != 2 {
-            muxer.video(&avc(), round * HZ, 0, true, &nalu(0x65, 5000)).unwrap();
+            muxer.video(&avc(), round * CLOCK_HZ, 0, true, &nalu(0x65, 5000)).unwrap();
         }
-        muxer.audio(AudioCodec::Mp3, round * HZ, 2350, &[], &[1; 417]);
+        muxer.audio(AudioCodec::Mp3, round * CLOCK_HZ, 2350, &[], &[1; 417]);
         let segment = muxer.finish().unwrap();
-        versions.push(segment[PACKET + 10] >> 1 & 0x1f);
+        versions.push(segment[PACKET_SIZE + 10] >> 1 & 0x1f);
         for (pid, (first, end)) in demux(&segment).counters {
             if let Some(before) = last.insert(pid, end) {
                 assert_eq!(first, (before + 1) & 0x0f);
@@ -263,11 +262,8 @@ fn continuity_goes_on_over_segments_and_tables_follow_the_streams() {
     }
     assert_eq!(versions, [0, 0, 1, 2]);
     assert!(muxer.is_empty() && muxer.finish().is_none());
-    muxer.write_into(Vec::with_capacity(1000));
-    assert!(
-        muxer.finish().is_none() && muxer.room() == 0,
-        "found by fuzzing: a segment of which nothing came kept its buffer"
-    );
+    muxer.reuse_buffer(Vec::with_capacity(1000));
+    assert!(muxer.finish().is_none() && muxer.capacity() == 0, "found by fuzzing: an empty segment kept its buffer");
 }
 
 #[test]
@@ -278,12 +274,12 @@ fn hevc_and_both_kinds_of_mp3_are_named() {
     muxer.audio(AudioCodec::Mp3HalfRate, 0, 2350, &[], &[1; 417]);
     let segment = demux(&muxer.finish().unwrap());
     assert_eq!(segment.streams, [(0x24, 0x100), (0x04, 0x101)]);
-    let video = &Demuxed::of(true, &segment.frames)[0];
+    let video = &Demuxed::select(true, &segment.frames)[0];
     assert_eq!(video.data[..13], [0, 0, 0, 1, 0x46, 1, 0x50, 0, 0, 0, 1, 0x42, 1]);
 }
 
 #[test]
-fn a_frame_that_lies_leaves_nothing() {
+fn a_frame_with_wrong_lengths_appends_nothing() {
     let mut muxer = Muxer::new();
     let frame = [nalu(0x41, 50), vec![0, 0, 1, 0, 7]].concat();
     assert!(muxer.video(&avc(), 0, 0, true, &frame).is_err());
@@ -292,7 +288,7 @@ fn a_frame_that_lies_leaves_nothing() {
 
 proptest! {
     #[test]
-    fn any_frame_is_taken_or_refused(frame in prop::collection::vec(any::<u8>(), 0..2000), time in any::<u32>(), cts in any::<i32>()) {
+    fn any_frame_is_accepted_or_rejected(frame in prop::collection::vec(any::<u8>(), 0..2000), time in any::<u32>(), cts in any::<i32>()) {
         for length_size in [1, 2, 4] {
             let mut muxer = Muxer::new();
             let config = VideoConfig { length_size, ..avc() };

@@ -1,31 +1,30 @@
-//! Chunks to messages.
+//! Decodes chunks into messages.
 
 use bytes::{Bytes, BytesMut};
 
-use super::{DEFAULT_CHUNK_SIZE, EXTENDED, Error, MAX_CHUNK_STREAMS, MAX_INCOMPLETE};
+use super::{DEFAULT_CHUNK_SIZE, EXTENDED_TIMESTAMP, Error, MAX_CHUNK_STREAMS, MAX_INCOMPLETE};
 use crate::rtmp::message::{Message, MessageType};
 
-/// The longest chunk header: basic 3, message 11, extended time stamp 4.
+/// Maximum size of a chunk header, in bytes: basic header 3, message header 11, extended time stamp 4.
 const MAX_HEADER: usize = 18;
 
-/// What a payload's buffer is given at first, at most: it grows with what arrives, not with what the header claims.
-const FIRST_RESERVE: usize = 4096;
+/// Maximum initial capacity of a payload buffer, in bytes. It grows with the bytes that arrive, not with the claimed length.
+const MAX_INITIAL_CAPACITY: usize = 4096;
 
-/// Cuts messages out of the bytes of a chunk stream, however these bytes are split. Set Chunk Size and Abort take effect here
-/// and are not returned.
+/// Decodes the messages of a chunk stream from bytes that may be split anywhere. Set Chunk Size and Abort are applied and
+/// not returned.
 #[derive(Debug)]
 pub struct ChunkDecoder {
     chunk_size: usize,
     streams: Vec<ChunkStream>,
-    /// Bytes of a header that is not complete.
+    /// Bytes of an incomplete header.
     header: [u8; MAX_HEADER],
     header_len: usize,
-    /// The chunk whose payload is being read: index of its stream, bytes missing.
+    /// The chunk whose payload is being read: index of its stream, missing bytes.
     chunk: Option<(usize, usize)>,
-    /// Bytes of all incomplete messages, and how many there may be.
+    /// Bytes of all incomplete messages, and their limit.
     incomplete: usize,
     max_incomplete: usize,
-    /// See [`ChunkDecoder::chunks`].
     chunks: usize,
 }
 
@@ -36,13 +35,13 @@ struct ChunkStream {
     length: usize,
     stream_id: u32,
     timestamp: u32,
-    /// What the next message adds to the time stamp if it comes without one of its own.
+    /// Added to the time stamp by the next message if it starts with a type-3 chunk.
     delta: u32,
-    /// The extended time stamp field as it was sent, when there was one.
+    /// The extended time stamp field as it was sent, if present.
     extended: Option<u32>,
-    /// The client was seen to leave out the extended time stamp in type-3 chunks.
+    /// The peer omits the extended time stamp in type-3 chunks.
     omits_extended: bool,
-    /// A message is in progress, with what has arrived of it.
+    /// The received bytes of the incomplete message, if there is one.
     payload: Option<BytesMut>,
 }
 
@@ -61,55 +60,55 @@ impl Default for ChunkDecoder {
     }
 }
 
-/// What the bytes at the start of a chunk are.
+/// The result of reading a chunk header.
 enum Header {
-    /// Not enough bytes to say.
+    /// More bytes are needed.
     Incomplete,
-    /// A header of so many bytes, and where its chunk goes.
+    /// A header of `len` bytes, for the chunk stream of this index.
     Complete { len: usize, stream: usize },
 }
 
 impl ChunkDecoder {
-    /// A decoder at the start of a chunk stream.
+    /// Creates a decoder for the start of a chunk stream.
     pub fn new() -> Self {
         Self::default()
     }
 
-    /// The chunk size that the sender has set.
+    /// Returns the chunk size that the sender has set.
     pub fn chunk_size(&self) -> usize {
         self.chunk_size
     }
 
-    /// Chunks that have begun since the start. It wraps around.
+    /// Returns the number of chunks started so far. Wraps around.
     pub fn chunks(&self) -> usize {
         self.chunks
     }
 
-    /// Sets how many bytes of incomplete messages there may be; at first [`MAX_INCOMPLETE`].
+    /// Sets the maximum size of all incomplete messages, in bytes; by default [`MAX_INCOMPLETE`].
     pub fn limit_incomplete(&mut self, bytes: usize) {
         self.max_incomplete = bytes;
     }
 
-    /// Bytes of messages that are incomplete.
+    /// Returns the received bytes of incomplete messages.
     #[cfg(test)]
     pub(super) fn incomplete(&self) -> usize {
         self.incomplete
     }
 
-    /// Bytes held of messages that are incomplete: what has come, and of each at least what is reserved for its first bytes.
-    pub fn held(&self) -> usize {
+    /// Returns the bytes allocated for incomplete messages: of each, the received bytes or the initial capacity.
+    pub fn allocated(&self) -> usize {
         let payloads = self.streams.iter().flat_map(|stream| &stream.payload);
-        payloads.map(|payload| payload.len().max(payload.capacity().min(FIRST_RESERVE))).sum()
+        payloads.map(|payload| payload.len().max(payload.capacity().min(MAX_INITIAL_CAPACITY))).sum()
     }
 
-    /// Bytes allocated for messages that are incomplete.
+    /// Returns the total capacity of the payload buffers.
     #[cfg(test)]
     pub(super) fn capacity(&self) -> usize {
         self.streams.iter().flat_map(|stream| &stream.payload).map(BytesMut::capacity).sum()
     }
 
-    /// Takes bytes from the front of `input` until a message is complete. `None`: all of `input` was taken, and there is no
-    /// complete message yet.
+    /// Consumes bytes from the front of `input` until a message is complete. `None`: all of `input` was consumed, and no
+    /// message is complete.
     ///
     /// # Errors
     /// See [`Error`].
@@ -118,7 +117,7 @@ impl ChunkDecoder {
             let stream = match self.chunk {
                 Some((stream, missing)) => {
                     let taken = if self.header_len > 0 {
-                        self.append_kept(stream, missing)?
+                        self.append_header_bytes(stream, missing)?
                     } else if input.is_empty() {
                         return Ok(None);
                     } else {
@@ -130,29 +129,29 @@ impl ChunkDecoder {
                     self.chunk = (taken < missing).then(|| (stream, missing - taken));
                     stream
                 }
-                None => match self.begin_chunk(input)? {
+                None => match self.start_chunk(input)? {
                     Some(stream) => stream,
                     None => return Ok(None),
                 },
             };
             if self.chunk.is_none()
                 && let Some(message) = self.finish_message(stream)
-                && let Some(message) = self.control(message)?
+                && let Some(message) = self.apply_control(message)?
             {
                 return Ok(Some(message));
             }
         }
     }
 
-    /// Reads a chunk's header. `None`: the header is incomplete, what there is of it is kept.
-    fn begin_chunk(&mut self, input: &mut &[u8]) -> Result<Option<usize>, Error> {
+    /// Reads a chunk header and returns the index of its stream. `None`: the header is incomplete, and its bytes are stored.
+    fn start_chunk(&mut self, input: &mut &[u8]) -> Result<Option<usize>, Error> {
         let kept = self.header_len;
         let more = input.len().min(MAX_HEADER - kept);
         let mut bytes = self.header;
         bytes[kept..kept + more].copy_from_slice(&input[..more]);
         match self.read_header(&bytes[..kept + more])? {
             Header::Incomplete => {
-                // MAX_HEADER bytes are always a complete header, so all of `input` fitted.
+                // MAX_HEADER bytes always contain a complete header, so all of `input` fits.
                 *input = &input[more..];
                 self.header = bytes;
                 self.header_len = kept + more;
@@ -160,8 +159,8 @@ impl ChunkDecoder {
             }
             Header::Complete { len, stream } => {
                 self.chunks = self.chunks.wrapping_add(1);
-                // The header ends in `input`, unless what was kept looked like the start of a repeated extended time stamp and
-                // has turned out to be none: then it is payload.
+                // The header ends in `input`, unless stored bytes looked like the start of a repeated extended time stamp but
+                // are payload.
                 *input = &input[len.saturating_sub(kept)..];
                 self.header_len = kept.saturating_sub(len);
                 bytes.copy_within(len.min(kept)..kept, 0);
@@ -175,13 +174,13 @@ impl ChunkDecoder {
         }
     }
 
-    /// Reads the header at the start of `bytes` and, once it is complete, applies it to its chunk stream.
+    /// Reads the header at the start of `bytes` and, if it is complete, applies it to its chunk stream.
     fn read_header(&mut self, bytes: &[u8]) -> Result<Header, Error> {
         let Some((fmt, csid, basic)) = basic_header(bytes) else { return Ok(Header::Incomplete) };
         let fields = &bytes[basic..];
         let size = [11, 7, 3, 0][usize::from(fmt)];
         let known = self.streams.iter().position(|stream| stream.csid == csid);
-        // A first chunk of type 1 has all but the message stream id: librtmp sends such a User Control message.
+        // Type 1 is allowed, it lacks only the message stream id: librtmp starts chunk stream 2 with such a User Control.
         if known.is_none() && fmt >= 2 {
             return Err(Error::NoHeader { csid, fmt });
         }
@@ -190,7 +189,7 @@ impl ChunkDecoder {
         }
         let field = (fmt < 3).then(|| be24(fields));
         let extended = match (field, known) {
-            (Some(EXTENDED), _) => match fields[size..].first_chunk() {
+            (Some(EXTENDED_TIMESTAMP), _) => match fields[size..].first_chunk() {
                 Some(value) => Some(u32::from_be_bytes(*value)),
                 None => return Ok(Header::Incomplete),
             },
@@ -210,15 +209,15 @@ impl ChunkDecoder {
             time: field.map(|field| extended.unwrap_or(field)),
             extended,
             length_and_kind: (fmt < 2).then(|| (be24(&fields[3..]) as usize, MessageType(fields[6]))),
-            // Little-endian, alone in the protocol (section 5.3.1.2.1).
+            // The only little-endian field of the protocol (section 5.3.1.2.1).
             stream_id: (fmt == 0).then(|| u32::from_le_bytes([fields[7], fields[8], fields[9], fields[10]])),
         })?;
         Ok(Header::Complete { len, stream })
     }
 
-    /// Whether a type-3 chunk repeats the extended time stamp of its message. The specification says that it does; librtmp of
-    /// old, and what was built on it, does not. So the four bytes are taken for the field only if they hold its value: what
-    /// the header said, or the message's time stamp, which some send instead. `None`: not enough bytes to say.
+    /// Checks if a type-3 chunk repeats the extended time stamp of its message, as the specification demands. Old librtmp
+    /// and its derivatives omit it. So four bytes count as the field only if they have the value of the header, or the time
+    /// stamp of the message, which some clients send instead. `None`: more bytes are needed.
     fn repeated_extended(&mut self, stream: usize, bytes: &[u8]) -> Option<Option<u32>> {
         let state = &mut self.streams[stream];
         let Some(sent) = state.extended.filter(|_| !state.omits_extended) else { return Some(None) };
@@ -260,16 +259,16 @@ impl ChunkDecoder {
         let state = &mut self.streams[stream];
         let payload = state.payload.get_or_insert_default();
         if payload.capacity() - payload.len() < piece.len() {
-            // A message that is here at once gets a buffer of its size; one that is not, a buffer that doubles as it comes.
-            payload.reserve(payload.len().max(FIRST_RESERVE).max(piece.len()).min(state.length - payload.len()));
+            // A message that is completely received gets a buffer of its size, any other a buffer that doubles.
+            payload.reserve(payload.len().max(MAX_INITIAL_CAPACITY).max(piece.len()).min(state.length - payload.len()));
         }
         payload.extend_from_slice(piece);
         self.incomplete += piece.len();
         Ok(())
     }
 
-    /// Takes payload from what was kept of a header and was none. Returns how much.
-    fn append_kept(&mut self, stream: usize, missing: usize) -> Result<usize, Error> {
+    /// Appends stored header bytes that turned out to be payload. Returns their number.
+    fn append_header_bytes(&mut self, stream: usize, missing: usize) -> Result<usize, Error> {
         let (kept, len) = (self.header, self.header_len);
         let taken = missing.min(len);
         self.append(stream, &kept[..taken])?;
@@ -288,8 +287,8 @@ impl ChunkDecoder {
         Some(Message { kind: state.kind, timestamp: state.timestamp, stream_id: state.stream_id, payload })
     }
 
-    /// Carries out what concerns the chunk stream itself; anything else is handed on.
-    fn control(&mut self, message: Message) -> Result<Option<Message>, Error> {
+    /// Applies a message that concerns the chunk stream itself. Returns any other message.
+    fn apply_control(&mut self, message: Message) -> Result<Option<Message>, Error> {
         let value = message.payload.first_chunk().map(|value| u32::from_be_bytes(*value));
         match message.kind {
             MessageType::SET_CHUNK_SIZE => match value {
@@ -311,12 +310,12 @@ impl ChunkDecoder {
     }
 }
 
-/// The fields of a chunk's message header, those that its type has.
+/// The fields of a chunk's message header that are present in its type.
 struct MessageHeader {
     fmt: u8,
     /// Time stamp (type 0) or delta (types 1 and 2).
     time: Option<u32>,
-    /// The extended field, where there is one.
+    /// The extended time stamp field, if present.
     extended: Option<u32>,
     length_and_kind: Option<(usize, MessageType)>,
     stream_id: Option<u32>,
@@ -325,7 +324,7 @@ struct MessageHeader {
 impl ChunkStream {
     fn apply(&mut self, new: &MessageHeader) -> Result<(), Error> {
         if let Some(payload) = &self.payload {
-            return self.go_on(payload.len(), new);
+            return self.check_continuation(payload.len(), new);
         }
         if let Some((length, kind)) = new.length_and_kind {
             (self.length, self.kind) = (length, kind);
@@ -334,7 +333,7 @@ impl ChunkStream {
             self.stream_id = stream_id;
         }
         match (new.fmt, new.time) {
-            // A message that follows by type 3 has this as its delta (section 5.3.1.2.4); ffmpeg relies on it.
+            // The delta of a message that starts with type 3 after this one (section 5.3.1.2.4); ffmpeg relies on it.
             (0, Some(time)) => (self.timestamp, self.delta, self.extended) = (time, time, new.extended),
             (_, Some(delta)) => {
                 self.extended = new.extended;
@@ -347,8 +346,8 @@ impl ChunkStream {
         Ok(())
     }
 
-    /// A chunk that continues a message: of type 3, or with a header that says the same again.
-    fn go_on(&self, received: usize, new: &MessageHeader) -> Result<(), Error> {
+    /// Checks a chunk that continues a message: type 3, or a header that repeats length and type.
+    fn check_continuation(&self, received: usize, new: &MessageHeader) -> Result<(), Error> {
         let same = new.length_and_kind.is_none_or(|again| again == (self.length, self.kind));
         if new.fmt == 0 || !same {
             let length = new.length_and_kind.map_or(self.length, |(length, _)| length);
@@ -358,7 +357,7 @@ impl ChunkStream {
     }
 }
 
-/// The type, chunk stream id and length of a basic header (section 5.3.1.1).
+/// Returns the type, chunk stream id and length of a basic header (section 5.3.1.1).
 fn basic_header(bytes: &[u8]) -> Option<(u8, u32, usize)> {
     let first = *bytes.first()?;
     let (csid, len) = match first & 0x3f {
@@ -373,8 +372,8 @@ fn be24(bytes: &[u8]) -> u32 {
     u32::from_be_bytes([0, bytes[0], bytes[1], bytes[2]])
 }
 
-/// A 24-bit delta of more than half its range is a step back: some encoders write it when their clock does so, and no stream
-/// pauses for two hours between two messages.
+/// Converts a 24-bit delta. More than half the range is negative: some encoders send it when their clock steps back, and no
+/// stream pauses for two hours between two messages.
 fn sign_extended(delta: u32) -> u32 {
     if delta >= 0x80_0000 { delta | 0xff00_0000 } else { delta }
 }

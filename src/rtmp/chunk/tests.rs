@@ -4,7 +4,7 @@ use proptest::prelude::*;
 use super::*;
 use crate::rtmp::message::{Message, MessageType};
 
-/// Decodes whole, then split at every byte, and checks that it makes no difference.
+/// Decodes in one piece, split at every byte, and byte by byte, and checks that the results are equal.
 fn decode(bytes: &[u8]) -> Result<Vec<Message>, Error> {
     let whole = decode_pieces([bytes]);
     for at in 0..=bytes.len() {
@@ -103,7 +103,7 @@ fn bad_chunk_sizes_are_errors() {
 }
 
 #[test]
-fn the_greatest_chunk_size_is_taken() {
+fn the_maximum_chunk_size_is_accepted() {
     let mut bytes = vec![0x02, 0, 0, 0, 0, 0, 4, 1, 0, 0, 0, 0, 0x7f, 0xff, 0xff, 0xff];
     bytes.extend([0x06, 0, 0, 0, 0, 1, 44, 9, 1, 0, 0, 0]);
     bytes.extend([1; 300]);
@@ -117,7 +117,7 @@ fn abort_drops_the_message_in_progress() {
     bytes.extend([0x02, 0, 0, 0, 0, 0, 4, 2, 0, 0, 0, 0, 0, 0, 0, 6]); // abort chunk stream 6
     bytes.extend([0x06, 0, 0, 9, 0, 0, 1, 9, 1, 0, 0, 0, 7]);
     bytes.extend([0x02, 0, 0, 0, 0, 0, 4, 2, 0, 0, 0, 0, 0, 0, 0, 99]); // abort one that does not exist
-    bytes.extend([0x02, 0, 0, 0, 0, 0, 0, 2, 0, 0, 0, 0]); // abort without saying which
+    bytes.extend([0x02, 0, 0, 0, 0, 0, 0, 2, 0, 0, 0, 0]); // abort without an id
     assert_eq!(decode(&bytes).unwrap(), [message(9, 9, 1, &[7])]);
 }
 
@@ -139,7 +139,7 @@ fn extended_timestamps_without_the_field_on_type_3_chunks() {
     bytes.extend([1; 128]);
     bytes.push(0xc6);
     bytes.extend([2; 72]);
-    // A second message, whose payload after the cut happens to look like the time stamp: the client is known by now.
+    // A second message with payload that looks like the time stamp: it is known by now that the client omits the field.
     bytes.extend([0x06, 0xff, 0xff, 0xff, 0, 0, 132, 9, 1, 0, 0, 0, 0x01, 0, 0, 1]);
     bytes.extend([1; 128]);
     bytes.extend([0xc6, 0x01, 0, 0, 1]);
@@ -150,7 +150,7 @@ fn extended_timestamps_without_the_field_on_type_3_chunks() {
 }
 
 #[test]
-fn a_type_3_chunk_of_fewer_than_four_bytes_without_the_field_waits_for_nothing() {
+fn a_type_3_chunk_of_fewer_than_four_bytes_without_the_field_is_decoded_at_once() {
     let mut bytes = vec![0x06, 0xff, 0xff, 0xff, 0, 0, 130, 9, 1, 0, 0, 0, 0x01, 0, 0, 0];
     bytes.extend([1; 128]);
     bytes.extend([0xc6, 2, 2]);
@@ -171,7 +171,7 @@ fn extended_deltas_repeat_the_delta_or_the_time_on_type_3_chunks() {
 }
 
 #[test]
-fn a_delta_above_half_its_range_means_back() {
+fn a_delta_above_half_its_range_is_negative() {
     let bytes = [
         0x04, 0, 0, 100, 0, 0, 1, 8, 1, 0, 0, 0, 0xaf, // at 100
         0x84, 0xff, 0xff, 0xf6, 0xaf, // 10 back
@@ -197,7 +197,7 @@ fn a_first_chunk_without_length_is_an_error() {
 
 #[test]
 fn librtmp_begins_chunk_stream_2_with_type_1() {
-    // SetBufferLength as rtmpdump 2.4 sends it, type 1 on a chunk stream that had no message.
+    // SetBufferLength of rtmpdump 2.4: type 1 on a chunk stream without an earlier message.
     let bytes = [0x42, 0, 0, 0, 0, 0, 10, 4, 0, 3, 0, 0, 0, 1, 0, 0, 0x0b, 0xb8];
     assert_eq!(decode(&bytes).unwrap(), [message(4, 0, 0, &bytes[8..])]);
 }
@@ -216,7 +216,7 @@ fn a_header_that_changes_the_length_inside_a_message_is_an_error() {
 }
 
 #[test]
-fn a_header_that_says_the_same_again_continues_the_message() {
+fn a_header_that_repeats_length_and_type_continues_the_message() {
     let mut bytes = vec![0x06, 0, 0, 5, 0, 0, 200, 9, 1, 0, 0, 0];
     bytes.extend([1; 128]);
     bytes.extend([0x46, 0, 0, 0, 0, 0, 200, 9]);
@@ -246,7 +246,7 @@ fn chunk_streams_are_bounded() {
 #[test]
 fn incomplete_messages_are_bounded() {
     let mut decoder = ChunkDecoder::new();
-    // A chunk size of one byte less than the messages, so that each stays incomplete.
+    // The chunk size is one byte less than the message length, so that each message stays incomplete.
     let set_chunk_size = [0x02, 0, 0, 0, 0, 0, 4, 1, 0, 0, 0, 0, 0x00, 0xff, 0xff, 0xfe];
     assert_eq!(decoder.decode(&mut &set_chunk_size[..]), Ok(None));
     let piece = vec![0; 0xff_fffe];
@@ -273,7 +273,7 @@ fn encoding_with_an_extended_timestamp() {
 }
 
 fn any_message() -> impl Strategy<Value = (u32, Message)> {
-    // Types that the decoder keeps to itself are left out.
+    // Without the types that the decoder does not return.
     let kind = prop_oneof![Just(8u8), Just(9), Just(18), Just(20), Just(200)];
     let payload = proptest::collection::vec(any::<u8>(), 0..700);
     let time = prop_oneof![0u32..100_000, 0xff_fff0u32..0x100_0010, any::<u32>()];
@@ -324,7 +324,7 @@ proptest! {
         let mut decoder = ChunkDecoder::new();
         let mut bytes = vec![0x02, 0, 0, 0, 0, 0, 4, 1, 0, 0, 0, 0, 0, 0, 0, 1]; // chunk size 1
         for csid in &csids {
-            // 16 MB claimed, or one more byte of it.
+            // A claimed length of 16 MB, or one more byte of that message.
             bytes.push(if bytes.len() > 16 && csids[0] == *csid { 0xc0 | csid } else { *csid });
             if bytes[bytes.len() - 1] < 0x40 {
                 bytes.extend([0, 0, 0, 0xff, 0xff, 0xff, 9, 1, 0, 0, 0]);
@@ -336,15 +336,15 @@ proptest! {
     }
 }
 
-/// Found by fuzzing: the first bytes of such a payload were taken for the start of a repeated field, and when the read ended
-/// there, they were lost and the client with them.
+/// Found by fuzzing: the decoder took the first bytes of such a payload for the start of a repeated field, and lost them if
+/// the read ended there.
 #[test]
-fn payload_that_begins_like_an_extended_timestamp_that_is_left_out() {
+fn payload_that_begins_like_an_omitted_extended_timestamp() {
     // Type 0, csid 3, extended time stamp 0x01020304, 130 bytes of video on stream 1: two chunks.
     let mut bytes = vec![0x03, 0xff, 0xff, 0xff, 0, 0, 130, 9, 1, 0, 0, 0, 1, 2, 3, 4];
     bytes.extend([7; 128]);
     bytes.extend([0xc3, 1, 2]); // type 3 without the field, and payload that is its first half
-    bytes.extend([0xc3, 1, 2, 9]); // type 3 that starts a message, as long, and with the same beginning
+    bytes.extend([0xc3, 1, 2, 9]); // type 3 that starts a message of the same length and beginning
     bytes.extend([8; 125]);
     bytes.extend([0xc3, 1, 2]);
     let payload = [&[7; 128][..], &[1, 2]].concat();

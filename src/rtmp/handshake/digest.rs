@@ -1,18 +1,19 @@
 //! The digests of the complex handshake.
 //!
-//! C1 and S1 are: time (4 bytes), version (4), and two blocks of 764 bytes, one with a key and one with a digest. In schema 0
-//! the key's block comes first, in schema 1 the digest's. The digest's block begins with four bytes whose sum says where
-//! in the rest the 32 bytes of the digest are; all of C1 (S1) but these is what they sign. The key is of use for RTMPE only
-//! and stays random. S2 and C2 end in a digest whose key is derived from the digest that they answer.
+//! C1 and S1 consist of time (4 bytes), version (4), and two blocks of 764 bytes, one with a key and one with a digest. In
+//! schema 0 the key block is first, in schema 1 the digest block. The digest block starts with four bytes, and their sum is
+//! the offset of the 32-byte digest in the rest of the block. The digest signs all other bytes of C1 (S1). The key is used
+//! by RTMPE only and stays random. S2 and C2 end with a digest whose key is derived from the digest of C1 or S1.
 
 use hmac::{Hmac, KeyInit, Mac};
 use sha2::Sha256;
 
 use super::{Error, SIZE};
 
+/// Size of a digest, in bytes.
 const DIGEST: usize = 32;
 
-/// The client's and the server's key: text, the public part for C1 and S1, and 32 bytes that both share behind it.
+/// Keys of the client and the server: C1 and S1 use the text alone, C2 and S2 the text with the 32 shared bytes appended.
 const PLAYER: &[u8] = b"Genuine Adobe Flash Player 001";
 const SERVER: &[u8] = b"Genuine Adobe Flash Media Server 001";
 const SHARED: [u8; 32] = [
@@ -37,19 +38,19 @@ impl Schema {
         }
     }
 
-    /// Where the digest is.
+    /// Returns the position of the digest in the packet.
     fn position(self, packet: &[u8]) -> usize {
         let block = match self {
             Self::KeyFirst => 8 + 764,
             Self::DigestFirst => 8,
         };
         let sum: usize = packet[block..block + 4].iter().map(|&byte| usize::from(byte)).sum();
-        // What is left of the block for the digest to begin in: 764 - 4 - 32.
+        // The digest can start in the first 764 - 4 - 32 bytes after the offset.
         block + 4 + sum % 728
     }
 }
 
-/// The schema and digest of a C1 that has one.
+/// Returns the schema and the digest of a C1, if the digest is valid.
 pub(super) fn verify_c1(c1: &[u8]) -> Option<(Schema, [u8; DIGEST])> {
     verify(c1, PLAYER)
 }
@@ -62,26 +63,26 @@ pub(super) fn sign_s1(s1: &mut [u8], schema: Schema) {
     sign(s1, schema, SERVER);
 }
 
-/// Ends S2 in the answer to the digest of C1.
+/// Signs S2 as the reply to the digest of C1.
 pub(super) fn sign_s2(s2: &mut [u8], c1_digest: &[u8; DIGEST]) {
-    sign_answer(s2, SERVER, c1_digest);
+    sign_reply(s2, SERVER, c1_digest);
 }
 
-/// A C2 that answers the digest of S1, and the schema of that. `None`: S1 has no digest.
+/// Returns a C2 that is signed for the digest of S1, and the schema of S1. `None`: S1 has no digest.
 pub(super) fn sign_c2(s1: &[u8]) -> Result<Option<(Vec<u8>, u8)>, Error> {
     let Some((schema, s1_digest)) = verify(s1, SERVER) else { return Ok(None) };
     let mut c2 = vec![0; SIZE];
     getrandom::fill(&mut c2).map_err(Error::Random)?;
-    sign_answer(&mut c2, PLAYER, &s1_digest);
+    sign_reply(&mut c2, PLAYER, &s1_digest);
     Ok(Some((c2, schema.number())))
 }
 
-/// Whether a C2 (or S2) answers the digest of our S1 (or C1).
+/// Checks the signature of an S2 or C2 for the digest of C1 or S1.
 #[cfg(test)]
-pub(super) fn answers(packet: &[u8], by_server: bool, digest: &[u8; DIGEST]) -> bool {
-    let mut again = packet.to_vec();
-    sign_answer(&mut again, if by_server { SERVER } else { PLAYER }, digest);
-    again == packet
+pub(super) fn is_signed_reply(packet: &[u8], by_server: bool, digest: &[u8; DIGEST]) -> bool {
+    let mut expected = packet.to_vec();
+    sign_reply(&mut expected, if by_server { SERVER } else { PLAYER }, digest);
+    expected == packet
 }
 
 #[cfg(test)]
@@ -108,11 +109,11 @@ fn sign(packet: &mut [u8], schema: Schema, key: &[u8]) {
     packet[at..at + DIGEST].copy_from_slice(&digest);
 }
 
-fn sign_answer(packet: &mut [u8], key: &[u8], digest: &[u8; DIGEST]) {
+fn sign_reply(packet: &mut [u8], key: &[u8], digest: &[u8; DIGEST]) {
     let key = hmac(&[key, &SHARED].concat(), &[digest]);
     let at = SIZE - DIGEST;
-    let answer = hmac(&key, &[&packet[..at]]);
-    packet[at..].copy_from_slice(&answer);
+    let reply = hmac(&key, &[&packet[..at]]);
+    packet[at..].copy_from_slice(&reply);
 }
 
 fn hmac(key: &[u8], parts: &[&[u8]]) -> [u8; DIGEST] {

@@ -26,10 +26,10 @@ fn complex() {
 }
 
 #[test]
-fn the_simple_answer_is_the_greeting_again() {
+fn the_simple_reply_echoes_c1() {
     let mut c1 = vec![7; SIZE];
     c1[4..8].fill(0);
-    let (reply, form) = answer(&c1).unwrap();
+    let (reply, form) = reply_to(&c1).unwrap();
     assert_eq!(form, Form::Simple);
     assert_eq!(reply[0], 3);
     assert_eq!(reply[5..9], [0; 4], "the version field of a simple S1");
@@ -38,49 +38,58 @@ fn the_simple_answer_is_the_greeting_again() {
 
 #[test]
 #[cfg(feature = "ssl")]
-fn both_schemas_are_answered_in_kind() {
+fn both_schemas_get_a_reply_of_the_same_schema() {
     for schema in [digest::Schema::KeyFirst, digest::Schema::DigestFirst] {
         for _ in 0..20 {
             let mut c1 = vec![0; SIZE];
             getrandom::fill(&mut c1).unwrap();
             digest::sign_c1_as(&mut c1, schema);
             let (_, c1_digest) = digest::verify_c1(&c1).unwrap();
-            let (reply, form) = answer(&c1).unwrap();
+            let (reply, form) = reply_to(&c1).unwrap();
             assert_eq!(form, Form::Complex(schema.number()));
             let (s1, s2) = reply[1..].split_at(SIZE);
             assert_eq!(digest::verify_s1(s1).unwrap().0, schema);
-            assert!(digest::answers(s2, true, &c1_digest));
+            assert!(digest::is_signed_reply(s2, true, &c1_digest));
             let (c2, _) = digest::sign_c2(s1).unwrap().unwrap();
-            assert!(digest::answers(&c2, false, &digest::verify_s1(s1).unwrap().1));
+            assert!(digest::is_signed_reply(&c2, false, &digest::verify_s1(s1).unwrap().1));
         }
     }
 }
 
 #[test]
 #[cfg(feature = "ssl")]
-fn a_digest_with_one_wrong_byte_gets_the_simple_answer() {
+fn a_digest_with_one_wrong_byte_gets_the_simple_reply() {
     let mut c1 = vec![9; SIZE];
     digest::sign_c1_as(&mut c1, digest::Schema::DigestFirst);
     c1[SIZE - 1] ^= 1;
-    assert_eq!(answer(&c1).unwrap().1, Form::Simple);
+    assert_eq!(reply_to(&c1).unwrap().1, Form::Simple);
 }
 
-/// What a client sends, and a place for what it would get.
-struct Script<'a>(&'a [u8], Vec<u8>);
+/// A client with fixed input that records the replies.
+struct Script<'a> {
+    input: &'a [u8],
+    replies: Vec<u8>,
+}
+
+impl<'a> Script<'a> {
+    fn new(input: &'a [u8]) -> Self {
+        Self { input, replies: Vec::new() }
+    }
+}
 
 impl Read for Script<'_> {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         // One byte at a time: the slowest client.
-        let n = self.0.len().min(buffer.len()).min(1);
-        buffer[..n].copy_from_slice(&self.0[..n]);
-        self.0 = &self.0[n..];
+        let n = self.input.len().min(buffer.len()).min(1);
+        buffer[..n].copy_from_slice(&self.input[..n]);
+        self.input = &self.input[n..];
         Ok(n)
     }
 }
 
 impl Write for Script<'_> {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        self.1.extend_from_slice(bytes);
+        self.replies.extend_from_slice(bytes);
         Ok(bytes.len())
     }
 
@@ -96,23 +105,23 @@ fn other_protocols_are_named_from_their_first_byte() {
         (&[0x16, 0x03, 0x01, 0x02, 0x00], "TLS"),
         (b"SSH-2.0-OpenSSH_9.2\r\n", "SSH"),
         (&[0x06], "RTMPE"),
-        (&[0xff], "version 255"),
+        (&[0xff], "unknown protocol (first byte 0xff"),
     ] {
-        let mut script = Script(bytes, Vec::new());
+        let mut script = Script::new(bytes);
         let error = accept(&mut script).unwrap_err();
         assert!(error.to_string().contains(name), "{error}");
-        assert!(script.1.is_empty(), "nothing is said to it");
+        assert!(script.replies.is_empty(), "the server sends nothing");
     }
 }
 
 #[test]
-fn a_greeting_cut_anywhere_ends_as_closed() {
-    let mut greeting = vec![0; 1 + 2 * SIZE];
-    greeting[0] = 3;
+fn a_handshake_truncated_anywhere_ends_as_closed() {
+    let mut c0_c1_c2 = vec![0; 1 + 2 * SIZE];
+    c0_c1_c2[0] = 3;
     for at in [0, 1, 2, 700, 1536, 1537, 1538, 3072] {
-        assert!(matches!(accept(&mut Script(&greeting[..at], Vec::new())), Err(RtmpError::Closed)), "cut at {at}");
+        assert!(matches!(accept(&mut Script::new(&c0_c1_c2[..at])), Err(RtmpError::Closed)), "truncated at {at}");
     }
-    let mut script = Script(&greeting, Vec::new());
+    let mut script = Script::new(&c0_c1_c2);
     assert_eq!(accept(&mut script).unwrap(), Form::Simple);
-    assert_eq!(script.1.len(), 1 + 2 * SIZE);
+    assert_eq!(script.replies.len(), 1 + 2 * SIZE);
 }

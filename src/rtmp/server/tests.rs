@@ -5,8 +5,8 @@ use super::*;
 use crate::rtmp::chunk::ChunkDecoder;
 use crate::rtmp::client::Client;
 
-/// Everything that a server has queued, decoded.
-fn answers(server: &mut Server<()>) -> Vec<Message> {
+/// Takes and decodes the queued messages of a server.
+fn take_replies(server: &mut Server<()>) -> Vec<Message> {
     let bytes = server.protocol().take_output();
     let (mut rest, mut decoder, mut messages) = (&bytes[..], ChunkDecoder::new(), Vec::new());
     while let Some(message) = decoder.decode(&mut rest).unwrap() {
@@ -17,11 +17,11 @@ fn answers(server: &mut Server<()>) -> Vec<Message> {
 
 fn commands(server: &mut Server<()>) -> Vec<Command> {
     let is_command = |message: &Message| message.kind == MessageType::COMMAND;
-    answers(server).iter().filter(|m| is_command(m)).map(|m| Command::read(m.kind, &m.payload).unwrap()).collect()
+    take_replies(server).iter().filter(|m| is_command(m)).map(|m| Command::read(m.kind, &m.payload).unwrap()).collect()
 }
 
-/// Sends a command to a server without a stream. Returns its event and its answers.
-fn say(stream_id: u32, command: &Command) -> (Option<Event>, Vec<Command>) {
+/// Sends a command to a server. Returns its event and its replies.
+fn send(stream_id: u32, command: &Command) -> (Option<Event>, Vec<Command>) {
     let mut client = Protocol::new(());
     client.send_command(stream_id, command);
     let mut server = Server::new(());
@@ -42,7 +42,7 @@ fn streams_are_created_one_after_the_other() {
     let mut server = Server::new(());
     server.protocol().feed(&client.take_output()).unwrap();
     assert_eq!(server.poll_event().unwrap(), None);
-    let ids: Vec<_> = commands(&mut server).iter().map(|answer| (answer.transaction, answer.number(0))).collect();
+    let ids: Vec<_> = commands(&mut server).iter().map(|reply| (reply.transaction, reply.number(0))).collect();
     assert_eq!(ids, [(2.0, Some(1.0)), (3.0, Some(2.0))]);
 }
 
@@ -50,44 +50,44 @@ fn streams_are_created_one_after_the_other() {
 fn publish_and_play_are_for_the_application() {
     let name = "livestream?token=1".to_owned();
     let publish = Command::new("publish", 5.0).arg(name.as_str()).arg("live");
-    assert_eq!(say(1, &publish), (Some(Event::Publish(Publish { stream_id: 1, name: name.clone() })), vec![]));
+    assert_eq!(send(1, &publish), (Some(Event::Publish(Publish { stream_id: 1, name: name.clone() })), vec![]));
     let play = Command::new("play", 4.0).arg(name.as_str()).arg(-2000.0);
-    assert_eq!(say(3, &play).0, Some(Event::Play(Play { stream_id: 3, name: name.clone() })));
+    assert_eq!(send(3, &play).0, Some(Event::Play(Play { stream_id: 3, name: name.clone() })));
     let play2 = Command::new("play2", 0.0).arg(Object::new().with("streamName", name.as_str()));
-    assert_eq!(say(3, &play2).0, Some(Event::Play(Play { stream_id: 3, name })));
-    assert_eq!(say(3, &Command::new("play2", 0.0)).0, None);
+    assert_eq!(send(3, &play2).0, Some(Event::Play(Play { stream_id: 3, name })));
+    assert_eq!(send(3, &Command::new("play2", 0.0)).0, None);
 }
 
 #[test]
-fn there_are_many_words_for_the_end() {
-    assert_eq!(say(1, &Command::new("closeStream", 0.0)).0, Some(Event::Stop(1)));
-    assert_eq!(say(0, &Command::new("deleteStream", 7.0).arg(2.0)).0, Some(Event::Stop(2)));
-    assert_eq!(say(0, &Command::new("deleteStream", 7.0).arg(f64::NAN)).0, Some(Event::Stop(0)));
-    assert_eq!(say(1, &Command::new("play", 0.0).arg(false)).0, Some(Event::Stop(1)));
-    assert_eq!(say(1, &Command::new("publish", 0.0).arg(false)).0, Some(Event::Stop(1)));
-    let (event, answers) = say(0, &Command::new("FCUnpublish", 6.0).arg("livestream"));
+fn many_commands_end_a_stream() {
+    assert_eq!(send(1, &Command::new("closeStream", 0.0)).0, Some(Event::Stop(1)));
+    assert_eq!(send(0, &Command::new("deleteStream", 7.0).arg(2.0)).0, Some(Event::Stop(2)));
+    assert_eq!(send(0, &Command::new("deleteStream", 7.0).arg(f64::NAN)).0, Some(Event::Stop(0)));
+    assert_eq!(send(1, &Command::new("play", 0.0).arg(false)).0, Some(Event::Stop(1)));
+    assert_eq!(send(1, &Command::new("publish", 0.0).arg(false)).0, Some(Event::Stop(1)));
+    let (event, replies) = send(0, &Command::new("FCUnpublish", 6.0).arg("livestream"));
     assert_eq!(event, Some(Event::Stop(0)));
-    assert_eq!((answers[0].name.as_str(), answers[1].name.as_str()), ("onFCUnpublish", "_result"));
+    assert_eq!((replies[0].name.as_str(), replies[1].name.as_str()), ("onFCUnpublish", "_result"));
 }
 
 #[test]
-fn calls_without_consequence_are_answered() {
+fn commands_without_effect_get_a_reply() {
     for call in ["releaseStream", "FCPublish", "FCSubscribe", "getStreamLength", "_checkbw", "noSuchCall"] {
-        let (event, answers) = say(0, &Command::new(call, 9.0).arg("livestream"));
+        let (event, replies) = send(0, &Command::new(call, 9.0).arg("livestream"));
         assert_eq!(event, None, "{call}");
-        assert_eq!((answers[0].name.as_str(), answers[0].transaction), ("_result", 9.0), "{call}");
+        assert_eq!((replies[0].name.as_str(), replies[0].transaction), ("_result", 9.0), "{call}");
     }
-    assert_eq!(say(0, &Command::new("noSuchCall", 0.0)), (None, vec![]), "no transaction, no answer");
-    let (event, answers) = say(1, &Command::new("seek", 9.0).arg(1000.0));
-    assert_eq!((event, code(&answers[0]).as_str()), (None, "NetStream.Seek.Failed"));
+    assert_eq!(send(0, &Command::new("noSuchCall", 0.0)), (None, vec![]), "no transaction, no reply");
+    let (event, replies) = send(1, &Command::new("seek", 9.0).arg(1000.0));
+    assert_eq!((event, code(&replies[0]).as_str()), (None, "NetStream.Seek.Failed"));
 }
 
 #[test]
 fn pause_and_receive() {
-    assert_eq!(say(1, &Command::new("pause", 0.0).arg(true).arg(0.0)).0, Some(Event::Pause(true)));
-    assert_eq!(say(1, &Command::new("pauseRaw", 0.0).arg(false).arg(0.0)).0, Some(Event::Pause(false)));
-    assert_eq!(say(1, &Command::new("receiveAudio", 0.0).arg(false)).0, Some(Event::ReceiveAudio(false)));
-    assert_eq!(say(1, &Command::new("receiveVideo", 0.0).arg(true)).0, Some(Event::ReceiveVideo(true)));
+    assert_eq!(send(1, &Command::new("pause", 0.0).arg(true).arg(0.0)).0, Some(Event::Pause(true)));
+    assert_eq!(send(1, &Command::new("pauseRaw", 0.0).arg(false).arg(0.0)).0, Some(Event::Pause(false)));
+    assert_eq!(send(1, &Command::new("receiveAudio", 0.0).arg(false)).0, Some(Event::ReceiveAudio(false)));
+    assert_eq!(send(1, &Command::new("receiveVideo", 0.0).arg(true)).0, Some(Event::ReceiveVideo(true)));
 }
 
 #[test]
@@ -95,15 +95,15 @@ fn the_reply_to_connect_is_that_of_the_original() {
     let mut server = Server::new(());
     let connect = Connect { transaction: 1.0, object_encoding: 3.0, ..Connect::default() };
     server.accept_connect(&connect, 60_000);
-    let answers = answers(&mut server);
-    let kinds: Vec<_> = answers.iter().map(|message| message.kind.0).collect();
-    // Window, bandwidth, the chunk size (which the decoder keeps to itself), _result, onBWDone.
+    let replies = take_replies(&mut server);
+    let kinds: Vec<_> = replies.iter().map(|message| message.kind.0).collect();
+    // Window, bandwidth, chunk size (not returned by the decoder), _result, onBWDone.
     assert_eq!(kinds, [5, 6, 20, 20]);
-    let result = Command::read(MessageType::COMMAND, &answers[2].payload).unwrap();
+    let result = Command::read(MessageType::COMMAND, &replies[2].payload).unwrap();
     assert_eq!((result.name.as_str(), code(&result).as_str()), ("_result", "NetConnection.Connect.Success"));
     let properties = result.object.as_object().unwrap();
     assert_eq!(properties.get("fmsVer").unwrap().as_str(), Some("FMS/3,5,3,888"));
-    assert_eq!(properties.get("fourCcList"), None, "a client that did not speak of it");
+    assert_eq!(properties.get("fourCcList"), None, "the client did not send it");
     let information = result.args[0].as_object().unwrap();
     assert_eq!(information.get("objectEncoding").unwrap().as_number(), Some(3.0));
 }
@@ -116,7 +116,7 @@ fn enhanced_capabilities_are_those_of_a_server_that_forwards() {
         .with("videoFourCcInfoMap", Object::new().with("hvc1", 1.0))
         .with("capsEx", 15.0);
     let connect = Connect { object, ..Connect::default() };
-    let properties = connect.enhanced(Object::new());
+    let properties = connect.add_enhanced_properties(Object::new());
     assert_eq!(properties.get("fourCcList"), Some(&list));
     let map = properties.get("videoFourCcInfoMap").unwrap().as_object().unwrap();
     assert_eq!(map.get("*").unwrap().as_number(), Some(CAN_FORWARD));
@@ -125,14 +125,14 @@ fn enhanced_capabilities_are_those_of_a_server_that_forwards() {
     for list in [vec![Value::from("hvc1"); 65], vec![Value::from("hvc1x")], vec![Value::from(1.0)]] {
         let hostile =
             Connect { object: Object::new().with("fourCcList", Value::StrictArray(list)), ..Connect::default() };
-        assert_eq!(hostile.enhanced(Object::new()).get("fourCcList"), None);
+        assert_eq!(hostile.add_enhanced_properties(Object::new()).get("fourCcList"), None);
     }
     let hostile = Connect { object: Object::new().with("capsEx", f64::NAN), ..Connect::default() };
-    assert_eq!(hostile.enhanced(Object::new()).get("capsEx").unwrap().as_number(), Some(0.0));
+    assert_eq!(hostile.add_enhanced_properties(Object::new()).get("capsEx").unwrap().as_number(), Some(0.0));
 }
 
 #[test]
-fn a_long_name_is_not_said_again_and_again() {
+fn a_long_name_is_not_sent_back() {
     let mut server = Server::new(());
     server.start_play(&Play { stream_id: 1, name: "n".repeat(60_000) });
     assert!(server.protocol().output_len() < 2000);
@@ -151,7 +151,7 @@ fn amf3_commands_are_understood() {
 }
 
 #[test]
-fn a_client_and_a_server_come_to_terms() {
+fn a_client_and_a_server_understand_each_other() {
     for complex in [false, true] {
         let (near, far) = UnixStream::pair().unwrap();
         let server = thread::spawn(move || {
@@ -165,7 +165,7 @@ fn a_client_and_a_server_come_to_terms() {
             assert_eq!(server.next_event().unwrap(), Event::Stop(0));
             assert_eq!(server.next_event().unwrap(), Event::Stop(publish.stream_id));
             let Event::Publish(publish) = server.next_event().unwrap() else { panic!("no second publish") };
-            server.refuse(publish.stream_id, "NetStream.Publish.BadName", "it is taken");
+            server.send_stream_error(publish.stream_id, "NetStream.Publish.BadName", "it is taken");
             server.flush().unwrap();
             message
         });
@@ -183,7 +183,7 @@ fn a_client_and_a_server_come_to_terms() {
 }
 
 #[test]
-fn a_client_that_does_not_connect_first_is_told_so_in_the_log() {
+fn a_first_command_other_than_connect_is_an_error() {
     let (near, far) = UnixStream::pair().unwrap();
     let client = thread::spawn(move || {
         let mut client = Client::handshake(near, false).unwrap();
@@ -227,10 +227,10 @@ fn a_whole_session_may_be_split_at_any_byte() {
                 events.push(event);
             }
         }
-        (events, answers(&mut server))
+        (events, take_replies(&mut server))
     };
     let whole = serve(&[&bytes]);
-    assert_eq!(whole.0.len(), 1 + 4 + 2, "publish, video, and two words for the end");
+    assert_eq!(whole.0.len(), 1 + 4 + 2, "publish, video, and two ends");
     for at in 0..bytes.len() {
         assert_eq!(serve(&[&bytes[..at], &bytes[at..]]), whole, "split at {at}");
     }
