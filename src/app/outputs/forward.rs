@@ -1,14 +1,21 @@
-//! Forwarding: a stream that is published here is published on other servers, too.
+//! Forwarding: publishes the streams of this server on other servers.
 //!
-//! A forwarder is to the source what a player is, a place in its backlog, and to its target what an encoder is. It has a coroutine of
-//! its own and holds nobody up. It lives as long as players are not told that the stream has ended: a publisher that is back within
-//! the vhost's `reconnect_grace` goes on in the same connection to the target, so that the target's players stay as well.
+//! ```text
+//! publish, reload -> ForwardManager -> one Forwarder for each stream and target
+//! Source (packet log) -> Consumer -> Forwarder -> RTMP session -> target
+//! permits (FairSemaphore), addresses (Resolver), Route (loops) -> RTMP session
+//! ```
+//!
+//! To the source, a forwarder is a player: a cursor into the packet log, with a coroutine of its own, that delays
+//! nobody. To the target it is an encoder. It ends when players are told that the stream has ended. If the publisher
+//! returns within the vhost's `reconnect_grace`, the same connection to the target continues, so that the target's
+//! players stay as well.
 
-mod connecting;
+mod connect;
 mod forwarder;
-mod lookups;
-mod places;
+mod resolver;
 pub(crate) mod route;
+mod semaphore;
 mod session;
 
 use std::collections::HashMap;
@@ -16,78 +23,79 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use self::forwarder::Forwarder;
-use self::lookups::Lookups;
-use self::places::Places;
+use self::resolver::Resolver;
 use self::route::Route;
+use self::semaphore::FairSemaphore;
 use crate::app::server::Server;
 use crate::app::stream::Source;
-use crate::config::{Config, Destination, Forward, Names};
+use crate::config::{Config, Destination, Forward, StreamNames};
+use crate::log::quoted;
 use crate::st::Shared;
 
-/// Forwarders of the whole server that are on their way to their targets at a time, half of them to one: a target answers within
-/// milliseconds, so that hundreds get there in a second, and whoever publishes one name after the other cannot have it called by more.
-const STARTS: usize = 64;
+/// Forwarders of the whole server that connect at a time, at most half of them to one target. A target answers within
+/// milliseconds, so that hundreds connect in a second, and a client that publishes one name after the other cannot
+/// cause more connections.
+const MAX_CONNECTING: usize = 64;
 
-/// What is published, for its forwarders.
+/// A published stream, as its forwarders need it.
 #[derive(Clone)]
-pub(crate) struct Feed {
+pub(crate) struct PublishedStream {
     pub(crate) source: Source,
     pub(crate) vhost: String,
     pub(crate) app: String,
     pub(crate) stream: String,
-    /// What the publisher gave behind a `?`.
+    /// The publisher's parameters, without the `?`.
     pub(crate) params: String,
-    /// The servers that it came over.
+    /// The servers that the stream has passed before this one.
     pub(crate) route: Route,
 }
 
-/// A target of one stream. Forwarders of equal ones do the same.
+/// A target of one stream. Two forwarders with equal targets would do the same.
 #[derive(Debug, Clone, PartialEq, Eq)]
 struct Target {
     destination: Destination,
     tls_verify: bool,
-    /// The servers that the stream came over, this one included.
+    /// The servers that the stream has passed, including this one.
     route: Route,
 }
 
-/// All forwarders of the server, by stream.
+/// The server's forwarders, by stream.
 #[derive(Clone)]
-pub(crate) struct Forwards {
-    streams: Shared<HashMap<String, Stream>>,
-    /// For who is on the way to its target.
-    starts: Places,
-    lookups: Arc<Lookups>,
+pub(crate) struct ForwardManager {
+    streams: Shared<HashMap<String, ForwardedStream>>,
+    /// Permits to connect, by host and port.
+    connecting: FairSemaphore,
+    resolver: Arc<Resolver>,
 }
 
-struct Stream {
-    feed: Feed,
-    /// The client that publishes it now.
+struct ForwardedStream {
+    published: PublishedStream,
+    /// The client that publishes the stream now.
     publisher: Option<u64>,
-    /// When the last one came or went.
-    changed: Instant,
+    publisher_changed: Instant,
     forwarders: Vec<Arc<Forwarder>>,
 }
 
-/// A publication with its forwarders. Dropping it starts no more; those that run end with the stream.
-pub(crate) struct Forwarding {
-    forwards: Forwards,
+/// A publication that is forwarded. Dropping it starts no more forwarders; those that run end with the stream.
+pub(crate) struct ForwardGuard {
+    manager: ForwardManager,
     name: String,
     publisher: u64,
 }
 
-/// What a forwarder is at.
+/// The state of a forwarder.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub(crate) enum State {
-    /// For the stream to begin, for a place among those who connect, or between two attempts.
+enum ForwardState {
+    /// Waits for media, for a permit to connect, or for the next attempt.
     #[default]
     Waiting,
     Connecting,
     Sending,
-    /// It sends what is left, and says goodbye.
+    /// The stream has ended; sends the rest and closes.
     Ending,
 }
 
-impl State {
+impl ForwardState {
     fn name(self) -> &'static str {
         match self {
             Self::Connecting => "connecting",
@@ -98,93 +106,67 @@ impl State {
     }
 }
 
-impl Default for Forwards {
+impl Default for ForwardManager {
     fn default() -> Self {
-        Self { streams: Shared::default(), starts: Places::new(STARTS), lookups: Arc::new(Lookups::new()) }
+        let connecting = FairSemaphore::new(MAX_CONNECTING);
+        Self { streams: Shared::default(), connecting, resolver: Arc::new(Resolver::new()) }
     }
 }
 
-impl Forwards {
-    /// A stream begins to be published by client `publisher`: starts the forwarders of its vhost's targets. Call it before the first
-    /// message.
-    pub(crate) fn begin(&self, server: &Server, publisher: u64, feed: Feed, forward: &Forward) -> Forwarding {
-        let name = feed.source.name();
+impl ForwardManager {
+    /// Starts the forwarders of a stream that client `publisher` publishes. Must be called before the first message.
+    pub(crate) fn publish(
+        &self,
+        server: &Server,
+        publisher: u64,
+        published: PublishedStream,
+        forward: &Forward,
+    ) -> ForwardGuard {
+        let name = published.source.name();
         self.streams.with(|streams| {
-            let stream = streams.entry(name.clone()).or_insert_with(|| Stream {
-                feed: feed.clone(),
+            let stream = streams.entry(name.clone()).or_insert_with(|| ForwardedStream {
+                published: published.clone(),
                 publisher: None,
-                changed: Instant::now(),
+                publisher_changed: Instant::now(),
                 forwarders: Vec::new(),
             });
-            stream.feed = feed;
+            stream.published = published;
             stream.publisher = Some(publisher);
-            stream.changed = Instant::now();
-            self.update(server, stream, forward, true);
-            make_room(streams, server.config().max_connections);
+            stream.publisher_changed = Instant::now();
+            update(server, stream, forward, true);
+            evict_unpublished(streams, server.config().max_connections);
         });
-        Forwarding { forwards: self.clone(), name, publisher }
+        ForwardGuard { manager: self.clone(), name, publisher }
     }
 
-    /// Has the streams that are published now be forwarded to the targets of another configuration: ends forwarders whose target is
-    /// gone, starts those of new ones, and leaves the others alone.
+    /// Applies another configuration to the published streams: stops forwarders whose target is gone, starts those of
+    /// new targets, and keeps the others.
     pub(crate) fn reconfigure(&self, server: &Server, config: &Config) {
         let none = Forward { targets: Vec::new(), tls_verify: true };
         self.streams.with(|streams| {
             for stream in streams.values_mut() {
-                let vhost = config.vhosts.get(&stream.feed.vhost).filter(|vhost| vhost.enabled);
-                self.update(server, stream, vhost.map_or(&none, |vhost| &vhost.forward), false);
+                let vhost = config.vhosts.get(&stream.published.vhost).filter(|vhost| vhost.enabled);
+                update(server, stream, vhost.map_or(&none, |vhost| &vhost.forward), false);
             }
         });
     }
 
-    /// Ends forwarders that are not wanted, and starts those that are missing. `is_first`: nothing of the stream has come yet.
-    fn update(&self, server: &Server, stream: &mut Stream, forward: &Forward, is_first: bool) {
-        let feed = &stream.feed;
-        let names = Names { vhost: &feed.vhost, app: &feed.app, stream: &feed.stream, params: &feed.params };
-        let route = feed.route.onwards(&feed.source.name());
-        let mut wanted: Vec<Target> = Vec::new();
-        for target in &forward.targets {
-            let destination = target.resolve(names);
-            let target = Target { destination, tls_verify: forward.tls_verify, route: route.clone() };
-            if !wanted.contains(&target) {
-                wanted.push(target);
-            }
-        }
-        stream.forwarders.retain(|forwarder| {
-            let is_wanted = wanted.contains(forwarder.target());
-            if !is_wanted {
-                forwarder.stop();
-            }
-            is_wanted
-        });
-        wanted.retain(|target| stream.forwarders.iter().all(|forwarder| forwarder.target() != target));
-        if stream.publisher.is_none() {
-            return;
-        }
-        for target in wanted {
-            match Forwarder::start(server, feed.source.clone(), target, is_first) {
-                Ok(forwarder) => stream.forwarders.push(forwarder),
-                Err(error) => log::error!("cannot start a forwarder: {error}"),
-            }
-        }
-    }
-
-    /// Ends what a client published whose [`Forwarding`] is lost.
-    pub(crate) fn leave(&self, publisher: u64) {
+    /// Ends the publication of a client whose [`ForwardGuard`] is lost with its stack.
+    pub(crate) fn unpublish(&self, publisher: u64) {
         let of_publisher =
-            |(name, stream): (&String, &Stream)| (stream.publisher == Some(publisher)).then(|| name.clone());
+            |(name, stream): (&String, &ForwardedStream)| (stream.publisher == Some(publisher)).then(|| name.clone());
         let name = self.streams.try_with(|streams| streams.iter().find_map(of_publisher)).flatten();
         if let Some(name) = name {
-            self.end(&name, publisher);
+            self.end_publication(&name, publisher);
         }
     }
 
-    fn end(&self, name: &str, publisher: u64) {
+    fn end_publication(&self, name: &str, publisher: u64) {
         // Not `with`: this may run while a panic unwinds out of one.
         self.streams.try_with(|streams| {
             if let Some(stream) = streams.get_mut(name).filter(|stream| stream.publisher == Some(publisher)) {
                 stream.publisher = None;
-                stream.changed = Instant::now();
+                stream.publisher_changed = Instant::now();
                 if stream.forwarders.is_empty() {
                     streams.remove(name);
                 }
@@ -192,14 +174,14 @@ impl Forwards {
         });
     }
 
-    /// Gives back what places a forwarder has that has ended, if any are lost.
-    fn leave_places(&self, number: u64) {
-        self.starts.leave(number);
-        self.lookups.places.leave(number);
+    /// Releases the permits of a forwarder that has ended, if any are lost with its stack.
+    fn release_permits(&self, number: u64) {
+        self.connecting.release(number);
+        self.resolver.lookups.release(number);
     }
 
-    /// A forwarder has ended.
-    fn remove(&self, name: &str, forwarder: &Arc<Forwarder>) {
+    /// Removes a forwarder that has ended.
+    fn remove_forwarder(&self, name: &str, forwarder: &Arc<Forwarder>) {
         self.streams.try_with(|streams| {
             if let Some(stream) = streams.get_mut(name) {
                 stream.forwarders.retain(|other| !Arc::ptr_eq(other, forwarder));
@@ -211,19 +193,62 @@ impl Forwards {
     }
 }
 
-/// Ends the forwarders of streams that have been without a publisher for longest, when there are more streams than clients may publish.
-/// Each is kept for the vhost's `reconnect_grace`, in which a stranger comes and goes under many names.
-fn make_room(streams: &mut HashMap<String, Stream>, most: usize) {
-    while streams.len() > most {
-        let left = streams.iter().filter(|(_, stream)| stream.publisher.is_none());
-        let first = left.min_by_key(|(_, stream)| stream.changed).map(|(name, _)| name.clone());
-        let Some(stream) = first.and_then(|name| streams.remove(&name)) else { return };
+/// Stops a stream's forwarders that `forward` does not name, and starts those that are missing. `wait_for_media`: the
+/// stream has no message yet.
+fn update(server: &Server, stream: &mut ForwardedStream, forward: &Forward, wait_for_media: bool) {
+    let published = &stream.published;
+    let names = StreamNames {
+        vhost: &published.vhost,
+        app: &published.app,
+        stream: &published.stream,
+        params: &published.params,
+    };
+    let name = published.source.name();
+    let route = published.route.with_hop(&name);
+    let mut wanted: Vec<Target> = Vec::new();
+    for target in &forward.targets {
+        let destination = target.resolve(names);
+        let target = Target { destination, tls_verify: forward.tls_verify, route: route.clone() };
+        if !wanted.contains(&target) {
+            wanted.push(target);
+        }
+    }
+    stream.forwarders.retain(|forwarder| {
+        let is_wanted = wanted.contains(forwarder.target());
+        if !is_wanted {
+            forwarder.stop();
+        }
+        is_wanted
+    });
+    wanted.retain(|target| stream.forwarders.iter().all(|forwarder| forwarder.target() != target));
+    if stream.publisher.is_none() {
+        return;
+    }
+    for target in wanted {
+        let shown = target.destination.shown.clone();
+        match Forwarder::start(server, published.source.clone(), target, wait_for_media) {
+            Ok(forwarder) => stream.forwarders.push(forwarder),
+            Err(error) => {
+                log::error!("forward not started: stream={name} target={shown} error={}", quoted(error));
+            }
+        }
+    }
+}
+
+/// Stops the forwarders of the streams that have been without a publisher for longest while there are more than
+/// `max_streams`. Each stream is kept for the vhost's `reconnect_grace`, during which one client can publish under many
+/// names.
+fn evict_unpublished(streams: &mut HashMap<String, ForwardedStream>, max_streams: usize) {
+    while streams.len() > max_streams {
+        let unpublished = streams.iter().filter(|(_, stream)| stream.publisher.is_none());
+        let oldest = unpublished.min_by_key(|(_, stream)| stream.publisher_changed).map(|(name, _)| name.clone());
+        let Some(stream) = oldest.and_then(|name| streams.remove(&name)) else { return };
         stream.forwarders.iter().for_each(|forwarder| forwarder.stop());
     }
 }
 
-impl Drop for Forwarding {
+impl Drop for ForwardGuard {
     fn drop(&mut self) {
-        self.forwards.end(&self.name, self.publisher);
+        self.manager.end_publication(&self.name, self.publisher);
     }
 }

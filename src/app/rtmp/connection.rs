@@ -1,122 +1,128 @@
-//! A client's life, from handshake to close.
+//! An RTMP client's connection, from handshake to close.
 //!
-//! A connection does one thing at a time: it publishes one stream or plays one. `play` while it plays, on whatever message stream,
-//! ends what it played (the client is told NetStream.Play.Stop of that) and begins anew; `play` of a publisher and `publish` of a
-//! player are refused, and what goes on goes on. Who wants two streams opens two connections, as all players do.
+//! | step | function | result |
+//! |---|---|---|
+//! | PROXY header, TLS, handshake | [`Connection::open`] | chunks can be read and written |
+//! | `connect` | [`Connection::admit`] | vhost, page URL and forward route, or a rejection |
+//! | `publish` | [`Connection::serve_publisher`] | media messages for the stream |
+//! | `play` | [`Connection::serve_player`] | batches of the stream for the client |
+//! | close | [`Connection::send_close_status`] | the status that names the reason; then the connection lingers |
+//!
+//! A connection publishes one stream or plays one stream at a time. A `play` during playback, on any message stream,
+//! ends that playback with NetStream.Play.Stop and starts the new one. `play` from a publisher and `publish` from a
+//! player are refused, and what runs continues. A client that needs two streams opens two connections, as all players
+//! do.
 
 mod play;
 mod publish;
 
+use std::convert::Infallible;
 use std::io::{self, Read};
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::app::limits::fairness::{self, Slice};
+use crate::app::limits::fairness::{self, WorkQuantum};
 use crate::app::outputs::forward::route::{self, Route};
+use crate::app::rtmp::CLOSE_TIMEOUT;
 use crate::app::server::Server;
 use crate::app::session::client::Client;
 use crate::app::session::close::CloseReason;
 use crate::app::session::request::{self, AppRequest, StreamRequest};
 use crate::codec::proxy::{self, Header};
 use crate::config::{Action, ListenKind, refer_allows};
-use crate::memory::Part;
+use crate::log::quoted;
+use crate::memory::Category;
 use crate::rtmp::server::{Connect, Event, Server as Rtmp};
 use crate::rtmp::{self, handshake};
 use crate::st::net::TcpStream;
 
-/// What may have come of messages that are not complete of a client that has not published, in bytes: of two of the longest commands.
-const MAX_COMMANDS: usize = 128 * 1024;
+/// Bytes of incomplete messages that a client may have in memory before it publishes: two of the longest commands.
+const MAX_INCOMPLETE_COMMANDS: usize = 128 * 1024;
 
-/// How long a client that was refused is listened to, so that what it was told arrives, see [`TcpStream::linger`].
-const FAREWELL: Duration = Duration::from_secs(1);
-
-/// A connection to a client.
+/// A connection after the handshake. It lives on the heap: a stack takes whole pages, and a waiting player's stack fits
+/// on two.
 struct Connection<'a> {
     server: &'a Server,
     client: &'a Arc<Client>,
     rtmp: Rtmp<TcpStream>,
-    /// What the client has said that it wants to get, whether it played already or not.
+    /// The client's last receiveAudio and receiveVideo. They also hold for later playbacks.
     wants_audio: bool,
     wants_video: bool,
-    slice: Slice,
-    /// How long it may take nothing of what it is sent.
+    quantum: WorkQuantum,
+    /// Time without write progress after which the client is closed.
     send_timeout: Duration,
-    /// It has been told why it is to go.
-    has_parted: bool,
+    close_status_sent: bool,
 }
 
-/// A client that has been let in.
+/// A client whose `connect` was accepted.
 struct Admitted {
     app: AppRequest,
-    /// The page that the client is on, as it says.
+    /// The client's pageUrl, not verified.
     page_url: String,
-    /// The servers that its streams came over, if it is a forwarder of one.
+    /// The servers that the client's stream has passed, if the client is a forwarder.
     route: Route,
 }
 
-/// Serves a client until it is gone. `kind`: what it is expected to speak. `too_many`: why it is to be turned away, if it is.
+/// Serves a client until its connection ends, and records why. `too_many` is the reason to reject it, if the server is
+/// full.
 pub(crate) fn serve(server: &Server, client: &Arc<Client>, kind: ListenKind, too_many: Option<String>) {
-    let reason = match converse(server, client, kind, too_many) {
+    let reason = match run(server, client, kind, too_many) {
         Ok(never) => match never {},
-        Err(reason) => client.told().unwrap_or(reason),
+        Err(reason) => client.close_requested().unwrap_or(reason),
     };
-    server.account(client, &reason);
+    server.record_close(client, &reason);
 }
 
-/// Ends, with the reason, when the connection does.
-enum Never {}
-
-fn converse(
+fn run(
     server: &Server,
     client: &Arc<Client>,
     kind: ListenKind,
     too_many: Option<String>,
-) -> Result<Never, CloseReason> {
+) -> Result<Infallible, CloseReason> {
     let (mut connection, form) = Connection::open(server, client, kind)?;
-    let result = connection.converse(form, too_many);
-    if let Some(reason) = client.told() {
-        connection.part(0, "NetConnection.Connect.Closed", &reason);
+    let result = connection.run(form, too_many);
+    if let Some(reason) = client.close_requested() {
+        connection.send_close_status(0, "NetConnection.Connect.Closed", &reason);
     }
     result
 }
 
-/// Learns where the client comes from: from its balancer, if it has one.
-#[inline(never)] // What it needs is not to be on the stack of a player that waits.
-fn greet(server: &Server, client: &Client) -> Result<(), CloseReason> {
+/// Reads the PROXY header if the peer is a configured balancer, and sets the client's address from it.
+#[inline(never)] // Keeps its locals off the stack of a waiting player.
+fn read_proxy_header(server: &Server, client: &Client) -> Result<(), CloseReason> {
     let mut stream = &client.stream;
     let peer = stream.peer();
     if !server.config().proxy_protocol.iter().any(|balancer| balancer.contains(peer.ip())) {
-        log::info!("client {peer} connected");
+        log::info!("client connected: address={peer}");
         return Ok(());
     }
     let mut header = Vec::new();
     let origin = loop {
         match proxy::parse(&header).map_err(|error| CloseReason::Proxy(error.to_string()))? {
-            Header::Whole(origin) => break origin,
-            Header::Needs(more) => {
+            Header::Complete(origin) => break origin,
+            Header::Incomplete(missing) => {
                 let read = header.len();
-                header.resize(read + more, 0);
+                header.resize(read + missing, 0);
                 stream.read_exact(&mut header[read..]).map_err(|error| match error.kind() {
                     io::ErrorKind::UnexpectedEof => CloseReason::ByPeer,
-                    _ => in_start(error.into()),
+                    _ => setup_error(error.into()),
                 })?;
             }
         }
     };
     match origin {
         Some(origin) => {
-            client.comes_from(origin);
-            log::info!("client {} connected through {peer}", client.address());
+            client.set_remote_addr(origin);
+            log::info!("client connected: address={} proxy={peer}", client.address());
         }
-        None => log::info!("client {peer} connected, a balancer that names nobody"),
+        None => log::info!("client connected: address={peer} proxy=local"),
     }
     Ok(())
 }
 
 impl<'a> Connection<'a> {
-    /// Hears who is there and in what it speaks, up to the end of the handshake. What a connection is made of is put on the heap: a
-    /// stack takes whole pages, and what players wait with fits on two.
-    #[inline(never)] // As `greet`.
+    /// Reads the PROXY header and does the TLS and RTMP handshakes.
+    #[inline(never)] // As `read_proxy_header`.
     fn open(
         server: &'a Server,
         client: &'a Arc<Client>,
@@ -126,44 +132,44 @@ impl<'a> Connection<'a> {
         let config = server.config();
         stream.set_write_timeout(Some(config.send_timeout));
         stream.set_time_limit(Some(config.handshake_timeout));
-        greet(server, client)?;
-        server.rtmps.secure(stream, kind)?;
-        stream.count_unsent(|| server.account.hold(Part::Tls));
-        let (mut rtmp, form) = Rtmp::accept(stream.clone()).map_err(in_start)?;
-        rtmp.protocol().count_incoming(client.hold_incoming(&server.account));
-        rtmp.protocol().limit_incoming(MAX_COMMANDS);
+        read_proxy_header(server, client)?;
+        server.tls_acceptor.accept(stream, kind)?;
+        stream.count_unsent(|| server.memory.charge(Category::Tls));
+        let (mut rtmp, form) = Rtmp::accept(stream.clone()).map_err(setup_error)?;
+        rtmp.protocol().track_input(client.charge_incoming(&server.memory));
+        rtmp.protocol().limit_incomplete(MAX_INCOMPLETE_COMMANDS);
         let connection = Self {
             server,
             client,
             rtmp,
             wants_audio: true,
             wants_video: true,
-            slice: Slice::default(),
+            quantum: WorkQuantum::default(),
             send_timeout: config.send_timeout,
-            has_parted: false,
+            close_status_sent: false,
         };
         Ok((Box::new(connection), form))
     }
 
-    fn converse(&mut self, form: handshake::Form, too_many: Option<String>) -> Result<Never, CloseReason> {
-        // For `connect`; the time for `publish` or `play` begins when the client is in.
-        self.limit_commands();
+    fn run(&mut self, form: handshake::Form, too_many: Option<String>) -> Result<Infallible, CloseReason> {
+        // The limit applies to `connect`, and then again to `publish` or `play`.
+        self.start_command_timeout();
         let admitted = self.admit(form, too_many)?;
-        self.limit_commands();
+        self.start_command_timeout();
         loop {
-            self.take_turns();
-            let mut event = Some(self.rtmp.next_event().map_err(in_start)?);
-            // What a client does may end in what it does next: playing in playing something else.
-            while let Some(now) = event.take() {
-                event = match now {
+            self.yield_if_used_up();
+            let mut event = Some(self.rtmp.next_event().map_err(setup_error)?);
+            // Publishing and playing can end with the client's next event, such as another `play`.
+            while let Some(current) = event.take() {
+                event = match current {
                     Event::Publish(publish) => {
-                        let next = self.publishing(&admitted, &publish)?;
-                        self.limit_commands();
+                        let next = self.serve_publisher(&admitted, &publish)?;
+                        self.start_command_timeout();
                         next
                     }
                     Event::Play(play) => {
-                        let next = self.playing(&admitted, &play)?;
-                        self.limit_commands();
+                        let next = self.serve_player(&admitted, &play)?;
+                        self.start_command_timeout();
                         next
                     }
                     Event::ReceiveAudio(wanted) => {
@@ -174,23 +180,22 @@ impl<'a> Connection<'a> {
                         self.wants_video = wanted;
                         None
                     }
-                    // There is nothing to stop, to pause, or to take media for.
+                    // Stop, pause and media have no meaning without a stream.
                     _ => None,
                 };
             }
         }
     }
 
-    /// From now on, the client has so much time to say what it wants.
-    fn limit_commands(&self) {
+    fn start_command_timeout(&self) {
         self.client.stream.set_time_limit(Some(self.server.config().command_timeout));
     }
 
-    /// Hears what the client connects to and lets it in, or tells it why not.
-    #[inline(never)] // What it needs is not to be on the stack of a player that waits.
+    /// Reads `connect`, checks it, and accepts or rejects the client.
+    #[inline(never)] // As `read_proxy_header`.
     fn admit(&mut self, form: handshake::Form, too_many: Option<String>) -> Result<Admitted, CloseReason> {
-        let connect = self.rtmp.connect().map_err(in_start)?;
-        if let Some(reason) = too_many.map(CloseReason::Full).or_else(|| self.server.objection()) {
+        let connect = self.rtmp.connect().map_err(setup_error)?;
+        if let Some(reason) = too_many.map(CloseReason::Full).or_else(|| self.server.admission_error()) {
             return Err(self.reject(connect, "NetConnection.Connect.Rejected", reason));
         }
         let app = match AppRequest::new(&connect, &self.server.config()) {
@@ -203,31 +208,30 @@ impl<'a> Connection<'a> {
                 return Err(self.reject(connect, code, CloseReason::Refused(error.to_string())));
             }
         };
-        let refer = &app.vhost.refer;
-        if !refer_allows(refer, &connect.page_url) {
-            let why = format!("refer of the vhost does not allow pages of {:?}", connect.page_url);
-            return Err(self.reject(connect, "NetConnection.Connect.Rejected", CloseReason::Refused(why)));
+        if !refer_allows(&app.vhost.refer, &connect.page_url) {
+            let reason = page_refused("refer", &connect.page_url);
+            return Err(self.reject(connect, "NetConnection.Connect.Rejected", reason));
         }
         if app.vhost.tcp_nodelay {
-            // A socket that does not take the option costs some latency, no more.
+            // Without the option the client has more latency, nothing else.
             let _ = self.client.stream.set_nodelay(true);
         }
         log::info!(
-            "connect app {:?} of vhost {}, tcUrl {:?}, pageUrl {:?}, flashVer {:?}, handshake {form:?}",
-            app.app,
+            "connect accepted: vhost={} app={} tc_url={} page_url={} flash_ver={} handshake={form:?}",
             app.vhost.name,
-            connect.tc_url,
-            connect.page_url,
-            connect.flash_ver,
+            quoted(&app.app),
+            quoted(&connect.tc_url),
+            quoted(&connect.page_url),
+            quoted(&connect.flash_ver),
         );
         self.client.set_vhost(&app.vhost);
         self.rtmp.accept_connect(&connect, app.vhost.chunk_size);
-        let route = Route::read(connect.text(route::KEY));
+        let route = Route::parse(connect.text(route::CONNECT_PROPERTY));
         Ok(Admitted { app, page_url: connect.page_url, route })
     }
 
-    /// Takes what the client has sent, some 32 KiB at most. `None`: nothing yet.
-    fn feed(&mut self) -> io::Result<Option<Result<(), rtmp::Error>>> {
+    /// Reads up to 32 KiB from the socket into the protocol, without waiting. Returns `None` if nothing has arrived.
+    fn read_socket(&mut self) -> io::Result<Option<Result<(), rtmp::Error>>> {
         let protocol = self.rtmp.protocol();
         self.client.stream.try_read_with(|bytes| match bytes {
             [] => Err(rtmp::Error::Closed),
@@ -235,12 +239,12 @@ impl<'a> Connection<'a> {
         })
     }
 
-    /// Lets others run when the client has kept its coroutine busy for long.
-    fn take_turns(&mut self) {
-        self.slice.look(fairness::work(self.rtmp.protocol()));
+    /// Yields to other coroutines if the client's input has used up its work quantum.
+    fn yield_if_used_up(&mut self) {
+        self.quantum.yield_if_used_up(fairness::work_units(self.rtmp.protocol()));
     }
 
-    /// What a `publish` or `play` asks for, unless a name is wrong or the page may not have it.
+    /// Resolves the stream name of a `publish` or `play`, and checks `refer`, `security` and the server's load.
     fn resolve(&self, admitted: &Admitted, name: &str, is_publish: bool) -> Result<StreamRequest, CloseReason> {
         let request = admitted
             .app
@@ -248,83 +252,86 @@ impl<'a> Connection<'a> {
             .map_err(|error| CloseReason::Refused(error.to_string()))?;
         let vhost = &request.vhost;
         let own = if is_publish { ("refer_publish", &vhost.refer_publish) } else { ("refer_play", &vhost.refer_play) };
-        let page_url = &admitted.page_url;
-        // `refer` once more: the vhost may be another than that of the connection.
+        // `refer` again: the stream's vhost can differ from the connection's.
         for (directive, list) in [("refer", &vhost.refer), own] {
-            if !refer_allows(list, page_url) {
-                let why = format!("{directive} of the vhost does not allow pages of {page_url:?}");
-                return Err(CloseReason::Refused(why));
+            if !refer_allows(list, &admitted.page_url) {
+                return Err(page_refused(directive, &admitted.page_url));
             }
         }
-        // Also of those who came in before.
-        if let Some(reason) = self.server.objection() {
+        // The load can have changed since `connect`.
+        if let Some(reason) = self.server.admission_error() {
             return Err(reason);
         }
         let (action, verb) = if is_publish { (Action::Publish, "publish") } else { (Action::Play, "play") };
         let address = self.client.address().ip();
         if !vhost.security.allows(action, address) {
-            return Err(CloseReason::Denied(format!("security of the vhost does not let {address} {verb}")));
+            let why = format!("security of vhost {} does not allow {address} to {verb}", vhost.name);
+            return Err(CloseReason::Denied(why));
         }
         Ok(request)
     }
 
-    /// Tells a client why it is not let in.
+    /// Rejects a `connect` with a status, and closes gracefully.
     fn reject(&mut self, connect: Connect, code: &str, reason: CloseReason) -> CloseReason {
         self.rtmp.reject_connect(&connect, code, &reason.to_string());
-        // Its object may be megabytes, which are in no account.
+        // The connect object can be megabytes, which no memory tracker counts.
         drop(connect);
-        self.farewell();
+        self.graceful_close();
         reason
     }
 
-    /// Tells a client what is wrong with its stream.
+    /// Refuses a `publish` or `play` with a status, and closes gracefully.
     fn refuse(&mut self, stream_id: u32, code: &str, reason: CloseReason) -> CloseReason {
-        self.rtmp.refuse(stream_id, code, &reason.to_string());
-        self.farewell();
+        self.rtmp.send_stream_error(stream_id, code, &reason.to_string());
+        self.graceful_close();
         reason
     }
 
-    /// Tells a client that somebody else ends its connection, and why, unless it has been told.
-    fn part(&mut self, stream_id: u32, code: &str, reason: &CloseReason) {
-        if !self.has_parted {
+    /// Sends the reason of a close that the server requested, unless a close status was sent already.
+    fn send_close_status(&mut self, stream_id: u32, code: &str, reason: &CloseReason) {
+        if !self.close_status_sent {
             self.refuse(stream_id, code, reason.clone());
         }
     }
 
-    /// Sends what is still to be said, and gives it time to arrive.
-    fn farewell(&mut self) {
-        self.has_parted = true;
-        // It may be why it has to go.
-        self.rtmp.protocol().forget_incoming();
+    /// Flushes the queued replies, and lingers so that the client can read them (see [`TcpStream::linger`]).
+    fn graceful_close(&mut self) {
+        self.close_status_sent = true;
+        // The input may be the reason for the close.
+        self.rtmp.protocol().discard_input();
         let stream = &self.client.stream;
         stream.resume();
-        stream.set_time_limit(Some(FAREWELL));
+        stream.set_time_limit(Some(CLOSE_TIMEOUT));
         if self.rtmp.flush().is_ok() {
             stream.linger(u64::MAX);
         }
     }
 }
 
-/// What an error means while a client has not begun to publish or play.
-pub(crate) fn in_start(error: rtmp::Error) -> CloseReason {
+fn page_refused(directive: &str, page_url: &str) -> CloseReason {
+    CloseReason::Refused(format!("{directive} of the vhost does not allow the page {page_url:?}"))
+}
+
+/// Maps an error before the client publishes or plays to a close reason: a timeout is a slow start.
+pub(crate) fn setup_error(error: rtmp::Error) -> CloseReason {
     match &error {
         rtmp::Error::Io(io) if io.kind() == io::ErrorKind::TimedOut => CloseReason::SlowStart,
         _ => close_reason(error),
     }
 }
 
-/// What an error means afterwards.
+/// Maps an error of a publisher or player to a close reason.
 fn close_reason(error: rtmp::Error) -> CloseReason {
     match error {
         rtmp::Error::Closed => CloseReason::ByPeer,
-        rtmp::Error::Io(io) => network(&io),
+        rtmp::Error::Io(io) => io_close_reason(&io),
         other => CloseReason::Protocol(other.to_string()),
     }
 }
 
-fn network(error: &io::Error) -> CloseReason {
+fn io_close_reason(error: &io::Error) -> CloseReason {
     match error.kind() {
-        // Many players leave like this.
+        // Many players close without a shutdown.
         io::ErrorKind::ConnectionReset | io::ErrorKind::BrokenPipe => CloseReason::ByPeer,
         io::ErrorKind::TimedOut => CloseReason::NotReading,
         _ => CloseReason::Network(error.to_string()),

@@ -1,90 +1,92 @@
-//! RTMP over TLS: who is under TLS, and by which certificate.
+//! RTMPS: accepts TLS on the ports configured for it, with the certificate in force.
 
 #[cfg(feature = "ssl")]
-use crate::app::rtmp::connection::in_start;
+use crate::app::rtmp::connection::setup_error;
 use crate::app::session::close::CloseReason;
 use crate::config::{Config, ListenKind};
 use crate::st::net::TcpStream;
 #[cfg(feature = "ssl")]
 use crate::st::{Shared, tls};
 
-/// The first byte of whoever begins with TLS: a record of its handshake (RFC 8446, section 5.1).
+/// First byte of a TLS connection: the content type of a handshake record (RFC 8446, section 5.1).
 #[cfg(feature = "ssl")]
-const TLS: u8 = 0x16;
+const TLS_HANDSHAKE: u8 = 0x16;
 
-/// The first byte of whoever begins with RTMP: C0.
+/// First byte of an RTMP connection: C0, the version.
 #[cfg(feature = "ssl")]
-const RTMP: u8 = 3;
+const RTMP_VERSION: u8 = 3;
 
-/// The certificate in force.
-pub struct Rtmps {
+/// The certificate in force, if RTMPS is enabled. A reload replaces it.
+pub struct TlsAcceptor {
     #[cfg(feature = "ssl")]
     acceptor: Shared<Option<tls::Acceptor>>,
 }
 
-/// Why RTMPS cannot be served.
+/// The reason why RTMPS cannot be served.
 #[derive(Debug, thiserror::Error)]
-pub enum RtmpsError {
-    /// Certificate and key are not what they should be.
+pub enum TlsError {
+    /// The certificate or the key cannot be used.
     #[cfg(feature = "ssl")]
     #[error("rtmps: {0}")]
     Tls(#[from] tls::Error),
 }
 
 #[cfg(feature = "ssl")]
-impl Rtmps {
-    /// Reads the files that a configuration names, if it has RTMPS. Blocks the thread.
+impl TlsAcceptor {
+    /// Loads the certificate and the key that the configuration names, if it enables RTMPS. Blocks the thread.
     ///
     /// # Errors
-    /// When they cannot be used, with the file and what is wrong with it.
-    pub fn load(config: &Config) -> Result<Self, RtmpsError> {
+    /// When a file cannot be used, with its path and the problem.
+    pub fn load(config: &Config) -> Result<Self, TlsError> {
         let rtmps = &config.rtmps;
         let acceptor = rtmps.enabled.then(|| tls::Acceptor::load(&rtmps.cert, &rtmps.key)).transpose()?;
         Ok(Self { acceptor: Shared::new(acceptor) })
     }
 
-    /// Puts what was loaded anew in force; clients that there are keep theirs.
-    pub fn replace(&self, new: Rtmps) {
+    /// Uses the certificate of `new` for new connections. Connections that exist keep theirs.
+    pub fn replace(&self, new: TlsAcceptor) {
         let new = new.acceptor.with(Option::take);
         self.acceptor.with(|acceptor| *acceptor = new);
     }
 
-    /// Shakes hands with a client that is to be, or may be, under TLS.
-    pub(crate) fn secure(&self, stream: &TcpStream, kind: ListenKind) -> Result<(), CloseReason> {
+    /// Does the TLS handshake if the port serves RTMPS, unless the client speaks plain RTMP and the port allows it.
+    pub(crate) fn accept(&self, stream: &TcpStream, kind: ListenKind) -> Result<(), CloseReason> {
         let ListenKind::Rtmps { plain } = kind else { return Ok(()) };
-        let failed = |error: std::io::Error| match error.kind() {
+        let close_reason = |error: std::io::Error| match error.kind() {
             std::io::ErrorKind::InvalidData => CloseReason::Protocol(error.to_string()),
             std::io::ErrorKind::UnexpectedEof => CloseReason::ByPeer,
-            _ => in_start(error.into()),
+            _ => setup_error(error.into()),
         };
-        match stream.peek().map_err(failed)? {
+        match stream.peek_byte().map_err(close_reason)? {
             None => return Err(CloseReason::ByPeer),
-            Some(TLS) => {}
+            Some(TLS_HANDSHAKE) => {}
             Some(_) if plain => return Ok(()),
-            Some(RTMP) => return Err(CloseReason::Protocol("this is RTMP without TLS, on a port for RTMPS".into())),
+            Some(RTMP_VERSION) => {
+                return Err(CloseReason::Protocol("RTMP without TLS on a port that serves only RTMPS".into()));
+            }
             Some(_) => {}
         }
         let Some(acceptor) = self.acceptor.with(|acceptor| acceptor.clone()) else {
-            return Err(CloseReason::Protocol("RTMPS is no longer served".into()));
+            return Err(CloseReason::Protocol("RTMPS was disabled by a reload".into()));
         };
-        stream.accept_tls(&acceptor).map_err(failed)
+        stream.accept_tls(&acceptor).map_err(close_reason)
     }
 }
 
 #[cfg(not(feature = "ssl"))]
-impl Rtmps {
-    /// Nothing to load: a configuration with RTMPS is refused by a build without TLS.
+impl TlsAcceptor {
+    /// Loads nothing: a build without TLS refuses a configuration with RTMPS.
     ///
     /// # Errors
     /// None.
-    pub fn load(_: &Config) -> Result<Self, RtmpsError> {
+    pub fn load(_: &Config) -> Result<Self, TlsError> {
         Ok(Self {})
     }
 
-    /// Nothing to put in force.
-    pub fn replace(&self, _: Rtmps) {}
+    /// Does nothing, as [`TlsAcceptor::load`].
+    pub fn replace(&self, _: TlsAcceptor) {}
 
-    pub(crate) fn secure(&self, _: &TcpStream, _: ListenKind) -> Result<(), CloseReason> {
+    pub(crate) fn accept(&self, _: &TcpStream, _: ListenKind) -> Result<(), CloseReason> {
         Ok(())
     }
 }

@@ -1,17 +1,17 @@
-//! Bytes to be written, in order.
+//! The queue of encoded bytes that a connection writes next.
 
 use std::io::IoSlice;
 
 use bytes::{Buf, Bytes};
 
-/// Pieces that one system call writes at most.
-const PIECES: usize = 64;
+/// Slices that one system call writes at most.
+const MAX_SLICES: usize = 64;
 
-/// What a connection is to write next: whole messages, except for what has been written of the first.
+/// Encoded messages in order. All are whole, except that the first may be partly written.
 #[derive(Default)]
-pub(crate) struct Batch(pub(crate) Vec<Bytes>);
+pub(crate) struct WriteQueue(pub(crate) Vec<Bytes>);
 
-impl Batch {
+impl WriteQueue {
     pub(crate) fn push(&mut self, bytes: Bytes) {
         if !bytes.is_empty() {
             self.0.push(bytes);
@@ -23,20 +23,20 @@ impl Batch {
     }
 
     pub(crate) fn slices(&self) -> Vec<IoSlice<'_>> {
-        self.0.iter().take(PIECES).map(|piece| IoSlice::new(piece)).collect()
+        self.0.iter().take(MAX_SLICES).map(|piece| IoSlice::new(piece)).collect()
     }
 
-    /// Forgets the first `written` bytes.
+    /// Removes the first `written` bytes.
     pub(crate) fn advance(&mut self, mut written: usize) {
-        let mut whole = 0;
+        let mut complete = 0;
         for piece in &mut self.0 {
             if written < piece.len() {
                 piece.advance(written);
                 break;
             }
             written -= piece.len();
-            whole += 1;
+            complete += 1;
         }
-        self.0.drain(..whole);
+        self.0.drain(..complete);
     }
 }

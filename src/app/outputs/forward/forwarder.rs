@@ -1,90 +1,94 @@
-//! A forwarder's life: connections to its target, one after the other, for as long as its stream lives.
+//! A forwarder: sends one stream to one target, over one connection after the other, as long as the stream lives.
 
 use std::io;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use super::places::{Place, Places};
+use super::semaphore::{FairSemaphore, Permit};
 use super::session::{self, Failure};
-use super::{State, Target};
+use super::{ForwardState, Target};
 use crate::app::server::Server;
 use crate::app::session::close::CloseReason;
-use crate::app::stats::reporter::{Bytes, Member, Messages, Presence};
-use crate::app::stream::{Begin, Consumer, Outlet, Source};
+use crate::app::stats::reporter::{ByteCounts, MessageCounts, Registration, StatsSource};
+use crate::app::stream::{ClientHandle, Consumer, Source, StartPosition};
 use crate::config::Destination;
+use crate::log::quoted;
 use crate::st::net::TcpStream;
-use crate::st::{self, Cond, Crowd};
+use crate::st::{self, Cond, LowClass};
 
-/// How long a target is left alone after it failed: at first, and at most. It doubles in between.
-const FIRST_PAUSE: Duration = Duration::from_secs(2);
-const LONGEST_PAUSE: Duration = Duration::from_secs(30);
+/// Delay before a failed target is tried again: the first, and the longest. It doubles in between.
+const MIN_RETRY_DELAY: Duration = Duration::from_secs(2);
+const MAX_RETRY_DELAY: Duration = Duration::from_secs(30);
 
-/// A connection that lasted so long was a good one: if it ends, the target is tried again soon.
-const GOOD: Duration = Duration::from_secs(10);
+/// Time of sending after which a connection counts as good: the next delay is the first again.
+const GOOD_AFTER: Duration = Duration::from_secs(10);
 
-/// What is kept of a failure, in bytes: a target's own words are in it.
-const MAX_ERROR: usize = 512;
+/// Bytes kept of an error text, which can contain text of the target.
+const MAX_ERROR_LEN: usize = 512;
 
-/// A stream on its way to one target.
+/// A stream's forwarder to one target.
 pub(super) struct Forwarder {
     number: u64,
     target: Target,
-    /// Its target is no longer wanted.
+    /// The target was removed from the configuration.
     stopped: AtomicBool,
-    /// Ends what it waits for without a connection: the stream, a place, another attempt.
-    bell: Arc<Cond>,
-    link: Mutex<Link>,
+    /// Ends waits without a connection: for the stream, for a permit, for the next attempt.
+    wakeup: Arc<Cond>,
+    status: Mutex<Status>,
 }
 
-/// What others may see and touch of a forwarder.
+/// The part of a forwarder that other coroutines read and change.
 #[derive(Default)]
-struct Link {
-    stream: Option<TcpStream>,
-    state: State,
-    /// Since when the present connection, or the last one, has sent. `None`: it did not come to that.
+struct Status {
+    connection: Option<TcpStream>,
+    state: ForwardState,
+    /// Since when the current or the last connection has been sending, if it came to that.
     sending_since: Option<Instant>,
     attempts: u64,
     last_error: Option<String>,
-    /// Its place in the source.
     consumer: Option<Arc<Consumer>>,
-    /// Bytes of the connections before this one.
-    sent: u64,
-    received: u64,
-    /// Its place among those that the log has summaries of.
-    presence: Option<Presence>,
+    /// Bytes of earlier connections.
+    bytes_sent: u64,
+    bytes_received: u64,
+    registration: Option<Registration>,
 }
 
 impl Forwarder {
-    /// Starts a forwarder; what is published from now on is kept for it. `is_first`: nothing of the stream has come yet, and the target
-    /// is left alone until something has.
-    pub(super) fn start(server: &Server, source: Source, target: Target, is_first: bool) -> io::Result<Arc<Self>> {
+    /// Starts a forwarder. What is published from now on is kept for it. With `wait_for_media`, it connects when the
+    /// stream's first message has arrived.
+    pub(super) fn start(
+        server: &Server,
+        source: Source,
+        target: Target,
+        wait_for_media: bool,
+    ) -> io::Result<Arc<Self>> {
         let forwarder = Arc::new(Self {
             number: server.next_number(),
             target,
             stopped: AtomicBool::new(false),
-            bell: Arc::default(),
-            link: Mutex::default(),
+            wakeup: Arc::default(),
+            status: Mutex::default(),
         });
         let consumer = Arc::new(source.join_forwarder(forwarder.clone()));
-        if is_first {
-            // One that has asked in vain is told when there is something.
+        if wait_for_media {
+            // A consumer that got nothing is woken by the next message.
             consumer.fill(&mut Vec::new());
         }
-        forwarder.link().consumer = Some(consumer.clone());
-        let presence = server.forward.enter(forwarder.clone());
-        forwarder.link().presence = Some(presence);
-        let life = Life { server: server.clone(), name: source.name(), forwarder: forwarder.clone() };
-        st::spawn_low(Crowd::Requests, "forward", forwarder.number, move || {
-            let lost = (Life::clone(&life), consumer.clone());
+        forwarder.status().consumer = Some(consumer.clone());
+        let registration = server.forward_stats.register(forwarder.clone());
+        forwarder.status().registration = Some(registration);
+        let task = ForwardTask { server: server.clone(), name: source.name(), forwarder: forwarder.clone() };
+        st::spawn_low_priority(LowClass::Requests, "forward", forwarder.number, move || {
+            let lost = (ForwardTask::clone(&task), consumer.clone());
             st::on_overflow(move || {
-                let (life, consumer) = lost;
-                if let Some(stream) = &life.forwarder.link().stream {
-                    stream.shutdown();
+                let (task, consumer) = lost;
+                if let Some(connection) = &task.forwarder.status().connection {
+                    connection.shutdown();
                 }
                 consumer.abandon();
             });
-            life.run(&source, &consumer);
+            task.run(&source, &consumer);
         })?;
         Ok(forwarder)
     }
@@ -93,7 +97,7 @@ impl Forwarder {
         &self.target
     }
 
-    /// Ends it: the stream may go on, but no longer to this target.
+    /// Ends the forwarder, whether the stream continues or not.
     pub(super) fn stop(&self) {
         self.stopped.store(true, Ordering::Relaxed);
         self.wake();
@@ -103,99 +107,100 @@ impl Forwarder {
         self.stopped.load(Ordering::Relaxed)
     }
 
-    /// Whether there is nothing more to send: its target is no longer wanted, or its stream has ended.
-    fn is_over(&self) -> bool {
-        let consumer = self.link().consumer.clone();
-        self.is_stopped() || consumer.is_none_or(|consumer| consumer.is_ending())
+    /// Returns whether nothing is left to send: the forwarder was stopped, or the stream has ended.
+    fn is_finished(&self) -> bool {
+        let consumer = self.status().consumer.clone();
+        self.is_stopped() || consumer.is_none_or(|consumer| consumer.stream_ended())
     }
 
-    /// To be asked after each wait on the way to the target.
+    /// Checks that there is something to send. Called after each wait until the connection sends.
     ///
     /// # Errors
-    /// [`Failure::Over`] when there is nothing more to send.
-    pub(super) fn go_on(&self) -> Result<(), Failure> {
-        if self.is_over() { Err(Failure::Over) } else { Ok(()) }
+    /// [`Failure::Finished`].
+    pub(super) fn check_active(&self) -> Result<(), Failure> {
+        if self.is_finished() { Err(Failure::Finished) } else { Ok(()) }
     }
 
-    /// Waits for a place among those who do the same for a target.
+    /// Waits for a permit for the target.
     ///
     /// # Errors
-    /// [`Failure::Over`] when there is nothing more to send.
-    pub(super) fn take_place(&self, places: &Places, target: &str) -> Result<Place, Failure> {
-        let place = places.take(self.number, target, &self.bell, || self.is_over()).ok_or(Failure::Over)?;
-        self.go_on().map(|()| place)
+    /// [`Failure::Finished`] when there is nothing left to send.
+    pub(super) fn acquire(&self, semaphore: &FairSemaphore, target: &str) -> Result<Permit, Failure> {
+        let permit = semaphore.acquire(self.number, target, &self.wakeup, || self.is_finished());
+        let permit = permit.ok_or(Failure::Finished)?;
+        self.check_active().map(|()| permit)
     }
 
-    /// Waits until something of the stream has come, if nothing had when it began.
-    fn await_stream(&self, consumer: &Consumer) {
-        while consumer.stats().level && !self.is_over() {
-            self.bell.wait();
+    /// Waits until the stream has a message, if it had none at the start.
+    fn wait_for_media(&self, consumer: &Consumer) {
+        while consumer.stats().caught_up && !self.is_finished() {
+            self.wakeup.wait();
         }
     }
 
-    /// Notes what it does now.
-    pub(super) fn enter(&self, state: State) {
-        let mut link = self.link();
-        link.state = state;
+    pub(super) fn set_state(&self, state: ForwardState) {
+        let mut status = self.status();
+        status.state = state;
         match state {
-            State::Connecting => {
-                link.attempts += 1;
-                link.sending_since = None;
+            ForwardState::Connecting => {
+                status.attempts += 1;
+                status.sending_since = None;
             }
-            State::Sending => link.sending_since = Some(Instant::now()),
-            State::Waiting | State::Ending => {}
+            ForwardState::Sending => status.sending_since = Some(Instant::now()),
+            ForwardState::Waiting | ForwardState::Ending => {}
         }
     }
 
-    /// Whether the last connection was a good one.
+    /// Returns whether the last connection was sending for at least [`GOOD_AFTER`].
     fn was_good(&self) -> bool {
-        self.link().sending_since.is_some_and(|since| since.elapsed() >= GOOD)
+        self.status().sending_since.is_some_and(|since| since.elapsed() >= GOOD_AFTER)
     }
 
-    /// Notes the connection that it has now.
-    pub(super) fn attach(&self, stream: &TcpStream) {
-        self.link().stream = Some(stream.clone());
+    pub(super) fn set_connection(&self, connection: &TcpStream) {
+        self.status().connection = Some(connection.clone());
     }
 
-    fn detach(&self) {
-        let mut link = self.link();
-        if let Some(stream) = link.stream.take() {
-            link.sent += stream.sent();
-            link.received += stream.received();
+    fn clear_connection(&self) {
+        let mut status = self.status();
+        if let Some(connection) = status.connection.take() {
+            status.bytes_sent += connection.bytes_sent();
+            status.bytes_received += connection.bytes_received();
         }
     }
 
-    fn link(&self) -> MutexGuard<'_, Link> {
-        self.link.lock().unwrap_or_else(PoisonError::into_inner)
+    fn status(&self) -> MutexGuard<'_, Status> {
+        self.status.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-impl Member for Forwarder {
+impl StatsSource for Forwarder {
     fn number(&self) -> u64 {
         self.number
     }
 
-    fn bytes(&self) -> Bytes {
-        let link = self.link();
-        let (sent, received) = link.stream.as_ref().map_or((0, 0), |stream| (stream.sent(), stream.received()));
-        Bytes { sent: link.sent + sent, received: link.received + received }
+    fn bytes(&self) -> ByteCounts {
+        let status = self.status();
+        let connection = status.connection.as_ref();
+        let (sent, received) =
+            connection.map_or((0, 0), |connection| (connection.bytes_sent(), connection.bytes_received()));
+        ByteCounts { sent: status.bytes_sent + sent, received: status.bytes_received + received }
     }
 
-    fn messages(&self) -> Messages {
-        let consumer = self.link().consumer.clone();
+    fn messages(&self) -> MessageCounts {
+        let consumer = self.status().consumer.clone();
         let stats = consumer.map(|consumer| consumer.stats()).unwrap_or_default();
-        Messages { passed: stats.sent, dropped: stats.dropped }
+        MessageCounts { passed: stats.sent, dropped: stats.dropped }
     }
 
-    /// How far the target is behind the live point, in milliseconds, the connections that were tried, and why the last one failed.
+    /// Returns how far the target is behind the live point (milliseconds), the connection attempts, and the last error.
     fn details(&self) -> String {
-        let link = self.link();
+        let status = self.status();
         let (state, attempts, last_error, consumer) =
-            (link.state, link.attempts, link.last_error.clone(), link.consumer.clone());
-        drop(link);
-        let is_sending = state == State::Sending;
+            (status.state, status.attempts, status.last_error.clone(), status.consumer.clone());
+        drop(status);
+        let is_sending = state == ForwardState::Sending;
         let delay = consumer.filter(|_| is_sending).map_or(Duration::ZERO, |consumer| consumer.delay());
-        let error = last_error.map(|error| format!(", last error: {error}")).unwrap_or_default();
+        let error = last_error.map(|error| format!(", last_error={}", quoted(error))).unwrap_or_default();
         format!(
             ", delay={}, attempts={attempts}, state={}, target={}{error}",
             delay.as_millis(),
@@ -205,21 +210,21 @@ impl Member for Forwarder {
     }
 }
 
-impl Outlet for Forwarder {
-    fn offer(&self, bytes: &[u8]) -> io::Result<usize> {
-        self.link().stream.as_ref().map_or(Ok(0), |stream| stream.try_write(bytes))
+impl ClientHandle for Forwarder {
+    fn try_write(&self, bytes: &[u8]) -> io::Result<usize> {
+        self.status().connection.as_ref().map_or(Ok(0), |connection| connection.try_write(bytes))
     }
 
     fn wake(&self) {
-        let link = self.link();
-        match &link.stream {
-            // Before there is a stream to send, somebody who wakes it wants it to end.
-            Some(stream) if link.state == State::Connecting => stream.interrupt(),
-            Some(stream) => stream.wake(),
+        let status = self.status();
+        match &status.connection {
+            // While it connects, the only reason to wake it is that it shall end.
+            Some(connection) if status.state == ForwardState::Connecting => connection.interrupt(),
+            Some(connection) => connection.wake(),
             None => {}
         }
-        drop(link);
-        self.bell.signal();
+        drop(status);
+        self.wakeup.signal();
     }
 
     fn close(&self, _: CloseReason) {
@@ -227,103 +232,108 @@ impl Outlet for Forwarder {
     }
 }
 
-/// A forwarder's presence in the server. Dropping it leaves; once is enough.
+/// A forwarder's coroutine. Dropping it, or one of its clones, removes the forwarder from the server.
 #[derive(Clone)]
-struct Life {
+struct ForwardTask {
     server: Server,
     name: String,
     forwarder: Arc<Forwarder>,
 }
 
-impl Life {
+impl ForwardTask {
     fn run(&self, source: &Source, consumer: &Arc<Consumer>) {
         let forwarder = &self.forwarder;
         let configured = &forwarder.target.destination;
-        forwarder.await_stream(consumer);
-        log::info!("forwarding {} to {}", self.name, configured.shown);
+        let (name, target) = (&self.name, &configured.shown);
+        forwarder.wait_for_media(consumer);
+        log::info!("forward started: stream={name} target={target}");
         let mut destination = configured.clone();
-        let mut begin = Begin::First;
-        let mut pause = FIRST_PAUSE;
+        let mut position = StartPosition::Retained;
+        let mut retry_delay = MIN_RETRY_DELAY;
         let mut was_redirected = false;
         loop {
-            let result = self.attempt(source, consumer, &destination, begin);
-            forwarder.detach();
+            let result = self.run_session(source, consumer, &destination, position);
+            forwarder.clear_connection();
             if forwarder.is_stopped() {
-                log::info!("no longer forwarding {} to {}", self.name, configured.shown);
+                log::info!("forward stopped: stream={name} target={target}");
                 return;
             }
-            if consumer.is_ending() {
+            if consumer.stream_ended() {
                 if !source.is_live() {
-                    log::info!("forwarded {} to {} until its end", self.name, configured.shown);
+                    log::info!("forward finished: stream={name} target={target}");
                     return;
                 }
-                begin = consumer.rearm();
+                position = consumer.reset_for_next();
                 continue;
             }
             consumer.pause(true);
-            begin = Begin::Join;
+            position = StartPosition::JoinPoint;
             destination = configured.clone();
             if forwarder.was_good() {
-                pause = FIRST_PAUSE;
+                retry_delay = MIN_RETRY_DELAY;
                 was_redirected = false;
             }
             match result {
-                // At once, but not round and round.
-                Err(Failure::Redirected(there)) if !was_redirected => {
+                // Followed at once, but only once in a row.
+                Err(Failure::Redirected(redirected)) if !was_redirected => {
                     was_redirected = true;
-                    log::info!("{} sends its publisher to {}", configured.shown, there.shown);
-                    destination = *there;
+                    log::info!("forward redirected: stream={name} target={target} to={}", redirected.shown);
+                    destination = *redirected;
                     continue;
                 }
-                Err(failure) if failure.is_final() => {
-                    log::error!("not forwarding {} to {}: {failure}", self.name, configured.shown);
+                Err(failure) if failure.is_permanent() => {
+                    let error = failure.to_string();
+                    log::error!("forward disabled: stream={name} target={target} error={}", quoted(error));
                     return;
                 }
                 result => {
                     was_redirected = false;
-                    let wait = jittered(pause);
+                    let delay = jittered(retry_delay);
                     let mut error = result.err().map_or_else(|| "ended".to_owned(), |failure| failure.to_string());
-                    error.truncate(error.floor_char_boundary(MAX_ERROR));
-                    let seconds = wait.as_secs_f32();
-                    log::warn!("forwarding to {}: {error}; again in {seconds:.1} s", configured.shown);
-                    forwarder.link().last_error = Some(error);
-                    forwarder.enter(State::Waiting);
-                    forwarder.bell.wait_timeout(wait);
-                    pause = (pause * 2).min(LONGEST_PAUSE);
+                    error.truncate(error.floor_char_boundary(MAX_ERROR_LEN));
+                    log::warn!(
+                        "forward failed: stream={name} target={target} error={} retry_seconds={:.1}",
+                        quoted(&error),
+                        delay.as_secs_f32()
+                    );
+                    forwarder.status().last_error = Some(error);
+                    forwarder.set_state(ForwardState::Waiting);
+                    forwarder.wakeup.wait_timeout(delay);
+                    retry_delay = (retry_delay * 2).min(MAX_RETRY_DELAY);
                 }
             }
         }
     }
 
-    /// One connection, to its end.
-    fn attempt(
+    fn run_session(
         &self,
         source: &Source,
         consumer: &Consumer,
         destination: &Destination,
-        begin: Begin,
+        position: StartPosition,
     ) -> Result<(), Failure> {
-        self.forwarder.go_on()?;
-        session::run(&self.server, &self.forwarder, source, consumer, destination, begin)
+        self.forwarder.check_active()?;
+        session::run(&self.server, &self.forwarder, source, consumer, destination, position)
     }
 }
 
-impl Drop for Life {
+impl Drop for ForwardTask {
     fn drop(&mut self) {
-        self.server.forwards.remove(&self.name, &self.forwarder);
-        self.server.forwards.leave_places(self.forwarder.number);
-        // Its places in the stage and in the source hold it. First the one that still counts what was sent.
-        let presence = self.forwarder.link().presence.take();
-        drop(presence);
-        let consumer = self.forwarder.link().consumer.take();
+        self.server.forwards.remove_forwarder(&self.name, &self.forwarder);
+        self.server.forwards.release_permits(self.forwarder.number);
+        // Registration and consumer refer to the forwarder: taking them breaks the cycle. The registration goes first,
+        // because it still counts what the consumer sent.
+        let registration = self.forwarder.status().registration.take();
+        drop(registration);
+        let consumer = self.forwarder.status().consumer.take();
         drop(consumer);
     }
 }
 
-/// More or less than `pause` by a fifth, so that forwarders which failed together do not come back together.
-fn jittered(pause: Duration) -> Duration {
+/// Returns `delay` changed by up to a fifth, so that forwarders which failed together do not reconnect together.
+fn jittered(delay: Duration) -> Duration {
     let mut random = [0; 1];
-    // Without random bytes there is no jitter, and no harm.
+    // Without random bytes there is no jitter, which is harmless.
     let _ = getrandom::fill(&mut random);
-    pause.mul_f64(0.8 + 0.4 * f64::from(random[0]) / 255.0)
+    delay.mul_f64(0.8 + 0.4 * f64::from(random[0]) / 255.0)
 }

@@ -1,67 +1,69 @@
-//! A client that plays.
+//! Serves a client that plays: writes batches of the stream, and replies to its commands.
 
 use std::io::Write;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use super::{Admitted, Connection, FAREWELL, close_reason, network};
-use crate::app::limits::fairness::{self, Turn};
-use crate::app::rtmp::write_queue::Batch;
+use super::{Admitted, Connection, close_reason, io_close_reason};
+use crate::app::limits::fairness::{self, PriorityController};
+use crate::app::rtmp::write_queue::WriteQueue;
+use crate::app::rtmp::{CLOSE_TIMEOUT, READS_PER_TURN};
 use crate::app::session::close::CloseReason;
-use crate::app::stats::reporter::Messages;
+use crate::app::stats::reporter::MessageCounts;
 use crate::app::stream::Consumer;
+use crate::log::Throttle;
 use crate::rtmp::message::UserControl;
-use crate::rtmp::protocol::MAX_ANSWERS;
+use crate::rtmp::protocol::MAX_PENDING_REPLIES;
 use crate::rtmp::server::{Event, Play};
 use crate::st;
 
-/// How often a player that has nothing to say is pinged.
-const PING: Duration = Duration::from_secs(30);
+/// Time between pings to a player while there is nothing to send.
+const PING_INTERVAL: Duration = Duration::from_secs(30);
 
-/// Reads in a row after which the player gets what it is owed.
-const READS: usize = 4;
+/// Bytes that the kernel buffers for a player in addition to those in flight.
+const MAX_UNSENT: usize = 512 * 1024;
 
-/// Bytes that the kernel takes for a player beyond those that are on their way.
-const UNSENT: usize = 512 * 1024;
+/// Shortest time between two log lines about dropped messages of one player.
+const DROP_LOG_INTERVAL: Duration = Duration::from_secs(5);
 
-/// How often drops of one player are mentioned.
-const MENTION: Duration = Duration::from_secs(5);
-
-/// A player's stream.
-struct Playing {
+/// One playback of this client.
+struct PlayState<'a> {
     consumer: Arc<Consumer>,
+    /// The stream's name, for the log.
+    name: &'a str,
     stream_id: u32,
-    /// What is to be written next: whole messages, except for what has been written of the first.
-    batch: Batch,
-    /// Bytes of answers among it.
-    answers: usize,
+    queue: WriteQueue,
+    /// Bytes of replies in `queue`.
+    queued_replies: usize,
     paused: bool,
-    /// It has been level, and the depths of its handshake and commands are behind it.
-    is_settled: bool,
-    turn: Turn,
-    /// Drops that the log knows of, and since when.
-    mentioned: (u64, Instant),
+    /// The stack was trimmed of what handshake and commands used.
+    stack_trimmed: bool,
+    priority: PriorityController,
+    /// Dropped messages that the log has reported.
+    logged_drops: u64,
+    drop_log: Throttle,
 }
 
-/// What a player wants next.
-enum Next {
-    Go,
-    /// There is more to be heard, when this is done.
-    More,
+/// The result of reading a player's input.
+enum Input {
+    /// Nothing more to read, or too many replies are queued to read more.
+    Drained,
+    /// There may be more to read.
+    Pending,
     Stop,
     Play(Play),
 }
 
 impl Connection<'_> {
-    /// Sends a stream until the client ends it in words. Returns what the client does instead, if that is known already.
-    pub(super) fn playing(&mut self, admitted: &Admitted, play: &Play) -> Result<Option<Event>, CloseReason> {
+    /// Sends a stream until the client ends the playback. Returns the client's next event, if it is known already.
+    pub(super) fn serve_player(&mut self, admitted: &Admitted, play: &Play) -> Result<Option<Event>, CloseReason> {
         let request = match self.resolve(admitted, &play.name, false) {
             Ok(request) => request,
             Err(reason) => return Err(self.refuse(play.stream_id, "NetStream.Play.Failed", reason)),
         };
-        let source = self.server.sources.get(&request.name, &request.vhost);
-        log::info!("playing {}", request.name);
-        // The stream may be of another vhost than the connection, or than what was played before.
+        let source = self.server.sources.get_or_create(&request.name, &request.vhost);
+        log::info!("play started: stream={}", request.name);
+        // The stream's vhost can differ from the connection's, and from that of the playback before.
         if source.chunk_size() != self.rtmp.protocol().chunk_size() {
             self.rtmp.protocol().set_chunk_size(source.chunk_size());
         }
@@ -69,217 +71,224 @@ impl Connection<'_> {
         self.rtmp.protocol().release_buffers();
         let stream = &self.client.stream;
         stream.set_time_limit(None);
-        // Without it the kernel takes megabytes for who reads nothing, which are in no account.
-        let _ = stream.set_unsent_limit(UNSENT);
+        // Without the limit, the kernel buffers megabytes for a player that does not read, and no memory tracker counts
+        // them.
+        let _ = stream.set_unsent_limit(MAX_UNSENT);
         let consumer = Arc::new(source.join(self.client.clone(), play.stream_id));
         drop(source);
-        self.client.plays(&consumer);
+        self.client.set_consumer(&consumer);
         consumer.receive_audio(self.wants_audio);
         consumer.receive_video(self.wants_video);
         let counted = consumer.clone();
-        let _presence = self.client.enter(&self.server.play, move || {
+        let _registration = self.client.register(&self.server.play_stats, move || {
             let stats = counted.stats();
-            Messages { passed: stats.sent, dropped: stats.dropped }
+            MessageCounts { passed: stats.sent, dropped: stats.dropped }
         });
-        let mut playing = Playing {
+        let mut state = PlayState {
             consumer,
+            name: &request.name,
             stream_id: play.stream_id,
-            batch: Batch::default(),
-            answers: 0,
+            queue: WriteQueue::default(),
+            queued_replies: 0,
             paused: false,
-            is_settled: false,
-            turn: Turn::new(Instant::now(), fairness::work(self.rtmp.protocol())),
-            mentioned: (0, Instant::now()),
+            stack_trimmed: false,
+            priority: PriorityController::new(Instant::now(), fairness::work_units(self.rtmp.protocol())),
+            logged_drops: 0,
+            drop_log: Throttle::new(DROP_LOG_INTERVAL),
         };
         self.client.set_stream_vhost(Some(&request.vhost));
-        let next = self.send_media(&mut playing);
+        let next = self.send_media(&mut state);
         self.client.set_stream_vhost(None);
-        if let Some(reason) = self.client.told() {
-            self.part_from_player(&mut playing, &reason);
+        if let Some(reason) = self.client.close_requested() {
+            self.send_player_close_status(&mut state, &reason);
         }
         let next = next?;
         self.rtmp.stop_play(play.stream_id);
-        log::info!("no longer playing {}", request.name);
+        log::info!("play stopped: stream={}", request.name);
         Ok(next.map(Event::Play))
     }
 
-    fn send_media(&mut self, playing: &mut Playing) -> Result<Option<Play>, CloseReason> {
+    fn send_media(&mut self, state: &mut PlayState<'_>) -> Result<Option<Play>, CloseReason> {
         let stream = self.client.stream.clone();
-        // What was said so far goes with the first of the media, in one write.
-        self.speak(playing);
-        self.fill(playing);
-        let mut progress = Instant::now();
+        // The replies to `play` and the first media go out in one write.
+        self.queue_replies(state);
+        self.fill(state);
+        let mut last_progress = Instant::now();
         loop {
-            let told = self.client.told();
-            // When the server stops there is time to get what is still there.
-            let drains = matches!(told, Some(CloseReason::ServerStopped));
-            if let Some(reason) = told.filter(|_| !drains) {
+            let close_requested = self.client.close_requested();
+            // When the server stops, the player still gets what the stream has for it.
+            let draining = matches!(close_requested, Some(CloseReason::ServerStopped));
+            if let Some(reason) = close_requested.filter(|_| !draining) {
                 return Err(reason);
             }
-            let mut more = false;
-            match self.hear_player(playing)? {
-                Next::Go => {}
-                Next::More => more = true,
-                Next::Stop => return playing.finish(self).map(|()| None),
-                Next::Play(play) => return playing.finish(self).map(|()| Some(play)),
+            let mut input_pending = false;
+            match self.read_player_input(state)? {
+                Input::Drained => {}
+                Input::Pending => input_pending = true,
+                Input::Stop => return state.finish(self).map(|()| None),
+                Input::Play(play) => return state.finish(self).map(|()| Some(play)),
             }
-            let mut skips = false;
-            if playing.batch.is_empty() {
-                progress = Instant::now();
-                // It was not listened to for these.
-                more |= playing.answers > MAX_ANSWERS;
-                playing.answers = 0;
-                self.rtmp.protocol().owe(0);
-                self.fill(playing);
-                // What it does not want may be much, and is passed over in pieces.
-                skips = playing.batch.is_empty() && playing.consumer.has_more();
-                playing.mention_drops();
-                if drains && playing.batch.is_empty() && !skips {
+            let mut skipping = false;
+            if state.queue.is_empty() {
+                last_progress = Instant::now();
+                // Above the limit, no input was read.
+                input_pending |= state.queued_replies > MAX_PENDING_REPLIES;
+                state.queued_replies = 0;
+                self.rtmp.protocol().set_in_flight_replies(0);
+                self.fill(state);
+                // A player that receives neither audio nor video skips many messages, a part of them in each call.
+                skipping = state.queue.is_empty() && state.consumer.has_more();
+                state.log_drops();
+                if draining && state.queue.is_empty() && !skipping {
                     return Err(CloseReason::ServerStopped);
                 }
             }
-            let deadline = if playing.batch.is_empty() {
-                playing.batch = Batch::default();
-                if !playing.is_settled {
-                    playing.is_settled = true;
+            let deadline = if state.queue.is_empty() {
+                // Releases the queue's memory while the player waits.
+                state.queue = WriteQueue::default();
+                if !state.stack_trimmed {
+                    state.stack_trimmed = true;
                     st::trim_stack();
                 }
-                progress + PING
+                last_progress + PING_INTERVAL
             } else {
-                let written = stream.try_write_vectored(&playing.batch.slices()).map_err(|error| network(&error))?;
+                let written =
+                    stream.try_write_vectored(&state.queue.slices()).map_err(|error| io_close_reason(&error))?;
                 if written > 0 {
-                    playing.batch.advance(written);
-                    progress = Instant::now();
-                    stream.take_turns();
+                    state.queue.advance(written);
+                    last_progress = Instant::now();
+                    stream.yield_if_busy();
                     continue;
                 }
-                progress + self.send_timeout
+                last_progress + self.send_timeout
             };
-            if skips {
+            if skipping {
                 st::yield_now();
             }
-            if more || skips {
-                let now = Instant::now();
-                playing.turn.look(now, fairness::work(self.rtmp.protocol()), self.server.overload.much(), false);
-                // It may say so much that nobody ever waits for it.
-                if now >= deadline && !playing.batch.is_empty() {
+            let now = Instant::now();
+            let work = fairness::work_units(self.rtmp.protocol());
+            let busy = input_pending || skipping;
+            let has_media = !busy && state.consumer.stats().sent > 0;
+            state.priority.update(now, work, self.server.load_shedder.work_budget(), has_media);
+            if busy {
+                // Checked here because a player that never stops sending never gets to the wait below.
+                if now >= deadline && !state.queue.is_empty() {
                     return Err(CloseReason::NotReading);
                 }
                 continue;
             }
-            let work = fairness::work(self.rtmp.protocol());
-            playing.turn.look(Instant::now(), work, self.server.overload.much(), playing.consumer.stats().sent > 0);
             if stream.wait(Some(deadline)).timed_out {
-                if !playing.batch.is_empty() {
+                if !state.queue.is_empty() {
                     return Err(CloseReason::NotReading);
                 }
-                self.rtmp
-                    .protocol()
-                    .user_control(UserControl::PingRequest(self.client.since.elapsed().as_millis() as u32));
-                self.speak(playing);
+                let uptime = self.client.connected_at.elapsed().as_millis() as u32;
+                self.rtmp.protocol().user_control(UserControl::PingRequest(uptime));
+                self.queue_replies(state);
             }
         }
     }
 
-    /// Tells a player why its connection ends, behind what is being written to it.
-    #[inline(never)] // Its buffer is not to be on the stack of a player that waits.
-    fn part_from_player(&mut self, playing: &mut Playing, reason: &CloseReason) {
+    /// Finishes the message that is being written, and sends the reason of the close after it.
+    #[inline(never)] // Keeps its buffer off the stack of a waiting player.
+    fn send_player_close_status(&mut self, state: &mut PlayState<'_>, reason: &CloseReason) {
         let stream = &self.client.stream;
         stream.resume();
-        stream.set_time_limit(Some(FAREWELL));
-        if playing.finish(self).is_ok() {
-            self.part(playing.stream_id, "NetStream.Play.Failed", reason);
+        stream.set_time_limit(Some(CLOSE_TIMEOUT));
+        if state.finish(self).is_ok() {
+            self.send_close_status(state.stream_id, "NetStream.Play.Failed", reason);
         }
-        self.has_parted = true;
+        self.close_status_sent = true;
     }
 
-    /// Takes what the player is to get next.
-    fn fill(&mut self, playing: &mut Playing) {
-        let chunk_size = playing.consumer.fill(&mut playing.batch.0);
-        // Answers come behind it.
+    /// Fills the empty queue with the next messages of the stream.
+    fn fill(&mut self, state: &mut PlayState<'_>) {
+        let chunk_size = state.consumer.fill(&mut state.queue.0);
+        // Replies come after these messages and use the same chunk size.
         self.rtmp.protocol().assume_chunk_size(chunk_size);
     }
 
-    /// Takes what the player says, and does it.
-    fn hear_player(&mut self, playing: &mut Playing) -> Result<Next, CloseReason> {
-        // One that does not take its answers is not asked for more to answer.
-        let reads = if playing.answers > MAX_ANSWERS { 0 } else { READS };
+    /// Reads and handles the player's commands, up to [`READS_PER_TURN`] reads, and queues the replies.
+    fn read_player_input(&mut self, state: &mut PlayState<'_>) -> Result<Input, CloseReason> {
+        // A player that does not read its replies causes no more of them.
+        let reads = if state.queued_replies > MAX_PENDING_REPLIES { 0 } else { READS_PER_TURN };
         for _ in 0..reads {
-            while self.rtmp.protocol().output_len() <= MAX_ANSWERS
+            while self.rtmp.protocol().output_len() <= MAX_PENDING_REPLIES
                 && let Some(event) = self.rtmp.poll_event().map_err(close_reason)?
             {
-                self.take_turns();
+                self.yield_if_used_up();
                 match event {
-                    // What comes after the end is for whoever serves the connection then.
-                    Event::Stop(id) if id == 0 || id == playing.stream_id => return Ok(Next::Stop),
-                    Event::Play(play) => return Ok(Next::Play(play)),
+                    // Later events belong to whatever serves the connection next.
+                    Event::Stop(id) if id == 0 || id == state.stream_id => return Ok(Input::Stop),
+                    Event::Play(play) => return Ok(Input::Play(play)),
                     Event::Publish(publish) => {
-                        self.rtmp.refuse(publish.stream_id, "NetStream.Publish.Denied", "a player cannot publish");
+                        let why = "a connection that plays cannot publish";
+                        self.rtmp.send_stream_error(publish.stream_id, "NetStream.Publish.Denied", why);
                     }
-                    Event::Pause(paused) if paused != playing.paused => {
-                        playing.paused = paused;
-                        playing.consumer.pause(paused);
-                        self.rtmp.paused(playing.stream_id, paused);
+                    Event::Pause(paused) if paused != state.paused => {
+                        state.paused = paused;
+                        state.consumer.pause(paused);
+                        self.rtmp.send_pause_status(state.stream_id, paused);
                     }
                     Event::ReceiveAudio(wanted) => {
                         self.wants_audio = wanted;
-                        playing.consumer.receive_audio(wanted);
+                        state.consumer.receive_audio(wanted);
                     }
                     Event::ReceiveVideo(wanted) => {
                         self.wants_video = wanted;
-                        playing.consumer.receive_video(wanted);
+                        state.consumer.receive_video(wanted);
                     }
                     _ => {}
                 }
             }
-            if self.rtmp.protocol().output_len() > MAX_ANSWERS {
+            if self.rtmp.protocol().output_len() > MAX_PENDING_REPLIES {
                 break;
             }
-            let Some(fed) = self.feed().map_err(|error| network(&error))? else {
-                self.speak(playing);
-                return Ok(Next::Go);
+            let Some(fed) = self.read_socket().map_err(|error| io_close_reason(&error))? else {
+                self.queue_replies(state);
+                return Ok(Input::Drained);
             };
             fed.map_err(close_reason)?;
-            self.client.stream.take_turns();
-            self.take_turns();
+            self.client.stream.yield_if_busy();
+            self.yield_if_used_up();
         }
-        self.speak(playing);
-        Ok(if playing.answers > MAX_ANSWERS { Next::Go } else { Next::More })
+        self.queue_replies(state);
+        Ok(if state.queued_replies > MAX_PENDING_REPLIES { Input::Drained } else { Input::Pending })
     }
 
-    /// Puts answers to the player behind what is being written to it.
-    fn speak(&mut self, playing: &mut Playing) {
+    /// Moves the protocol's replies to the end of the write queue.
+    fn queue_replies(&mut self, state: &mut PlayState<'_>) {
         if self.rtmp.protocol().has_output() {
-            playing.consumer.hold(&mut playing.batch.0);
-            let answers = self.rtmp.protocol().take_output();
-            playing.answers += answers.len();
-            self.rtmp.protocol().owe(playing.answers);
-            playing.batch.push(answers);
+            state.consumer.detach(&mut state.queue.0);
+            let replies = self.rtmp.protocol().take_output();
+            state.queued_replies += replies.len();
+            self.rtmp.protocol().set_in_flight_replies(state.queued_replies);
+            state.queue.push(replies);
         }
     }
 }
 
-impl Playing {
-    /// Writes what was begun, so that the connection can be used for something else.
+impl PlayState<'_> {
+    /// Writes the rest of the message that is partly written, so that other messages can follow.
     fn finish(&mut self, connection: &mut Connection<'_>) -> Result<(), CloseReason> {
         self.consumer.pause(true);
-        self.consumer.hold(&mut self.batch.0);
+        self.consumer.detach(&mut self.queue.0);
         let mut stream = &connection.client.stream;
-        while !self.batch.is_empty() || self.consumer.go_on(&mut self.batch.0) {
-            for piece in self.batch.0.drain(..) {
-                stream.write_all(&piece).map_err(|error| network(&error))?;
+        while !self.queue.is_empty() || self.consumer.continue_partial(&mut self.queue.0) {
+            for piece in self.queue.0.drain(..) {
+                stream.write_all(&piece).map_err(|error| io_close_reason(&error))?;
             }
         }
-        connection.rtmp.protocol().owe(0);
+        connection.rtmp.protocol().set_in_flight_replies(0);
         Ok(())
     }
 
-    fn mention_drops(&mut self) {
-        let (known, since) = self.mentioned;
-        let dropped = self.consumer.stats().dropped;
-        if dropped > known && (known == 0 || since.elapsed() >= MENTION) {
-            log::warn!("too slow: {} messages dropped, {dropped} in all; goes on at a keyframe", dropped - known);
-            self.mentioned = (dropped, Instant::now());
+    /// Logs the messages dropped since the last line. Playback continues at a keyframe.
+    fn log_drops(&mut self) {
+        let total = self.consumer.stats().dropped;
+        if total > self.logged_drops && self.drop_log.pass(Instant::now()) {
+            let dropped = total - self.logged_drops;
+            log::warn!("player too slow, messages dropped: stream={} dropped={dropped} total={total}", self.name);
+            self.logged_drops = total;
         }
     }
 }

@@ -1,66 +1,68 @@
-//! A client that publishes.
+//! Serves a client that publishes: reads its media into the stream.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-use super::{Admitted, Connection, close_reason, network};
-use crate::app::limits::fairness::{self, MUCH, Turn};
-use crate::app::outputs::forward::Feed;
+use super::{Admitted, Connection, close_reason, io_close_reason};
+use crate::app::limits::fairness::{self, PriorityController, WORK_BUDGET};
+use crate::app::outputs::forward::PublishedStream;
+use crate::app::rtmp::READS_PER_TURN;
 use crate::app::session::close::CloseReason;
-use crate::app::stats::reporter::Messages;
+use crate::app::stats::reporter::MessageCounts;
 use crate::app::stream::Publication;
 use crate::codec::flv::{AudioCodec, VideoCodec};
+use crate::log::quoted;
 use crate::rtmp::chunk::MAX_INCOMPLETE;
-use crate::rtmp::protocol::MAX_ANSWERS;
+use crate::rtmp::protocol::MAX_PENDING_REPLIES;
 use crate::rtmp::server::{Event, Publish};
 use crate::st::net::TcpStream;
 
-/// Reads in a row after which the players get what has come.
-const READS: usize = 4;
+/// Bytes after which coalesced reads wake the coroutine. Reading each message by itself is most of a publisher's cost.
+const COALESCE_BYTES: usize = 16 * 1024;
 
-/// Where nobody waits for a single message, a publisher is heard when so many bytes have come or some time has passed: reading each
-/// by itself is most of what a publisher costs.
-const GATHERED_BYTES: usize = 16 * 1024;
+/// Time between coalesced reads while the stream has no players.
+const IDLE_READ_INTERVAL: Duration = Duration::from_millis(250);
 
-/// That time while nobody plays its stream.
-const UNWATCHED: Duration = Duration::from_millis(250);
+/// With players, reads coalesce for the batch window. A shorter window than this is not worth it.
+const MIN_COALESCE: Duration = Duration::from_millis(20);
 
-/// With players it is the window within which messages are merged, if that is long enough to be worth it. It is no longer than
-/// this, since what the publisher says beside its media waits as well.
-const WORTH_GATHERING: Duration = Duration::from_millis(20);
-const LONGEST_GATHERING: Duration = Duration::from_millis(350);
+/// Longest time between coalesced reads with players: the publisher's commands wait as well.
+const MAX_COALESCE: Duration = Duration::from_millis(350);
 
-/// Over how long a publisher's bit rate is measured: a keyframe after a still picture is no flood.
+/// Time over which the bit rate is measured, so that a keyframe after a still picture does not exceed the limit.
 const RATE_WINDOW: Duration = Duration::from_secs(5);
 
-/// A publisher's stream.
-struct Publishing<'a> {
+/// One publication of this client.
+struct PublishState<'a> {
     publication: &'a Publication,
     stream_id: u32,
-    /// Messages of media so far.
+    /// Media messages received, shared with the statistics.
     received: Arc<AtomicU64>,
-    /// When something last came.
-    heard: Instant,
-    /// Since when what comes now may have lain in the socket.
-    since: Instant,
-    /// The publisher has said that the stream is over.
-    ended: bool,
+    last_read: Instant,
+    /// Earliest time at which the input that is read now can have arrived.
+    arrived_after: Instant,
+    /// The client has ended the stream.
+    stopped: bool,
 }
 
 impl Connection<'_> {
-    /// Takes a client's stream until it ends it in words. Returns what the client does instead, if that is known already.
-    #[inline(never)] // What it needs is not to be on the stack of a player that waits.
-    pub(super) fn publishing(&mut self, admitted: &Admitted, publish: &Publish) -> Result<Option<Event>, CloseReason> {
+    /// Reads a client's stream until the client ends it. Returns the client's next event, if it is known already.
+    #[inline(never)] // Keeps its locals off the stack of a waiting player.
+    pub(super) fn serve_publisher(
+        &mut self,
+        admitted: &Admitted,
+        publish: &Publish,
+    ) -> Result<Option<Event>, CloseReason> {
         let id = publish.stream_id;
         let request = match self.resolve(admitted, &publish.name, true) {
             Ok(request) => request,
             Err(reason) => return Err(self.refuse(id, "NetStream.Publish.Denied", reason)),
         };
-        if let Some(why) = admitted.route.objection(&request.name) {
+        if let Some(why) = admitted.route.loop_error(&request.name) {
             return Err(self.refuse(id, "NetStream.Publish.Denied", CloseReason::Refused(why.to_owned())));
         }
-        let source = self.server.sources.get(&request.name, &request.vhost);
+        let source = self.server.sources.get_or_create(&request.name, &request.vhost);
         let publication = match source.acquire_publish(self.client.number, self.client.clone()) {
             Ok(publication) => Arc::new(publication),
             Err(busy) => {
@@ -69,10 +71,10 @@ impl Connection<'_> {
             }
         };
         #[cfg(feature = "hls")]
-        self.server.hls.follow(&source, &request.vhost, &self.server.config());
-        self.client.publishes(&publication);
-        log::info!("publishing {}{}", request.name, shown(&request.params));
-        let feed = Feed {
+        self.server.hls.attach(&source, &request.vhost, &self.server.config());
+        self.client.set_publication(&publication);
+        log::info!("publish started: stream={} params_bytes={}", request.name, request.params.len());
+        let published = PublishedStream {
             source,
             vhost: request.vhost.name.clone(),
             app: admitted.app.app.clone(),
@@ -80,185 +82,200 @@ impl Connection<'_> {
             params: request.params,
             route: admitted.route.clone(),
         };
-        let _forwarding = self.server.forwards.begin(self.server, self.client.number, feed, &request.vhost.forward);
-        self.rtmp.protocol().limit_incoming(MAX_INCOMPLETE);
+        let _forward = self.server.forwards.publish(self.server, self.client.number, published, &request.vhost.forward);
+        self.rtmp.protocol().limit_incomplete(MAX_INCOMPLETE);
         self.rtmp.start_publish(publish);
-        // Before anything waits for the client: a reload meanwhile may remove the vhost.
+        // Set before the first wait, during which a reload may remove the vhost.
         self.client.set_stream_vhost(Some(&request.vhost));
-        let result = self.rtmp.flush().map_err(close_reason).and_then(|()| self.take_media(&publication, id));
+        let flushed = self.rtmp.flush().map_err(close_reason);
+        let result = flushed.and_then(|()| self.receive_media(&publication, &request.name, id));
         self.client.set_stream_vhost(None);
-        hear_each(&self.client.stream, true);
-        // Also when it was told in the middle of a write, which then failed.
-        if let Some(reason) = self.client.told() {
+        set_read_coalescing(&self.client.stream, false);
+        // Also when the request came during a write, which then failed.
+        if let Some(reason) = self.client.close_requested() {
             let code = match reason {
                 CloseReason::Replaced { .. } => "NetStream.Publish.BadName",
                 _ => "NetStream.Publish.Denied",
             };
-            self.part(id, code, &reason);
+            self.send_close_status(id, code, &reason);
         }
-        log::info!("no longer publishing {}", request.name);
+        log::info!("publish stopped: stream={}", request.name);
         result
     }
 
-    fn take_media(&mut self, publication: &Publication, stream_id: u32) -> Result<Option<Event>, CloseReason> {
+    fn receive_media(
+        &mut self,
+        publication: &Publication,
+        name: &str,
+        stream_id: u32,
+    ) -> Result<Option<Event>, CloseReason> {
         let stream = self.client.stream.clone();
         stream.set_time_limit(None);
         let received = Arc::new(AtomicU64::new(0));
         let counter = received.clone();
-        let _presence = self
-            .client
-            .enter(&self.server.publish, move || Messages { passed: counter.load(Ordering::Relaxed), dropped: 0 });
-        let begun = Instant::now();
-        let mut publishing = Publishing { publication, stream_id, received, heard: begun, since: begun, ended: false };
+        let _registration = self.client.register(&self.server.publish_stats, move || MessageCounts {
+            passed: counter.load(Ordering::Relaxed),
+            dropped: 0,
+        });
+        let started = Instant::now();
+        let mut state = PublishState {
+            publication,
+            stream_id,
+            received,
+            last_read: started,
+            arrived_after: started,
+            stopped: false,
+        };
         let mut codecs = (None, None);
-        let mut turn = Turn::new(begun, fairness::work(self.rtmp.protocol()));
-        let mut gathers = false;
-        let mut looked = begun;
-        let mut measured = (begun, stream.received());
+        let mut priority = PriorityController::new(started, fairness::work_units(self.rtmp.protocol()));
+        let mut coalescing = false;
+        let mut last_wake = started;
+        let mut rate_window = (started, stream.bytes_received());
         loop {
-            if let Some(reason) = self.client.told() {
+            if let Some(reason) = self.client.close_requested() {
                 return Err(reason);
             }
-            // One reading of the clock serves all that comes of one wait.
+            // One clock reading serves everything that follows one wait.
             let now = Instant::now();
-            publishing.since = if gathers { looked } else { now };
-            looked = now;
-            let is_drained = self.hear_publisher(&mut publishing, now)?;
-            let streams = publishing.received.load(Ordering::Relaxed) > 0;
-            turn.look(now, fairness::work(self.rtmp.protocol()), self.server.overload.much(), streams);
-            if let Some(max) = too_fast(&mut measured, now, stream.received(), publication.max_bitrate()) {
+            state.arrived_after = if coalescing { last_wake } else { now };
+            last_wake = now;
+            let all_read = self.read_publisher_input(&mut state, now)?;
+            let has_media = state.received.load(Ordering::Relaxed) > 0;
+            let work = fairness::work_units(self.rtmp.protocol());
+            priority.update(now, work, self.server.load_shedder.work_budget(), has_media);
+            if let Some(max) = exceeded_rate(&mut rate_window, now, stream.bytes_received(), publication.max_bitrate())
+            {
                 return Err(self.refuse(stream_id, "NetStream.Publish.Denied", CloseReason::TooFast(max)));
             }
-            let opening = self.server.pace.opening(now);
-            let flush = publication.flush_due(now, opening);
-            if publishing.ended {
-                publication.end();
+            let window_scale = self.server.batching.window_scale(now);
+            let flush = publication.flush_if_due(now, window_scale);
+            if state.stopped {
+                publication.unpublish();
                 self.rtmp.stop_publish(stream_id);
                 return Ok(None);
             }
-            log_codecs(publication, &mut codecs);
-            if !is_drained {
+            log_codecs(publication, name, &mut codecs);
+            if !all_read {
                 continue;
             }
-            let silent = publishing.heard + publication.timeout();
+            let silent = state.last_read + publication.timeout();
             if now >= silent {
                 return Err(CloseReason::SilentPublisher);
             }
-            let gathering = gathering(publication.window(opening));
-            if gathering.is_some() != gathers {
-                gathers = !gathers;
-                hear_each(&stream, !gathers);
+            let interval = read_interval(publication.batch_window(window_scale));
+            if interval.is_some() != coalescing {
+                coalescing = !coalescing;
+                set_read_coalescing(&stream, coalescing);
                 continue;
             }
-            let look = gathering.map(|time| now + time);
-            let deadline = [flush, look].into_iter().flatten().fold(silent, Instant::min);
-            if stream.wait(Some(deadline)).timed_out && gathers {
+            let next_read = interval.map(|time| now + time);
+            let deadline = [flush, next_read].into_iter().flatten().fold(silent, Instant::min);
+            if stream.wait(Some(deadline)).timed_out && coalescing {
                 stream.assume_readable();
             }
         }
     }
 
-    /// Takes what the publisher has sent, or a good piece of it. Whether that was all.
-    fn hear_publisher(&mut self, publishing: &mut Publishing<'_>, now: Instant) -> Result<bool, CloseReason> {
+    /// Reads and handles what the publisher has sent, up to [`READS_PER_TURN`] reads or the work budget. Returns
+    /// whether that was all.
+    fn read_publisher_input(&mut self, state: &mut PublishState<'_>, now: Instant) -> Result<bool, CloseReason> {
         let stream = self.client.stream.clone();
-        let before = fairness::work(self.rtmp.protocol());
-        for _ in 0..READS {
-            // What came with `publish` itself is here before anything is read; what comes after the end is for whoever serves
-            // the connection then.
-            while !publishing.ended
-                && self.rtmp.protocol().output_len() <= MAX_ANSWERS
+        let work_before = fairness::work_units(self.rtmp.protocol());
+        for _ in 0..READS_PER_TURN {
+            // Events before the read: some arrived together with `publish`. Events after the stop belong to whatever
+            // serves the connection next.
+            while !state.stopped
+                && self.rtmp.protocol().output_len() <= MAX_PENDING_REPLIES
                 && let Some(event) = self.rtmp.poll_event().map_err(close_reason)?
             {
-                self.on_publisher(publishing, event);
-                self.take_turns();
-                if fairness::work(self.rtmp.protocol()).wrapping_sub(before) > MUCH {
+                self.handle_publisher_event(state, event);
+                self.yield_if_used_up();
+                if fairness::work_units(self.rtmp.protocol()).wrapping_sub(work_before) > WORK_BUDGET {
                     return Ok(false);
                 }
             }
             if self.rtmp.protocol().has_output() {
-                let is_much = self.rtmp.protocol().output_len() > MAX_ANSWERS;
+                let replies_full = self.rtmp.protocol().output_len() > MAX_PENDING_REPLIES;
                 self.rtmp.flush().map_err(close_reason)?;
-                if is_much && !publishing.ended {
-                    // There is more to be heard of what is here.
+                if replies_full && !state.stopped {
+                    // The loop above stopped early: more events can be there.
                     continue;
                 }
             }
-            if publishing.ended {
+            if state.stopped {
                 return Ok(true);
             }
-            let Some(fed) = self.feed().map_err(|error| network(&error))? else { return Ok(true) };
+            let Some(fed) = self.read_socket().map_err(|error| io_close_reason(&error))? else { return Ok(true) };
             fed.map_err(close_reason)?;
-            publishing.heard = now;
-            publishing.publication.heard(now);
-            stream.take_turns();
-            self.take_turns();
+            state.last_read = now;
+            state.publication.record_activity(now);
+            stream.yield_if_busy();
+            self.yield_if_used_up();
         }
         Ok(false)
     }
 
-    fn on_publisher(&mut self, publishing: &mut Publishing<'_>, event: Event) {
+    fn handle_publisher_event(&mut self, state: &mut PublishState<'_>, event: Event) {
         match event {
             Event::Media(message) => {
-                publishing.received.fetch_add(1, Ordering::Relaxed);
-                publishing.publication.on_message(&message, publishing.since);
+                state.received.fetch_add(1, Ordering::Relaxed);
+                state.publication.on_message(&message, state.arrived_after);
             }
-            Event::Stop(id) if id == 0 || id == publishing.stream_id => publishing.ended = true,
+            Event::Stop(id) if id == 0 || id == state.stream_id => state.stopped = true,
             Event::Publish(again) => {
-                self.rtmp.refuse(again.stream_id, "NetStream.Publish.Denied", "already publishing");
+                let why = "this connection already publishes a stream";
+                self.rtmp.send_stream_error(again.stream_id, "NetStream.Publish.Denied", why);
             }
             Event::Play(play) => {
-                self.rtmp.refuse(play.stream_id, "NetStream.Play.Failed", "a publisher cannot play");
+                let why = "a connection that publishes cannot play";
+                self.rtmp.send_stream_error(play.stream_id, "NetStream.Play.Failed", why);
             }
             _ => {}
         }
     }
 }
 
-/// Whether more has come since the window of the rate began than is allowed in all of it; then, what is allowed in kbit/s. `max`: 0
-/// for no limit.
-fn too_fast(measured: &mut (Instant, u64), now: Instant, received: u64, max: u64) -> Option<u64> {
-    let (since, before) = *measured;
-    let kbits = (received - before) / 125;
+/// Returns `max` (kbit/s, 0 for no limit) if more arrived in the current rate window than is allowed for all of it.
+/// Starts a new window when it is over.
+fn exceeded_rate(window: &mut (Instant, u64), now: Instant, received: u64, max: u64) -> Option<u64> {
+    let (started, received_before) = *window;
+    let kbits = (received - received_before) / 125;
     if max > 0 && kbits > max * RATE_WINDOW.as_secs() {
         return Some(max);
     }
-    if now.duration_since(since) >= RATE_WINDOW {
-        *measured = (now, received);
+    if now.duration_since(started) >= RATE_WINDOW {
+        *window = (now, received);
     }
     None
 }
 
-/// For how long what a publisher sends may lie in its socket, where players may wait for so long; `None` as the window: there are
-/// none. `None`: not at all.
-fn gathering(window: Option<Duration>) -> Option<Duration> {
-    match window {
-        None => Some(UNWATCHED),
-        Some(window) if window >= WORTH_GATHERING => Some(window.min(LONGEST_GATHERING)),
+/// Returns the time between coalesced reads, or `None` to read each message as it arrives. `batch_window` is `None` if
+/// the stream has no players.
+fn read_interval(batch_window: Option<Duration>) -> Option<Duration> {
+    match batch_window {
+        None => Some(IDLE_READ_INTERVAL),
+        Some(window) if window >= MIN_COALESCE => Some(window.min(MAX_COALESCE)),
         Some(_) => None,
     }
 }
 
-/// Has a publisher's coroutine wake for each message, or only for many.
-fn hear_each(stream: &TcpStream, each: bool) {
-    // Without it, nothing is lost but some processor time.
-    let _ = stream.set_receive_low_water(if each { 1 } else { GATHERED_BYTES });
+/// Wakes the publisher's coroutine for every [`COALESCE_BYTES`] only, or for any byte.
+fn set_read_coalescing(stream: &TcpStream, coalescing: bool) {
+    // If the socket does not take the option, the only loss is processor time.
+    let _ = stream.set_receive_low_water(if coalescing { COALESCE_BYTES } else { 1 });
     stream.assume_readable();
 }
 
-/// Says what is being published, once that is known and whenever it changes.
-fn log_codecs(publication: &Publication, known: &mut (Option<VideoCodec>, Option<AudioCodec>)) {
+/// Logs the stream's codecs when they become known and when they change.
+fn log_codecs(publication: &Publication, name: &str, logged: &mut (Option<VideoCodec>, Option<AudioCodec>)) {
     let codecs = publication.codecs();
-    if codecs != *known {
-        *known = codecs;
+    if codecs != *logged {
+        *logged = codecs;
         let (video, audio) = codecs;
-        let names = [video.map(|codec| codec.to_string()), audio.map(|codec| codec.to_string())];
-        log::info!("the stream is {}", names.into_iter().flatten().collect::<Vec<_>>().join(" + "));
+        let video = video.map_or_else(|| "none".to_owned(), |codec| codec.to_string());
+        let audio = audio.map_or_else(|| "none".to_owned(), |codec| codec.to_string());
+        log::info!("codecs known: stream={name} video={} audio={}", quoted(video), quoted(audio));
     }
-}
-
-/// Parameters, for the log.
-fn shown(params: &str) -> String {
-    if params.is_empty() { String::new() } else { format!(" with {} bytes of parameters", params.len()) }
 }
 
 #[cfg(test)]
@@ -266,12 +283,12 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_nobody_waits_for_is_gathered() {
+    fn reads_coalesce_when_nobody_waits_for_a_single_message() {
         let ms = Duration::from_millis;
-        assert_eq!(gathering(None), Some(UNWATCHED), "nobody plays");
-        assert_eq!((gathering(Some(ms(0))), gathering(Some(ms(19)))), (None, None));
-        assert_eq!((gathering(Some(ms(20))), gathering(Some(ms(350)))), (Some(ms(20)), Some(ms(350))));
-        assert_eq!(gathering(Some(ms(3000))), Some(ms(350)), "what it says beside its media waits as well");
+        assert_eq!(read_interval(None), Some(IDLE_READ_INTERVAL), "no players");
+        assert_eq!((read_interval(Some(ms(0))), read_interval(Some(ms(19)))), (None, None));
+        assert_eq!((read_interval(Some(ms(20))), read_interval(Some(ms(350)))), (Some(ms(20)), Some(ms(350))));
+        assert_eq!(read_interval(Some(ms(3000))), Some(ms(350)), "the publisher's commands wait as well");
     }
 
     #[test]
@@ -279,12 +296,12 @@ mod tests {
         let start = Instant::now();
         let at = |seconds| start + Duration::from_secs(seconds);
         // 1000 kbit/s are 625,000 bytes in five seconds, however they are spread.
-        let mut measured = (start, 0);
-        assert_eq!(too_fast(&mut measured, at(0), 625_000, 1000), None, "all at once");
-        assert_eq!(too_fast(&mut measured, at(1), 625_200, 1000), Some(1000));
-        assert_eq!(too_fast(&mut measured, at(1), 625_200, 0), None, "no limit");
-        assert_eq!(too_fast(&mut measured, at(5), 625_000, 1000), None);
-        assert_eq!(too_fast(&mut measured, at(6), 1_250_000, 1000), None, "the next five");
-        assert_eq!(too_fast(&mut measured, at(6), 1_250_200, 1000), Some(1000));
+        let mut window = (start, 0);
+        assert_eq!(exceeded_rate(&mut window, at(0), 625_000, 1000), None, "all at once");
+        assert_eq!(exceeded_rate(&mut window, at(1), 625_200, 1000), Some(1000));
+        assert_eq!(exceeded_rate(&mut window, at(1), 625_200, 0), None, "no limit");
+        assert_eq!(exceeded_rate(&mut window, at(5), 625_000, 1000), None);
+        assert_eq!(exceeded_rate(&mut window, at(6), 1_250_000, 1000), None, "the next five");
+        assert_eq!(exceeded_rate(&mut window, at(6), 1_250_200, 1000), Some(1000));
     }
 }

@@ -1,4 +1,4 @@
-//! From the name of a target to a connection.
+//! Connects to a target: resolves its name, rejects this server itself, and tries its addresses.
 
 use std::io;
 use std::net::{SocketAddr, ToSocketAddrs};
@@ -15,13 +15,16 @@ use crate::rtmp::server::Connect;
 use crate::st;
 use crate::st::net::TcpStream;
 
-/// How long one address of the target may take to accept a connection.
-const CONNECT: Duration = Duration::from_secs(5);
+/// Time that one address of the target has to accept a connection.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Addresses of one name that are tried.
-const ADDRESSES: usize = 8;
+const MAX_ADDRESSES: usize = 8;
 
 /// Connects to the first address of the target that accepts.
+///
+/// # Errors
+/// The failure of the last address; [`Failure::Loop`] if the target is the forwarded stream on this server.
 pub(super) fn connect(
     server: &Server,
     forwarder: &Forwarder,
@@ -31,15 +34,16 @@ pub(super) fn connect(
     let addresses = resolve(server, forwarder, destination)?;
     let listeners: Vec<_> = server.config().listeners().iter().map(|listen| listen.address).collect();
     if let Some(&address) = addresses.iter().find(|&&address| is_own(address, &listeners))
-        && comes_back(server, source, destination)
+        && is_same_stream(server, source, destination)
     {
-        return Err(Failure::Itself { address });
+        return Err(Failure::Loop { address });
     }
     let mut failure = None;
     for address in addresses {
-        forwarder.go_on()?;
-        match TcpStream::connect(address, CONNECT) {
-            // A port of this machine that nobody listens on can be taken for the connection itself, which then meets itself.
+        forwarder.check_active()?;
+        match TcpStream::connect(address, CONNECT_TIMEOUT) {
+            // TCP's simultaneous open: a connection to a local port without a listener can get that port itself, and
+            // meets itself.
             Ok(stream) if stream.local_addr().is_ok_and(|local| local == address) => {
                 failure = Some(Failure::Connect { address, error: io::ErrorKind::ConnectionRefused.into() });
             }
@@ -47,37 +51,34 @@ pub(super) fn connect(
             Err(error) => failure = Some(Failure::Connect { address, error }),
         }
     }
-    Err(failure.unwrap_or_else(|| no_address(destination)))
+    Err(failure
+        .unwrap_or_else(|| Failure::Resolve { host: destination.host.clone(), error: "it has no address".into() }))
 }
 
-/// The addresses of the target, looked up beside the worker.
+/// Resolves the target's host on a thread for blocking work, unless it is an address.
 fn resolve(server: &Server, forwarder: &Forwarder, destination: &Destination) -> Result<Vec<SocketAddr>, Failure> {
     let Destination { host, port, .. } = destination;
     if let Ok(address) = host.parse() {
         return Ok(vec![SocketAddr::new(address, *port)]);
     }
-    let (lookups, target) = (&server.forwards.lookups, host_and_port(destination));
-    let _place = forwarder.take_place(&lookups.places, &target)?;
+    let (resolver, target) = (&server.forwards.resolver, host_and_port(destination));
+    let _permit = forwarder.acquire(&resolver.lookups, &target)?;
     let name = (host.clone(), *port);
-    let look_up = move || name.to_socket_addrs().map(|all| all.take(ADDRESSES).collect());
-    let addresses = lookups.ask(&target, || match st::offload(look_up) {
+    let look_up = move || name.to_socket_addrs().map(|all| all.take(MAX_ADDRESSES).collect());
+    let addresses = resolver.resolve(&target, || match st::offload(look_up) {
         Ok(addresses) => addresses.map_err(|error| error.to_string()),
         Err(error) => Err(error.to_string()),
     });
-    addresses.map_err(|error| Failure::Name { host: host.clone(), error })
+    addresses.map_err(|error| Failure::Resolve { host: host.clone(), error })
 }
 
-/// What forwarders call the same target by.
+/// Returns the key of a target in the semaphores.
 pub(super) fn host_and_port(Destination { host, port, .. }: &Destination) -> String {
     format!("{host}:{port}")
 }
 
-fn no_address(destination: &Destination) -> Failure {
-    Failure::Name { host: destination.host.clone(), error: "it has no address".into() }
-}
-
-/// Whether the destination, on this very server, is the stream that is to be forwarded.
-fn comes_back(server: &Server, source: &Source, destination: &Destination) -> bool {
+/// Returns whether the destination, on this server, names the stream that is forwarded.
+fn is_same_stream(server: &Server, source: &Source, destination: &Destination) -> bool {
     let (connect, config) = (Connect::new(&destination.app, &destination.tc_url), server.config());
     let request = AppRequest::new(&connect, &config).and_then(|app| app.stream(&destination.stream, &config));
     request.is_ok_and(|request| request.name == source.name())
