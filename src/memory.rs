@@ -1,11 +1,14 @@
-//! The account of the bytes that are held for clients: what came of them and is not gone yet.
+//! Exact accounting of the bytes held for clients.
 //!
-//! It is exact because nothing is ever written down by hand: what holds bytes has a [`Held`], which is in the account for as long
-//! as it lives, and a buffer that many share is [counted](Account::count) until the last of its handles is gone, whoever has that.
-//! What is counted is payload, not what an allocator makes of it; of a segment of HLS the whole of the buffer that it is in, which
-//! is as large as the segment before it needed.
+//! | type | use |
+//! |---|---|
+//! | [`MemoryTracker`] | counts bytes by [`Category`]; a child's bytes count in its parent too |
+//! | [`Charge`] | RAII guard: its bytes are counted until it is dropped |
+//! | [`MemoryTracker::charge_bytes`] | counts a shared buffer until its last handle is dropped |
+//! | [`MemoryTracker::on_high`] | calls back at the moment when a watermark is exceeded |
 //!
-//! Who wants to know when it becomes too much has an [alarm](Account::set_alarm) ring, in the moment in which that happens.
+//! Payload is counted, not the allocator's overhead. A segment of HLS counts with its whole buffer, which has the size that
+//! the previous segment needed.
 
 use std::fmt;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -13,22 +16,22 @@ use std::sync::{Arc, OnceLock};
 
 use bytes::Bytes;
 
-/// What bytes are held for.
+/// Purpose of counted bytes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Part {
-    /// For players: the messages of streams, encoded, in backlogs and caches and on their way to sockets.
+pub enum Category {
+    /// Encoded messages for players: in packet logs, in caches, and on the way to sockets.
     Media = 0,
-    /// What has come of messages that are not complete, or that nobody has looked at yet, and answers that a client does not take.
+    /// Client input that is incomplete or not yet handled, and replies that the client does not read.
     Incoming = 1,
-    /// Segments: being written, in memory, and on their way to the disk; and playlists.
+    /// Segments of HLS being written, in memory, or queued for the disk; and playlists.
     Hls = 2,
-    /// Encrypted and not yet taken by sockets.
+    /// Encrypted bytes that sockets have not taken yet.
     Tls = 3,
-    /// Pieces of files on disk, on their way to sockets of HTTP.
+    /// File chunks on their way to HTTP sockets.
     Http = 4,
 }
 
-impl Part {
+impl Category {
     const ALL: [(Self, &str); 5] = [
         (Self::Media, "media"),
         (Self::Incoming, "incoming"),
@@ -38,167 +41,167 @@ impl Part {
     ];
 }
 
-/// How many bytes are held. Clones are the same account.
+/// Counter of held bytes. Clones share one counter.
 #[derive(Debug, Clone, Default)]
-pub struct Account(Arc<Inner>);
+pub struct MemoryTracker(Arc<Inner>);
 
 #[derive(Debug, Default)]
 struct Inner {
-    parts: [AtomicUsize; Part::ALL.len()],
-    /// Where all of it counts as well.
-    whole: Option<Account>,
-    alarm: Alarm,
+    bytes: [AtomicUsize; Category::ALL.len()],
+    parent: Option<MemoryTracker>,
+    watermark: Watermark,
 }
 
-/// Rings once when more is held than `above`.
+/// Threshold in bytes that calls back once when it is exceeded.
 #[derive(Default)]
-struct Alarm {
-    /// 0: it does not ring.
-    above: AtomicUsize,
-    ring: OnceLock<Box<dyn Fn() + Send + Sync>>,
+struct Watermark {
+    /// 0 disables it.
+    limit: AtomicUsize,
+    on_high: OnceLock<Box<dyn Fn() + Send + Sync>>,
 }
 
-/// Bytes that somebody holds. Dropping it takes them out of the account.
+/// Number of bytes counted in a [`MemoryTracker`]. Dropping it subtracts them.
 #[derive(Debug)]
-pub struct Held {
-    account: Account,
-    part: Part,
+pub struct Charge {
+    tracker: MemoryTracker,
+    category: Category,
     bytes: AtomicUsize,
 }
 
-/// A buffer that is in the account.
-struct Counted {
+struct ChargedBuffer {
     bytes: Bytes,
-    _held: Held,
+    _charge: Charge,
 }
 
-impl Account {
-    /// An account whose bytes are also in the account `whole`.
-    pub fn within(whole: &Self) -> Self {
-        Self(Arc::new(Inner { whole: Some(whole.clone()), ..Inner::default() }))
+impl MemoryTracker {
+    /// Creates a tracker whose bytes also count in `parent`.
+    pub fn child_of(parent: &Self) -> Self {
+        Self(Arc::new(Inner { parent: Some(parent.clone()), ..Inner::default() }))
     }
 
-    /// Has `ring` called whenever the alarm goes off, by whoever holds too much and in the middle of that: it must not wait, nor hold
-    /// anything. The first call counts. The account has to be one that is within no other.
-    pub fn on_alarm(&self, ring: impl Fn() + Send + Sync + 'static) {
-        debug_assert!(self.0.whole.is_none());
-        let _ = self.0.alarm.ring.set(Box::new(ring));
+    /// Registers the function that is called when the watermark is exceeded. Only the first registration counts.
+    ///
+    /// The function runs inside the allocation that exceeded the watermark, so it must neither block nor charge anything.
+    /// Only a tracker without a parent has a watermark.
+    pub fn on_high(&self, callback: impl Fn() + Send + Sync + 'static) {
+        debug_assert!(self.0.parent.is_none());
+        let _ = self.0.watermark.on_high.set(Box::new(callback));
     }
 
-    /// Has the alarm go off once, as soon as more than `above` bytes are held; 0 for never.
-    pub fn set_alarm(&self, above: usize) {
-        self.0.alarm.above.store(above, Ordering::Relaxed);
+    /// Arms the watermark to fire once, when more than `limit` bytes are held. 0 disarms it.
+    pub fn set_watermark(&self, limit: usize) {
+        self.0.watermark.limit.store(limit, Ordering::Relaxed);
     }
 
-    /// Bytes of one part.
-    pub fn part(&self, part: Part) -> usize {
-        self.0.parts[part as usize].load(Ordering::Relaxed)
+    /// Returns the bytes held in one category.
+    pub fn bytes_in(&self, category: Category) -> usize {
+        self.0.bytes[category as usize].load(Ordering::Relaxed)
     }
 
-    /// Bytes of all parts.
+    /// Returns the bytes held in all categories.
     pub fn total(&self) -> usize {
         self.0.total()
     }
 
-    /// Nothing yet, by somebody who will hold bytes.
-    pub fn hold(&self, part: Part) -> Held {
-        Held { account: self.clone(), part, bytes: AtomicUsize::new(0) }
+    /// Creates a charge of 0 bytes.
+    pub fn charge(&self, category: Category) -> Charge {
+        Charge { tracker: self.clone(), category, bytes: AtomicUsize::new(0) }
     }
 
-    /// The same bytes, in the account until the last handle to any of them is gone.
-    pub fn count(&self, part: Part, bytes: Bytes) -> Bytes {
+    /// Returns the same bytes, charged until the last handle to any part of them is dropped.
+    pub fn charge_bytes(&self, category: Category, bytes: Bytes) -> Bytes {
         let size = bytes.len();
-        self.count_as(part, bytes, size)
+        self.charge_buffer(category, bytes, size)
     }
 
-    /// The same, for bytes in a buffer that is larger: it is `size` bytes of memory that are held with them.
-    pub fn count_as(&self, part: Part, bytes: Bytes, size: usize) -> Bytes {
-        let held = self.hold(part);
-        held.set(size);
-        Bytes::from_owner(Counted { bytes, _held: held })
+    /// Does the same for bytes that keep a larger buffer of `size` bytes alive.
+    pub fn charge_buffer(&self, category: Category, bytes: Bytes, size: usize) -> Bytes {
+        let charge = self.charge(category);
+        charge.set(size);
+        Bytes::from_owner(ChargedBuffer { bytes, _charge: charge })
     }
 
-    fn change(&self, part: Part, before: usize, now: usize) {
-        let mut account = Some(self);
-        while let Some(Self(inner)) = account {
-            let counter = &inner.parts[part as usize];
-            // Nothing is published by it: whoever reads it wants a number.
+    fn update(&self, category: Category, before: usize, now: usize) {
+        let mut tracker = Some(self);
+        while let Some(Self(inner)) = tracker {
+            let counter = &inner.bytes[category as usize];
+            // Relaxed: the counter publishes no other data.
             if now > before {
                 counter.fetch_add(now - before, Ordering::Relaxed);
-                if inner.whole.is_none() {
-                    inner.alarm.look(|| inner.total());
+                if inner.parent.is_none() {
+                    inner.watermark.check(|| inner.total());
                 }
             } else {
                 counter.fetch_sub(before - now, Ordering::Relaxed);
             }
-            account = inner.whole.as_ref();
+            tracker = inner.parent.as_ref();
         }
     }
 }
 
 impl Inner {
     fn total(&self) -> usize {
-        self.parts.iter().map(|part| part.load(Ordering::Relaxed)).sum()
+        self.bytes.iter().map(|bytes| bytes.load(Ordering::Relaxed)).sum()
     }
 }
 
-impl Alarm {
-    fn look(&self, held: impl FnOnce() -> usize) {
-        let above = self.above.load(Ordering::Relaxed);
-        if above > 0
-            && held() > above
-            // Of several that are too much at a time one rings.
-            && self.above.swap(0, Ordering::Relaxed) > 0
-            && let Some(ring) = self.ring.get()
+impl Watermark {
+    fn check(&self, held: impl FnOnce() -> usize) {
+        let limit = self.limit.load(Ordering::Relaxed);
+        if limit > 0
+            && held() > limit
+            // Of several threads that exceed it at the same time, one calls back.
+            && self.limit.swap(0, Ordering::Relaxed) > 0
+            && let Some(on_high) = self.on_high.get()
         {
-            ring();
+            on_high();
         }
     }
 }
 
-impl fmt::Debug for Alarm {
+impl fmt::Debug for Watermark {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "Alarm(above {})", self.above.load(Ordering::Relaxed))
+        write!(f, "Watermark({})", self.limit.load(Ordering::Relaxed))
     }
 }
 
-impl Held {
-    /// So many bytes are held now.
+impl Charge {
+    /// Sets the number of bytes held.
     pub fn set(&self, bytes: usize) {
         if self.get() != bytes {
             let before = self.bytes.swap(bytes, Ordering::Relaxed);
-            self.account.change(self.part, before, bytes);
+            self.tracker.update(self.category, before, bytes);
         }
     }
 
-    /// How many bytes are held.
+    /// Returns the number of bytes held.
     pub fn get(&self) -> usize {
         self.bytes.load(Ordering::Relaxed)
     }
 }
 
-impl Drop for Held {
+impl Drop for Charge {
     fn drop(&mut self) {
         self.set(0);
     }
 }
 
-impl AsRef<[u8]> for Counted {
+impl AsRef<[u8]> for ChargedBuffer {
     fn as_ref(&self) -> &[u8] {
         &self.bytes
     }
 }
 
-/// The sum and its parts: `1500 (media=1000, incoming=0, hls=500, tls=0, http=0)`.
-impl fmt::Display for Account {
+/// The sum and its categories: `1500 media=1000 incoming=0 hls=500 tls=0 http=0`.
+impl fmt::Display for MemoryTracker {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        // Read once, so that the sum is that of the parts.
-        let parts = Part::ALL.map(|(part, name)| (name, self.part(part)));
-        write!(f, "{} (", parts.iter().map(|(_, bytes)| bytes).sum::<usize>())?;
-        for (index, (name, bytes)) in parts.iter().enumerate() {
-            write!(f, "{}{name}={bytes}", if index > 0 { ", " } else { "" })?;
+        // Read once, so that the sum is that of the categories shown.
+        let categories = Category::ALL.map(|(category, name)| (name, self.bytes_in(category)));
+        write!(f, "{}", categories.iter().map(|(_, bytes)| bytes).sum::<usize>())?;
+        for (name, bytes) in categories {
+            write!(f, " {name}={bytes}")?;
         }
-        write!(f, ")")
+        Ok(())
     }
 }
 
@@ -208,77 +211,80 @@ mod tests {
 
     use super::*;
 
-    const PARTS: [Part; 5] = [Part::Media, Part::Incoming, Part::Hls, Part::Tls, Part::Http];
+    const CATEGORIES: [Category; 5] =
+        [Category::Media, Category::Incoming, Category::Hls, Category::Tls, Category::Http];
 
     #[test]
-    fn the_alarm_rings_once_when_more_is_held_than_may_be() {
-        let whole = Account::default();
-        let rung = Arc::new(AtomicUsize::new(0));
-        let counter = rung.clone();
-        whole.on_alarm(move || {
+    fn the_watermark_fires_once_when_more_is_held_than_may_be() {
+        let parent = MemoryTracker::default();
+        let fired = Arc::new(AtomicUsize::new(0));
+        let counter = fired.clone();
+        parent.on_high(move || {
             counter.fetch_add(1, Ordering::Relaxed);
         });
-        let rung = || rung.load(Ordering::Relaxed);
-        let parts = [Account::within(&whole), Account::within(&whole)];
-        let helds = [parts[0].hold(Part::Media), parts[1].hold(Part::Incoming)];
-        helds[0].set(1000);
-        assert_eq!(rung(), 0, "nobody has asked");
-        whole.set_alarm(1000);
-        helds[0].set(600);
-        helds[1].set(400);
-        assert_eq!(rung(), 0, "as much as may be is not too much");
-        helds[1].set(401);
-        helds[1].set(5000);
-        assert_eq!(rung(), 1, "once, until it is set again");
-        whole.set_alarm(6000);
-        let bytes = parts[0].count(Part::Hls, vec![0; 401].into());
-        assert_eq!(rung(), 2);
-        whole.set_alarm(100);
+        let fired = || fired.load(Ordering::Relaxed);
+        let children = [MemoryTracker::child_of(&parent), MemoryTracker::child_of(&parent)];
+        let charges = [children[0].charge(Category::Media), children[1].charge(Category::Incoming)];
+        charges[0].set(1000);
+        assert_eq!(fired(), 0, "not armed");
+        parent.set_watermark(1000);
+        charges[0].set(600);
+        charges[1].set(400);
+        assert_eq!(fired(), 0, "at the limit is not above it");
+        charges[1].set(401);
+        charges[1].set(5000);
+        assert_eq!(fired(), 1, "once, until it is armed again");
+        parent.set_watermark(6000);
+        let bytes = children[0].charge_bytes(Category::Hls, vec![0; 401].into());
+        assert_eq!(fired(), 2);
+        parent.set_watermark(100);
         drop(bytes);
-        helds[1].set(0);
-        assert_eq!(rung(), 2, "it does not ring for less");
-        whole.set_alarm(0);
-        helds[1].set(10_000);
-        assert_eq!(rung(), 2);
+        charges[1].set(0);
+        assert_eq!(fired(), 2, "a decrease does not fire it");
+        parent.set_watermark(0);
+        charges[1].set(10_000);
+        assert_eq!(fired(), 2);
     }
 
     proptest! {
-        /// Whatever is held, cut up, handed on and let go of, the account is what is there; and in the end nothing.
+        /// However buffers are charged, sliced, cloned and dropped, the tracker counts the buffers that exist; in the end none.
         #[test]
-        fn the_account_is_what_is_there(steps in prop::collection::vec((0..5u8, 0..PARTS.len(), 0..5000usize), 1..200)) {
-            let whole = Account::default();
-            let accounts = [Account::within(&whole), Account::within(&whole)];
-            let mut helds: Vec<Held> = Vec::new();
-            // Handles to buffers, and of which buffer of what size they are.
+        fn the_tracker_counts_exactly_what_exists(
+            steps in prop::collection::vec((0..5u8, 0..CATEGORIES.len(), 0..5000usize), 1..200)
+        ) {
+            let parent = MemoryTracker::default();
+            let children = [MemoryTracker::child_of(&parent), MemoryTracker::child_of(&parent)];
+            let mut charges: Vec<Charge> = Vec::new();
+            // Handles to buffers: the buffer's number, its size, the handle.
             let mut handles: Vec<(usize, usize, Bytes)> = Vec::new();
-            for (number, (step, part, size)) in steps.into_iter().enumerate() {
-                let account = &accounts[size % 2];
+            for (number, (step, category, size)) in steps.into_iter().enumerate() {
+                let tracker = &children[size % 2];
                 match step {
-                    0 => helds.push(account.hold(PARTS[part])),
-                    1 if !helds.is_empty() => helds[size % helds.len()].set(size),
-                    2 => handles.push((number, size, account.count(PARTS[part], vec![7; size].into()))),
+                    0 => charges.push(tracker.charge(CATEGORIES[category])),
+                    1 if !charges.is_empty() => charges[size % charges.len()].set(size),
+                    2 => handles.push((number, size, tracker.charge_bytes(CATEGORIES[category], vec![7; size].into()))),
                     3 if !handles.is_empty() => {
                         let (of, whole_size, bytes) = &handles[size % handles.len()];
-                        let part = bytes.slice(..bytes.len() / 2);
-                        // A handle to nothing of it keeps nothing.
-                        if !part.is_empty() {
-                            handles.push((*of, *whole_size, part));
+                        let slice = bytes.slice(..bytes.len() / 2);
+                        // An empty slice keeps no buffer alive.
+                        if !slice.is_empty() {
+                            handles.push((*of, *whole_size, slice));
                         }
                     }
-                    _ if size % 2 == 0 && !helds.is_empty() => drop(helds.swap_remove(size % helds.len())),
+                    _ if size % 2 == 0 && !charges.is_empty() => drop(charges.swap_remove(size % charges.len())),
                     _ if !handles.is_empty() => drop(handles.swap_remove(size % handles.len())),
                     _ => {}
                 }
                 let mut buffers: Vec<_> = handles.iter().map(|(of, size, _)| (*of, *size)).collect();
                 buffers.sort_unstable();
                 buffers.dedup();
-                let there = helds.iter().map(Held::get).sum::<usize>() + buffers.iter().map(|(_, size)| size).sum::<usize>();
-                prop_assert_eq!(whole.total(), there);
-                prop_assert_eq!(accounts[0].total() + accounts[1].total(), there);
+                let held = charges.iter().map(Charge::get).sum::<usize>() + buffers.iter().map(|(_, size)| size).sum::<usize>();
+                prop_assert_eq!(parent.total(), held);
+                prop_assert_eq!(children[0].total() + children[1].total(), held);
             }
-            drop((helds, handles));
-            prop_assert_eq!(whole.total(), 0);
-            prop_assert_eq!(whole.to_string(), "0 (media=0, incoming=0, hls=0, tls=0, http=0)");
+            drop((charges, handles));
+            prop_assert_eq!(parent.total(), 0);
+            prop_assert_eq!(parent.to_string(), "0 media=0 incoming=0 hls=0 tls=0 http=0");
         }
     }
 }
