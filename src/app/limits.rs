@@ -1,4 +1,4 @@
-//! What keeps one client from harming the others: memory, overload, fairness, batching.
+//! Protection of clients from each other: memory, load shedding, fairness, batching, heap trimming.
 
 pub(crate) mod batching;
 pub(crate) mod fairness;

@@ -1,58 +1,65 @@
-//! When to write: how far the windows are open within which messages are merged, by how busy the worker is.
+//! Adaptive batching: scales the merge window of all streams with the load of the worker.
 //!
-//! Fewer and larger writes cost less, and make the media late. So nothing waits while the worker has time to spare, and when it
-//! has not, the windows of all streams open, by small steps, until it has again or until they are at their vhost's `mw_latency`.
-//! Time that is used with low priority counts as time to spare: windows are no remedy for that.
-//! Steps and not a formula, because the windows themselves decide how busy the worker is: one that followed its load at once
-//! would swing between waiting for long and not at all.
+//! ```text
+//! busy share of the worker ──> step, every 200 ms ──> window_scale, 0 to 1 ──> window of a stream = scale × mw_latency
+//! ```
+//!
+//! Fewer and larger writes cost less CPU time but delay the media. While the worker has time to spare, nothing waits. Above
+//! [`HIGH_LOAD`] the windows grow in small steps until the load drops or they reach `mw_latency`. Low-priority work does not
+//! count as load: larger windows would not reduce it.
+//!
+//! The scale moves in steps because the windows themselves change the load. A scale computed from the load would oscillate
+//! between long windows and none.
 
 use std::time::{Duration, Instant};
 
 use crate::st::{self, Shared};
 
-/// How often the windows may change; the worker's load is known anew each 100 ms.
-const STEP: Duration = Duration::from_millis(200);
+/// Minimum time between two steps. The worker's load is measured every 100 ms.
+const STEP_INTERVAL: Duration = Duration::from_millis(200);
 
-/// Busy share of the worker above which the windows open, and below which they close. From `OVERLOADED` on they open fast.
-pub(crate) const HIGH: f64 = 0.45;
-const LOW: f64 = 0.3;
-const OVERLOADED: f64 = 0.9;
+/// Busy share of the worker above which the windows grow.
+pub(crate) const HIGH_LOAD: f64 = 0.45;
+/// Busy share below which the windows shrink.
+const LOW_LOAD: f64 = 0.3;
+/// Busy share above which the windows grow fast.
+const VERY_HIGH_LOAD: f64 = 0.9;
 
-/// The least that windows are open if they are not closed: a millisecond of the default `mw_latency`.
-const LEAST: f64 = 0.003;
+/// Smallest scale other than 0: one millisecond of the default `mw_latency`.
+const MIN_SCALE: f64 = 0.003;
 
-/// How far the merge windows are open. Clones are the same.
+/// Scale of the merge windows. Clones share it.
 #[derive(Clone, Default)]
-pub(crate) struct Pace(Shared<State>);
+pub(crate) struct Batching(Shared<State>);
 
 #[derive(Default)]
 struct State {
-    changed: Option<Instant>,
-    opening: f64,
+    last_step: Option<Instant>,
+    scale: f64,
 }
 
-impl Pace {
-    /// From 0, nothing waits, to 1, all wait for `mw_latency`. Ask whenever something is about to be written.
-    pub(crate) fn opening(&self, now: Instant) -> f64 {
+impl Batching {
+    /// Returns the scale, from 0 (write at once) to 1 (wait for `mw_latency`), after a step if one is due.
+    pub(crate) fn window_scale(&self, now: Instant) -> f64 {
         self.0.with(|state| {
-            if state.changed.is_none_or(|changed| now.saturating_duration_since(changed) >= STEP) {
-                state.changed = Some(now);
-                state.opening = step(state.opening, st::busy_share());
+            if state.last_step.is_none_or(|last| now.saturating_duration_since(last) >= STEP_INTERVAL) {
+                state.last_step = Some(now);
+                state.scale = step(state.scale, st::busy_share());
             }
-            state.opening
+            state.scale
         })
     }
 }
 
-fn step(opening: f64, busy: f64) -> f64 {
-    if busy > HIGH {
-        let factor = if busy > OVERLOADED { 2.0 } else { 1.25 };
-        (opening * factor).clamp(LEAST, 1.0)
-    } else if busy < LOW {
-        let closing = opening * 0.8;
-        if closing < LEAST { 0.0 } else { closing }
+fn step(scale: f64, busy: f64) -> f64 {
+    if busy > HIGH_LOAD {
+        let factor = if busy > VERY_HIGH_LOAD { 2.0 } else { 1.25 };
+        (scale * factor).clamp(MIN_SCALE, 1.0)
+    } else if busy < LOW_LOAD {
+        let smaller = scale * 0.8;
+        if smaller < MIN_SCALE { 0.0 } else { smaller }
     } else {
-        opening
+        scale
     }
 }
 
@@ -60,43 +67,43 @@ fn step(opening: f64, busy: f64) -> f64 {
 mod tests {
     use super::*;
 
-    /// How busy a worker is that writes 68 messages a second in windows of up to 350 ms, each write taking the given share.
-    fn busy(opening: f64, a_write: f64) -> f64 {
-        (68.0 / (1.0 + 68.0 * 0.35 * opening) * a_write).min(1.0)
+    /// Returns the busy share of a worker that writes 68 messages a second in windows of up to 350 ms, `per_write` each.
+    fn busy(scale: f64, per_write: f64) -> f64 {
+        (68.0 / (1.0 + 68.0 * 0.35 * scale) * per_write).min(1.0)
     }
 
-    /// The openings over a minute.
-    fn run(mut opening: f64, a_write: f64) -> Vec<f64> {
-        let mut openings = Vec::new();
+    /// Returns the scales over one minute.
+    fn run(mut scale: f64, per_write: f64) -> Vec<f64> {
+        let mut scales = Vec::new();
         for _ in 0..300 {
-            opening = step(opening, busy(opening, a_write));
-            openings.push(opening);
+            scale = step(scale, busy(scale, per_write));
+            scales.push(scale);
         }
-        openings
+        scales
     }
 
     #[test]
     fn nothing_waits_while_there_is_time_to_spare() {
-        assert!(run(0.0, 0.4 / 68.0).iter().all(|&opening| opening == 0.0));
-        assert_eq!(*run(1.0, 0.2 / 68.0).last().unwrap(), 0.0, "and what was open closes");
+        assert!(run(0.0, 0.4 / 68.0).iter().all(|&scale| scale == 0.0));
+        assert_eq!(*run(1.0, 0.2 / 68.0).last().unwrap(), 0.0, "open windows close");
     }
 
     #[test]
-    fn a_busy_worker_gets_its_time_to_spare_and_the_windows_stay_where_it_does() {
+    fn a_busy_worker_gets_time_to_spare_and_the_windows_stay_where_it_does() {
         for load in [0.6, 1.0, 3.0] {
             let settled = run(0.0, load / 68.0).split_off(100);
             let (first, rest) = settled.split_first().unwrap();
-            assert!(rest.iter().all(|opening| opening == first), "{load}: {settled:?}");
+            assert!(rest.iter().all(|scale| scale == first), "{load}: {settled:?}");
             let busy = busy(*first, load / 68.0);
-            assert!((LOW..=HIGH).contains(&busy), "{load}: {busy}");
+            assert!((LOW_LOAD..=HIGH_LOAD).contains(&busy), "{load}: {busy}");
         }
     }
 
     #[test]
-    fn windows_open_no_further_than_all_and_fast_when_they_must() {
-        let openings = run(0.0, 1.0);
-        assert_eq!(*openings.last().unwrap(), 1.0);
-        let seconds = openings.iter().position(|&opening| opening == 1.0).unwrap() as f64 * STEP.as_secs_f64();
+    fn windows_never_exceed_mw_latency_and_grow_fast_when_they_must() {
+        let scales = run(0.0, 1.0);
+        assert_eq!(*scales.last().unwrap(), 1.0);
+        let seconds = scales.iter().position(|&scale| scale == 1.0).unwrap() as f64 * STEP_INTERVAL.as_secs_f64();
         assert!(seconds < 3.0, "{seconds} s");
     }
 }

@@ -1,4 +1,11 @@
-//! Who of those who stream goes first: all, but for those who say so much that others would wait for them.
+//! Fair scheduling between clients: a client that causes more work than its budget loses its scheduling priority, and a
+//! coroutine that has run for long yields.
+//!
+//! | type | use |
+//! |---|---|
+//! | [`WorkQuantum`] | yields after a fixed amount of work for one client |
+//! | [`TimeSlice`] | yields after a fixed time in a long loop |
+//! | [`PriorityController`] | raises and lowers the priority of one client's coroutine |
 
 use std::time::{Duration, Instant};
 
@@ -6,98 +13,96 @@ use crate::rtmp::protocol::Protocol;
 use crate::st;
 use crate::st::net::TcpStream;
 
-/// What a client may have looked at in a tenth of a second and still go first, in units of [`work`]: 20,480 messages a second, or
-/// 40 MB, or 650 KB that are TLS and no content. See [`crate::app::limits::overload::Overload::much`] for when it is less.
-pub(crate) const MUCH: usize = 2048;
-const PERIOD: Duration = Duration::from_millis(100);
+/// Work units per [`BUDGET_PERIOD`] above which a client runs with low priority: 20,480 messages/s, 40 MB/s of payload, or
+/// 650 KB/s of TLS records without payload. The overload protection reduces it, see
+/// [`crate::app::limits::overload::Overload::work_budget`].
+pub(crate) const WORK_BUDGET: usize = 2048;
+const BUDGET_PERIOD: Duration = Duration::from_millis(100);
 
-/// How much of one client is looked at before others have their turn: 256 messages, or 512 KiB. Many messages fit in one read.
-const SLICE: usize = 256;
+/// Work units after which a coroutine yields: 256 messages or 512 KiB. One read can contain many messages.
+const QUANTUM: usize = 256;
 
-/// Bytes of TLS without content that count as a message: a record has 22 of them, or a change of keys 27, and may have one byte in it.
-/// 50 Mbit/s in records of 1 KB are a fifth of what is [`MUCH`].
-const OVERHEAD: u64 = 32;
+/// TLS bytes without payload that count as one work unit. The smallest record is 22 bytes, a key update 27. At 50 Mbit/s in
+/// records of 1 KB, the overhead is a fifth of [`WORK_BUDGET`].
+const TLS_OVERHEAD_PER_UNIT: u64 = 32;
 
-/// What was done so far for what a peer has sent: for its messages, see [`Protocol::work`], and for its TLS. It wraps around.
-pub(crate) fn work(protocol: &Protocol<TcpStream>) -> usize {
-    protocol.work().wrapping_add((protocol.stream().overhead() / OVERHEAD) as usize)
+/// Returns the work done so far for a peer's input, in work units. Wraps around.
+pub(crate) fn work_units(protocol: &Protocol<TcpStream>) -> usize {
+    protocol.work_units().wrapping_add((protocol.stream().tls_overhead() / TLS_OVERHEAD_PER_UNIT) as usize)
 }
 
-/// Lets others run each time that a client has kept its coroutine busy for long.
+/// Yields each time a client has used up its quantum.
 #[derive(Default)]
-pub(crate) struct Slice {
-    /// The work when it began.
-    since: usize,
+pub(crate) struct WorkQuantum {
+    work_at_start: usize,
 }
 
-impl Slice {
-    /// Another one begins when this one is used up. `work` is all that was done so far.
-    pub(crate) fn look(&mut self, work: usize) {
-        if work.wrapping_sub(self.since) >= SLICE {
-            self.since = work;
+impl WorkQuantum {
+    /// Yields if `work_units`, the total so far, exceeds the quantum, and starts a new one.
+    pub(crate) fn yield_if_used_up(&mut self, work_units: usize) {
+        if work_units.wrapping_sub(self.work_at_start) >= QUANTUM {
+            self.work_at_start = work_units;
             st::yield_now();
         }
     }
 }
 
-/// Lets others run each time that what a coroutine does has taken long: of a stream there may be a hundred thousand messages to let go
-/// of, and of streams ten thousand.
-pub(crate) struct Breather {
-    since: Instant,
-    slice: Duration,
+/// Yields in a long loop, such as the eviction of 100,000 packets or the visit of 10,000 streams.
+pub(crate) struct TimeSlice {
+    started: Instant,
+    length: Duration,
 }
 
-impl Breather {
-    /// Of somebody who may take so long in one go.
-    pub(crate) fn new(slice: Duration) -> Self {
-        Self { since: Instant::now(), slice }
+impl TimeSlice {
+    /// Starts the first slice.
+    pub(crate) fn new(length: Duration) -> Self {
+        Self { started: Instant::now(), length }
     }
 
-    /// Lets others run if it is time for that.
-    pub(crate) fn look(&mut self) {
-        if self.since.elapsed() >= self.slice {
+    /// Yields if the slice is used up, and starts a new one.
+    pub(crate) fn yield_if_used_up(&mut self) {
+        if self.started.elapsed() >= self.length {
             st::yield_now();
-            self.since = Instant::now();
+            self.started = Instant::now();
         }
     }
 }
 
-/// Whether the coroutine of a client goes before those who come.
-pub(crate) struct Turn {
-    /// When this period began, and the work until then.
-    since: Instant,
-    work: usize,
-    is_much: bool,
-    raised: Option<st::Raised>,
+/// Lowers the priority of a client that exceeds its work budget, and raises it again one period later.
+pub(crate) struct PriorityController {
+    period_started: Instant,
+    work_at_start: usize,
+    over_budget: bool,
+    high_priority: Option<st::PriorityGuard>,
 }
 
-impl Turn {
-    /// It does not, yet.
-    pub(crate) fn new(now: Instant, work: usize) -> Self {
-        Self { since: now, work, is_much: false, raised: None }
+impl PriorityController {
+    /// Creates a controller for a client that still has low priority. `work_units` is the total so far.
+    pub(crate) fn new(now: Instant, work_units: usize) -> Self {
+        Self { period_started: now, work_at_start: work_units, over_budget: false, high_priority: None }
     }
 
-    /// Looks at it again. `work` is all that was done so far, `much` what is too much of it, and `streams` whether there has been any
-    /// media.
-    pub(crate) fn look(&mut self, now: Instant, work: usize, much: usize, streams: bool) {
-        let is_over = now.saturating_duration_since(self.since) >= PERIOD;
-        if self.measure(work, much, is_over) {
-            self.since = now;
+    /// Updates the priority. `work_units` is the total so far, `budget` the limit per period; a client gets high priority
+    /// only once it `has_media`, sent or received.
+    pub(crate) fn update(&mut self, now: Instant, work_units: usize, budget: usize, has_media: bool) {
+        let period_over = now.saturating_duration_since(self.period_started) >= BUDGET_PERIOD;
+        if self.check_budget(work_units, budget, period_over) {
+            self.period_started = now;
         }
-        if self.is_much {
-            self.raised = None;
-        } else if streams && self.raised.is_none() {
-            self.raised = Some(st::raise());
+        if self.over_budget {
+            self.high_priority = None;
+        } else if has_media && self.high_priority.is_none() {
+            self.high_priority = Some(st::raise_priority());
         }
     }
 
-    /// Whether another period begins.
-    fn measure(&mut self, work: usize, much: usize, is_over: bool) -> bool {
-        let is_much = work.wrapping_sub(self.work) > much;
-        if is_much || is_over {
-            (self.is_much, self.work) = (is_much, work);
+    /// Compares the work of this period with the budget. Returns whether a new period starts.
+    fn check_budget(&mut self, work_units: usize, budget: usize, period_over: bool) -> bool {
+        let over_budget = work_units.wrapping_sub(self.work_at_start) > budget;
+        if over_budget || period_over {
+            (self.over_budget, self.work_at_start) = (over_budget, work_units);
         }
-        is_much || is_over
+        over_budget || period_over
     }
 }
 
@@ -106,11 +111,18 @@ mod tests {
     use super::*;
 
     #[test]
-    fn who_says_much_is_known_at_once_and_forgiven_after_a_period() {
-        let mut turn = Turn::new(Instant::now(), 10);
-        assert!(!turn.measure(10 + MUCH, MUCH, false) && !turn.is_much);
-        assert!(turn.measure(11 + MUCH, MUCH, false) && turn.is_much, "before the period is over");
-        assert!(!turn.measure(11 + 2 * MUCH, MUCH, false) && turn.is_much, "and for the rest of it");
-        assert!(turn.measure(11 + 2 * MUCH, MUCH, true) && !turn.is_much);
+    fn an_exceeded_budget_is_noticed_at_once_and_forgiven_after_a_period() {
+        let mut priority = PriorityController::new(Instant::now(), 10);
+        assert!(!priority.check_budget(10 + WORK_BUDGET, WORK_BUDGET, false) && !priority.over_budget);
+        assert!(
+            priority.check_budget(11 + WORK_BUDGET, WORK_BUDGET, false) && priority.over_budget,
+            "before the period is over"
+        );
+        let twice = 11 + 2 * WORK_BUDGET;
+        assert!(
+            !priority.check_budget(twice, WORK_BUDGET, false) && priority.over_budget,
+            "for the rest of the period"
+        );
+        assert!(priority.check_budget(twice, WORK_BUDGET, true) && !priority.over_budget);
     }
 }
