@@ -1,3 +1,3 @@
-//! Counters and the periodic lines of the log.
+//! Counters, and their periodic log lines.
 
 pub(crate) mod reporter;

@@ -1,15 +1,14 @@
-//! Pithy print: one log line an interval for each stage, however many clients are in it. The clients take turns.
+//! Pithy print: one log line per interval and group of clients, for one client after the other.
 //!
 //! ```text
 //! -> clock=, time=, msgs=, obytes=, ibytes=, okbps=now,30s,5m, ikbps=now,30s,5m, drops=; clients=, msgs=, obytes=, ibytes=,
 //!    okbps=30s,5m, ikbps=30s,5m, drops=
 //! ```
 //!
-//! Forwarders have a stage, too: they are counted as `forwarders=`, and what else there is to say of one follows its drops.
-//!
-//! In front of the semicolon stands the client whose turn it is: the seconds since 1970, the milliseconds and the messages since
-//! it entered the stage, the bytes of its connection, and its kilobits a second since its last line, over 30 seconds and over
-//! 5 minutes. Behind it stand all of the stage since the server started, those who have left included.
+//! Left of the semicolon is one client: seconds since 1970, milliseconds and messages since it joined the group, bytes of its
+//! connection, and kbit/s since its last line, over 30 seconds and over 5 minutes. Right of it is the whole group since the
+//! server started, former clients included. Forwarders are a group too, counted as `forwarders=`; their details follow the
+//! drops.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -18,49 +17,56 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use crate::log::as_client;
 use crate::st::{Cond, Shared};
 
-/// How often rates are looked after. A window lasts up to so much longer than it should.
-const SAMPLE: Duration = Duration::from_secs(10);
+/// Interval of rate samples. A window lasts up to this much longer than its length.
+const SAMPLE_INTERVAL: Duration = Duration::from_secs(10);
 
-/// What rates are shown over.
+/// Lengths of the rate windows.
 const WINDOWS: [Duration; 2] = [Duration::from_secs(30), Duration::from_secs(300)];
 
-/// Messages of a client in a stage.
+/// Messages of a client in a group.
 #[derive(Debug, Default, Clone, Copy)]
-pub(crate) struct Messages {
+pub(crate) struct MessageCounts {
     /// Sent or received.
     pub(crate) passed: u64,
-    /// Not sent, because the client was too slow.
+    /// Not sent because the client was too slow.
     pub(crate) dropped: u64,
 }
 
-/// One that is in a stage.
-pub(crate) trait Member: Send + Sync {
-    /// Its number, that of its lines in the log.
+/// Bytes of connections.
+#[derive(Debug, Default, Clone, Copy)]
+pub(crate) struct ByteCounts {
+    pub(crate) sent: u64,
+    pub(crate) received: u64,
+}
+
+/// Client or forwarder whose counters are reported.
+pub(crate) trait StatsSource: Send + Sync {
+    /// Returns the number that its log lines carry.
     fn number(&self) -> u64;
 
-    /// Of all its connections, so far.
-    fn bytes(&self) -> Bytes;
+    /// Returns the bytes of all its connections so far.
+    fn bytes(&self) -> ByteCounts;
 
-    /// So far.
-    fn messages(&self) -> Messages;
+    /// Returns its messages in this group so far.
+    fn messages(&self) -> MessageCounts;
 
-    /// What else its line says: empty, or beginning with a comma.
+    /// Returns the rest of its line: empty, or starting with a comma.
     fn details(&self) -> String {
         String::new()
     }
 
-    /// It leaves, after these messages.
-    fn leave(&self, _: Messages) {}
+    /// Receives the final counts when it leaves the group.
+    fn on_unregister(&self, _: MessageCounts) {}
 }
 
-/// What clients do, with a line of its own in the log.
+/// Group of clients with a common log line: players, publishers, forwarders. Clones are the same group.
 #[derive(Clone)]
-pub(crate) struct Stage {
+pub(crate) struct StatsGroup {
     arrow: &'static str,
-    /// What its members are called.
-    plural: &'static str,
+    /// Key of the number of sources.
+    count_key: &'static str,
     state: Shared<State>,
-    /// Somebody has entered the empty stage, or the interval has changed.
+    /// Signalled when the group is no longer empty, or the interval has changed.
     changed: Arc<Cond>,
 }
 
@@ -68,116 +74,112 @@ struct State {
     interval: Duration,
     next_line: Instant,
     next_sample: Instant,
-    /// In the order of their turns.
-    members: Vec<Place>,
-    /// Where each is among them, by number: thousands may leave at once.
+    entries: Vec<Entry>,
+    /// Index in `entries` by number. Thousands of clients may leave at once.
     indices: HashMap<u64, usize>,
-    /// Whose line was the last.
-    turn: usize,
-    /// What those who have left did here.
-    left: Traffic,
+    /// Index of the entry printed last.
+    printed: usize,
+    /// Sum of the sources that have left.
+    former: Traffic,
     rates: Rates,
 }
 
-struct Place {
-    member: Arc<dyn Member>,
-    since: Instant,
-    /// Its bytes when it entered.
-    before: Bytes,
-    /// When its last line was, and its bytes until then.
-    last: (Instant, Bytes),
+struct Entry {
+    source: Arc<dyn StatsSource>,
+    registered_at: Instant,
+    bytes_at_registration: ByteCounts,
+    last_line: (Instant, ByteCounts),
     rates: Rates,
-}
-
-/// Bytes of connections.
-#[derive(Debug, Default, Clone, Copy)]
-pub(crate) struct Bytes {
-    pub(crate) sent: u64,
-    pub(crate) received: u64,
 }
 
 #[derive(Default, Clone, Copy)]
 struct Traffic {
-    messages: Messages,
-    bytes: Bytes,
+    messages: MessageCounts,
+    bytes: ByteCounts,
 }
 
-/// A member's presence in a stage. Dropping it leaves.
-pub(crate) struct Presence {
-    stage: Stage,
+/// Membership of a source in a group. Dropping it ends the membership.
+pub(crate) struct Registration {
+    group: StatsGroup,
     number: u64,
 }
 
-impl Stage {
-    /// A stage whose lines begin with `arrow`, the way of the media, and count its members as `plural`.
-    pub(crate) fn new(arrow: &'static str, plural: &'static str, interval: Duration) -> Self {
+impl StatsGroup {
+    /// Creates a group whose lines start with `arrow`, the direction of the media, and show its size as `count_key`.
+    pub(crate) fn new(arrow: &'static str, count_key: &'static str, interval: Duration) -> Self {
         let now = Instant::now();
         let state = State {
             interval,
             next_line: now,
             next_sample: now,
-            members: Vec::new(),
+            entries: Vec::new(),
             indices: HashMap::new(),
-            turn: 0,
-            left: Traffic::default(),
-            rates: Rates::new(now, Bytes::default()),
+            printed: 0,
+            former: Traffic::default(),
+            rates: Rates::new(now, ByteCounts::default()),
         };
-        Self { arrow, plural, state: Shared::new(state), changed: Arc::default() }
+        Self { arrow, count_key, state: Shared::new(state), changed: Arc::default() }
     }
 
-    /// How many clients are in the stage.
-    pub(crate) fn clients(&self) -> usize {
-        self.state.with(|state| state.members.len())
+    /// Returns the number of registered sources.
+    pub(crate) fn count(&self) -> usize {
+        self.state.with(|state| state.entries.len())
     }
 
-    /// Sets the time between lines, from now on.
+    /// Sets the time between two lines.
     pub(crate) fn set_interval(&self, interval: Duration) {
-        let is_other = self.state.with(|state| {
-            let is_other = state.interval != interval;
-            if is_other {
+        let changed = self.state.with(|state| {
+            let changed = state.interval != interval;
+            if changed {
                 state.interval = interval;
                 state.next_line = Instant::now() + interval;
             }
-            is_other
+            changed
         });
-        if is_other {
+        if changed {
             self.changed.signal();
         }
     }
 
-    /// Takes somebody in. Nobody is in a stage twice: who enters again has left before.
-    pub(crate) fn enter(&self, member: Arc<dyn Member>) -> Presence {
+    /// Adds a source. It replaces one of the same number.
+    pub(crate) fn register(&self, source: Arc<dyn StatsSource>) -> Registration {
         let now = Instant::now();
-        let (number, bytes) = (member.number(), member.bytes());
-        let place = Place { member, since: now, before: bytes, last: (now, bytes), rates: Rates::new(now, bytes) };
-        let (is_first, gone) = self.state.with(|state| {
-            let gone = state.remove(number);
-            let is_first = state.members.is_empty();
+        let (number, bytes) = (source.number(), source.bytes());
+        let entry = Entry {
+            source,
+            registered_at: now,
+            bytes_at_registration: bytes,
+            last_line: (now, bytes),
+            rates: Rates::new(now, bytes),
+        };
+        let (is_first, replaced) = self.state.with(|state| {
+            let replaced = state.remove(number);
+            let is_first = state.entries.is_empty();
             if is_first {
                 state.next_line = now + state.interval;
-                state.next_sample = now + SAMPLE;
-                state.rates = Rates::new(now, state.left.bytes);
+                state.next_sample = now + SAMPLE_INTERVAL;
+                state.rates = Rates::new(now, state.former.bytes);
             }
-            state.indices.insert(number, state.members.len());
-            state.members.push(place);
-            (is_first, gone)
+            state.indices.insert(number, state.entries.len());
+            state.entries.push(entry);
+            (is_first, replaced)
         });
-        drop(gone);
+        drop(replaced);
         if is_first {
             self.changed.signal();
         }
-        Presence { stage: self.clone(), number }
+        Registration { group: self.clone(), number }
     }
 
-    /// Takes somebody out whose [`Presence`] is lost.
-    pub(crate) fn leave(&self, number: u64) {
-        drop(Presence { stage: self.clone(), number });
+    /// Removes a source whose [`Registration`] was lost with its coroutine.
+    pub(crate) fn unregister(&self, number: u64) {
+        drop(Registration { group: self.clone(), number });
     }
 
-    /// Prints, for ever. Sleeps while nobody is in the stage.
-    pub(crate) fn print(&self) {
+    /// Prints lines forever. Sleeps while the group is empty.
+    pub(crate) fn run(&self) {
         loop {
-            match self.state.with(|state| state.look(self.arrow, self.plural, Instant::now())) {
+            match self.state.with(|state| state.tick(self.arrow, self.count_key, Instant::now())) {
                 Some(next) => {
                     self.changed.wait_timeout(next.saturating_duration_since(Instant::now()));
                 }
@@ -188,44 +190,44 @@ impl Stage {
 }
 
 impl State {
-    /// Does what is due, and says when to look again. `None`: when there is somebody.
-    fn look(&mut self, arrow: &str, plural: &str, now: Instant) -> Option<Instant> {
-        if self.members.is_empty() {
+    /// Samples and prints if due. Returns the time of the next tick; `None` while the group is empty.
+    fn tick(&mut self, arrow: &str, count_key: &str, now: Instant) -> Option<Instant> {
+        if self.entries.is_empty() {
             return None;
         }
         if now >= self.next_sample {
-            self.next_sample = now + SAMPLE;
+            self.next_sample = now + SAMPLE_INTERVAL;
             let all = self.traffic().bytes;
             self.rates.sample(now, all);
-            for place in &mut self.members {
-                place.rates.sample(now, place.member.bytes());
+            for entry in &mut self.entries {
+                entry.rates.sample(now, entry.source.bytes());
             }
         }
         if now >= self.next_line {
             self.next_line = now + self.interval;
-            self.turn = if self.turn + 1 < self.members.len() { self.turn + 1 } else { 0 };
-            let line = format!("{arrow} {}; {plural}={}", self.members[self.turn].line(now), self.line(now));
-            as_client(self.members[self.turn].member.number(), || log::info!("{line}"));
+            self.printed = if self.printed + 1 < self.entries.len() { self.printed + 1 } else { 0 };
+            let line = format!("{arrow} {}; {count_key}={}", self.entries[self.printed].line(now), self.line(now));
+            as_client(self.entries[self.printed].source.number(), || log::info!("{line}"));
         }
         Some(self.next_line.min(self.next_sample))
     }
 
-    /// Takes a member out, and counts what it did with those who have left. The last one has its turn then.
-    fn remove(&mut self, number: u64) -> Option<Place> {
+    /// Removes a source and adds its counts to those of the former ones. The last entry moves to its index.
+    fn remove(&mut self, number: u64) -> Option<Entry> {
         let at = self.indices.remove(&number)?;
-        let place = self.members.swap_remove(at);
-        if let Some(moved) = self.members.get(at) {
-            self.indices.insert(moved.member.number(), at);
+        let entry = self.entries.swap_remove(at);
+        if let Some(moved) = self.entries.get(at) {
+            self.indices.insert(moved.source.number(), at);
         }
-        let traffic = place.traffic();
-        self.left = self.left.plus(traffic);
-        place.member.leave(traffic.messages);
-        Some(place)
+        let traffic = entry.traffic();
+        self.former = self.former.plus(traffic);
+        entry.source.on_unregister(traffic.messages);
+        Some(entry)
     }
 
-    /// All of the stage, since the server started.
+    /// Returns the sum of all sources, present and former.
     fn traffic(&self) -> Traffic {
-        self.members.iter().fold(self.left, |sum, place| sum.plus(place.traffic()))
+        self.entries.iter().fold(self.former, |sum, entry| sum.plus(entry.traffic()))
     }
 
     fn line(&self, now: Instant) -> String {
@@ -233,7 +235,7 @@ impl State {
         let [(okbps, ikbps), (okbps_long, ikbps_long)] = self.rates.kbps(now, bytes);
         format!(
             "{}, msgs={}, obytes={}, ibytes={}, okbps={okbps},{okbps_long}, ikbps={ikbps},{ikbps_long}, drops={}",
-            self.members.len(),
+            self.entries.len(),
             messages.passed,
             bytes.sent,
             bytes.received,
@@ -242,19 +244,18 @@ impl State {
     }
 }
 
-impl Place {
-    /// What the member has done here.
+impl Entry {
     fn traffic(&self) -> Traffic {
-        Traffic { messages: self.member.messages(), bytes: self.member.bytes().since(self.before) }
+        Traffic { messages: self.source.messages(), bytes: self.source.bytes().since(self.bytes_at_registration) }
     }
 
     fn line(&mut self, now: Instant) -> String {
-        let bytes = self.member.bytes();
-        let messages = self.member.messages();
+        let bytes = self.source.bytes();
+        let messages = self.source.messages();
         let clock = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
-        let time = now.saturating_duration_since(self.since).as_millis();
-        let (at, last) = std::mem::replace(&mut self.last, (now, bytes));
-        let (okbps, ikbps) = bytes.since(last).kbps(now.saturating_duration_since(at));
+        let time = now.saturating_duration_since(self.registered_at).as_millis();
+        let (last, bytes_at_last) = std::mem::replace(&mut self.last_line, (now, bytes));
+        let (okbps, ikbps) = bytes.since(bytes_at_last).kbps(now.saturating_duration_since(last));
         let [(okbps_30s, ikbps_30s), (okbps_5m, ikbps_5m)] = self.rates.kbps(now, bytes);
         format!(
             "clock={clock}, time={time}, msgs={}, obytes={}, ibytes={}, okbps={okbps},{okbps_30s},{okbps_5m}, \
@@ -263,17 +264,17 @@ impl Place {
             bytes.sent,
             bytes.received,
             messages.dropped,
-            self.member.details(),
+            self.source.details(),
         )
     }
 }
 
-impl Bytes {
+impl ByteCounts {
     fn since(self, before: Self) -> Self {
         Self { sent: self.sent.saturating_sub(before.sent), received: self.received.saturating_sub(before.received) }
     }
 
-    /// As rates over `time`: sent, received.
+    /// Returns the rates over `time`: (sent, received).
     fn kbps(self, time: Duration) -> (u64, u64) {
         (kbps(self.sent, time), kbps(self.received, time))
     }
@@ -282,11 +283,11 @@ impl Bytes {
 impl Traffic {
     fn plus(self, other: Self) -> Self {
         Self {
-            messages: Messages {
+            messages: MessageCounts {
                 passed: self.messages.passed.saturating_add(other.messages.passed),
                 dropped: self.messages.dropped.saturating_add(other.messages.dropped),
             },
-            bytes: Bytes {
+            bytes: ByteCounts {
                 sent: self.bytes.sent.saturating_add(other.bytes.sent),
                 received: self.bytes.received.saturating_add(other.bytes.received),
             },
@@ -294,139 +295,56 @@ impl Traffic {
     }
 }
 
-/// Rates over the [`WINDOWS`]: each that of the last whole window, and until one has passed, that of the time since the
-/// beginning.
+/// Rates over the [`WINDOWS`]. Each is that of the last complete window, or of the time so far until one is complete.
 struct Rates([Window; WINDOWS.len()]);
 
 #[derive(Clone, Copy)]
 struct Window {
-    since: Instant,
-    /// Bytes until then.
-    before: Bytes,
-    /// Of the window before.
+    started: Instant,
+    bytes_at_start: ByteCounts,
+    /// Rates of the window before: (sent, received).
     last: Option<(u64, u64)>,
 }
 
 impl Rates {
-    fn new(now: Instant, bytes: Bytes) -> Self {
-        Self([Window { since: now, before: bytes, last: None }; WINDOWS.len()])
+    fn new(now: Instant, bytes: ByteCounts) -> Self {
+        Self([Window { started: now, bytes_at_start: bytes, last: None }; WINDOWS.len()])
     }
 
-    /// To be called each [`SAMPLE`] with the bytes so far.
-    fn sample(&mut self, now: Instant, bytes: Bytes) {
+    /// Takes a sample of the bytes so far. Call it every [`SAMPLE_INTERVAL`].
+    fn sample(&mut self, now: Instant, bytes: ByteCounts) {
         for (window, length) in self.0.iter_mut().zip(WINDOWS) {
-            if now.saturating_duration_since(window.since) >= length {
-                *window = Window { since: now, before: bytes, last: Some(window.rate(now, bytes)) };
+            if now.saturating_duration_since(window.started) >= length {
+                *window = Window { started: now, bytes_at_start: bytes, last: Some(window.kbps(now, bytes)) };
             }
         }
     }
 
-    fn kbps(&self, now: Instant, bytes: Bytes) -> [(u64, u64); WINDOWS.len()] {
-        self.0.map(|window| window.last.unwrap_or_else(|| window.rate(now, bytes)))
+    fn kbps(&self, now: Instant, bytes: ByteCounts) -> [(u64, u64); WINDOWS.len()] {
+        self.0.map(|window| window.last.unwrap_or_else(|| window.kbps(now, bytes)))
     }
 }
 
 impl Window {
-    fn rate(&self, now: Instant, bytes: Bytes) -> (u64, u64) {
-        bytes.since(self.before).kbps(now.saturating_duration_since(self.since))
+    fn kbps(&self, now: Instant, bytes: ByteCounts) -> (u64, u64) {
+        bytes.since(self.bytes_at_start).kbps(now.saturating_duration_since(self.started))
     }
 }
 
-impl Drop for Presence {
+impl Drop for Registration {
     fn drop(&mut self) {
         // Not `with`: this may run while a panic unwinds out of one.
-        let gone = self.stage.state.try_with(|state| state.remove(self.number));
-        // What it holds may itself use a stage, or be the last handle to a player: so not inside.
-        drop(gone);
+        let removed = self.group.state.try_with(|state| state.remove(self.number));
+        // Dropped outside the lock: the source may use a group itself, or be the last handle to a player.
+        drop(removed);
     }
 }
 
-/// Kilobits a second.
+/// Returns the rate in kbit/s.
 fn kbps(bytes: u64, time: Duration) -> u64 {
     let ms = u64::try_from(time.as_millis()).unwrap_or(u64::MAX).max(1);
     bytes.saturating_mul(8) / ms
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    /// One whose messages are its number.
-    struct Numbered(u64);
-
-    impl Member for Numbered {
-        fn number(&self) -> u64 {
-            self.0
-        }
-
-        fn bytes(&self) -> Bytes {
-            Bytes::default()
-        }
-
-        fn messages(&self) -> Messages {
-            Messages { passed: self.0, dropped: 0 }
-        }
-    }
-
-    /// Who is there in the order of their turns; each is found at once.
-    fn turns(stage: &Stage) -> Vec<u64> {
-        stage.state.with(|state| {
-            let turns: Vec<_> = state.members.iter().map(|place| place.member.number()).collect();
-            assert_eq!(state.indices, turns.iter().copied().zip(0..).collect());
-            turns
-        })
-    }
-
-    #[test]
-    fn who_leaves_is_found_and_the_last_takes_the_turn() {
-        crate::st::run(|| {
-            let stage = Stage::new("->", "clients", Duration::from_secs(10));
-            let mut all: Vec<_> = (1..=6).map(|number| stage.enter(Arc::new(Numbered(number)))).collect();
-            drop(all.remove(1));
-            assert_eq!(turns(&stage), [1, 6, 3, 4, 5]);
-            drop(all.pop());
-            assert_eq!(turns(&stage), [1, 5, 3, 4]);
-            stage.leave(4);
-            assert_eq!(turns(&stage), [1, 5, 3], "its presence was lost");
-            stage.leave(4);
-            stage.leave(7);
-            let again = stage.enter(Arc::new(Numbered(1)));
-            assert_eq!(turns(&stage), [3, 5, 1], "nobody is there twice");
-            drop((all, again));
-            assert_eq!(turns(&stage), []);
-            assert_eq!(stage.state.with(|state| state.left.messages.passed), 1 + 2 + 3 + 4 + 5 + 6 + 1);
-        })
-        .unwrap();
-    }
-
-    #[test]
-    fn kilobits_a_second() {
-        assert_eq!(kbps(125_000, Duration::from_secs(2)), 500);
-        assert_eq!(kbps(100, Duration::ZERO), 800);
-        assert_eq!(kbps(u64::MAX, Duration::from_secs(1)), u64::MAX / 1000);
-    }
-
-    #[test]
-    fn rates_are_those_of_the_last_whole_window() {
-        let start = Instant::now();
-        let second = |seconds: u64| start + Duration::from_secs(seconds);
-        let bytes = |kilobytes: u64| Bytes { sent: kilobytes * 1000, received: kilobytes * 2000 };
-        let mut rates = Rates::new(start, bytes(7));
-        let own = |rates: &Rates, now, all| rates.kbps(now, all).map(|(sent, _)| sent);
-        // 10 kilobytes a second for 30 seconds: at first, the time since the beginning.
-        assert_eq!(own(&rates, second(5), bytes(57)), [80, 80]);
-        for tick in 1..=3 {
-            rates.sample(second(10 * tick), bytes(7 + 100 * tick));
-        }
-        // Nothing for 20 seconds: the short window shows the last whole one, the long one has not passed yet.
-        assert_eq!(own(&rates, second(50), bytes(307)), [80, 48]);
-        for tick in 4..=6 {
-            rates.sample(second(10 * tick), bytes(307));
-        }
-        assert_eq!(own(&rates, second(60), bytes(307)), [0, 40]);
-        for tick in 7..=30 {
-            rates.sample(second(10 * tick), bytes(307));
-        }
-        assert_eq!(rates.kbps(second(310), bytes(999)), [(0, 0), (8, 16)]);
-    }
-}
+mod tests;
