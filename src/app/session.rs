@@ -1,4 +1,4 @@
-//! Who is connected: the clients, what they asked for, and why they leave.
+//! The connected clients: their state, their requests, and the reasons for closing them.
 
 pub(crate) mod client;
 pub(crate) mod clients;

@@ -1,4 +1,4 @@
-//! A client, as everybody but its own coroutine sees it.
+//! A client as seen by everybody but its own coroutine.
 
 use std::io;
 use std::net::SocketAddr;
@@ -7,44 +7,43 @@ use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
 use std::time::Instant;
 
 use crate::app::session::close::CloseReason;
-use crate::app::stats::reporter::{Bytes, Member, Messages, Presence, Stage};
-use crate::app::stream::{Consumer, Outlet, Publication};
+use crate::app::stats::reporter::{ByteCounts, MessageCounts, Registration, StatsGroup, StatsSource};
+use crate::app::stream::{ClientHandle, Consumer, Publication};
 use crate::config::Vhost;
-use crate::memory::{Account, Held, Part};
+use crate::memory::{Category, Charge, MemoryTracker};
 use crate::st::net::TcpStream;
 
-#[repr(C)] // The stream stays at the front, which is what is prefetched for the loop over a source's players.
+/// An RTMP client.
+#[repr(C)] // Keeps `stream` first: `prefetch` in the loop over a stream's players fetches the start of this struct.
 pub(crate) struct Client {
     pub(crate) stream: TcpStream,
     pub(crate) number: u64,
-    pub(crate) since: Instant,
-    /// Where it comes from, if a balancer has said so.
-    origin: OnceLock<SocketAddr>,
-    /// What it was told to close for.
-    told: Mutex<Option<CloseReason>>,
-    is_closed: AtomicBool,
-    /// It is counted among the clients of its address.
+    pub(crate) connected_at: Instant,
+    /// Address according to a load balancer, if there is one.
+    proxied_addr: OnceLock<SocketAddr>,
+    close_requested: Mutex<Option<CloseReason>>,
+    stats_finished: AtomicBool,
+    /// Whether it counts for `max_connections_per_address`.
     pub(crate) counts_for_address: AtomicBool,
-    /// Messages of the stages that it has left.
+    /// Messages in the stats groups that it has left.
     passed: AtomicU64,
     dropped: AtomicU64,
-    /// What has come of messages that are not complete.
-    incoming: OnceLock<Weak<Held>>,
-    place: Mutex<Place>,
+    incoming: OnceLock<Weak<Charge>>,
+    resources: Mutex<OwnedResources>,
     vhosts: Mutex<Vhosts>,
 }
 
-/// The vhosts that a client lives under. They differ when the name of its stream chooses another than its connection has.
+/// Vhosts of a client. The stream's name may choose another one than the connection's.
 #[derive(Default)]
 struct Vhosts {
     connection: Option<Arc<Vhost>>,
     stream: Option<Arc<Vhost>>,
 }
 
-/// What a client's coroutine holds of a stream. The coroutine owns it; it is known here too because a stack overflow loses the
-/// coroutine's frames without a `drop`.
+/// Stream resources that the client's coroutine owns. Known here too because a stack overflow loses the coroutine's frames
+/// without a `drop`.
 #[derive(Default)]
-struct Place {
+struct OwnedResources {
     publication: Weak<Publication>,
     consumer: Weak<Consumer>,
 }
@@ -54,105 +53,101 @@ impl Client {
         Self {
             number,
             stream: stream.clone(),
-            since: Instant::now(),
-            origin: OnceLock::new(),
-            told: Mutex::new(None),
-            is_closed: AtomicBool::new(false),
+            connected_at: Instant::now(),
+            proxied_addr: OnceLock::new(),
+            close_requested: Mutex::new(None),
+            stats_finished: AtomicBool::new(false),
             counts_for_address: AtomicBool::new(false),
             passed: AtomicU64::new(0),
             dropped: AtomicU64::new(0),
             incoming: OnceLock::new(),
-            place: Mutex::default(),
+            resources: Mutex::default(),
             vhosts: Mutex::default(),
         }
     }
 
-    /// Where the client comes from: the other end of its connection, or what the balancer there says.
+    /// Returns the client's address: the one that a load balancer announced, or else the peer's.
     pub(crate) fn address(&self) -> SocketAddr {
-        *self.origin.get().unwrap_or(&self.stream.peer())
+        *self.proxied_addr.get().unwrap_or(&self.stream.peer())
     }
 
-    /// Notes what a balancer has said, once.
-    pub(crate) fn comes_from(&self, address: SocketAddr) {
+    /// Sets the address that a load balancer announced. The first call counts.
+    pub(crate) fn set_remote_addr(&self, address: SocketAddr) {
         let canonical = SocketAddr::new(address.ip().to_canonical(), address.port());
-        let _ = self.origin.set(canonical);
+        let _ = self.proxied_addr.set(canonical);
     }
 
-    /// What the client was told to close for, by somebody else.
-    pub(crate) fn told(&self) -> Option<CloseReason> {
-        self.told.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    /// Returns the reason for which another coroutine has closed the client, if one has.
+    pub(crate) fn close_requested(&self) -> Option<CloseReason> {
+        self.close_requested.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    /// Notes the vhost that the client is connected to.
+    /// Sets the vhost that the client is connected to.
     pub(crate) fn set_vhost(&self, vhost: &Arc<Vhost>) {
         self.vhosts().connection = Some(vhost.clone());
     }
 
-    /// Notes the vhost whose stream the client publishes or plays; none when it does neither.
+    /// Sets the vhost of the stream that the client publishes or plays; `None` when it does neither.
     pub(crate) fn set_stream_vhost(&self, vhost: Option<&Arc<Vhost>>) {
         self.vhosts().stream = vhost.cloned();
     }
 
-    /// The names of the vhosts that it lives under.
+    /// Returns the names of the vhosts of its connection and its stream.
     pub(crate) fn vhost_names(&self) -> Vec<String> {
         let vhosts = self.vhosts();
         [&vhosts.connection, &vhosts.stream].into_iter().flatten().map(|vhost| vhost.name.clone()).collect()
     }
 
-    /// Whether it publishes.
-    pub(crate) fn publishes_now(&self) -> bool {
-        self.place().publication.strong_count() > 0
+    pub(crate) fn is_publishing(&self) -> bool {
+        self.resources().publication.strong_count() > 0
     }
 
-    /// Whether it plays.
-    pub(crate) fn plays_now(&self) -> bool {
-        self.place().consumer.strong_count() > 0
+    pub(crate) fn is_playing(&self) -> bool {
+        self.resources().consumer.strong_count() > 0
     }
 
-    /// Enters a stage; `count` says what its messages are there, so far.
-    pub(crate) fn enter<F>(self: &Arc<Self>, stage: &Stage, count: F) -> Presence
+    /// Adds the client to a stats group. `count` returns its messages in that group so far.
+    pub(crate) fn register<F>(self: &Arc<Self>, group: &StatsGroup, count: F) -> Registration
     where
-        F: Fn() -> Messages + Send + Sync + 'static,
+        F: Fn() -> MessageCounts + Send + Sync + 'static,
     {
-        stage.enter(Arc::new(InStage { client: self.clone(), count }))
+        group.register(Arc::new(ClientStats { client: self.clone(), count }))
     }
 
-    /// Counts the messages of a stage that it leaves.
-    fn add_messages(&self, messages: Messages) {
+    fn add_messages(&self, messages: MessageCounts) {
         self.passed.fetch_add(messages.passed, Ordering::Relaxed);
         self.dropped.fetch_add(messages.dropped, Ordering::Relaxed);
     }
 
-    /// Notes what the client publishes.
-    pub(crate) fn publishes(&self, publication: &Arc<Publication>) {
-        self.place().publication = Arc::downgrade(publication);
+    /// Sets what the client publishes.
+    pub(crate) fn set_publication(&self, publication: &Arc<Publication>) {
+        self.resources().publication = Arc::downgrade(publication);
     }
 
-    /// Notes what the client plays.
-    pub(crate) fn plays(&self, consumer: &Arc<Consumer>) {
-        self.place().consumer = Arc::downgrade(consumer);
+    /// Sets what the client plays.
+    pub(crate) fn set_consumer(&self, consumer: &Arc<Consumer>) {
+        self.resources().consumer = Arc::downgrade(consumer);
     }
 
-    /// Where what comes of its incomplete messages is to be counted, in this account.
-    pub(crate) fn hold_incoming(&self, account: &Account) -> Arc<Held> {
-        let held = Arc::new(account.hold(Part::Incoming));
-        // A connection has one protocol in its life.
-        let _ = self.incoming.set(Arc::downgrade(&held));
-        held
+    /// Creates the charge for the client's incomplete messages. Called once per connection.
+    pub(crate) fn charge_incoming(&self, memory: &MemoryTracker) -> Arc<Charge> {
+        let charge = Arc::new(memory.charge(Category::Incoming));
+        let _ = self.incoming.set(Arc::downgrade(&charge));
+        charge
     }
 
-    /// Bytes of what it has sent and nobody has looked at yet, incomplete messages for the most part, and of answers that it does not take.
-    pub(crate) fn incoming(&self) -> usize {
-        self.incoming.get().and_then(Weak::upgrade).map_or(0, |held| held.get())
+    /// Returns the bytes of its unhandled input, mostly incomplete messages, and of the replies that it does not read.
+    pub(crate) fn incoming_bytes(&self) -> usize {
+        self.incoming.get().and_then(Weak::upgrade).map_or(0, |charge| charge.get())
     }
 
-    /// Releases what the coroutine's frames held, which are lost.
-    pub(crate) fn abandon(&self) {
-        let place = std::mem::take(&mut *self.place());
-        if let Some(publication) = place.publication.upgrade() {
+    /// Releases what the client's coroutine owned, after its frames were lost.
+    pub(crate) fn release_resources(&self) {
+        let resources = std::mem::take(&mut *self.resources());
+        if let Some(publication) = resources.publication.upgrade() {
             publication.abandon();
         }
-        if let Some(consumer) = place.consumer.upgrade() {
+        if let Some(consumer) = resources.consumer.upgrade() {
             consumer.abandon();
         }
         if let Some(incoming) = self.incoming.get().and_then(Weak::upgrade) {
@@ -160,51 +155,51 @@ impl Client {
         }
     }
 
-    /// The first time, all its messages, for the line of its end.
-    pub(crate) fn settle(&self) -> Option<Messages> {
+    /// Returns the final message counts, at the first call only.
+    pub(crate) fn finish_stats(&self) -> Option<MessageCounts> {
         let (passed, dropped) = (self.passed.load(Ordering::Relaxed), self.dropped.load(Ordering::Relaxed));
-        (!self.is_closed.swap(true, Ordering::Relaxed)).then_some(Messages { passed, dropped })
+        (!self.stats_finished.swap(true, Ordering::Relaxed)).then_some(MessageCounts { passed, dropped })
     }
 
     fn vhosts(&self) -> MutexGuard<'_, Vhosts> {
         self.vhosts.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn place(&self) -> MutexGuard<'_, Place> {
-        self.place.lock().unwrap_or_else(PoisonError::into_inner)
+    fn resources(&self) -> MutexGuard<'_, OwnedResources> {
+        self.resources.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-/// A client in a stage, and how its messages are counted there.
-struct InStage<F> {
+/// A client in a stats group.
+struct ClientStats<F> {
     client: Arc<Client>,
     count: F,
 }
 
-impl<F: Fn() -> Messages + Send + Sync> Member for InStage<F> {
+impl<F: Fn() -> MessageCounts + Send + Sync> StatsSource for ClientStats<F> {
     fn number(&self) -> u64 {
         self.client.number
     }
 
-    fn bytes(&self) -> Bytes {
-        Bytes { sent: self.client.stream.sent(), received: self.client.stream.received() }
+    fn bytes(&self) -> ByteCounts {
+        ByteCounts { sent: self.client.stream.bytes_sent(), received: self.client.stream.bytes_received() }
     }
 
-    fn messages(&self) -> Messages {
+    fn messages(&self) -> MessageCounts {
         (self.count)()
     }
 
-    fn leave(&self, messages: Messages) {
+    fn on_unregister(&self, messages: MessageCounts) {
         self.client.add_messages(messages);
     }
 }
 
-impl Outlet for Client {
-    fn offer(&self, bytes: &[u8]) -> io::Result<usize> {
+impl ClientHandle for Client {
+    fn try_write(&self, bytes: &[u8]) -> io::Result<usize> {
         self.stream.try_write(bytes)
     }
 
-    fn anticipate(&self) {
+    fn prefetch(&self) {
         self.stream.prefetch();
     }
 
@@ -213,7 +208,7 @@ impl Outlet for Client {
     }
 
     fn close(&self, reason: CloseReason) {
-        self.told.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert(reason);
+        self.close_requested.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert(reason);
         self.stream.interrupt();
     }
 }

@@ -1,57 +1,57 @@
-//! Why a client's connection ends: a fixed list, so that it can be logged, told, and counted.
+//! Reasons for closing a connection: a closed list, logged, sent to the client, and counted.
 
 use std::fmt;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-/// The reason for which a connection was closed.
+/// Reason for which a connection was closed.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum CloseReason {
-    /// The client ended the connection.
+    /// The client closed the connection.
     ByPeer,
     /// The connection failed.
     Network(String),
-    /// The client was too slow with its handshake and commands.
+    /// The client neither published nor played within the time limit.
     SlowStart,
-    /// The publisher has sent nothing for too long.
+    /// The publisher sent nothing for too long.
     SilentPublisher,
-    /// The publisher sends more than `max_bitrate`, which is this, in kbit/s.
+    /// The publisher exceeded `max_bitrate`, given in kbit/s.
     TooFast(u64),
-    /// The client takes nothing of what is sent to it.
+    /// The client reads nothing of what is sent to it.
     NotReading,
-    /// What the client sent is no RTMP.
+    /// The client violated the protocol.
     Protocol(String),
-    /// The request was refused, for the reason that the client was told: a name, a vhost, a page.
+    /// The request was refused: a wrong name, vhost, or referring page.
     Refused(String),
-    /// The rules of `security` do not let its address do that.
+    /// The `security` rules refused the client's address.
     Denied(String),
-    /// A balancer sent no PROXY header, or a wrong one.
+    /// A load balancer sent no PROXY header, or a wrong one.
     Proxy(String),
-    /// The stream is being published by another.
+    /// Another client publishes the stream.
     Busy(String),
-    /// There are as many clients as there may be, or no memory for another.
+    /// The limit of connections is reached, or the system has no memory for another.
     Full(String),
-    /// More is held than `max_memory`, and of all clients this was one to go.
+    /// `max_memory` is reached.
     Memory(String),
-    /// The worker is asked for more than it can do.
+    /// The server is overloaded.
     Overload(String),
-    /// The files of the publisher's stream could not be written, and `hls_on_error` says that it is to know.
+    /// The publisher's HLS files could not be written, and `hls_on_error` is `disconnect`.
     Hls(String),
-    /// The publisher had stalled, and another took its stream's name.
+    /// The publisher stalled, and another one took over its stream.
     Replaced {
-        /// The client that publishes the stream now.
+        /// Number of the client that publishes the stream now.
         by: u64,
     },
-    /// The coroutine of the client panicked or overflowed its stack: a fault of this server.
+    /// The client's coroutine panicked or overflowed its stack: a fault of this server.
     Crashed,
-    /// A reload took the client's vhost out of the configuration.
+    /// A reload removed the client's vhost.
     VhostRemoved(String),
-    /// A reload turned the client's vhost off.
+    /// A reload disabled the client's vhost.
     VhostDisabled(String),
-    /// The server stops.
+    /// The server is shutting down.
     ServerStopped,
 }
 
-/// The codes of all reasons, see [`CloseReason::code`].
+/// Codes of all reasons, in the order of their counters.
 const CODES: [&str; 20] = [
     "by-peer",
     "network",
@@ -76,17 +76,17 @@ const CODES: [&str; 20] = [
 ];
 
 impl CloseReason {
-    /// A name for counting and searching, in words joined by dashes.
+    /// Returns the code for logs and counters: words joined by dashes.
     pub fn code(&self) -> &'static str {
         CODES[self.index()]
     }
 
-    /// Whether this is the ordinary end of an ordinary client, or what the operator has asked for.
+    /// Returns whether this is a normal end, or one that the operator caused.
     pub fn is_ordinary(&self) -> bool {
         matches!(self, Self::ByPeer | Self::VhostRemoved(_) | Self::VhostDisabled(_) | Self::ServerStopped)
     }
 
-    /// The place in [`CODES`].
+    /// Returns the index in [`CODES`].
     fn index(&self) -> usize {
         match self {
             Self::ByPeer => 0,
@@ -117,11 +117,11 @@ impl fmt::Display for CloseReason {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::ByPeer => write!(f, "the client closed the connection"),
-            Self::Network(error) => write!(f, "the connection failed: {error}"),
-            Self::SlowStart => write!(f, "too slow: neither publishing nor playing in time"),
-            Self::SilentPublisher => write!(f, "the publisher has sent nothing for too long"),
-            Self::TooFast(max) => write!(f, "the publisher sends more than max_bitrate, {max} kbit/s"),
-            Self::NotReading => write!(f, "the client takes nothing of what it is sent"),
+            Self::Network(error) => write!(f, "connection failed: {error}"),
+            Self::SlowStart => write!(f, "the client neither published nor played within the time limit"),
+            Self::SilentPublisher => write!(f, "the publisher sent nothing for too long"),
+            Self::TooFast(max) => write!(f, "the publisher exceeded max_bitrate of {max} kbit/s"),
+            Self::NotReading => write!(f, "the client does not read what it is sent"),
             Self::Protocol(what) => write!(f, "{what}"),
             Self::Refused(why)
             | Self::Denied(why)
@@ -130,17 +130,17 @@ impl fmt::Display for CloseReason {
             | Self::Full(why)
             | Self::Memory(why)
             | Self::Overload(why) => write!(f, "{why}"),
-            Self::Hls(why) => write!(f, "HLS of the stream cannot be written: {why}"),
-            Self::Replaced { by } => write!(f, "stalled, and client {by} took over the stream"),
-            Self::Crashed => write!(f, "a fault of this server, see the error before"),
-            Self::VhostRemoved(vhost) => write!(f, "the vhost {vhost} was removed"),
-            Self::VhostDisabled(vhost) => write!(f, "the vhost {vhost} was disabled"),
-            Self::ServerStopped => write!(f, "the server stops"),
+            Self::Hls(why) => write!(f, "HLS files of the stream cannot be written: {why}"),
+            Self::Replaced { by } => write!(f, "the publisher stalled, and client {by} took over the stream"),
+            Self::Crashed => write!(f, "internal server error, see the error logged before"),
+            Self::VhostRemoved(vhost) => write!(f, "vhost {vhost} was removed"),
+            Self::VhostDisabled(vhost) => write!(f, "vhost {vhost} was disabled"),
+            Self::ServerStopped => write!(f, "the server is shutting down"),
         }
     }
 }
 
-/// How many connections were closed since the server started, by reason. Any thread may read it.
+/// Number of closed connections by reason, since the server started. Any thread may read it.
 #[derive(Default)]
 pub(crate) struct CloseTotals([AtomicU64; CODES.len()]);
 
@@ -150,19 +150,19 @@ impl CloseTotals {
         self.0[reason.index()].fetch_add(1, Ordering::Relaxed);
     }
 
-    /// Each reason's code and how often it came, zeros included, always in the same order.
+    /// Returns each code with its count, zeros included, in a fixed order.
     pub(crate) fn all(&self) -> impl Iterator<Item = (&'static str, u64)> {
         CODES.iter().zip(&self.0).map(|(&code, count)| (code, count.load(Ordering::Relaxed)))
     }
 }
 
-/// Those that are not zero, for the log: `by-peer=3, refused=1`.
+/// The counts that are not zero: `by-peer=3 refused=1`.
 impl fmt::Display for CloseTotals {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let mut separator = "";
         for (code, count) in self.all().filter(|(_, count)| *count > 0) {
             write!(f, "{separator}{code}={count}")?;
-            separator = ", ";
+            separator = " ";
         }
         Ok(())
     }
@@ -207,12 +207,12 @@ mod tests {
     }
 
     #[test]
-    fn totals_say_what_there_was() {
+    fn totals_show_what_is_not_zero() {
         let totals = CloseTotals::default();
         assert_eq!(totals.to_string(), "");
         totals.count(&CloseReason::ByPeer);
         totals.count(&CloseReason::ByPeer);
         totals.count(&CloseReason::Crashed);
-        assert_eq!(totals.to_string(), "by-peer=2, crashed=1");
+        assert_eq!(totals.to_string(), "by-peer=2 crashed=1");
     }
 }

@@ -1,17 +1,17 @@
-//! What a client's URL means: vhost, application, stream, parameters.
+//! Parses a client's URL into vhost, application, stream, and parameters.
 
 use std::sync::Arc;
 
 use crate::config::{Config, Vhost};
 use crate::rtmp::server::Connect;
 
-/// The longest name of an application or a stream, in bytes: what a file system takes for a file's name.
+/// Longest application or stream name, in bytes: the limit of file names.
 const MAX_NAME: usize = 255;
 
-/// The longest parameters that are kept, in bytes.
+/// Longest parameter list, in bytes.
 const MAX_PARAMS: usize = 4096;
 
-/// Why a name is no name.
+/// Invalid or unknown name in a URL.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum Error {
     /// The URL names no application.
@@ -20,62 +20,62 @@ pub enum Error {
     /// The URL names no stream.
     #[error("no stream name: rtmp://host/app/stream is expected")]
     NoStream,
-    /// A name that is too long.
+    /// A name is too long.
     #[error("a {what} of {len} bytes is too long, at most {max} are allowed")]
     TooLong {
-        /// What it is the name of.
+        /// Kind of name.
         what: &'static str,
-        /// Its length.
+        /// Length in bytes.
         len: usize,
-        /// What is allowed.
+        /// Limit in bytes.
         max: usize,
     },
-    /// A name with something in it that is not for names.
+    /// A name contains forbidden parts or characters.
     #[error("the {what} {name:?} is not allowed: names contain no \"..\", no empty parts and no control characters")]
     BadName {
-        /// What it is the name of.
+        /// Kind of name.
         what: &'static str,
         /// The name.
         name: String,
     },
-    /// No vhost of this name, and no default vhost.
-    #[error("there is no vhost {0:?}")]
+    /// The vhost does not exist, and there is no default vhost.
+    #[error("unknown vhost {0:?}")]
     NoVhost(String),
-    /// The vhost exists and is turned off.
-    #[error("vhost {0:?} is not enabled")]
+    /// The vhost is disabled.
+    #[error("vhost {0:?} is disabled")]
     Disabled(String),
 }
 
-/// Where a client has connected to.
+/// Application that a client connects to.
 #[derive(Debug, Clone)]
 pub struct AppRequest {
-    /// The vhost's configuration.
+    /// Configuration of the vhost.
     pub vhost: Arc<Vhost>,
-    /// The application, without parameters.
+    /// Application name, without parameters.
     pub app: String,
-    /// Parameters of the application, as they stood behind the `?`.
+    /// Parameters of the application: the text after the `?`.
     pub params: String,
 }
 
-/// What a client wants to publish or play.
+/// Stream that a client publishes or plays.
 #[derive(Debug, Clone)]
 pub struct StreamRequest {
-    /// The vhost's configuration.
+    /// Configuration of the vhost.
     pub vhost: Arc<Vhost>,
-    /// The stream's name, without parameters.
+    /// Stream name, without parameters.
     pub stream: String,
-    /// The stream's name in the server: vhost/app/stream.
+    /// Name in the server: vhost/app/stream.
     pub name: String,
-    /// Parameters of the stream, as they stood behind the `?`: tokens and the like.
+    /// Parameters of the stream, such as tokens: the text after the `?`.
     pub params: String,
 }
 
 impl AppRequest {
-    /// Reads a `connect`. The vhost is, in this order: `?vhost=` or `...vhost...` behind the application, the same in the URL,
-    /// the URL's host.
+    /// Parses a `connect`. The vhost is the first of: `?vhost=` or `...vhost...` after the application, the same in the URL, the
+    /// URL's host.
     ///
     /// # Errors
-    /// When a name is none or the vhost does not exist.
+    /// When a name is invalid, or the vhost does not exist or is disabled.
     pub fn new(connect: &Connect, config: &Config) -> Result<Self, Error> {
         let url = Url::parse(&connect.tc_url);
         let from_url = Name::parse(url.path);
@@ -91,7 +91,7 @@ impl AppRequest {
         Ok(Self { vhost: find(vhost, config)?, app: app.name.clone(), params: params.clone() })
     }
 
-    /// Reads the name of a `publish` or `play` within this application. The name may choose another vhost, as above.
+    /// Parses the name of a `publish` or `play` in this application. The name may choose another vhost, as above.
     ///
     /// # Errors
     /// As [`AppRequest::new`].
@@ -104,7 +104,7 @@ impl AppRequest {
         check_params(&name.params)?;
         let vhost = match &name.vhost {
             Some(vhost) => find(vhost, config)?,
-            // By its name: a reload may have changed it, turned it off or removed it since the client connected.
+            // Looked up again: a reload may have changed, disabled or removed it since the client connected.
             None => match config.vhosts.get(&self.vhost.name) {
                 Some(vhost) => enabled(vhost)?,
                 None => return Err(Error::NoVhost(self.vhost.name.clone())),
@@ -120,7 +120,7 @@ impl AppRequest {
 }
 
 fn find(name: &str, config: &Config) -> Result<Arc<Vhost>, Error> {
-    // Quoted in answers and in the log, so not at any length.
+    // Truncated, because it is quoted in replies and in the log.
     let shown = || name.chars().take(MAX_NAME).collect();
     enabled(config.vhost(name).ok_or_else(|| Error::NoVhost(shown()))?)
 }
@@ -150,7 +150,7 @@ fn check_params(params: &str) -> Result<(), Error> {
     Ok(())
 }
 
-/// The parts of an RTMP URL that matter here; what is no URL is all path.
+/// Host and path of an RTMP URL. Text that is no URL is a path.
 struct Url<'a> {
     host: &'a str,
     path: &'a str,
@@ -169,8 +169,7 @@ impl<'a> Url<'a> {
     }
 }
 
-/// A name with what clients hang on to it: `name?vhost=v&token=t`, or, where the client cannot have a `?`, in the way of the
-/// original: `name...vhost...v`.
+/// A name with parameters: `name?vhost=v&token=t`, or `name...vhost...v` for clients that cannot send a `?`, as in SRS.
 struct Name {
     name: String,
     vhost: Option<String>,
