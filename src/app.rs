@@ -1,9 +1,21 @@
-//! The product: who connects, who publishes what, who plays it.
+//! The server as a product: clients, streams, outputs, and what keeps them in bounds.
 //!
-//! [`listeners`] are the sockets, [`server`] accepts and keeps count, [`connection`] is a client's life from handshake to close,
-//! [`source`] is a stream and what its players are owed, `forward` sends streams on to other servers, [`request`] says what a
-//! client's URL means, [`rtmps`] puts clients under TLS, `http` serves files (feature `hls`), [`control`] does what the operator asks
-//! for, `reload` among it.
+//! ```text
+//! publisher ──> rtmp ──> stream ──> rtmp ──> players
+//!                          ├──────> outputs: HLS files, forwarders
+//! viewer    <── http <─────┘ (feature `hls`)
+//! ```
+//!
+//! | module | content |
+//! |---|---|
+//! | [`server`] | listeners, accepting, background coroutines, control commands, reload |
+//! | [`session`] | connected clients, their requests, close reasons |
+//! | [`rtmp`] | RTMP connections from handshake to close, TLS |
+//! | [`stream`] | streams, their packet logs, publishers and players |
+//! | [`outputs`] | HLS and forwarding |
+//! | `http` | HTTP server for HLS and the console |
+//! | `limits` | memory limiter, load shedding, fairness, batching |
+//! | `stats` | periodic statistics in the log |
 
 #[cfg(feature = "hls")]
 pub mod http;

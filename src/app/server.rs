@@ -1,4 +1,10 @@
-//! The server: its listeners, its clients by number, and what they share.
+//! The server: shared state of all connections, accepting, and the background coroutines.
+//!
+//! ```text
+//! Listeners ── accept ──> Clients::add ──> coroutine per client: rtmp::connection::serve ──> record_close
+//!                    └──> Http::serve_accepted (feature `hls`)
+//! start: one supervised coroutine each for statistics, idle streams, HLS, memory, heap, load, totals, and control
+//! ```
 
 pub mod control;
 pub mod listeners;
@@ -12,50 +18,47 @@ use std::time::{Duration, Instant};
 
 #[cfg(feature = "hls")]
 use crate::app::http::{self, Http};
-use crate::app::limits::batching::Pace;
-use crate::app::limits::heap::Slack;
-use crate::app::limits::memory::Memory;
-use crate::app::limits::overload::Overload;
-use crate::app::outputs::forward::Forwards;
+use crate::app::limits::batching::Batching;
+use crate::app::limits::heap::HeapTrimmer;
+use crate::app::limits::memory::MemoryLimiter;
+use crate::app::limits::overload::LoadShedder;
+use crate::app::outputs::forward::ForwardManager;
 #[cfg(feature = "hls")]
 use crate::app::outputs::hls::Hls;
 #[cfg(feature = "hls")]
 use crate::app::outputs::live_files::LiveFiles;
-use crate::app::rtmp::connection;
-use crate::app::rtmp::tls::Rtmps;
+use crate::app::rtmp::tls::TlsAcceptor;
+use crate::app::rtmp::{KEEPALIVE_IDLE, connection};
 use crate::app::server::control::Control;
 use crate::app::server::listeners::{ListenError, Listener, Listeners, Sockets};
 use crate::app::session::client::Client;
-use crate::app::session::clients::{Clients, HEARD_OUT};
+use crate::app::session::clients::{Clients, MAX_REJECTING};
 use crate::app::session::close::{CloseReason, CloseTotals};
-use crate::app::stats::reporter::Stage;
+use crate::app::stats::reporter::StatsGroup;
 use crate::app::stream::Sources;
 use crate::config::{Config, Listen, ListenKind};
-use crate::log::as_client;
-use crate::memory::Account;
-use crate::os::{self, Files};
+use crate::log::{Throttle, as_client, quoted};
+use crate::memory::MemoryTracker;
+use crate::os::{self, FileLimit};
 use crate::st::net::TcpStream;
-use crate::st::{self, Cond, Crowd, Shared};
+use crate::st::{self, Cond, LowClass, Shared};
 
-/// Files that are open beside those of clients: the log, the listeners, what is written to disk.
+/// Open files beside those of clients: the log, the listeners, HLS files being written.
 const OTHER_FILES: usize = 64;
 
-/// Clients that are accepted in a row.
-const ACCEPTS: usize = 16;
+/// Connections accepted before the acceptor yields.
+const ACCEPT_BATCH: usize = 16;
 
-/// How long accepting pauses when the system has no descriptor or no memory for another connection.
-const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+/// Pause of the acceptor when the system has no file descriptor or memory for a connection.
+const ACCEPT_RETRY: Duration = Duration::from_millis(100);
 
-/// How often that is mentioned.
-const MENTION: Duration = Duration::from_secs(5);
+/// Minimum time between two warnings of the acceptor.
+const LOG_INTERVAL: Duration = Duration::from_secs(5);
 
-/// How often the log says how many connections were closed and why, if that has changed.
-const TOTALS: Duration = Duration::from_secs(10);
+/// Minimum time between two log lines with the totals of closed connections.
+const TOTALS_INTERVAL: Duration = Duration::from_secs(10);
 
-/// After how much silence the kernel asks whether the other end is still there.
-const KEEPALIVE: Duration = Duration::from_secs(60);
-
-/// Why the server does not start.
+/// Failure to start the server.
 #[derive(Debug, thiserror::Error)]
 pub enum StartError {
     /// An address cannot be listened on.
@@ -66,114 +69,114 @@ pub enum StartError {
     Spawn(#[from] io::Error),
 }
 
-/// What all connections share.
+/// State shared by all connections. Clones are the same server.
 #[derive(Clone)]
 pub(crate) struct Server(Arc<Inner>);
 
 pub(crate) struct Inner {
-    /// In force: a reload puts another in its place.
+    /// Replaced by a reload.
     config: Shared<Arc<Config>>,
     listeners: Listeners,
-    pub(crate) rtmps: Rtmps,
-    /// The bytes that are held for all of them.
-    pub(crate) account: Account,
-    pub(crate) memory: Memory,
-    pub(crate) overload: Overload,
+    pub(crate) tls_acceptor: TlsAcceptor,
+    /// Bytes held for all clients.
+    pub(crate) memory: MemoryTracker,
+    pub(crate) memory_limiter: MemoryLimiter,
+    pub(crate) load_shedder: LoadShedder,
     pub(crate) sources: Sources,
-    pub(crate) pace: Pace,
-    pub(crate) play: Stage,
-    pub(crate) publish: Stage,
-    pub(crate) forward: Stage,
-    pub(crate) forwards: Forwards,
-    /// The streams that are there as HLS.
+    pub(crate) batching: Batching,
+    pub(crate) play_stats: StatsGroup,
+    pub(crate) publish_stats: StatsGroup,
+    pub(crate) forward_stats: StatsGroup,
+    pub(crate) forwards: ForwardManager,
     #[cfg(feature = "hls")]
     pub(crate) hls: Hls,
-    /// What HLS makes and HTTP serves.
+    /// HLS files that HTTP serves from memory.
     #[cfg(feature = "hls")]
     pub(crate) live_files: LiveFiles,
-    /// Serves what comes to the listeners for HTTP. Set once, at the start.
+    /// Set once, at the start.
     #[cfg(feature = "hls")]
     pub(crate) http: OnceLock<Http>,
-    closed: CloseTotals,
-    /// Another connection was closed.
-    has_closed: Cond,
+    close_totals: CloseTotals,
+    /// Signalled for each closed connection.
+    connection_closed: Cond,
     clients: Shared<Clients>,
 }
 
-/// Starts serving on sockets that listen already, and returns; the coroutines that accept and serve go on. Call it from a
-/// coroutine.
+/// Starts the server on sockets that already listen, and returns. Its coroutines continue. Must be called from a coroutine.
 ///
 /// # Errors
 /// When the system has no memory for the first coroutines.
-pub fn start(config: Config, sockets: Sockets, rtmps: Rtmps, control: Control) -> Result<(), StartError> {
+pub fn start(config: Config, sockets: Sockets, tls_acceptor: TlsAcceptor, control: Control) -> Result<(), StartError> {
     check_file_limit(&config);
     #[cfg(feature = "hls")]
     let live_files = LiveFiles::new();
     #[cfg(feature = "hls")]
     live_files.set_limit(config.http_server.live_limit());
-    let account = Account::default();
+    let memory = MemoryTracker::default();
     let server = Server(Arc::new(Inner {
         listeners: Listeners::default(),
-        rtmps,
-        sources: Sources::new(account.clone()),
-        account,
-        memory: Memory::default(),
-        overload: Overload::default(),
-        pace: Pace::default(),
-        play: Stage::new("->", "clients", config.pithy_print.play),
-        publish: Stage::new("<-", "clients", config.pithy_print.publish),
-        forward: Stage::new("->", "forwarders", config.pithy_print.forwarder),
+        tls_acceptor,
+        sources: Sources::new(memory.clone()),
+        memory,
+        memory_limiter: MemoryLimiter::default(),
+        load_shedder: LoadShedder::default(),
+        batching: Batching::default(),
+        play_stats: StatsGroup::new("->", "clients", config.pithy_print.play),
+        publish_stats: StatsGroup::new("<-", "clients", config.pithy_print.publish),
+        forward_stats: StatsGroup::new("->", "forwarders", config.pithy_print.forwarder),
         #[cfg(feature = "hls")]
         hls: Hls::start(live_files.clone())?,
         #[cfg(feature = "hls")]
         live_files,
         #[cfg(feature = "hls")]
         http: OnceLock::new(),
-        closed: CloseTotals::default(),
-        has_closed: Cond::new(),
-        forwards: Forwards::default(),
+        close_totals: CloseTotals::default(),
+        connection_closed: Cond::new(),
+        forwards: ForwardManager::default(),
         clients: Shared::default(),
         config: Shared::new(Arc::new(config)),
     }));
-    for stage in [&server.play, &server.publish, &server.forward] {
-        let stage = stage.clone();
-        spawn_lasting("pithy print", move || stage.print())?;
+    for group in [&server.play_stats, &server.publish_stats, &server.forward_stats] {
+        let group = group.clone();
+        spawn_supervised("pithy print", move || group.run())?;
     }
     let sources = server.sources.clone();
-    spawn_lasting("sweep", move || sources.sweep())?;
+    spawn_supervised("sweep", move || sources.run_sweeper())?;
     #[cfg(feature = "hls")]
     {
-        let swept = server.clone();
-        spawn_lasting("hls", move || swept.hls.sweep(|| swept.hls.reconfigure(&swept.sources, &swept.config())))?;
+        let owner = server.clone();
+        spawn_supervised("hls", move || owner.hls.maintain(|| owner.hls.reconfigure(&owner.sources, &owner.config())))?;
     }
-    if let Err(error) = st::watch() {
-        log::warn!("nobody will say when the worker is stuck: no thread for it: {error}");
+    if let Err(error) = st::start_watchdog() {
+        log::warn!("watchdog disabled, a blocked worker will not be reported: error={}", quoted(error));
     }
-    let guarded = server.clone();
-    spawn_lasting("memory", move || Memory::guard(&guarded))?;
-    let guarded = server.clone();
-    spawn_lasting("heap", move || Slack::guard(&guarded))?;
-    let guarded = server.clone();
-    spawn_lasting("overload", move || Overload::guard(&guarded))?;
-    let totals = server.clone();
-    spawn_lasting("totals", move || totals.print_totals())?;
+    let background: [(&'static str, fn(&Server)); 4] = [
+        ("memory", MemoryLimiter::run),
+        ("heap", HeapTrimmer::run),
+        ("overload", LoadShedder::run),
+        ("totals", Server::log_totals),
+    ];
+    for (name, run) in background {
+        let server = server.clone();
+        spawn_supervised(name, move || run(&server))?;
+    }
     #[cfg(feature = "hls")]
     http::start(&server)?;
     server.listen(&server.config().listeners(), sockets)?;
-    spawn_lasting("control", move || control.obey(&server))?;
+    spawn_supervised("control", move || control.run(&server))?;
     Ok(())
 }
 
-/// Starts a coroutine of the server itself, which goes on whatever happens in it.
-pub(crate) fn spawn_lasting(name: &'static str, f: impl Fn() + Send + 'static) -> std::io::Result<()> {
-    st::spawn(name, 0, st::lasting(name, f)).map(drop)
+/// Spawns a background coroutine of the server that is restarted when it panics.
+pub(crate) fn spawn_supervised(name: &'static str, f: impl Fn() + Send + 'static) -> std::io::Result<()> {
+    st::spawn(name, 0, st::supervised(name, f)).map(drop)
 }
 
-/// Files that are open when all come who may, and each client publishes.
+/// Returns the number of open files with all allowed clients, each of them a publisher.
 fn files_needed(config: &Config) -> usize {
     let vhosts = config.vhosts.values().filter(|vhost| vhost.enabled);
     let targets = vhosts.map(|vhost| vhost.forward.targets.len()).max().unwrap_or(0);
-    let clients = config.max_connections * (1 + targets) + HEARD_OUT + OTHER_FILES;
+    let clients = config.max_connections * (1 + targets) + MAX_REJECTING + OTHER_FILES;
     #[cfg(feature = "hls")]
     if config.http_server.enabled {
         // A connection, and the file that is sent over it.
@@ -182,17 +185,17 @@ fn files_needed(config: &Config) -> usize {
     clients
 }
 
-/// Sees to it that there are files enough for all clients that may come, or warns.
+/// Raises the limit of open files to what the configuration needs, or warns.
 pub(crate) fn check_file_limit(config: &Config) {
     let needed = files_needed(config);
     match os::raise_file_limit(needed as u64) {
-        Files::Enough => {}
-        Files::Raised(before, now) => log::info!("the limit of open files was {before} and is now {now}"),
-        Files::TooFew(limit) => log::warn!(
-            "max_connections, with http_server and forward, needs {needed} open files and the limit is {limit}: no more than \
-             about {} clients get in, and fewer when HTTP and targets take their part; raise the limit (ulimit -n, or \
-             LimitNOFILE of systemd) or lower max_connections",
-            (limit as usize).saturating_sub(HEARD_OUT + OTHER_FILES)
+        FileLimit::Enough => {}
+        FileLimit::Raised { before, after } => log::info!("open file limit raised: before={before} after={after}"),
+        FileLimit::TooFew(limit) => log::warn!(
+            "open file limit too low for max_connections, http_server and forward: needed={needed} limit={limit} \
+             max_clients={} advice={}",
+            (limit as usize).saturating_sub(MAX_REJECTING + OTHER_FILES),
+            quoted("raise the limit (ulimit -n, or LimitNOFILE of systemd), or lower max_connections"),
         ),
     }
 }
@@ -206,7 +209,7 @@ impl std::ops::Deref for Server {
 }
 
 impl Server {
-    /// The configuration in force. Take it anew where it is needed: a reload puts another in its place at any wait.
+    /// Returns the current configuration. Do not keep it across a wait: a reload may replace it.
     pub(crate) fn config(&self) -> Arc<Config> {
         self.config.with(|config| config.clone())
     }
@@ -215,151 +218,151 @@ impl Server {
         self.config.with(|config| *config = new);
     }
 
-    /// Why nobody new can be let in now, if so.
-    pub(crate) fn objection(&self) -> Option<CloseReason> {
-        self.memory.objection().or_else(|| self.overload.objection())
+    /// Returns the reason for rejecting new clients, if they are rejected now.
+    pub(crate) fn admission_error(&self) -> Option<CloseReason> {
+        self.memory_limiter.admission_error().or_else(|| self.load_shedder.admission_error())
     }
 
     pub(crate) fn has_clients(&self) -> bool {
         self.clients.with(|clients| !clients.is_empty())
     }
 
-    /// Those who are here.
+    pub(crate) fn client_count(&self) -> usize {
+        self.clients.with(|clients| clients.len())
+    }
+
+    /// Returns the connected RTMP clients, oldest first.
     pub(crate) fn clients(&self) -> Vec<Arc<Client>> {
         self.clients.with(|clients| clients.all())
     }
 
-    /// Opens those of the wanted addresses that are not open; see [`Server::listen`].
+    /// Opens the wanted addresses that are not open yet; see [`Server::listen`].
     pub(crate) fn bind(&self, wanted: &[Listen]) -> Result<Sockets, ListenError> {
         self.listeners.bind(wanted)
     }
 
-    /// Has nobody come in any more.
+    /// Stops accepting.
     pub(crate) fn close_listeners(&self) {
-        // Without anything new there is nothing that fails.
+        // Without new sockets nothing can fail.
         let _ = self.listen(&[], Sockets::default());
     }
 
-    /// Makes these the addresses that are listened on; `new` are the sockets of those that were not open.
+    /// Listens on exactly the wanted addresses. `new` has the sockets of those that were not open.
     pub(crate) fn listen(&self, wanted: &[Listen], new: Sockets) -> io::Result<()> {
         let server = self.clone();
         self.listeners.replace(wanted, new, move |listener| server.accept(listener))
     }
 
-    /// Accepts clients, until the listener is closed.
+    /// Accepts connections until the listener is closed.
     fn accept(&self, listener: &Listener) {
-        let mut mentioned: Option<Instant> = None;
-        let mut is_waiting = false;
-        let mut in_a_row = 0;
+        let mut warning = Throttle::new(LOG_INTERVAL);
+        let mut warned = false;
+        let mut accepted = 0;
         loop {
             match listener.socket.accept() {
                 Ok(None) => return,
                 Ok(Some(stream)) => {
-                    if std::mem::take(&mut is_waiting) {
+                    if std::mem::take(&mut warned) {
                         log::info!("accepting clients again");
                     }
                     match listener.listen().kind {
-                        kind @ (ListenKind::Rtmp | ListenKind::Rtmps { .. }) => self.welcome(&stream, kind),
+                        kind @ (ListenKind::Rtmp | ListenKind::Rtmps { .. }) => self.serve_accepted(&stream, kind),
                         #[cfg(feature = "hls")]
-                        ListenKind::Http => self.http.get().into_iter().for_each(|http| http.welcome(&stream)),
+                        ListenKind::Http => self.http.get().into_iter().for_each(|http| http.serve_accepted(&stream)),
                     }
-                    // However many want to come in, those who are here have their turn.
-                    in_a_row = (in_a_row + 1) % ACCEPTS;
-                    if in_a_row == 0 {
+                    accepted = (accepted + 1) % ACCEPT_BATCH;
+                    if accepted == 0 {
                         st::yield_now();
                     }
                 }
                 Err(error) => {
-                    // EMFILE and its like: the connection waits in the kernel until there is room.
-                    if mentioned.is_none_or(|at| at.elapsed() >= MENTION) {
-                        (mentioned, is_waiting) = (Some(Instant::now()), true);
-                        log::warn!(
-                            "cannot accept clients for now: {error}; is the limit of open files (ulimit -n) too low?"
-                        );
+                    // For example EMFILE: the connection waits in the kernel.
+                    if warning.pass(Instant::now()) {
+                        warned = true;
+                        let advice = quoted("raise the limit of open files (ulimit -n)");
+                        log::warn!("cannot accept clients: error={} advice={advice}", quoted(error));
                     }
-                    st::sleep(ACCEPT_PAUSE);
+                    st::sleep(ACCEPT_RETRY);
                 }
             }
         }
     }
 
-    /// A number for what is not a client of RTMP: no two have the same in the log.
+    /// Returns a log number for a connection that is not an RTMP client. No two have the same.
     pub(crate) fn next_number(&self) -> u64 {
         self.clients.with(Clients::next_number)
     }
 
-    fn welcome(&self, stream: &TcpStream, kind: ListenKind) {
-        // A socket that does not take the option is found dead when it is written to, if later.
-        let _ = stream.set_keepalive(KEEPALIVE);
+    fn serve_accepted(&self, stream: &TcpStream, kind: ListenKind) {
+        // A socket without keepalive is found dead at a write.
+        let _ = stream.set_keepalive(KEEPALIVE_IDLE);
         let config = self.config();
-        let Some((client, too_many)) = self.clients.with(|clients| clients.add(stream, &config)) else {
-            self.closed.count(&CloseReason::Full(String::new()));
-            self.has_closed.signal();
+        let Some((client, rejection)) = self.clients.with(|clients| clients.add(stream, &config)) else {
+            self.close_totals.count(&CloseReason::Full(String::new()));
+            self.connection_closed.signal();
             return;
         };
         let server = self.clone();
         let number = client.number;
         let unserved = client.clone();
-        let served = st::spawn_low(Crowd::Arrivals, "client", number, move || {
-            let presence = Presence { server: server.clone(), client: client.clone() };
-            let lost = client.clone();
+        let spawned = st::spawn_low_priority(LowClass::Arrivals, "client", number, move || {
+            let guard = ClientGuard { server: server.clone(), client: client.clone() };
+            let overflowed = client.clone();
             st::on_overflow(move || {
-                lost.stream.shutdown();
-                server.play.leave(number);
-                server.publish.leave(number);
-                server.forwards.leave(number);
-                lost.abandon();
-                drop(Presence { server, client: lost });
+                overflowed.stream.shutdown();
+                server.play_stats.unregister(number);
+                server.publish_stats.unregister(number);
+                server.forwards.unpublish(number);
+                overflowed.release_resources();
+                drop(ClientGuard { server, client: overflowed });
             });
-            connection::serve(&presence.server, &client, kind, too_many);
+            connection::serve(&guard.server, &client, kind, rejection);
         });
-        if let Err(error) = served {
-            self.account(&unserved, &CloseReason::Full(format!("no coroutine for it: {error}")));
-            drop(Presence { server: self.clone(), client: unserved });
+        if let Err(error) = spawned {
+            self.record_close(&unserved, &CloseReason::Full(format!("no memory for a coroutine: {error}")));
+            drop(ClientGuard { server: self.clone(), client: unserved });
         }
     }
 
-    /// Writes the line of a connection's end, and counts it.
-    pub(crate) fn account(&self, client: &Client, reason: &CloseReason) {
-        let Some(messages) = client.settle() else { return };
-        self.closed.count(reason);
-        self.has_closed.signal();
-        let age = client.since.elapsed().as_secs_f32();
-        let (code, sent, received) = (reason.code(), client.stream.sent(), client.stream.received());
+    /// Logs and counts the end of a connection. Only the first call for a client has an effect.
+    pub(crate) fn record_close(&self, client: &Client, reason: &CloseReason) {
+        let Some(messages) = client.finish_stats() else { return };
+        self.close_totals.count(reason);
+        self.connection_closed.signal();
         let line = format!(
-            "closed, {code}: {reason}; after {age:.1} s, {received} bytes in, {sent} bytes out, {} messages, \
-             {} dropped",
-            messages.passed, messages.dropped
+            "connection closed: code={} reason={} seconds={:.1} bytes_in={} bytes_out={} messages={} dropped={}",
+            reason.code(),
+            quoted(reason),
+            client.connected_at.elapsed().as_secs_f32(),
+            client.stream.bytes_received(),
+            client.stream.bytes_sent(),
+            messages.passed,
+            messages.dropped
         );
         as_client(client.number, || if reason.is_ordinary() { log::info!("{line}") } else { log::warn!("{line}") });
     }
 
-    /// How many connections were closed since the start, and why.
-    pub(crate) fn closed(&self) -> &CloseTotals {
-        &self.closed
-    }
-
-    /// Logs how many connections were closed and why, for ever. Sleeps while none is.
-    fn print_totals(&self) {
+    /// Logs the totals of closed connections when they have changed, forever.
+    fn log_totals(&self) {
         loop {
-            self.has_closed.wait();
-            st::sleep(TOTALS);
-            log::info!("closed since the start: {}", self.closed());
+            self.connection_closed.wait();
+            st::sleep(TOTALS_INTERVAL);
+            log::info!("connections closed since start: {}", self.close_totals);
         }
     }
 }
 
-/// A client's place in the list of clients. Dropping it gives the place free.
-struct Presence {
+/// Entry of a client in the list of clients. Dropping it removes the client.
+struct ClientGuard {
     server: Server,
     client: Arc<Client>,
 }
 
-impl Drop for Presence {
+impl Drop for ClientGuard {
     fn drop(&mut self) {
         self.server.clients.try_with(|clients| clients.remove(&self.client));
-        // Unless it has ended in an orderly way before.
-        self.server.account(&self.client, &CloseReason::Crashed);
+        // Without effect if the connection ended in order.
+        self.server.record_close(&self.client, &CloseReason::Crashed);
     }
 }
 
@@ -369,7 +372,7 @@ mod tests {
 
     #[test]
     fn files_are_needed_for_clients_for_targets_and_twice_for_http() {
-        let needed = |text: &str| files_needed(&Config::parse("a.conf", text).unwrap()) - HEARD_OUT - OTHER_FILES;
+        let needed = |text: &str| files_needed(&Config::parse("a.conf", text).unwrap()) - MAX_REJECTING - OTHER_FILES;
         assert_eq!(needed("listen 1935; max_connections 10; vhost a { }"), 10);
         let targets = "vhost a { forward b c; } vhost b { forward b; } vhost c { enabled off; forward b c d; }";
         assert_eq!(needed(&format!("listen 1935; max_connections 10; {targets}")), 30, "to as many as one vhost has");

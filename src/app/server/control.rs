@@ -1,4 +1,4 @@
-//! What an operator asks of the running server: to reload, to open its log again, to stop.
+//! Control commands of the operator: reload, reopen the log, stop.
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -7,54 +7,58 @@ use std::time::{Duration, Instant};
 
 use crate::app::server::Server;
 use crate::app::session::close::CloseReason;
-use crate::app::stream::Outlet;
-use crate::log::Back;
-use crate::os::{self, Order};
+use crate::app::stream::ClientHandle;
+use crate::log::{Backend, quoted};
+use crate::os::{self, ControlCommand};
 use crate::st::{self, Inbox};
 
-/// How long a graceful end waits for players to take what they are owed.
-const DRAIN: Duration = Duration::from_secs(30);
+/// Longest time that a graceful stop waits for players to receive their buffered data.
+const PLAYER_DRAIN: Duration = Duration::from_secs(30);
 
-/// How long it waits for publishers to leave before the players are told that they have left.
-const PUBLISHERS: Duration = Duration::from_secs(2);
+/// Longest time that it waits for publishers to leave, before the streams end for the players.
+const PUBLISHER_DRAIN: Duration = Duration::from_secs(2);
 
-/// How often it looks.
-const LOOK: Duration = Duration::from_millis(50);
+/// Longest time to write the last HLS segments to disk.
+#[cfg(feature = "hls")]
+const SEGMENT_DRAIN: Duration = Duration::from_secs(2);
 
-/// How the server is steered.
+/// Poll interval while draining.
+const POLL_INTERVAL: Duration = Duration::from_millis(50);
+
+/// Executor of control commands.
 pub struct Control {
-    /// The configuration file that is read again.
+    /// Configuration file that a reload reads.
     pub file: PathBuf,
-    /// What is asked for.
-    pub orders: Arc<Inbox<Order>>,
-    /// Hears once of the end: everything that was to be done is done, and the process may end.
+    /// Incoming commands.
+    pub commands: Arc<Inbox<ControlCommand>>,
+    /// Receives one message when everything is finished and the process may exit.
     pub ended: Sender<()>,
 }
 
 impl Control {
-    /// Does what is asked for, one after the other, until the end.
-    pub(crate) fn obey(&self, server: &Server) {
+    /// Executes commands one by one until a stop.
+    pub(crate) fn run(&self, server: &Server) {
         os::notify("READY=1\nSTATUS=serving");
         loop {
-            match self.orders.take() {
-                Order::Reload => self.reload(server),
-                Order::Reopen => reopen_log(server),
-                Order::Stop => {
+            match self.commands.receive() {
+                ControlCommand::Reload => self.reload(server),
+                ControlCommand::Reopen => reopen_log(server),
+                ControlCommand::Stop => {
                     os::notify("STOPPING=1\nSTATUS=stopping");
-                    log::info!("stopping at once");
+                    log::info!("server stopping: mode=immediate");
                     break;
                 }
-                Order::Quit => {
-                    os::notify("STOPPING=1\nSTATUS=stopping, players are being drained");
-                    log::info!("stopping: no new clients, and {DRAIN:?} for those who are here");
+                ControlCommand::Quit => {
+                    os::notify("STOPPING=1\nSTATUS=stopping, flushing buffered data to players");
+                    log::info!("server stopping: mode=graceful drain_seconds={}", PLAYER_DRAIN.as_secs());
                     server.drain();
                     break;
                 }
             }
         }
-        server.end();
+        server.finish();
         log_status(server);
-        // Fails only when nobody waits for the end any more.
+        // Fails only if the main thread no longer waits.
         let _ = self.ended.send(());
     }
 
@@ -65,9 +69,8 @@ impl Control {
             Err(error) => {
                 let text = error.to_string();
                 for line in text.lines() {
-                    log::error!("reload: {line}");
+                    log::error!("reload failed, configuration unchanged: error={}", quoted(line));
                 }
-                log::error!("reload: the configuration is as it was before");
                 format!("STATUS=serving; the last reload failed: {}", text.lines().next().unwrap_or_default())
             }
         };
@@ -77,73 +80,69 @@ impl Control {
 }
 
 impl Server {
-    /// Ends what is going on here in order, and waits for it, for a time.
+    /// Ends all connections in order: stops accepting, closes publishers, and flushes buffered data to players.
     fn drain(&self) {
         self.close_listeners();
-        let is_publishing = || self.publish.clients() > 0;
         for client in self.clients() {
-            if client.publishes_now() {
+            if client.is_publishing() {
                 client.close(CloseReason::ServerStopped);
             }
         }
-        wait_while(PUBLISHERS, is_publishing);
-        self.sources.end_all();
+        wait_while(PUBLISHER_DRAIN, || self.publish_stats.count() > 0);
+        self.sources.unpublish_all();
         for client in self.clients() {
             client.close(CloseReason::ServerStopped);
         }
-        wait_while(DRAIN, || !self.clients().is_empty());
-        let left = self.clients().len();
-        if left > 0 {
-            log::warn!("{left} clients did not take what they were owed within {DRAIN:?}");
+        wait_while(PLAYER_DRAIN, || self.has_clients());
+        let count = self.client_count();
+        if count > 0 {
+            log::warn!("clients disconnected before they received all data: count={count}");
         }
     }
 
-    /// Ends all that would not end by itself with the process. Whatever writes files gets its last words here, and has them written
-    /// before this returns.
-    fn end(&self) {
+    /// Ends what the exit of the process would not end cleanly. Returns when the last files are written.
+    fn finish(&self) {
         self.close_listeners();
-        self.sources.end_all();
-        // What players are told is written by their own coroutines: each has its turn before the end.
+        self.sources.unpublish_all();
+        // Lets the players' coroutines write the last messages.
         st::yield_now();
         #[cfg(feature = "hls")]
-        self.hls.wait_written(LAST_SEGMENTS);
+        self.hls.wait_written(SEGMENT_DRAIN);
     }
 }
 
-/// How long the last segments of HLS may take to be on disk.
-#[cfg(feature = "hls")]
-const LAST_SEGMENTS: Duration = Duration::from_secs(2);
-
-/// Waits while it is so, at most for `limit`.
-fn wait_while(limit: Duration, is_so: impl Fn() -> bool) {
+/// Waits until the condition is false, at most for `limit`.
+fn wait_while(limit: Duration, condition: impl Fn() -> bool) {
     let deadline = Instant::now() + limit;
-    while is_so() && Instant::now() < deadline {
-        st::sleep(LOOK);
+    while condition() && Instant::now() < deadline {
+        st::sleep(POLL_INTERVAL);
     }
 }
 
-/// For logrotate: the file was renamed, and a new one is to be begun.
+/// Reopens the log file, for logrotate.
 fn reopen_log(server: &Server) {
     let config = server.config();
-    let reopened = st::offload(move || Back::open(&config.log).map(Back::replace));
-    match reopened {
-        Ok(Ok(())) => log::info!("the log was opened again"),
-        Ok(Err(error)) => log::error!("{error}; the log goes on where it was"),
-        Err(error) => log::error!("the log cannot be opened again: {error}; it goes on where it was"),
+    let failed = |error: &dyn std::fmt::Display| {
+        log::error!("cannot reopen log file, continuing with the old one: error={}", quoted(error));
+    };
+    match st::offload(move || Backend::open(&config.log).map(Backend::replace)) {
+        Ok(Ok(())) => log::info!("log file reopened"),
+        Ok(Err(error)) => failed(&error),
+        Err(error) => failed(&error),
     }
     log_status(server);
 }
 
-/// One line of how things are: what an operator, or a test that looks for leaks, wants to know of the whole.
+/// Logs a summary for operators and leak tests. `held` is the sum of the categories after it, in bytes.
 fn log_status(server: &Server) {
     let os::Usage { files, memory } = st::offload(os::usage).unwrap_or_default();
     log::info!(
-        "status: clients={}, publishers={}, players={}, streams={}, coroutines={}, files={files}, memory={memory} KiB, held={}",
-        server.clients().len(),
-        server.publish.clients(),
-        server.play.clients(),
+        "status: clients={} publishers={} players={} streams={} coroutines={} files={files} memory_kib={memory} held={}",
+        server.client_count(),
+        server.publish_stats.count(),
+        server.play_stats.count(),
         server.sources.len(),
-        st::alive(),
-        server.account,
+        st::coroutine_count(),
+        server.memory,
     );
 }

@@ -1,25 +1,25 @@
-//! The sockets that listen: which addresses are open, and how the set changes while the server runs.
+//! Listening sockets, and changing their set while the server runs.
 //!
-//! A change has two halves. [`Listeners::bind`] opens what is new, and fails as a whole, with nothing changed, when one of the
-//! addresses cannot be had. [`Listeners::replace`] then has the new ones accept, and closes those that are wanted no longer; the
-//! clients that came in by them stay. An address that is in both sets keeps its socket, and with it everybody who is waiting to be
-//! accepted.
+//! A change has two steps. [`Listeners::bind`] opens the new addresses; if one fails, nothing has changed.
+//! [`Listeners::replace`] then starts accepting on the new sockets and closes the unwanted ones; their clients stay. An address
+//! in both sets keeps its socket, and with it the connections that wait in the kernel.
 
 use std::io;
 use std::net::{self, SocketAddr};
 use std::sync::Arc;
 
 use crate::config::Listen;
+use crate::log::quoted;
 use crate::st::net::TcpListener;
-use crate::st::{self, Crowd, Shared};
+use crate::st::{self, LowClass, Shared};
 
-/// An address cannot be listened on.
+/// Failure to listen on an address.
 #[derive(Debug, thiserror::Error)]
 #[error("cannot listen on {address}: {error}{}", hint(.error))]
 pub struct ListenError {
-    /// The address.
+    /// Address to listen on.
     pub address: SocketAddr,
-    /// What is wrong.
+    /// Error of the system.
     pub error: io::Error,
 }
 
@@ -32,16 +32,16 @@ fn hint(error: &io::Error) -> &'static str {
     }
 }
 
-/// Sockets that listen, but on which nobody accepts yet.
+/// Listening sockets that do not accept yet.
 #[derive(Default)]
 pub struct Sockets(Vec<(Listen, net::TcpListener)>);
 
 impl Sockets {
-    /// Opens each of the addresses, unless one of the `inherited` sockets listens on it already. Those of them that no address
-    /// wants are closed, and their addresses given.
+    /// Opens the wanted addresses, or takes over the `inherited` sockets that already listen on them. Returns the addresses of
+    /// the other inherited sockets, which are closed.
     ///
     /// # Errors
-    /// [`ListenError`] for the first that cannot be opened; then none is.
+    /// [`ListenError`] for the first address that cannot be opened. Then none is open.
     pub fn bind(
         wanted: &[Listen],
         inherited: Vec<net::TcpListener>,
@@ -49,7 +49,7 @@ impl Sockets {
         let mut is_wanted = vec![false; inherited.len()];
         let mut sockets = Vec::new();
         for listen in wanted {
-            let found = inherited.iter().position(|socket| st::net::serves(socket, listen.address));
+            let found = inherited.iter().position(|socket| st::net::listens_on(socket, listen.address));
             sockets.push(match found {
                 Some(at) => {
                     is_wanted[at] = true;
@@ -71,10 +71,10 @@ fn open(listen: &Listen, reuse_port: bool) -> Result<(Listen, net::TcpListener),
     Ok((*listen, socket))
 }
 
-/// A socket on which a coroutine accepts.
+/// A socket that accepts.
 pub(crate) struct Listener {
     pub(crate) socket: TcpListener,
-    /// What it is for; a reload may give an address to another protocol.
+    /// Protocol and options. A reload may change the protocol of an address.
     listen: Shared<Listen>,
 }
 
@@ -84,36 +84,35 @@ impl Listener {
     }
 }
 
-/// The sockets on which the server accepts.
+/// All sockets that accept.
 #[derive(Default)]
 pub(crate) struct Listeners(Shared<Vec<Arc<Listener>>>);
 
 impl Listeners {
-    /// Opens those of the wanted addresses that are not open.
+    /// Opens the wanted addresses that are not open yet.
     pub(crate) fn bind(&self, wanted: &[Listen]) -> Result<Sockets, ListenError> {
         let open_now = self.0.with(|open| open.clone());
         let is_open = |listen: &&Listen| open_now.iter().any(|open| open.listen().address == listen.address);
         let mut sockets = Sockets::default();
         for listen in wanted.iter().filter(|listen| !is_open(listen)) {
-            // "0.0.0.0:1935" in the place of "127.0.0.1:1935": for a moment both are open.
-            let in_the_way: Vec<_> = open_now
+            // For example "0.0.0.0:1935" replaces "127.0.0.1:1935": both are open for a moment.
+            let overlapping: Vec<_> = open_now
                 .iter()
                 .filter(|open| {
                     let address = open.listen().address;
-                    overlap(address, listen.address) && wanted.iter().all(|wanted| wanted.address != address)
+                    overlaps(address, listen.address) && wanted.iter().all(|wanted| wanted.address != address)
                 })
                 .collect();
-            let share = |on: bool| in_the_way.iter().for_each(|open| drop(open.socket.set_reuse_port(on)));
+            let share = |on: bool| overlapping.iter().for_each(|open| drop(open.socket.set_reuse_port(on)));
             share(true);
-            let socket = open(listen, listen.reuse_port || !in_the_way.is_empty());
+            let socket = open(listen, listen.reuse_port || !overlapping.is_empty());
             share(false);
             sockets.0.push(socket?);
         }
         Ok(sockets)
     }
 
-    /// Makes the wanted addresses those that are open: has `accept` serve each of the new sockets, in a coroutine of its own, and
-    /// closes what is no longer wanted.
+    /// Listens on exactly the wanted addresses: runs `accept` in a coroutine for each new socket, and closes the unwanted ones.
     pub(crate) fn replace(
         &self,
         wanted: &[Listen],
@@ -128,34 +127,39 @@ impl Listeners {
             unwanted
         });
         for listener in unwanted {
-            log::info!("no longer listening on {}", listener.listen().address);
+            log::info!("listener closed: address={}", listener.listen().address);
             listener.socket.close();
         }
         for listener in self.0.with(|open| open.clone()) {
             let before = listener.listen();
             if let Some(wanted) = find(before.address).filter(|wanted| wanted.kind != before.kind) {
-                log::info!("now listening for {} on {}", wanted.kind, wanted.address);
+                log::info!("listener changed: address={} kind={}", wanted.address, quoted(wanted.kind));
                 listener.listen.with(|listen| *listen = *wanted);
             }
         }
         for (listen, socket) in new.0 {
             let socket = TcpListener::new(socket)?;
-            // It may have been shared with the one before.
+            // It may have been set while an overlapping address was replaced.
             socket.set_reuse_port(listen.reuse_port)?;
-            log::info!("listening for {} on {}", listen.kind, listen.address);
+            log::info!("listener opened: address={} kind={}", listen.address, quoted(listen.kind));
             let listener = Arc::new(Listener { socket, listen: Shared::new(listen) });
             self.0.with(|open| open.push(listener.clone()));
             let accept = accept.clone();
-            st::spawn_low(Crowd::Arrivals, "accept", 0, st::lasting("accept", move || accept(&listener)))?;
+            st::spawn_low_priority(
+                LowClass::Arrivals,
+                "accept",
+                0,
+                st::supervised("accept", move || accept(&listener)),
+            )?;
         }
         Ok(())
     }
 }
 
-/// Whether the two cannot both be open, though they differ: one of them is all addresses of the machine.
-fn overlap(a: SocketAddr, b: SocketAddr) -> bool {
-    let is_all = a.ip().is_unspecified() || b.ip().is_unspecified();
-    a.port() == b.port() && a.is_ipv4() == b.is_ipv4() && is_all && a != b
+/// Returns whether two different addresses cannot both be open, because one of them is the wildcard address.
+fn overlaps(a: SocketAddr, b: SocketAddr) -> bool {
+    let has_wildcard = a.ip().is_unspecified() || b.ip().is_unspecified();
+    a.port() == b.port() && a.is_ipv4() == b.is_ipv4() && has_wildcard && a != b
 }
 
 #[cfg(test)]
@@ -163,7 +167,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_address_is_in_the_way_of_all_addresses_of_its_family() {
+    fn an_address_is_overlapping_of_all_addresses_of_its_family() {
         for (a, b, expected) in [
             ("0.0.0.0:1935", "127.0.0.1:1935", true),
             ("127.0.0.1:1935", "0.0.0.0:1935", true),
@@ -173,7 +177,7 @@ mod tests {
             ("127.0.0.2:1935", "127.0.0.1:1935", false),
             ("0.0.0.0:1935", "0.0.0.0:1935", false),
         ] {
-            assert_eq!(overlap(a.parse().unwrap(), b.parse().unwrap()), expected, "{a} {b}");
+            assert_eq!(overlaps(a.parse().unwrap(), b.parse().unwrap()), expected, "{a} {b}");
         }
     }
 }
