@@ -269,7 +269,7 @@ value() { sed -n "s/.*$1=\([0-9]*\).*/\1/p" <<<"$2"; }
 # How much HLS keeps, of bounded memory, depends on where in its window each stream ended.
 # In KiB: the buffers of segments that wait to be used again, as many as 16, and in no account.
 spare=2048
-memory_without_hls() { echo $(($(value memory "$1") - $(value hls "$1") / 1024)); }
+memory_without_hls() { echo $(($(value memory_kib "$1") - $(value hls "$1") / 1024)); }
 
 printf 'listen 127.0.0.1:%s; srs_log_level error; vhost __defaultVhost__ { }\n' "$sink" >"$out/sink.conf"
 "$server" -c "$out/sink.conf" >"$out/sink.out" 2>&1 </dev/null &

@@ -7,11 +7,11 @@ use std::time::Duration;
 use crate::align::Aligned;
 use crate::media;
 use crate::players::{Kinds, PATIENCE, Player, publish};
-use crate::process::{Process, eventually};
-use crate::scratch::Scratch;
-use crate::server::{Server, Settings, free_port, listens};
+use crate::common::process::{Process, eventually};
+use crate::common::scratch::Scratch;
+use crate::common::server::{Server, Settings, free_port, listens};
 use crate::tools::need;
-use crate::wire::{ANSWER, Amf, Wire};
+use crate::common::wire::{ANSWER, Amf, Wire};
 
 /// Lets in balancers on this machine, and only players that come from 203.0.113.7 or 2001:db8::/32.
 const BEHIND: Settings<'_> = Settings {
@@ -76,7 +76,7 @@ fn security_decides_by_address_and_says_so() {
             }
         }
     }
-    server.wait_log(&["closed, denied:", "security", "127.0.0.1 publish"], ANSWER);
+    server.wait_log(&["code=denied", "security", "127.0.0.1 to publish"], ANSWER);
     server.assert_healthy();
 }
 
@@ -101,7 +101,7 @@ fn a_proxy_header_names_the_client_however_it_is_cut() {
         let bytes: Vec<&[u8]> = header.chunks(1).collect();
         assert_eq!(play_as(server.port, &bytes), "NetStream.Play.Start", "{header:x?} byte by byte");
     }
-    server.wait_log(&["client 203.0.113.7:56324 connected through 127.0.0.1:"], ANSWER);
+    server.wait_log(&[r"client connected: address=203.0.113.7:56324 proxy=127.0.0.1:"], ANSWER);
     // Others, and balancers that speak for themselves: their own address counts.
     for header in [
         b"PROXY TCP4 203.0.113.8 127.0.0.1 56324 1935\r\n".to_vec(),
@@ -114,8 +114,8 @@ fn a_proxy_header_names_the_client_however_it_is_cut() {
     ] {
         assert_eq!(play_as(server.port, &[&header]), "NetStream.Play.Failed", "{header:x?}");
     }
-    server.wait_log(&["closed, denied:", "203.0.113.8 play"], ANSWER);
-    server.wait_log(&["closed, denied:", "127.0.0.1 play"], ANSWER);
+    server.wait_log(&["code=denied", "203.0.113.8 to play"], ANSWER);
+    server.wait_log(&["code=denied", "127.0.0.1 to play"], ANSWER);
     server.assert_healthy();
 }
 
@@ -144,11 +144,11 @@ fn who_is_no_balancer_is_not_believed_and_who_is_must_say() {
 
     let mut server = Server::with(&scratch, BEHIND);
     assert!(!is_answered(server.port, &[[3].as_slice(), &[0; 1536]].concat()));
-    server.wait_log(&["closed, proxy: no PROXY header"], ANSWER);
+    server.wait_log(&["code=proxy", "no PROXY header"], ANSWER);
     assert!(!is_answered(server.port, b"PROXY TCP4 a b c d\r\n"));
     assert!(!is_answered(server.port, &[b"PROXY ".as_slice(), &[b'x'; 4096]].concat()));
     assert!(!is_answered(server.port, &v2_tcp4([203, 0, 113, 7], &[0; 60_000])));
-    server.wait_log(&["closed, proxy:", "too long"], ANSWER);
+    server.wait_log(&["code=proxy", "too long"], ANSWER);
     server.assert_healthy();
 }
 
@@ -158,8 +158,8 @@ fn through(scratch: &Scratch, server: &mut Server, port: u16) {
     let source = media::h264_aac(&ffmpeg);
     let url = format!("rtmp://127.0.0.1:{port}/live/livestream");
     let player = Player::ffmpeg(scratch, "player", &ffmpeg, &url, Kinds::Both);
-    server.wait_log(&["connected through 127.0.0.1:"], ANSWER);
-    server.wait_log(&["playing __defaultVhost__/live/livestream"], ANSWER);
+    server.wait_log(&["proxy=127.0.0.1:"], ANSWER);
+    server.wait_log(&["play started: stream=__defaultVhost__/live/livestream"], ANSWER);
     let mut publisher = publish(scratch, "publisher", &ffmpeg, source, &url, &[]);
     publisher.wait_success(PATIENCE);
     Aligned::new(&source.tags, &player.finish(&source.tags)).assert_to_the_end().assert_one_shift();
@@ -231,6 +231,6 @@ fn haproxy_in_front_names_its_clients_and_checks_without_harm() {
         std::fs::write(&configuration, text).expect("a file in the scratch folder");
         Process::start(&scratch, "haproxy", &haproxy, ["-db".as_ref(), "-f".as_ref(), configuration.as_os_str()])
     });
-    server.wait_log(&["a balancer that names nobody"], ANSWER);
+    server.wait_log(&["proxy=local"], ANSWER);
     through(&scratch, &mut server, port);
 }

@@ -11,12 +11,12 @@ use std::time::Duration;
 use m3u8_rs::MediaPlaylist;
 
 use crate::align::Aligned;
-use crate::flv::{AUDIO, Tag, VIDEO};
+use crate::common::flv::{AUDIO, Tag, VIDEO};
 use crate::media::{self, Source};
 use crate::players::{Kinds, PATIENCE, Player, publish};
-use crate::process::eventually;
-use crate::scratch::Scratch;
-use crate::server::{Server, Settings, write_configuration};
+use crate::common::process::eventually;
+use crate::common::scratch::Scratch;
+use crate::common::server::{Server, Settings, write_configuration};
 use crate::tools::need;
 
 /// Segments of a second: media of six seconds have a keyframe each.
@@ -276,7 +276,7 @@ fn a_publisher_is_disconnected_when_the_configuration_says_so() {
     let mut publisher =
         publish(&scratch, "publisher", &ffmpeg, media::h264_aac(&ffmpeg), &server.url("livestream"), &[]);
     assert!(!publisher.wait(PATIENCE).success());
-    server.wait_log(&["closed, hls", "cannot be written"], PATIENCE);
+    server.wait_log(&["code=hls", "cannot be written"], PATIENCE);
     server.assert_healthy();
 }
 

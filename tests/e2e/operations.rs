@@ -10,11 +10,11 @@ use std::time::Duration;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
-use crate::flv::{Tag, VIDEO};
-use crate::process::{Process, eventually};
-use crate::scratch::Scratch;
-use crate::server::{self, BINARY, Server, Settings, listens};
-use crate::wire::{ANSWER, Wire};
+use crate::common::flv::{Tag, VIDEO};
+use crate::common::process::{Process, eventually};
+use crate::common::scratch::Scratch;
+use crate::common::server::{self, Server, Settings, listens, binary};
+use crate::common::wire::{ANSWER, Wire};
 
 const LIMIT: Duration = Duration::from_secs(10);
 
@@ -39,7 +39,7 @@ fn term_and_int_end_it_with_status_0_and_the_pid_file_goes() {
         // The last words of the stream are on their way before the end.
         player.wait_status("NetStream.Play.UnpublishNotify");
         assert!(!scratch.file("srs.pid").exists());
-        assert!(server.log_line(&["stopping at once"]).is_some());
+        assert!(server.log_line(&["server stopping: mode=immediate"]).is_some());
     }
 }
 
@@ -76,7 +76,7 @@ fn a_second_signal_ends_it_now() {
         publisher.send_tag(&Tag { kind: VIDEO, timestamp: number * 40, payload });
     }
     server.process().signal(Signal::SIGQUIT);
-    server.wait_log(&["no new clients"], LIMIT);
+    server.wait_log(&["server stopping: mode=graceful"], LIMIT);
     eventually("nobody gets in", LIMIT, || (!listens(server.port)).then_some(()));
     assert!(server.process().ended().is_none(), "it waits for the player");
     server.process().signal(Signal::SIGTERM);
@@ -95,7 +95,7 @@ fn usr1_opens_the_log_file_again() {
     let new = eventually("the new log has the status", LIMIT, || {
         std::fs::read_to_string(&file).ok().filter(|log| log.contains("status: clients=0"))
     });
-    assert!(new.contains("opened again"), "{new}");
+    assert!(new.contains("log file reopened"), "{new}");
     Wire::connect(server.port);
     eventually("it is used", LIMIT, || std::fs::read_to_string(&file).ok().filter(|log| log.contains("connected")));
     assert!(!std::fs::read_to_string(&rotated).expect("the old one").contains("connected"));
@@ -112,7 +112,7 @@ fn a_daemon_says_what_is_wrong_first_and_runs_once() {
     let path = scratch.file("srs.conf");
     std::fs::write(&path, &text).expect("a file of ours");
     let run = || {
-        let mut process = Process::start(&scratch, "daemon", BINARY, ["-c".as_ref(), path.as_os_str()]);
+        let mut process = Process::start(&scratch, "daemon", binary(), ["-c".as_ref(), path.as_os_str()]);
         (process.wait(LIMIT).code(), process.log())
     };
     let taken = TcpListener::bind(("127.0.0.1", port)).expect("a free port");
@@ -157,7 +157,7 @@ fn the_service_manager_is_told_and_its_sockets_are_used() {
     let path = server::write_configuration(&scratch, port, Settings::default());
     let mut command = Command::new("sh");
     command
-        .args(["-c", "exec 3<&0 0</dev/null; LISTEN_PID=$$ LISTEN_FDS=1 exec \"$@\"", "sh", BINARY, "-c"])
+        .args(["-c", "exec 3<&0 0</dev/null; LISTEN_PID=$$ LISTEN_FDS=1 exec \"$@\"", "sh", binary(), "-c"])
         .arg(&path);
     command.env("NOTIFY_SOCKET", scratch.file("notify"));
     command.stdin(Stdio::from(OwnedFd::from(socket)));
@@ -175,7 +175,7 @@ fn the_service_manager_is_told_and_its_sockets_are_used() {
     assert!(said().starts_with("RELOADING=1"));
     let failed = said();
     assert!(failed.starts_with("READY=1\n") && failed.contains("failed") && failed.contains("foo"), "{failed}");
-    player.listen(Duration::from_millis(50));
+    player.receive_for(Duration::from_millis(50));
     assert!(!player.closed);
 
     server.signal(Signal::SIGTERM);
@@ -200,7 +200,7 @@ fn the_init_script_starts_tells_and_stops() {
     let run = |action: &str| {
         let mut command = Command::new("sh");
         command.arg(&script).arg(action).stdin(Stdio::null());
-        command.env("ROOT", scratch.folder()).env("SERVER", BINARY).env("CONF", &conf);
+        command.env("ROOT", scratch.folder()).env("SERVER", binary()).env("CONF", &conf);
         let mut process = Process::spawn(&scratch, action, command);
         (process.wait(LIMIT).code().expect("an exit status"), process.log())
     };
@@ -223,7 +223,7 @@ fn the_init_script_starts_tells_and_stops() {
     assert_eq!(run("reload").0, 0);
     eventually("the reload", LIMIT, || log().contains("max_connections: 1000 -> 7").then_some(()));
     assert_eq!(run("reopen").0, 0);
-    eventually("the log is open again", LIMIT, || log().contains("opened again").then_some(()));
+    eventually("the log is open again", LIMIT, || log().contains("log file reopened").then_some(()));
     // What is wrong is said, and nothing is done.
     let pid = std::fs::read_to_string(scratch.file("srs.pid")).expect("a pid file");
     write("foo;");

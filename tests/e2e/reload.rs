@@ -6,14 +6,14 @@ use std::time::Duration;
 use nix::sys::signal::Signal;
 
 use crate::align::Aligned;
-use crate::flv::{Tag, VIDEO};
+use crate::common::flv::{Tag, VIDEO};
 use crate::media;
 use crate::players::{Kinds, PATIENCE, Player, publish};
-use crate::process::{Process, eventually};
-use crate::scratch::Scratch;
-use crate::server::{self, BINARY, Server};
+use crate::common::process::{Process, eventually};
+use crate::common::scratch::Scratch;
+use crate::common::server::{self, Server, binary};
 use crate::tools::need;
-use crate::wire::{ANSWER, Amf, Wire};
+use crate::common::wire::{ANSWER, Amf, Wire};
 
 const LIMIT: Duration = Duration::from_secs(10);
 
@@ -48,16 +48,16 @@ impl Reloaded {
         self.send(text);
         self.done += 1;
         let done = self.done;
-        eventually("the reload is in force", LIMIT, || (self.count("changes are in force") == done).then_some(()));
+        eventually("the reload is in force", LIMIT, || (self.count("configuration reloaded") == done).then_some(()));
     }
 
     /// The same, for a configuration that is wrong.
     fn reload_fails(&mut self, text: &str, reason: &str) {
-        let before = self.count("the configuration is as it was before");
+        let before = self.count("configuration unchanged");
         self.send(text);
-        let is_said = |server: &Reloaded| server.count("the configuration is as it was before") > before;
+        let is_said = |server: &Reloaded| server.count("configuration unchanged") > before;
         eventually("the reload has failed", LIMIT, || is_said(self).then_some(()));
-        assert!(self.server.log_line(&["error", "reload:", reason]).is_some(), "{reason} in {}", self.server.log());
+        assert!(self.server.log_line(&["error", "reload failed", reason]).is_some(), "{reason} in {}", self.server.log());
     }
 
     fn send(&mut self, text: &str) {
@@ -148,7 +148,7 @@ fn settings_of_a_running_stream_change_under_its_players() {
     player.wait_status("NetStream.Pause.Notify");
     // And without the cache there is nothing to begin with.
     let mut live = Wire::player(port, "livestream");
-    live.listen(Duration::from_millis(300));
+    live.receive_for(Duration::from_millis(300));
     assert_eq!(live.frames().count(), 0);
     reloaded.server.assert_healthy();
 }
@@ -244,7 +244,7 @@ fn a_plan_says_what_a_reload_would_do_and_does_nothing() {
     let plan = |text: &str| {
         std::fs::write(&new, text).expect("a file of ours");
         let arguments = ["-c".as_ref(), present.as_os_str(), "--reload-plan".as_ref(), new.as_os_str()];
-        let mut process = Process::start(&scratch, "plan", BINARY, arguments);
+        let mut process = Process::start(&scratch, "plan", binary(), arguments);
         (process.wait(LIMIT).code(), process.log())
     };
     std::fs::write(&present, "listen 1935; vhost a { }").expect("a file of ours");

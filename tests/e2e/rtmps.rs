@@ -6,11 +6,11 @@ use std::process::Command;
 use crate::align::Aligned;
 use crate::media;
 use crate::players::{Kinds, PATIENCE, Player, publish};
-use crate::process::{Process, eventually};
-use crate::scratch::Scratch;
-use crate::server::{Server, Settings, free_port};
+use crate::common::process::{Process, eventually};
+use crate::common::scratch::Scratch;
+use crate::common::server::{Server, Settings, free_port};
 use crate::tools::need;
-use crate::wire::{ANSWER, Wire};
+use crate::common::wire::{ANSWER, Wire};
 
 /// A certificate for `localhost` that signs itself, and its key.
 fn certificate(scratch: &Scratch, name: &str) -> (PathBuf, PathBuf) {
@@ -50,8 +50,7 @@ fn ffmpeg_publishes_and_plays_over_tls() {
     server.wait_clients(1);
     // Both play before anything is published.
     eventually("both play", PATIENCE, || {
-        (server.log().matches("playing live/livestream").count() >= 2 || server.log().matches("playing ").count() >= 2)
-            .then_some(())
+        (server.log().matches("play started: ").count() >= 2).then_some(())
     });
     publish(&scratch, "publisher", &ffmpeg, source, &url, &[]).wait_success(PATIENCE);
     Aligned::new(&source.tags, &encrypted.finish(&source.tags)).assert_whole();
@@ -70,14 +69,14 @@ fn gstreamer_publishes_and_plays_over_tls() {
     let file = scratch.file("player.flv");
     let play = format!("-e rtmp2src location={url} ! filesink buffer-mode=unbuffered location={}", file.display());
     let mut player = Process::start(&scratch, "player", &gst_launch, play.split(' '));
-    server.wait_log(&["playing"], PATIENCE);
+    server.wait_log(&["play started"], PATIENCE);
     let from = source.path.display();
     let pipe = format!(
         "-e filesrc location={from} ! flvdemux name=in in.video ! queue ! mux.video in.audio ! queue ! mux.audio flvmux name=mux streamable=true ! rtmp2sink location={url}"
     );
     let mut publisher = Process::start(&scratch, "publisher", &gst_launch, pipe.split(' '));
     publisher.wait_success(PATIENCE);
-    let frames = || crate::flv::read(&file).iter().filter(|tag| tag.is_frame()).count();
+    let frames = || crate::common::flv::read(&file).iter().filter(|tag| tag.is_frame()).count();
     let sent = source.tags.iter().filter(|tag| tag.is_frame()).count();
     eventually("the player has all but the last frames", PATIENCE, || (frames() + 10 >= sent).then_some(()));
     player.interrupt();
@@ -93,7 +92,7 @@ fn plain_and_tls_share_a_port_when_asked_and_only_then() {
     let source = media::h264_aac(&ffmpeg);
     let encrypted =
         Player::ffmpeg(&scratch, "player", &ffmpeg, &format!("rtmps://127.0.0.1:{port}/live/s"), Kinds::Both);
-    both.wait_log(&["playing"], PATIENCE);
+    both.wait_log(&["play started"], PATIENCE);
     publish(&scratch, "publisher", &ffmpeg, source, &format!("rtmp://127.0.0.1:{port}/live/s"), &[])
         .wait_success(PATIENCE);
     Aligned::new(&source.tags, &encrypted.finish(&source.tags)).assert_whole();
@@ -119,14 +118,14 @@ fn files_that_are_no_certificate_are_said_at_the_start() {
         )
         .expect("a file in the scratch folder");
         let output =
-            Command::new(crate::server::BINARY).arg("-t").arg("-c").arg(&configuration).output().expect("it starts");
+            Command::new(crate::common::server::binary()).arg("-t").arg("-c").arg(&configuration).output().expect("it starts");
         (output.status.success(), String::from_utf8_lossy(&output.stderr).into_owned())
     };
     assert!(test(&cert, &key).0);
     let (good, said) = test(&scratch.file("none.pem"), &key);
     assert!(!good && said.contains("none.pem") && said.contains("cannot read the certificate"), "{said}");
     let (good, said) = test(&cert, &cert);
-    assert!(!good && said.contains("holds no key"), "{said}");
+    assert!(!good && said.contains("contains no key"), "{said}");
 }
 
 #[test]
@@ -146,11 +145,11 @@ fn a_renewed_certificate_is_in_force_after_a_reload() {
     let good = std::fs::read(&cert).expect("a certificate");
     std::fs::write(&cert, "nothing").expect("a file in the scratch folder");
     server.process().signal(nix::sys::signal::Signal::SIGHUP);
-    server.wait_log(&["holds no certificate"], PATIENCE);
+    server.wait_log(&["contains no certificate"], PATIENCE);
     assert!(shown().contains("localhost"));
     std::fs::write(&cert, good).expect("a file in the scratch folder");
     server.process().signal(nix::sys::signal::Signal::SIGHUP);
-    server.wait_log(&["changes are in force"], PATIENCE);
+    server.wait_log(&["configuration reloaded"], PATIENCE);
     assert!(shown().contains("renewed"));
     server.assert_healthy();
 }

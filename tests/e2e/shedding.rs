@@ -7,15 +7,15 @@ use std::time::Duration;
 
 use nix::sys::signal::Signal;
 
-use crate::flv::{Tag, VIDEO};
+use crate::common::flv::{Tag, VIDEO};
 #[cfg(feature = "hls")]
 use crate::http;
 #[cfg(feature = "hls")]
-use crate::http_client::Client;
-use crate::process::eventually;
-use crate::scratch::Scratch;
-use crate::server::{Server, Settings, write_configuration};
-use crate::wire::{ANSWER, Wire};
+use crate::common::http_client::Client;
+use crate::common::process::eventually;
+use crate::common::scratch::Scratch;
+use crate::common::server::{Server, Settings, write_configuration};
+use crate::common::wire::{ANSWER, Wire};
 
 const MIB: usize = 1 << 20;
 
@@ -75,17 +75,17 @@ fn those_who_hold_most_are_closed_when_memory_is_short() {
         hog.send_most_of_video(&most);
         healthy.send(5);
     }
-    server.wait_log(&["closed, memory:", "this one holds most"], ANSWER);
-    server.wait_log(&["memory:", "max_memory is 8388608", "held now:"], ANSWER);
+    server.wait_log(&["code=memory", "clients that hold most"], ANSWER);
+    server.wait_log(&["memory limit reached: limit=8388608", "held="], ANSWER);
     eventually("the account is within its limit", 3 * ANSWER, || (held(&mut server) <= 8 * MIB).then_some(()));
     healthy.send(30);
     let told = hogs.iter_mut().filter_map(|hog| {
-        hog.listen(Duration::from_millis(100));
-        hog.commands.iter().find(|command| command.description().contains("short of memory")).cloned()
+        hog.receive_for(Duration::from_millis(100));
+        hog.commands.iter().find(|command| command.description().contains("memory limit")).cloned()
     });
     assert!(told.count() >= 3, "two of six fit");
     // The first may be before anybody was closed.
-    server.wait_log(&["closed since the start:", "memory="], 3 * ANSWER);
+    server.wait_log(&["connections closed since start:", "memory="], 3 * ANSWER);
     drop(hogs);
     healthy.send(5);
     let of_healthy = 64 * 1024;
@@ -110,7 +110,7 @@ fn caches_go_before_clients_when_memory_is_short() {
         }
         healthy.send(5);
     }
-    server.wait_log(&["memory:", "files of HLS dropped", "0 publishers, 0 players and 0 others closed"], ANSWER);
+    server.wait_log(&["memory limit reached:", "publishers_closed=0 players_closed=0 others_closed=0"], ANSWER);
     eventually("the account is within its limit", ANSWER, || (held(&mut server) <= 8 * MIB).then_some(()));
     for (n, hog) in hogs.iter_mut().enumerate() {
         let mut player = Wire::player(server.port, &format!("hog{n}"));
@@ -121,7 +121,7 @@ fn caches_go_before_clients_when_memory_is_short() {
         assert!(!hog.closed);
     }
     healthy.send(30);
-    assert!(server.log_line(&["closed, memory"]).is_none(), "nobody had to go");
+    assert!(server.log_line(&["code=memory"]).is_none(), "nobody had to go");
     server.assert_healthy();
 }
 
@@ -152,17 +152,17 @@ fn an_overload_sheds_the_newest_players_and_nobody_new_is_let_in() {
         });
         assert!(told.description().contains("overloaded"), "{told:?}");
     }
-    server.wait_log(&["[2]", "closed, overload:"], ANSWER);
+    server.wait_log(&["[2]", "code=overload"], ANSWER);
     let log = server.log();
     let order: Vec<_> = ["[4]", "[3]", "[2]"]
         .iter()
-        .map(|client| log.lines().position(|line| line.contains(client) && line.contains("closed, overload:")))
+        .map(|client| log.lines().position(|line| line.contains(client) && line.contains("code=overload")))
         .collect();
     assert!(order.iter().all(Option::is_some) && order.is_sorted(), "the newest first: {order:?}");
     let mut late = Wire::connect(server.port);
     let refused = late.try_connect_app("live", &[]);
     assert!(refused.name == "_error" && refused.description().contains("overloaded"), "{refused:?}");
-    server.wait_log(&["overload:", "max_busy is 1"], ANSWER);
+    server.wait_log(&["server overloaded", "max_busy=1 "], ANSWER);
     // A reload takes the bound away, and with it what it did.
     let _: PathBuf = write_configuration(&scratch, server.port, Settings { root: "max_busy 0;", ..settings });
     server.process().signal(Signal::SIGHUP);
