@@ -221,7 +221,7 @@ impl Muxer {
         out[..PACKET_SIZE].copy_from_slice(&pat);
         out[PACKET_SIZE..2 * PACKET_SIZE].copy_from_slice(&pmt);
         self.program = Some(program);
-        self.fill = 0;
+        self.filled = 0;
         Some(out)
     }
 
@@ -252,9 +252,9 @@ impl Muxer {
             true => since.saturating_sub(MAX_PCR_INTERVAL).div_ceil(PCR_INTERVAL),
             false => since / PCR_INTERVAL,
         };
-        let content = (self.out.len() / PACKET_SIZE) as u64 - self.fill;
-        if self.fill.saturating_add(fill) <= MAX_PCR_FILL.max(content) {
-            self.fill += fill;
+        let content = (self.out.len() / PACKET_SIZE) as u64 - self.filled;
+        if self.filled.saturating_add(fill) <= MAX_PCR_FILL.max(content) {
+            self.filled += fill;
             for n in 1..=fill {
                 let counter = self.counters[carrier as usize];
                 packet::write_clock_packet(&mut self.out, carrier, counter, self.last_pcr + n * PCR_INTERVAL);

@@ -85,7 +85,7 @@ fn consecutive_empty_aggregates_are_skipped() {
 #[test]
 fn unprocessed_input_is_charged() {
     let memory = crate::memory::MemoryTracker::default();
-    let charge = Arc::new(memory.hold(crate::memory::Category::Incoming));
+    let charge = Arc::new(memory.charge(crate::memory::Category::Incoming));
     let mut protocol = Protocol::new(());
     protocol.track_input(charge.clone());
     let mut peer = Protocol::new(());
