@@ -1,15 +1,15 @@
-//! simple-rtmp-server: an RTMP live origin server on stackful coroutines, after the original SRS of 2013.
+//! simple-rtmp-server: an RTMP live origin server on stackful coroutines, modelled on the original SRS of 2013.
 //!
-//! | module | what it is | may use |
+//! | module | content | may use |
 //! |---|---|---|
-//! | [`memory`] | how many bytes are held for clients | |
+//! | [`memory`] | accounting of the bytes held for clients | |
 //! | [`codec`] | AMF, FLV, MPEG-TS: bytes in, values out | |
 //! | [`rtmp`] | handshake, chunks, messages, commands | `codec`, `memory` |
 //! | [`st`] | the coroutine runtime: one worker | `memory`, `log` |
 //! | [`config`] | the configuration file, typed | |
-//! | [`log`] | the log, written on a thread of its own | `config`, `st` |
+//! | [`log`] | the log, written on its own thread | `config`, `st` |
 //! | [`os`] | the process: terminal, pid file, signals, limits, service manager | |
-//! | [`app`] | server, connections, sources | all of these |
+//! | [`app`] | server, connections, streams, outputs | all of these |
 //!
 //! Specifications: Adobe's "RTMP specification 1.0" and its FLV and AMF0/AMF3 formats; veovera's "Enhanced RTMP" version 2.
 
@@ -27,5 +27,5 @@ pub mod memory;
 pub mod os;
 #[forbid(unsafe_code)]
 pub mod rtmp;
-// The only one that may, each time with the reason beside it.
+// The only module with unsafe code, each time with the reason.
 pub mod st;

@@ -1,12 +1,16 @@
-//! The log: log4rs set up from the SRS directives, written on a thread of its own.
+//! The log: log4rs, set up from the SRS directives and written on its own thread.
 //!
-//! A log line is formatted where it is said and written elsewhere, so that a slow disk or a stopped terminal never holds the
-//! worker. The client's number is put in front of each line: that of the coroutine which speaks, or of [`as_client`]. log4rs
-//! keeps such things by thread, where all clients would share them, so they travel with the line and are set on the log's own
-//! thread.
+//! ```text
+//! log::info!(..) --> Logger: level, client number, quota, escaping --> queue of 8192 lines --> thread "log" --> file or console
+//! ```
 //!
-//! A line is `[YYYY-MM-DD HH:MM:SS.mmm][level][id] text`. Control characters in the text are escaped, and what turns text round: a
-//! client's name cannot forge a line. How long a line may be is bounded, and how many a client may have.
+//! A line is formatted where it is logged and written elsewhere, so that a slow disk or a stopped terminal never blocks the
+//! worker. Each line has a client number: that of the coroutine that logs, or that of [`as_client`]. log4rs keeps such values
+//! by thread, where all clients would share them, so they travel with the line and are set on the log's own thread.
+//!
+//! A line is `[YYYY-MM-DD HH:MM:SS.mmm][level][client] text`. Control characters and characters that change the direction of
+//! text are escaped, so that a client's name cannot forge a line. The length of a line and the number of lines of a client are
+//! limited. `docs/logging.md` lists the lines.
 
 mod quota;
 mod quoted;
@@ -33,23 +37,23 @@ use self::quota::Quota;
 use crate::config::{self, LogLevel, LogTank};
 use crate::st;
 
-/// Lines that may wait to be written. What is said beyond that is lost, and counted.
-const QUEUE: usize = 8192;
+/// Most lines that wait to be written. Further lines are dropped and counted.
+const MAX_QUEUED: usize = 8192;
 
 const PATTERN: &str = "[{X(time)}][{X(level)}][{X(id)}] {m}{n}";
 
-/// Why there is no log.
+/// The reason why the log cannot be started.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// The log file cannot be opened.
     #[error("cannot open the log file {path}: {error}")]
     File {
-        /// Where it was to be.
+        /// The path.
         path: String,
-        /// What is wrong.
+        /// The error.
         error: std::io::Error,
     },
-    /// log4rs does not take its configuration.
+    /// log4rs reports an error.
     #[error("cannot set up the log: {0}")]
     Setup(String),
 }
@@ -57,93 +61,95 @@ pub enum Error {
 struct Line {
     time: chrono::DateTime<chrono::Local>,
     level: Level,
-    id: u64,
+    client: u64,
     text: String,
 }
 
-enum Item {
+enum Message {
     Line(Line),
-    /// What comes after this goes there.
+    /// Writes the following lines to another destination.
     Replace(Box<log4rs::Logger>),
-    /// Everything before this is to be written; then the thread ends.
+    /// Ends the thread.
     Stop,
 }
 
-/// What the `log` macros speak to.
-struct Front {
-    sender: Sender<Item>,
+/// The receiver of the `log` macros.
+struct Logger {
+    sender: Sender<Message>,
 }
 
-static FRONT: OnceLock<Sender<Item>> = OnceLock::new();
+static SENDER: OnceLock<Sender<Message>> = OnceLock::new();
 
-static LOST: AtomicU64 = AtomicU64::new(0);
+/// Lines dropped because the queue was full.
+static DROPPED: AtomicU64 = AtomicU64::new(0);
 
 thread_local! {
-    static SPEAKER: Cell<Option<u64>> = const { Cell::new(None) };
+    /// The client of [`as_client`].
+    static CLIENT_OVERRIDE: Cell<Option<u64>> = const { Cell::new(None) };
     static QUOTA: RefCell<Quota> = RefCell::default();
 }
 
-/// The log's thread. Dropping it writes what is waiting.
+/// The running log. Dropping it writes the waiting lines and ends its thread.
 pub struct Guard {
-    sender: Sender<Item>,
+    sender: Sender<Message>,
     thread: Option<JoinHandle<()>>,
 }
 
-/// Where the log is to go, opened.
-pub struct Back {
+/// An opened destination of the log.
+pub struct Backend {
     logger: log4rs::Logger,
     level: LevelFilter,
 }
 
-impl Back {
-    /// Opens the file of the log, if it goes to one. This blocks the thread.
+impl Backend {
+    /// Opens the log file, if the log goes to a file. Blocks the thread.
     ///
     /// # Errors
     /// When the file cannot be opened.
-    pub fn open(config: &config::Log) -> Result<Back, Error> {
-        Ok(Back { logger: log4rs::Logger::new(back(config)?), level: level(config.level) })
+    pub fn open(config: &config::Log) -> Result<Backend, Error> {
+        Ok(Backend { logger: log4rs::Logger::new(log4rs_config(config)?), level: level(config.level) })
     }
 
-    /// Starts the log, with a thread of its own. Call it once.
+    /// Starts the log and its thread. Call it once.
     ///
     /// # Errors
-    /// When there is no thread for it.
+    /// When the thread cannot be started.
     pub fn start(self) -> Result<Guard, Error> {
-        let (sender, receiver) = bounded(QUEUE);
+        let (sender, receiver) = bounded(MAX_QUEUED);
         let logger = self.logger;
         let thread = thread::Builder::new()
             .name("log".into())
-            .spawn(move || write(logger, &receiver))
+            .spawn(move || write_lines(logger, &receiver))
             .map_err(|error| Error::Setup(error.to_string()))?;
-        let front = Front { sender: sender.clone() };
-        log::set_boxed_logger(Box::new(front)).map_err(|error| Error::Setup(error.to_string()))?;
+        let logger = Logger { sender: sender.clone() };
+        log::set_boxed_logger(Box::new(logger)).map_err(|error| Error::Setup(error.to_string()))?;
         log::set_max_level(self.level);
-        // The only one: a second logger is refused above.
-        let _ = FRONT.set(sender.clone());
+        // Not set before: a second logger is refused above.
+        let _ = SENDER.set(sender.clone());
         Ok(Guard { sender, thread: Some(thread) })
     }
 
-    /// Has the running log go here from now on; what was said before is written to where it went before. This waits for room in
-    /// the log's queue and so may block the thread.
+    /// Sends the following lines to this destination; earlier lines still go to the previous one. Waits for room in the queue and
+    /// so may block the thread.
     pub fn replace(self) {
         log::set_max_level(self.level);
-        if let Some(sender) = FRONT.get() {
-            // Fails when the log has ended, at the end of the process.
-            let _ = sender.send(Item::Replace(Box::new(self.logger)));
+        if let Some(sender) = SENDER.get() {
+            // Fails at the end of the process, when the log has ended.
+            let _ = sender.send(Message::Replace(Box::new(self.logger)));
         }
     }
 }
 
-/// Says what `f` says in the name of a client, and not of the coroutine that runs it. `f` must not block. It is said however much
-/// the client itself has said already.
-pub fn as_client<R>(id: u64, f: impl FnOnce() -> R) -> R {
-    let before = SPEAKER.replace(Some(id));
+/// Logs the lines of `f` with the number of a client, instead of that of the current coroutine. They do not count towards the
+/// quota of the client. `f` must not block.
+pub fn as_client<R>(client: u64, f: impl FnOnce() -> R) -> R {
+    let before = CLIENT_OVERRIDE.replace(Some(client));
     let result = f();
-    SPEAKER.set(before);
+    CLIENT_OVERRIDE.set(before);
     result
 }
 
-/// SRS's levels: "trace" is the ordinary one, "info" tells more, "verbose" all.
+/// Converts a level of SRS, where "trace" is the normal one, "info" has more lines, and "verbose" all.
 fn level(level: LogLevel) -> LevelFilter {
     match level {
         LogLevel::Error => LevelFilter::Error,
@@ -164,7 +170,7 @@ fn srs_name(level: Level) -> &'static str {
     }
 }
 
-fn back(config: &config::Log) -> Result<Config, Error> {
+fn log4rs_config(config: &config::Log) -> Result<Config, Error> {
     let encoder = Box::new(PatternEncoder::new(PATTERN));
     let appender: Box<dyn log4rs::append::Append> = match config.tank {
         LogTank::Console => Box::new(ConsoleAppender::builder().encoder(encoder).build()),
@@ -180,22 +186,22 @@ fn back(config: &config::Log) -> Result<Config, Error> {
         .map_err(|error| Error::Setup(error.to_string()))
 }
 
-fn write(mut logger: log4rs::Logger, lines: &Receiver<Item>) {
-    for item in lines {
-        let line = match item {
-            Item::Line(line) => line,
-            Item::Replace(other) => {
+fn write_lines(mut logger: log4rs::Logger, lines: &Receiver<Message>) {
+    for message in lines {
+        let line = match message {
+            Message::Line(line) => line,
+            Message::Replace(other) => {
                 logger.flush();
                 logger = *other;
                 continue;
             }
-            Item::Stop => break,
+            Message::Stop => break,
         };
         write_line(&logger, &line);
-        let lost = LOST.swap(0, Ordering::Relaxed);
-        if lost > 0 {
-            let text = format!("{lost} log lines were lost: they came faster than they could be written");
-            write_line(&logger, &Line { level: Level::Warn, id: 0, text, ..line });
+        let dropped = DROPPED.swap(0, Ordering::Relaxed);
+        if dropped > 0 {
+            let text = format!("log lines lost: count={dropped} reason=\"the log could not be written fast enough\"");
+            write_line(&logger, &Line { level: Level::Warn, client: 0, text, ..line });
         }
     }
     logger.flush();
@@ -204,13 +210,13 @@ fn write(mut logger: log4rs::Logger, lines: &Receiver<Item>) {
 fn write_line(logger: &log4rs::Logger, line: &Line) {
     log_mdc::insert("time", line.time.format("%Y-%m-%d %H:%M:%S%.3f").to_string());
     log_mdc::insert("level", srs_name(line.level));
-    log_mdc::insert("id", line.id.to_string());
+    log_mdc::insert("id", line.client.to_string());
     logger.log(&Record::builder().level(line.level).args(format_args!("{}", line.text)).build());
 }
 
-impl Log for Front {
+impl Log for Logger {
     fn enabled(&self, metadata: &Metadata<'_>) -> bool {
-        // `may` logs every descriptor that it adds to its event queue.
+        // Other crates log only warnings and errors: `may` logs every descriptor that it adds to its event queue.
         let own = metadata.target().starts_with(env!("CARGO_CRATE_NAME"))
             || metadata.target().starts_with("simple_rtmp_server");
         let level = log::max_level();
@@ -221,52 +227,53 @@ impl Log for Front {
         if !self.enabled(record.metadata()) {
             return;
         }
-        let speaker = SPEAKER.try_with(Cell::get).ok().flatten();
-        let id = speaker.unwrap_or_else(st::current_id);
-        // What has failed is said, even if the client has had much said.
-        let by_itself = speaker.is_none() && record.level() != Level::Error;
-        if id == 0 || self.has_quota(id, by_itself) {
-            self.say(record.level(), id, text::shown(*record.args()));
+        let client_override = CLIENT_OVERRIDE.try_with(Cell::get).ok().flatten();
+        let client = client_override.unwrap_or_else(st::current_client);
+        // Errors do not count towards the quota of a client.
+        let is_limited = client_override.is_none() && record.level() != Level::Error;
+        if client == 0 || self.has_quota(client, is_limited) {
+            self.enqueue(record.level(), client, text::sanitized(*record.args()));
         }
     }
 
     fn flush(&self) {}
 }
 
-impl Front {
-    fn say(&self, level: Level, id: u64, text: String) {
-        let line = Line { time: chrono::Local::now(), level, id, text };
-        match self.sender.try_send(Item::Line(line)) {
+impl Logger {
+    fn enqueue(&self, level: Level, client: u64, text: String) {
+        let line = Line { time: chrono::Local::now(), level, client, text };
+        match self.sender.try_send(Message::Line(line)) {
             Ok(()) => {}
             Err(TrySendError::Full(_) | TrySendError::Disconnected(_)) => {
-                LOST.fetch_add(1, Ordering::Relaxed);
+                DROPPED.fetch_add(1, Ordering::Relaxed);
             }
         }
     }
 
-    /// Whether the client may have another line, see [`Quota::admits`]. Says what was left out, when it is time for that.
-    fn has_quota(&self, client: u64, by_itself: bool) -> bool {
+    /// Returns whether the client may log another line, see [`Quota::take`]. Logs the number of suppressed lines when a new period
+    /// starts.
+    fn has_quota(&self, client: u64, is_limited: bool) -> bool {
         let now = Instant::now();
-        let asked = QUOTA.try_with(|quota| {
+        let result = QUOTA.try_with(|quota| {
             let mut quota = quota.try_borrow_mut().ok()?;
-            Some((quota.renew(now), quota.admits(client, by_itself)))
+            Some((quota.renew(now), quota.take(client, is_limited)))
         });
-        // At the end of a thread, there is no telling.
-        let Ok(Some((left_out, is_admitted))) = asked else { return true };
-        if let Some(left_out) = left_out {
-            self.say(Level::Warn, 0, left_out.to_string());
+        // At the end of a thread there is no quota.
+        let Ok(Some((suppressed, is_granted))) = result else { return true };
+        if let Some(suppressed) = suppressed {
+            self.enqueue(Level::Warn, 0, suppressed.to_string());
         }
-        is_admitted
+        is_granted
     }
 }
 
 impl Drop for Guard {
     fn drop(&mut self) {
-        // Waits for room if need be: the thread is reading.
-        if self.sender.send(Item::Stop).is_ok()
+        // Waits for room: the thread is reading.
+        if self.sender.send(Message::Stop).is_ok()
             && let Some(thread) = self.thread.take()
         {
-            // A log thread that panicked has said so on stderr.
+            // A panic of the log thread has been printed on stderr.
             let _ = thread.join();
         }
     }
@@ -292,7 +299,7 @@ mod tests {
     #[test]
     fn a_log_file_that_cannot_be_opened_is_named() {
         let config = config::Log { tank: LogTank::File, level: LogLevel::Trace, file: "/proc/no/such.log".into() };
-        let error = back(&config).err().unwrap().to_string();
+        let error = log4rs_config(&config).err().unwrap().to_string();
         assert!(error.starts_with("cannot open the log file /proc/no/such.log: "), "{error}");
     }
 }

@@ -1,7 +1,7 @@
-//! The command line: reads the configuration, starts the log and the server, and says what is wrong if they do not start.
+//! The command line: reads the configuration, starts the log and the server, and reports errors of the start.
 //!
-//! The order of a start: all that can be wrong is looked at while there is a terminal to say it on; then the process leaves it, if
-//! it is to; only then threads are started, since they would not come along.
+//! Order of a start: everything that can fail is checked while there is a terminal to report on; then the process leaves the
+//! terminal, if `daemon` is on; only then threads are started, since a fork does not keep them.
 
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
@@ -9,31 +9,43 @@ use std::process::ExitCode;
 use std::sync::{Arc, mpsc};
 
 use anyhow::Context as _;
-use srs::app::rtmp::tls::Rtmps;
+use srs::app::rtmp::tls::TlsAcceptor;
 use srs::app::server;
 use srs::app::server::control::Control;
 use srs::app::server::listeners::Sockets;
 use srs::config::Config;
-use srs::log::Back;
+use srs::log::Backend;
 use srs::os::{self, PidFile};
 use srs::st::{self, Inbox};
 use structopt::StructOpt;
 use structopt::clap::ErrorKind;
 
-/// An RTMP live origin server.
+/// Examples and signals, at the end of the help text.
+const AFTER_HELP: &str = "\
+EXAMPLES:
+    simple_rtmp_server -c conf/srs.conf                          Run with this configuration
+    simple_rtmp_server -t -c conf/srs.conf                       Check the configuration
+    simple_rtmp_server -c conf/srs.conf --reload-plan new.conf   Show what a reload with new.conf would change
+
+SIGNALS:
+    SIGHUP           Reload the configuration
+    SIGUSR1          Reopen the log file and log the status
+    SIGQUIT          Stop gracefully: stop accepting, flush buffered data to players (up to 30 s), exit
+    SIGTERM, SIGINT  Stop at once";
+
+/// RTMP live origin server with HLS output
 #[derive(StructOpt)]
-#[structopt(name = "simple_rtmp_server", version_short = "v")]
+#[structopt(name = "simple_rtmp_server", version_short = "v", after_help = AFTER_HELP)]
 struct Options {
-    /// The configuration file
+    /// Configuration file
     #[structopt(short = "c", value_name = "FILE", parse(from_os_str))]
     config: PathBuf,
 
-    /// Tests the configuration file and exits
+    /// Checks the configuration file and exits: status 0 if it is valid, else 1
     #[structopt(short = "t")]
     test: bool,
 
-    /// Says what a server that runs with the configuration FILE would do if NEW came in its place and it were told to reload,
-    /// and exits
+    /// Prints what a reload would change if NEW replaced the configuration FILE, and exits
     #[structopt(long = "reload-plan", value_name = "NEW", parse(from_os_str))]
     reload_plan: Option<PathBuf>,
 }
@@ -46,7 +58,7 @@ fn main() -> ExitCode {
             return ExitCode::SUCCESS;
         }
         Err(error) if error.kind == ErrorKind::MissingRequiredArgument => {
-            return fail("which configuration? Say for example: simple_rtmp_server -c conf/srs.conf");
+            return fail("no configuration file given. Example: simple_rtmp_server -c conf/srs.conf");
         }
         Err(error) => return fail(error.message.lines().next().unwrap_or_default()),
     };
@@ -55,34 +67,34 @@ fn main() -> ExitCode {
         Err(error) => return fail(error),
     };
     if let Some(new) = options.reload_plan {
-        return plan(&config, &new);
+        return print_reload_plan(&config, &new);
     }
     for warning in &config.warnings {
         eprintln!("{warning}");
     }
-    let rtmps = match Rtmps::load(&config) {
-        Ok(rtmps) => rtmps,
+    let tls_acceptor = match TlsAcceptor::load(&config) {
+        Ok(tls_acceptor) => tls_acceptor,
         Err(error) => return fail(error),
     };
     if options.test {
-        println!("{}: the configuration is good", options.config.display());
+        println!("{}: the configuration is valid", options.config.display());
         return ExitCode::SUCCESS;
     }
-    match serve(config, rtmps, options.config) {
+    match serve(config, tls_acceptor, options.config) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => fail(format_args!("{error:#}")),
     }
 }
 
-/// Runs the server until it is told to end.
-fn serve(config: Config, rtmps: Rtmps, file: PathBuf) -> anyhow::Result<()> {
-    st::bound_heap();
-    let inherited = st::net::inherited();
-    // After a change of the working directory, which nothing here does, it would still be the same file.
+/// Runs the server until a signal stops it.
+fn serve(config: Config, tls_acceptor: TlsAcceptor, file: PathBuf) -> anyhow::Result<()> {
+    st::limit_heap_retention();
+    let inherited = st::net::inherited_listeners();
+    // A reload reads the same file, whatever the working directory is then.
     let file = std::path::absolute(file)?;
     let pid_file = config.pid.as_deref().map(PidFile::claim).transpose()?.map(Arc::new);
-    let (sockets, unwanted) = Sockets::bind(&config.listeners(), inherited)?;
-    let back = Back::open(&config.log)?;
+    let (sockets, unused) = Sockets::bind(&config.listeners(), inherited)?;
+    let backend = Backend::open(&config.log)?;
     if config.daemon {
         os::detach().context("cannot leave the terminal")?;
     }
@@ -90,37 +102,37 @@ fn serve(config: Config, rtmps: Rtmps, file: PathBuf) -> anyhow::Result<()> {
         pid_file.write()?;
     }
 
-    let log = back.start()?;
-    for address in unwanted {
+    let log = backend.start()?;
+    for address in unused {
         log::warn!(
-            "the service manager listens on {address}, and no \"listen\" of the configuration: nobody is served there"
+            "socket of the service manager not used: address={address} reason=\"no listen directive has this address\""
         );
     }
-    let orders = Arc::new(Inbox::new());
-    let (inbox, abandoned) = (orders.clone(), pid_file.clone());
-    let remove = move || abandoned.iter().for_each(|file| file.remove());
-    os::watch_signals(move |order| inbox.post(order), remove).context("cannot watch for signals")?;
+    let commands = Arc::new(Inbox::new());
+    let (inbox, signal_pid_file) = (commands.clone(), pid_file.clone());
+    let remove_pid_file = move || signal_pid_file.iter().for_each(|file| file.remove());
+    os::watch_signals(move |command| inbox.post(command), remove_pid_file).context("cannot watch for signals")?;
     let (ended, end) = mpsc::channel();
-    st::run(move || server::start(config, sockets, rtmps, Control { file, orders, ended }))??;
-    // The coroutines serve; this thread waits. If their end of the channel is lost, the server goes on without control.
+    st::run(move || server::start(config, sockets, tls_acceptor, Control { file, commands, ended }))??;
+    // The coroutines serve; this thread waits. If the control coroutine is lost, the server continues without it.
     if end.recv().is_err() {
         loop {
             std::thread::park();
         }
     }
     drop(log);
-    // Its owner is also the thread that watches for signals, which does not end.
+    // The signal thread, which does not end, holds the pid file too: it is not dropped.
     pid_file.iter().for_each(|file| file.remove());
     Ok(())
 }
 
 /// Prints what a reload would change.
-fn plan(present: &Config, new: &Path) -> ExitCode {
+fn print_reload_plan(present: &Config, new: &Path) -> ExitCode {
     let new = match Config::load(new) {
         Ok(new) => new,
         Err(error) => {
             eprintln!("{error}");
-            return fail("the reload would fail, and the configuration would stay as it is");
+            return fail("the reload would fail and change nothing");
         }
     };
     for warning in &new.warnings {
@@ -136,7 +148,7 @@ fn plan(present: &Config, new: &Path) -> ExitCode {
     ExitCode::SUCCESS
 }
 
-/// The arguments, with the original's other spellings: `-?` for help, `-V` for the version.
+/// Returns the arguments. Like the original, accepts `-?` for help and `-V` for the version.
 fn arguments() -> impl Iterator<Item = OsString> {
     std::env::args_os().map(|argument| match argument.to_str() {
         Some("-?") => "-h".into(),

@@ -1,6 +1,6 @@
-//! The process and those who look after it: the terminal, the pid file, signals, limits, and the service manager.
+//! The process and its environment: terminal, pid file, signals, limits, and the service manager.
 //!
-//! Nothing here knows what the server does. Signals are handed on as [`Order`]s; sd_notify(3) is spoken by hand, since it is one
+//! Nothing here knows the server. Signals become [`ControlCommand`]s; sd_notify(3) is implemented here, since it is one
 //! datagram.
 
 mod limits;
@@ -9,15 +9,15 @@ mod notify;
 mod pid_file;
 mod signals;
 
-pub use limits::{Files, raise_file_limit};
-pub use memory::{memory, resident};
+pub use limits::{FileLimit, raise_file_limit};
+pub use memory::{memory_limit, resident_bytes};
 pub use notify::{monotonic_micros, notify};
 pub use pid_file::PidFile;
-pub use signals::{Order, watch_signals};
+pub use signals::{ControlCommand, watch_signals};
 
 use std::io;
 
-/// What this process has taken of the machine.
+/// Resources that this process uses.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Usage {
     /// Open file descriptors.
@@ -26,15 +26,15 @@ pub struct Usage {
     pub memory: usize,
 }
 
-/// Looks at `/proc`. It blocks for a moment.
+/// Reads the usage from `/proc`. Blocks for a moment.
 pub fn usage() -> Usage {
-    // The look itself takes a descriptor.
+    // Reading the folder takes a descriptor itself.
     let files = std::fs::read_dir("/proc/self/fd").map_or(0, |entries| entries.count().saturating_sub(1));
-    Usage { files, memory: resident() / 1024 }
+    Usage { files, memory: resident_bytes() / 1024 }
 }
 
-/// Leaves the terminal: goes on as a child of init, in a session of its own, with the standard streams on `/dev/null`. The working
-/// directory stays. To be called before any thread is started, since only the calling one goes on; the caller's exit status is 0.
+/// Leaves the terminal: continues as a child of init in its own session, with the standard streams on `/dev/null`. The working
+/// directory stays. Call it before any thread starts, since only the calling thread continues; the caller exits with status 0.
 ///
 /// # Errors
 /// Those of fork(2) and setsid(2).

@@ -1,29 +1,23 @@
 //! The coroutine runtime, named for the state-threads library that the original server runs on.
 //!
-//! Every client is a stackful coroutine that reads and writes as if its calls blocked, and all coroutines run on **one**
-//! worker thread, so that what happens between two blocking calls happens at once as far as any other coroutine can see.
-//! This module and its children are the only place that names the `may` crate, because `may` by itself does not keep that
-//! promise: its own timed waits resume a coroutine on its timer thread, next to the worker. Here:
+//! Every client is a stackful coroutine that reads and writes as if its calls blocked. All coroutines run on **one** worker
+//! thread, so that what happens between two blocking calls is atomic for every other coroutine. Only this module and its
+//! children name the `may` crate, because `may` alone does not keep that promise: its timed waits resume a coroutine on its
+//! timer thread, next to the worker. Here:
 //!
-//! | what | how |
+//! | item | function |
 //! |---|---|
-//! | [`spawn`], [`run`] | a coroutine of its own stack; a panic or a stack overflow ends that coroutine alone |
-//! | [`spawn_low`], [`raise`] | coroutines that get what others leave of the worker's time |
-//! | [`sleep`], [`timer`] | deadlines are kept by one coroutine that waits on a timerfd; sleepers park without a time-out |
-//! | [`yield_now`] | goes once through the kernel's event queue, so that a busy coroutine starves no socket |
-//! | [`Cond`], [`Shared`] | waiting for each other; sharing state between coroutines of the worker |
-//! | [`offload`] | what must block a thread (names, disk) runs on a few threads beside the worker, and handshakes of TLS on two of them |
-//! | [`drop_aside`] | freeing what is large happens there as well |
-//! | [`trim_stack`] | gives back what deep calls have touched, before a long wait |
-//! | [`bound_heap`], [`trim_heap`] | have the heap keep little of what was freed, and give back what nobody uses |
-//! | [`prefetch`] | has the processor fetch what a loop comes to next |
-//! | [`busy_share`] | how busy the worker is |
-//! | [`watch`] | a thread that says when one coroutine holds the worker |
-//! | [`net`] | sockets whose wait ends on readiness, a deadline, or a wake-up from inside the process |
-//! | `tls` (with the feature `ssl`) | what such a socket is read and written through, for RTMPS |
+//! | [`spawn`], [`run`] | a coroutine with its own stack; a panic or a stack overflow ends that coroutine alone |
+//! | [`spawn_low_priority`], [`raise_priority`] | coroutines that share what the others leave of the worker's time |
+//! | [`sleep`], [`timer`], [`yield_now`] | deadlines kept by one coroutine on a timerfd; a yield lets sockets make progress |
+//! | [`Cond`], [`Inbox`], [`Shared`] | condition variable, queue from threads to a coroutine, state shared by coroutines |
+//! | [`offload`], [`drop_in_background`] | blocking work (names, disk), TLS handshakes and large frees on other threads |
+//! | [`trim_stack`], [`limit_heap_retention`], [`trim_heap`] | return unused memory to the system |
+//! | [`busy_share`], [`start_watchdog`] | load of the worker; a thread that logs when one coroutine holds the worker |
+//! | [`net`], `tls` (feature `ssl`) | sockets whose wait ends on readiness, a deadline or a wake-up; RTMPS |
 //!
-//! Two rules for code that runs in a coroutine: never block the thread (no `std::thread::sleep`, no blocking file or name
-//! look-up), and never wait inside `Drop`, which may run while a panic unwinds.
+//! Two rules for code in a coroutine: never block the thread (no `std::thread::sleep`, no blocking file or name look-up), and
+//! never wait inside `Drop`, which may run while a panic unwinds.
 
 mod cond;
 mod heap;
@@ -43,16 +37,16 @@ pub mod tls;
 mod watchdog;
 
 pub use cond::Cond;
-pub use heap::{bound_heap, trim_heap};
+pub use heap::{limit_heap_retention, trim_heap};
 pub use inbox::Inbox;
 pub use load::busy_share;
-pub use offload::{Overloaded, drop_aside, offload};
+pub use offload::{Overloaded, drop_in_background, offload};
 pub use prefetch::prefetch;
-pub use priority::{Crowd, Raised, raise};
+pub use priority::{LowClass, PriorityGuard, raise_priority};
 pub use shared::Shared;
 pub use stack::{STACK_BYTES, trim as trim_stack};
 pub use timer::{sleep, yield_now};
-pub use watchdog::watch;
+pub use watchdog::start_watchdog;
 
 use std::cell::RefCell;
 use std::io;
@@ -63,22 +57,26 @@ use std::time::Duration;
 
 use may::coroutine::{self, Coroutine};
 
-/// What the runtime knows of one coroutine.
+use crate::log::quoted;
+
+/// Pause before [`supervised`] restarts a function.
+const RESTART_DELAY: Duration = Duration::from_secs(1);
+
+/// The runtime's record of one coroutine.
 struct Task {
-    /// The client's number, for the log; 0 for the server's own coroutines.
+    /// Client number for the log; 0 for the server's own coroutines.
     id: u64,
-    /// What the coroutine does, for the log.
     name: &'static str,
-    /// The same, for the watchdog.
-    mark: u64,
-    /// Whose turn it runs in if it was spawned with low priority, and whether it has that now.
-    crowd: Option<Crowd>,
+    /// Id and name as the watchdog stores them.
+    watchdog_tag: u64,
+    /// Queue of a coroutine that was spawned with low priority, and whether it has low priority now.
+    low_class: Option<LowClass>,
     is_low: AtomicBool,
-    /// An address near the top of the coroutine's stack, once it runs.
+    /// Address near the top of the coroutine's stack, once it runs.
     stack_top: AtomicUsize,
     finished: AtomicBool,
     on_finish: Cond,
-    /// What is to be done when the coroutine overflows its stack: its frames are then abandoned, nothing in them is dropped.
+    /// Runs when the coroutine overflows its stack: its frames are then abandoned without being dropped.
     on_overflow: Mutex<Option<Box<dyn FnOnce() + Send>>>,
 }
 
@@ -87,31 +85,31 @@ thread_local! {
     static CURRENT: RefCell<Option<Arc<Task>>> = const { RefCell::new(None) };
 }
 
-/// Coroutines that were spawned and have not finished.
-static ALIVE: AtomicUsize = AtomicUsize::new(0);
+/// Number of coroutines that were spawned and have not finished.
+static COROUTINES: AtomicUsize = AtomicUsize::new(0);
 
 /// A spawned coroutine. Dropping the handle leaves the coroutine running.
 #[derive(Clone)]
 pub struct Handle(Arc<Task>);
 
 impl Handle {
-    /// Waits until the coroutine has ended, in whatever way. Call it from a coroutine.
+    /// Waits until the coroutine has ended, also by a panic. Call it from a coroutine.
     pub fn join(&self) {
         while !self.0.finished.load(Ordering::Acquire) {
             self.0.on_finish.wait();
         }
     }
 
-    /// Whether the coroutine has ended.
+    /// Returns whether the coroutine has ended.
     pub fn is_finished(&self) -> bool {
         self.0.finished.load(Ordering::Acquire)
     }
 }
 
-/// Why [`run`] has no result.
+/// The reason why [`run`] has no result.
 #[derive(Debug, thiserror::Error)]
 pub enum RunError {
-    /// The operating system refused what the runtime needs (a stack, a timerfd).
+    /// The operating system refused a resource (a stack, a timerfd).
     #[error("the coroutine runtime cannot start: {0}")]
     Start(#[from] io::Error),
     /// The main coroutine panicked or overflowed its stack.
@@ -120,7 +118,7 @@ pub enum RunError {
 }
 
 /// Starts the runtime if it does not run yet, runs `main` as a coroutine, and blocks the calling thread until it returns.
-/// Coroutines that `main` spawned and did not join go on for as long as the process lives.
+/// Coroutines that `main` spawned and did not join continue until the process ends.
 ///
 /// # Errors
 /// [`RunError`] when the runtime cannot start or `main` dies.
@@ -133,7 +131,7 @@ pub fn run<T: Send + 'static>(main: impl FnOnce() -> T + Send + 'static) -> Resu
     });
     let (sender, receiver) = std::sync::mpsc::channel();
     let handle = spawn("main", 0, move || {
-        // Fails only when the thread below is gone, and then nobody asks for the result.
+        // Fails only when the thread below is gone; then nobody waits for the result.
         let _ = sender.send(main());
     })?;
     drop(handle);
@@ -143,27 +141,32 @@ pub fn run<T: Send + 'static>(main: impl FnOnce() -> T + Send + 'static) -> Resu
 /// Starts a coroutine that runs `f` after the current one has blocked. `id` is the client that it serves, 0 for none.
 ///
 /// # Errors
-/// When the operating system has no memory for another stack.
+/// `OutOfMemory` when the operating system has no memory for another stack.
 pub fn spawn(name: &'static str, id: u64, f: impl FnOnce() + Send + 'static) -> io::Result<Handle> {
     spawn_task(name, id, None, f)
 }
 
-/// The same, of low priority: however many there are of those, the others run when they can. For what strangers ask for.
+/// Starts a coroutine of low priority: any number of them leaves the others their time, see the module `priority`. For work
+/// that unauthenticated or new clients cause.
 ///
 /// # Errors
 /// Those of [`spawn`].
-pub fn spawn_low(crowd: Crowd, name: &'static str, id: u64, f: impl FnOnce() + Send + 'static) -> io::Result<Handle> {
-    spawn_task(name, id, Some(crowd), f)
+pub fn spawn_low_priority(
+    class: LowClass,
+    name: &'static str,
+    id: u64,
+    f: impl FnOnce() + Send + 'static,
+) -> io::Result<Handle> {
+    spawn_task(name, id, Some(class), f)
 }
 
-/// What runs `f`, and a second later again whenever that ends by a panic, which the log has. For what serves everybody: it is not to
-/// be missing after one fault.
-pub fn lasting(name: &'static str, f: impl Fn() + Send + 'static) -> impl FnOnce() + Send + 'static {
-    const PAUSE: Duration = Duration::from_secs(1);
+/// Returns a function that runs `f` and, if `f` panics, runs it again after [`RESTART_DELAY`]. For coroutines that serve all
+/// clients.
+pub fn supervised(name: &'static str, f: impl Fn() + Send + 'static) -> impl FnOnce() + Send + 'static {
     move || {
         while panic::catch_unwind(AssertUnwindSafe(&f)).is_err() {
-            sleep(PAUSE);
-            log::error!("{name}: begins anew after its panic");
+            sleep(RESTART_DELAY);
+            log::error!("coroutine restarted after a panic: coroutine={name}");
         }
     }
 }
@@ -172,15 +175,15 @@ pub fn lasting(name: &'static str, f: impl Fn() + Send + 'static) -> impl FnOnce
 fn spawn_task(
     name: &'static str,
     id: u64,
-    crowd: Option<Crowd>,
+    low_class: Option<LowClass>,
     f: impl FnOnce() + Send + 'static,
 ) -> io::Result<Handle> {
     let task = Arc::new(Task {
         id,
         name,
-        mark: watchdog::mark(name, id),
-        crowd,
-        is_low: AtomicBool::new(crowd.is_some()),
+        watchdog_tag: watchdog::tag(name, id),
+        low_class,
+        is_low: AtomicBool::new(low_class.is_some()),
         stack_top: AtomicUsize::new(0),
         finished: AtomicBool::new(false),
         on_finish: Cond::new(),
@@ -189,48 +192,48 @@ fn spawn_task(
     let handle = Handle(task.clone());
     let builder = coroutine::Builder::new().stack_size(stack::stack_words());
     let body = move || {
-        enter(task);
-        // A panic is logged by the hook, where it happened.
+        start_task(task);
+        // The panic hook logs a panic where it happens.
         let _ = panic::catch_unwind(AssertUnwindSafe(f));
-        leave();
-        // A coroutine that another thread wakes while it is about to park goes on inside `may`'s parking, and if it ended there,
-        // `may` would wait in its end for that parking to be over, for ever and with the worker. Once around the queue, and the
-        // parking is over.
+        end_task();
+        // A coroutine that another thread wakes while it is about to park continues inside `may`'s parking. If it ended
+        // there, `may` would wait for that parking to be over for ever, and block the worker. One turn of the queue later
+        // the parking is over.
         #[allow(clippy::disallowed_methods, reason = "once, and nothing waits for a socket")]
         coroutine::yield_now();
     };
-    ALIVE.fetch_add(1, Ordering::Relaxed);
+    COROUTINES.fetch_add(1, Ordering::Relaxed);
     // SAFETY: `may` asks for two things. Thread-local state must not be held over a wait: only this module keeps any, and it
     // does not (`block`). The stack must not be exceeded: a guard page is below each, see `stack`.
     let spawned = panic::catch_unwind(AssertUnwindSafe(|| unsafe { builder.spawn(body) }));
     match spawned {
         Ok(Ok(_)) => Ok(handle),
         Ok(Err(error)) => {
-            ALIVE.fetch_sub(1, Ordering::Relaxed);
+            COROUTINES.fetch_sub(1, Ordering::Relaxed);
             Err(error)
         }
         // The stack allocator panics when mmap fails.
         Err(_) => {
-            ALIVE.fetch_sub(1, Ordering::Relaxed);
+            COROUTINES.fetch_sub(1, Ordering::Relaxed);
             Err(io::Error::new(io::ErrorKind::OutOfMemory, "no memory for a coroutine stack"))
         }
     }
 }
 
-/// The number of coroutines that were spawned and have not ended, the caller included.
-pub fn alive() -> usize {
-    ALIVE.load(Ordering::Relaxed)
+/// Returns the number of coroutines that were spawned and have not ended, the caller included.
+pub fn coroutine_count() -> usize {
+    COROUTINES.load(Ordering::Relaxed)
 }
 
-/// The client that the current coroutine serves: what it was spawned with; 0 outside coroutines.
-pub fn current_id() -> u64 {
+/// Returns the number of the client that the current coroutine serves; 0 for none and outside coroutines.
+pub fn current_client() -> u64 {
     CURRENT
         .try_with(|current| current.try_borrow().map_or(0, |task| task.as_ref().map_or(0, |task| task.id)))
         .unwrap_or(0)
 }
 
-/// Names what is to be done should the current coroutine overflow its stack. Its frames are lost then, without any `drop`,
-/// so this is the place to shut its socket down. It runs on the worker, after the fact; it must not block.
+/// Registers a function that runs if the current coroutine overflows its stack. Its frames are then lost without any `drop`,
+/// so this is the place to shut its socket down. The function runs later, on the worker; it must not block.
 pub fn on_overflow(f: impl FnOnce() + Send + 'static) {
     CURRENT.with_borrow(|current| {
         if let Some(task) = current {
@@ -239,111 +242,114 @@ pub fn on_overflow(f: impl FnOnce() + Send + 'static) {
     });
 }
 
-/// Runs `wait`, which switches to other coroutines, and restores what belongs to this one afterwards. Each wait of this
+/// Runs `wait`, which switches to other coroutines, and restores the state of the current one afterwards. Each wait of this
 /// module goes through here.
 fn block<R>(wait: impl FnOnce() -> R) -> R {
     let me = CURRENT.take();
-    let low = me.as_ref().filter(|task| task.is_low.load(Ordering::Relaxed)).and_then(|task| task.crowd);
-    if low.is_some() {
-        priority::pause();
+    let low_class = me.as_ref().filter(|task| task.is_low.load(Ordering::Relaxed)).and_then(|task| task.low_class);
+    if low_class.is_some() {
+        priority::stop_running();
     }
-    watchdog::idle();
+    watchdog::set_idle();
     let result = wait();
-    if let (Some(task), Some(crowd)) = (&me, low) {
-        // To be admitted takes some stack, too.
-        stack::set_current(task.stack_top.load(Ordering::Relaxed));
-        priority::admit(crowd);
+    if let (Some(task), Some(class)) = (&me, low_class) {
+        // Waiting for admission uses some stack, too.
+        stack::set_current_top(task.stack_top.load(Ordering::Relaxed));
+        priority::admit(class);
     }
     if let Some(task) = &me {
-        watchdog::enter(task.mark);
-        stack::set_current(task.stack_top.load(Ordering::Relaxed));
+        watchdog::set_running(task.watchdog_tag);
+        stack::set_current_top(task.stack_top.load(Ordering::Relaxed));
     }
-    bury(CURRENT.replace(me));
+    reap(CURRENT.replace(me));
     result
 }
 
-fn enter(task: Arc<Task>) {
-    if let Some(crowd) = task.crowd {
-        priority::admit(crowd);
+fn start_task(task: Arc<Task>) {
+    if let Some(class) = task.low_class {
+        priority::admit(class);
     }
     let marker = 0u8;
     task.stack_top.store(std::ptr::from_ref(&marker).addr(), Ordering::Relaxed);
-    stack::set_current(task.stack_top.load(Ordering::Relaxed));
+    stack::set_current_top(task.stack_top.load(Ordering::Relaxed));
     stack::install_overflow_handler();
-    watchdog::enter(task.mark);
-    bury(CURRENT.replace(Some(task)));
+    watchdog::set_running(task.watchdog_tag);
+    reap(CURRENT.replace(Some(task)));
     timer::start();
 }
 
-fn leave() {
+fn end_task() {
     if let Some(task) = CURRENT.take() {
-        if task.crowd.is_some() {
-            priority::pause();
+        if task.low_class.is_some() {
+            priority::stop_running();
         }
-        finish(&task);
+        set_finished(&task);
     }
-    watchdog::idle();
+    watchdog::set_idle();
 }
 
-fn finish(task: &Task) {
-    ALIVE.fetch_sub(1, Ordering::Relaxed);
+fn set_finished(task: &Task) {
+    COROUTINES.fetch_sub(1, Ordering::Relaxed);
     task.finished.store(true, Ordering::Release);
     task.on_finish.broadcast();
 }
 
-/// A coroutine takes itself out of [`CURRENT`] whenever it waits or ends. One that is found there by another did neither: it
-/// overflowed its stack and was abandoned by the signal handler.
-fn bury(dead: Option<Arc<Task>>) {
-    let Some(task) = dead else { return };
-    // It has not said itself that it stopped, and others may wait for that. Whoever has found it does not count until its next turn.
+/// Cleans up after a coroutine that overflowed its stack. A coroutine removes itself from [`CURRENT`] whenever it waits or
+/// ends; one that another coroutine finds there did neither, and the signal handler abandoned it.
+fn reap(abandoned: Option<Arc<Task>>) {
+    let Some(task) = abandoned else { return };
+    // It did not report that it stopped, and others may wait for that. The time of the coroutine that reaps it is not counted
+    // until its next turn.
     if task.is_low.load(Ordering::Relaxed) {
-        priority::pause();
+        priority::stop_running();
     }
     log::error!(
-        "client {}: coroutine \"{}\" overflowed its stack of {STACK_BYTES} bytes and is ended",
-        task.id,
-        task.name
+        "coroutine overflowed its stack and was ended: coroutine={} client={} stack_bytes={STACK_BYTES}",
+        task.name,
+        task.id
     );
     let on_overflow = task.on_overflow.lock().unwrap_or_else(PoisonError::into_inner).take();
     if let Some(f) = on_overflow {
         f();
     }
-    finish(&task);
+    set_finished(&task);
 }
 
-/// Panics go to the log, with the client they belong to, and never print a backtrace: symbolizing one takes more stack than a
+/// Sends panics to the log, with the client they belong to. They never print a backtrace: its symbols take more stack than a
 /// coroutine has.
 fn log_panics() {
     panic::set_hook(Box::new(|info| {
-        let message = info.payload_as_str().unwrap_or("(no message)");
-        let place = info.location().map_or_else(String::new, |at| format!(" at {}:{}", at.file(), at.line()));
+        let message = quoted(info.payload_as_str().unwrap_or("(no message)"));
+        let place = info.location().map_or_else(|| "?".to_owned(), |at| format!("{}:{}", at.file(), at.line()));
         let name = CURRENT
             .try_with(|current| current.try_borrow().ok().and_then(|task| task.as_ref().map(|task| task.name)))
             .ok()
             .flatten();
         match name {
-            Some(name) => log::error!("panic in coroutine \"{name}\"{place}: {message}; only this coroutine ends"),
+            Some(name) => {
+                log::error!("coroutine panicked and was ended: coroutine={name} at={place} message={message}");
+            }
             None => {
-                // No coroutine: the log may not be running, and a thread's panic must not be lost.
-                eprintln!("panic{place}: {message}");
-                log::error!("panic{place}: {message}");
+                // Outside coroutines the log may not be running, and a thread's panic must not be lost.
+                eprintln!("thread panicked: at={place} message={message}");
+                log::error!("thread panicked: at={place} message={message}");
             }
         }
     }));
 }
 
-/// Wakes one coroutine, from any thread. A wake-up that finds nobody waiting is kept for the next wait: every wait must
-/// look again at what it waits for.
+/// Wakes one coroutine, from any thread. A wake-up that finds nobody waiting is kept for the next wait: every wait must check
+/// its condition again.
 #[derive(Clone)]
 pub(crate) enum Waker {
     /// A coroutine that waits in [`park`].
     Parked(Coroutine),
-    /// A coroutine that waits on a socket; nothing if the socket is gone.
+    /// A coroutine that waits on a socket; does nothing if the socket is gone.
     Socket(net::WeakStream),
 }
 
 impl Waker {
-    /// A waker for the calling coroutine's [`park`].
+    /// Returns a waker for the calling coroutine's [`park`].
     fn of_current() -> Self {
         Self::Parked(coroutine::current())
     }

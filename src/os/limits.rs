@@ -1,31 +1,36 @@
-//! How many files the process may open.
+//! The limit of open files.
 
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 
-/// What came of asking for files.
+/// The result of [`raise_file_limit`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Files {
-    /// There were enough.
+pub enum FileLimit {
+    /// The limit was high enough.
     Enough,
-    /// The limit was this and is now the second.
-    Raised(u64, u64),
-    /// There are only so many, and they cannot be made more.
+    /// The limit was raised.
+    Raised {
+        /// The old limit.
+        before: u64,
+        /// The new limit.
+        after: u64,
+    },
+    /// The limit is too low and cannot be raised further.
     TooFew(u64),
 }
 
-/// Sees to it that the process may have `needed` files open: raises its own limit up to the hard one, and the hard one too where it
+/// Raises the limit of open files to at least `needed`: the soft limit up to the hard one, and the hard one too if the process
 /// may.
-pub fn raise_file_limit(needed: u64) -> Files {
-    // Fails only for a resource that does not exist.
-    let Ok((soft, hard)) = getrlimit(Resource::RLIMIT_NOFILE) else { return Files::Enough };
+pub fn raise_file_limit(needed: u64) -> FileLimit {
+    // Fails only for an unknown resource.
+    let Ok((soft, hard)) = getrlimit(Resource::RLIMIT_NOFILE) else { return FileLimit::Enough };
     if soft >= needed {
-        return Files::Enough;
+        return FileLimit::Enough;
     }
     if hard < needed && setrlimit(Resource::RLIMIT_NOFILE, needed, needed).is_ok() {
-        return Files::Raised(soft, needed);
+        return FileLimit::Raised { before: soft, after: needed };
     }
     let reached = if setrlimit(Resource::RLIMIT_NOFILE, hard, hard).is_ok() { hard } else { soft };
-    if reached >= needed { Files::Raised(soft, reached) } else { Files::TooFew(reached) }
+    if reached >= needed { FileLimit::Raised { before: soft, after: reached } } else { FileLimit::TooFew(reached) }
 }
 
 #[cfg(test)]
@@ -34,12 +39,12 @@ mod tests {
 
     #[test]
     fn no_limit_is_lowered() {
-        assert_eq!(raise_file_limit(1), Files::Enough);
+        assert_eq!(raise_file_limit(1), FileLimit::Enough);
         let (soft, hard) = getrlimit(Resource::RLIMIT_NOFILE).unwrap();
         match raise_file_limit(hard.min(1 << 30)) {
-            Files::Enough => assert!(soft >= hard),
-            Files::Raised(before, after) => assert!(before == soft && after >= hard),
-            Files::TooFew(reached) => panic!("the hard limit {hard} was not reached, but {reached}"),
+            FileLimit::Enough => assert!(soft >= hard),
+            FileLimit::Raised { before, after } => assert!(before == soft && after >= hard),
+            FileLimit::TooFew(reached) => panic!("the limit is {reached} and not the hard limit {hard}"),
         }
     }
 }

@@ -1,36 +1,38 @@
-//! How much memory the process may have, and has.
+//! The memory limit of the process, and its use.
 
 use std::fs;
 use std::path::Path;
 
 use nix::unistd::{SysconfVar, sysconf};
 
-/// Bytes that this process may take at most: those of the machine, or of the narrowest control group that it is in. `None` where
-/// the system does not say.
-pub fn memory() -> Option<u64> {
+/// Returns the most bytes of memory that this process may use: those of the machine, or the lowest limit of its control groups.
+/// `None` if the system does not report any.
+pub fn memory_limit() -> Option<u64> {
     let read = |path: &Path| fs::read_to_string(path).ok();
-    let machine = read(Path::new("/proc/meminfo")).and_then(|text| total(&text));
+    let machine = read(Path::new("/proc/meminfo")).and_then(|text| read_total(&text));
     let groups = read(Path::new("/proc/self/cgroup")).unwrap_or_default();
-    let limits = folders(&groups).into_iter().filter_map(|(folder, file)| least(Path::new(&folder), file, &read));
+    let limits =
+        limit_files(&groups).into_iter().filter_map(|(folder, file)| lowest_limit(Path::new(&folder), file, &read));
     machine.into_iter().chain(limits).min()
 }
 
-/// Bytes that this process has of the machine's memory, by /proc/self/statm; 0 where the system does not say. It takes some microseconds.
-pub fn resident() -> usize {
+/// Returns the resident memory of this process in bytes, from /proc/self/statm; 0 if the system does not report it. Takes some
+/// microseconds.
+pub fn resident_bytes() -> usize {
     let statm = fs::read_to_string("/proc/self/statm").unwrap_or_default();
     let pages: usize = statm.split_whitespace().nth(1).and_then(|pages| pages.parse().ok()).unwrap_or(0);
     let page = sysconf(SysconfVar::PAGE_SIZE).ok().flatten();
     pages.saturating_mul(page.and_then(|bytes| usize::try_from(bytes).ok()).unwrap_or(4096))
 }
 
-/// The line of /proc/meminfo, which is in KiB.
-fn total(meminfo: &str) -> Option<u64> {
+/// Reads the total of /proc/meminfo, which is in KiB, and returns it in bytes.
+fn read_total(meminfo: &str) -> Option<u64> {
     let rest = meminfo.lines().find_map(|line| line.strip_prefix("MemTotal:"))?;
     rest.split_whitespace().next()?.parse::<u64>().ok()?.checked_mul(1024)
 }
 
-/// Where limits of memory are, and in which file, by /proc/self/cgroup (cgroups(7)): version 2, and version 1.
-fn folders(groups: &str) -> Vec<(String, &'static str)> {
+/// Returns the folders and file names of the memory limits of /proc/self/cgroup, for versions 1 and 2 of cgroups(7).
+fn limit_files(groups: &str) -> Vec<(String, &'static str)> {
     let folder = |line: &str| {
         let (_, rest) = line.split_once(':')?;
         match rest.split_once(':')? {
@@ -44,8 +46,8 @@ fn folders(groups: &str) -> Vec<(String, &'static str)> {
     groups.lines().filter_map(folder).collect()
 }
 
-/// The least limit of a group and of those that it is in. In a container its own group is the root of what can be seen.
-fn least(folder: &Path, file: &str, read: &impl Fn(&Path) -> Option<String>) -> Option<u64> {
+/// Returns the lowest limit of a group and its ancestors. In a container only its own group is visible, as the root.
+fn lowest_limit(folder: &Path, file: &str, read: &impl Fn(&Path) -> Option<String>) -> Option<u64> {
     let limit = |folder: &Path| read(&folder.join(file))?.trim().parse().ok();
     folder.ancestors().take_while(|folder| folder.starts_with("/sys/fs/cgroup")).filter_map(limit).min()
 }
@@ -56,18 +58,18 @@ mod tests {
 
     #[test]
     fn this_machine_has_some() {
-        assert!(memory().is_some_and(|bytes| bytes > 16 << 20));
-        assert!(resident() > 1 << 20);
+        assert!(memory_limit().is_some_and(|bytes| bytes > 16 << 20));
+        assert!(resident_bytes() > 1 << 20);
     }
 
     #[test]
     fn the_narrowest_limit_counts() {
-        assert_eq!(total("MemTotal:       24684092 kB\nMemFree: 1 kB\n"), Some(24_684_092 * 1024));
-        assert_eq!(total("MemTotal: x kB"), None);
+        assert_eq!(read_total("MemTotal:       24684092 kB\nMemFree: 1 kB\n"), Some(24_684_092 * 1024));
+        assert_eq!(read_total("MemTotal: x kB"), None);
         let groups = "9:name=systemd:/\n4:cpu,memory:/a/b\n0::/system.slice/srs.service\n";
-        let folders = folders(groups);
+        let files = limit_files(groups);
         assert_eq!(
-            folders,
+            files,
             [
                 ("/sys/fs/cgroup/memory/a/b".to_owned(), "memory.limit_in_bytes"),
                 ("/sys/fs/cgroup/system.slice/srs.service".to_owned(), "memory.max"),
@@ -82,7 +84,7 @@ mod tests {
             };
             Some(text.to_owned())
         };
-        let found: Vec<_> = folders.iter().map(|(folder, file)| least(Path::new(folder), file, &read)).collect();
+        let found: Vec<_> = files.iter().map(|(folder, file)| lowest_limit(Path::new(folder), file, &read)).collect();
         assert_eq!(found, [Some(5000), None]);
     }
 }

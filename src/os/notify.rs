@@ -1,4 +1,4 @@
-//! What the service manager is told, as sd_notify(3) describes it.
+//! Notifications to the service manager, see sd_notify(3).
 
 use std::ffi::OsStr;
 use std::os::linux::net::SocketAddrExt;
@@ -7,8 +7,8 @@ use std::os::unix::net::{SocketAddr, UnixDatagram};
 
 use nix::time::{ClockId, clock_gettime};
 
-/// Tells the service manager a state, e.g. `READY=1`; several are separated by line ends. Nothing happens when there is none, or when
-/// it does not listen: the server does not depend on it.
+/// Sends a state to the service manager, e.g. `READY=1`; several are separated by line feeds. Errors are ignored: the server works
+/// without a service manager.
 pub fn notify(state: &str) {
     if let Some(name) = std::env::var_os("NOTIFY_SOCKET") {
         let _ = send(&name, state);
@@ -17,7 +17,7 @@ pub fn notify(state: &str) {
 
 fn send(name: &OsStr, state: &str) -> std::io::Result<()> {
     let address = match name.as_bytes() {
-        // In the abstract namespace of Linux.
+        // The abstract namespace of Linux.
         [b'@', name @ ..] => SocketAddr::from_abstract_name(name)?,
         _ => SocketAddr::from_pathname(name)?,
     };
@@ -27,7 +27,7 @@ fn send(name: &OsStr, state: &str) -> std::io::Result<()> {
     Ok(())
 }
 
-/// The monotonic clock in microseconds: what goes with `RELOADING=1`.
+/// Returns the monotonic clock in microseconds, which `RELOADING=1` needs.
 pub fn monotonic_micros() -> i128 {
     let now = clock_gettime(ClockId::CLOCK_MONOTONIC);
     now.map_or(0, |now| i128::from(now.tv_sec()) * 1_000_000 + i128::from(now.tv_nsec()) / 1000)

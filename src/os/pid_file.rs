@@ -1,4 +1,4 @@
-//! The file that says which process the server is, and that there is only one.
+//! The pid file: it contains the process id, and its lock ensures that only one server uses it.
 
 use std::fs::{File, OpenOptions};
 use std::io::{self, Read, Seek, Write};
@@ -8,22 +8,22 @@ use std::path::{Path, PathBuf};
 use nix::errno::Errno;
 use nix::fcntl::{Flock, FlockArg};
 
-/// How often a file that its owner removes at the same moment is opened again.
-const TRIES: usize = 10;
+/// Most attempts to open a file that its owner removes at the same time.
+const MAX_ATTEMPTS: usize = 10;
 
-/// A pid file that is this process's, by a lock that ends with the process. Dropping it removes the file.
+/// A pid file locked by this process. Dropping it removes the file.
 pub struct PidFile {
     path: PathBuf,
     file: Flock<File>,
 }
 
-/// Why the pid file cannot be had.
+/// The reason why the pid file cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    /// Another process has it.
-    #[error("another server{by} runs with the pid file {path}; stop it, or give this one another \"pid\"")]
+    /// Another process has locked it.
+    #[error("another server{by} uses the pid file {path}: stop it, or set another \"pid\" for this one")]
     Taken {
-        /// Which process, as ` (pid 1)`.
+        /// The process, as ` (pid 1)`, or empty.
         by: String,
         /// The file.
         path: String,
@@ -33,27 +33,27 @@ pub enum Error {
     Io {
         /// The file.
         path: String,
-        /// What is wrong.
+        /// The error.
         error: io::Error,
     },
 }
 
 impl PidFile {
-    /// Takes the file and locks it. What is left of a process that is gone does not matter. The lock outlives a fork.
+    /// Opens and locks the file, also one that a dead process left. The lock survives a fork.
     ///
     /// # Errors
     /// [`Error`]
     pub fn claim(path: &Path) -> Result<PidFile, Error> {
         let shown = || path.display().to_string();
         let failed = |error| Error::Io { path: shown(), error };
-        for _ in 0..TRIES {
+        for _ in 0..MAX_ATTEMPTS {
             let file =
                 OpenOptions::new().read(true).write(true).create(true).truncate(false).open(path).map_err(failed)?;
             let file = match Flock::lock(file, FlockArg::LockExclusiveNonblock) {
                 Ok(file) => file,
                 Err((mut file, Errno::EWOULDBLOCK)) => {
                     let mut text = String::new();
-                    // Best effort: the number is for the operator only.
+                    // Errors do not matter: the number is information for the operator.
                     let _ = (&mut file).take(16).read_to_string(&mut text);
                     let pid = text.trim();
                     let by = if pid.is_empty() { String::new() } else { format!(" (pid {pid})") };
@@ -61,18 +61,18 @@ impl PidFile {
                 }
                 Err((_, errno)) => return Err(failed(errno.into())),
             };
-            // The one before may have removed the file between the two calls; the lock would be on nothing then.
-            let is_there = std::fs::metadata(path).is_ok_and(|there| {
-                file.metadata().is_ok_and(|own| (own.dev(), own.ino()) == (there.dev(), there.ino()))
+            // The previous owner may have removed the file between the two calls; the lock would then be on a deleted file.
+            let is_current = std::fs::metadata(path).is_ok_and(|current| {
+                file.metadata().is_ok_and(|own| (own.dev(), own.ino()) == (current.dev(), current.ino()))
             });
-            if is_there {
+            if is_current {
                 return Ok(PidFile { path: path.to_owned(), file });
             }
         }
-        Err(failed(io::Error::other("others keep removing it")))
+        Err(failed(io::Error::other("other processes keep removing it")))
     }
 
-    /// Writes the number of this process, which is known once it has left the terminal.
+    /// Writes the id of this process. Call it after the process has left the terminal, which changes the id.
     ///
     /// # Errors
     /// [`Error::Io`]
@@ -88,7 +88,7 @@ impl PidFile {
 
     /// Removes the file.
     pub fn remove(&self) {
-        // One that is gone already is gone.
+        // Fails if the file does not exist, which is fine.
         let _ = std::fs::remove_file(&self.path);
     }
 }

@@ -1,4 +1,4 @@
-//! Signals, as what they ask for.
+//! Signals, as commands to the server.
 
 use std::io;
 use std::thread;
@@ -6,40 +6,45 @@ use std::thread;
 use signal_hook::consts::{SIGHUP, SIGINT, SIGQUIT, SIGTERM, SIGUSR1};
 use signal_hook::iterator::Signals;
 
-/// What an operator asks of a running server by a signal.
+/// A command of the operator to the running server.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Order {
-    /// SIGHUP: read the configuration again.
+pub enum ControlCommand {
+    /// SIGHUP: reload the configuration.
     Reload,
-    /// SIGUSR1: open the log file again, and say how things are.
+    /// SIGUSR1: reopen the log file, and log the status.
     Reopen,
     /// SIGTERM, SIGINT: stop now.
     Stop,
-    /// SIGQUIT: stop when those who are here have got what they are owed.
+    /// SIGQUIT: stop accepting, flush buffered data to the clients, then stop.
     Quit,
 }
 
-/// Starts a thread that hands each signal on to `obey`. The second one that asks for the end does not wait for anybody: the thread
-/// calls `last` and ends the process, even when everything else is stuck, with the status that shells give for the signal.
+/// Starts a thread that passes the command of each signal to `handle`. A second signal to stop ends the process at once, even if
+/// everything else is stuck: the thread calls `before_exit` and exits with the status that shells use for the signal.
 ///
 /// # Errors
-/// When the handlers cannot be installed or there is no thread.
-pub fn watch_signals(obey: impl Fn(Order) + Send + 'static, last: impl Fn() + Send + 'static) -> io::Result<()> {
+/// When the handlers cannot be installed or the thread cannot be started.
+pub fn watch_signals(
+    handle: impl Fn(ControlCommand) + Send + 'static,
+    before_exit: impl Fn() + Send + 'static,
+) -> io::Result<()> {
     let mut signals = Signals::new([SIGHUP, SIGUSR1, SIGTERM, SIGINT, SIGQUIT])?;
     let watch = move || {
         let mut is_stopping = false;
         for signal in signals.forever() {
-            let order = match signal {
-                SIGHUP => Order::Reload,
-                SIGUSR1 => Order::Reopen,
-                SIGQUIT => Order::Quit,
-                _ => Order::Stop,
+            let command = match signal {
+                SIGHUP => ControlCommand::Reload,
+                SIGUSR1 => ControlCommand::Reopen,
+                SIGQUIT => ControlCommand::Quit,
+                _ => ControlCommand::Stop,
             };
-            if matches!(order, Order::Stop | Order::Quit) && std::mem::replace(&mut is_stopping, true) {
-                last();
+            if matches!(command, ControlCommand::Stop | ControlCommand::Quit)
+                && std::mem::replace(&mut is_stopping, true)
+            {
+                before_exit();
                 std::process::exit(128 + signal);
             }
-            obey(order);
+            handle(command);
         }
     };
     thread::Builder::new().name("signals".into()).spawn(watch)?;

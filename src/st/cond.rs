@@ -1,4 +1,4 @@
-//! Waiting for each other.
+//! Condition variables for coroutines.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -6,11 +6,10 @@ use std::time::{Duration, Instant};
 
 use super::{Waker, park, timer};
 
-/// A condition variable of coroutines: wait, and be signalled. There is no mutex to give up: nothing else runs between the
-/// check of a condition and the wait for it.
+/// A condition variable. It needs no mutex: nothing else runs between the check of a condition and the wait for it.
 #[derive(Default)]
 pub struct Cond {
-    /// Locked for a moment at a time and never over a wait; a lock at all only because any thread may signal.
+    /// Never locked over a wait. The lock exists because any thread may signal.
     waiters: Mutex<Vec<Arc<Waiter>>>,
 }
 
@@ -20,7 +19,7 @@ struct Waiter {
 }
 
 impl Cond {
-    /// A condition that nobody waits for.
+    /// Creates a condition without waiters.
     pub fn new() -> Self {
         Self::default()
     }
@@ -43,7 +42,7 @@ impl Cond {
         }
     }
 
-    /// Wakes every coroutine that waits now.
+    /// Wakes all waiting coroutines.
     pub fn broadcast(&self) {
         for waiter in self.waiters().drain(..) {
             waiter.signal();

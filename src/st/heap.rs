@@ -1,29 +1,29 @@
-//! The heap's memory that nobody uses.
+//! Return of unused heap memory to the system, with glibc. With other C libraries these functions do nothing.
 
-/// A block of so many bytes or more has pages of its own, which the system has again as soon as it is freed.
+/// Block size, in bytes, from which a block has its own pages, which the system gets back as soon as the block is freed.
 #[cfg(target_env = "gnu")]
-const LARGE: libc::c_int = 1 << 20;
+const MMAP_THRESHOLD: libc::c_int = 1 << 20;
 
-/// So many bytes at the end of a thread's part of the heap stay when they are freed.
+/// Freed bytes at the end of a thread's part of the heap that are kept.
 #[cfg(target_env = "gnu")]
-const KEPT: libc::c_int = 4 << 20;
+const TRIM_THRESHOLD: libc::c_int = 4 << 20;
 
-/// Has the heap keep less of what was freed. To be called at the start.
+/// Makes the heap keep less freed memory. Call it at the start.
 ///
-/// By itself glibc takes the largest block that was ever freed, up to 32 MB, for the size of blocks that come and go, and keeps twice
-/// as much at the end of each thread's part, where [`trim_heap`] does not reach: one message of 16 MB costs 33 MB for good.
+/// By default glibc adjusts the block size to the largest block that was ever freed, up to 32 MB, and keeps twice as much at
+/// the end of each thread's part, where [`trim_heap`] does not reach: one message of 16 MB costs 33 MB for good.
 #[allow(unsafe_code)] // No crate at hand has this call.
-pub fn bound_heap() {
+pub fn limit_heap_retention() {
     #[cfg(target_env = "gnu")]
     // SAFETY: mallopt(3) takes two numbers, and no pointer.
     unsafe {
-        libc::mallopt(libc::M_MMAP_THRESHOLD, LARGE);
-        libc::mallopt(libc::M_TRIM_THRESHOLD, KEPT);
+        libc::mallopt(libc::M_MMAP_THRESHOLD, MMAP_THRESHOLD);
+        libc::mallopt(libc::M_TRIM_THRESHOLD, TRIM_THRESHOLD);
     }
 }
 
-/// Gives back to the system what the heap holds and nobody uses. Allocation on any thread may wait for it: milliseconds where
-/// there is much. For when there is so much that it is worth the wait, and not on the worker. Elsewhere than with glibc it does nothing.
+/// Returns unused heap memory to the system. Meanwhile allocations on any thread may wait, for milliseconds if there is much.
+/// Call it on another thread than the worker.
 #[allow(unsafe_code)] // No crate at hand has this call.
 pub fn trim_heap() {
     #[cfg(target_env = "gnu")]

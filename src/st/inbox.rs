@@ -1,12 +1,11 @@
-//! What threads tell a coroutine.
+//! A queue from threads to one coroutine.
 
 use std::collections::VecDeque;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use super::{Waker, park};
 
-/// A queue that any thread may put something into, for one coroutine that takes it out. It has no bound of its own: whoever posts
-/// has to have one.
+/// A queue that any thread may post to and one coroutine receives from. It is unbounded: the posting side must limit itself.
 pub struct Inbox<T>(Mutex<State<T>>);
 
 struct State<T> {
@@ -15,12 +14,12 @@ struct State<T> {
 }
 
 impl<T> Inbox<T> {
-    /// An empty one.
+    /// Creates an empty queue.
     pub fn new() -> Self {
         Self(Mutex::new(State { items: VecDeque::new(), reader: None }))
     }
 
-    /// Puts something in, from any thread.
+    /// Appends an item, from any thread.
     pub fn post(&self, item: T) {
         let reader = {
             let mut state = self.state();
@@ -32,8 +31,8 @@ impl<T> Inbox<T> {
         }
     }
 
-    /// Blocks until something is there, and takes it. For one coroutine at a time.
-    pub fn take(&self) -> T {
+    /// Blocks until there is an item, and removes it. For one coroutine at a time.
+    pub fn receive(&self) -> T {
         loop {
             {
                 let mut state = self.state();
@@ -42,7 +41,7 @@ impl<T> Inbox<T> {
                 }
                 state.reader = Some(Waker::of_current());
             }
-            // A post since then has woken us already, and this returns at once.
+            // If an item was posted since then, this returns at once.
             park();
         }
     }
@@ -76,7 +75,7 @@ mod tests {
             })
             .collect();
         let reader = inbox.clone();
-        let sum = crate::st::run(move || (0..3 * EACH).map(|_| reader.take()).sum::<u64>()).unwrap();
+        let sum = crate::st::run(move || (0..3 * EACH).map(|_| reader.receive()).sum::<u64>()).unwrap();
         assert_eq!(sum, 3 * EACH * (EACH + 1) / 2);
         threads.into_iter().for_each(|thread| thread.join().unwrap());
     }

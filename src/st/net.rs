@@ -1,21 +1,28 @@
 //! Sockets that block a coroutine, not the worker.
 //!
-//! A wait ends when the socket is ready, when its deadline passes, or when somebody inside the process wakes it. Reads and
-//! writes try first and wait only when the kernel has nothing (or no room): events are edge-triggered, and a wait for one
-//! direction also takes the event of the other, which [`TcpStream`] therefore remembers.
+//! | part | function |
+//! |---|---|
+//! | [`TcpListener`], [`bind`], [`inherited_listeners`] | listening sockets, own ones and those of a service manager |
+//! | [`TcpStream`] | `try_read`, `try_write`: never block; `Read`, `Write`: block the coroutine up to a time-out |
+//! | [`TcpStream::wait`] | ends on readiness, on a deadline, or on [`TcpStream::wake`] from any coroutine or thread |
+//! | [`TcpStream::interrupt`] | ends blocking calls, so that a coroutine can send its client a last message |
+//! | TLS session | once set, all reads and writes go through it |
+//!
+//! Reads and writes try first and wait only when the kernel has no data (or no room). Events are edge-triggered, and a wait for
+//! one direction also consumes the event of the other, which [`TcpStream`] therefore remembers.
 
 mod blocking;
 mod inherited;
 mod listener;
 mod options;
+mod raw_socket;
 mod wait;
-mod wire;
 
-pub use inherited::{inherited, serves};
+pub use inherited::{inherited_listeners, listens_on};
 pub use listener::{TcpListener, bind};
+pub(super) use raw_socket::RawSocket;
 pub(crate) use wait::WeakStream;
-pub use wait::{Wake, hurry};
-pub(super) use wire::Wire;
+pub use wait::{WaitResult, set_eager_yield};
 
 use std::cell::Cell;
 use std::fmt;
@@ -28,20 +35,20 @@ use std::time::{Duration, Instant};
 use may::io::CoIo;
 use socket2::{Domain, Protocol, Socket, Type};
 
-use self::wait::Alarm;
+use self::wait::WaitTimer;
 #[cfg(not(feature = "ssl"))]
 use super::no_tls::Session;
 #[cfg(feature = "ssl")]
 use super::tls::Session;
-use crate::memory::Held;
+use crate::memory::Charge;
 
-/// What [`TcpStream::try_read_with`] reads at a time: some messages of a publisher, so that they go out together.
-const SCRATCH: usize = 32 * 1024;
+/// Most bytes of one [`TcpStream::try_read_with`]: several messages of a publisher, which are then sent together.
+const READ_BUFFER_BYTES: usize = 32 * 1024;
 
 thread_local! {
-    /// The worker's buffer for reading, which all connections share: its memory stays in the processor's cache, where that of
-    /// each connection's own would be gone by the time that the connection has something to read.
-    static READ: Cell<Vec<u8>> = const { Cell::new(Vec::new()) };
+    /// Read buffer that all connections of the worker share: it stays in the processor's cache, unlike a buffer for each
+    /// connection.
+    static READ_BUFFER: Cell<Vec<u8>> = const { Cell::new(Vec::new()) };
 }
 
 /// A TCP connection. Clones share it; it closes with the last one.
@@ -51,22 +58,21 @@ pub struct TcpStream(Arc<Inner>);
 struct Inner {
     io: CoIo<net::TcpStream>,
     peer: SocketAddr,
-    received: AtomicU64,
-    sent: AtomicU64,
-    /// Whether a read may find something: an event came since a read found the socket empty.
+    bytes_received: AtomicU64,
+    bytes_sent: AtomicU64,
+    /// A read may find data: an event came since a read found the socket empty.
     readable: AtomicBool,
-    /// The event of the connection's end has come, perhaps with the last bytes; there will be no other.
-    ended: AtomicBool,
+    /// The event of the connection's end came, perhaps with the last bytes; no event will follow.
+    end_seen: AtomicBool,
     interrupted: AtomicBool,
     /// Reads and writes since the last wait.
-    turns: AtomicU32,
+    ops_since_wait: AtomicU32,
     /// In milliseconds, 0 for none.
-    read_timeout: AtomicU32,
     write_timeout: AtomicU32,
-    /// When every blocking read and write is to end, whatever it has got until then.
+    /// Deadline of all blocking reads and writes together.
     expiry: Mutex<Option<Instant>>,
-    alarm: Mutex<Alarm>,
-    /// What reads and writes go through, once there is TLS.
+    wait_timer: Mutex<WaitTimer>,
+    /// The TLS session, once the handshake is done.
     session: OnceLock<Box<Session>>,
 }
 
@@ -75,16 +81,15 @@ impl TcpStream {
         Ok(Self(Arc::new(Inner {
             io: CoIo::new(stream)?,
             peer,
-            received: AtomicU64::new(0),
-            sent: AtomicU64::new(0),
+            bytes_received: AtomicU64::new(0),
+            bytes_sent: AtomicU64::new(0),
             readable: AtomicBool::new(true),
-            ended: AtomicBool::new(false),
+            end_seen: AtomicBool::new(false),
             interrupted: AtomicBool::new(false),
-            turns: AtomicU32::new(0),
-            read_timeout: AtomicU32::new(0),
+            ops_since_wait: AtomicU32::new(0),
             write_timeout: AtomicU32::new(0),
             expiry: Mutex::new(None),
-            alarm: Mutex::default(),
+            wait_timer: Mutex::default(),
             session: OnceLock::new(),
         })))
     }
@@ -97,7 +102,8 @@ impl TcpStream {
         Self::connect_with(address, timeout, None)
     }
 
-    /// The same with a receive buffer of so many bytes (SO_RCVBUF), which has to be set before: the peer is told of it then.
+    /// Connects with a receive buffer of `receive_buffer` bytes (SO_RCVBUF), which must be set before the peer learns its
+    /// size.
     ///
     /// # Errors
     /// Those of [`TcpStream::connect`] and of setsockopt(2).
@@ -130,12 +136,12 @@ impl TcpStream {
         }
     }
 
-    /// The address of the other end.
+    /// Returns the address of the peer.
     pub fn peer(&self) -> SocketAddr {
         self.0.peer
     }
 
-    /// The address of this end.
+    /// Returns the local address.
     ///
     /// # Errors
     /// Those of getsockname(2).
@@ -143,76 +149,77 @@ impl TcpStream {
         self.0.io.inner().local_addr()
     }
 
-    /// Bytes read so far.
-    pub fn received(&self) -> u64 {
-        self.0.received.load(Ordering::Relaxed)
+    /// Returns the number of bytes received so far.
+    pub fn bytes_received(&self) -> u64 {
+        self.0.bytes_received.load(Ordering::Relaxed)
     }
 
-    /// Bytes that came so far with those that were read, but are none of them: what TLS adds, once hands are shaken. 22 for a record at
-    /// least. It never becomes less.
-    pub fn overhead(&self) -> u64 {
+    /// Returns the bytes received so far that are not payload of TLS, once the handshake is done: at least 22 for a record.
+    /// Never decreases.
+    pub fn tls_overhead(&self) -> u64 {
         self.0.session.get().map_or(0, |session| session.overhead())
     }
 
-    /// Bytes written so far.
-    pub fn sent(&self) -> u64 {
-        self.0.sent.load(Ordering::Relaxed)
+    /// Returns the number of bytes sent so far.
+    pub fn bytes_sent(&self) -> u64 {
+        self.0.bytes_sent.load(Ordering::Relaxed)
     }
 
-    /// Ends both directions at once; the other end sees it, and so does a coroutine that waits on the socket.
+    /// Closes both directions at once. The peer sees it, and a coroutine that waits on the socket is woken.
     pub fn shutdown(&self) {
-        // Fails only when the connection is gone already.
+        // Fails only when the connection is already gone.
         let _ = self.0.io.inner().shutdown(Shutdown::Both);
         self.wake();
     }
 
-    /// Sends the end of the stream; the other direction stays open.
+    /// Closes the sending direction; the other one stays open.
     pub fn shutdown_write(&self) {
         if let Some(session) = self.0.session.get() {
-            session.close(&mut self.wire());
+            session.close(&mut self.raw_socket());
         }
         let _ = self.0.io.inner().shutdown(Shutdown::Write);
     }
 
-    /// Reads what is there. `None`: nothing yet.
+    /// Reads available bytes. Returns `None` if there are none yet, and `Some(0)` at the end of the stream.
     ///
     /// # Errors
-    /// Those of read(2), and `InvalidData` for what is no TLS. `Ok(Some(0))` is the end of the stream.
+    /// Those of read(2), and `InvalidData` for invalid TLS.
     pub fn try_read(&self, buffer: &mut [u8]) -> io::Result<Option<usize>> {
         match self.0.session.get() {
             None => self.0.try_read(buffer),
-            Some(session) => session.try_read(&mut self.wire(), buffer),
+            Some(session) => session.try_read(&mut self.raw_socket(), buffer),
         }
     }
 
-    /// Has the next read ask the kernel, though no event has said that there is anything: with a low-water mark there may be.
+    /// Makes the next read ask the kernel although no event came: below a low-water mark there may be bytes without an event.
     pub fn assume_readable(&self) {
         self.0.readable.store(true, Ordering::Relaxed);
     }
 
-    /// Reads what is there, up to 32 KiB, and has `take` look at it, which must not block. `None`: nothing yet.
+    /// Reads available bytes, up to [`READ_BUFFER_BYTES`], and passes them to `consume`, which must not block; an empty slice
+    /// is the end of the stream. Returns `None` if there are no bytes yet.
     ///
     /// # Errors
-    /// Those of read(2). The end of the stream is an empty slice.
-    pub fn try_read_with<R>(&self, take: impl FnOnce(&[u8]) -> R) -> io::Result<Option<R>> {
-        let mut buffer = READ.take();
-        buffer.resize(SCRATCH, 0);
-        let result = self.try_read(&mut buffer).map(|read| read.map(|n| take(&buffer[..n])));
-        READ.set(buffer);
+    /// Those of [`TcpStream::try_read`].
+    pub fn try_read_with<R>(&self, consume: impl FnOnce(&[u8]) -> R) -> io::Result<Option<R>> {
+        let mut buffer = READ_BUFFER.take();
+        buffer.resize(READ_BUFFER_BYTES, 0);
+        let result = self.try_read(&mut buffer).map(|read| read.map(|n| consume(&buffer[..n])));
+        READ_BUFFER.set(buffer);
         result
     }
 
-    /// Writes what fits. 0: no room now.
+    /// Writes as many bytes as fit and returns their number, 0 if there is no room.
     ///
     /// # Errors
     /// Those of write(2).
     pub fn try_write(&self, bytes: &[u8]) -> io::Result<usize> {
         let Some(session) = self.0.session.get() else {
-            return self.0.written(retry(|| self.0.io.inner().write(bytes)));
+            return self.0.count_written(retry_interrupted(|| self.0.io.inner().write(bytes)));
         };
         let mut written = 0;
         while written < bytes.len() {
-            match session.try_write(&mut self.wire(), &[IoSlice::new(&bytes[written..])])? {
+            match session.try_write(&mut self.raw_socket(), &[IoSlice::new(&bytes[written..])])? {
                 0 => break,
                 n => written += n,
             }
@@ -220,44 +227,39 @@ impl TcpStream {
         Ok(written)
     }
 
-    /// Writes what fits of several slices, in one system call. 0: no room now.
+    /// Writes as many bytes of several slices as fit, in one system call, and returns their number.
     ///
     /// # Errors
     /// Those of writev(2).
     pub fn try_write_vectored(&self, slices: &[IoSlice<'_>]) -> io::Result<usize> {
         match self.0.session.get() {
-            None => self.0.written(retry(|| self.0.io.inner().write_vectored(slices))),
-            Some(session) => session.try_write(&mut self.wire(), slices),
+            None => self.0.count_written(retry_interrupted(|| self.0.io.inner().write_vectored(slices))),
+            Some(session) => session.try_write(&mut self.raw_socket(), slices),
         }
     }
 
-    /// Has the processor fetch what the next write looks at first.
+    /// Prefetches the memory that the next write accesses first.
     pub fn prefetch(&self) {
         super::prefetch(&self.0.io);
         super::prefetch(&self.0.session);
     }
 
-    /// Whether the connection is under TLS.
+    /// Returns whether the connection uses TLS.
     pub fn is_encrypted(&self) -> bool {
         self.0.session.get().is_some()
     }
 
-    /// Has what is encrypted counted until the socket has taken it, if the connection is under TLS.
-    pub fn count_unsent(&self, held: impl FnOnce() -> Held) {
+    /// Charges encrypted bytes to `charge` until the kernel has taken them, if the connection uses TLS.
+    pub fn count_unsent(&self, charge: impl FnOnce() -> Charge) {
         if let Some(session) = self.0.session.get() {
-            session.count_unsent(held());
+            session.count_unsent(charge());
         }
     }
 
     #[cfg(feature = "ssl")]
     pub(super) fn set_session(&self, session: Session) {
-        // There is none yet: a handshake comes first, and once.
+        // Never set before: there is one handshake.
         let _ = self.0.session.set(Box::new(session));
-    }
-
-    /// Whether two handles are of the same connection.
-    pub fn is_same(&self, other: &Self) -> bool {
-        Arc::ptr_eq(&self.0, &other.0)
     }
 }
 
@@ -272,11 +274,11 @@ impl Inner {
         if !self.readable.load(Ordering::Relaxed) {
             return Ok(None);
         }
-        match retry(|| self.io.inner().read(buffer)) {
+        match retry_interrupted(|| self.io.inner().read(buffer)) {
             Ok(n) => {
-                self.received.fetch_add(n as u64, Ordering::Relaxed);
-                // What the buffer did not fill, the socket did not have. The end of the stream is read once its event was.
-                if n > 0 && n < buffer.len() && !self.ended.load(Ordering::Relaxed) {
+                self.bytes_received.fetch_add(n as u64, Ordering::Relaxed);
+                // A partly filled buffer means that the socket is empty. After the event of the end, the end is read next.
+                if n > 0 && n < buffer.len() && !self.end_seen.load(Ordering::Relaxed) {
                     self.readable.store(false, Ordering::Relaxed);
                 }
                 Ok(Some(n))
@@ -289,10 +291,10 @@ impl Inner {
         }
     }
 
-    fn written(&self, result: io::Result<usize>) -> io::Result<usize> {
+    fn count_written(&self, result: io::Result<usize>) -> io::Result<usize> {
         match result {
             Ok(n) => {
-                self.sent.fetch_add(n as u64, Ordering::Relaxed);
+                self.bytes_sent.fetch_add(n as u64, Ordering::Relaxed);
                 Ok(n)
             }
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(0),
@@ -304,12 +306,12 @@ impl Inner {
 impl Drop for Inner {
     fn drop(&mut self) {
         if let Some(session) = self.session.get() {
-            session.close(&mut Wire::of(self));
+            session.close(&mut RawSocket::of(self));
         }
     }
 }
 
-fn retry<T>(mut call: impl FnMut() -> io::Result<T>) -> io::Result<T> {
+fn retry_interrupted<T>(mut call: impl FnMut() -> io::Result<T>) -> io::Result<T> {
     loop {
         match call() {
             Err(error) if error.kind() == io::ErrorKind::Interrupted => {}

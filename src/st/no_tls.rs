@@ -1,19 +1,19 @@
-//! What stands for a TLS session in a build without `ssl`: there is none.
+//! Replacement of the TLS session in a build without `ssl`.
 
 use std::io::{self, IoSlice};
 
-use super::net::Wire;
-use crate::memory::Held;
+use super::net::RawSocket;
+use crate::memory::Charge;
 
-/// There is no such thing.
+/// A type without values: no connection has a TLS session.
 pub(super) enum Session {}
 
 impl Session {
-    pub(super) fn count_unsent(&self, _: Held) {
+    pub(super) fn count_unsent(&self, _: Charge) {
         match *self {}
     }
 
-    pub(super) fn try_read(&self, _: &mut Wire<'_>, _: &mut [u8]) -> io::Result<Option<usize>> {
+    pub(super) fn try_read(&self, _: &mut RawSocket<'_>, _: &mut [u8]) -> io::Result<Option<usize>> {
         match *self {}
     }
 
@@ -21,19 +21,19 @@ impl Session {
         match *self {}
     }
 
-    pub(super) fn take_more(&self) -> bool {
+    pub(super) fn take_read_pending(&self) -> bool {
         match *self {}
     }
 
-    pub(super) fn try_write(&self, _: &mut Wire<'_>, _: &[IoSlice<'_>]) -> io::Result<usize> {
+    pub(super) fn try_write(&self, _: &mut RawSocket<'_>, _: &[IoSlice<'_>]) -> io::Result<usize> {
         match *self {}
     }
 
-    pub(super) fn flush(&self, _: &mut Wire<'_>) -> io::Result<bool> {
+    pub(super) fn flush(&self, _: &mut RawSocket<'_>) -> io::Result<bool> {
         match *self {}
     }
 
-    pub(super) fn close(&self, _: &mut Wire<'_>) {
+    pub(super) fn close(&self, _: &mut RawSocket<'_>) {
         match *self {}
     }
 }

@@ -1,10 +1,13 @@
-//! Work that must block a thread, done beside the worker.
+//! Blocking work on threads beside the worker.
 //!
-//! Two crews of threads, each with a line of its own: one for jobs (names, disk), one for what strangers can have computed
-//! (handshakes of TLS). However many shake hands, a file is read at once.
+//! | pool | threads | queue | work |
+//! |---|---|---|---|
+//! | `offload` | 4 | 1024 | names, disk, freeing of large memory |
+//! | `compute` | 2, with a lower system priority | unbounded | TLS handshakes |
 //!
-//! Only who computes is nice to the worker. A job may free what the worker allocated or unmap a hundred megabytes, with a lock that
-//! the worker comes to want; were its thread nice, every other process of a busy machine would run before the worker did.
+//! Each pool has its own queue, so that handshakes delay no file access. Only `compute` has a lower system priority: an
+//! `offload` thread may hold a lock that the worker needs, e.g. while it unmaps a hundred megabytes. With a lower priority it
+//! would then keep the worker waiting behind all other processes of a busy machine.
 
 use std::collections::BTreeMap;
 use std::io;
@@ -14,19 +17,19 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use super::{Waker, park, timer};
+use crate::log::quoted;
 
-/// Names and disk wait, they do not compute: a few threads do.
-static JOBS: Crew = Crew::new("offload", 4, 1024, false);
+static BLOCKING: ThreadPool = ThreadPool::new("offload", 4, 1024, false);
 
-/// So many handshakes of TLS are computed at a time. As many wait as there are coroutines.
-static COMPUTATIONS: Crew = Crew::new("compute", 2, usize::MAX, true);
+/// Bounded by the number of coroutines: each waits for one computation at most.
+static COMPUTE: ThreadPool = ThreadPool::new("compute", 2, usize::MAX, true);
 
-/// How often one who waits for a computation to begin looks whether it is still wanted.
-const LOOK: Duration = Duration::from_secs(1);
+/// Interval at which [`compute`] checks whether a queued computation is still wanted.
+const CHECK_INTERVAL: Duration = Duration::from_secs(1);
 
 type Job = Box<dyn FnOnce() + Send>;
 
-/// The offload threads have more to do than they can, or the work panicked.
+/// The queue of a thread pool is full, or the work panicked.
 #[derive(Debug, thiserror::Error)]
 #[error("the threads for blocking work are overloaded")]
 pub struct Overloaded;
@@ -34,159 +37,157 @@ pub struct Overloaded;
 /// Runs `f` on another thread and blocks only the calling coroutine until it is done.
 ///
 /// # Errors
-/// [`Overloaded`] when 1024 jobs are waiting already, or when `f` panics.
+/// [`Overloaded`] when the queue is full, or when `f` panics.
 pub fn offload<T: Send + 'static>(f: impl FnOnce() -> T + Send + 'static) -> Result<T, Overloaded> {
-    let (answer, job) = prepare(f);
-    JOBS.add(job).map_err(|_| Overloaded)?;
+    let (result, job) = make_job(f);
+    BLOCKING.submit(job).map_err(|_| Overloaded)?;
     loop {
-        if let Some(result) = answer.take() {
+        if let Some(result) = result.take() {
             return result;
         }
         park();
     }
 }
 
-/// The same for what computes and waits for nothing: for strangers, since it delays no [`offload`]. It waits for its turn for as long
-/// as `is_wanted` has no error, which is asked each second until `f` begins. So no more wait than there are coroutines, and who gives
-/// up leaves nothing behind.
+/// Runs a computation that clients may cause on another thread, without delaying [`offload`]. While it is queued,
+/// `check_wanted` is called every [`CHECK_INTERVAL`]; its error removes the computation from the queue.
 ///
 /// # Errors
-/// What `is_wanted` said, and [`Overloaded`] when `f` panics.
+/// Those of `check_wanted`, and [`Overloaded`] when `f` panics.
 #[cfg_attr(not(feature = "ssl"), allow(dead_code, reason = "only TLS computes"))]
 pub(super) fn compute<T: Send + 'static>(
-    is_wanted: impl Fn() -> io::Result<()>,
+    check_wanted: impl Fn() -> io::Result<()>,
     f: impl FnOnce() -> T + Send + 'static,
 ) -> io::Result<T> {
-    let (answer, job) = prepare(f);
-    let ticket = COMPUTATIONS.add(job).map_err(|_| io::Error::other(Overloaded))?;
-    let mut look = Instant::now() + LOOK;
+    let (result, job) = make_job(f);
+    let ticket = COMPUTE.submit(job).map_err(|_| io::Error::other(Overloaded))?;
+    let mut next_check = Instant::now() + CHECK_INTERVAL;
     loop {
-        if let Some(result) = answer.take() {
+        if let Some(result) = result.take() {
             return result.map_err(io::Error::other);
         }
-        if Instant::now() < look {
-            let timer = timer::add(look, Waker::of_current());
+        if Instant::now() < next_check {
+            let timer = timer::add(next_check, Waker::of_current());
             park();
             timer::remove(timer);
             continue;
         }
-        look = Instant::now() + LOOK;
-        if let Err(error) = is_wanted()
-            && COMPUTATIONS.take_back(ticket)
+        next_check = Instant::now() + CHECK_INTERVAL;
+        if let Err(error) = check_wanted()
+            && COMPUTE.cancel(ticket)
         {
             return Err(error);
         }
-        // The question may have waited, and the answer have come meanwhile: so that is looked at before anything else.
+        // `check_wanted` may have waited, and the result may have arrived meanwhile.
     }
 }
 
-/// Drops `value` on another thread, or here if those have too much to do: the system takes some milliseconds to take back what was
-/// mapped for a hundred megabytes. From any thread.
-pub fn drop_aside<T: Send + 'static>(value: T) {
-    // A job that has no room comes back, and is dropped with what is in it.
-    let _ = JOBS.add(Box::new(move || drop(value)));
+/// Drops `value` on another thread, or here if the queue is full: unmapping a hundred megabytes takes the system some
+/// milliseconds. May be called on any thread.
+pub fn drop_in_background<T: Send + 'static>(value: T) {
+    // If the queue is full, the job is returned and dropped here.
+    let _ = BLOCKING.submit(Box::new(move || drop(value)));
 }
 
-/// Where a job leaves its result.
-struct Answer<T>(Arc<Mutex<Option<Result<T, Overloaded>>>>);
+/// The place for the result of a job.
+struct ResultSlot<T>(Arc<Mutex<Option<Result<T, Overloaded>>>>);
 
-impl<T> Answer<T> {
+impl<T> ResultSlot<T> {
     fn take(&self) -> Option<Result<T, Overloaded>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).take()
     }
 }
 
-/// The job that runs `f` and then wakes the current coroutine.
-fn prepare<T: Send + 'static>(f: impl FnOnce() -> T + Send + 'static) -> (Answer<T>, Job) {
+/// Returns a job that runs `f` and then wakes the current coroutine.
+fn make_job<T: Send + 'static>(f: impl FnOnce() -> T + Send + 'static) -> (ResultSlot<T>, Job) {
     let slot = Arc::new(Mutex::new(None));
-    let answer = Answer(slot.clone());
+    let result = ResultSlot(slot.clone());
     let waker = Waker::of_current();
     let job = move || {
         let result = panic::catch_unwind(AssertUnwindSafe(f)).map_err(|_| Overloaded);
         *slot.lock().unwrap_or_else(PoisonError::into_inner) = Some(result);
         waker.wake();
     };
-    (answer, Box::new(job))
+    (result, Box::new(job))
 }
 
-/// Threads and the line of what they have to do.
-struct Crew {
+/// Threads with one queue of jobs.
+struct ThreadPool {
     name: &'static str,
     size: usize,
-    /// How many jobs may wait. Beyond that whoever asks is told at once.
-    room: usize,
+    /// Longest queue. A job that does not fit is rejected at once.
+    max_queued: usize,
     is_nice: bool,
     start: Once,
-    /// Locked for a moment at a time and never while a job runs or is dropped.
+    /// Never locked while a job runs or is dropped.
     state: Mutex<State>,
-    /// Something has been put into the line.
-    has_work: Condvar,
+    job_added: Condvar,
 }
 
 struct State {
-    /// Threads that could be started.
+    /// Number of threads that could be started.
     threads: usize,
-    /// By ticket, so in the order in which they came.
+    /// Jobs by ticket, and so in the order of submission.
     jobs: BTreeMap<u64, Job>,
     next_ticket: u64,
 }
 
-impl Crew {
-    const fn new(name: &'static str, size: usize, room: usize, is_nice: bool) -> Self {
+impl ThreadPool {
+    const fn new(name: &'static str, size: usize, max_queued: usize, is_nice: bool) -> Self {
         let state = Mutex::new(State { threads: 0, jobs: BTreeMap::new(), next_ticket: 0 });
-        Self { name, size, room, is_nice, start: Once::new(), state, has_work: Condvar::new() }
+        Self { name, size, max_queued, is_nice, start: Once::new(), state, job_added: Condvar::new() }
     }
 
-    /// Puts a job into the line, and gives the ticket to take it back with. The job comes back if there is no room, or no thread.
-    fn add(&'static self, job: Job) -> Result<u64, Job> {
+    /// Queues a job and returns a ticket to cancel it. Returns the job if the queue is full or there is no thread.
+    fn submit(&'static self, job: Job) -> Result<u64, Job> {
         self.start.call_once(|| self.start());
         let mut state = self.state();
-        if state.jobs.len() >= self.room || state.threads == 0 {
+        if state.jobs.len() >= self.max_queued || state.threads == 0 {
             return Err(job);
         }
         let ticket = state.next_ticket;
         state.next_ticket += 1;
         state.jobs.insert(ticket, job);
         drop(state);
-        self.has_work.notify_one();
+        self.job_added.notify_one();
         Ok(ticket)
     }
 
-    /// Takes a job out of the line again, unless it has begun.
-    fn take_back(&self, ticket: u64) -> bool {
+    /// Removes a job from the queue. Returns false if it has started.
+    fn cancel(&self, ticket: u64) -> bool {
         let job = self.state().jobs.remove(&ticket);
         job.is_some()
     }
 
     fn start(&'static self) {
         for _ in 0..self.size {
-            match thread::Builder::new().name(self.name.into()).spawn(|| self.serve()) {
+            match thread::Builder::new().name(self.name.into()).spawn(|| self.run_jobs()) {
                 Ok(_) => self.state().threads += 1,
-                // It is missed only when all are: callers are told then.
-                Err(error) => log::error!("cannot start a thread for blocking work: {error}"),
+                // Callers get an error only if no thread could be started.
+                Err(error) => log::error!("thread not started: thread={} error={}", self.name, quoted(error)),
             }
         }
     }
 
-    /// What each thread does, for ever.
-    fn serve(&self) {
+    /// Runs jobs for ever: the body of each thread.
+    fn run_jobs(&self) {
         if self.is_nice {
-            be_nice();
+            set_nice();
         }
         loop {
-            // What is dropped aside may panic as it goes. The thread is to stay, and the hook has logged it.
-            let _ = panic::catch_unwind(AssertUnwindSafe(self.next()));
+            // A value that is dropped in the background may panic. The hook logs it, and the thread continues.
+            let _ = panic::catch_unwind(AssertUnwindSafe(self.next_job()));
         }
     }
 
-    /// Blocks the thread until there is something for it.
-    fn next(&self) -> Job {
+    /// Blocks the thread until there is a job.
+    fn next_job(&self) -> Job {
         let mut state = self.state();
         loop {
             if let Some((_, job)) = state.jobs.pop_first() {
                 return job;
             }
-            state = self.has_work.wait(state).unwrap_or_else(PoisonError::into_inner);
+            state = self.job_added.wait(state).unwrap_or_else(PoisonError::into_inner);
         }
     }
 
@@ -195,9 +196,9 @@ impl Crew {
     }
 }
 
-/// What a stranger can have computed here (handshakes of TLS) is not to take the processor from the worker.
+/// Lowers the system priority of the current thread, so that it does not take the processor from the worker.
 #[allow(unsafe_code)] // No crate at hand has this call.
-fn be_nice() {
+fn set_nice() {
     const NICE: libc::c_int = 10;
     // SAFETY: plain numbers; on Linux, 0 is the calling thread. A refusal changes nothing.
     unsafe { libc::setpriority(libc::PRIO_PROCESS, 0, NICE) };
@@ -211,22 +212,22 @@ mod tests {
     use super::super::{Handle, run, sleep, spawn};
     use super::*;
 
-    /// Computations that go on until the sender is dropped: as many as may.
+    /// Occupies all `compute` threads until the sender is dropped.
     fn occupy() -> (mpsc::Sender<()>, Vec<Handle>) {
         let (sender, receiver) = mpsc::channel::<()>();
         let receiver = Arc::new(Mutex::new(receiver));
-        let begun = Arc::new(AtomicUsize::new(0));
-        let handles = (0..COMPUTATIONS.size)
+        let started = Arc::new(AtomicUsize::new(0));
+        let handles = (0..COMPUTE.size)
             .map(|_| {
-                let (receiver, begun) = (receiver.clone(), begun.clone());
+                let (receiver, started) = (receiver.clone(), started.clone());
                 let wait = move || {
-                    begun.fetch_add(1, Ordering::Relaxed);
+                    started.fetch_add(1, Ordering::Relaxed);
                     receiver.lock().unwrap().recv().unwrap_err();
                 };
                 spawn("computes", 0, move || compute(|| Ok(()), wait).unwrap()).unwrap()
             })
             .collect();
-        while begun.load(Ordering::Relaxed) < COMPUTATIONS.size {
+        while started.load(Ordering::Relaxed) < COMPUTE.size {
             sleep(Duration::from_millis(1));
         }
         (sender, handles)
@@ -240,13 +241,13 @@ mod tests {
             let runs = ran.clone();
             let impatient = spawn("impatient", 0, move || {
                 let asked = Instant::now();
-                let is_wanted = || Err(io::ErrorKind::TimedOut.into());
-                let result = compute(is_wanted, move || runs.store(true, Ordering::Relaxed));
+                let check_wanted = || Err(io::ErrorKind::TimedOut.into());
+                let result = compute(check_wanted, move || runs.store(true, Ordering::Relaxed));
                 assert_eq!(result.unwrap_err().kind(), io::ErrorKind::TimedOut);
-                assert!(asked.elapsed() >= LOOK);
+                assert!(asked.elapsed() >= CHECK_INTERVAL);
             })
             .unwrap();
-            // They end although whoever computes does not.
+            // Jobs end although the computations do not.
             for n in 0..100 {
                 assert_eq!(offload(move || n).unwrap(), n);
             }
@@ -261,7 +262,7 @@ mod tests {
 
     #[test]
     fn more_compute_than_there_are_places_for_jobs() {
-        let many = JOBS.room + 100;
+        let many = BLOCKING.max_queued + 100;
         run(move || {
             let (release, occupants) = occupy();
             let done = Arc::new(AtomicUsize::new(0));
@@ -293,9 +294,9 @@ mod tests {
             }
         }
         run(|| {
-            for _ in 0..2 * JOBS.size {
+            for _ in 0..2 * BLOCKING.size {
                 assert!(compute(|| Ok(()), || panic!("on purpose")).is_err());
-                drop_aside(Bad);
+                drop_in_background(Bad);
             }
             assert_eq!(compute(|| Ok(()), || 41).unwrap(), 41);
             assert_eq!(offload(|| 42).unwrap(), 42);

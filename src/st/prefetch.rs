@@ -1,7 +1,7 @@
-//! Memory that is about to be looked at.
+//! Prefetching of memory into the processor's cache.
 
-/// Has the processor fetch where `value` begins, so that it is there when it is looked at. For a loop that has long work to do
-/// between two values which are far apart. Elsewhere than on x86-64 it does nothing.
+/// Prefetches the beginning of `value`: for a loop over values that are far apart in memory, with long work between two of
+/// them. Does nothing on other processors than x86-64.
 #[inline]
 #[allow(unsafe_code)] // The language has no safe way yet to give this hint.
 pub fn prefetch<T: ?Sized>(value: &T) {

@@ -6,13 +6,13 @@ use atomic_refcell::AtomicRefCell;
 
 use super::stack;
 
-/// A value shared by coroutines, reached only inside a closure.
+/// A value shared by coroutines, accessible only inside a closure.
 ///
-/// There is no lock to wait for: coroutines of one worker do not run at the same time, so the value is free unless somebody
-/// blocked inside `with`, which is a bug. That bug panics the coroutine that finds the value taken, and not the server.
+/// There is no lock to wait for: coroutines of one worker never run at the same time, so the value is free unless a coroutine
+/// blocked inside `with`, which is a bug. Then the coroutine that finds the value in use panics, and not the server.
 ///
-/// A stack that overflows inside `with` would leave the value taken for ever, since nothing is dropped then. So `with` does not begin
-/// on the last quarter of a stack: that panics, and a panic gives back what it passes.
+/// A stack overflow inside `with` would leave the value in use for ever, since nothing is dropped. So `with` panics when less
+/// than a quarter of the stack is left: a panic unwinds and releases the value.
 #[derive(Default)]
 pub struct Shared<T>(Arc<AtomicRefCell<T>>);
 
@@ -36,8 +36,8 @@ impl<T> Shared<T> {
         self.0.try_borrow_mut().ok().map(|mut value| f(&mut value))
     }
 
-    /// The number of handles to this value, this one included.
-    pub fn holders(&self) -> usize {
+    /// Returns the number of handles to this value, this one included.
+    pub fn handle_count(&self) -> usize {
         Arc::strong_count(&self.0)
     }
 }

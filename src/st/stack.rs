@@ -1,80 +1,80 @@
-//! Coroutine stacks: their size, and what happens when one is too small.
+//! Coroutine stacks: their size, the release of unused pages, and the handling of overflows.
 
 use std::sync::Once;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-/// The size of a coroutine's stack in bytes. Only pages that were touched cost memory, so there is room to spare.
+/// Size of a coroutine's stack in bytes. Only touched pages cost memory, so the size is generous.
 ///
-/// Measured (`may` fills a stack of an odd number of words and prints, at the coroutine's end, how much of it was used) with
-/// ffmpeg and rtmpdump publishing and playing, refusals, other protocols, and AMF0 nested to its limit: in release at most
-/// 6.6 KiB, 9.2 KiB for the nesting; in debug 20 KiB and 32 KiB.
+/// Measured use (`may` fills a stack of an odd number of words and prints, at the coroutine's end, how much of it was used)
+/// with ffmpeg and rtmpdump publishing and playing, refusals, other protocols, and AMF0 nested to its limit: in release at
+/// most 6.6 KiB, 9.2 KiB for the nesting; in debug 20 KiB and 32 KiB.
 pub const STACK_BYTES: usize = if cfg!(debug_assertions) { 256 * 1024 } else { 64 * 1024 };
 
-/// The size in words, as `may` wants it. An odd number would have it fill and measure each stack.
+/// Returns the size in words, as `may` takes it. With an odd number `may` would fill and measure each stack.
 pub(super) fn stack_words() -> usize {
     STACK_BYTES / size_of::<usize>()
 }
 
 const PAGE: usize = 4096;
 
-/// Frames above the address that [`set_current`] was given: the coroutine's entry and the generator's record.
+/// Most bytes above the address given to [`set_current_top`]: the coroutine's entry and the generator's record.
 const ABOVE_TOP: usize = 4 * PAGE;
 
-/// Pages above the lowest that [`trim`] leaves alone: the lowest has marks of `may`'s on it.
-const BELOW: usize = 4 * PAGE;
+/// Bytes at the bottom of the stack that [`trim`] keeps: the lowest page has marks of `may` on it.
+const KEPT_AT_BOTTOM: usize = 4 * PAGE;
 
-/// Bytes below a function's own frame that may be in use: the red zone, and what the call to madvise needs.
-const IN_USE: usize = 1024;
+/// Bytes below a function's own frame that may be in use: the red zone, and the call of madvise.
+const KEPT_BELOW_FRAME: usize = 1024;
 
-/// Gives back the pages of the current coroutine's stack that deeper calls have touched and the present depth does not need.
-/// For a coroutine that has done its hardest work and will now wait for long; costs one system call.
+/// Returns the pages below the present depth of the current coroutine's stack to the system. Costs one system call; for a
+/// coroutine whose deep calls are done and that will now wait for long.
 #[allow(unsafe_code)]
 pub fn trim() {
     let marker = 0u8;
     let here = std::ptr::from_ref(&marker).addr();
     let top = CURRENT_TOP.load(Ordering::Relaxed);
-    // Not a coroutine of ours, or deeper than any should be. What was called first may have gone deeper than a shallow wait is.
+    // Not one of our coroutines, or deeper than any should be. The address in `top` is not the very top of the stack.
     if here > top + PAGE || top.saturating_sub(here) > STACK_BYTES / 2 {
         return;
     }
-    let end = (here - IN_USE) & !(PAGE - 1);
-    let start = ((top & !(PAGE - 1)) + BELOW).saturating_sub(STACK_BYTES);
+    let end = (here - KEPT_BELOW_FRAME) & !(PAGE - 1);
+    let start = ((top & !(PAGE - 1)) + KEPT_AT_BOTTOM).saturating_sub(STACK_BYTES);
     if start < end {
-        // SAFETY: `start..end` are whole pages within this coroutine's stack: `top` lies at most `ABOVE_TOP` = `BELOW` below the
+        // SAFETY: `start..end` are whole pages within this coroutine's stack: `top` lies at most `ABOVE_TOP` = `KEPT_AT_BOTTOM` below the
         // end of its STACK_BYTES, so `start` is not below its lowest page but one. All of it is below the frames in use, so
         // nothing that is ever read again is lost; a deeper call finds zeroed pages there.
         unsafe { libc::madvise(std::ptr::with_exposed_provenance_mut(start), end - start, libc::MADV_DONTNEED) };
     }
 }
 
-/// Whether more than a quarter of the current coroutine's stack is left, which is more than anything has been seen to need. True
-/// outside of coroutines.
+/// Returns whether more than a quarter of the current coroutine's stack is left, more than any call has been measured to need.
+/// True outside coroutines.
 pub(super) fn has_room() -> bool {
     let marker = 0u8;
     let here = std::ptr::from_ref(&marker).addr();
-    // On another thread's stack, and so far away from this one.
+    // Without a value, `here` is on another thread's stack.
     let used = CURRENT_TOP.load(Ordering::Relaxed).checked_sub(here).filter(|&used| used <= STACK_BYTES);
     used.is_none_or(|used| used <= STACK_BYTES / 4 * 3)
 }
 
-/// What an untouched word of a coroutine stack holds. `may` ends the process when it finds the lowest word of a finished
-/// coroutine's stack to be anything else.
+/// Content of an untouched word of a coroutine stack. `may` ends the process if the lowest word of a finished coroutine's stack
+/// is anything else.
 const UNTOUCHED: usize = 0xDEAD_BEEF;
 
-/// An address near the top of the stack of the coroutine that runs now.
+/// Address near the top of the stack of the running coroutine.
 static CURRENT_TOP: AtomicUsize = AtomicUsize::new(0);
 
-pub(super) fn set_current(top: usize) {
+pub(super) fn set_current_top(top: usize) {
     CURRENT_TOP.store(top, Ordering::Relaxed);
 }
 
-/// Puts our SIGSEGV handler before the one of the coroutine crate. That one already turns a touch of the guard page into the
-/// end of the coroutine, but then the check of the lowest word (above) would end the process. Ours marks that word untouched
-/// and hands on.
+/// Installs a SIGSEGV handler before the one of the coroutine crate. That one turns a touch of the guard page into the end of
+/// the coroutine, but then the check of the lowest word (above) would end the process. Ours resets that word and calls the
+/// crate's handler.
 #[allow(unsafe_code)]
 pub(super) fn install_overflow_handler() {
     static ONCE: Once = Once::new();
-    // Called by the first coroutine, so the crate's own handler is installed by now, and ours comes before it.
+    // The first coroutine calls this, so the crate's own handler is already installed and ours runs before it.
     ONCE.call_once(|| unsafe {
         // SAFETY: both structs are plain C data for which zero is a valid value; the handler below is async-signal-safe: it
         // reads and writes atomics and one word of memory that it has proven to be mapped.
@@ -89,25 +89,25 @@ pub(super) fn install_overflow_handler() {
     });
 }
 
-/// The handler that was there before ours.
+/// The handler that was installed before ours.
 static PREVIOUS: AtomicUsize = AtomicUsize::new(0);
 
 #[allow(unsafe_code)]
 unsafe extern "C" fn on_fault(signal: libc::c_int, info: *mut libc::siginfo_t, context: *mut libc::c_void) {
-    // SAFETY: the kernel hands a valid siginfo to a handler installed with SA_SIGINFO.
+    // SAFETY: the kernel passes a valid siginfo to a handler installed with SA_SIGINFO.
     let address = unsafe { (*info).si_addr() }.addr();
     let top = CURRENT_TOP.load(Ordering::Relaxed);
     let bottom = (address & !(PAGE - 1)) + PAGE;
-    // Nothing but the guard page can fault between a coroutine's top and one page below its stack: the rest is mapped for
-    // reading and writing. The page above the guard page is the stack's lowest.
+    // Only the guard page can fault between a coroutine's top and one page below its stack: the rest is mapped for reading and
+    // writing. The page above the guard page is the stack's lowest.
     if top > bottom && top - bottom <= STACK_BYTES && top - bottom + ABOVE_TOP >= STACK_BYTES {
         // SAFETY: `bottom` is the first byte of that lowest page, aligned, mapped, and belongs to a stack whose frames are
-        // given up in this very moment.
+        // abandoned at this moment.
         unsafe { std::ptr::with_exposed_provenance_mut::<usize>(bottom).write(UNTOUCHED) };
-        super::watchdog::idle();
+        super::watchdog::set_idle();
     }
     match PREVIOUS.load(Ordering::Acquire) {
-        // SIG_DFL, SIG_IGN: there was no handler. With the default action restored the fault comes again and ends the process.
+        // There was no handler. With the default action restored the fault occurs again and ends the process.
         libc::SIG_DFL | libc::SIG_IGN => {
             // SAFETY: sigaction to the default action.
             unsafe { libc::signal(signal, libc::SIG_DFL) };

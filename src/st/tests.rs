@@ -1,4 +1,4 @@
-//! Each statement of the runtime's promise, on the real worker.
+//! Tests of the runtime's promises, on the real worker.
 
 use std::io::{Read, Write};
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
@@ -9,10 +9,10 @@ use std::time::{Duration, Instant};
 use super::net::{TcpListener, TcpStream};
 use super::{Cond, Handle, Shared, offload, run, sleep, spawn, yield_now};
 
-/// Tests share the one worker; a bound on what any of them may take.
+/// Longest time of a wait in a test; the tests share one worker.
 const BOUND: Duration = Duration::from_secs(20);
 
-fn here() -> ThreadId {
+fn current_thread() -> ThreadId {
     thread::current().id()
 }
 
@@ -33,40 +33,40 @@ fn pair_with_thread() -> (std::net::TcpStream, TcpStream) {
 #[test]
 fn every_kind_of_wait_ends_on_the_worker() {
     run(|| {
-        let worker = here();
+        let worker = current_thread();
         sleep(Duration::from_millis(5));
-        assert_eq!(here(), worker, "sleep");
+        assert_eq!(current_thread(), worker, "sleep");
         yield_now();
-        assert_eq!(here(), worker, "yield_now");
+        assert_eq!(current_thread(), worker, "yield_now");
         Cond::new().wait_timeout(Duration::from_millis(5));
-        assert_eq!(here(), worker, "condition that times out");
+        assert_eq!(current_thread(), worker, "condition that times out");
         let cond = Arc::new(Cond::new());
         let signaller = cond.clone();
         spawn("signaller", 0, move || signaller.signal()).unwrap();
         assert!(cond.wait_timeout(BOUND));
-        assert_eq!(here(), worker, "condition that is signalled");
-        let other = offload(here).unwrap();
+        assert_eq!(current_thread(), worker, "condition that is signalled");
+        let other = offload(current_thread).unwrap();
         assert_ne!(other, worker);
-        assert_eq!(here(), worker, "offload");
+        assert_eq!(current_thread(), worker, "offload");
         let signaller = cond.clone();
         let thread = thread::spawn(move || {
             thread::sleep(Duration::from_millis(20));
             signaller.signal();
         });
         assert!(cond.wait_timeout(BOUND));
-        assert_eq!(here(), worker, "signal from another thread");
+        assert_eq!(current_thread(), worker, "signal from another thread");
         thread.join().unwrap();
 
         let (near, far) = pair();
-        assert_eq!(here(), worker, "connect and accept");
-        near.set_read_timeout(Some(Duration::from_millis(5)));
+        assert_eq!(current_thread(), worker, "connect and accept");
+        near.set_time_limit(Some(Duration::from_millis(5)));
         assert_eq!((&near).read(&mut [0]).unwrap_err().kind(), std::io::ErrorKind::TimedOut);
-        assert_eq!(here(), worker, "read that times out");
+        assert_eq!(current_thread(), worker, "read that times out");
         let writer = far.clone();
         spawn("writer", 0, move || (&writer).write_all(b"x").unwrap()).unwrap();
-        near.set_read_timeout(Some(BOUND));
+        near.set_time_limit(Some(BOUND));
         assert_eq!((&near).read(&mut [0]).unwrap(), 1);
-        assert_eq!(here(), worker, "read");
+        assert_eq!(current_thread(), worker, "read");
         near.set_write_timeout(Some(Duration::from_millis(20)));
         let full = loop {
             if let Err(error) = (&near).write(&[0; 65536]) {
@@ -74,22 +74,22 @@ fn every_kind_of_wait_ends_on_the_worker() {
             }
         };
         assert_eq!(full.kind(), std::io::ErrorKind::TimedOut);
-        assert_eq!(here(), worker, "write that times out");
+        assert_eq!(current_thread(), worker, "write that times out");
         let waker = far.clone();
         thread::spawn(move || waker.wake());
         while !far.wait(Some(Instant::now() + BOUND)).woken {}
-        assert_eq!(here(), worker, "wake from another thread");
+        assert_eq!(current_thread(), worker, "wake from another thread");
         let joined = spawn("joined", 0, || sleep(Duration::from_millis(5))).unwrap();
         joined.join();
-        assert_eq!(here(), worker, "join");
+        assert_eq!(current_thread(), worker, "join");
     })
     .unwrap();
 }
 
 #[test]
 fn coroutines_of_several_runs_share_one_worker() {
-    assert_eq!(run(here).unwrap(), run(here).unwrap());
-    assert_ne!(run(here).unwrap(), here());
+    assert_eq!(run(current_thread).unwrap(), run(current_thread).unwrap());
+    assert_ne!(run(current_thread).unwrap(), current_thread());
 }
 
 #[test]
@@ -108,8 +108,9 @@ fn a_panic_ends_its_own_coroutine_only() {
 fn what_is_to_last_begins_again_after_a_panic() {
     let ran = Arc::new(std::sync::atomic::AtomicUsize::new(0));
     let again = ran.clone();
-    let lasting = super::lasting("lasting", move || assert!(again.fetch_add(1, Ordering::Relaxed) > 0, "on purpose"));
-    let ended = run(move || spawn("lasting", 0, lasting).unwrap().join());
+    let supervised =
+        super::supervised("supervised", move || assert!(again.fetch_add(1, Ordering::Relaxed) > 0, "on purpose"));
+    let ended = run(move || spawn("supervised", 0, supervised).unwrap().join());
     assert!(ended.is_ok() && ran.load(Ordering::Relaxed) == 2);
 }
 
@@ -129,15 +130,15 @@ fn exhaust(depth: usize) -> usize {
 fn a_stack_overflow_ends_its_own_coroutine_only() {
     for _ in 0..20 {
         run(|| {
-            let told = Arc::new(AtomicBool::new(false));
-            let tell = told.clone();
+            let notified = Arc::new(AtomicBool::new(false));
+            let notify = notified.clone();
             let victim = spawn("victim", 7, move || {
-                super::on_overflow(move || tell.store(true, Ordering::Relaxed));
+                super::on_overflow(move || notify.store(true, Ordering::Relaxed));
                 std::hint::black_box(exhaust(0));
             })
             .unwrap();
             victim.join();
-            assert!(told.load(Ordering::Relaxed), "its socket would have been shut down");
+            assert!(notified.load(Ordering::Relaxed), "the callback shuts its socket down");
             sleep(Duration::from_millis(1));
         })
         .unwrap();
@@ -158,15 +159,15 @@ fn a_stack_does_not_overflow_while_it_has_what_is_shared() {
         for _ in 0..20 {
             let shared = Shared::new(0);
             let (theirs, lost) = (shared.clone(), Arc::new(AtomicBool::new(false)));
-            let tell = lost.clone();
+            let notify = lost.clone();
             let victim = spawn("victim", 7, move || {
-                super::on_overflow(move || tell.store(true, Ordering::Relaxed));
+                super::on_overflow(move || notify.store(true, Ordering::Relaxed));
                 std::hint::black_box(exhaust_within(&theirs, 0));
             });
             victim.unwrap().join();
             assert!(!lost.load(Ordering::Relaxed), "it panicked before");
             assert!(shared.with(|deepest| *deepest) > 10);
-            assert_eq!(shared.holders(), 1, "and its frames were dropped");
+            assert_eq!(shared.handle_count(), 1, "and its frames were dropped");
         }
     })
     .unwrap();
@@ -275,7 +276,7 @@ fn a_blocking_write_swallows_no_read_event() {
         })
         .unwrap();
         (&near).write_all(&vec![0; 8 << 20]).unwrap();
-        near.set_read_timeout(Some(BOUND));
+        near.set_time_limit(Some(BOUND));
         let mut hello = [0; 5];
         (&near).read_exact(&mut hello).unwrap();
         assert_eq!(&hello, b"hello");
@@ -288,7 +289,6 @@ fn a_blocking_write_swallows_no_read_event() {
 fn a_deadline_that_moves_is_kept() {
     run(|| {
         let (near, far) = pair();
-        near.set_read_timeout(Some(Duration::from_millis(40)));
         let writer = spawn("writer", 0, move || {
             for _ in 0..5 {
                 sleep(Duration::from_millis(15));
@@ -301,6 +301,7 @@ fn a_deadline_that_moves_is_kept() {
         let from = Instant::now();
         let mut bytes = 0;
         let error = loop {
+            near.set_time_limit(Some(Duration::from_millis(40)));
             match (&near).read(&mut [0]) {
                 Ok(n) => bytes += n,
                 Err(error) => break error,
@@ -440,16 +441,16 @@ fn the_current_id_follows_the_coroutine() {
             .map(|id| {
                 spawn("client", id, move || {
                     for _ in 0..5 {
-                        assert_eq!(super::current_id(), id);
+                        assert_eq!(super::current_client(), id);
                         sleep(Duration::from_millis(id));
                     }
-                    assert_eq!(super::current_id(), id);
+                    assert_eq!(super::current_client(), id);
                 })
                 .unwrap()
             })
             .collect();
         handles.iter().for_each(super::Handle::join);
-        assert_eq!(super::current_id(), 0);
+        assert_eq!(super::current_client(), 0);
     })
     .unwrap();
 }
@@ -489,14 +490,14 @@ fn a_stack_that_was_trimmed_is_as_good_as_before() {
 fn an_end_that_comes_with_the_last_bytes_is_seen() {
     run(|| {
         let (mut near, far) = pair_with_thread();
-        far.set_read_timeout(Some(BOUND));
+        far.set_time_limit(Some(BOUND));
         let mut buffer = [0; 100];
-        far.set_read_timeout(Some(Duration::from_millis(5)));
+        far.set_time_limit(Some(Duration::from_millis(5)));
         assert!((&far).read(&mut buffer).is_err(), "nothing yet, so the next read follows an event");
         // Both are there before the worker looks again.
         near.write_all(b"last").unwrap();
         drop(near);
-        far.set_read_timeout(Some(BOUND));
+        far.set_time_limit(Some(BOUND));
         let from = Instant::now();
         assert_eq!((&far).read(&mut buffer).unwrap(), 4);
         assert_eq!((&far).read(&mut buffer).unwrap(), 0);

@@ -1,8 +1,8 @@
 //! Deadlines, kept by one coroutine of the worker.
 //!
 //! The timed waits of the `may` crate end on its timer thread, where the coroutine would run at the same time as the worker.
-//! So a coroutine here waits without a time-out, and the driver, a coroutine that waits on a timerfd, wakes it. The timerfd
-//! is set again only for a deadline earlier than the one it is set for.
+//! So a coroutine here waits without a time-out, and the driver, a coroutine that waits on a timerfd, wakes it. The timerfd is
+//! set again only for an earlier deadline.
 
 use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
@@ -15,8 +15,9 @@ use nix::sys::time::TimeSpec;
 use nix::sys::timerfd::{ClockId, Expiration, TimerFd, TimerFlags, TimerSetTimeFlags};
 
 use super::{Waker, block, park, priority};
+use crate::log::quoted;
 
-/// Names a deadline that was added, to remove it.
+/// The identity of a timer, to remove it: its deadline and a sequence number.
 pub(crate) type Key = (Instant, u64);
 
 thread_local! {
@@ -25,11 +26,11 @@ thread_local! {
 
 struct Driver {
     timers: RefCell<BTreeMap<Key, Waker>>,
-    sequence: Cell<u64>,
-    /// Coroutines in [`yield_now`]; all go on at the next turn.
+    next_sequence: Cell<u64>,
+    /// Coroutines in [`yield_now`]; the next round wakes all of them.
     yielding: RefCell<Vec<Waker>>,
-    turns: Cell<u64>,
-    /// What the timerfd is set for.
+    rounds: Cell<u64>,
+    /// Time for which the timerfd is set.
     armed: Cell<Option<Instant>>,
     clock: CoIo<Clock>,
 }
@@ -52,35 +53,36 @@ pub fn sleep(duration: Duration) {
     remove(timer);
 }
 
-/// Lets every other coroutine that can run have its turn, those that wait on sockets included, then goes on.
+/// Lets every other coroutine that can run have its turn, including those that wait on sockets, then returns. It goes once
+/// through the kernel's event queue, so that a busy coroutine starves no socket.
 pub fn yield_now() {
     let driver = driver();
-    let turn = driver.turns.get();
+    let round = driver.rounds.get();
     driver.yielding.borrow_mut().push(Waker::of_current());
     driver.arm(Instant::now());
-    while driver.turns.get() == turn {
+    while driver.rounds.get() == round {
         park();
     }
 }
 
-/// Has there be a round at `time`: every coroutine that can run then has its turn, and then it is said to [`priority`].
-pub(super) fn have_round(time: Instant) {
+/// Schedules a round at `time`: every coroutine that can run then has its turn, and then [`priority::on_round`] is called.
+pub(super) fn schedule_round(time: Instant) {
     driver().arm(time);
 }
 
-/// Has `waker` woken at `deadline`, once.
+/// Adds a timer that uses `waker` once, at `deadline`.
 pub(crate) fn add(deadline: Instant, waker: Waker) -> Key {
     let driver = driver();
-    let key = (deadline, driver.sequence.get());
-    driver.sequence.set(key.1 + 1);
+    let key = (deadline, driver.next_sequence.get());
+    driver.next_sequence.set(key.1 + 1);
     driver.timers.borrow_mut().insert(key, waker);
     driver.arm(deadline);
     key
 }
 
-/// Forgets a deadline; nothing happens if it has passed.
+/// Removes a timer; does nothing if its deadline has passed.
 pub(crate) fn remove(key: Key) {
-    // Off the worker there is no driver and so no such deadline.
+    // Other threads than the worker have no driver, and so no such timer.
     let driver = DRIVER.try_with(|driver| driver.borrow().clone()).ok().flatten();
     if let Some(driver) = driver {
         driver.timers.borrow_mut().remove(&key);
@@ -97,7 +99,7 @@ pub(super) fn start() {
         .and_then(|clock| CoIo::new(Clock(clock)).map_err(std::io::Error::from));
     let clock = match clock {
         Ok(clock) => clock,
-        // Without a clock no time-out works: better not to run at all than to run like that.
+        // Without a clock no time-out works: the process must not run.
         Err(error) => {
             eprintln!("the coroutine runtime cannot start: timerfd: {error}");
             std::process::exit(1);
@@ -105,9 +107,9 @@ pub(super) fn start() {
     };
     let driver = Rc::new(Driver {
         timers: RefCell::new(BTreeMap::new()),
-        sequence: Cell::new(0),
+        next_sequence: Cell::new(0),
         yielding: RefCell::new(Vec::new()),
-        turns: Cell::new(0),
+        rounds: Cell::new(0),
         armed: Cell::new(None),
         clock,
     });
@@ -121,16 +123,16 @@ pub(super) fn start() {
 fn drive() {
     let driver = driver();
     loop {
-        driver.fire();
+        driver.run_round();
         block(|| driver.clock.wait_io());
     }
 }
 
 impl Driver {
-    /// Wakes all whose time has come, then sets the clock for the next.
-    fn fire(&self) {
+    /// Wakes the yielding coroutines and those whose deadline has passed, then sets the clock for the next deadline.
+    fn run_round(&self) {
         self.armed.set(None);
-        self.turns.set(self.turns.get() + 1);
+        self.rounds.set(self.rounds.get() + 1);
         for waker in self.yielding.take() {
             waker.wake();
         }
@@ -160,14 +162,14 @@ impl Driver {
         let wait = deadline.saturating_duration_since(Instant::now()).max(Duration::from_nanos(1));
         match self.clock.inner().0.set(Expiration::OneShot(TimeSpec::from(wait)), TimerSetTimeFlags::empty()) {
             Ok(()) => self.armed.set(Some(deadline)),
-            // Fails only for a time that is no time, which `wait` cannot be.
-            Err(error) => log::error!("timerfd: {error}"),
+            // Fails only for an invalid time, which `wait` cannot be.
+            Err(error) => log::error!("timer not set: error={}", quoted(error)),
         }
     }
 }
 
-/// The worker's driver. Every coroutine runs on the worker, where [`start`] has been.
+/// Returns the worker's driver. Every coroutine runs on the worker, after [`start`].
 fn driver() -> Rc<Driver> {
-    #[allow(clippy::expect_used)] // `enter` calls `start` before a coroutine's own code runs.
+    #[allow(clippy::expect_used)] // `start_task` calls `start` before a coroutine's own code runs.
     DRIVER.with_borrow(Clone::clone).expect("timed waits are for coroutines only")
 }

@@ -1,13 +1,13 @@
-//! TLS under a connection: what makes RTMP to RTMPS.
+//! TLS on a connection, for RTMPS.
 //!
-//! `rustls` knows no socket, so it fits below a coroutine as it is: bytes go in, bytes come out. [`TcpStream::accept_tls`] and
-//! [`TcpStream::connect_tls`] shake hands and leave a [`Session`] with the connection, which from then on reads and writes
-//! through it; whoever has the connection sees no difference. Every buffer has a bound: `rustls` keeps at most one message of
-//! the handshake, of at most `GREETING` bytes, or one record of the peer's, and of ours what `UNSENT` allows.
+//! `rustls` does no input or output, so it fits below a coroutine: bytes go in, bytes come out. [`TcpStream::accept_tls`] and
+//! [`TcpStream::connect_tls`] do the handshake and attach a [`Session`] to the connection. From then on all reads and writes go
+//! through it, and users of the connection see no difference. Every buffer is bounded: `rustls` keeps at most one handshake
+//! message, of at most [`MAX_CLIENT_HANDSHAKE`] bytes, or one record of the peer, and `session::MAX_UNSENT` bytes to send.
 //!
-//! The arithmetic of a handshake (a signature, a chain of certificates) takes a millisecond of processor time and more stack
-//! than a coroutine should have, so it is done beside the worker, of two connections at a time: the others wait for their turn until
-//! their time limit has passed. Records are another matter: a few microseconds each.
+//! The arithmetic of a handshake (signatures, certificate chains) takes a millisecond of processor time and more stack than a
+//! coroutine has. It runs on two other threads; further handshakes queue until their time limit. A record takes a few
+//! microseconds and is processed on the worker.
 
 mod files;
 mod session;
@@ -22,65 +22,65 @@ use rustls::{ClientConnection, Connection, ServerConnection};
 use super::net::TcpStream;
 use super::offload::compute;
 
-/// Bytes that may come of a client before hands are shaken, since `rustls` keeps up to 64 KB of a message that is not complete. A greeting
-/// has 2 KB with the longest keys in use, may have to be said twice, and certificates of clients are not asked for.
-const GREETING: usize = 16 * 1024;
+/// Most bytes from a client during the handshake, since `rustls` buffers up to 64 KB of an incomplete message. A ClientHello has
+/// 2 KB with the longest keys in use, may be needed twice, and client certificates are not requested.
+const MAX_CLIENT_HANDSHAKE: usize = 16 * 1024;
 
-/// The same of a server, whose certificate has others behind it. It is one that somebody has chosen.
-const CERTIFICATES: usize = 64 * 1024;
+/// Most bytes from a server during the handshake: it sends its certificate chain. The operator has chosen the server.
+const MAX_SERVER_HANDSHAKE: usize = 64 * 1024;
 
 impl TcpStream {
-    /// Shakes hands as the server. From here on all that is read and written is under TLS.
+    /// Does the handshake as the server. From then on the connection uses TLS.
     ///
     /// # Errors
-    /// Those of reading and writing, and `InvalidData` when the client's TLS is none, or none that this server takes.
+    /// Those of reading and writing, and `InvalidData` when the client sends invalid or unsupported TLS.
     pub fn accept_tls(&self, acceptor: &Acceptor) -> io::Result<()> {
-        let session = ServerConnection::new(acceptor.config()).map_err(invalid)?;
-        self.shake_hands(session.into(), GREETING)
+        let session = ServerConnection::new(acceptor.config()).map_err(invalid_data)?;
+        self.handshake(session.into(), MAX_CLIENT_HANDSHAKE)
     }
 
-    /// Shakes hands as the client of the server called `name`: a host name or an address.
+    /// Does the handshake as a client of the server `name`: a host name or an address.
     ///
     /// # Errors
-    /// As [`TcpStream::accept_tls`]; also when the server's certificate is not for `name` or not trusted.
+    /// Those of [`TcpStream::accept_tls`]; also when the server's certificate is not for `name` or not trusted.
     pub fn connect_tls(&self, connector: &Connector, name: &str) -> io::Result<()> {
         let bare = name.strip_prefix('[').and_then(|name| name.strip_suffix(']')).unwrap_or(name);
         let name = bare.to_owned().try_into().map_err(|_| {
-            io::Error::new(io::ErrorKind::InvalidInput, format!("{name:?} is no name that a certificate could have"))
+            io::Error::new(io::ErrorKind::InvalidInput, format!("TLS: {name:?} is not a valid server name"))
         })?;
-        let session = ClientConnection::new(connector.config(), name).map_err(invalid)?;
-        self.shake_hands(session.into(), CERTIFICATES)
+        let session = ClientConnection::new(connector.config(), name).map_err(invalid_data)?;
+        self.handshake(session.into(), MAX_SERVER_HANDSHAKE)
     }
 
-    /// `most`: the bytes that may come before the peer has said all that belongs to it.
-    fn shake_hands(&self, session: Connection, most: usize) -> io::Result<()> {
-        // On the heap: it is handed to another thread and back, and is a kilobyte and more.
+    /// Does the handshake, in which the peer may send `max_bytes`.
+    fn handshake(&self, session: Connection, max_bytes: usize) -> io::Result<()> {
+        // Boxed: it moves to another thread and back, and has more than a kilobyte.
         let mut session = Box::new(session);
-        let mut came = 0;
+        let mut bytes_in = 0;
         loop {
             while session.wants_write() {
-                self.write_with(|| nothing_if_blocked(session.write_tls(&mut self.wire())))?;
+                self.write_blocking(|| would_block_to_zero(session.write_tls(&mut self.raw_socket())))?;
             }
             if !session.is_handshaking() {
                 break;
             }
-            match self.read_with(|| none_if_blocked(session.read_tls(&mut self.wire())))? {
+            match self.read_blocking(|| would_block_to_none(session.read_tls(&mut self.raw_socket())))? {
                 0 => return Err(io::ErrorKind::UnexpectedEof.into()),
-                n => came += n,
+                n => bytes_in += n,
             }
             let arithmetic = move || {
                 let result = session.process_new_packets().map(drop);
                 (session, result)
             };
-            let (returned, result) = compute(|| self.check_patience(), arithmetic)?;
+            let (returned, result) = compute(|| self.check_limits(), arithmetic)?;
             session = returned;
             if let Err(error) = result {
-                // The peer is told by an alert, if it can be.
-                let _ = session.write_tls(&mut self.wire());
-                return Err(invalid(error));
+                // Sends an alert to the peer, if possible.
+                let _ = session.write_tls(&mut self.raw_socket());
+                return Err(invalid_data(error));
             }
-            if came > most && session.is_handshaking() {
-                let error = format!("TLS: the handshake is not done after {most} bytes of the other end");
+            if bytes_in > max_bytes && session.is_handshaking() {
+                let error = format!("TLS: the handshake is incomplete after {max_bytes} bytes");
                 return Err(io::Error::new(io::ErrorKind::InvalidData, error));
             }
         }
@@ -88,21 +88,21 @@ impl TcpStream {
         Ok(())
     }
 
-    /// Fails when a read would, whatever there is to be read: the time limit has passed, or somebody has interrupted.
-    fn check_patience(&self) -> io::Result<()> {
-        self.read_with(|| Ok(Some(0))).map(drop)
+    /// Fails when the time limit has passed or the connection is interrupted.
+    fn check_limits(&self) -> io::Result<()> {
+        self.read_blocking(|| Ok(Some(0))).map(drop)
     }
 }
 
-fn invalid(error: rustls::Error) -> io::Error {
+fn invalid_data(error: rustls::Error) -> io::Error {
     io::Error::new(io::ErrorKind::InvalidData, format!("TLS: {error}"))
 }
 
-fn nothing_if_blocked(result: io::Result<usize>) -> io::Result<usize> {
-    Ok(none_if_blocked(result)?.unwrap_or(0))
+fn would_block_to_zero(result: io::Result<usize>) -> io::Result<usize> {
+    Ok(would_block_to_none(result)?.unwrap_or(0))
 }
 
-fn none_if_blocked(result: io::Result<usize>) -> io::Result<Option<usize>> {
+fn would_block_to_none(result: io::Result<usize>) -> io::Result<Option<usize>> {
     match result {
         Ok(n) => Ok(Some(n)),
         Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(None),

@@ -1,38 +1,38 @@
-//! Sees that the worker is stuck: a coroutine that computes for long or blocks the thread holds up every client.
+//! Detection of a stuck worker: a coroutine that computes for long or blocks the thread delays every client.
 //!
-//! Each switch between coroutines leaves a mark of who runs now, one relaxed store. A thread looks at it four times a second; the
-//! worker does nothing for that, and is not woken. A worker that waits in epoll is idle and not stuck.
+//! Each switch between coroutines stores a tag of the running one, with one relaxed store. A thread reads it every
+//! [`CHECK_INTERVAL`]; the worker is not woken for that. A worker that waits in epoll is idle and not stuck.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, Once, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
-/// How long a coroutine may run before that is said.
-const LIMIT: Duration = Duration::from_millis(500);
+/// Longest time that a coroutine may run without being reported.
+const MAX_RUN: Duration = Duration::from_millis(500);
 
-/// How often the thread looks: what it says of times is right to so much.
-const LOOK: Duration = Duration::from_millis(250);
+/// Interval of the checks, and so the precision of the reported times.
+const CHECK_INTERVAL: Duration = Duration::from_millis(250);
 
-/// The thread itself did not run for so long: the process or the machine was stopped, and the worker with it.
-const STOPPED: Duration = Duration::from_secs(1);
+/// Gap between two checks from which the process or the machine, and with it the worker, counts as suspended.
+const SUSPENDED_AFTER: Duration = Duration::from_secs(1);
 
-/// Who runs now: in the upper 40 bits the coroutine's id, then 8 bits for its name, zero when the worker is idle, then 16 bits
-/// that count switches, so that two runs of one coroutine differ.
+/// The running coroutine: in the upper 40 bits its id, then 8 bits for its name (0 when the worker is idle), then 16 bits that
+/// count switches, so that two runs of one coroutine differ.
 static RUNNING: AtomicU64 = AtomicU64::new(0);
 
-const TURNS: u64 = 0xffff;
+const SWITCH_MASK: u64 = 0xffff;
 const NAME_SHIFT: u32 = 16;
 const ID_SHIFT: u32 = 24;
 
-/// The names of coroutines, by their number in the mark less one.
+/// Names of coroutines, by their number in the tag less one.
 static NAMES: Mutex<Vec<&'static str>> = Mutex::new(Vec::new());
 
-/// The mark of a coroutine, made once.
-pub(super) fn mark(name: &'static str, id: u64) -> u64 {
+/// Returns the tag of a coroutine.
+pub(super) fn tag(name: &'static str, id: u64) -> u64 {
     let mut names = NAMES.lock().unwrap_or_else(PoisonError::into_inner);
     let at = names.iter().position(|known| *known == name).unwrap_or_else(|| {
-        // There are a dozen; should they ever be too many, the last ones share a number.
+        // There are a dozen names. Should there be too many, the last ones share a number.
         names.truncate(0xfe - 1);
         names.push(name);
         names.len() - 1
@@ -40,30 +40,30 @@ pub(super) fn mark(name: &'static str, id: u64) -> u64 {
     id << ID_SHIFT | (at as u64 + 1) << NAME_SHIFT
 }
 
-/// The coroutine of this mark runs from now on.
-pub(super) fn enter(mark: u64) {
-    let turn = RUNNING.load(Ordering::Relaxed).wrapping_add(1) & TURNS;
-    RUNNING.store(mark | turn, Ordering::Relaxed);
+/// Notes that the coroutine with this tag runs from now on.
+pub(super) fn set_running(tag: u64) {
+    let switch = RUNNING.load(Ordering::Relaxed).wrapping_add(1) & SWITCH_MASK;
+    RUNNING.store(tag | switch, Ordering::Relaxed);
 }
 
-/// No coroutine runs. Async-signal-safe.
-pub(super) fn idle() {
-    RUNNING.store(RUNNING.load(Ordering::Relaxed) & TURNS, Ordering::Relaxed);
+/// Notes that no coroutine runs. Async-signal-safe.
+pub(super) fn set_idle() {
+    RUNNING.store(RUNNING.load(Ordering::Relaxed) & SWITCH_MASK, Ordering::Relaxed);
 }
 
-/// Starts the thread that logs when a coroutine holds the worker for more than half a second, and when the worker goes on.
+/// Starts the thread that logs when a coroutine holds the worker for more than [`MAX_RUN`], and when the worker continues.
 ///
 /// # Errors
-/// When the thread cannot be started; the worker can do without.
-pub fn watch() -> std::io::Result<()> {
+/// When the thread cannot be started. The server can run without it.
+pub fn start_watchdog() -> std::io::Result<()> {
     static ONCE: Once = Once::new();
     let mut result = Ok(());
     ONCE.call_once(|| {
         let watch = || {
-            let mut watch = Watch::new(LIMIT, Instant::now());
+            let mut watchdog = Watchdog::new(MAX_RUN, Instant::now());
             loop {
-                thread::sleep(LOOK);
-                watch.look(RUNNING.load(Ordering::Relaxed), Instant::now()).into_iter().for_each(log);
+                thread::sleep(CHECK_INTERVAL);
+                watchdog.check(RUNNING.load(Ordering::Relaxed), Instant::now()).into_iter().for_each(log);
             }
         };
         result = thread::Builder::new().name("watchdog".into()).spawn(watch).map(drop);
@@ -71,71 +71,68 @@ pub fn watch() -> std::io::Result<()> {
     result
 }
 
-/// What is to be said.
+/// A long run of one coroutine.
 #[derive(Debug, Clone, PartialEq, Eq)]
 struct Report {
     name: &'static str,
     id: u64,
     held: Duration,
-    /// It is over.
-    went_on: bool,
+    is_over: bool,
 }
 
 fn log(report: Report) {
-    let Report { name, id, held, went_on } = report;
+    let Report { name, id, held, is_over } = report;
     let held = held.as_millis();
-    if went_on {
-        log::warn!("the worker goes on: coroutine \"{name}\" of client {id} held it for {held} ms");
+    if is_over {
+        log::warn!("worker running again: coroutine={name} client={id} held_ms={held}");
     } else {
-        log::error!(
-            "the worker is stuck: coroutine \"{name}\" of client {id} has held it for {held} ms, and all clients wait"
-        );
+        log::error!("worker stuck, all clients wait: coroutine={name} client={id} held_ms={held}");
     }
 }
 
-/// What was seen so far.
-struct Watch {
-    limit: Duration,
-    mark: u64,
-    /// When the mark was first seen.
+/// State between two checks.
+struct Watchdog {
+    max_run: Duration,
+    tag: u64,
+    /// Time at which the tag was first seen.
     since: Instant,
-    looked: Instant,
+    last_check: Instant,
     is_reported: bool,
 }
 
-impl Watch {
-    fn new(limit: Duration, now: Instant) -> Self {
-        Self { limit, mark: 0, since: now, looked: now, is_reported: false }
+impl Watchdog {
+    fn new(max_run: Duration, now: Instant) -> Self {
+        Self { max_run, tag: 0, since: now, last_check: now, is_reported: false }
     }
 
-    fn look(&mut self, mark: u64, now: Instant) -> Option<Report> {
-        let was_stopped = now.saturating_duration_since(self.looked) >= STOPPED;
-        self.looked = now;
+    fn check(&mut self, tag: u64, now: Instant) -> Option<Report> {
+        let was_suspended = now.saturating_duration_since(self.last_check) >= SUSPENDED_AFTER;
+        self.last_check = now;
         let held = now.saturating_duration_since(self.since);
-        if mark != self.mark {
-            let report = self.is_reported.then(|| Report::new(self.mark, held, true));
-            (self.mark, self.since, self.is_reported) = (mark, now, false);
+        if tag != self.tag {
+            let report = self.is_reported.then(|| Report::new(self.tag, held, true));
+            (self.tag, self.since, self.is_reported) = (tag, now, false);
             return report;
         }
-        let is_idle = mark >> NAME_SHIFT & 0xff == 0;
+        let is_idle = tag >> NAME_SHIFT & 0xff == 0;
         if self.is_reported {
             return None;
         }
-        if is_idle || was_stopped {
+        if is_idle || was_suspended {
             self.since = now;
             return None;
         }
-        self.is_reported = held >= self.limit;
-        self.is_reported.then(|| Report::new(mark, held, false))
+        self.is_reported = held >= self.max_run;
+        self.is_reported.then(|| Report::new(tag, held, false))
     }
 }
 
 impl Report {
-    fn new(mark: u64, held: Duration, went_on: bool) -> Self {
+    fn new(tag: u64, held: Duration, is_over: bool) -> Self {
         let names = NAMES.lock().unwrap_or_else(PoisonError::into_inner);
-        let at = (mark >> NAME_SHIFT & 0xff) as usize;
+        let at = (tag >> NAME_SHIFT & 0xff) as usize;
         let name = at.checked_sub(1).and_then(|at| names.get(at)).copied().unwrap_or("?");
-        Self { name, id: mark >> ID_SHIFT, held, went_on }
+        Self { name, id: tag >> ID_SHIFT, held, is_over }
     }
 }
 
@@ -151,31 +148,31 @@ mod tests {
     #[test]
     fn one_run_that_lasts_is_reported_once_and_when_it_ends() {
         let start = Instant::now();
-        let mut watch = Watch::new(LIMIT, start);
-        let (mine, other) = (mark("one", 1 << 33), mark("other", 2));
-        assert_eq!(watch.look(mine | 7, start), None);
-        assert_eq!(watch.look(mine | 7, start + 250 * MS), None);
-        let report = |held, went_on| Some(Report { name: "one", id: 1 << 33, held, went_on });
-        assert_eq!(watch.look(mine | 7, start + 500 * MS), report(500 * MS, false));
-        assert_eq!(watch.look(mine | 7, start + 750 * MS), None);
-        assert_eq!(watch.look(other | 8, start + 1000 * MS), report(1000 * MS, true));
-        assert_eq!(watch.look(other | 9, start + 1250 * MS), None);
-        assert_eq!(watch.look(other | 10, start + 2000 * MS), None, "it runs, but not for long at a time");
+        let mut watchdog = Watchdog::new(MAX_RUN, start);
+        let (mine, other) = (tag("one", 1 << 33), tag("other", 2));
+        assert_eq!(watchdog.check(mine | 7, start), None);
+        assert_eq!(watchdog.check(mine | 7, start + 250 * MS), None);
+        let report = |held, is_over| Some(Report { name: "one", id: 1 << 33, held, is_over });
+        assert_eq!(watchdog.check(mine | 7, start + 500 * MS), report(500 * MS, false));
+        assert_eq!(watchdog.check(mine | 7, start + 750 * MS), None);
+        assert_eq!(watchdog.check(other | 8, start + 1000 * MS), report(1000 * MS, true));
+        assert_eq!(watchdog.check(other | 9, start + 1250 * MS), None);
+        assert_eq!(watchdog.check(other | 10, start + 2000 * MS), None, "it runs, but not for long at a time");
     }
 
     #[test]
     fn neither_idling_nor_a_stopped_process_is_reported() {
         let start = Instant::now();
-        let mut watch = Watch::new(LIMIT, start);
-        for look in 0..100 {
-            assert_eq!(watch.look(5, start + 250 * MS * look), None, "idle");
+        let mut watchdog = Watchdog::new(MAX_RUN, start);
+        for n in 0..100 {
+            assert_eq!(watchdog.check(5, start + 250 * MS * n), None, "idle");
         }
-        let mine = mark("one", 1);
+        let mine = tag("one", 1);
         let start = start + 60_000 * MS;
-        assert_eq!(watch.look(mine, start), None);
-        assert_eq!(watch.look(mine, start + 60_000 * MS), None, "stopped in the middle of a run");
-        assert_eq!(watch.look(mine, start + 60_250 * MS), None);
-        assert!(watch.look(mine, start + 60_500 * MS).is_some());
+        assert_eq!(watchdog.check(mine, start), None);
+        assert_eq!(watchdog.check(mine, start + 60_000 * MS), None, "suspended in the middle of a run");
+        assert_eq!(watchdog.check(mine, start + 60_250 * MS), None);
+        assert!(watchdog.check(mine, start + 60_500 * MS).is_some());
     }
 
     #[test]
@@ -184,15 +181,15 @@ mod tests {
         let is_free = Arc::new(AtomicBool::new(false));
         let hog = is_free.clone();
         let watching = thread::spawn(move || {
-            let mut watch = Watch::new(50 * MS, Instant::now());
+            let mut watchdog = Watchdog::new(50 * MS, Instant::now());
             let bound = Instant::now() + Duration::from_secs(20);
-            let mut next = |went_on: bool| loop {
+            let mut next = |is_over: bool| loop {
                 assert!(Instant::now() < bound, "nothing was reported");
                 thread::sleep(5 * MS);
-                let report = watch.look(RUNNING.load(Ordering::Relaxed), Instant::now());
+                let report = watchdog.check(RUNNING.load(Ordering::Relaxed), Instant::now());
                 // Other tests share the worker.
                 if let Some(report) = report
-                    && (report.name, report.id, report.went_on) == ("hog", 77, went_on)
+                    && (report.name, report.id, report.is_over) == ("hog", 77, is_over)
                 {
                     assert!(report.held >= 50 * MS);
                     return;

@@ -6,9 +6,9 @@ use std::process::{Command, Output, Stdio};
 
 use crate::media;
 use crate::players::{PATIENCE, publish};
-use crate::process::eventually;
-use crate::scratch::Scratch;
-use crate::server::{Server, Settings};
+use crate::common::process::eventually;
+use crate::common::scratch::Scratch;
+use crate::common::server::{Server, Settings};
 use crate::tools::need;
 
 const PACKET: usize = 188;
@@ -120,7 +120,7 @@ fn what_is_no_transport_stream_is_said_to_be_none() {
         assert_eq!((output.status.code(), output.stdout.is_empty()), (Some(1), true), "{said}");
         assert!(said.starts_with("ts_info: ") && said.contains(why), "{said}");
     };
-    let none = "no transport stream";
+    let none = "not a transport stream";
     fails(&["-"], b"", none);
     fails(&["-"], b"FLV\x01\x05", none);
     fails(&["-"], &[0x47; 187], none);

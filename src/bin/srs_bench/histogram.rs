@@ -1,10 +1,10 @@
-//! Durations, counted.
+//! A histogram of durations.
 
 use std::sync::Mutex;
 
 use super::stats::lock;
 
-/// Durations in microseconds, kept to within 3 %.
+/// Durations in microseconds, with a precision of 3 %.
 #[derive(Default)]
 pub(super) struct Histogram(Mutex<Counts>);
 
@@ -15,7 +15,7 @@ struct Counts {
     max: u64,
 }
 
-/// Buckets for each doubling.
+/// Number of buckets per power of two.
 const STEPS: u32 = 32;
 
 impl Histogram {
@@ -42,15 +42,15 @@ impl Histogram {
         lock(&self.0).max as f64 / 1000.0
     }
 
-    /// What `share` of all durations do not exceed, in milliseconds.
+    /// Returns the quantile `share`, in milliseconds: that share of all durations is not longer.
     pub(super) fn quantile_ms(&self, share: f64) -> f64 {
         let counts = lock(&self.0);
-        let wanted = (counts.total as f64 * share).ceil() as u64;
+        let rank = (counts.total as f64 * share).ceil() as u64;
         let mut seen = 0;
         for (bucket, count) in counts.buckets.iter().enumerate() {
             seen += count;
-            if seen >= wanted.max(1) {
-                return upper(bucket).min(counts.max as f64) / 1000.0;
+            if seen >= rank.max(1) {
+                return upper_bound(bucket).min(counts.max as f64) / 1000.0;
             }
         }
         0.0
@@ -65,7 +65,7 @@ fn bucket(us: u64) -> usize {
     ((doublings + 1) * STEPS) as usize + (us >> doublings) as usize - STEPS as usize
 }
 
-fn upper(bucket: usize) -> f64 {
+fn upper_bound(bucket: usize) -> f64 {
     let (doublings, step) = ((bucket as u32) / STEPS, (bucket as u32) % STEPS);
     match doublings {
         0 => f64::from(step),

@@ -1,4 +1,4 @@
-//! A client that gets a URL over HTTP, over and over on one connection.
+//! An HTTP client that gets one URL repeatedly on one connection.
 
 use std::cell::RefCell;
 use std::io::{self, ErrorKind, Write};
@@ -12,14 +12,14 @@ use srs::st::{self, net::TcpStream};
 use super::player::CONNECT;
 use super::stats::{Stats, add};
 
-/// How long an answer may take.
-const ANSWER: Duration = Duration::from_secs(30);
+/// Time limit of a response.
+const RESPONSE_TIMEOUT: Duration = Duration::from_secs(30);
 
-/// The longest head of an answer.
+/// Longest head of a response.
 const MAX_HEAD: usize = 16 * 1024;
 
 thread_local! {
-    /// What is read goes through here; it is done with before anybody else can read.
+    /// Read buffer that all clients share: its content is consumed before another coroutine runs.
     static BUFFER: RefCell<Vec<u8>> = RefCell::new(vec![0; 64 * 1024]);
 }
 
@@ -34,7 +34,7 @@ pub(super) struct Url {
 impl Url {
     /// Reads `http://host[:port][/path]`.
     pub(super) fn parse(url: &str) -> anyhow::Result<Self> {
-        let Some(rest) = url.strip_prefix("http://") else { bail!("{url}: a URL begins with http://") };
+        let Some(rest) = url.strip_prefix("http://") else { bail!("{url}: the URL must begin with http://") };
         let (authority, path) = rest.split_once('/').unwrap_or((rest, ""));
         let has_port = authority.rsplit_once(':').is_some_and(|(_, port)| port.parse::<u16>().is_ok());
         let socket = if has_port { authority.to_owned() } else { format!("{authority}:80") };
@@ -51,17 +51,17 @@ impl Url {
     }
 }
 
-/// Starts a client.
+/// Starts an HTTP client.
 pub(super) fn spawn(number: u32, url: Url, stats: Arc<Stats>) {
     let counted = stats.clone();
     let spawned = st::spawn("http", number.into(), move || {
         let mut started = false;
         if let Err(error) = get(&url, &counted, &mut started) {
-            counted.ended(started, error);
+            counted.count_end(started, error);
         }
     });
     if let Err(error) = spawned {
-        stats.ended(false, error);
+        stats.count_end(false, error);
     }
 }
 
@@ -71,26 +71,26 @@ fn get(url: &Url, stats: &Stats, started: &mut bool) -> io::Result<()> {
     add(&stats.connected, 1);
     let request = url.request();
     while !stats.is_stopped() {
-        let begin = Instant::now();
+        let started_at = Instant::now();
         (&stream).write_all(request.as_bytes())?;
-        let status = answer(&stream, stats)?;
+        let status = read_response(&stream, stats)?;
         if !*started {
             *started = true;
             add(&stats.started, 1);
         }
         if !(200..300).contains(&status) {
-            return Err(io::Error::other(format!("the answer is {status}")));
+            return Err(io::Error::other(format!("the response status is {status}")));
         }
         add(&stats.messages, 1);
-        stats.latency.add(begin.elapsed().as_micros() as u64);
+        stats.latency.add(started_at.elapsed().as_micros() as u64);
     }
     Ok(())
 }
 
-/// Reads an answer, and gives its status.
-fn answer(stream: &TcpStream, stats: &Stats) -> io::Result<u16> {
-    let deadline = Instant::now() + ANSWER;
-    // The head as far as it has come; afterwards only the rest of the body is counted.
+/// Reads a response and returns its status.
+fn read_response(stream: &TcpStream, stats: &Stats) -> io::Result<u16> {
+    let deadline = Instant::now() + RESPONSE_TIMEOUT;
+    // The bytes of the head so far. Later only the length of the rest of the body matters.
     let mut head = Vec::new();
     let mut parsed: Option<(u16, u64)> = None;
     loop {
@@ -118,7 +118,7 @@ fn answer(stream: &TcpStream, stats: &Stats) -> io::Result<u16> {
         })?;
         match (read, parsed) {
             (Some(true), Some((status, _))) => return Ok(status),
-            (Some(_), _) => stream.take_turns(),
+            (Some(_), _) => stream.yield_if_busy(),
             (None, _) => {
                 if stream.wait(Some(deadline)).timed_out {
                     return Err(ErrorKind::TimedOut.into());
@@ -128,7 +128,7 @@ fn answer(stream: &TcpStream, stats: &Stats) -> io::Result<u16> {
     }
 }
 
-/// The status and the length of the body.
+/// Parses the status and the length of the body.
 fn read_head(head: &[u8]) -> io::Result<(u16, u64)> {
     let text = std::str::from_utf8(head).map_err(|_| bad_head())?;
     let mut lines = text.split("\r\n");
@@ -141,7 +141,7 @@ fn read_head(head: &[u8]) -> io::Result<(u16, u64)> {
 }
 
 fn bad_head() -> io::Error {
-    io::Error::new(ErrorKind::InvalidData, "an answer without status or Content-Length")
+    io::Error::new(ErrorKind::InvalidData, "a response without status or Content-Length")
 }
 
 #[cfg(test)]

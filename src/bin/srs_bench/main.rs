@@ -1,8 +1,8 @@
-//! srs_bench: load for an RTMP and HTTP server, from one core: clients by the thousand, and what they saw.
+//! srs_bench: a load generator for RTMP and HTTP servers: thousands of clients on one core, and their measurements.
 //!
-//! Everything runs on the server's own coroutines (`st`), in its client's words (`rtmp::client`). Players count what they read;
-//! with `--check` they also take it apart and look for gaps. A synthesized stream carries the time at which each of its video
-//! frames was sent, so that latency is measured from end to end, through the media.
+//! It runs on the server's own runtime (`st`) and RTMP client (`rtmp::client`). Players count bytes; with `--check` they also
+//! parse every message and look for gaps. Each video frame of a synthesized stream contains the time at which it was sent, so
+//! that end-to-end latency is measured through the media.
 
 mod check;
 mod histogram;
@@ -22,62 +22,73 @@ use srs::st;
 use structopt::StructOpt;
 
 use self::media::Media;
-use self::player::Manner;
+use self::player::Mode;
 use self::stats::Stats;
 use self::target::Target;
 
-/// Measuring begins so long after the last client was started: what comes first is as old as the GOP is long.
+/// Delay between the start of the last client and the measurement: a new player first gets a GOP that is older than live.
 const SETTLE: Duration = Duration::from_secs(1);
 
-/// Load for an RTMP and HTTP server
+/// Examples at the end of the help text.
+const AFTER_HELP: &str = "\
+EXAMPLES:
+    srs_bench play -c 500 --ramp 5 rtmp://127.0.0.1/live/livestream     500 players, started over 5 s
+    srs_bench play -c 500 --check=20 rtmp://127.0.0.1/live/livestream   The same; 20 of them check every message
+    srs_bench publish -c 50 'rtmp://127.0.0.1/live/stream{n}'           50 publishers: stream1 to stream50
+    srs_bench latency -c 100 rtmp://127.0.0.1/live/livestream           One publisher, 100 players, end-to-end latency
+    srs_bench http -c 20 http://127.0.0.1:8080/live/livestream.m3u8     20 clients that get the playlist repeatedly
+
+The exit status is 0 if no client was refused or lost. `srs_bench help play` lists the options.";
+
+/// Load generator for RTMP and HTTP servers
 #[derive(StructOpt, Clone)]
-#[structopt(name = "srs_bench")]
+#[structopt(name = "srs_bench", after_help = AFTER_HELP)]
 enum Command {
-    /// Plays: each URL by its share of the clients
+    /// Plays streams; the clients are spread evenly over the URLs
     Play(Options),
-    /// Publishes: {n} in the URL is the number of the client, from 1
+    /// Publishes streams; {n} in the URL is replaced by the number of the client, from 1
     Publish(Options),
-    /// Publishes one synthesized stream and plays it, and measures how long it takes from end to end
+    /// Publishes one synthesized stream, plays it, and measures the end-to-end latency
     Latency(Options),
-    /// Gets http:// URLs, each client over and over on a connection of its own; messages are answers
+    /// Gets http:// URLs repeatedly, each client on its own connection; a message is a response
     Http(Options),
-    /// Writes a synthesized stream of --duration seconds to an FLV file, named in place of the URL
+    /// Writes a synthesized stream of --duration seconds to an FLV file, given instead of the URL
     File(Options),
 }
 
 #[derive(StructOpt, Clone)]
 struct Options {
-    /// What to publish or play, as in rtmp://127.0.0.1/live/livestream or rtmp://127.0.0.1/live/stream{n}
+    /// Streams, e.g. rtmp://127.0.0.1/live/livestream or rtmp://127.0.0.1/live/stream{n}
     #[structopt(required = true, value_name = "URL")]
     urls: Vec<String>,
-    /// The number of clients
+    /// Number of clients
     #[structopt(short = "c", long = "clients", default_value = "1", value_name = "N")]
     clients: u32,
-    /// The time over which the clients start, in seconds [default: that of --stay, or 1]
+    /// Time over which the clients start, in seconds [default: the value of --stay, or 1]
     #[structopt(long = "ramp", value_name = "S")]
     ramp: Option<f64>,
-    /// How long to measure, in seconds, from one second after the last client has started
+    /// Length of the measurement, in seconds; it starts one second after the last client
     #[structopt(long = "duration", default_value = "10", value_name = "S")]
     duration: f64,
-    /// Players take every message apart: look for gaps and damage, and measure latency. So many of them, or all
+    /// Players that parse every message, check for gaps and damage, and measure latency: N of them, or all
     #[structopt(long = "check", value_name = "N", require_equals = true)]
     check: Option<Option<u32>>,
-    /// That many of the players read no more than 4 KB a second
+    /// Number of players that read only 4 KB per second
     #[structopt(long = "slow", default_value = "0", value_name = "N")]
     slow: u32,
-    /// Each player leaves after so many seconds and comes again on another connection
+    /// Time after which each player disconnects and connects again, in seconds
     #[structopt(long = "stay", value_name = "S")]
     stay: Option<f64>,
-    /// An FLV file to publish, over and over, instead of a synthesized stream
+    /// FLV file to publish in a loop instead of a synthesized stream
     #[structopt(long = "file", value_name = "FLV", conflicts_with = "bitrate")]
     file: Option<std::path::PathBuf>,
-    /// The bit rate of a synthesized stream, in kbit/s
+    /// Bit rate of a synthesized stream, in kbit/s
     #[structopt(long = "bitrate", default_value = "500", value_name = "KBPS")]
     bitrate: u32,
-    /// Its frame rate, in frames a second
+    /// Frame rate of a synthesized stream
     #[structopt(long = "fps", default_value = "25", value_name = "FPS")]
     fps: u32,
-    /// The time from keyframe to keyframe, in seconds
+    /// Keyframe interval of a synthesized stream, in seconds
     #[structopt(long = "gop", default_value = "2", value_name = "S")]
     gop: f64,
     /// Prints one JSON object instead of a table
@@ -86,14 +97,14 @@ struct Options {
 }
 
 impl Options {
-    /// How player `n` of all goes about it, from 0: the slow ones come first, those that check are spread over the rest, since
-    /// a server may reach some sooner than others.
-    fn manner(&self, n: u32) -> Manner {
+    /// Returns the mode of player `n`, from 0. The slow players come first; those that check are spread over the others, since a
+    /// server may serve some players earlier than others.
+    fn mode(&self, n: u32) -> Mode {
         let wanted = self.check.map_or(0, |check| check.unwrap_or(self.clients));
         let others = u64::from(self.clients.saturating_sub(self.slow).max(1));
-        let Some(n) = n.checked_sub(self.slow).map(u64::from) else { return Manner::Slow };
+        let Some(n) = n.checked_sub(self.slow).map(u64::from) else { return Mode::Slow };
         let up_to = |n: u64| n * u64::from(wanted).min(others) / others;
-        if up_to(n + 1) > up_to(n) { Manner::Checks } else { Manner::Counts }
+        if up_to(n + 1) > up_to(n) { Mode::Checks } else { Mode::Counts }
     }
 }
 
@@ -134,9 +145,9 @@ fn run(command: &Command) -> anyhow::Result<Arc<Stats>> {
         return Ok(Arc::default());
     }
     if let Command::Http(_) = command {
-        return get(options);
+        return run_http(options);
     }
-    anyhow::ensure!(options.stay.is_none_or(|stay| stay >= 0.1), "--stay: at least 0.1 seconds");
+    anyhow::ensure!(options.stay.is_none_or(|stay| stay >= 0.1), "--stay: must be at least 0.1 seconds");
     let targets = options.urls.iter().map(|url| Target::parse(url)).collect::<anyhow::Result<Vec<_>>>()?;
     let media = Arc::new(match &options.file {
         Some(file) => Media::from_file(file)?,
@@ -149,8 +160,8 @@ fn run(command: &Command) -> anyhow::Result<Arc<Stats>> {
     Ok(stats)
 }
 
-/// The same for HTTP.
-fn get(options: Options) -> anyhow::Result<Arc<Stats>> {
+/// Runs HTTP clients.
+fn run_http(options: Options) -> anyhow::Result<Arc<Stats>> {
     let urls = options.urls.iter().map(|url| http::Url::parse(url)).collect::<anyhow::Result<Vec<_>>>()?;
     let stats = Arc::new(Stats::default());
     let seen = stats.clone();
@@ -161,12 +172,12 @@ fn get(options: Options) -> anyhow::Result<Arc<Stats>> {
     Ok(stats)
 }
 
-/// Starts what the command asks for.
+/// Runs publishers or players.
 fn drive(command: &Command, targets: &[Target], media: &Arc<Media>, stats: &Arc<Stats>) {
     let options = command.options();
     if let Command::Latency(_) = command {
         publisher::spawn(0, targets[0].numbered(1), media.clone(), false, stats.clone());
-        // The first player finds a stream that is there.
+        // The first player must find the stream.
         st::sleep(Duration::from_secs(1));
     }
     let stay = options.stay.map(Duration::from_secs_f64);
@@ -174,28 +185,28 @@ fn drive(command: &Command, targets: &[Target], media: &Arc<Media>, stats: &Arc<
         let target = targets[n as usize % targets.len()].numbered(n + 1);
         match command {
             Command::Publish(_) => publisher::spawn(n + 1, target, media.clone(), true, stats.clone()),
-            Command::Play(_) => player::spawn(n + 1, target, options.manner(n), stay, stats.clone()),
-            // The last two are not driven here.
+            Command::Play(_) => player::spawn(n + 1, target, options.mode(n), stay, stats.clone()),
+            // Http and File never come here.
             Command::Latency(_) | Command::Http(_) | Command::File(_) => {
-                player::spawn(n + 1, target, Manner::Checks, stay, stats.clone());
+                player::spawn(n + 1, target, Mode::Checks, stay, stats.clone());
             }
         }
     });
 }
 
-/// Starts the clients over the ramp, lets them settle, measures for the duration, and stops them.
+/// Starts the clients over the ramp, waits until they have settled, measures for the duration, and stops them.
 fn drive_clients(options: &Options, stats: &Stats, spawn: impl Fn(u32)) {
-    let begin = Instant::now();
+    let started = Instant::now();
     let ramp = options.ramp.or(options.stay).unwrap_or(1.0);
     for n in 0..options.clients {
-        let due = begin + Duration::from_secs_f64(ramp * f64::from(n) / f64::from(options.clients));
+        let due = started + Duration::from_secs_f64(ramp * f64::from(n) / f64::from(options.clients));
         st::sleep(due.saturating_duration_since(Instant::now()));
         spawn(n);
         report::progress(stats, options.json);
     }
     st::sleep(SETTLE);
     let end = Instant::now() + Duration::from_secs_f64(options.duration);
-    stats.measure_from_now();
+    stats.start_measurement();
     while Instant::now() < end {
         st::sleep(Duration::from_millis(200).min(end.saturating_duration_since(Instant::now())));
         report::progress(stats, options.json);
@@ -208,23 +219,23 @@ fn drive_clients(options: &Options, stats: &Stats, spawn: impl Fn(u32)) {
 mod tests {
     use super::*;
 
-    fn manners(arguments: &str) -> Vec<Manner> {
+    fn modes(arguments: &str) -> Vec<Mode> {
         let words = format!("srs_bench play rtmp://a/b/c {arguments}");
         let command = Command::from_iter_safe(words.split_whitespace()).unwrap();
         let options = command.options();
-        (0..options.clients).map(|n| options.manner(n)).collect()
+        (0..options.clients).map(|n| options.mode(n)).collect()
     }
 
     #[test]
     fn those_that_check_are_spread_over_those_that_are_not_slow() {
-        let count = |manners: &[Manner], manner| manners.iter().filter(|&&other| other == manner).count();
-        assert_eq!(count(&manners("-c 50"), Manner::Counts), 50);
-        assert_eq!(count(&manners("-c 50 --check"), Manner::Checks), 50);
-        let some = manners("--check=5 -c 502 --slow 2");
-        assert_eq!([Manner::Slow, Manner::Checks, Manner::Counts].map(|m| count(&some, m)), [2, 5, 495]);
-        assert_eq!(some.last(), Some(&Manner::Checks));
-        assert_eq!(count(&some[..252], Manner::Checks), 2);
-        assert_eq!(count(&manners("-c 3 --slow 5 --check=9"), Manner::Slow), 3);
-        assert_eq!(count(&manners("-c 3 --check=9"), Manner::Checks), 3);
+        let count = |modes: &[Mode], mode| modes.iter().filter(|&&other| other == mode).count();
+        assert_eq!(count(&modes("-c 50"), Mode::Counts), 50);
+        assert_eq!(count(&modes("-c 50 --check"), Mode::Checks), 50);
+        let some = modes("--check=5 -c 502 --slow 2");
+        assert_eq!([Mode::Slow, Mode::Checks, Mode::Counts].map(|m| count(&some, m)), [2, 5, 495]);
+        assert_eq!(some.last(), Some(&Mode::Checks));
+        assert_eq!(count(&some[..252], Mode::Checks), 2);
+        assert_eq!(count(&modes("-c 3 --slow 5 --check=9"), Mode::Slow), 3);
+        assert_eq!(count(&modes("-c 3 --check=9"), Mode::Checks), 3);
     }
 }

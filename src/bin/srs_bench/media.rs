@@ -1,4 +1,4 @@
-//! What is published: a file's tags, or a stream made up to measure.
+//! Published media: the tags of a file, or a synthesized stream.
 
 use std::path::Path;
 use std::time::{SystemTime, UNIX_EPOCH};
@@ -8,19 +8,19 @@ use bytes::Bytes;
 use srs::codec::flv;
 use srs::rtmp::message::{Message, MessageType};
 
-/// Marks a frame that carries its number and the time at which it was sent; an SEI message with user data begins with such a UUID.
+/// Marker before the number and the send time of a frame: the UUID of an SEI message with user data.
 const STAMP: [u8; 16] = *b"srs_bench stamp:";
 
 /// AVC: keyframe or inter frame, one NAL unit, no composition offset.
 const KEY: [u8; 5] = [0x17, 1, 0, 0, 0];
 const INTER: [u8; 5] = [0x27, 1, 0, 0, 0];
 
-/// Where the time and the number stand in a frame: behind the FLV header, the NAL unit's length, its header, the SEI type and
-/// size, and the mark.
+/// Position of the send time and the number in a frame: after the FLV header, the length and header of the NAL unit, the SEI type and
+/// size, and the marker.
 const STAMP_AT: usize = 5 + 4 + 1 + 2 + STAMP.len();
 const STAMP_END: usize = STAMP_AT + 16;
 
-/// What the rest of a frame is filled with.
+/// Fill byte of the rest of a frame.
 const FILLER: u8 = 0x55;
 
 /// An AVC sequence header: Constrained Baseline, 320x240; and an AAC one: LC, 44100 Hz, stereo.
@@ -30,17 +30,17 @@ const AVC_HEADER: &[u8] = &[
 ];
 const AAC_HEADER: &[u8] = &[0xaf, 0, 0x12, 0x10];
 
-/// Messages of one round and their times; a stream is the round over and over.
+/// Messages of one round with their times in milliseconds. The stream repeats the round.
 pub(super) struct Media {
     headers: Vec<(MessageType, Bytes)>,
     round: Vec<(u64, MessageType, Bytes)>,
-    /// The length of a round, in milliseconds.
+    /// Length of a round, in milliseconds.
     length: u64,
     is_stamped: bool,
 }
 
 impl Media {
-    /// A stream of H.264 and AAC, as far as a server looks at it: frames of one size, keyframes of three times that.
+    /// Creates a stream that looks like H.264 and AAC to a server: frames of equal size, keyframes of three times that size.
     pub(super) fn synthesized(kbps: u32, fps: u32, gop: f64) -> Self {
         const AUDIO_KBPS: f64 = 64.0;
         let frames = (f64::from(fps) * gop).round().max(1.0) as u64;
@@ -64,7 +64,7 @@ impl Media {
         Self { headers, round, length, is_stamped: true }
     }
 
-    /// The tags of a file.
+    /// Reads the tags of an FLV file.
     pub(super) fn from_file(path: &Path) -> anyhow::Result<Self> {
         let bytes = std::fs::read(path).with_context(|| path.display().to_string())?;
         let mut rest = &bytes[..];
@@ -89,7 +89,7 @@ impl Media {
         std::fs::write(path, out).with_context(|| path.display().to_string())
     }
 
-    /// All messages with the time, in milliseconds from the start, at which each is to be sent; without end.
+    /// Returns an endless iterator over the messages, each with its send time in milliseconds from the start.
     pub(super) fn messages(&self, stream_id: u32) -> impl Iterator<Item = (u64, Message)> {
         let message = move |kind, time: u64, payload: &Bytes| {
             (time, Message { kind, timestamp: time as u32, stream_id, payload: payload.clone() })
@@ -101,7 +101,7 @@ impl Media {
         headers.chain(rounds)
     }
 
-    /// Puts the present time and the next number into a message that has a place for it.
+    /// Writes the current time and the next number into a video frame of a synthesized stream.
     pub(super) fn stamp(&self, message: &mut Message, number: &mut u64) {
         if self.is_stamped && message.kind == MessageType::VIDEO && message.payload.len() >= STAMP_END {
             *number += 1;
@@ -113,19 +113,19 @@ impl Media {
     }
 }
 
-/// What a frame of a synthesized stream says of itself.
+/// The stamp of a frame of a synthesized stream.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(super) struct Stamp {
-    /// How long ago it was sent, in microseconds.
+    /// Time since it was sent, in microseconds.
     pub(super) age_us: u64,
-    /// The number of the frame, from 1, in the publication.
+    /// Number of the frame in the publication, from 1.
     pub(super) number: u64,
-    /// Whether all of it is as it was sent.
+    /// The frame has its full length and content.
     pub(super) is_intact: bool,
 }
 
-/// Reads a frame's stamp. `None`: it has none, as one of a file.
-pub(super) fn stamp_of(payload: &[u8]) -> Option<Stamp> {
+/// Reads the stamp of a frame. Returns `None` for a frame without one, e.g. of a file.
+pub(super) fn read_stamp(payload: &[u8]) -> Option<Stamp> {
     if payload.get(STAMP_AT - STAMP.len()..STAMP_AT)? != STAMP {
         return None;
     }
@@ -141,7 +141,7 @@ fn stamped_frame(header: [u8; 5], size: usize) -> Bytes {
     let mut frame = Vec::with_capacity(size);
     frame.extend(header);
     frame.extend((size as u32 - 9).to_be_bytes());
-    // An SEI NAL unit with unregistered user data of 32 bytes: the mark, the time and the number.
+    // An SEI NAL unit with 32 bytes of unregistered user data: the marker, the time and the number.
     frame.extend([6, 5, 32]);
     frame.extend(STAMP);
     frame.resize(STAMP_END, 0);
@@ -149,7 +149,7 @@ fn stamped_frame(header: [u8; 5], size: usize) -> Bytes {
     frame.into()
 }
 
-/// The time, in microseconds; of use between processes of one machine.
+/// Returns the time in microseconds, comparable between processes of one machine.
 fn now_us() -> u64 {
     SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |time| time.as_micros() as u64)
 }
@@ -179,15 +179,15 @@ mod tests {
     fn a_stamp_is_found_again() {
         let media = Media::synthesized(500, 25, 2.0);
         let (_, mut message) = media.messages(1).find(|(time, m)| *time > 0 && m.kind == MessageType::VIDEO).unwrap();
-        assert_eq!(stamp_of(&message.payload), None);
+        assert_eq!(read_stamp(&message.payload), None);
         let mut number = 41;
         media.stamp(&mut message, &mut number);
-        let stamp = stamp_of(&message.payload).unwrap();
+        let stamp = read_stamp(&message.payload).unwrap();
         assert!(stamp.age_us < 10_000_000 && stamp.number == 42 && stamp.is_intact);
         let mut damaged = message.payload.to_vec();
         *damaged.last_mut().unwrap() ^= 1;
-        assert!(!stamp_of(&damaged).unwrap().is_intact);
-        assert!(!stamp_of(&message.payload[..message.payload.len() - 1]).unwrap().is_intact);
-        assert_eq!(stamp_of(AAC_HEADER), None);
+        assert!(!read_stamp(&damaged).unwrap().is_intact);
+        assert!(!read_stamp(&message.payload[..message.payload.len() - 1]).unwrap().is_intact);
+        assert_eq!(read_stamp(AAC_HEADER), None);
     }
 }

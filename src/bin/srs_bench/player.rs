@@ -1,4 +1,4 @@
-//! A client that plays.
+//! A playing client.
 
 use std::cell::RefCell;
 use std::sync::Arc;
@@ -14,83 +14,83 @@ use super::check::Checker;
 use super::stats::{Stats, add};
 use super::target::Target;
 
-/// How long connecting and the exchange of commands may take.
+/// Time limit of connecting and of the exchange of commands.
 pub(super) const CONNECT: Duration = Duration::from_secs(20);
 
-/// A player that only counts is woken when so many bytes are there: it costs the machine as little as it can.
+/// Bytes from which a counting player wakes up, so that it costs the machine little.
 const LOW_WATER: usize = 16 * 1024;
 
-/// What a slow player's kernel holds for it, and how much it reads how often: 4 KB a second.
+/// Receive buffer of a slow player, and the size and interval of its reads: 4 KB per second.
 const SLOW_BUFFER: usize = 8 * 1024;
 const SLOW_READ: usize = 2 * 1024;
 const SLOW_PAUSE: Duration = Duration::from_millis(500);
 
-/// How often a player looks whether all are told to stop.
-const LOOK: Duration = Duration::from_secs(1);
+/// Interval at which a player checks whether it must stop.
+const CHECK_INTERVAL: Duration = Duration::from_secs(1);
 
 thread_local! {
-    /// What is read goes through here; it is done with before anybody else can read.
+    /// Read buffer that all players share: its content is consumed before another coroutine runs.
     static BUFFER: RefCell<Vec<u8>> = RefCell::new(vec![0; 64 * 1024]);
 }
 
-/// How a player goes about it.
+/// Behaviour of a player.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Manner {
-    /// Reads and counts.
+pub(super) enum Mode {
+    /// Counts bytes.
     Counts,
-    /// Takes every message apart.
+    /// Parses every message.
     Checks,
-    /// As [`Manner::Checks`], but reads only a trickle.
+    /// Parses every message, but reads slowly.
     Slow,
 }
 
-/// Starts a player. One that is to `stay` leaves after that time and comes again, until all are told to stop.
-pub(super) fn spawn(number: u32, target: Target, manner: Manner, stay: Option<Duration>, stats: Arc<Stats>) {
-    let seen = stats.clone();
+/// Starts a player. With `stay`, it disconnects after that time and connects again, until all clients stop.
+pub(super) fn spawn(number: u32, target: Target, mode: Mode, stay: Option<Duration>, stats: Arc<Stats>) {
+    let player_stats = stats.clone();
     let spawned = st::spawn("player", number.into(), move || {
         let mut player = Player {
-            stats: &seen,
-            manner,
-            checker: (manner != Manner::Counts).then(|| Checker::new(&seen, manner == Manner::Slow)),
+            stats: &player_stats,
+            mode,
+            checker: (mode != Mode::Counts).then(|| Checker::new(&player_stats, mode == Mode::Slow)),
             leave: stay.map(|stay| Instant::now() + stay),
-            begin: Instant::now(),
+            session_start: Instant::now(),
             started: false,
             has_key: false,
         };
-        while !seen.is_stopped() {
+        while !player_stats.is_stopped() {
             if let Err(error) = player.play(&target) {
-                return seen.ended(player.started, error);
+                return player_stats.count_end(player.started, error);
             }
             if let (Some(leave), Some(stay)) = (&mut player.leave, stay)
-                && !seen.is_stopped()
+                && !player_stats.is_stopped()
             {
-                add(&seen.reconnects, 1);
-                // By the clock and not by how long joining took: so many join in a second, whatever the server does.
+                add(&player_stats.reconnects, 1);
+                // Independent of the time that joining took, so that the rate of joins stays constant.
                 *leave += stay;
             }
         }
     });
     if let Err(error) = spawned {
-        stats.ended(false, error);
+        stats.count_end(false, error);
     }
 }
 
 struct Player<'a> {
     stats: &'a Stats,
-    manner: Manner,
+    mode: Mode,
     checker: Option<Checker<'a>>,
     leave: Option<Instant>,
-    /// Of this session.
-    begin: Instant,
+    /// Start of this session.
+    session_start: Instant,
     started: bool,
     has_key: bool,
 }
 
 impl Player<'_> {
-    /// Plays until it is time to leave.
+    /// Plays until it is time to disconnect.
     fn play(&mut self, target: &Target) -> Result<(), rtmp::Error> {
-        (self.begin, self.started, self.has_key) = (Instant::now(), false, false);
-        let is_slow = self.manner == Manner::Slow;
+        (self.session_start, self.started, self.has_key) = (Instant::now(), false, false);
+        let is_slow = self.mode == Mode::Slow;
         let stream = TcpStream::connect_with(target.address, CONNECT, is_slow.then_some(SLOW_BUFFER))?;
         stream.set_nodelay(true)?;
         stream.set_time_limit(Some(CONNECT));
@@ -102,13 +102,13 @@ impl Player<'_> {
         self.started = true;
         add(&self.stats.started, 1);
         if let Some(checker) = &mut self.checker {
-            checker.begin();
+            checker.start_session();
         }
         while let Some(message) = client.protocol().next_message()? {
             self.on_message(&message);
         }
-        // Until the first keyframe is there, every player looks at what comes.
-        while self.stays() && (self.checker.is_some() || !self.has_key) {
+        // Every player parses messages until the first keyframe.
+        while self.is_playing() && (self.checker.is_some() || !self.has_key) {
             let read = self.read(&stream, |bytes| client.protocol().feed(bytes))?;
             while let Some(message) = client.protocol().next_message()? {
                 self.on_message(&message);
@@ -122,7 +122,7 @@ impl Player<'_> {
             }
         }
         stream.set_receive_low_water(LOW_WATER)?;
-        while self.stays() {
+        while self.is_playing() {
             if !self.read(&stream, |_| Ok(()))? {
                 self.wait(&stream);
             }
@@ -130,29 +130,29 @@ impl Player<'_> {
         Ok(())
     }
 
-    fn stays(&self) -> bool {
+    fn is_playing(&self) -> bool {
         !self.stats.is_stopped() && self.leave.is_none_or(|leave| Instant::now() < leave)
     }
 
     fn wait(&self, stream: &TcpStream) {
-        let look = Instant::now() + LOOK;
-        stream.wait(Some(self.leave.map_or(look, |leave| leave.min(look))));
+        let next_check = Instant::now() + CHECK_INTERVAL;
+        stream.wait(Some(self.leave.map_or(next_check, |leave| leave.min(next_check))));
     }
 
-    /// Reads once what is there. Whether anything was.
+    /// Reads available bytes once. Returns whether there were any.
     fn read(
         &self,
         stream: &TcpStream,
-        take: impl FnOnce(&[u8]) -> Result<(), rtmp::Error>,
+        consume: impl FnOnce(&[u8]) -> Result<(), rtmp::Error>,
     ) -> Result<bool, rtmp::Error> {
         BUFFER.with_borrow_mut(|buffer| {
-            let most = if self.manner == Manner::Slow { SLOW_READ } else { buffer.len() };
-            match stream.try_read(&mut buffer[..most])? {
+            let max = if self.mode == Mode::Slow { SLOW_READ } else { buffer.len() };
+            match stream.try_read(&mut buffer[..max])? {
                 None => Ok(false),
                 Some(0) => Err(rtmp::Error::Closed),
                 Some(n) => {
                     add(&self.stats.bytes, n as u64);
-                    take(&buffer[..n]).map(|()| true)
+                    consume(&buffer[..n]).map(|()| true)
                 }
             }
         })
@@ -161,14 +161,14 @@ impl Player<'_> {
     fn on_message(&mut self, message: &Message) {
         add(&self.stats.messages, 1);
         let (is_config, is_key) = match message.kind {
-            MessageType::VIDEO => flv::video(&message.payload)
+            MessageType::VIDEO => flv::read_video_header(&message.payload)
                 .map_or((true, false), |tag| (tag.is_config(), tag.is_keyframe() && !tag.is_config())),
-            MessageType::AUDIO => (flv::audio(&message.payload).is_some_and(|tag| tag.is_config()), false),
+            MessageType::AUDIO => (flv::read_audio_header(&message.payload).is_some_and(|tag| tag.is_config()), false),
             _ => return,
         };
         if is_key && !self.has_key {
             self.has_key = true;
-            self.stats.join.add(self.begin.elapsed().as_micros() as u64);
+            self.stats.join.add(self.session_start.elapsed().as_micros() as u64);
         }
         if !is_config && let Some(checker) = &mut self.checker {
             checker.on_media(message);

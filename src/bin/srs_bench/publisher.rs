@@ -1,4 +1,4 @@
-//! A client that publishes.
+//! A publishing client.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -12,17 +12,17 @@ use super::player::CONNECT;
 use super::stats::{Stats, add};
 use super::target::Target;
 
-/// Starts a publisher. One that is `counted` adds to the bytes and messages; it is not where players are what is measured.
+/// Starts a publisher. With `is_counted` its bytes and messages are counted: not in a measurement of players.
 pub(super) fn spawn(number: u32, target: Target, media: Arc<Media>, is_counted: bool, stats: Arc<Stats>) {
     let counted = stats.clone();
     let spawned = st::spawn("publisher", number.into(), move || {
         let mut started = false;
         if let Err(error) = publish(&target, &media, is_counted, &counted, &mut started) {
-            counted.ended(started, error);
+            counted.count_end(started, error);
         }
     });
     if let Err(error) = spawned {
-        stats.ended(false, error);
+        stats.count_end(false, error);
     }
 }
 
@@ -44,10 +44,10 @@ fn publish(
     stream.set_write_timeout(Some(CONNECT));
     *started = true;
     add(&stats.started, 1);
-    let begin = Instant::now();
+    let started_at = Instant::now();
     let mut frames = 0;
     for (time, mut message) in media.messages(stream_id) {
-        let due = begin + Duration::from_millis(time);
+        let due = started_at + Duration::from_millis(time);
         let early = due.saturating_duration_since(Instant::now());
         if !early.is_zero() {
             st::sleep(early);
@@ -55,14 +55,14 @@ fn publish(
         if stats.is_stopped() {
             break;
         }
-        stats.late.add(begin.elapsed().saturating_sub(Duration::from_millis(time)).as_micros() as u64);
+        stats.send_delay.add(started_at.elapsed().saturating_sub(Duration::from_millis(time)).as_micros() as u64);
         media.stamp(&mut message, &mut frames);
         client.send(&message)?;
         if is_counted {
             add(&stats.bytes, message.payload.len() as u64);
             add(&stats.messages, 1);
         }
-        // Acknowledgements and pings are not looked at, but they must not fill the socket.
+        // Acknowledgements and pings are ignored, but must not fill the socket.
         let mut buffer = [0; 512];
         while let Some(n) = stream.try_read(&mut buffer)? {
             if n == 0 {

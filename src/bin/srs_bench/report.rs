@@ -1,4 +1,4 @@
-//! What is printed.
+//! The printed results.
 
 use std::fmt::Write as _;
 use std::io::{IsTerminal, Write as _, stderr};
@@ -6,13 +6,13 @@ use std::io::{IsTerminal, Write as _, stderr};
 use super::histogram::Histogram;
 use super::stats::{Findings, Stats, get, lock};
 
-/// A line on a terminal that is written over each time.
+/// Overwrites the progress line on a terminal.
 pub(super) fn progress(stats: &Stats, quiet: bool) {
     if !quiet && stderr().is_terminal() {
         let measured = stats.measured();
         let seconds = measured.seconds;
         let mbps = if seconds > 0.0 { measured.bytes as f64 * 8e-6 / seconds } else { 0.0 };
-        // A terminal that takes no more text does not matter.
+        // Errors of the terminal do not matter.
         let _ = write!(
             stderr(),
             "\rstarted {}, refused {}, lost {}, {mbps:.1} Mbit/s, {seconds:.0} s   ",
@@ -29,13 +29,13 @@ pub(super) fn end_progress(quiet: bool) {
     }
 }
 
-/// The figures of one kind: what they are of, and each with its name and unit.
+/// Figures with a common title, each with its name and unit.
 struct Group {
     title: &'static str,
     figures: Vec<(&'static str, f64, &'static str)>,
 }
 
-/// All that was counted, in the order of the table. A name is the key in JSON behind its group's, so it does not change.
+/// Returns all figures in the order of the table. The names are JSON keys and must not change.
 fn groups(stats: &Stats) -> Vec<Group> {
     let measured = stats.measured();
     let rate = |n: u64| if measured.seconds > 0.0 { n as f64 / measured.seconds } else { 0.0 };
@@ -56,7 +56,7 @@ fn groups(stats: &Stats) -> Vec<Group> {
             figures: vec![
                 ("seconds", measured.seconds, "s"),
                 ("mbit_per_second", rate(measured.bytes) * 8e-6, "Mbit/s"),
-                // Of those that take messages apart, and of all while they join.
+                // Counted by players that parse messages: those that check, and all while they join.
                 ("messages_per_second", rate(measured.messages), "/s"),
             ],
         },
@@ -64,8 +64,8 @@ fn groups(stats: &Stats) -> Vec<Group> {
     for (title, keys, histogram) in [
         ("join", ["join_ms_p50", "join_ms_p99", "join_ms_max"], &stats.join),
         ("latency", ["latency_ms_p50", "latency_ms_p99", "latency_ms_max"], &stats.latency),
-        ("slow ones' lag", ["slow_lag_ms_p50", "slow_lag_ms_p99", "slow_lag_ms_max"], &stats.slow_lag),
-        ("sent late by", ["late_ms_p50", "late_ms_p99", "late_ms_max"], &stats.late),
+        ("slow players' lag", ["slow_lag_ms_p50", "slow_lag_ms_p99", "slow_lag_ms_max"], &stats.slow_lag),
+        ("send delay", ["late_ms_p50", "late_ms_p99", "late_ms_max"], &stats.send_delay),
     ] {
         if histogram.count() > 0 {
             groups.push(Group { title, figures: quantiles(keys, histogram) });
@@ -74,7 +74,7 @@ fn groups(stats: &Stats) -> Vec<Group> {
     for (title, keys, found) in [
         ("checked", ["checked", "gaps", "missing", "damaged", "with_gaps", "most_gaps"], &stats.found),
         (
-            "slow ones",
+            "slow players",
             ["slow", "slow_gaps", "slow_missing", "slow_damaged", "slow_with_gaps", "slow_most_gaps"],
             &stats.slow_found,
         ),
@@ -94,19 +94,19 @@ fn quantiles(keys: [&'static str; 3], histogram: &Histogram) -> Vec<(&'static st
 
 fn findings(keys: [&'static str; 6], found: &Findings) -> Vec<(&'static str, f64, &'static str)> {
     let values =
-        [&found.players, &found.gaps, &found.missing, &found.damaged, &found.touched, &found.most_gaps].map(get);
+        [&found.players, &found.gaps, &found.missing, &found.damaged, &found.affected, &found.most_gaps].map(get);
     keys.into_iter().zip(values).map(|(key, value)| (key, value as f64, "")).collect()
 }
 
-/// A line a group: its figures beside each other.
+/// Formats one line for each group.
 pub(super) fn table(stats: &Stats) -> String {
     let mut table = String::new();
     for group in groups(stats) {
-        let _ = write!(table, "{:16}", group.title);
+        let _ = write!(table, "{:19}", group.title);
         for (name, value, unit) in group.figures {
             let digits = if unit.is_empty() || value >= 1000.0 { 0 } else { 2 };
             let space = if unit.is_empty() || unit.starts_with('/') { "" } else { " " };
-            let _ = write!(table, "{:22}", format!("{} {value:.digits$}{space}{unit}", short(name)).trim_start());
+            let _ = write!(table, "{:22}", format!("{} {value:.digits$}{space}{unit}", label(name)).trim_start());
         }
         table.truncate(table.trim_end().len());
         table.push('\n');
@@ -117,8 +117,8 @@ pub(super) fn table(stats: &Stats) -> String {
     table
 }
 
-/// What a key says beside its group's title.
-fn short(key: &str) -> String {
+/// Returns the label of a figure in the table, beside the title of its group.
+fn label(key: &str) -> String {
     match key.rsplit_once("_ms_") {
         Some((_, quantile)) => quantile.to_owned(),
         None => match key {
@@ -126,8 +126,8 @@ fn short(key: &str) -> String {
             "mbit_per_second" | "tool_cpu_percent" => String::new(),
             "messages_per_second" => "messages".into(),
             "checked" | "slow" => "players".into(),
-            "with_gaps" | "slow_with_gaps" => "players touched".into(),
-            "most_gaps" | "slow_most_gaps" => "most of one".into(),
+            "with_gaps" | "slow_with_gaps" => "players affected".into(),
+            "most_gaps" | "slow_most_gaps" => "most of one player".into(),
             other => other.trim_start_matches("slow_").to_owned(),
         },
     }
@@ -136,7 +136,7 @@ fn short(key: &str) -> String {
 pub(super) fn json(stats: &Stats) -> String {
     let figures = groups(stats).into_iter().flat_map(|group| group.figures);
     let pairs: Vec<_> = figures.map(|(name, value, _)| format!("\"{name}\":{value:.3}")).collect();
-    // Debug escapes as JSON does for what error messages contain.
+    // For the characters of error messages, Debug escapes like JSON.
     let errors: Vec<_> = lock(&stats.errors).iter().map(|(error, count)| format!("{error:?}:{count}")).collect();
     format!("{{{},\"errors\":{{{}}}}}\n", pairs.join(","), errors.join(","))
 }

@@ -1,4 +1,4 @@
-//! What the clients saw.
+//! Measurements of the clients.
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -9,56 +9,56 @@ use nix::time::{ClockId, clock_gettime};
 
 use super::histogram::Histogram;
 
-/// Errors that are told apart; all others are counted together.
-const ERROR_KINDS: usize = 20;
+/// Number of different error texts that are counted separately; all others are counted together.
+const MAX_ERROR_KINDS: usize = 20;
 
-/// Counters of all clients together.
+/// Counters of all clients.
 #[derive(Default)]
 pub(super) struct Stats {
     pub(super) connected: AtomicU64,
     pub(super) started: AtomicU64,
     /// Clients that could not connect or start.
     pub(super) refused: AtomicU64,
-    /// Clients that ended before they were told to.
+    /// Clients that ended early.
     pub(super) lost: AtomicU64,
-    /// Players that left as `--stay` says and came again.
+    /// Reconnections because of `--stay`.
     pub(super) reconnects: AtomicU64,
     pub(super) bytes: AtomicU64,
     pub(super) messages: AtomicU64,
     pub(super) latency: Histogram,
-    /// From before connect(2) until the first keyframe is there.
+    /// Time from connect(2) to the first keyframe.
     pub(super) join: Histogram,
-    /// How late publishers sent a message, by their own clock: when this is much, the load tool has too much to do.
-    pub(super) late: Histogram,
-    /// What the players found that take messages apart.
+    /// Delay of messages behind the schedule of their publisher: if it is high, the load generator itself is overloaded.
+    pub(super) send_delay: Histogram,
+    /// Findings of the players that check.
     pub(super) found: Findings,
-    /// What the slow ones of them found; how old messages are when they read them.
+    /// Findings of the slow players, and the age of messages when they read them.
     pub(super) slow_found: Findings,
     pub(super) slow_lag: Histogram,
-    /// Errors by what they say, with how often.
+    /// Number of errors by their text.
     pub(super) errors: Mutex<BTreeMap<String, u64>>,
     stopped: AtomicBool,
-    measured: Mutex<Option<Reading>>,
+    measurement_start: Mutex<Option<Reading>>,
 }
 
-/// What is wrong with a stream, as seen by the players that take it apart.
+/// Faults of a stream, as seen by players.
 #[derive(Default)]
 pub(super) struct Findings {
-    /// The players that looked.
+    /// Number of players that checked.
     pub(super) players: AtomicU64,
-    /// Places where messages are missing or out of order.
+    /// Number of places with missing or reordered messages.
     pub(super) gaps: AtomicU64,
-    /// Frames that are missing there, as far as the stream tells.
+    /// Number of missing frames, if the stream numbers its frames.
     pub(super) missing: AtomicU64,
-    /// Frames whose content is not what was sent.
+    /// Number of frames with wrong content.
     pub(super) damaged: AtomicU64,
-    /// Players that found any of this.
-    pub(super) touched: AtomicU64,
-    /// The most gaps that one player found.
+    /// Number of players with any fault.
+    pub(super) affected: AtomicU64,
+    /// Largest number of gaps of one player.
     pub(super) most_gaps: AtomicU64,
 }
 
-/// The counters at one moment.
+/// Counters at one time.
 #[derive(Clone, Copy)]
 struct Reading {
     at: Instant,
@@ -67,27 +67,27 @@ struct Reading {
     messages: u64,
 }
 
-/// What was counted since [`Stats::measure_from_now`].
+/// Differences since [`Stats::start_measurement`].
 #[derive(Default)]
 pub(super) struct Measured {
     pub(super) seconds: f64,
     pub(super) bytes: u64,
     pub(super) messages: u64,
-    /// The share of its core that this process used.
+    /// Processor time of this process, as a share of one core.
     pub(super) cpu: f64,
 }
 
 impl Stats {
-    /// Forgets what was counted while the clients were starting. The times of their joining stay.
-    pub(super) fn measure_from_now(&self) {
-        *lock(&self.measured) = Some(self.read());
-        for histogram in [&self.latency, &self.late, &self.slow_lag] {
+    /// Starts the measurement: resets the histograms except for the join times.
+    pub(super) fn start_measurement(&self) {
+        *lock(&self.measurement_start) = Some(self.read());
+        for histogram in [&self.latency, &self.send_delay, &self.slow_lag] {
             histogram.clear();
         }
     }
 
     pub(super) fn measured(&self) -> Measured {
-        let Some(from) = *lock(&self.measured) else { return Measured::default() };
+        let Some(from) = *lock(&self.measurement_start) else { return Measured::default() };
         let now = self.read();
         let seconds = now.at.duration_since(from.at).as_secs_f64();
         Measured {
@@ -115,20 +115,20 @@ impl Stats {
         get(&self.refused) + get(&self.lost)
     }
 
-    /// Notes how a client ended, unless all were told to.
-    pub(super) fn ended(&self, started: bool, error: impl std::fmt::Display) {
+    /// Counts a client that ended, unless all clients stop.
+    pub(super) fn count_end(&self, started: bool, error: impl std::fmt::Display) {
         if !self.is_stopped() {
             add(if started { &self.lost } else { &self.refused }, 1);
-            let kind = format!("{}: {}", if started { "lost" } else { "refused" }, without_numbers(&error.to_string()));
+            let kind = format!("{}: {}", if started { "lost" } else { "refused" }, mask_numbers(&error.to_string()));
             let mut errors = lock(&self.errors);
-            let is_known = errors.contains_key(&kind) || errors.len() < ERROR_KINDS;
+            let is_known = errors.contains_key(&kind) || errors.len() < MAX_ERROR_KINDS;
             *errors.entry(if is_known { kind } else { "others".into() }).or_default() += 1;
         }
     }
 }
 
 impl Findings {
-    /// One player's findings, of which the first says that it has any at all.
+    /// Adds a gap of a player that now has `gaps_so_far` gaps.
     pub(super) fn add_gap(&self, missing: u64, gaps_so_far: u64) {
         add(&self.gaps, 1);
         add(&self.missing, missing);
@@ -136,8 +136,9 @@ impl Findings {
     }
 }
 
-/// Errors that differ by a number only, such as a client's, are of one kind. That of the operating system's error stays.
-fn without_numbers(error: &str) -> String {
+/// Replaces numbers by `#`, so that errors that differ by a client number count as one kind. The number of an operating system error
+/// stays.
+fn mask_numbers(error: &str) -> String {
     let (text, os_error) = error.find("(os error").map_or((error, ""), |at| error.split_at(at));
     let mut out = String::new();
     for character in text.chars() {
@@ -169,9 +170,9 @@ mod tests {
     #[test]
     fn errors_are_counted_by_kind() {
         let stats = Stats::default();
-        stats.ended(false, "Connection refused (os error 111)");
+        stats.count_end(false, "Connection refused (os error 111)");
         for client in [7, 12] {
-            stats.ended(true, format!("the stream is being published by client {client}"));
+            stats.count_end(true, format!("the stream is being published by client {client}"));
         }
         let errors: Vec<_> = lock(&stats.errors).clone().into_iter().collect();
         assert_eq!(
@@ -182,8 +183,8 @@ mod tests {
             ]
         );
         for n in 0..100u8 {
-            stats.ended(true, format!("{}", char::from(n)));
+            stats.count_end(true, format!("{}", char::from(n)));
         }
-        assert_eq!(lock(&stats.errors).len(), ERROR_KINDS + 1);
+        assert_eq!(lock(&stats.errors).len(), MAX_ERROR_KINDS + 1);
     }
 }

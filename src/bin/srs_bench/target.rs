@@ -1,4 +1,4 @@
-//! Where a client goes.
+//! RTMP URLs.
 
 use std::net::{SocketAddr, ToSocketAddrs};
 
@@ -16,11 +16,11 @@ pub(super) struct Target {
 impl Target {
     /// Reads `rtmp://host[:port]/app[/more]/stream[?parameters]`.
     pub(super) fn parse(url: &str) -> anyhow::Result<Self> {
-        let Some(rest) = url.strip_prefix("rtmp://") else { bail!("{url}: a URL begins with rtmp://") };
+        let Some(rest) = url.strip_prefix("rtmp://") else { bail!("{url}: the URL must begin with rtmp://") };
         let (path, parameters) = rest.split_once('?').map_or((rest, ""), |(path, parameters)| (path, parameters));
         let (host, path) = path.split_once('/').unwrap_or((path, ""));
         let Some((app, stream)) = path.rsplit_once('/') else {
-            bail!("{url}: a URL has an application and a stream, as in rtmp://host/live/livestream");
+            bail!("{url}: the URL must have an application and a stream, e.g. rtmp://host/live/livestream");
         };
         let has_port = host.rsplit_once(':').is_some_and(|(_, port)| port.parse::<u16>().is_ok());
         let authority = if has_port { host.to_owned() } else { format!("{host}:1935") };
@@ -34,7 +34,7 @@ impl Target {
         })
     }
 
-    /// The same with {n} replaced.
+    /// Returns the target with `{n}` in the stream replaced by a number.
     pub(super) fn numbered(&self, n: u32) -> Self {
         Self { stream: self.stream.replace("{n}", &n.to_string()), ..self.clone() }
     }

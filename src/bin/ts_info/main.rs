@@ -1,7 +1,7 @@
-//! `ts_info FILE.ts|-`: what is in a transport stream (ISO/IEC 13818-1), and what is wrong with it.
+//! `ts_info FILE.ts|-`: shows the contents and the errors of a transport stream (ISO/IEC 13818-1).
 //!
-//! It shares nothing with the muxer of the server, so that both cannot be wrong in the same way, and it reads piece by piece: how
-//! long a file is does not matter.
+//! It shares no code with the muxer of the server, so that both cannot have the same fault. It reads block by block: the length
+//! of a file does not matter.
 
 mod demux;
 mod report;
@@ -15,21 +15,29 @@ use structopt::StructOpt;
 
 use demux::{Demuxer, PACKET};
 
-/// What is read at a time.
-const PIECE: usize = 64 * 1024;
+/// Size of a read, in bytes.
+const BLOCK: usize = 64 * 1024;
 
-/// Where so much holds no packet, nothing will.
+/// Bytes without any packet after which reading stops.
 const MAX_GARBAGE: u64 = 1024 * 1024;
 
-/// Shows what is in a transport stream: tables, streams, frames, clock references, continuity. The exit status is 0 when nothing
-/// is wrong with it, else 1.
+/// Examples at the end of the help text.
+const AFTER_HELP: &str = "\
+EXAMPLES:
+    ts_info objs/nginx/html/live/livestream-1.ts                   Check a segment
+    curl -s http://127.0.0.1:8080/live/livestream-1.ts | ts_info -  Check a segment from standard input
+    ts_info --json segment.ts                                      The same as JSON, times in 1/90000 s
+
+The exit status is 0 if the stream has no errors, else 1.";
+
+/// Shows tables, streams, frames, clock references and continuity errors of an MPEG transport stream
 #[derive(StructOpt)]
-#[structopt(name = "ts_info")]
+#[structopt(name = "ts_info", after_help = AFTER_HELP)]
 struct Options {
-    /// One line of JSON instead of text.
+    /// Prints one line of JSON instead of text
     #[structopt(long)]
     json: bool,
-    /// The file; - for standard input.
+    /// File to read; - for standard input
     #[structopt(name = "FILE")]
     file: String,
 }
@@ -45,27 +53,27 @@ fn main() -> ExitCode {
         }
     };
     let text = if options.json { demuxer.json() } else { demuxer.text() };
-    // Whoever reads may have had enough.
+    // The reader may have closed the pipe.
     let _ = io::stdout().write_all(text.as_bytes());
     if demuxer.is_sound() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }
 
-/// Takes everything that there is to read.
+/// Reads a stream to its end.
 ///
 /// # Errors
-/// When it cannot be read, or is no transport stream.
+/// When it cannot be read, or is not a transport stream.
 fn read(mut input: impl Read) -> io::Result<Demuxer> {
     let mut demuxer = Demuxer::default();
-    let mut buffer = Vec::with_capacity(PIECE + 2 * PACKET);
+    let mut buffer = Vec::with_capacity(BLOCK + 2 * PACKET);
     loop {
         let before = buffer.len();
-        (&mut input).take(PIECE as u64).read_to_end(&mut buffer)?;
-        let is_end = buffer.len() - before < PIECE;
+        (&mut input).take(BLOCK as u64).read_to_end(&mut buffer)?;
+        let is_end = buffer.len() - before < BLOCK;
         let used = demuxer.feed(&buffer, is_end);
         buffer.drain(..used);
         let is_garbage = demuxer.packets() == 0 && (is_end || demuxer.skipped() > MAX_GARBAGE);
         if is_garbage {
-            let why = "this is no transport stream: there are no packets of 188 bytes that begin with 0x47";
+            let why = "not a transport stream: no packets of 188 bytes that begin with 0x47";
             return Err(io::Error::new(io::ErrorKind::InvalidData, why));
         }
         if is_end {

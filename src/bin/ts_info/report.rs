@@ -1,4 +1,4 @@
-//! What was found, for people and for programs.
+//! The report as text and as JSON.
 
 use std::fmt::Write as _;
 
@@ -10,7 +10,7 @@ const H265: u8 = 0x24;
 const AAC: u8 = 0x0f;
 
 impl Demuxer {
-    /// For people.
+    /// Formats the report as text.
     pub(crate) fn text(&self) -> String {
         let mut out = String::new();
         // Writing to a string does not fail.
@@ -26,7 +26,7 @@ impl Demuxer {
         let pid = |pid: Option<u16>| pid.map_or("no pid".to_owned(), |pid| format!("pid {pid:#x}"));
         let _ = writeln!(
             out,
-            "PMT: {}; clock references: {}, {} of them, at most {} ms apart",
+            "PMT: {}; clock references (PCR): {}, count {}, longest interval {} ms",
             pid(self.pmt_pid),
             pid(self.pcr_pid),
             self.pcrs,
@@ -37,7 +37,7 @@ impl Demuxer {
             let time = |time: Option<u64>| time.map_or("-".to_owned(), |time| format!("{:.3}", time as f64 / 90_000.0));
             let _ = writeln!(
                 out,
-                "pid {pid:#x}: {} (type {kind:#04x}), {} packets, {} PES, pts {} to {}, dts {} to {}, {} times not later",
+                "pid {pid:#x}: {} (type {kind:#04x}), {} packets, {} PES, pts {} to {}, dts {} to {}, {} dts not increasing",
                 name(kind),
                 stream.packets,
                 stream.pes,
@@ -57,7 +57,7 @@ impl Demuxer {
         out
     }
 
-    /// For programs: one object. Times are in 1/90000 s.
+    /// Formats the report as one JSON object. Times are in 1/90000 s.
     pub(crate) fn json(&self) -> String {
         let streams: Vec<_> = self.pids.iter().filter_map(|(pid, stream)| stream.json(*pid)).collect();
         format!(
@@ -78,7 +78,7 @@ impl Demuxer {
 }
 
 impl Stream {
-    /// Frames, where what they are is known: of video one in a PES packet, as is usual.
+    /// Returns the number of frames, if the codec is known. Video has one frame in each PES packet, as is usual.
     fn frames(&self) -> Option<u64> {
         match self.kind {
             Some(H264 | H265) => Some(self.pes),

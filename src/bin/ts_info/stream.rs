@@ -1,32 +1,33 @@
-//! What is known of the packets of one PID.
+//! The packets of one PID.
 
 use std::collections::BTreeMap;
 
 use super::demux::PACKET;
 
-/// The shortest ADTS frame is its header.
+/// Length of the shortest ADTS frame, which has only a header.
 const ADTS_HEADER: u64 = 7;
 
+/// Counters and parser state of one PID.
 #[derive(Debug)]
 pub(crate) struct Stream {
     pub(crate) packets: u64,
     last: Option<[u8; PACKET]>,
     pub(crate) continuity_errors: u64,
-    /// The type in the PMT.
+    /// Stream type in the PMT.
     pub(crate) kind: Option<u8>,
     pub(crate) pes: u64,
     pub(crate) first_pts: Option<u64>,
     pub(crate) last_pts: Option<u64>,
     pub(crate) first_dts: Option<u64>,
     pub(crate) last_dts: Option<u64>,
-    /// How often the decoding time was not later than the one before.
+    /// Number of decoding times that are not later than the previous one.
     pub(crate) dts_back: u64,
-    /// How often each NAL unit type was there.
+    /// Number of NAL units by type.
     pub(crate) units: BTreeMap<u8, u64>,
     pub(crate) adts_frames: u64,
-    /// The last bytes of the content, the newest lowest.
+    /// Last bytes of the content, the newest in the lowest bits.
     window: u64,
-    /// Bytes to come of the ADTS frame.
+    /// Remaining bytes of the ADTS frame.
     left: u64,
 }
 
@@ -45,7 +46,7 @@ impl Default for Stream {
             dts_back: 0,
             units: BTreeMap::new(),
             adts_frames: 0,
-            // Not zeros: they would be half a start code.
+            // Not zeros, which would be half a start code.
             window: u64::MAX,
             left: 0,
         }
@@ -53,8 +54,8 @@ impl Default for Stream {
 }
 
 impl Stream {
-    /// Counts a packet. `false`: it is the one before again, as a sender may do once.
-    pub(crate) fn count(&mut self, packet: &[u8; PACKET], is_break: bool) -> bool {
+    /// Counts a packet. Returns false for a repetition of the previous packet, which a sender may send once.
+    pub(crate) fn count_packet(&mut self, packet: &[u8; PACKET], is_discontinuity: bool) -> bool {
         self.packets += 1;
         let has_payload = packet[3] & 0x10 != 0;
         if !has_payload {
@@ -65,16 +66,16 @@ impl Stream {
         if last_counter == counter && last == *packet {
             return false;
         }
-        if (last_counter + 1) & 0x0f != counter && !is_break {
+        if (last_counter + 1) & 0x0f != counter && !is_discontinuity {
             self.continuity_errors += 1;
         }
         true
     }
 
-    /// Takes the payload of a packet. `None`: the PES header does not fit into it.
-    pub(crate) fn payload(&mut self, payload: &[u8], is_start: bool) -> Option<()> {
+    /// Parses the payload of a packet. Returns `None` if the PES header does not fit.
+    pub(crate) fn parse_payload(&mut self, payload: &[u8], is_start: bool) -> Option<()> {
         let Some(kind) = self.kind else { return Some(()) };
-        let content = if is_start { self.begin_pes(payload)? } else { payload };
+        let content = if is_start { self.parse_pes_header(payload)? } else { payload };
         match kind {
             0x1b | 0x24 => content.iter().for_each(|byte| self.on_video(*byte, kind)),
             0x0f => content.iter().for_each(|byte| self.on_aac(*byte)),
@@ -83,7 +84,7 @@ impl Stream {
         Some(())
     }
 
-    fn begin_pes<'a>(&mut self, payload: &'a [u8]) -> Option<&'a [u8]> {
+    fn parse_pes_header<'a>(&mut self, payload: &'a [u8]) -> Option<&'a [u8]> {
         let flags = *payload.get(7)?;
         if !payload.starts_with(&[0, 0, 1]) {
             return None;
@@ -101,7 +102,7 @@ impl Stream {
         self.first_pts = self.first_pts.or(pts);
         self.first_dts = self.first_dts.or(dts);
         if let (Some(last), Some(dts)) = (self.last_dts, dts) {
-            // Later by less than half of what 33 bits count.
+            // Later by less than half of the range of 33 bits.
             let is_later = (1..1 << 32).contains(&(dts.wrapping_sub(last) & 0x1_ffff_ffff));
             self.dts_back += u64::from(!is_later);
         }
@@ -109,7 +110,7 @@ impl Stream {
         payload.get(9 + usize::from(*payload.get(8)?)..)
     }
 
-    /// A NAL unit begins behind 0, 0, 1.
+    /// Counts NAL units, which start after the bytes 0, 0, 1.
     fn on_video(&mut self, byte: u8, kind: u8) {
         self.window = self.window << 8 | u64::from(byte);
         if self.window >> 8 & 0xff_ffff == 1 {
@@ -118,9 +119,9 @@ impl Stream {
         }
     }
 
-    /// A frame of ADTS says how long it is; one may end in the next PES packet. What is none is passed over.
+    /// Counts ADTS frames, which contain their length and may end in the next PES packet. Skips other bytes.
     fn on_aac(&mut self, byte: u8) {
-        const SEEN: u64 = 6;
+        const HEADER_SEEN: u64 = 6;
         if self.left > 0 {
             self.left -= 1;
             self.window = 0;
@@ -130,7 +131,7 @@ impl Stream {
         let is_header = self.window >> 32 & 0xfff6 == 0xfff0;
         if is_header {
             self.adts_frames += 1;
-            self.left = (self.window >> 5 & 0x1fff).max(ADTS_HEADER) - SEEN;
+            self.left = (self.window >> 5 & 0x1fff).max(ADTS_HEADER) - HEADER_SEEN;
             self.window = 0;
         }
     }

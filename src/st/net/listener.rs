@@ -1,4 +1,4 @@
-//! Sockets that listen.
+//! Listening sockets.
 
 use std::io;
 use std::net::{self, SocketAddr};
@@ -11,23 +11,23 @@ use socket2::{Domain, Protocol, SockRef, Socket, Type};
 use super::super::block;
 use super::TcpStream;
 
-/// Connections that the kernel may hold for us until they are accepted; as many as it does if nobody has told it otherwise
-/// (net.core.somaxconn). Whoever finds no room there tries again a second later.
+/// Most connections that the kernel queues until they are accepted: its own default limit (net.core.somaxconn). A client that
+/// finds the queue full tries again one second later.
 const BACKLOG: i32 = 4096;
 
-/// A TCP socket that listens. Clones share it; it closes with the last one.
+/// A listening TCP socket. Clones share it; it closes with the last one.
 #[derive(Clone)]
-pub struct TcpListener(Arc<Listening>);
+pub struct TcpListener(Arc<Inner>);
 
-struct Listening {
+struct Inner {
     io: CoIo<net::TcpListener>,
     closing: AtomicBool,
-    /// Those who may still be accepted when it closes.
-    rest: AtomicI32,
+    /// Number of connections that are still accepted while it closes.
+    left_to_accept: AtomicI32,
 }
 
-/// Binds and listens, without the runtime: for [`TcpListener::new`]. An address that somebody listens on already is an error,
-/// also for the same user, unless both say `reuse_port` (SO_REUSEPORT); an IPv6 address takes IPv6 connections only.
+/// Creates a listening socket without the runtime, for [`TcpListener::new`]. An address that is in use is an error, also for
+/// the same user, unless both sockets have `reuse_port` (SO_REUSEPORT). An IPv6 address accepts IPv6 connections only.
 ///
 /// # Errors
 /// Those of socket(2), bind(2) and listen(2).
@@ -44,19 +44,19 @@ pub fn bind(address: SocketAddr, reuse_port: bool) -> io::Result<net::TcpListene
 }
 
 impl TcpListener {
-    /// Takes a socket that listens.
+    /// Wraps a listening socket.
     ///
     /// # Errors
     /// When the runtime cannot watch it.
     pub fn new(socket: net::TcpListener) -> io::Result<Self> {
-        Ok(Self(Arc::new(Listening {
+        Ok(Self(Arc::new(Inner {
             io: CoIo::new(socket)?,
             closing: AtomicBool::new(false),
-            rest: AtomicI32::new(BACKLOG),
+            left_to_accept: AtomicI32::new(BACKLOG),
         })))
     }
 
-    /// Binds and listens, see [`bind`].
+    /// Creates a listening socket, see [`bind`].
     ///
     /// # Errors
     /// Those of socket(2), bind(2) and listen(2).
@@ -64,21 +64,21 @@ impl TcpListener {
         Self::new(bind(address, false)?)
     }
 
-    /// Blocks until a client connects. `None` after [`TcpListener::close`], once those who were waiting then have been accepted: as many
-    /// as may wait, if more keep coming.
+    /// Blocks until a client connects. After [`TcpListener::close`] it accepts the queued connections, at most [`BACKLOG`], and
+    /// then returns `None`.
     ///
     /// # Errors
-    /// Those of accept(2); with EMFILE and its like the connection stays in the kernel's queue.
+    /// Those of accept(2); after EMFILE and similar errors the connection stays in the kernel's queue.
     pub fn accept(&self) -> io::Result<Option<TcpStream>> {
         loop {
             let is_closing = self.0.closing.load(Ordering::Relaxed);
-            if is_closing && self.0.rest.load(Ordering::Relaxed) <= 0 {
+            if is_closing && self.0.left_to_accept.load(Ordering::Relaxed) <= 0 {
                 return Ok(None);
             }
             match self.0.io.inner().accept() {
                 Ok((stream, peer)) => {
                     if is_closing {
-                        self.0.rest.fetch_sub(1, Ordering::Relaxed);
+                        self.0.left_to_accept.fetch_sub(1, Ordering::Relaxed);
                     }
                     return TcpStream::new(stream, peer).map(Some);
                 }
@@ -93,14 +93,14 @@ impl TcpListener {
         }
     }
 
-    /// Ends the coroutine that accepts: it gets those who have connected already, then `None`.
+    /// Makes [`TcpListener::accept`] return `None` once the queued connections are accepted.
     pub fn close(&self) {
         self.0.closing.store(true, Ordering::Relaxed);
         self.0.io.waker().wakeup();
     }
 
-    /// Lets another socket of this process listen on a part of the same address, for as long as it takes to put one in the place
-    /// of the other: an address on which this one listens for all addresses, or the other way round.
+    /// Allows another socket of this process to listen on an overlapping address while one replaces the other: `0.0.0.0:1935`
+    /// and `127.0.0.1:1935`.
     ///
     /// # Errors
     /// Those of setsockopt(2).
@@ -108,7 +108,7 @@ impl TcpListener {
         SockRef::from(self.0.io.inner()).set_reuse_port(reuse_port)
     }
 
-    /// The address that it listens on, with the port that the kernel chose for port 0.
+    /// Returns the address that it listens on, with the port that the kernel chose for port 0.
     ///
     /// # Errors
     /// Those of getsockname(2).

@@ -1,4 +1,4 @@
-//! Options of a socket.
+//! Socket options.
 
 use std::io;
 use std::time::Duration;
@@ -8,7 +8,7 @@ use socket2::SockRef;
 use super::TcpStream;
 
 impl TcpStream {
-    /// Whether small writes are sent at once (TCP_NODELAY).
+    /// Sets whether small writes are sent at once (TCP_NODELAY).
     ///
     /// # Errors
     /// Those of setsockopt(2).
@@ -16,7 +16,7 @@ impl TcpStream {
         self.0.io.inner().set_nodelay(nodelay)
     }
 
-    /// Has the kernel find out, within minutes, that the other end is gone without a word (SO_KEEPALIVE).
+    /// Makes the kernel detect within minutes that the peer is gone (SO_KEEPALIVE): probes start after `idle`.
     ///
     /// # Errors
     /// Those of setsockopt(2).
@@ -24,7 +24,7 @@ impl TcpStream {
         SockRef::from(self.0.io.inner()).set_tcp_keepalive(&socket2::TcpKeepalive::new().with_time(idle))
     }
 
-    /// Has the socket count as readable only when so many bytes are there, or its end (SO_RCVLOWAT).
+    /// Makes the socket readable only from `bytes` bytes on, or at its end (SO_RCVLOWAT).
     ///
     /// # Errors
     /// Those of setsockopt(2).
@@ -32,8 +32,8 @@ impl TcpStream {
         self.set_number(libc::SOL_SOCKET, libc::SO_RCVLOWAT, bytes)
     }
 
-    /// Has the kernel take no more than so many bytes beyond those that are on their way (TCP_NOTSENT_LOWAT). Without it, it takes
-    /// megabytes for a client that reads nothing.
+    /// Limits the bytes that the kernel accepts beyond those in flight (TCP_NOTSENT_LOWAT). Without a limit it accepts megabytes
+    /// for a client that reads nothing.
     ///
     /// # Errors
     /// Those of setsockopt(2).
@@ -51,13 +51,5 @@ impl TcpStream {
             libc::setsockopt(fd, level, name, value, size_of::<libc::c_int>() as libc::socklen_t)
         };
         if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
-    }
-
-    /// Sets the kernel's send buffer, in bytes (SO_SNDBUF).
-    ///
-    /// # Errors
-    /// Those of setsockopt(2).
-    pub fn set_send_buffer(&self, bytes: usize) -> io::Result<()> {
-        SockRef::from(self.0.io.inner()).set_send_buffer_size(bytes)
     }
 }

@@ -1,4 +1,4 @@
-//! What waits for a socket: until it is ready, until a deadline, or until somebody inside the process says so.
+//! Waits for a socket: until it is ready, until a deadline, or until it is woken.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, MutexGuard, PoisonError, Weak};
@@ -9,129 +9,132 @@ use may::io::WaitIo;
 use super::{Inner, TcpStream};
 use crate::st::{Waker, block, timer, yield_now};
 
-/// Successful reads or writes in a row after which a coroutine lets others run.
-const TURNS: u32 = 16;
+/// Number of reads and writes without a wait after which a coroutine yields.
+const MAX_OPS: u32 = 16;
 
-/// So many bytes written are as good as one more.
-const TURN_BYTES: usize = 64 * 1024;
+/// Bytes of one write that count as a further operation.
+const BYTES_PER_OP: usize = 64 * 1024;
 
-/// Somebody is not to wait for all those turns.
-static HURRY: AtomicBool = AtomicBool::new(false);
+/// Coroutines yield after each operation.
+static EAGER_YIELD: AtomicBool = AtomicBool::new(false);
 
-/// What a wait reports, besides readiness: `may`'s mark for a wake-up, and the events of epoll(7).
+/// Event bits of a wait: `may`'s mark for a wake-up, and the events of epoll(7).
 const WOKEN: usize = 0x8000_0000;
 const EVENTS_OF_END: usize = (libc::EPOLLRDHUP | libc::EPOLLHUP | libc::EPOLLERR) as usize;
 const EVENTS_OF_READ: usize = libc::EPOLLIN as usize | EVENTS_OF_END;
 
-/// Why a wait ended. Several may be true.
+/// The result of a wait. Several fields may be true.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Wake {
+pub struct WaitResult {
     /// Bytes, or the end of the stream, may have arrived.
     pub readable: bool,
-    /// Somebody called [`TcpStream::wake`] or [`TcpStream::interrupt`].
+    /// [`TcpStream::wake`] or [`TcpStream::interrupt`] was called.
     pub woken: bool,
     /// The deadline has passed.
     pub timed_out: bool,
 }
 
-/// What a timer keeps of a connection.
+/// A weak reference to a connection, for timers.
 #[derive(Clone)]
 pub(crate) struct WeakStream(Weak<Inner>);
 
-/// The deadline of the current wait. Most waits end long before theirs, so the timer is not taken back then but left to
-/// find, when it fires, that the deadline has moved.
+/// The deadline of the current wait. Most waits end long before their deadline, so the timer is not removed then. When it
+/// fires, it checks whether the deadline has moved.
 #[derive(Default)]
-pub(super) struct Alarm {
+pub(super) struct WaitTimer {
     deadline: Option<Instant>,
     timer: Option<timer::Key>,
 }
 
-/// Has coroutines that their peers keep busy let others run after each read and write, until they need not any more: what somebody
-/// else has to do is about what is read.
-pub fn hurry(needed: bool) {
-    HURRY.store(needed, Ordering::Relaxed);
+/// Makes busy coroutines yield after each read and write, instead of after [`MAX_OPS`], until it is called with false: so that a
+/// coroutine that must react to their input runs in time.
+pub fn set_eager_yield(enabled: bool) {
+    EAGER_YIELD.store(enabled, Ordering::Relaxed);
 }
 
 impl TcpStream {
-    /// Blocks until the socket has an event, until `deadline`, or until woken. May end early: look again at what was waited
-    /// for.
-    pub fn wait(&self, deadline: Option<Instant>) -> Wake {
+    /// Blocks until the socket has an event, until `deadline`, or until woken. May return early: check the condition again.
+    pub fn wait(&self, deadline: Option<Instant>) -> WaitResult {
         let is_late = || deadline.is_some_and(|deadline| Instant::now() >= deadline);
-        if self.0.session.get().is_some_and(|session| session.take_more()) {
+        if self.0.session.get().is_some_and(|session| session.take_read_pending()) {
             yield_now();
-            return Wake { readable: true, woken: false, timed_out: is_late() };
+            return WaitResult { readable: true, woken: false, timed_out: is_late() };
         }
         self.set_deadline(deadline);
         let events = block(|| self.0.io.wait_io());
-        self.0.turns.store(0, Ordering::Relaxed);
+        self.0.ops_since_wait.store(0, Ordering::Relaxed);
         if let Some(session) = self.0.session.get() {
-            // What a write has left, or the answer to a change of keys. An error shows again with the next read or write.
-            let _ = session.flush(&mut self.wire());
+            // The rest of a write, or the answer to a change of keys. The next read or write reports an error again.
+            let _ = session.flush(&mut self.raw_socket());
         }
         if events & EVENTS_OF_END != 0 {
-            self.0.ended.store(true, Ordering::Relaxed);
+            self.0.end_seen.store(true, Ordering::Relaxed);
         }
         if events & EVENTS_OF_READ != 0 {
             self.0.readable.store(true, Ordering::Relaxed);
         }
-        Wake { readable: self.0.readable.load(Ordering::Relaxed), woken: events & WOKEN != 0, timed_out: is_late() }
+        WaitResult {
+            readable: self.0.readable.load(Ordering::Relaxed),
+            woken: events & WOKEN != 0,
+            timed_out: is_late(),
+        }
     }
 
-    /// Ends the wait of the coroutine that blocks on this socket, or its next one.
+    /// Ends the current or next wait of the coroutine that blocks on this socket.
     pub fn wake(&self) {
         self.0.io.waker().wakeup();
     }
 
-    /// Makes blocking reads and writes end with `ConnectionAborted`, now and until [`TcpStream::resume`]: so that a coroutine
-    /// which waits for its client can be told something and still use the socket to say it.
+    /// Makes blocking reads and writes fail with `ConnectionAborted` until [`TcpStream::resume`]: so that a coroutine that waits
+    /// for its client can be stopped and still use the socket to send a last message.
     pub fn interrupt(&self) {
         self.0.interrupted.store(true, Ordering::Relaxed);
         self.wake();
     }
 
-    /// Ends what [`TcpStream::interrupt`] began. Returns whether there was an interruption.
+    /// Ends an interruption. Returns whether there was one.
     pub fn resume(&self) -> bool {
         self.0.interrupted.swap(false, Ordering::Relaxed)
     }
 
-    /// Lets others run when this coroutine has not waited for long: its peer keeps it busy. Blocking reads and writes do it;
-    /// a loop over [`TcpStream::try_read`] has to.
-    pub fn take_turns(&self) {
-        self.take_turns_of(0);
+    /// Yields if the peer has kept this coroutine busy for [`MAX_OPS`] operations without a wait. Blocking reads and writes do
+    /// it; a loop over [`TcpStream::try_read`] must call it.
+    pub fn yield_if_busy(&self) {
+        self.yield_if_busy_after(0);
     }
 
-    /// The same after a read or a write of so many bytes.
-    pub(super) fn take_turns_of(&self, bytes: usize) {
-        let turns = 1 + u32::try_from(bytes / TURN_BYTES).unwrap_or(TURNS);
-        if self.0.turns.fetch_add(turns, Ordering::Relaxed).saturating_add(turns) > TURNS
-            || HURRY.load(Ordering::Relaxed)
+    /// Counts an operation on `bytes` bytes, and yields if it is due.
+    pub(super) fn yield_if_busy_after(&self, bytes: usize) {
+        let ops = 1 + u32::try_from(bytes / BYTES_PER_OP).unwrap_or(MAX_OPS);
+        if self.0.ops_since_wait.fetch_add(ops, Ordering::Relaxed).saturating_add(ops) > MAX_OPS
+            || EAGER_YIELD.load(Ordering::Relaxed)
         {
-            self.0.turns.store(0, Ordering::Relaxed);
+            self.0.ops_since_wait.store(0, Ordering::Relaxed);
             yield_now();
         }
     }
 
     fn set_deadline(&self, deadline: Option<Instant>) {
-        let mut alarm = self.0.alarm();
-        alarm.deadline = deadline;
+        let mut wait_timer = self.0.wait_timer();
+        wait_timer.deadline = deadline;
         if let Some(deadline) = deadline
-            && alarm.timer.is_none_or(|timer| timer.0 > deadline)
+            && wait_timer.timer.is_none_or(|timer| timer.0 > deadline)
         {
-            if let Some(timer) = alarm.timer.take() {
+            if let Some(timer) = wait_timer.timer.take() {
                 timer::remove(timer);
             }
-            alarm.timer = Some(timer::add(deadline, Waker::Socket(WeakStream(Arc::downgrade(&self.0)))));
+            wait_timer.timer = Some(timer::add(deadline, Waker::Socket(WeakStream(Arc::downgrade(&self.0)))));
         }
     }
 }
 
 impl Inner {
-    fn alarm(&self) -> MutexGuard<'_, Alarm> {
-        self.alarm.lock().unwrap_or_else(PoisonError::into_inner)
+    fn wait_timer(&self) -> MutexGuard<'_, WaitTimer> {
+        self.wait_timer.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-impl Drop for Alarm {
+impl Drop for WaitTimer {
     fn drop(&mut self) {
         if let Some(timer) = self.timer.take() {
             timer::remove(timer);
@@ -140,18 +143,18 @@ impl Drop for Alarm {
 }
 
 impl WeakStream {
-    /// The timer fired: wakes the coroutine, or sets the timer for a deadline that has moved.
+    /// Wakes the coroutine, or sets the timer again if the deadline has moved.
     pub(in crate::st) fn on_timer(&self) {
         let Some(inner) = self.0.upgrade() else { return };
-        let mut alarm = inner.alarm();
-        alarm.timer = None;
-        match alarm.deadline {
+        let mut wait_timer = inner.wait_timer();
+        wait_timer.timer = None;
+        match wait_timer.deadline {
             None => {}
             Some(deadline) if deadline <= Instant::now() => {
-                drop(alarm);
+                drop(wait_timer);
                 inner.io.waker().wakeup();
             }
-            Some(deadline) => alarm.timer = Some(timer::add(deadline, Waker::Socket(self.clone()))),
+            Some(deadline) => wait_timer.timer = Some(timer::add(deadline, Waker::Socket(self.clone()))),
         }
     }
 }

@@ -1,8 +1,8 @@
-//! What either side of TLS is made from: certificates and keys in files, and the roots that the system trusts.
+//! TLS configuration: certificates and keys in files, and the root certificates of the system.
 
 use std::fmt;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::crypto::{CryptoProvider, ring};
@@ -10,76 +10,65 @@ use rustls::pki_types::pem::{self, PemObject};
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
 use rustls::{ClientConfig, DigitallySignedStruct, RootCertStore, ServerConfig, SignatureScheme};
 
-/// Why there is no TLS.
+/// The reason why TLS cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// A file cannot be read.
     #[error("cannot read the {what} {}: {why}", .path.display())]
     Unreadable {
-        /// Certificate or key.
+        /// "certificate" or "key".
         what: &'static str,
         /// The file.
         path: PathBuf,
-        /// What is wrong.
+        /// The error text.
         why: String,
     },
-    /// A file has not in it what it should.
-    #[error("{} holds no {what}; it must be a PEM file with a block \"-----BEGIN {block}-----\"", .path.display())]
+    /// A file does not contain the certificate or the key.
+    #[error("{} contains no {what}: it must be a PEM file with a block \"-----BEGIN {block}-----\"", .path.display())]
     Missing {
-        /// Certificate or key.
+        /// "certificate" or "key".
         what: &'static str,
         /// The file.
         path: PathBuf,
-        /// What the PEM block is called.
+        /// Name of the PEM block.
         block: &'static str,
     },
-    /// The two do not belong together, or are of a kind that is not known.
+    /// Certificate and key do not belong together, or their type is unknown.
     #[error("the certificate {} and the key {} cannot be used: {why}", .cert.display(), .key.display())]
     Unusable {
         /// The certificate.
         cert: PathBuf,
         /// The key.
         key: PathBuf,
-        /// What is wrong.
+        /// The error text.
         why: String,
     },
-    /// The system trusts nobody.
-    #[error("no certificate that this system trusts can be read{why}; is the package ca-certificates installed?")]
+    /// The system has no root certificates.
+    #[error("cannot read the root certificates of the system{why}: install the package ca-certificates")]
     NoRoots {
-        /// What was tried.
+        /// The error texts.
         why: String,
     },
-    /// The library refuses.
+    /// `rustls` reports an error.
     #[error("TLS: {0}")]
     Tls(#[from] rustls::Error),
 }
 
-/// The server's side: a certificate and its key. Clones share it, so that a reload reaches all who have it.
+/// TLS configuration of a server: a certificate and its key. Clones share it.
 #[derive(Clone)]
-pub struct Acceptor(Arc<Mutex<Arc<ServerConfig>>>);
+pub struct Acceptor(Arc<ServerConfig>);
 
 impl Acceptor {
-    /// Reads the certificate, with those that lead from it to a root, and its key. Blocks the thread.
+    /// Reads the certificate, with its chain, and its key. Blocks the thread.
     ///
     /// # Errors
     /// See [`Error`].
     pub fn load(cert: &Path, key: &Path) -> Result<Self, Error> {
-        read(cert, key).map(|config| Self(Arc::new(Mutex::new(config))))
-    }
-
-    /// Reads both files again. Connections that there are keep what they have; when there is an error, so do those that come.
-    /// Blocks the thread.
-    ///
-    /// # Errors
-    /// See [`Error`].
-    pub fn reload(&self, cert: &Path, key: &Path) -> Result<(), Error> {
-        let config = read(cert, key)?;
-        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = config;
-        Ok(())
+        read(cert, key).map(|config| Self(Arc::new(config)))
     }
 
     pub(super) fn config(&self) -> Arc<ServerConfig> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        self.0.clone()
     }
 }
 
@@ -89,7 +78,7 @@ impl fmt::Debug for Acceptor {
     }
 }
 
-fn read(cert: &Path, key: &Path) -> Result<Arc<ServerConfig>, Error> {
+fn read(cert: &Path, key: &Path) -> Result<ServerConfig, Error> {
     const CERTIFICATE: (&str, &str) = ("certificate", "CERTIFICATE");
     const KEY: (&str, &str) = ("key", "PRIVATE KEY");
     let chain = CertificateDer::pem_file_iter(cert).and_then(Iterator::collect::<Result<Vec<_>, _>>);
@@ -98,19 +87,18 @@ fn read(cert: &Path, key: &Path) -> Result<Arc<ServerConfig>, Error> {
         return Err(pem_error(pem::Error::NoItemsFound, cert, CERTIFICATE));
     }
     let private = PrivateKeyDer::from_pem_file(key).map_err(|error| pem_error(error, key, KEY))?;
-    let config = ServerConfig::builder_with_provider(provider())
+    ServerConfig::builder_with_provider(provider())
         .with_safe_default_protocol_versions()?
         .with_no_client_auth()
         .with_single_cert(chain, private)
-        .map_err(|error| Error::Unusable { cert: cert.into(), key: key.into(), why: error.to_string() })?;
-    Ok(Arc::new(config))
+        .map_err(|error| Error::Unusable { cert: cert.into(), key: key.into(), why: error.to_string() })
 }
 
 fn pem_error(error: pem::Error, path: &Path, (what, block): (&'static str, &'static str)) -> Error {
     match error {
         pem::Error::NoItemsFound => Error::Missing { what, path: path.into(), block },
         pem::Error::Io(error) => Error::Unreadable { what, path: path.into(), why: error.to_string() },
-        other => Error::Unreadable { what, path: path.into(), why: format!("this is no PEM file: {other:?}") },
+        other => Error::Unreadable { what, path: path.into(), why: format!("not a PEM file: {other:?}") },
     }
 }
 
@@ -118,15 +106,15 @@ fn provider() -> Arc<CryptoProvider> {
     Arc::new(ring::default_provider())
 }
 
-/// The client's side: whom it trusts.
+/// TLS configuration of a client: the certificates that it trusts.
 #[derive(Clone)]
 pub struct Connector(Arc<ClientConfig>);
 
 impl Connector {
-    /// Trusts whom the system trusts. Blocks the thread: it reads the system's certificates.
+    /// Trusts the root certificates of the system. Blocks the thread: it reads them.
     ///
     /// # Errors
-    /// When there are none.
+    /// [`Error::NoRoots`].
     pub fn system() -> Result<Self, Error> {
         let found = rustls_native_certs::load_native_certs();
         let mut roots = RootCertStore::empty();
@@ -138,31 +126,19 @@ impl Connector {
         Self::with_roots(roots)
     }
 
-    /// Trusts the certificates in a PEM file. Blocks the thread.
-    ///
-    /// # Errors
-    /// When the file cannot be read.
-    pub fn trusting(path: &Path) -> Result<Self, Error> {
-        let all = CertificateDer::pem_file_iter(path).and_then(Iterator::collect::<Result<Vec<_>, _>>);
-        let all = all.map_err(|error| pem_error(error, path, ("certificate", "CERTIFICATE")))?;
-        let mut roots = RootCertStore::empty();
-        roots.add_parsable_certificates(all);
-        Self::with_roots(roots)
-    }
-
-    fn with_roots(roots: RootCertStore) -> Result<Self, Error> {
+    pub(super) fn with_roots(roots: RootCertStore) -> Result<Self, Error> {
         let config = ClientConfig::builder_with_provider(provider()).with_safe_default_protocol_versions()?;
         Ok(Self(Arc::new(config.with_root_certificates(roots).with_no_client_auth())))
     }
 
-    /// Trusts everybody: encrypted, but with whom is unknown. For a laboratory.
+    /// Accepts any certificate: the connection is encrypted, but the server is not authenticated. For test setups.
     ///
     /// # Errors
-    /// When the library refuses.
-    pub fn trusting_everybody() -> Result<Self, Error> {
+    /// [`Error::Tls`].
+    pub fn without_verification() -> Result<Self, Error> {
         let config = ClientConfig::builder_with_provider(provider()).with_safe_default_protocol_versions()?;
-        let everybody = Arc::new(Everybody(provider()));
-        Ok(Self(Arc::new(config.dangerous().with_custom_certificate_verifier(everybody).with_no_client_auth())))
+        let verifier = Arc::new(NoVerification(provider()));
+        Ok(Self(Arc::new(config.dangerous().with_custom_certificate_verifier(verifier).with_no_client_auth())))
     }
 
     pub(super) fn config(&self) -> Arc<ClientConfig> {
@@ -176,11 +152,11 @@ impl fmt::Debug for Connector {
     }
 }
 
-/// Takes any certificate; the signatures by which its owner shows to have the key are verified all the same.
+/// A verifier that accepts any certificate, but checks the signatures that prove possession of its key.
 #[derive(Debug)]
-struct Everybody(Arc<CryptoProvider>);
+struct NoVerification(Arc<CryptoProvider>);
 
-impl ServerCertVerifier for Everybody {
+impl ServerCertVerifier for NoVerification {
     fn verify_server_cert(
         &self,
         _: &CertificateDer<'_>,

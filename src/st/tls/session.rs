@@ -1,4 +1,4 @@
-//! A connection's TLS, once hands are shaken.
+//! The TLS session of a connection after the handshake.
 
 use std::io::{self, IoSlice, Read, Write};
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
@@ -7,150 +7,147 @@ use std::time::{Duration, Instant};
 
 use rustls::Connection;
 
-use super::super::net::Wire;
-use super::{invalid, none_if_blocked};
-use crate::memory::Held;
+use super::super::net::RawSocket;
+use super::{invalid_data, would_block_to_none};
+use crate::memory::Charge;
 
-/// Bytes that may be encrypted and not yet taken by the socket. A write takes no more than this at a time, and nothing while
-/// any of it is left.
-const UNSENT: usize = 64 * 1024;
+/// Most encrypted bytes that the kernel has not taken yet. A write accepts no more than this at a time, and nothing while any of
+/// it is left.
+const MAX_UNSENT: usize = 64 * 1024;
 
-/// Bytes that may come in a row without any content: of the longest record, which has content when it is whole, with room to spare.
-/// `rustls` takes 32 records without content in a row, but as many as come with changes of keys between them. It is also the most that
-/// is kept of a message about TLS itself which never becomes whole.
-const BARREN: usize = 32 * 1024;
+/// Most bytes in a row without payload: more than the longest record, which has payload once it is complete. `rustls` accepts 32
+/// records without payload in a row, but any number with key updates between them. This also bounds an incomplete message of the
+/// TLS protocol itself.
+const MAX_BYTES_WITHOUT_DATA: usize = 32 * 1024;
 
-/// How long one read may take with nothing to show for it before others have their turn. A change of keys takes some microseconds.
-const LONG: Duration = Duration::from_millis(1);
+/// Longest time of one read without payload before other coroutines run. A key update takes some microseconds.
+const MAX_READ_TIME: Duration = Duration::from_millis(1);
 
-/// What stands between a connection's socket and its readers and writers.
+/// The TLS state of one connection.
 pub(in crate::st) struct Session {
-    /// Locked for a moment at a time and never over a wait; a lock at all only because connections can be sent.
+    /// Never locked over a wait. The lock exists because connections can move between threads.
     tls: Mutex<Box<Connection>>,
-    /// Bytes that came since there was content.
-    barren: AtomicUsize,
-    /// Bytes that came, and those of content among them that were read.
-    came: AtomicU64,
-    read: AtomicU64,
+    bytes_without_data: AtomicUsize,
+    bytes_in: AtomicU64,
+    data_read: AtomicU64,
     /// See [`Session::overhead`].
     overhead: AtomicU64,
     /// The last read ended before the socket was empty.
-    more: AtomicBool,
-    /// Where what the socket has not taken is counted, but for the headers of its records.
-    unsent: OnceLock<Held>,
+    read_pending: AtomicBool,
+    /// Memory charge of unsent bytes, without the record headers.
+    unsent: OnceLock<Charge>,
 }
 
 impl Session {
     pub(super) fn new(mut tls: Box<Connection>) -> Self {
-        tls.set_buffer_limit(Some(UNSENT));
+        tls.set_buffer_limit(Some(MAX_UNSENT));
         Self {
             tls: Mutex::new(tls),
-            barren: AtomicUsize::new(0),
-            came: AtomicU64::new(0),
-            read: AtomicU64::new(0),
+            bytes_without_data: AtomicUsize::new(0),
+            bytes_in: AtomicU64::new(0),
+            data_read: AtomicU64::new(0),
             overhead: AtomicU64::new(0),
-            more: AtomicBool::new(true),
+            read_pending: AtomicBool::new(true),
             unsent: OnceLock::new(),
         }
     }
 
-    /// Has what was encrypted counted until the socket has taken it.
-    pub(in crate::st) fn count_unsent(&self, held: Held) {
-        // Once is enough.
-        let _ = self.unsent.set(held);
+    /// Charges encrypted bytes until the kernel has taken them. Only the first call has an effect.
+    pub(in crate::st) fn count_unsent(&self, charge: Charge) {
+        let _ = self.unsent.set(charge);
     }
 
     fn tls(&self) -> MutexGuard<'_, Box<Connection>> {
         self.tls.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Reads what has been decrypted, or else what the socket has. `None`: nothing yet.
-    pub(in crate::st) fn try_read(&self, wire: &mut Wire<'_>, buffer: &mut [u8]) -> io::Result<Option<usize>> {
+    /// Reads decrypted bytes, after decrypting input of the socket if needed. Returns `None` if there are none yet.
+    pub(in crate::st) fn try_read(&self, socket: &mut RawSocket<'_>, buffer: &mut [u8]) -> io::Result<Option<usize>> {
         let mut tls = self.tls();
-        self.more.store(false, Ordering::Relaxed);
-        let mut began = None;
+        self.read_pending.store(false, Ordering::Relaxed);
+        let mut started = None;
         loop {
             match tls.reader().read(buffer) {
                 Ok(n) => {
-                    self.barren.store(0, Ordering::Relaxed);
-                    self.read.fetch_add(n as u64, Ordering::Relaxed);
+                    self.bytes_without_data.store(0, Ordering::Relaxed);
+                    self.data_read.fetch_add(n as u64, Ordering::Relaxed);
                     return Ok(Some(n));
                 }
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
-                // The peer closed without saying so in TLS. RTMP says itself where its messages end.
+                // The peer closed without a close_notify alert. RTMP needs none: its messages have lengths.
                 Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => return Ok(Some(0)),
                 Err(error) => return Err(error),
             }
-            self.measure_overhead();
-            if self.barren.load(Ordering::Relaxed) > BARREN {
-                let error = format!("TLS: more than {BARREN} bytes came without any content");
+            self.update_overhead();
+            if self.bytes_without_data.load(Ordering::Relaxed) > MAX_BYTES_WITHOUT_DATA {
+                let error = format!("TLS: more than {MAX_BYTES_WITHOUT_DATA} bytes without payload");
                 return Err(io::Error::new(io::ErrorKind::InvalidData, error));
             }
-            if began.get_or_insert_with(Instant::now).elapsed() >= LONG {
-                self.more.store(true, Ordering::Relaxed);
+            if started.get_or_insert_with(Instant::now).elapsed() >= MAX_READ_TIME {
+                self.read_pending.store(true, Ordering::Relaxed);
                 return Ok(None);
             }
-            let Some(came) = none_if_blocked(tls.read_tls(wire))? else { return Ok(None) };
-            self.barren.fetch_add(came, Ordering::Relaxed);
-            self.came.fetch_add(came as u64, Ordering::Relaxed);
+            let Some(n) = would_block_to_none(tls.read_tls(socket))? else { return Ok(None) };
+            self.bytes_without_data.fetch_add(n, Ordering::Relaxed);
+            self.bytes_in.fetch_add(n as u64, Ordering::Relaxed);
             let result = tls.process_new_packets();
-            // An alert, or the answer to a change of keys.
-            let _ = self.send(&mut tls, wire);
-            result.map_err(invalid)?;
+            // An alert, or the answer to a key update.
+            let _ = self.write_pending(&mut tls, socket);
+            result.map_err(invalid_data)?;
         }
     }
 
-    /// Takes what came and has given no content for overhead, once all content that there is has been read. The beginning of a record
-    /// is among it, but the largest such difference so far grows by no more than one record beyond what is true.
-    fn measure_overhead(&self) {
-        let [came, read] = [&self.came, &self.read].map(|bytes| bytes.load(Ordering::Relaxed));
-        self.overhead.fetch_max(came.saturating_sub(read), Ordering::Relaxed);
+    /// Updates the overhead, once all available payload has been read. It includes the beginning of an incomplete record: at most
+    /// one record too much.
+    fn update_overhead(&self) {
+        let [bytes_in, data_read] = [&self.bytes_in, &self.data_read].map(|bytes| bytes.load(Ordering::Relaxed));
+        self.overhead.fetch_max(bytes_in.saturating_sub(data_read), Ordering::Relaxed);
     }
 
-    /// Bytes that came so far beyond what was read of them. It never becomes less.
+    /// Returns the bytes received so far beyond the payload. Never decreases.
     pub(in crate::st) fn overhead(&self) -> u64 {
         self.overhead.load(Ordering::Relaxed)
     }
 
-    /// Whether there may be something to read though the socket says nothing: then a wait must not wait. Said once, until the next
-    /// read ends so.
-    pub(in crate::st) fn take_more(&self) -> bool {
-        self.more.swap(false, Ordering::Relaxed)
+    /// Returns whether there may be input although the socket reports none: then the caller must not wait. Resets the answer until
+    /// another read ends so.
+    pub(in crate::st) fn take_read_pending(&self) -> bool {
+        self.read_pending.swap(false, Ordering::Relaxed)
     }
 
-    /// Encrypts what may be, and writes of it what fits. 0: no room now. What was encrypted counts as written: the rest of it
-    /// follows with the next write, wait or flush.
-    pub(in crate::st) fn try_write(&self, wire: &mut Wire<'_>, slices: &[IoSlice<'_>]) -> io::Result<usize> {
+    /// Encrypts up to [`MAX_UNSENT`] bytes, sends what fits, and returns the number of encrypted bytes, 0 if there is no room. The
+    /// rest follows with the next write, wait or flush.
+    pub(in crate::st) fn try_write(&self, socket: &mut RawSocket<'_>, slices: &[IoSlice<'_>]) -> io::Result<usize> {
         let mut tls = self.tls();
-        if !self.send(&mut tls, wire)? {
+        if !self.write_pending(&mut tls, socket)? {
             return Ok(0);
         }
         let n = tls.writer().write_vectored(slices)?;
         if let Some(unsent) = self.unsent.get() {
             unsent.set(n);
         }
-        self.send(&mut tls, wire)?;
+        self.write_pending(&mut tls, socket)?;
         Ok(n)
     }
 
-    /// Writes what is left of what was encrypted. Whether that is all.
-    pub(in crate::st) fn flush(&self, wire: &mut Wire<'_>) -> io::Result<bool> {
-        self.send(&mut self.tls(), wire)
+    /// Sends unsent bytes. Returns whether all are sent.
+    pub(in crate::st) fn flush(&self, socket: &mut RawSocket<'_>) -> io::Result<bool> {
+        self.write_pending(&mut self.tls(), socket)
     }
 
-    /// Tells the peer that nothing follows.
-    pub(in crate::st) fn close(&self, wire: &mut Wire<'_>) {
+    /// Sends a close_notify alert.
+    pub(in crate::st) fn close(&self, socket: &mut RawSocket<'_>) {
         let mut tls = self.tls();
-        tls.send_close_notify(); // Only the first time: it knows.
-        // If there is no room for it now, the end of the connection has to say it.
-        let _ = self.send(&mut tls, wire);
+        tls.send_close_notify(); // Has an effect once.
+        // Without room the alert is not sent; the end of the connection still tells the peer.
+        let _ = self.write_pending(&mut tls, socket);
     }
 
-    /// Has the socket take what was encrypted. Whether it has taken all.
-    fn send(&self, tls: &mut Connection, wire: &mut Wire<'_>) -> io::Result<bool> {
+    /// Writes encrypted bytes to the socket. Returns whether all are written.
+    fn write_pending(&self, tls: &mut Connection, socket: &mut RawSocket<'_>) -> io::Result<bool> {
         let mut sent = 0;
         while tls.wants_write() {
-            match none_if_blocked(tls.write_tls(wire))? {
+            match would_block_to_none(tls.write_tls(socket))? {
                 Some(n) if n > 0 => sent += n,
                 _ => {
                     if let Some(unsent) = self.unsent.get() {
