@@ -46,7 +46,6 @@ pub(crate) struct PublishedStream {
     pub(crate) stream: String,
     /// The publisher's parameters, without the `?`.
     pub(crate) params: String,
-    /// The servers that the stream has passed before this one.
     pub(crate) route: Route,
 }
 
@@ -59,18 +58,15 @@ struct Target {
     route: Route,
 }
 
-/// The server's forwarders, by stream.
 #[derive(Clone)]
 pub(crate) struct ForwardManager {
     streams: Shared<HashMap<String, ForwardedStream>>,
-    /// Permits to connect, by host and port.
     connecting: FairSemaphore,
     resolver: Arc<Resolver>,
 }
 
 struct ForwardedStream {
     published: PublishedStream,
-    /// The client that publishes the stream now.
     publisher: Option<u64>,
     publisher_changed: Instant,
     forwarders: Vec<Arc<Forwarder>>,
@@ -83,7 +79,6 @@ pub(crate) struct ForwardGuard {
     publisher: u64,
 }
 
-/// The state of a forwarder.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 enum ForwardState {
     /// Waits for media, for a permit to connect, or for the next attempt.
@@ -139,8 +134,7 @@ impl ForwardManager {
         ForwardGuard { manager: self.clone(), name, publisher }
     }
 
-    /// Applies another configuration to the published streams: stops forwarders whose target is gone, starts those of
-    /// new targets, and keeps the others.
+    /// Applies another configuration: stops forwarders of removed targets, and starts those of new ones.
     pub(crate) fn reconfigure(&self, server: &Server, config: &Config) {
         let none = Forward { targets: Vec::new(), tls_verify: true };
         self.streams.with(|streams| {
@@ -180,7 +174,6 @@ impl ForwardManager {
         self.resolver.lookups.release(number);
     }
 
-    /// Removes a forwarder that has ended.
     fn remove_forwarder(&self, name: &str, forwarder: &Arc<Forwarder>) {
         self.streams.try_with(|streams| {
             if let Some(stream) = streams.get_mut(name) {
@@ -236,8 +229,7 @@ fn update(server: &Server, stream: &mut ForwardedStream, forward: &Forward, wait
 }
 
 /// Stops the forwarders of the streams that have been without a publisher for longest while there are more than
-/// `max_streams`. Each stream is kept for the vhost's `reconnect_grace`, during which one client can publish under many
-/// names.
+/// `max_streams`: within one `reconnect_grace`, a client can publish under many names.
 fn evict_unpublished(streams: &mut HashMap<String, ForwardedStream>, max_streams: usize) {
     while streams.len() > max_streams {
         let unpublished = streams.iter().filter(|(_, stream)| stream.publisher.is_none());

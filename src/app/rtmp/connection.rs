@@ -10,8 +10,7 @@
 //!
 //! A connection publishes one stream or plays one stream at a time. A `play` during playback, on any message stream,
 //! ends that playback with NetStream.Play.Stop and starts the new one. `play` from a publisher and `publish` from a
-//! player are refused, and what runs continues. A client that needs two streams opens two connections, as all players
-//! do.
+//! player are refused, and what runs continues. Clients that need two streams open two connections.
 
 mod play;
 mod publish;
@@ -39,8 +38,7 @@ use crate::st::net::TcpStream;
 /// Bytes of incomplete messages that a client may have in memory before it publishes: two of the longest commands.
 const MAX_INCOMPLETE_COMMANDS: usize = 128 * 1024;
 
-/// A connection after the handshake. It lives on the heap: a stack takes whole pages, and a waiting player's stack fits
-/// on two.
+/// A connection after the handshake, on the heap: a waiting player's stack fits on two pages.
 struct Connection<'a> {
     server: &'a Server,
     client: &'a Arc<Client>,
@@ -54,17 +52,14 @@ struct Connection<'a> {
     close_status_sent: bool,
 }
 
-/// A client whose `connect` was accepted.
 struct Admitted {
     app: AppRequest,
-    /// The client's pageUrl, not verified.
     page_url: String,
     /// The servers that the client's stream has passed, if the client is a forwarder.
     route: Route,
 }
 
-/// Serves a client until its connection ends, and records why. `too_many` is the reason to reject it, if the server is
-/// full.
+/// Serves a client until its connection ends. `too_many` is the reason to reject it, if the server is full.
 pub(crate) fn serve(server: &Server, client: &Arc<Client>, kind: ListenKind, too_many: Option<String>) {
     let reason = match run(server, client, kind, too_many) {
         Ok(never) => match never {},
@@ -180,7 +175,6 @@ impl<'a> Connection<'a> {
                         self.wants_video = wanted;
                         None
                     }
-                    // Stop, pause and media have no meaning without a stream.
                     _ => None,
                 };
             }
@@ -213,7 +207,6 @@ impl<'a> Connection<'a> {
             return Err(self.reject(connect, "NetConnection.Connect.Rejected", reason));
         }
         if app.vhost.tcp_nodelay {
-            // Without the option the client has more latency, nothing else.
             let _ = self.client.stream.set_nodelay(true);
         }
         log::info!(
@@ -239,7 +232,6 @@ impl<'a> Connection<'a> {
         })
     }
 
-    /// Yields to other coroutines if the client's input has used up its work quantum.
     fn yield_if_used_up(&mut self) {
         self.quantum.yield_if_used_up(fairness::work_units(self.rtmp.protocol()));
     }
@@ -271,7 +263,6 @@ impl<'a> Connection<'a> {
         Ok(request)
     }
 
-    /// Rejects a `connect` with a status, and closes gracefully.
     fn reject(&mut self, connect: Connect, code: &str, reason: CloseReason) -> CloseReason {
         self.rtmp.reject_connect(&connect, code, &reason.to_string());
         // The connect object can be megabytes, which no memory tracker counts.
@@ -280,7 +271,6 @@ impl<'a> Connection<'a> {
         reason
     }
 
-    /// Refuses a `publish` or `play` with a status, and closes gracefully.
     fn refuse(&mut self, stream_id: u32, code: &str, reason: CloseReason) -> CloseReason {
         self.rtmp.send_stream_error(stream_id, code, &reason.to_string());
         self.graceful_close();
@@ -320,7 +310,6 @@ pub(crate) fn setup_error(error: rtmp::Error) -> CloseReason {
     }
 }
 
-/// Maps an error of a publisher or player to a close reason.
 fn close_reason(error: rtmp::Error) -> CloseReason {
     match error {
         rtmp::Error::Closed => CloseReason::ByPeer,

@@ -4,7 +4,6 @@ use std::io::IoSlice;
 
 use bytes::{Buf, Bytes};
 
-/// Slices that one system call writes at most.
 const MAX_SLICES: usize = 64;
 
 /// Encoded messages in order. All are whole, except that the first may be partly written.
@@ -26,7 +25,6 @@ impl WriteQueue {
         self.0.iter().take(MAX_SLICES).map(|piece| IoSlice::new(piece)).collect()
     }
 
-    /// Removes the first `written` bytes.
     pub(crate) fn advance(&mut self, mut written: usize) {
         let mut complete = 0;
         for piece in &mut self.0 {

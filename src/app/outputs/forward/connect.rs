@@ -18,13 +18,9 @@ use crate::st::net::TcpStream;
 /// Time that one address of the target has to accept a connection.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// Addresses of one name that are tried.
 const MAX_ADDRESSES: usize = 8;
 
-/// Connects to the first address of the target that accepts.
-///
-/// # Errors
-/// The failure of the last address; [`Failure::Loop`] if the target is the forwarded stream on this server.
+/// Connects to the first address of the target that accepts, unless the target is this stream on this server.
 pub(super) fn connect(
     server: &Server,
     forwarder: &Forwarder,
@@ -42,8 +38,7 @@ pub(super) fn connect(
     for address in addresses {
         forwarder.check_active()?;
         match TcpStream::connect(address, CONNECT_TIMEOUT) {
-            // TCP's simultaneous open: a connection to a local port without a listener can get that port itself, and
-            // meets itself.
+            // Simultaneous open: without a listener, a connection to a local port can get that port and meet itself.
             Ok(stream) if stream.local_addr().is_ok_and(|local| local == address) => {
                 failure = Some(Failure::Connect { address, error: io::ErrorKind::ConnectionRefused.into() });
             }
@@ -72,12 +67,10 @@ fn resolve(server: &Server, forwarder: &Forwarder, destination: &Destination) ->
     addresses.map_err(|error| Failure::Resolve { host: host.clone(), error })
 }
 
-/// Returns the key of a target in the semaphores.
 pub(super) fn host_and_port(Destination { host, port, .. }: &Destination) -> String {
     format!("{host}:{port}")
 }
 
-/// Returns whether the destination, on this server, names the stream that is forwarded.
 fn is_same_stream(server: &Server, source: &Source, destination: &Destination) -> bool {
     let (connect, config) = (Connect::new(&destination.app, &destination.tc_url), server.config());
     let request = AppRequest::new(&connect, &config).and_then(|app| app.stream(&destination.stream, &config));

@@ -27,18 +27,15 @@ const GOOD_AFTER: Duration = Duration::from_secs(10);
 /// Bytes kept of an error text, which can contain text of the target.
 const MAX_ERROR_LEN: usize = 512;
 
-/// A stream's forwarder to one target.
 pub(super) struct Forwarder {
     number: u64,
     target: Target,
-    /// The target was removed from the configuration.
     stopped: AtomicBool,
     /// Ends waits without a connection: for the stream, for a permit, for the next attempt.
     wakeup: Arc<Cond>,
     status: Mutex<Status>,
 }
 
-/// The part of a forwarder that other coroutines read and change.
 #[derive(Default)]
 struct Status {
     connection: Option<TcpStream>,
@@ -48,15 +45,13 @@ struct Status {
     attempts: u64,
     last_error: Option<String>,
     consumer: Option<Arc<Consumer>>,
-    /// Bytes of earlier connections.
     bytes_sent: u64,
     bytes_received: u64,
     registration: Option<Registration>,
 }
 
 impl Forwarder {
-    /// Starts a forwarder. What is published from now on is kept for it. With `wait_for_media`, it connects when the
-    /// stream's first message has arrived.
+    /// Starts a forwarder. With `wait_for_media`, it connects when the stream's first message has arrived.
     pub(super) fn start(
         server: &Server,
         source: Source,
@@ -97,7 +92,6 @@ impl Forwarder {
         &self.target
     }
 
-    /// Ends the forwarder, whether the stream continues or not.
     pub(super) fn stop(&self) {
         self.stopped.store(true, Ordering::Relaxed);
         self.wake();
@@ -113,18 +107,11 @@ impl Forwarder {
         self.is_stopped() || consumer.is_none_or(|consumer| consumer.stream_ended())
     }
 
-    /// Checks that there is something to send. Called after each wait until the connection sends.
-    ///
-    /// # Errors
-    /// [`Failure::Finished`].
+    /// Returns [`Failure::Finished`] if nothing is left to send. Called after each wait until the connection sends.
     pub(super) fn check_active(&self) -> Result<(), Failure> {
         if self.is_finished() { Err(Failure::Finished) } else { Ok(()) }
     }
 
-    /// Waits for a permit for the target.
-    ///
-    /// # Errors
-    /// [`Failure::Finished`] when there is nothing left to send.
     pub(super) fn acquire(&self, semaphore: &FairSemaphore, target: &str) -> Result<Permit, Failure> {
         let permit = semaphore.acquire(self.number, target, &self.wakeup, || self.is_finished());
         let permit = permit.ok_or(Failure::Finished)?;
@@ -151,7 +138,6 @@ impl Forwarder {
         }
     }
 
-    /// Returns whether the last connection was sending for at least [`GOOD_AFTER`].
     fn was_good(&self) -> bool {
         self.status().sending_since.is_some_and(|since| since.elapsed() >= GOOD_AFTER)
     }
@@ -274,7 +260,6 @@ impl ForwardTask {
                 was_redirected = false;
             }
             match result {
-                // Followed at once, but only once in a row.
                 Err(Failure::Redirected(redirected)) if !was_redirected => {
                     was_redirected = true;
                     log::info!("forward redirected: stream={name} target={target} to={}", redirected.shown);
@@ -321,8 +306,7 @@ impl Drop for ForwardTask {
     fn drop(&mut self) {
         self.server.forwards.remove_forwarder(&self.name, &self.forwarder);
         self.server.forwards.release_permits(self.forwarder.number);
-        // Registration and consumer refer to the forwarder: taking them breaks the cycle. The registration goes first,
-        // because it still counts what the consumer sent.
+        // Breaks the reference cycles. The registration goes first: it still counts what the consumer sent.
         let registration = self.forwarder.status().registration.take();
         drop(registration);
         let consumer = self.forwarder.status().consumer.take();
@@ -333,7 +317,6 @@ impl Drop for ForwardTask {
 /// Returns `delay` changed by up to a fifth, so that forwarders which failed together do not reconnect together.
 fn jittered(delay: Duration) -> Duration {
     let mut random = [0; 1];
-    // Without random bytes there is no jitter, which is harmless.
     let _ = getrandom::fill(&mut random);
     delay.mul_f64(0.8 + 0.4 * f64::from(random[0]) / 255.0)
 }

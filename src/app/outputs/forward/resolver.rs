@@ -14,10 +14,8 @@ const MAX_LOOKUPS: usize = 2;
 /// Time for which an answer is reused. It is shorter than the shortest delay before a target is tried again.
 const ANSWER_LIFETIME: Duration = Duration::from_secs(1);
 
-/// The addresses of a target, or the resolver's error.
 pub(super) type Addresses = Result<Vec<SocketAddr>, String>;
 
-/// The server's resolver of target names.
 pub(super) struct Resolver {
     /// Permits for [`Resolver::resolve`], by target.
     pub(super) lookups: FairSemaphore,

@@ -9,13 +9,11 @@ use std::hash::{BuildHasher, RandomState};
 use std::net::{IpAddr, SocketAddr, UdpSocket};
 use std::sync::OnceLock;
 
-/// Property of the connect object that holds the ids.
 pub(crate) const CONNECT_PROPERTY: &str = "srsForwardRoute";
 
 /// Servers that a stream may pass: far more than needed. Ends loops that the ids do not show.
 const MAX_HOPS: usize = 16;
 
-/// Ids of the servers that a stream has passed, in order.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(crate) struct Route(Vec<u64>);
 
@@ -33,7 +31,6 @@ impl Route {
         (self.0.len() >= MAX_HOPS).then_some("forwarding loop: the stream has passed through too many servers")
     }
 
-    /// Returns the route of the stream after this server.
     pub(super) fn with_hop(&self, stream: &str) -> Self {
         Self(self.0.iter().copied().chain([hop_id(stream)]).collect())
     }

@@ -8,7 +8,6 @@ use std::sync::Arc;
 
 use crate::st::{Cond, Shared};
 
-/// A number of permits. Clones share them.
 #[derive(Clone)]
 pub(super) struct FairSemaphore(Shared<State>);
 
@@ -16,7 +15,6 @@ struct State {
     free: usize,
     /// Oldest first, granted or waiting.
     requests: Vec<Request>,
-    /// Permits in use by key, without zeros.
     in_use: HashMap<String, usize>,
 }
 
@@ -102,8 +100,7 @@ impl State {
         }
     }
 
-    /// Grants permits to the waiting requests from index `first` on. One pass is enough: each grant only tightens the
-    /// rule.
+    /// Grants permits to waiting requests from index `first` on. One pass is enough: a grant only reduces `free`.
     fn grant(&mut self, first: usize) {
         for request in self.requests[first..].iter_mut().filter(|request| !request.granted) {
             if self.free == 0 {

@@ -40,7 +40,6 @@ const MAX_INCOMPLETE: usize = 64 * 1024;
 /// E-RTMP, capsEx: reconnect requests (1), multitrack (2), ModEx (4), nanosecond offsets (8).
 const CAPS_EX: f64 = 15.0;
 
-/// The reason why a connection to a target failed or ended.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum Failure {
     #[error("nothing left to send")]
@@ -66,7 +65,6 @@ pub(super) enum Failure {
 }
 
 impl Failure {
-    /// Returns whether another attempt would fail in the same way.
     pub(super) fn is_permanent(&self) -> bool {
         matches!(self, Self::Loop { .. })
     }
@@ -91,7 +89,6 @@ impl From<io::Error> for Failure {
     }
 }
 
-/// A connection on which the target has accepted the publication.
 struct Session<'a> {
     forwarder: &'a Forwarder,
     consumer: &'a Consumer,
@@ -100,7 +97,6 @@ struct Session<'a> {
     client: Client<TcpStream>,
     stream_id: u32,
     queue: WriteQueue,
-    /// Bytes of replies in `queue`.
     queued_replies: usize,
     quantum: WorkQuantum,
     priority: PriorityController,
@@ -259,8 +255,7 @@ impl Session<'_> {
         }
     }
 
-    /// Reads and handles the target's messages, up to [`READS_PER_TURN`] reads, and queues the replies. Returns whether
-    /// that was all, or too many replies are queued to read more.
+    /// Reads and handles the target's messages, and queues the replies. Returns whether no more can be read now.
     fn read_input(&mut self) -> Result<bool, Failure> {
         // A target that does not read its replies causes no more of them.
         let replies_full = self.queued_replies > MAX_PENDING_REPLIES;

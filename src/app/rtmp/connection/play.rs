@@ -23,32 +23,24 @@ const PING_INTERVAL: Duration = Duration::from_secs(30);
 /// Bytes that the kernel buffers for a player in addition to those in flight.
 const MAX_UNSENT: usize = 512 * 1024;
 
-/// Shortest time between two log lines about dropped messages of one player.
 const DROP_LOG_INTERVAL: Duration = Duration::from_secs(5);
 
-/// One playback of this client.
 struct PlayState<'a> {
     consumer: Arc<Consumer>,
-    /// The stream's name, for the log.
     name: &'a str,
     stream_id: u32,
     queue: WriteQueue,
-    /// Bytes of replies in `queue`.
     queued_replies: usize,
     paused: bool,
-    /// The stack was trimmed of what handshake and commands used.
     stack_trimmed: bool,
     priority: PriorityController,
-    /// Dropped messages that the log has reported.
     logged_drops: u64,
     drop_log: Throttle,
 }
 
-/// The result of reading a player's input.
 enum Input {
     /// Nothing more to read, or too many replies are queued to read more.
     Drained,
-    /// There may be more to read.
     Pending,
     Stop,
     Play(Play),
@@ -71,8 +63,7 @@ impl Connection<'_> {
         self.rtmp.protocol().release_buffers();
         let stream = &self.client.stream;
         stream.set_time_limit(None);
-        // Without the limit, the kernel buffers megabytes for a player that does not read, and no memory tracker counts
-        // them.
+        // Without the limit, the kernel buffers uncounted megabytes for a player that does not read.
         let _ = stream.set_unsent_limit(MAX_UNSENT);
         let consumer = Arc::new(source.join(self.client.clone(), play.stream_id));
         drop(source);
@@ -144,7 +135,6 @@ impl Connection<'_> {
                 }
             }
             let deadline = if state.queue.is_empty() {
-                // Releases the queue's memory while the player waits.
                 state.queue = WriteQueue::default();
                 if !state.stack_trimmed {
                     state.stack_trimmed = true;
@@ -200,7 +190,6 @@ impl Connection<'_> {
         self.close_status_sent = true;
     }
 
-    /// Fills the empty queue with the next messages of the stream.
     fn fill(&mut self, state: &mut PlayState<'_>) {
         let chunk_size = state.consumer.fill(&mut state.queue.0);
         // Replies come after these messages and use the same chunk size.
@@ -282,7 +271,6 @@ impl PlayState<'_> {
         Ok(())
     }
 
-    /// Logs the messages dropped since the last line. Playback continues at a keyframe.
     fn log_drops(&mut self) {
         let total = self.consumer.stats().dropped;
         if total > self.logged_drops && self.drop_log.pass(Instant::now()) {

@@ -33,16 +33,13 @@ const MAX_COALESCE: Duration = Duration::from_millis(350);
 /// Time over which the bit rate is measured, so that a keyframe after a still picture does not exceed the limit.
 const RATE_WINDOW: Duration = Duration::from_secs(5);
 
-/// One publication of this client.
 struct PublishState<'a> {
     publication: &'a Publication,
     stream_id: u32,
-    /// Media messages received, shared with the statistics.
     received: Arc<AtomicU64>,
     last_read: Instant,
     /// Earliest time at which the input that is read now can have arrived.
     arrived_after: Instant,
-    /// The client has ended the stream.
     stopped: bool,
 }
 
@@ -91,7 +88,6 @@ impl Connection<'_> {
         let result = flushed.and_then(|()| self.receive_media(&publication, &request.name, id));
         self.client.set_stream_vhost(None);
         set_read_coalescing(&self.client.stream, false);
-        // Also when the request came during a write, which then failed.
         if let Some(reason) = self.client.close_requested() {
             let code = match reason {
                 CloseReason::Replaced { .. } => "NetStream.Publish.BadName",
@@ -176,14 +172,12 @@ impl Connection<'_> {
         }
     }
 
-    /// Reads and handles what the publisher has sent, up to [`READS_PER_TURN`] reads or the work budget. Returns
-    /// whether that was all.
+    /// Reads and handles the publisher's input, bounded by reads and work. Returns whether that was all.
     fn read_publisher_input(&mut self, state: &mut PublishState<'_>, now: Instant) -> Result<bool, CloseReason> {
         let stream = self.client.stream.clone();
         let work_before = fairness::work_units(self.rtmp.protocol());
         for _ in 0..READS_PER_TURN {
-            // Events before the read: some arrived together with `publish`. Events after the stop belong to whatever
-            // serves the connection next.
+            // Events come before the read: some arrived together with `publish`. Those after the stop are left.
             while !state.stopped
                 && self.rtmp.protocol().output_len() <= MAX_PENDING_REPLIES
                 && let Some(event) = self.rtmp.poll_event().map_err(close_reason)?
@@ -249,8 +243,7 @@ fn exceeded_rate(window: &mut (Instant, u64), now: Instant, received: u64, max: 
     None
 }
 
-/// Returns the time between coalesced reads, or `None` to read each message as it arrives. `batch_window` is `None` if
-/// the stream has no players.
+/// Returns the time between coalesced reads, if reads are to coalesce. `batch_window` is `None` without players.
 fn read_interval(batch_window: Option<Duration>) -> Option<Duration> {
     match batch_window {
         None => Some(IDLE_READ_INTERVAL),
@@ -266,7 +259,6 @@ fn set_read_coalescing(stream: &TcpStream, coalescing: bool) {
     stream.assume_readable();
 }
 
-/// Logs the stream's codecs when they become known and when they change.
 fn log_codecs(publication: &Publication, name: &str, logged: &mut (Option<VideoCodec>, Option<AudioCodec>)) {
     let codecs = publication.codecs();
     if codecs != *logged {
