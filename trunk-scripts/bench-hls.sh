@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# What HLS costs: the CPU of a server that makes HLS of all that is published, less that of one that does not, for this server and
-# for nginx-rtmp, in turn and in one run. Ratios within one run are what counts: machines differ, and differ from hour to hour.
+# Measures the CPU cost of HLS: the CPU of a server with HLS minus its CPU without, for this server and nginx-rtmp. Compare
+# ratios within one run: absolute values differ between machines and from hour to hour.
 set -uo pipefail
 
 cd "$(dirname "${BASH_SOURCE[0]}")/.." || exit 1
@@ -9,21 +9,31 @@ cd "$(dirname "${BASH_SOURCE[0]}")/.." || exit 1
 
 usage() {
     cat <<'END'
-Usage: bash trunk-scripts/bench-hls.sh [options]
+Usage: bash trunk-scripts/bench-hls.sh [OPTION]…
 
-  --streams N     how many are published (default 50)
-  --bitrate K     of each, in kbit/s (default 500)
-  --seconds S     how long each measurement lasts (default 15)
-  --rounds N      how often each is measured (default 3); the table has the medians
-  --dir DIR       where the files go (default the directory for temporary files). On a disk, much of what is measured is the
-                  file system, which is the same for all; on a tmpfs (/dev/shm) it is the servers
-  --no-build      what is built already
-  -h              this text
+Measures the CPU cost of HLS for this server and for nginx-rtmp: CPU with HLS minus CPU without.
 
-Segments of 2 s, a window of 6 s. This server writes files and serves from memory as well, as srs.conf has it; srs-files only
-writes files, as nginx-rtmp does. The server runs on one core, the load on another, where there are two. CPU is that of the whole
-process, threads that write files included, and with nginx that of the process that removes files. It is measured once files leave
-as fast as they come. The table goes to objs/bench/hls.md.
+  --streams N     number of published streams (default 50)
+  --bitrate K     bit rate of each stream in kbit/s (default 500)
+  --seconds S     duration of each measurement (default 15)
+  --rounds N      number of measurements (default 3); the table shows the medians
+  --dir DIR       directory for the HLS files (default: the directory for temporary files). On a disk, much of the cost is
+                  the file system, which is equal for all servers; on a tmpfs (/dev/shm) it is the servers
+  --no-build      use the existing build
+  -h              print this text
+
+Segments have 2 s, the window 6 s. Servers:
+  srs             this server: writes files and also serves from memory, as in conf/srs.conf
+  srs-files       this server: writes files only, as nginx-rtmp does
+  nginx-rtmp      nginx with its RTMP module
+
+CPU is measured for the whole process, including the threads that write files, and for nginx also the process that removes
+files. The measurement starts when as many files are removed as are written. With two or more cores, the server runs on one
+and the load on another. Result: objs/bench/hls.md.
+
+Examples:
+  bash trunk-scripts/bench-hls.sh --dir /dev/shm
+  bash trunk-scripts/bench-hls.sh --streams 10 --seconds 5 --rounds 1
 END
 }
 
@@ -45,7 +55,7 @@ while [ $# -gt 0 ]; do
     shift
 done
 find_nginx
-has_nginx_rtmp || fail "nginx-rtmp is not here (Debian: nginx, libnginx-mod-rtmp)"
+has_nginx_rtmp || fail "nginx-rtmp not found (Debian: apt-get install nginx libnginx-mod-rtmp)"
 
 out=objs/bench
 mkdir -p "$out"
@@ -64,7 +74,7 @@ bin=${CARGO_TARGET_DIR:-target}/release
 share_cores
 ticks=$(getconf CLK_TCK)
 
-# start SERVER HLS: HLS is on or off. Sets server_pid and port.
+# start SERVER HLS: starts a server with HLS on or off. Sets server_pid and port.
 start() {
     local html=$work/html http=off
     rm -rf "$html" && mkdir "$html"
@@ -100,21 +110,21 @@ END
     await_server "$server_pid" "$port" || fail "$1 does not answer on port $port"
 }
 
-# server_ticks: the processor time of the server so far, and of the processes that it has started.
+# server_ticks: prints the processor time of the server and its child processes so far.
 server_ticks() {
     local pid sum=0
     for pid in $server_pid $(pgrep -P "$server_pid"); do sum=$((sum + $(cpu_ticks "$pid"))); done
     echo "$sum"
 }
 
-# measure SERVER HLS: a row of $work/rows with CPU in percent, and how many playlists there are.
+# measure SERVER HLS: appends a row to $work/rows with CPU in percent and the number of playlists.
 measure() {
     local before after begin lists
     start "$1" "$2"
     "${on_load[@]}" "$bin/srs_bench" publish "rtmp://127.0.0.1:$port/live/s{n}" -c "$streams" --bitrate "$bitrate" --gop 2 --ramp 2 \
         --duration 3600 --json >/dev/null &
     load_pid=$!
-    # All publish, and files leave.
+    # Waits until all streams are published and old files are removed.
     if [ "$2" = on ]; then sleep 20; else sleep 4; fi
     before=$(server_ticks) begin=$EPOCHREALTIME
     sleep "$seconds"
@@ -137,7 +147,7 @@ done
 {
     echo "$streams streams of $bitrate kbit/s, no players, segments of 2 s, on $(stat -f -c %T "$work"); CPU of the process in percent of a core, median of $rounds."
     echo
-    echo "| server | HLS off | HLS on | difference | to nginx-rtmp's difference |"
+    echo "| server | HLS off | HLS on | difference | ratio to nginx-rtmp |"
     echo "|---|---|---|---|---|"
     sort -t '|' -k 1,2 -k 3,3n "$work/rows" | awk -F'|' '
         { cpu[$1, $2, ++rounds[$1, $2]] = $3 }

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# HLS over HTTP: this server, from memory, beside nginx, from the files that the server wrote, in turn and in one run. Ratios
-# within one run are what counts: machines differ, and differ from hour to hour.
+# Measures HLS over HTTP: this server from memory, and nginx from the files that the server wrote. Compare ratios within one
+# run: absolute values differ between machines and from hour to hour.
 set -uo pipefail
 
 cd "$(dirname "${BASH_SOURCE[0]}")/.." || exit 1
@@ -9,16 +9,21 @@ cd "$(dirname "${BASH_SOURCE[0]}")/.." || exit 1
 
 usage() {
     cat <<'END'
-Usage: bash trunk-scripts/bench-http.sh [options]
+Usage: bash trunk-scripts/bench-http.sh [OPTION]…
 
-  --clients "N …"    connections (default "1 100 1000")
-  --seconds S        how long each measurement lasts (default 4)
-  --tools "NAME …"   what makes the load: wrk, srs_bench (default both, as far as they are here)
-  --no-build         what is built already
-  -h                 this text
+Measures HLS over HTTP: this server from memory, and nginx with one worker from the files that the server wrote.
 
-A playlist and a segment of about 330 KB are fetched over and over on connections that stay. The server, and nginx with one
-worker, run on one core, the load on another, where there are two. The table goes to objs/bench/http.md.
+  --clients "N …"    numbers of connections (default "1 100 1000")
+  --seconds S        duration of each measurement (default 4)
+  --tools "NAME …"   load tools: wrk, srs_bench (default: both, if installed)
+  --no-build         use the existing build
+  -h                 print this text
+
+A playlist and a segment of about 330 KB are requested repeatedly on persistent connections. With two or more cores, the
+servers run on one and the load on another. Result: objs/bench/http.md.
+
+Example:
+  bash trunk-scripts/bench-http.sh --clients 100 --tools srs_bench
 END
 }
 
@@ -38,10 +43,10 @@ while [ $# -gt 0 ]; do
     shift
 done
 find_nginx
-[ -n "$nginx" ] || fail "nginx is not here (Debian: nginx)"
+[ -n "$nginx" ] || fail "nginx not found (Debian: apt-get install nginx)"
 if [ -z "$tools" ]; then
     tools=srs_bench
-    if command -v wrk >/dev/null; then tools="wrk srs_bench"; else echo "wrk is not here (Debian: wrk) and is left out"; fi
+    if command -v wrk >/dev/null; then tools="wrk srs_bench"; else echo "wrk not found (Debian: apt-get install wrk): measuring with srs_bench only"; fi
 fi
 
 out=objs/bench
@@ -93,10 +98,10 @@ nginx_pid=$! pids+=($!)
 await_server "$server_pid" "$own" || fail "the server does not answer on port $own"
 await_server "$nginx_pid" "$peer" || fail "nginx does not answer on port $peer: $(cat "$work/nginx.log")"
 
-# What is fetched stays as it is once the publisher is gone.
+# Publishes for some seconds; afterwards the files do not change any more.
 "${on_load[@]}" "$bin/srs_bench" publish "rtmp://127.0.0.1:$rtmp/live/livestream" --bitrate 2640 --gop 1 --duration 7 --json >/dev/null
 playlist=live/livestream.m3u8
-await 10 test -e "$work/html/$playlist" || fail "there is no playlist"
+await 10 test -e "$work/html/$playlist" || fail "the server wrote no playlist"
 sleep 1
 segment=live/$(grep '\.ts' "$work/html/$playlist" | tail -n 2 | head -n 1)
 size() { stat -c %s "$work/html/$1"; }
@@ -108,7 +113,7 @@ done
 
 ticks=$(getconf CLK_TCK)
 field() { sed -n "s/.*\"$1\":\\([-0-9.]*\\).*/\\1/p" "$work/load"; }
-# In milliseconds, from wrk's "1.23us", "1.23ms", "1.23s".
+# wrk_ms NAME: prints a latency of wrk ("1.23us", "1.23ms", "1.23s") in milliseconds.
 wrk_ms() { awk -v name="$1" '$1 == name { k = $2 ~ /us$/ ? .001 : $2 ~ /ms$/ ? 1 : 1000; print $2 * k }' "$work/load"; }
 
 # measure TOOL PORT FILE CLIENTS PID: prints requests/s, p50, p99, failed, CPU in percent.
@@ -134,7 +139,7 @@ measure() {
 }
 
 {
-    echo "| file | connections | load | requests/s: server | nginx | ratio | CPU %: server | nginx | µs CPU a request: server | nginx | p50 / p99 ms: server | nginx | failed: server | nginx |"
+    echo "| file | connections | load | requests/s: server | nginx | ratio | CPU %: server | nginx | µs CPU per request: server | nginx | p50 / p99 ms: server | nginx | failed: server | nginx |"
     echo "|---|---|---|---|---|---|---|---|---|---|---|---|---|---|"
     for file in "$playlist" "$segment"; do
         for n in $clients; do

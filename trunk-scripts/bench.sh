@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# One run, one table: the floor (what the kernel alone asks for), this server, nginx-rtmp and whatever other servers are named,
-# in turn, on the same load. Ratios within one run are what counts: machines differ, and differ from hour to hour.
+# Measures the CPU and latency of this server, nginx-rtmp, other servers, and the floor (a C program that only makes the system
+# calls) under the same load. Compare ratios within one run: absolute values differ between machines and from hour to hour.
 set -uo pipefail
 
 cd "$(dirname "${BASH_SOURCE[0]}")/.." || exit 1
@@ -9,24 +9,44 @@ cd "$(dirname "${BASH_SOURCE[0]}")/.." || exit 1
 
 usage() {
     cat <<'END'
-Usage: bash trunk-scripts/bench.sh [options]
+Usage: bash trunk-scripts/bench.sh [OPTION]…
 
-  --scenarios "NAME …"       only these (default "idle 100 500 2000 5000 streams publishers joins slow")
-  --only "NAME …"            only these servers
-  --seconds S                how long each measurement lasts (default 8; a whole run takes about 12 minutes)
-  --rounds N                 how often each is measured (default 1); the table has the medians
-  --quick                    500 players, 4 seconds
-  --no-build                 what is built already
-  --peer NAME=PORT=COMMAND   one more server; its application is live
-  -h                         this text
+Measures this server, nginx-rtmp and the floor under the same load, one after the other.
 
-Scenarios: idle; a number of players of one 500 kbit/s stream; streams (200, a player each); publishers (300, no players);
-joins (100 players, 50 leave and come again each second); slow (500 players, one of which reads 4 KB a second).
-Servers: floor-0 (each message by itself, at once), floor-15, floor-350 (one write each so many ms), srs (as configured by
-default), srs-15 (mw_latency 15; mw_adaptive off), srs-350 (the same with 350), srs-min (min_latency on), and nginx-rtmp when
-nginx has its module. The floors, srs-15 and srs-350 take part in 500 players and more.
+  --scenarios "NAME …"       scenarios (default "idle 100 500 2000 5000 streams publishers joins slow")
+  --only "NAME …"            servers (default all)
+  --seconds S                duration of each measurement (default 8; a complete run takes about 12 minutes)
+  --rounds N                 number of measurements (default 1); the table shows the medians
+  --quick                    500 players for 4 seconds only
+  --no-build                 use the existing build
+  --peer NAME=PORT=COMMAND   add another server; its application must be live
+  -h                         print this text
 
-The table and a picture go to objs/bench/. The server runs on one core, the load on another, where there are two.
+Scenarios:
+  idle          no clients
+  NUMBER        this many players of one 500 kbit/s stream
+  streams       200 streams with one player each
+  publishers    300 publishers without players
+  joins         100 players, of which 50 leave and join again each second
+  slow          500 players, of which one reads 4 KB/s
+
+Servers:
+  floor-0       the floor with one write per message
+  floor-15      the floor with one write every 15 ms
+  floor-350     the floor with one write every 350 ms
+  srs           this server with the default configuration
+  srs-15        this server with mw_latency 15; mw_adaptive off
+  srs-350       this server with mw_latency 350; mw_adaptive off
+  srs-min       this server with min_latency on
+  nginx-rtmp    nginx, if its RTMP module is installed
+The floors, srs-15 and srs-350 are measured with 500 players and more only.
+
+Results: objs/bench/table.md and objs/bench/plot.svg. With two or more cores, the server runs on one and the load on another.
+
+Examples:
+  bash trunk-scripts/bench.sh --quick
+  bash trunk-scripts/bench.sh --scenarios "500 2000" --only "srs nginx-rtmp" --rounds 3
+  bash trunk-scripts/bench.sh --peer "other=1936=/opt/other/server -c other.conf"
 END
 }
 
@@ -52,10 +72,10 @@ done
 for scenario in "${scenarios[@]}"; do
     case $scenario in
     idle | streams | publishers | joins | slow) ;;
-    *[!0-9]* | 0*) fail "there is no scenario '$scenario'" ;;
+    *[!0-9]* | 0*) fail "unknown scenario '$scenario'" ;;
     esac
 done
-[[ $rounds =~ ^[1-9][0-9]*$ ]] || fail "--rounds is a number from 1, not '$rounds'"
+[[ $rounds =~ ^[1-9][0-9]*$ ]] || fail "--rounds needs a number of at least 1, not '$rounds'"
 
 out=objs/bench
 mkdir -p "$out"
@@ -82,16 +102,16 @@ here=trunk-scripts/bench
 bin=${CARGO_TARGET_DIR:-target}/release
 cc -O2 -o "$work/floor" tests/benches/floor.c || exit 1
 
-# Thousands of connections, in each of two processes.
+# Each of the two processes has thousands of connections.
 ulimit -n 65536 2>/dev/null || ulimit -n "$(ulimit -Hn)"
 
 share_cores
 bench=("${on_load[@]}" "$bin/srs_bench")
 "${bench[@]}" file "$work/stream.flv" --duration 60 || exit 1
 
-# takes_part SERVER SCENARIO ROUND: floors and fixed windows are there to be compared with, under load; an idle server is measured
-# once.
-takes_part() {
+# applies SERVER SCENARIO ROUND: returns true if the server is measured in this scenario. Floors and fixed latencies are only
+# references under load; an idle server is measured once.
+applies() {
     case $1 in
     floor-* | srs-15 | srs-350) [[ $2 =~ ^[0-9]+$ && $2 -ge 500 ]] ;;
     srs-min) [ "$2" != idle ] ;;
@@ -102,15 +122,15 @@ takes_part() {
 find_syscall_counter
 find_nginx
 choose_servers
-began=$SECONDS
+started=$SECONDS
 : >"$work/rounds"
 : >"$work/idle"
-# Those that are compared come right after each other: the machine may be another one a minute later.
+# The servers of one scenario are measured right after each other, because the speed of the machine changes over time.
 for scenario in "${scenarios[@]}"; do
     for round in $(seq "$rounds"); do
         for server in "${servers[@]}"; do
-            takes_part "$server" "$scenario" "$round" || continue
-            echo "== $server, $scenario, round $round of $rounds ($((SECONDS - began)) s)"
+            applies "$server" "$scenario" "$round" || continue
+            echo "== $server, $scenario, round $round of $rounds ($((SECONDS - started)) s)"
             start "$server" || continue
             run_scenario "$server" "$scenario"
             stop_publishing
@@ -125,4 +145,4 @@ write_plot >"$out/plot.svg"
 echo
 cat "$out/table.md"
 echo
-echo "Written to $out/table.md and $out/plot.svg in $((SECONDS - began)) s"
+echo "Written to $out/table.md and $out/plot.svg in $((SECONDS - started)) s"

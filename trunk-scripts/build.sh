@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# From a fresh clone to objs/simple_rtmp_server. Options are those of ./configure.
+# Builds objs/simple_rtmp_server from a fresh clone. The options are those of ./configure.
 set -euo pipefail
 
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
@@ -8,8 +8,12 @@ cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
 case ${1-} in
 -h | --help)
-    echo "Usage: bash trunk-scripts/build.sh [OPTION OF configure]…"
-    echo "Runs ./configure with the options, then make."
+    echo "Usage: bash trunk-scripts/build.sh [OPTION]…"
+    echo
+    echo "Installs missing build tools (as root on Debian and Ubuntu), runs ./configure with the options, then make."
+    echo "Example: bash trunk-scripts/build.sh --without-hls --prefix=/opt/srs"
+    echo
+    echo "The options are those of ./configure:"
     echo
     exec ./configure --help
     ;;

@@ -1,21 +1,24 @@
 #!/usr/bin/env bash
-# A small cluster on this machine, made of servers that exist: what is published at the master is played at every end.
+# Runs a small cluster on this machine with real servers: publishes to the master and plays from every server.
 set -uo pipefail
 
 usage() {
     cat <<'END'
 Usage: bash trunk-scripts/cluster.sh [--seconds S] [--load N]
 
-Starts a master, two slaves that it forwards to, nginx with the RTMP module that pulls from it, and nginx that caches its HLS;
-publishes a test picture for S seconds (default 24), plays it at each of them, and prints what each player got. Everything is on
-127.0.0.1, and is ended when the script ends.
+Starts a master, two slaves that it forwards to, an nginx edge that pulls from it with the RTMP module, and an nginx cache for
+its HLS. Publishes a test picture to the master, plays it from each server, and prints the received frames. Everything runs
+on 127.0.0.1 and is stopped at the end. Needs the built server and ffmpeg; servers that need a missing nginx or
+libnginx-mod-rtmp are skipped.
 
-  --seconds S   how long it publishes
-  --load N      N more players at each slave and the edge, by objs/srs_bench, and 20 viewers of the cache (N, if that is less), each
-                an ffmpeg; and what the processes cost meanwhile. It needs 24 seconds or more
-  -h            this text
+  --seconds S   duration of the publication, at least 12 (default 24)
+  --load N      add N players with objs/srs_bench at each slave and the edge, and up to 20 viewers of the cache with ffmpeg;
+                print the CPU of each process. Needs --seconds of at least 24
+  -h            print this text
 
-It needs the built server, ffmpeg, and nginx with libnginx-mod-rtmp; what is missing is left out.
+Examples:
+  bash trunk-scripts/cluster.sh
+  bash trunk-scripts/cluster.sh --seconds 46 --load 500
 END
 }
 
@@ -39,32 +42,31 @@ while [ $# -gt 0 ]; do
     esac
     shift
 done
-[ "$seconds" -ge 12 ] || fail "--seconds is at least 12: HLS has its first segments after a few"
+[ "$seconds" -ge 12 ] || fail "--seconds must be at least 12: the first HLS segments take a few"
 
 server=$root/objs/simple_rtmp_server
 bench=$root/objs/srs_bench
-[ -x "$server" ] || fail "the server is not built: ./configure && make"
-[ "$load" = 0 ] || [ "$seconds" -ge 24 ] || fail "--seconds is at least 24 with --load: it is measured when all are there"
-[ "$load" = 0 ] || [ -x "$bench" ] || fail "--load needs objs/srs_bench: make"
-command -v ffmpeg >/dev/null || fail "ffmpeg is not here (Debian, Ubuntu: apt-get install ffmpeg)"
+[ -x "$server" ] || fail "the server is not built, run: ./configure && make"
+[ "$load" = 0 ] || [ "$seconds" -ge 24 ] || fail "--seconds must be at least 24 with --load: the measurement starts when all players are connected"
+[ "$load" = 0 ] || [ -x "$bench" ] || fail "--load needs objs/srs_bench, run: make"
+command -v ffmpeg >/dev/null || fail "ffmpeg not found (Debian, Ubuntu: apt-get install ffmpeg)"
 find_nginx
 many_files
 
 work=$(mktemp -d) || exit 1
 declare -A pids=()
-# shellcheck disable=SC2317 # the traps reach it
+# shellcheck disable=SC2317 # called by the traps
 stop() {
     trap '' INT TERM HUP
     local pid
     for pid in "${pids[@]}"; do kill "$pid" 2>/dev/null; done
-    # nginx leaves its workers when it is killed before they are; all of them are gone after this.
     wait
     rm -rf "$work"
 }
 trap stop EXIT
 trap 'exit 1' INT TERM HUP
 
-# start NAME COMMAND…: in the background, with its output in a file.
+# start NAME COMMAND…: starts a process in the background, with its output in a file.
 start() {
     local name=$1
     shift
@@ -72,14 +74,14 @@ start() {
     pids[$name]=$!
 }
 
-# await_port NAME PORT: until it listens.
+# await_port NAME PORT: waits until the process listens.
 await_port() {
     await_server "${pids[$1]}" "$2" && return 0
     cat "$work/$1.log" >&2
     fail "$1 does not listen on port $2"
 }
 
-# Ports that nobody listens on, from a place of this run's own.
+# Free ports, from a range that depends on the process id of this run.
 port=$((20000 + $$ % 8000))
 master='' slave1='' slave2='' edge='' http='' cache=''
 for role in master slave1 slave2 edge http cache; do
@@ -87,7 +89,7 @@ for role in master slave1 slave2 edge http cache; do
     printf -v "$role" '%s' "$port"
 done
 
-# The configurations that are in conf/, with the ports and directories of this run.
+# The configurations in conf/ with the ports and directories of this run.
 {
     sed -e "s/^listen .*/listen 127.0.0.1:$master;/" -e "s/127\.0\.0\.1:19350;/127.0.0.1:$slave1 127.0.0.1:$slave2;/" \
         -e "s/^max_connections .*/max_connections 20000;/" -e "s/^    listen .*/    listen 127.0.0.1:$http;/" \
@@ -103,10 +105,10 @@ sed -e "s/listen  *19360/listen 127.0.0.1:$edge/" -e "s/127\.0\.0\.1:1935/127.0.
     -e "s#^load_module .*#load_module $nginx_module;#" "$root/conf/nginx-edge-rtmp.conf" >"$work/nginx-edge.conf"
 sed -e "s/listen  *8082/listen 127.0.0.1:$cache/" -e "s/127\.0\.0\.1:8080/127.0.0.1:$http/" -e "s/10240/20240/" \
     -e "s/^worker_processes .*/worker_processes 1;/" \
-    -e "s#access_log  *off;#log_format asked '\$upstream_cache_status \$status \$uri'; access_log $work/asked.log asked;#" \
+    -e "s#access_log  *off;#log_format cache '\$upstream_cache_status \$status \$uri'; access_log $work/cache-requests.log cache;#" \
     "$root/conf/nginx-edge-hls.conf" >"$work/nginx-cache.conf"
 
-# One process each, so that ending it ends all of it.
+# A single process without workers, so that one kill stops it.
 run_nginx() { start "$1" "$nginx" -p "$work" -e stderr -c "$work/nginx-$1.conf" -g 'daemon off; master_process off;'; }
 
 for slave in slave1 slave2; do
@@ -121,7 +123,7 @@ if has_nginx_rtmp; then
     await_port edge "$edge"
     ends+=(edge)
 else
-    echo "No nginx-rtmp edge: nginx or its module is not here (Debian, Ubuntu: apt-get install libnginx-mod-rtmp)."
+    echo "Skipping the nginx edge: nginx or its RTMP module not found (Debian, Ubuntu: apt-get install libnginx-mod-rtmp)."
 fi
 has_hls=no
 if [ -n "$nginx" ] && answers "$http"; then
@@ -129,7 +131,7 @@ if [ -n "$nginx" ] && answers "$http"; then
     await_port cache "$cache"
     has_hls=yes
 else
-    echo "No HLS cache: nginx is not here, or the server was built without HLS."
+    echo "Skipping the HLS cache: nginx not found, or the server was built without HLS."
 fi
 
 echo "Publishing to rtmp://127.0.0.1:$master/live/livestream for $seconds s."
@@ -139,7 +141,7 @@ start publisher ffmpeg -nostdin -hide_banner -loglevel error \
     -c:a aac -b:a 48k -f flv "rtmp://127.0.0.1:$master/live/livestream"
 sleep 2
 
-# player NAME URL: writes a line a packet.
+# player NAME URL: plays a stream and writes one line per packet to a file.
 player() {
     start "player-$1" timeout $((seconds + 20)) ffmpeg -nostdin -hide_banner -loglevel error -i "$2" -map 0:v -map 0:a -c copy -flush_packets 1 \
         -f framecrc "$work/$1.packets"
@@ -152,20 +154,20 @@ if [ "$has_hls" = yes ]; then
         ends+=(cache)
         player cache "$playlist"
     else
-        echo "No playlist after 10 s: nothing is played from the HLS cache."
+        echo "Skipping the HLS cache: no playlist after 10 s."
         has_hls=no
     fi
 fi
 
 ticks=$(getconf CLK_TCK)
 if [ "$load" -gt 0 ]; then
-    # What is left when the players are there and the playlist is.
+    # The time that remains after the playlist exists and the players are connected.
     span=$((seconds - 16))
     viewers=$((load < 20 ? load : 20))
     for end in "${ends[@]}"; do
         case $end in
         cache)
-            # Viewers that ask for what they play, when they need it: a client that asks without a pause would say nothing of the hit rate.
+            # Real viewers with pauses between requests: the hit rate of a client without pauses would mean nothing.
             for viewer in $(seq "$viewers"); do
                 start "viewer-$viewer" timeout $((seconds + 20)) ffmpeg -nostdin -hide_banner -loglevel error -i "$playlist" -c copy -f null -
             done
@@ -179,29 +181,29 @@ if [ "$load" -gt 0 ]; then
     for name in master "${ends[@]}"; do before[$name]=$(cpu_ticks "${pids[$name]}"); done
     sleep $span
     echo
-    echo "With $load more players at each slave and the edge, $([ "$has_hls" = yes ] && echo "$viewers viewers of the cache, ")processor time over $span s:"
+    echo "CPU over $span s with $load more players at each slave and the edge$([ "$has_hls" = yes ] && echo " and $viewers viewers of the cache"):"
     for name in "${ends[@]}"; do
         used=$(($(cpu_ticks "${pids[$name]}") - before[$name]))
         printf '  %-8s %5.1f %% of a core\n' "$name" "$(awk "BEGIN { print 100 * $used / $ticks / $span }")"
     done
     echo
-    echo "What the players of the load got:"
+    echo "Received by the players of the load:"
     for end in "${ends[@]}"; do
         [ -n "${pids[load-$end]-}" ] || continue
         wait "${pids[load-$end]}" || true
         unset "pids[load-$end]"
-        # What passes is not taken apart, for the processor's sake: so no messages are counted.
+        # srs_bench does not parse these messages, to save CPU, so its message count is removed.
         sed -n -E -e 's/ +messages .*//' -e "s/^(clients|traffic|srs_bench) /  $(printf %-8s "$end") &/p" "$work/load-$end.log"
     done
 fi
 
 wait "${pids[publisher]}" || { cat "$work/publisher.log" >&2; fail "the publisher failed"; }
 unset 'pids[publisher]'
-# What is on its way arrives; HLS is some segments behind.
+# Waits for data in flight; HLS is some segments late.
 sleep 1
 [ "$has_hls" = no ] || sleep 6
 echo
-echo "What each player got:"
+echo "Received by each player:"
 status=0
 for end in "${ends[@]}"; do
     kill -INT "${pids[player-$end]}" 2>/dev/null
@@ -212,22 +214,22 @@ for end in "${ends[@]}"; do
     awk -v name="$end" '
         /^[01],/ { count[substr($0, 1, 1)]++ }
         END {
-            printf "  %-8s %4d frames of video (%.1f s), %4d of audio (%.1f s)\n", name, count[0], count[0] / 25, count[1],
+            printf "  %-8s %4d video frames (%.1f s), %4d audio frames (%.1f s)\n", name, count[0], count[0] / 25, count[1],
                 count[1] * 1024 / 44100
             exit !(count[0] > 25 && count[1] > 40)
         }' "$work/$end.packets" || status=1
 done
 if [ "$has_hls" = yes ]; then
     echo
-    # One that gets an old playlist, STALE, has the cache ask for the new one behind its back; one that gets it meanwhile is UPDATING.
+    # STALE: an old playlist was sent and the cache requested a new one. UPDATING: an old playlist was sent during such a request.
     awk '
-        { all++; if ($1 != "HIT" && $1 != "UPDATING") asked++; if ($2 !~ /^2/) failed++ }
+        { all++; if ($1 != "HIT" && $1 != "UPDATING") fetched++; if ($2 !~ /^2/) failed++ }
         END {
-            printf "The HLS cache was asked %d times, and asked the master %d times: %.1f %% came from the cache. Without success: %d.\n",
-                all, asked, all ? 100 * (all - asked) / all : 0, failed
-        }' "$work/asked.log"
+            printf "HLS cache: %d requests, %d requests to the master, hit rate %.1f %%, %d failed.\n",
+                all, fetched, all ? 100 * (all - fetched) / all : 0, failed
+        }' "$work/cache-requests.log"
 fi
 echo
-echo "The forwarders, by the master's log:"
-grep -E 'forwarding |forwarded |publishing on ' "$work/master.log" | sed 's/^/  /' || true
-[ "$status" = 0 ] || fail "not every player got the stream"
+echo "Forwarders in the log of the master:"
+grep 'forward [a-z ]*: ' "$work/master.log" | sed 's/^/  /' || true
+[ "$status" = 0 ] || fail "some players did not receive the stream"

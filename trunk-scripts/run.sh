@@ -1,16 +1,20 @@
 #!/usr/bin/env bash
-# From a fresh clone to a running server.
+# Builds and runs the server, from a fresh clone.
 set -euo pipefail
 
 usage() {
     cat <<'END'
 Usage: bash trunk-scripts/run.sh [--demo] [-c CONF]
 
-Builds the server when needed, says what to type to publish and to play, and runs it until ^C.
+Builds the server if needed, prints commands to publish and to play, and runs the server until ^C.
 
-  --demo     also publish a test picture and sound, when ffmpeg is here
-  -c CONF    the configuration (default conf/srs.conf)
-  -h         this text
+  --demo     also publish a test picture and sound with ffmpeg
+  -c CONF    configuration file (default conf/srs.conf)
+  -h         print this text
+
+Examples:
+  bash trunk-scripts/run.sh --demo
+  bash trunk-scripts/run.sh -c conf/security.conf
 END
 }
 
@@ -25,9 +29,9 @@ while [ $# -gt 0 ]; do
     -c)
         [ $# -gt 1 ] || fail "-c needs a file"
         shift
-        # As the caller sees it first, then as the server, which runs in the root of the project, would.
+        # Relative to the current directory, else to the root of the project.
         if [ -e "$1" ]; then conf=$(realpath "$1"); else conf=$root/$1; fi
-        [ -e "$conf" ] || fail "there is no configuration $1"
+        [ -e "$conf" ] || fail "configuration file not found: $1"
         ;;
     -h | --help)
         usage
@@ -47,10 +51,10 @@ if [ ! -x "$server" ] || [ -n "$(find src Cargo.toml Cargo.lock -newer "$server"
 fi
 "./$server" -t -c "$conf" >/dev/null || {
     "./$server" -t -c "$conf" || true
-    fail "the configuration $conf is not right, see above"
+    fail "invalid configuration $conf, see above"
 }
 
-# The first port of the first `listen`, for the addresses below.
+# Reads the first port of the first `listen`, for the addresses below.
 port=$(sed -n 's/^[[:space:]]*listen[[:space:]]\{1,\}\([^[:space:];]*\).*/\1/p' "$conf" | head -n 1)
 port=${port//[\"\']/}
 port=${port##*:}
@@ -60,12 +64,12 @@ url=rtmp://$at/live/livestream
 
 cat <<END
 
-Publish, with one of these (from another machine, put this one's address for 127.0.0.1):
+Publish with one of these (on another machine, replace 127.0.0.1 by the address of this one):
     ffmpeg -re -i FILE -c:v libx264 -g 50 -bf 0 -c:a aac -f flv $url
     OBS: Settings, Stream, Service "Custom…", Server rtmp://$at/live, Stream Key livestream
 
-Play, with one of these:
-    a browser: http://127.0.0.1:8080/ (where http_server is on, as in conf/srs.conf)
+Play with one of these:
+    a browser: http://127.0.0.1:8080/ (needs http_server, as in conf/srs.conf)
     ffplay -fflags nobuffer $url
     vlc $url
 
@@ -77,13 +81,13 @@ if [ "$demo" = no ]; then
 fi
 
 command -v ffmpeg >/dev/null || {
-    echo "The demo needs ffmpeg, which is not here (Debian, Ubuntu: apt-get install ffmpeg). The server runs without it."
+    echo "ffmpeg not found (Debian, Ubuntu: apt-get install ffmpeg): the server runs without the demo."
     exec "./$server" -c "$conf"
 }
 
 server_pid=
 demo_pid=
-# shellcheck disable=SC2317 # the traps reach it
+# shellcheck disable=SC2317 # called by the traps
 stop() {
     trap '' INT TERM HUP
     [ -z "$demo_pid" ] || kill "$demo_pid" 2>/dev/null || true
@@ -92,7 +96,7 @@ stop() {
     server_pid=
     wait
 }
-# The server takes SIGHUP for a reload, so a terminal that is closed must end it here.
+# The server reloads on SIGHUP, so the script must stop it when the terminal is closed.
 trap 'stop; exit 0' INT TERM HUP
 trap 'stop' EXIT
 
@@ -108,7 +112,7 @@ if await_server "$server_pid" "$port"; then
     wait -n "$server_pid" "$demo_pid" || true
     if ! kill -0 "$demo_pid" 2>/dev/null; then
         demo_pid=
-        echo "The demo's ffmpeg has ended:" >&2
+        echo "ffmpeg of the demo has ended:" >&2
         cat objs/demo.log >&2
     fi
 fi

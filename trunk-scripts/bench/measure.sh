@@ -1,10 +1,10 @@
 # shellcheck shell=bash disable=SC2154
-# Of bench.sh: what is done to a server, and what is read from the kernel meanwhile.
+# Part of bench.sh: runs the scenarios and reads the counters of the kernel.
 
-# So many players of each scenario take every message apart: enough for a p99 of latency, few enough to cost nothing.
+# Number of players in each scenario that parse every message: enough for a p99 of latency, too few to cost much CPU.
 checking=20
 
-# run_scenario SERVER SCENARIO: the server is there.
+# run_scenario SERVER SCENARIO: measures a running server.
 run_scenario() {
     local server=$1 url="rtmp://127.0.0.1:$port/live/stream" play
     play=("${bench[@]}" play "$url" "--check=$checking")
@@ -13,20 +13,20 @@ run_scenario() {
     idle) measure_idle "$server" ;;
     streams)
         publish "$server" 'stream{n}' 200
-        measure "$server" "200 streams, a player each" 200 3 "${bench[@]}" play "$url{n}" "--check=$checking" -c 200
+        measure "$server" "200 streams, one player each" 200 3 "${bench[@]}" play "$url{n}" "--check=$checking" -c 200
         ;;
     publishers) measure "$server" "300 publishers" 300 3 "${bench[@]}" publish "$url{n}" -c 300 ;;
     joins)
         publish "$server" stream 1
-        measure "$server" "50 joins a second" 100 2 "${play[@]}" -c 100 --stay 2
+        measure "$server" "50 joins per second" 100 2 "${play[@]}" -c 100 --stay 2
         ;;
     slow)
         publish "$server" stream 1
-        measure "$server" "500 players, one is slow" 500 3 "${play[@]}" -c 500 --slow 1
+        measure "$server" "500 players, one slow" 500 3 "${play[@]}" -c 500 --slow 1
         ;;
     *)
         publish "$server" stream 1
-        # At most 850 players come in a second.
+        # At most 850 players join per second.
         measure "$server" "$2 players" "$2" $(($2 / 850 + 3)) "${play[@]}" -c "$2"
         ;;
     esac
@@ -34,7 +34,7 @@ run_scenario() {
 
 ticks=$(getconf CLK_TCK)
 user_and_system() { awk '{print $14, $15}' "/proc/$server_pid/stat"; }
-# What the machine's processors did for any but the server, the load and interrupts, in ticks.
+# others: prints the CPU time of all other processes of the machine, in ticks, without interrupts.
 others() {
     local pid used=0
     for pid in "$server_pid" "$load" $publisher_pid; do
@@ -47,8 +47,8 @@ switches() { awk '/ctxt_switches/ {n += $2} END {print n}' /proc/"$server_pid"/t
 voluntary() { awk '/^voluntary/ {n += $2} END {print n}' /proc/"$server_pid"/task/*/status; }
 field() { sed -n "s/.*\"$1\":\\([-0-9.]*\\).*/\\1/p" "$work/load.json"; }
 
-# Sets syscall_counter: perf where tracepoints may be used, which costs the server little; else strace, which slows it down and is
-# used in small scenarios only; else nothing.
+# find_syscall_counter: sets syscall_counter to perf if tracepoints are available, which cost the server little; else to strace,
+# which slows the server down and is used in small scenarios only; else to none.
 find_syscall_counter() {
     syscall_counter=none
     if command -v perf >/dev/null && [ "$(perf stat -x, -e raw_syscalls:sys_enter -- true 2>&1 | cut -d, -f1)" -gt 0 ] 2>/dev/null; then
@@ -58,7 +58,7 @@ find_syscall_counter() {
     fi
 }
 
-# syscalls CLIENTS: system calls of the server in the next second, or "-".
+# syscalls CLIENTS: prints the number of system calls of the server in the next second, or "-".
 syscalls() {
     case $syscall_counter in
     perf)
@@ -76,7 +76,7 @@ syscalls() {
     echo -
 }
 
-# measure SERVER TITLE CLIENTS RAMP COMMAND…: runs the load, and takes the server's CPU time over the middle of it; a row of
+# measure SERVER TITLE CLIENTS RAMP COMMAND…: runs the load, measures the CPU of the server in the middle of it, and appends a row to
 # $work/rounds. System calls are counted afterwards, under the same load.
 measure() {
     local server=$1 title=$2 clients=$3 ramp=$4
@@ -95,10 +95,10 @@ measure() {
     calls=$(syscalls "$clients")
     wait "$load"
     if ! kill -0 "$server_pid" 2>/dev/null; then
-        echo "bench.sh: $server died in: $title" >&2
+        echo "bench.sh: $server stopped in: $title" >&2
     fi
     if [ "$((others1 - others0))" -gt "$((seconds * ticks / 10))" ]; then
-        echo "bench.sh: something else used more than a tenth of a core meanwhile: measure on an idle machine" >&2
+        echo "bench.sh: other processes used more than a tenth of a core: measure on an idle machine" >&2
     fi
     awk -v s="$seconds" -v t="$ticks" -v u=$((user1 - user0)) -v k=$((system1 - system0)) -v kb="$((kb - idle_kb))" \
         -v n="$clients" -v OFS='|' -v server="$server" -v title="$title" -v switches="$per_second" -v calls="$calls" \
@@ -109,7 +109,7 @@ measure() {
     function known(value) { return value == "" ? "-" : sprintf(value < 10 ? "%.2f" : value < 100 ? "%.1f" : "%.0f", value) }
     BEGIN {
         f = 100 / t / s
-        # The floor keeps no GOP: what its players wait for is the next keyframe.
+        # The floor has no GOP cache, so its players wait for the next keyframe.
         if (server ~ /^floor/) join50 = join99 = ""
         print title, server, sprintf("%.1f", (u + k) * f), sprintf("%.1f", u * f), sprintf("%.1f", k * f), sprintf("%.1f", kb / n), \
             switches, calls, known(join50), known(join99), known(p50), known(p99), lost + refused, \
@@ -118,7 +118,7 @@ measure() {
     }' | tee -a "$work/rounds"
 }
 
-# measure_idle SERVER: nobody is connected; a row of $work/idle.
+# measure_idle SERVER: measures a server without clients and appends a row to $work/idle.
 measure_idle() {
     local wakes0 user0 system0 user1 system1
     sleep 2

@@ -1,8 +1,8 @@
 # shellcheck shell=bash disable=SC2154
-# Of bench.sh: the rows as a table and as a picture.
+# Part of bench.sh: writes the results as a table and as a plot.
 
-# summarize: of the rows of all rounds, one for each scenario and server. Each number is the median, but clients lost, and gaps, are
-# added up. Behind the CPU come its ratios to that of the 15 ms floor and of nginx-rtmp, the medians of those within each round.
+# summarize: combines the rows of all rounds into one for each scenario and server. Numbers are medians; lost clients and gaps are
+# sums. After the CPU it inserts the ratios to floor-15 and to nginx-rtmp, as medians of the ratios within each round.
 summarize() {
     awk -F'|' -v OFS='|' '
         BEGIN { CPU = 3; LOST = 13; GAPS = 14 }
@@ -20,7 +20,7 @@ summarize() {
                 for (j = i - 1; j > 0 && values[j] + 0 > v + 0; j--) values[j + 1] = values[j]
                 values[j + 1] = v
             }
-            # As it was printed where it was measured once, not as a number that awk prints anew.
+            # A single value keeps its original format.
             return n % 2 ? values[(n + 1) / 2] : (values[n / 2] + values[n / 2 + 1]) / 2
         }
         function column(key, c,    i, n, values) {
@@ -58,7 +58,7 @@ summarize() {
 
 write_table() {
     local cores="server and load share the cores"
-    [ "${#on_server[@]}" -eq 0 ] || cores="the server on one, the load on another"
+    [ "${#on_server[@]}" -eq 0 ] || cores="server and load on different cores"
     echo "$(sed -n 's/^model name.*: //p' /proc/cpuinfo | head -n 1), $(nproc) cores, $cores; streams of 500 kbit/s."
     echo
     if [ -s "$work/idle" ]; then
@@ -67,22 +67,22 @@ write_table() {
         awk -F'|' '{ printf "| %s | %s | %s | %s |\n", $1, $2, $3, $4 }' "$work/idle"
         echo
     fi
-    echo "| scenario | server | CPU % | user | system | to floor-15 | to nginx-rtmp | KB a client | switches/s | system calls/s | join p50 ms | p99 | latency p50 ms | p99 | lost | gaps | slow one lags s | Mbit/s | load tool CPU % |"
+    echo "| scenario | server | CPU % | user | system | ratio to floor-15 | ratio to nginx-rtmp | KB per client | switches/s | system calls/s | join p50 ms | p99 | latency p50 ms | p99 | lost | gaps | lag of slow player s | Mbit/s | load tool CPU % |"
     echo "|---|---|---|---|---|---|---|---|---|---|---|---|---|---|---|---|---|---|---|"
     sed 's/|/ | /g; s/^/| /; s/$/ |/' "$work/rows"
     echo
-    [ "$rounds" -eq 1 ] || echo "Medians of $rounds rounds; lost and gaps of all of them together."
-    echo "CPU: of the server process, as a share of a core, by the kernel's accounting. Lost: clients that were refused or cut off. Gaps:"
-    echo "places where something is missing / frames missing there / frames damaged, as found by $checking of the players. The load tool is"
-    echo "near its end when its own CPU is near 100 %."
+    [ "$rounds" -eq 1 ] || echo "Medians of $rounds rounds; lost and gaps are sums."
+    echo "CPU: share of a core used by the server process. Lost: clients that were refused or disconnected. Gaps: positions with missing"
+    echo "frames / missing frames / damaged frames, as found by $checking of the players. The load tool is near its limit when its own"
+    echo "CPU is near 100 %."
     case $syscall_counter in
-    perf) echo "System calls: all of the process in one second, counted by perf's tracepoint after the CPU was measured." ;;
-    strace) echo "System calls: of one second under strace -c -f, which slows the server down; in small scenarios only." ;;
-    *) echo "System calls: not counted, there is neither perf with tracepoints nor strace." ;;
+    perf) echo "System calls: all system calls of the process in one second, counted with perf after the CPU measurement." ;;
+    strace) echo "System calls: counted for one second with strace -c -f, which slows the server down; in small scenarios only." ;;
+    *) echo "System calls: not counted, because neither perf with tracepoints nor strace is available." ;;
     esac
 }
 
-# A line a row: CPU as a bar, and beside it latency from p50 to p99 on a logarithmic scale of 0.1 ms to 1 s.
+# write_plot: prints one line per row: CPU as a bar, and latency from p50 to p99 on a logarithmic scale from 0.1 ms to 1 s.
 write_plot() {
     awk -F'|' '
         { if (!($1 in seen)) { seen[$1] = 1; order[++scenarios] = $1 } row[NR] = $0; if ($3 > most) most = $3 }

@@ -1,15 +1,15 @@
 # shellcheck shell=bash disable=SC2154
-# Of bench.sh: the servers, and the stream that is published to them.
+# Part of bench.sh: starts the servers and publishes streams to them.
 
 declare -A peer_port peer_command
 
-# Sets servers, in the order in which they are measured.
+# choose_servers: sets servers, in the order of measurement.
 choose_servers() {
     servers=(floor-0 floor-15 floor-350 srs srs-15 srs-min srs-350)
     if has_nginx_rtmp; then
         servers+=(nginx-rtmp)
     else
-        echo "nginx-rtmp is not here (Debian: nginx, libnginx-mod-rtmp) and is left out"
+        echo "Skipping nginx-rtmp: not found (Debian: apt-get install nginx libnginx-mod-rtmp)"
     fi
     local peer name peer_listen command
     for peer in "${peers[@]}"; do
@@ -21,12 +21,12 @@ choose_servers() {
     local wanted known=" ${servers[*]} "
     read -ra wanted <<<"$only"
     for name in "${wanted[@]}"; do
-        [[ $known == *" $name "* ]] || fail "there is no server '$name'"
+        [[ $known == *" $name "* ]] || fail "unknown server '$name'"
     done
     servers=("${wanted[@]}")
 }
 
-# start NAME: sets server_pid and port.
+# start NAME: starts a server. Sets server_pid and port.
 start() {
     port=$(free_port 21935)
     case $1 in
@@ -57,7 +57,7 @@ END
         ;;
     *)
         port=${peer_port[$1]}
-        # The words of the command, as a shell splits them.
+        # The command is split into words on purpose.
         # shellcheck disable=SC2086
         "${on_server[@]}" ${peer_command[$1]} >"$work/peer.log" 2>&1 &
         ;;
@@ -76,7 +76,7 @@ stop_server() {
     server_pid=
 }
 
-# publish SERVER STREAM COUNT: in the background, unless the server is the floor, which has its stream.
+# publish SERVER STREAM COUNT: publishes in the background, except for the floor, which reads its stream from a file.
 publish() {
     case $1 in floor-*) return ;; esac
     "${bench[@]}" publish "rtmp://127.0.0.1:$port/live/$2" -c "$3" --ramp 1 --duration 3600 --json >/dev/null &
