@@ -1,4 +1,4 @@
-//! Where a published stream goes beside its players.
+//! Outputs of a published stream beside its players.
 
 pub(crate) mod forward;
 #[cfg(feature = "hls")]

@@ -1,241 +1,242 @@
-//! HTTP Live Streaming (RFC 8216): what is published, as playlists and segments, on disk and in memory.
+//! HTTP Live Streaming (RFC 8216): published streams as playlists and segments, on disk and in memory.
 //!
-//! The way of a frame: the source hands it, after the correction of its time, to the stream's [`Sink`]; the `segmenter` writes it
-//! into the segment that is open; at the next keyframe after `hls_fragment` the segment goes to the disk's thread and to the
-//! files in memory, and the playlist follows. Nothing here waits for a disk, and no fault of a disk comes back to a publisher,
-//! unless `hls_on_error` says so.
+//! ```text
+//! Source ─► HlsOutput ─► Segmenter ─► HlsStream ─┬─► LiveFiles ─► HTTP
+//! corrected                segments    numbers,  │
+//! messages                             playlist  └─► SegmentWriter ═queue═► WriterThread ─► SegmentStore ─► disk
+//! ```
+//!
+//! Nothing on the worker waits for a disk. A failing disk does not affect the publisher, unless `hls_on_error` says so.
 
+mod atomic_file;
 mod audio;
-pub mod buffers;
-mod disk;
-mod files;
-mod folder;
+pub mod buffer_pool;
+mod dir_cache;
 mod handover;
-mod listing;
+mod output;
 mod playlist;
-mod remains;
+mod rate_limit;
+mod segment_store;
+mod segment_writer;
 pub mod segmenter;
 mod stream;
+mod stream_state;
 #[cfg(test)]
 mod tests;
+mod tombstones;
+mod writer_thread;
 
 use std::collections::HashMap;
-use std::path::{Component, Path};
+use std::path::{Component, Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use self::buffers::Buffers;
-use self::disk::Disk;
-use self::files::TEMPORARY;
-use self::stream::Stream;
-use crate::app::limits::fairness::Breather;
+use self::atomic_file::TEMPORARY;
+use self::buffer_pool::BufferPool;
+use self::segment_writer::SegmentWriter;
+use self::stream::HlsStream;
+use crate::app::limits::fairness::TimeSlice;
 use crate::app::outputs::live_files::LiveFiles;
-use crate::app::stream::{Outlet, Sink, Source, Sources};
+use crate::app::stream::{ClientHandle, Sink, Source, Sources};
 use crate::config::{Config, DEFAULT_VHOST, Vhost};
-use crate::memory::Account;
+use crate::log::quoted;
+use crate::memory::MemoryTracker;
 use crate::st::{self, Cond, Shared};
 
-/// Streams that have ended and are kept for those who play them, see `hls_dispose`: whoever publishes name after name is not to fill
-/// memory and disk with them. Of more than so many that are over no file stays in memory for those who are at the last segments.
-const MAX_KEPT: usize = 1000;
+/// Maximum number of ended streams that are kept for their players, see `hls_dispose`. The bound keeps a client that publishes name
+/// after name from filling memory and disk. Of closed streams, more than this many have no files in memory.
+const MAX_ENDED_STREAMS: usize = 1000;
 
-/// Streams that there may be at a time, with those that are published and those that the disk's thread has to close yet. What is
-/// published beyond that has no files, until they are half as many: only a flood of names comes so far.
+/// Maximum number of streams, including those that the writer thread has to close. New ones get no files until half of them are
+/// gone. Only a flood of names reaches this.
 const MAX_STREAMS: usize = 10_000;
 
-/// The longest name of a stream that can have files, in bytes: a file system takes 255, and `-18446744073709551615.ts.tmp` stands behind it.
-const MAX_FILE: usize = 255 - 28;
+/// Maximum length of the last part of a stream's name, in bytes: file systems allow 255, and `-18446744073709551615.ts.tmp` is
+/// appended.
+const MAX_NAME: usize = 255 - 28;
 
-/// The most directories that the files of a stream are in, one in the other.
-const MAX_FOLDERS: usize = 16;
+/// Maximum depth of a stream's directory below `hls_path`.
+const MAX_DIR_DEPTH: usize = 16;
 
-/// What files are called, so that no directory is.
-const ENDS: [&str; 3] = [".m3u8", ".ts", TEMPORARY];
+/// Suffixes of file names, which no directory may have.
+const RESERVED_SUFFIXES: [&str; 3] = [".m3u8", ".ts", TEMPORARY];
 
-/// How often streams that have ended are looked after, and how often if there are very many; and how long that may take in one go.
-const SWEEP: Duration = Duration::from_secs(1);
-const BUSY_SWEEP: Duration = Duration::from_millis(100);
-const SLICE: Duration = Duration::from_millis(2);
+/// Interval of the maintenance of streams, the interval when there are very many, and the longest time without a yield.
+const TICK: Duration = Duration::from_secs(1);
+const BUSY_TICK: Duration = Duration::from_millis(100);
+const TIME_SLICE: Duration = Duration::from_millis(2);
 
-/// After how long a buffer that nobody has needed goes. Streams whose segments are longer find none.
-const TIDY: Duration = Duration::from_secs(12);
+/// Interval of the release of unused buffers. Streams with longer segments find none.
+const POOL_TRIM_INTERVAL: Duration = Duration::from_secs(12);
 
-/// The streams of the server that are there as HLS. Clones are the same.
+/// The HLS streams of the server. Clones share them.
 #[derive(Clone)]
 pub(crate) struct Hls(Arc<Inner>);
 
 struct Inner {
-    disk: Disk,
-    live: LiveFiles,
-    buffers: Buffers,
-    /// By where their files are: root and base.
-    streams: Shared<HashMap<Arc<Key>, Stream>>,
-    added: Cond,
-    /// Whether it was said that there are too many.
-    is_full: Shared<bool>,
+    writer: SegmentWriter,
+    live_files: LiveFiles,
+    buffers: BufferPool,
+    streams: Shared<HashMap<Arc<StreamKey>, HlsStream>>,
+    stream_added: Cond,
+    /// [`MAX_STREAMS`] was reached, and this was logged.
+    limit_logged: Shared<bool>,
 }
 
-type Key = (std::path::PathBuf, String);
+/// `hls_path`, and the common prefix of the stream's files below it.
+type StreamKey = (PathBuf, String);
 
 impl Hls {
-    /// Starts what writes the files. Their last window is put into `live` as well.
+    /// Starts the thread that writes the files. The segments of each playlist are put into `live_files` as well.
     ///
     /// # Errors
-    /// When the system has no thread for it.
-    pub(crate) fn start(live: LiveFiles) -> std::io::Result<Self> {
-        let disk = Disk::start()?;
+    /// When the system cannot start a thread.
+    pub(crate) fn start(live_files: LiveFiles) -> std::io::Result<Self> {
+        let writer = SegmentWriter::start()?;
         Ok(Self(Arc::new(Inner {
-            disk,
-            live,
-            buffers: Buffers::default(),
+            writer,
+            live_files,
+            buffers: BufferPool::default(),
             streams: Shared::default(),
-            added: Cond::default(),
-            is_full: Shared::default(),
+            stream_added: Cond::default(),
+            limit_logged: Shared::default(),
         })))
     }
 
-    /// Has the stream that is being published be there as HLS as its vhost's configuration says; or no longer, if it says so.
-    /// Called when a stream is published, and again when the configuration has changed: lengths change with the segment that is
-    /// open, and where the files are to be elsewhere the stream ends in the one place and begins in the other with the next keyframe.
-    pub(crate) fn follow(&self, source: &Source, vhost: &Arc<Vhost>, config: &Config) {
-        let account = source.account();
-        source.change_sink(|name, outlet, sink| {
-            let stays = vhost.hls.enabled && sink.as_mut().is_some_and(|sink| sink.reconfigure(vhost));
+    /// Attaches an HLS output to a published stream, changes it, or detaches it, as the vhost's configuration says. New lengths apply
+    /// to the open segment; a new directory takes over at the next keyframe.
+    pub(crate) fn attach(&self, source: &Source, vhost: &Arc<Vhost>, config: &Config) {
+        let memory = source.memory();
+        source.change_sink(|name, publisher, sink| {
+            let is_enabled = vhost.hls.enabled;
+            let stays = is_enabled && sink.as_mut().is_some_and(|sink| sink.reconfigure(vhost));
             if !stays {
-                let is_on = vhost.hls.enabled;
-                let mut begin = || is_on.then(|| self.begin(name, vhost, config, outlet.clone(), &account)).flatten();
+                let mut next = || {
+                    let start = || self.start_output(name, vhost, config, publisher.clone(), &memory);
+                    is_enabled.then(start).flatten()
+                };
                 *sink = match sink.take() {
-                    Some(old) => old.succeed(&mut begin),
-                    None => begin(),
+                    Some(old) => old.replace_with(&mut next),
+                    None => next(),
                 };
             }
         });
     }
 
-    /// Puts the settings of a new configuration in force for the streams that are published now.
+    /// Applies a new configuration to the published streams.
     pub(crate) fn reconfigure(&self, sources: &Sources, config: &Config) {
         for source in sources.all() {
             if let Some(vhost) = config.vhosts.get(&source.vhost_name()) {
-                self.follow(&source, vhost, config);
+                self.attach(&source, vhost, config);
             }
         }
     }
 
-    /// Waits until what was handed to the disk is written, for at most `limit`: the server is about to stop.
+    /// Waits until all queued segments are written, at most for `limit`.
     pub(crate) fn wait_written(&self, limit: Duration) {
-        self.0.disk.tidy();
         let end = Instant::now() + limit;
-        while !self.0.disk.is_level() && Instant::now() < end {
+        while !self.0.writer.is_idle() && Instant::now() < end {
             st::sleep(Duration::from_millis(10));
         }
     }
 
-    /// Bytes of segments that wait to be written to disk.
-    pub(crate) fn waiting_bytes(&self) -> usize {
-        self.0.disk.waiting_bytes()
+    /// Returns the size of the segments that wait to be written, in bytes.
+    pub(crate) fn queued_bytes(&self) -> usize {
+        self.0.writer.queued_bytes()
     }
 
-    /// Bounds those bytes: what has no room is not written.
-    pub(crate) fn limit_waiting(&self, bytes: usize) {
-        self.0.disk.limit_waiting(bytes);
+    /// Limits the size of the segments that wait to be written. Those beyond it are not written.
+    pub(crate) fn set_queue_limit(&self, bytes: usize) {
+        self.0.writer.set_queue_limit(bytes);
     }
 
-    /// Bounds how many bytes of buffers wait to be used again: they are in no account.
-    pub(crate) fn limit_spare(&self, bytes: usize) {
-        self.0.buffers.limit(bytes);
+    /// Limits the size of the buffer pool, which is charged to nobody.
+    pub(crate) fn set_pool_limit(&self, bytes: usize) {
+        self.0.buffers.set_limit(bytes);
     }
 
-    /// Bytes of buffers that wait to be used again.
-    pub(crate) fn spare_bytes(&self) -> usize {
+    /// Returns the size of the buffer pool, in bytes.
+    pub(crate) fn pooled_bytes(&self) -> usize {
         self.0.buffers.bytes()
     }
 
-    /// The buffers that wait to be used again: they do not any more.
-    pub(crate) fn take_spare(&self) -> Vec<Vec<u8>> {
-        self.0.buffers.take_spare()
+    /// Empties the buffer pool, and returns its buffers.
+    pub(crate) fn drain_pool(&self) -> Vec<Vec<u8>> {
+        self.0.buffers.drain()
     }
 
-    /// Segments that were written to disk, and those that were not, since the server started.
-    #[allow(dead_code, reason = "for the http api")]
-    pub(crate) fn counts(&self) -> (u64, u64) {
-        self.0.disk.counts()
-    }
-
-    /// Lets go of what is in memory of streams that nobody publishes, those that ended first in front, until `is_enough`. How many
-    /// files that were.
-    pub(crate) fn shed_ended(&self, is_enough: impl Fn() -> bool, breather: &mut Breather) -> usize {
+    /// Evicts streams without a publisher from memory, the one that ended first in front, until `is_enough`. Returns the number of
+    /// files.
+    pub(crate) fn evict_ended(&self, is_enough: impl Fn() -> bool, time_slice: &mut TimeSlice) -> usize {
         if is_enough() {
             return 0;
         }
-        let mut ended: Vec<(Instant, Stream)> = self
+        let mut ended: Vec<(Instant, HlsStream)> = self
             .0
             .streams
             .with(|streams| streams.values().filter_map(|stream| Some((stream.ended_at()?, stream.clone()))).collect());
         ended.sort_unstable_by_key(|(at, _)| *at);
-        ended.iter().take_while(|_| !is_enough()).map(|(_, stream)| stream.shed(breather)).sum()
+        ended.iter().take_while(|_| !is_enough()).map(|(_, stream)| stream.evict(time_slice)).sum()
     }
 
-    fn begin(
+    fn start_output(
         &self,
         name: &str,
         vhost: &Vhost,
         config: &Config,
-        outlet: Arc<dyn Outlet>,
-        account: &Account,
+        publisher: Arc<dyn ClientHandle>,
+        memory: &MemoryTracker,
     ) -> Option<Box<dyn Sink>> {
-        let base = match base(name, vhost, config) {
+        let base = match file_base(name, vhost, config) {
             Ok(base) => base,
-            Err(why) => {
-                log::warn!("HLS of {name}: not there, since {why}");
+            Err(reason) => {
+                log::warn!("HLS disabled: stream={name} reason={}", quoted(reason));
                 return None;
             }
         };
         let key = (vhost.hls.path.clone(), base.clone());
         let stream = self.0.streams.with(|streams| {
-            let stream = || {
-                let Inner { disk, live, buffers, .. } = &*self.0;
-                Stream::new(name, &base, &vhost.hls, disk.clone(), live.clone(), buffers.clone())
+            let new_stream = || {
+                let Inner { writer, live_files, buffers, .. } = &*self.0;
+                HlsStream::new(name, &base, &vhost.hls, writer.clone(), live_files.clone(), buffers.clone())
             };
             match streams.get(&key) {
-                Some(there) => Some(there.clone()),
+                Some(stream) => Some(stream.clone()),
                 None if streams.len() >= MAX_STREAMS => None,
-                None => Some(streams.entry(Arc::new(key)).or_insert_with(stream).clone()),
+                None => Some(streams.entry(Arc::new(key)).or_insert_with(new_stream).clone()),
             }
         });
         let Some(stream) = stream else {
-            if !self.0.is_full.with(|is_full| std::mem::replace(is_full, true)) {
-                log::warn!(
-                    "HLS of {name}: not there, nor of others that are new, since there are {MAX_STREAMS} streams"
-                );
+            if !self.0.limit_logged.with(|logged| std::mem::replace(logged, true)) {
+                log::warn!("HLS disabled for new streams, too many stream names: stream={name} limit={MAX_STREAMS}");
             }
             return None;
         };
-        self.0.added.signal();
-        let recording = stream.begin(name, &vhost.hls, outlet, account);
-        if recording.is_none() {
-            log::warn!("HLS of {name}: not there, another stream has its files at {base}");
+        self.0.stream_added.signal();
+        let output = stream.publish(&vhost.hls, publisher, memory);
+        if output.is_none() {
+            log::warn!("HLS disabled, another stream writes the same files: stream={name} path={}", quoted(&base));
         }
-        recording.map(|recording| Box::new(recording) as Box<dyn Sink>)
+        output.map(|output| Box::new(output) as Box<dyn Sink>)
     }
 
-    /// Looks after streams that have ended, and after those whose disk fails, for ever. Sleeps while there are none. `make_up` is
-    /// called when there is room again for streams that found none.
-    pub(crate) fn sweep(&self, make_up: impl Fn()) {
-        let mut tidied = Instant::now();
+    /// Maintains all streams, for ever. Sleeps while there are none. Calls `on_room` when streams that were refused may be attached.
+    pub(crate) fn maintain(&self, on_room: impl Fn()) {
+        let mut trimmed_at = Instant::now();
         loop {
             while self.0.streams.with(|streams| streams.is_empty()) {
-                st::drop_aside(self.take_spare());
-                self.0.added.wait();
+                st::drop_in_background(self.drain_pool());
+                self.0.stream_added.wait();
             }
-            st::sleep(if self.is_crowded() { BUSY_SWEEP } else { SWEEP });
+            st::sleep(if self.is_crowded() { BUSY_TICK } else { TICK });
             let now = Instant::now();
-            if now.duration_since(tidied) >= TIDY {
-                tidied = now;
-                self.0.buffers.tidy();
+            if now.duration_since(trimmed_at) >= POOL_TRIM_INTERVAL {
+                trimmed_at = now;
+                self.0.buffers.trim();
             }
-            self.look_after(now, &mut Breather::new(SLICE));
-            if !self.is_crowded() && self.0.is_full.with(std::mem::take) {
-                make_up();
+            self.tick(now, &mut TimeSlice::new(TIME_SLICE));
+            if !self.is_crowded() && self.0.limit_logged.with(std::mem::take) {
+                on_room();
             }
         }
     }
@@ -244,49 +245,54 @@ impl Hls {
         self.0.streams.with(|streams| streams.len() >= MAX_STREAMS / 2)
     }
 
-    /// Does what is due. Others run meanwhile, and publish streams that have ended, and new ones.
-    fn look_after(&self, now: Instant, breather: &mut Breather) {
+    /// Does what is due for each stream. It yields, so streams may be published meanwhile.
+    fn tick(&self, now: Instant, time_slice: &mut TimeSlice) {
         let streams: Vec<_> =
             self.0.streams.with(|streams| streams.iter().map(|(key, stream)| (key.clone(), stream.clone())).collect());
-        end_early(streams.iter().map(|(_, stream)| stream), MAX_KEPT, now, breather);
+        close_excess(streams.iter().map(|(_, stream)| stream), MAX_ENDED_STREAMS, now, time_slice);
         let mut closed = 0;
         for (key, stream) in streams {
-            while stream.remove_due(now) {
-                breather.look();
+            while stream.remove_expired(now) {
+                time_slice.yield_if_used_up();
             }
             closed += usize::from(stream.is_closed());
-            if closed > MAX_KEPT {
-                stream.shed(breather);
+            if closed > MAX_ENDED_STREAMS {
+                stream.evict(time_slice);
             }
-            // Nobody comes between the two.
-            if stream.look_after(now) {
+            // No yield between the two: the stream must not be published in between.
+            if stream.tick(now) {
                 self.0.streams.with(|streams| streams.remove(&key));
             }
-            breather.look();
+            time_slice.yield_if_used_up();
         }
     }
 }
 
-/// Closes those of the ended streams that are more than may be kept, the earliest first.
-fn end_early<'a>(streams: impl Iterator<Item = &'a Stream>, most: usize, now: Instant, breather: &mut Breather) {
-    let mut kept: Vec<_> = streams.filter_map(|stream| Some((stream.kept_since()?, stream))).collect();
-    if let Some(more) = kept.len().checked_sub(most) {
-        kept.sort_unstable_by_key(|(since, _)| *since);
-        for (_, stream) in &kept[..more] {
+/// Closes the ended streams beyond `max`, the one that ended first in front.
+fn close_excess<'a>(
+    streams: impl Iterator<Item = &'a HlsStream>,
+    max: usize,
+    now: Instant,
+    time_slice: &mut TimeSlice,
+) {
+    let mut ended: Vec<_> = streams.filter_map(|stream| Some((stream.retained_since()?, stream))).collect();
+    if let Some(excess) = ended.len().checked_sub(max) {
+        ended.sort_unstable_by_key(|(since, _)| *since);
+        for (_, stream) in &ended[..excess] {
             stream.close(now);
-            breather.look();
+            time_slice.yield_if_used_up();
         }
     }
 }
 
-/// Where the files of a stream are below `hls_path`, without what their names end with: `app/stream`, in a directory of its own
-/// for each vhost but the default one. `name` is vhost/app/stream.
+/// Returns the common prefix of a stream's files below `hls_path`: `app/stream`, in a directory of its own for each vhost but the
+/// default one. `name` is vhost/app/stream.
 ///
 /// # Errors
-/// When that would lead elsewhere, or where files of another stream may be to be; says why.
-fn base(name: &str, vhost: &Vhost, config: &Config) -> Result<String, &'static str> {
-    const NOT_BELOW: &str = "its files would not be below hls_path";
-    let in_vhost = name.strip_prefix(vhost.name.as_str()).and_then(|rest| rest.strip_prefix('/')).ok_or(NOT_BELOW)?;
+/// The reason, if the files would be outside of `hls_path` or could be those of another stream.
+fn file_base(name: &str, vhost: &Vhost, config: &Config) -> Result<String, &'static str> {
+    const OUTSIDE: &str = "files would be outside of hls_path";
+    let in_vhost = name.strip_prefix(vhost.name.as_str()).and_then(|rest| rest.strip_prefix('/')).ok_or(OUTSIDE)?;
     let is_default = vhost.name == DEFAULT_VHOST;
     let base = if is_default { in_vhost } else { name };
     let is_plain = |part: &str| {
@@ -295,19 +301,19 @@ fn base(name: &str, vhost: &Vhost, config: &Config) -> Result<String, &'static s
     };
     let parts: Vec<&str> = base.split('/').collect();
     if !parts.iter().all(|part| is_plain(part) && !part.contains(['\\', '\0'])) {
-        return Err(NOT_BELOW);
+        return Err(OUTSIDE);
     }
-    let [folders @ .., file] = &parts[..] else { return Err(NOT_BELOW) };
-    if file.len() > MAX_FILE || folders.len() > MAX_FOLDERS {
-        return Err("its name is too long for files, or has too many parts");
+    let [dirs @ .., file] = &parts[..] else { return Err(OUTSIDE) };
+    if file.len() > MAX_NAME || dirs.len() > MAX_DIR_DEPTH {
+        return Err("name too long or too many directories");
     }
-    // The vhost's own is called as the operator wants.
-    let chosen = if is_default { folders } else { folders.get(1..).unwrap_or_default() };
-    if chosen.iter().any(|folder| ENDS.iter().any(|end| folder.ends_with(end))) {
-        return Err("a file of another stream may be called as its directory is");
+    // The first directory of another vhost is named by the operator.
+    let chosen_by_client = if is_default { dirs } else { dirs.get(1..).unwrap_or_default() };
+    if chosen_by_client.iter().any(|dir| RESERVED_SUFFIXES.iter().any(|suffix| dir.ends_with(suffix))) {
+        return Err("directory could have the name of another stream's file");
     }
-    if is_default && folders.first().is_some_and(|first| config.vhosts.contains_key(*first)) {
-        return Err("the files of another vhost are in that directory");
+    if is_default && dirs.first().is_some_and(|first| config.vhosts.contains_key(*first)) {
+        return Err("directory belongs to another vhost");
     }
     Ok(base.to_owned())
 }

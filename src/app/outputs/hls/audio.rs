@@ -1,69 +1,75 @@
-//! Audio on its way into segments: each frame with what stands before it in a transport stream, and with a time that is counted
-//! in samples.
+//! Audio frames for the muxer, with presentation times counted in samples.
 //!
-//! RTMP has times in milliseconds, and a frame of 1024 samples at 44100 Hz takes 23.22 of them: played by such times it clicks. So
-//! the time of a frame is that of the first one and the samples since, at the rate that the stream says. It is set anew only
-//! where the encoder's own times have left it for good.
+//! RTMP timestamps have milliseconds, and a frame of 1024 samples at 44100 Hz takes 23.22 ms: played at rounded times it clicks. So a
+//! frame's time is the time of the first frame plus the samples since, at the stream's sample rate. This clock is set again only
+//! when the encoder's timestamps have left it for good.
 
-use crate::codec::aac::{self, ADTS_HEADER, AacConfig};
+use crate::codec::aac::{self, ADTS_HEADER_SIZE, AacConfig};
 use crate::codec::flv::{AudioPacket, AudioTag};
 use crate::codec::mp3;
-use crate::codec::ts::{AudioCodec, HZ};
+use crate::codec::ts::{AudioCodec, CLOCK_HZ};
 
-/// A distance of this much between the two clocks is a jump: 200 ms.
+/// Distance between timestamp and sample clock that is a jump: 200 ms, in units of [`CLOCK_HZ`].
 const JUMP: u64 = 18_000;
 
-/// A distance of this much, 30 ms, is more than rounding; encoders that stamp frames when they send them jitter by it.
-const OFF: u64 = 2700;
+/// Distance that counts as drift: 30 ms, in units of [`CLOCK_HZ`]. Rounding is below it. Encoders that stamp frames when they send
+/// them jitter by as much.
+const DRIFT: u64 = 2700;
 
-/// So many frames in a row off, to the same side, are no jitter.
-const PATIENCE: u32 = 64;
+/// Number of successive frames with drift to the same side that are taken for jitter. One more sets the clock again.
+const MAX_DRIFTING_FRAMES: u32 = 64;
 
-/// The longest message of MP3: several frames of the greatest size.
+/// Maximum size of an MP3 message: several frames of the greatest size.
 const MAX_MP3: usize = 16 * 1024;
 
-/// A frame, ready for the muxer but for what the encoder sent: that is the message from the body of its tag on.
+/// The timing and header of a frame. Its data is the message from the body of its tag on.
 #[derive(Debug, Clone)]
 pub(super) struct Frame {
     pub(super) codec: AudioCodec,
-    /// In units of [`HZ`], as the next one.
+    /// In units of [`CLOCK_HZ`].
     pub(super) pts: u64,
+    /// In units of [`CLOCK_HZ`].
     pub(super) duration: u64,
-    adts: Option<[u8; ADTS_HEADER]>,
+    adts: Option<[u8; ADTS_HEADER_SIZE]>,
 }
 
-/// Why a message gives no frame.
+/// Reasons why a message gives no frame.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) enum Refused {
-    /// It is of a codec that a transport stream cannot carry, or not in this form.
+pub(super) enum AudioError {
+    /// A transport stream cannot carry this codec, or this form of it.
     Unsupported(String),
-    /// It says that what follows is not as what came before.
+    /// The codec or its parameters have changed.
     Changed,
 }
 
-/// The audio of a publication.
+/// The audio of one publisher.
 #[derive(Debug, Default)]
-pub(super) struct Audio {
+pub(super) struct AudioTrack {
     config: Option<AacConfig>,
-    /// What the last frame was.
+    /// Codec of the last frame.
     codec: Option<AudioCodec>,
     clock: Option<SampleClock>,
     resyncs: u64,
 }
 
 impl Frame {
-    /// What stands before it.
+    /// Returns the bytes that stand before the frame in a transport stream.
     pub(super) fn header(&self) -> &[u8] {
         self.adts.as_ref().map_or(&[], |adts| adts)
     }
 }
 
-impl Audio {
-    /// Takes a message that came at `time`, in units of [`HZ`]. `None`: it has no sound.
+impl AudioTrack {
+    /// Reads a message with a timestamp in units of [`CLOCK_HZ`]. Returns `None` if it has no sound.
     ///
     /// # Errors
-    /// [`Refused`]
-    pub(super) fn on_message(&mut self, time: u64, tag: &AudioTag, payload: &[u8]) -> Result<Option<Frame>, Refused> {
+    /// [`AudioError`]
+    pub(super) fn on_message(
+        &mut self,
+        time: u64,
+        tag: &AudioTag,
+        payload: &[u8],
+    ) -> Result<Option<Frame>, AudioError> {
         let Some(body) = payload.get(tag.body..) else { return Ok(None) };
         if tag.codec.is_aac() {
             match tag.packet {
@@ -77,16 +83,16 @@ impl Audio {
             }
             self.on_mp3(time, body)
         } else {
-            Err(Refused::Unsupported(tag.codec.to_string()))
+            Err(AudioError::Unsupported(tag.codec.to_string()))
         }
     }
 
-    fn on_header(&mut self, body: &[u8]) -> Result<(), Refused> {
+    fn on_header(&mut self, body: &[u8]) -> Result<(), AudioError> {
         let config = match aac::read_config(body) {
             Ok(config) => config,
             Err(error) => {
                 self.config = None;
-                return Err(Refused::Unsupported(error.to_string()));
+                return Err(AudioError::Unsupported(error.to_string()));
             }
         };
         if self.config == Some(config) {
@@ -94,20 +100,20 @@ impl Audio {
         }
         self.config = Some(config);
         let is_first = self.codec.is_none();
-        if is_first { Ok(()) } else { Err(Refused::Changed) }
+        if is_first { Ok(()) } else { Err(AudioError::Changed) }
     }
 
-    fn on_aac(&mut self, time: u64, body: &[u8]) -> Result<Option<Frame>, Refused> {
+    fn on_aac(&mut self, time: u64, body: &[u8]) -> Result<Option<Frame>, AudioError> {
         let Some(config) = self.config else { return Ok(None) };
         let Some(adts) = config.adts_header(body.len()) else { return Ok(None) };
-        let (pts, duration) = self.tick(time, config.sample_rate, aac::SAMPLES);
+        let (pts, duration) = self.timestamp(time, config.sample_rate, aac::SAMPLES_PER_FRAME);
         self.frame(AudioCodec::Aac, pts, duration, Some(adts))
     }
 
-    fn on_mp3(&mut self, time: u64, body: &[u8]) -> Result<Option<Frame>, Refused> {
-        let Some((rate, samples)) = mp3::samples(body) else { return Ok(None) };
+    fn on_mp3(&mut self, time: u64, body: &[u8]) -> Result<Option<Frame>, AudioError> {
+        let Some((rate, samples)) = mp3::count_samples(body) else { return Ok(None) };
         let codec = if rate >= 32_000 { AudioCodec::Mp3 } else { AudioCodec::Mp3HalfRate };
-        let (pts, duration) = self.tick(time, rate, samples);
+        let (pts, duration) = self.timestamp(time, rate, samples);
         self.frame(codec, pts, duration, None)
     }
 
@@ -116,77 +122,79 @@ impl Audio {
         codec: AudioCodec,
         pts: u64,
         duration: u64,
-        adts: Option<[u8; ADTS_HEADER]>,
-    ) -> Result<Option<Frame>, Refused> {
-        // One frame is lost where the codec changes in the middle, which is where nothing can be saved.
+        adts: Option<[u8; ADTS_HEADER_SIZE]>,
+    ) -> Result<Option<Frame>, AudioError> {
+        // A change of codec without a header loses this one frame.
         if self.codec.replace(codec).is_some_and(|last| last != codec) {
-            return Err(Refused::Changed);
+            return Err(AudioError::Changed);
         }
         Ok(Some(Frame { codec, pts, duration, adts }))
     }
 
-    /// The time of a frame of so many samples, and how long it is.
-    fn tick(&mut self, time: u64, rate: u32, samples: u32) -> (u64, u64) {
-        let last = self.clock.as_ref().map_or(0, |clock| clock.last);
+    /// Returns the presentation time and the duration of a frame, both in units of [`CLOCK_HZ`].
+    fn timestamp(&mut self, time: u64, rate: u32, samples: u32) -> (u64, u64) {
+        let last_pts = self.clock.as_ref().map_or(0, |clock| clock.last_pts);
         let clock = match &mut self.clock {
             Some(clock) if clock.rate == rate => clock,
-            slot => slot.insert(SampleClock { last, ..SampleClock::new(time, rate) }),
+            slot => slot.insert(SampleClock { last_pts, ..SampleClock::new(time, rate) }),
         };
-        if clock.is_off(time) {
-            *clock = SampleClock { last: clock.last, ..SampleClock::new(time, rate) };
+        if clock.has_diverged(time) {
+            *clock = SampleClock { last_pts, ..SampleClock::new(time, rate) };
             self.resyncs += 1;
         }
-        clock.tick(samples)
+        clock.advance(samples)
     }
 
-    /// How often the clock was set again.
     #[cfg(test)]
     pub(super) fn resyncs(&self) -> u64 {
         self.resyncs
     }
 }
 
-/// Time counted in samples.
+/// A clock that counts samples. Times are in units of [`CLOCK_HZ`].
 #[derive(Debug)]
 struct SampleClock {
+    /// In Hz.
     rate: u32,
-    /// The time of the first sample.
+    /// Time of the first sample.
     base: u64,
     samples: u64,
-    /// What was given out last: the next is later.
-    last: u64,
-    /// Frames in a row whose own time was off, before (negative) or behind.
-    off: i64,
+    /// Time of the last frame. The next one is later.
+    last_pts: u64,
+    /// Number of successive frames with drift, negative if their timestamps were early.
+    drifting_frames: i64,
 }
 
 impl SampleClock {
     fn new(base: u64, rate: u32) -> Self {
-        Self { rate, base, samples: 0, last: 0, off: 0 }
+        Self { rate, base, samples: 0, last_pts: 0, drifting_frames: 0 }
     }
 
-    fn at(&self, samples: u64) -> u64 {
+    fn time_at(&self, samples: u64) -> u64 {
         // Years at any rate are far below 2^64.
-        self.base + samples * HZ / u64::from(self.rate)
+        self.base + samples * CLOCK_HZ / u64::from(self.rate)
     }
 
-    /// Whether this clock has nothing to do with the encoder's any more, whose time for the next frame is this.
-    fn is_off(&mut self, time: u64) -> bool {
-        let due = self.at(self.samples);
-        self.off = match (due.abs_diff(time) > OFF, time > due) {
+    /// Returns whether the clock no longer matches the encoder's timestamps. `time` is the timestamp of the next frame.
+    fn has_diverged(&mut self, time: u64) -> bool {
+        let expected = self.time_at(self.samples);
+        let distance = expected.abs_diff(time);
+        self.drifting_frames = match (distance > DRIFT, time > expected) {
             (false, _) => 0,
-            (true, true) => self.off.max(0) + 1,
-            (true, false) => self.off.min(0) - 1,
+            (true, true) => self.drifting_frames.max(0) + 1,
+            (true, false) => self.drifting_frames.min(0) - 1,
         };
-        due.abs_diff(time) > JUMP || self.off.unsigned_abs() > u64::from(PATIENCE)
+        distance > JUMP || self.drifting_frames.unsigned_abs() > u64::from(MAX_DRIFTING_FRAMES)
     }
 
-    fn tick(&mut self, samples: u32) -> (u64, u64) {
-        let pts = self.at(self.samples);
+    /// Counts a frame, and returns its presentation time and duration.
+    fn advance(&mut self, samples: u32) -> (u64, u64) {
+        let pts = self.time_at(self.samples);
         self.samples += u64::from(samples);
-        let duration = self.at(self.samples) - pts;
-        // A clock that was set back goes slowly until it is where it was: frames keep their order.
-        self.last = pts.max(self.last + 1);
-        (self.last, duration)
+        let duration = self.time_at(self.samples) - pts;
+        // After a step back the clock advances by one unit a frame until it has caught up: frames keep their order.
+        self.last_pts = pts.max(self.last_pts + 1);
+        (self.last_pts, duration)
     }
 }
 
@@ -199,21 +207,21 @@ mod tests {
     const HEADER_48000: &[u8] = &[0xaf, 0, 0x11, 0x90];
     const HEADER_HE_22050: &[u8] = &[0xaf, 0, 0x2b, 0x92, 0x08, 0x00];
 
-    fn send(audio: &mut Audio, ms: u64, payload: &[u8]) -> Result<Option<Frame>, Refused> {
-        audio.on_message(ms * 90, &flv::audio(payload).unwrap(), payload)
+    fn send(audio: &mut AudioTrack, ms: u64, payload: &[u8]) -> Result<Option<Frame>, AudioError> {
+        audio.on_message(ms * 90, &flv::read_audio_header(payload).unwrap(), payload)
     }
 
-    fn aac(audio: &mut Audio, ms: u64) -> u64 {
+    fn aac(audio: &mut AudioTrack, ms: u64) -> u64 {
         send(audio, ms, &[0xaf, 1, 0x21, 0x10]).unwrap().unwrap().pts
     }
 
     #[test]
     fn ten_hours_at_each_rate_without_setting_the_clock() {
         for (header, rate) in [(HEADER_44100, 44_100u32), (HEADER_48000, 48_000), (HEADER_HE_22050, 22_050)] {
-            let mut audio = Audio::default();
+            let mut audio = AudioTrack::default();
             send(&mut audio, 0, header).unwrap();
             for n in 0..u64::from(rate) * 36_000 / 1024 {
-                let exact = n * 1024 * HZ / u64::from(rate);
+                let exact = n * 1024 * CLOCK_HZ / u64::from(rate);
                 assert_eq!(aac(&mut audio, n * 1024 * 1000 / u64::from(rate)), exact.max(1), "frame {n} at {rate} Hz");
             }
             assert_eq!(audio.resyncs(), 0);
@@ -222,7 +230,7 @@ mod tests {
 
     #[test]
     fn jitter_is_smoothed_and_a_jump_is_followed() {
-        let mut audio = Audio::default();
+        let mut audio = AudioTrack::default();
         send(&mut audio, 0, HEADER_48000).unwrap();
         for n in 0..1000 {
             let jitter = [0, 29, 3, 0, 17, 25][n as usize % 6];
@@ -235,7 +243,7 @@ mod tests {
 
     #[test]
     fn a_distance_that_stays_is_closed() {
-        let mut audio = Audio::default();
+        let mut audio = AudioTrack::default();
         send(&mut audio, 0, HEADER_48000).unwrap();
         let time = |n: u64| n * 64 / 3;
         for n in 0..10 {
@@ -252,7 +260,7 @@ mod tests {
 
     #[test]
     fn a_clock_that_is_set_back_keeps_the_order() {
-        let mut audio = Audio::default();
+        let mut audio = AudioTrack::default();
         send(&mut audio, 0, HEADER_48000).unwrap();
         // The first frame was stamped late.
         let mut last = aac(&mut audio, 100);
@@ -267,8 +275,8 @@ mod tests {
     /// Found by fuzzing.
     #[test]
     fn another_rate_keeps_the_order() {
-        let mut audio = Audio::default();
-        let mp3 = |audio: &mut Audio, ms, rates| {
+        let mut audio = AudioTrack::default();
+        let mp3 = |audio: &mut AudioTrack, ms, rates| {
             let mut message = vec![0; 418];
             message[..5].copy_from_slice(&[0x2f, 0xff, 0xfb, rates, 0x64]);
             send(audio, ms, &message).unwrap().unwrap().pts
@@ -281,8 +289,8 @@ mod tests {
 
     #[test]
     fn what_has_no_place_in_a_transport_stream() {
-        let mut audio = Audio::default();
-        let unsupported = |refused| matches!(refused, Err(Refused::Unsupported(_)));
+        let mut audio = AudioTrack::default();
+        let unsupported = |result| matches!(result, Err(AudioError::Unsupported(_)));
         assert!(unsupported(send(&mut audio, 0, &[0xb6, 1, 2]).map(drop)), "Speex");
         assert!(unsupported(send(&mut audio, 0, &[0xaf, 0, 0x12, 0x00]).map(drop)), "channels of its own");
         assert!(send(&mut audio, 0, &[0xaf, 1, 1]).unwrap().is_none(), "AAC without a header");
@@ -293,12 +301,12 @@ mod tests {
         assert!(send(&mut audio, 0, &huge).unwrap().is_none(), "longer than ADTS can say");
         aac(&mut audio, 0);
         assert_eq!(send(&mut audio, 0, HEADER_44100).map(drop), Ok(()), "the same again");
-        assert_eq!(send(&mut audio, 0, HEADER_48000).map(drop), Err(Refused::Changed));
+        assert_eq!(send(&mut audio, 0, HEADER_48000).map(drop), Err(AudioError::Changed));
     }
 
     #[test]
     fn mp3_has_its_own_rates() {
-        let mut audio = Audio::default();
+        let mut audio = AudioTrack::default();
         let mut message = vec![0; 418];
         message[..5].copy_from_slice(&[0x2f, 0xff, 0xfb, 0x90, 0x64]);
         let frame = send(&mut audio, 100, &message).unwrap().unwrap();

@@ -1,214 +1,216 @@
-//! Where a stream is cut: frames in, segments out. It knows no file and no playlist.
+//! Cuts a stream into segments, with an injected clock and without any file or playlist.
 //!
-//! A segment begins with a keyframe and ends at the first one after `hls_fragment`; without video it is cut by time. What
-//! changes the stream (its parameters, its codecs, a publisher that came back) begins a segment, and that one follows a
-//! discontinuity.
+//! ```text
+//! RTMP video ───────────────────────────────┐
+//!                                           ├──► Muxer ──cut──► Segment (MPEG-TS, duration, discontinuity, wall-clock time)
+//! RTMP audio ──► AudioTrack (sample clock) ─┘
+//! ```
+//!
+//! | the stream has | a segment ends |
+//! |---|---|
+//! | video | before the first keyframe after `hls_fragment` |
+//! | only audio | after `hls_fragment` |
+//! | new parameters or codecs, a new publisher | at once; the next one follows a discontinuity |
 
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
 use bytes::Bytes;
 
-use super::audio::{Audio, Frame};
-use super::buffers::Buffers;
+use super::audio::{AudioError, AudioTrack, Frame};
+use super::buffer_pool::BufferPool;
+use super::rate_limit::RateLimit;
+use crate::app::stream::VIDEO_TIMEOUT_MS;
 use crate::codec::flv::{AudioTag, VideoPacket, VideoTag};
 use crate::codec::nalu::{self, MAX_PARAMETER_SETS, VideoConfig};
 use crate::codec::ts::Muxer;
 use crate::codec::{avc, hevc};
+use crate::log::quoted;
 
-/// Units of the muxer's clock in a millisecond.
+/// Units of the muxer's clock per millisecond.
 const TICKS: u64 = 90;
 
-/// Time stamps are rounded to the millisecond, so a GOP of exactly a fragment may seem a little shorter.
-const TOLERANCE: u64 = 10;
+/// How much shorter than `hls_fragment` a segment may be, in milliseconds: a GOP of exactly that length may be rounded down.
+const ROUNDING: u64 = 10;
 
-/// How long audio at the start waits for the first keyframe, in milliseconds: a segment is to begin with it. And how old a segment
-/// of audio may be for video still to become a part of it.
-const WAIT_FOR_VIDEO: u64 = 1000;
+/// Maximum time that audio at the start waits for the first keyframe, in milliseconds, since a segment should start with it. Also
+/// the maximum age of a segment of audio that video may still join.
+const MAX_WAIT_FOR_VIDEO: u64 = 1000;
 
-/// The same in frames, whatever their times say.
-const MAX_HELD: usize = 256;
+/// Maximum number of waiting audio frames, whatever their timestamps.
+const MAX_WAITING_FRAMES: usize = 256;
 
-/// The longest sequence header, in bytes: twice what is taken of parameter sets.
+/// Maximum size of a sequence header, in bytes: twice the limit of its parameter sets.
 const MAX_HEADER: usize = 2 * MAX_PARAMETER_SETS;
 
-/// Video that has not come for so long, in milliseconds, is gone: what follows is cut by time.
-const VIDEO_GONE: u64 = 10_000;
-
-/// A GOP longer than this, beyond the fragment and in milliseconds, is cut where there is no keyframe: a stream whose encoder makes
-/// none would never have a segment. Only times that jump make longer ones, when no cut is left (see [`CUTS`]): a playlist does not
-/// become longer for them.
+/// Maximum length of a GOP beyond `hls_fragment`, in milliseconds. It is then cut without a keyframe, else a stream without
+/// keyframes would never have a segment. Longer segments only come from jumping timestamps when [`RateLimit`] allows no
+/// cut. Playlists do not become longer for them.
 pub(super) const MAX_GOP: u64 = 120_000;
 
-/// The same in bytes: what is in memory for one stream. What would be more is left out if there may be no other segment yet.
+/// Maximum size of a segment in bytes, since it is held in memory. Frames beyond it are dropped if no other segment may start yet.
 const MAX_SEGMENT: usize = 64 * 1024 * 1024;
 
-/// Segments that a stream may have at once, whatever its times say, and how many a second after that: a file, or two, is written for
-/// each. A file that is published as fast as it can be read has fewer. What would be one too many goes on, as far as it may in bytes.
-const CUTS: u32 = 128;
-const CUTS_A_SECOND: u32 = 4;
+/// Maximum distance between media time and wall-clock time in the date of a segment.
+const MAX_DATE_DRIFT: Duration = Duration::from_secs(1);
 
-/// What tells the time of day.
+/// A source of wall-clock time.
 pub type Clock = Arc<dyn Fn() -> SystemTime + Send + Sync>;
 
-/// A part of the stream that can be played by itself.
+/// A part of the stream that can be played on its own.
 #[derive(Debug)]
 pub struct Segment {
     /// A transport stream.
     pub body: Bytes,
-    /// Bytes of the buffer that it is in, which may have room for more.
-    pub room: usize,
+    /// Size of the buffer behind `body`, in bytes.
+    pub capacity: usize,
     /// In milliseconds.
     pub duration: u64,
-    /// It is not the continuation of the one before it.
+    /// The segment does not continue the one before it.
     pub discontinuity: bool,
-    /// The time of day at its start.
-    pub at: SystemTime,
+    /// Wall-clock time of the first frame.
+    pub started_at: SystemTime,
 }
 
-/// Cuts a stream into segments. Times are those of the source: milliseconds that do not run backwards within a track.
+/// Cuts a stream into segments. Times are those of the source: milliseconds that never decrease within a track.
 pub struct Segmenter {
-    /// For the log.
+    /// The stream's name, for the log.
     stream: String,
+    /// `hls_fragment` in milliseconds.
     fragment: u64,
     clock: Clock,
     muxer: Muxer,
-    buffers: Buffers,
-    /// Bytes of the publisher's last segment: the next one may be about as large.
-    size: usize,
+    buffers: BufferPool,
+    /// Size of the publisher's last segment, in bytes. The next one is expected to be about as large.
+    last_size: usize,
     video: Option<VideoConfig>,
     video_header: Vec<u8>,
-    audio: Audio,
+    audio: AudioTrack,
     /// Audio that waits for the first keyframe.
-    held: Vec<Held>,
-    open: Option<Open>,
+    waiting_audio: Vec<WaitingFrame>,
+    open: Option<OpenSegment>,
     /// The next segment follows a discontinuity.
     discontinuity: bool,
-    /// The next segment is to begin as soon as it can.
+    /// The next segment starts as soon as possible.
     cut_due: bool,
-    /// Frames of video are of no use before a keyframe.
-    needs_key: bool,
-    /// Cuts that are left, and since when they are counted.
-    cuts: u32,
-    cuts_since: Instant,
-    /// The time of day at which the next segment would begin if the clocks of encoder and server were one.
-    next_at: Option<SystemTime>,
-    has_said_unsupported: bool,
-    has_said_broken: bool,
+    /// Video is dropped until the next keyframe.
+    needs_keyframe: bool,
+    rate_limit: RateLimit,
+    /// Start of the next segment by media time.
+    next_start: Option<SystemTime>,
+    unsupported_logged: bool,
+    malformed_logged: bool,
 }
 
-/// A frame of audio, and what the encoder sent for it. Its message may be a part of a much larger one, which is not kept for that.
-struct Held {
+/// A waiting audio frame. The body is a copy, as the message may be a part of a much larger one.
+struct WaitingFrame {
     frame: Frame,
     body: Vec<u8>,
 }
 
 /// The segment that is being written.
-struct Open {
-    /// The time of its first frame.
+struct OpenSegment {
+    /// Time of the first frame, in milliseconds.
     start: u64,
-    at: SystemTime,
+    started_at: SystemTime,
     discontinuity: bool,
-    /// The time of the last frame of video, and its distance from the one before.
+    /// Time of the last video frame, and its distance from the one before, in milliseconds.
     video: Option<(u64, u64)>,
-    /// The end of the last frame of audio.
+    /// End of the last audio frame, in milliseconds.
     audio_end: u64,
 }
 
 impl Frame {
-    /// In milliseconds.
+    /// Returns the presentation time in milliseconds.
     fn time(&self) -> u64 {
         self.pts / TICKS
     }
 }
 
 impl Segmenter {
-    /// For the stream of this name.
-    pub fn new(stream: &str, fragment: Duration, clock: Clock, buffers: Buffers) -> Self {
+    /// Creates a segmenter. `stream` is the name used in the log, `fragment` is `hls_fragment`.
+    pub fn new(stream: &str, fragment: Duration, clock: Clock, buffers: BufferPool) -> Self {
         let mut segmenter = Self {
             stream: stream.to_owned(),
             fragment: 0,
             clock,
             muxer: Muxer::new(),
             buffers,
-            size: 0,
+            last_size: 0,
             video: None,
             video_header: Vec::new(),
-            audio: Audio::default(),
-            held: Vec::new(),
+            audio: AudioTrack::default(),
+            waiting_audio: Vec::new(),
             open: None,
             discontinuity: false,
             cut_due: false,
-            needs_key: true,
-            cuts: CUTS,
-            cuts_since: Instant::now(),
-            next_at: None,
-            has_said_unsupported: false,
-            has_said_broken: false,
+            needs_keyframe: true,
+            rate_limit: RateLimit::new(Instant::now()),
+            next_start: None,
+            unsupported_logged: false,
+            malformed_logged: false,
         };
         segmenter.set_fragment(fragment);
         segmenter
     }
 
-    /// Changes the length of segments, that of the one being written included.
+    /// Changes the length of segments, including the open one.
     pub fn set_fragment(&mut self, fragment: Duration) {
         self.fragment = u64::try_from(fragment.as_millis()).unwrap_or(u64::MAX);
     }
 
-    /// A publisher begins. What it sends does not continue what was there before.
-    pub fn begin(&mut self) {
-        self.forget();
-        (self.discontinuity, self.cut_due, self.needs_key) = (true, false, true);
-        (self.has_said_unsupported, self.has_said_broken) = (false, false);
+    /// Starts the stream of a new publisher. Its first segment follows a discontinuity.
+    pub fn start(&mut self) {
+        self.clear_publisher();
+        (self.discontinuity, self.cut_due, self.needs_keyframe) = (true, false, true);
+        (self.unsupported_logged, self.malformed_logged) = (false, false);
     }
 
-    /// The publisher has ended, or the stream goes elsewhere: the last segment. Nothing is held any more.
-    pub fn end(&mut self) -> Option<Segment> {
-        self.release_held();
+    /// Ends the publisher's stream and returns its last segment. Nothing is buffered afterwards.
+    pub fn finish(&mut self) -> Option<Segment> {
+        self.write_waiting_audio();
         let end = self.open.as_ref().map(|open| {
             let video_end = open.video.map_or(0, |(time, step)| time + step);
             video_end.max(open.audio_end)
         });
         let last = end.and_then(|end| self.cut(end));
-        self.forget();
+        self.clear_publisher();
         last
     }
 
-    /// Lets go of what the publisher has said of its stream.
-    fn forget(&mut self) {
-        self.size = 0;
+    fn clear_publisher(&mut self) {
+        self.last_size = 0;
         self.video = None;
         self.video_header = Vec::new();
-        self.audio = Audio::default();
-        self.held = Vec::new();
+        self.audio = AudioTrack::default();
+        self.waiting_audio = Vec::new();
     }
 
-    /// Bytes of the segment that is open, with the room that its buffer has for more, of the audio that waits for it, and of what was
-    /// said of the video.
-    pub fn held(&self) -> usize {
-        let audio: usize = self.held.iter().map(|held| held.body.len()).sum();
+    /// Returns the memory in use, in bytes: the open segment's buffer, waiting audio and headers.
+    pub fn buffered_bytes(&self) -> usize {
+        let audio: usize = self.waiting_audio.iter().map(|waiting| waiting.body.len()).sum();
         let video = self.video.as_ref().map_or(0, |config| config.parameter_sets.len());
-        self.muxer.room() + audio + self.video_header.len() + video
+        self.muxer.capacity() + audio + self.video_header.len() + video
     }
 
-    /// Whether a segment is being written.
+    /// Returns whether a segment is being written.
     pub(super) fn is_open(&self) -> bool {
         self.open.is_some()
     }
 
-    /// Whether the segment that is open has video.
+    /// Returns whether the open segment has video.
     pub(super) fn has_video(&self) -> bool {
         self.open.as_ref().is_some_and(|open| open.video.is_some())
     }
 
-    /// Takes a message of video. Gives back the segment that ends before it.
+    /// Handles a video message. Returns the segment that ends before it, if any.
     pub fn on_video(&mut self, time: u64, tag: &VideoTag, payload: &Bytes) -> Option<Segment> {
-        // The first track is sent without naming it by encoders that mean it for everybody.
+        // Encoders send the first track, which all players understand, without multitrack.
         if tag.multitrack {
             return None;
         }
         if !tag.codec.is_h264() && !tag.codec.is_h265() {
-            self.say_unsupported(&tag.codec.to_string());
+            self.log_unsupported(&tag.codec.to_string());
             return None;
         }
         match tag.packet {
@@ -235,12 +237,12 @@ impl Segmenter {
         let config = match config {
             Ok(config) => Some(config),
             Err(error) => {
-                self.say_broken(&format!("{} with a sequence header that is none: {error}", tag.codec));
+                self.log_malformed(&format!("invalid {} sequence header: {error}", tag.codec));
                 None
             }
         };
         if self.video.is_some() {
-            (self.discontinuity, self.cut_due, self.needs_key) = (true, true, true);
+            (self.discontinuity, self.cut_due, self.needs_keyframe) = (true, true, true);
         }
         self.video_header = if config.is_some() { header.to_vec() } else { Vec::new() };
         self.video = config;
@@ -248,106 +250,106 @@ impl Segmenter {
 
     fn on_frame(&mut self, time: u64, tag: &VideoTag, frame: &[u8]) -> Option<Segment> {
         let config = self.video.as_ref()?;
-        // A header for a codec that the frames are not of.
+        // The sequence header was for another codec.
         if tag.codec.is_h264() != (config.codec == crate::codec::nalu::Codec::H264) {
             return None;
         }
-        let is_key = tag.is_keyframe();
-        if self.needs_key && !is_key {
+        let is_keyframe = tag.is_keyframe();
+        if self.needs_keyframe && !is_keyframe {
             return None;
         }
-        let mut done = None;
+        let mut finished = None;
         if let Some(open) = &self.open {
             let age = time.saturating_sub(open.start);
-            let joins_late = open.video.is_none() && age >= WAIT_FOR_VIDEO;
-            let is_endless = age >= self.fragment + MAX_GOP;
-            let is_due = is_key && (self.cut_due || joins_late || age + TOLERANCE >= self.fragment) || is_endless;
+            let joins_late = open.video.is_none() && age >= MAX_WAIT_FOR_VIDEO;
+            let is_gop_too_long = age >= self.fragment + MAX_GOP;
+            let is_due =
+                is_keyframe && (self.cut_due || joins_late || age + ROUNDING >= self.fragment) || is_gop_too_long;
             let is_full = self.muxer.len() >= MAX_SEGMENT;
-            if (is_full || is_due) && self.may_cut() {
-                if !is_key {
-                    self.say_broken("no keyframe for too long, or for too many bytes: segments begin without one");
+            if (is_full || is_due) && self.take_token() {
+                if !is_keyframe {
+                    self.log_malformed("no keyframe within the limits of time and size: segments start without one");
                 }
                 self.discontinuity |= joins_late;
-                done = self.cut(time);
+                finished = self.cut(time);
             } else if is_full {
-                // What follows begins with a keyframe.
-                (self.discontinuity, self.needs_key) = (true, true);
+                (self.discontinuity, self.needs_keyframe) = (true, true);
                 return None;
             }
         }
         if self.open.is_none() {
-            self.begin_segment(time);
+            self.open_segment(time);
         }
-        let Some(config) = &self.video else { return done };
+        let Some(config) = &self.video else { return finished };
         let composition = i64::from(tag.composition_time) * TICKS as i64;
-        if let Err(error) = self.muxer.video(config, time * TICKS, composition, is_key, frame) {
-            self.say_broken(&format!("a frame of {} is left out: {error}", tag.codec));
+        if let Err(error) = self.muxer.video(config, time * TICKS, composition, is_keyframe, frame) {
+            self.log_malformed(&format!("invalid {} frame dropped: {error}", tag.codec));
         } else if let Some(open) = &mut self.open {
             let step = open.video.map_or(0, |(last, step)| if time > last { time - last } else { step });
             open.video = Some((time, step));
-            self.needs_key = false;
+            self.needs_keyframe = false;
         }
-        self.release_held();
-        done
+        self.write_waiting_audio();
+        finished
     }
 
-    /// Takes a message of audio. Gives back the segment that ends before it.
+    /// Handles an audio message. Returns the segment that ends before it, if any.
     pub fn on_audio(&mut self, time: u64, tag: &AudioTag, payload: &Bytes) -> Option<Segment> {
         if tag.multitrack {
             return None;
         }
         let frame = match self.audio.on_message(time * TICKS, tag, payload) {
             Ok(frame) => frame?,
-            Err(super::audio::Refused::Unsupported(what)) => {
-                self.say_unsupported(&what);
+            Err(AudioError::Unsupported(codec)) => {
+                self.log_unsupported(&codec);
                 return None;
             }
-            Err(super::audio::Refused::Changed) => {
+            Err(AudioError::Changed) => {
                 (self.discontinuity, self.cut_due) = (self.discontinuity | self.open.is_some(), self.open.is_some());
                 return None;
             }
         };
         let body = payload.get(tag.body..)?;
         let time = frame.time();
-        if self.open.is_none() && self.video.is_some() && self.needs_key {
-            let first = self.held.first().map_or(time, |held| held.frame.time());
-            if time.saturating_sub(first) < WAIT_FOR_VIDEO && self.held.len() < MAX_HELD {
-                self.held.push(Held { frame, body: body.to_vec() });
+        if self.open.is_none() && self.video.is_some() && self.needs_keyframe {
+            let first = self.waiting_audio.first().map_or(time, |waiting| waiting.frame.time());
+            if time.saturating_sub(first) < MAX_WAIT_FOR_VIDEO && self.waiting_audio.len() < MAX_WAITING_FRAMES {
+                self.waiting_audio.push(WaitingFrame { frame, body: body.to_vec() });
                 return None;
             }
         }
-        // Also where the video that it waited for is none: a header came that cannot be read.
-        self.release_held();
-        self.put_audio(&frame, body)
+        // Audio may also wait for video whose next header turns out to be invalid.
+        self.write_waiting_audio();
+        self.on_audio_frame(&frame, body)
     }
 
-    fn put_audio(&mut self, frame: &Frame, body: &[u8]) -> Option<Segment> {
+    fn on_audio_frame(&mut self, frame: &Frame, body: &[u8]) -> Option<Segment> {
         let time = frame.time();
-        let mut done = None;
+        let mut finished = None;
         if let Some(open) = &self.open {
             let age = time.saturating_sub(open.start);
-            let is_video_gone = open.video.is_some_and(|(last, _)| time.saturating_sub(last) >= VIDEO_GONE);
-            let is_due = self.cut_due || age + TOLERANCE >= self.fragment;
+            let is_video_gone = open.video.is_some_and(|(last, _)| time.saturating_sub(last) >= VIDEO_TIMEOUT_MS);
+            let is_due = self.cut_due || age + ROUNDING >= self.fragment;
             let is_full = self.muxer.len() >= MAX_SEGMENT;
-            if (is_full || (open.video.is_none() || is_video_gone) && is_due) && self.may_cut() {
-                // Video that comes back begins with a keyframe.
-                self.needs_key |= !is_full;
+            if (is_full || (open.video.is_none() || is_video_gone) && is_due) && self.take_token() {
+                // Video that comes back starts with a keyframe.
+                self.needs_keyframe |= !is_full;
                 self.discontinuity |= is_video_gone;
-                done = self.cut(time);
+                finished = self.cut(time);
             } else if is_full {
                 self.discontinuity = true;
                 return None;
             }
         }
         self.write_audio(frame, body);
-        done
+        finished
     }
 
     fn write_audio(&mut self, frame: &Frame, body: &[u8]) {
         if self.open.is_none() {
-            self.begin_segment(frame.time());
+            self.open_segment(frame.time());
         }
-        // A segment has one kind of audio: another begins with the next one.
+        // A segment has one audio codec. Another one starts with the next segment.
         if self.muxer.audio_codec().is_some_and(|codec| codec != frame.codec) {
             return;
         }
@@ -357,75 +359,69 @@ impl Segmenter {
         }
     }
 
-    fn release_held(&mut self) {
-        for held in std::mem::take(&mut self.held) {
-            self.write_audio(&held.frame, &held.body);
+    fn write_waiting_audio(&mut self) {
+        for waiting in std::mem::take(&mut self.waiting_audio) {
+            self.write_audio(&waiting.frame, &waiting.body);
         }
     }
 
-    fn begin_segment(&mut self, time: u64) {
-        const SAME: Duration = Duration::from_secs(1);
+    fn open_segment(&mut self, time: u64) {
         let now = (self.clock)();
-        // As the media counts, so that dates agree with durations; until that has gone away from the time of day.
-        let is_near = |at: &SystemTime| {
-            let distance = now.duration_since(*at).or_else(|_| at.duration_since(now));
-            distance.is_ok_and(|distance| distance < SAME)
+        // Dates follow the media time, so that they agree with durations, until that has left the wall-clock time.
+        let is_near = |date: &SystemTime| {
+            let distance = now.duration_since(*date).or_else(|_| date.duration_since(now));
+            distance.is_ok_and(|distance| distance < MAX_DATE_DRIFT)
         };
-        let at = self.next_at.filter(is_near).unwrap_or(now);
+        let started_at = self.next_start.filter(is_near).unwrap_or(now);
         let discontinuity = std::mem::take(&mut self.discontinuity);
         self.cut_due = false;
-        if self.size > 0 {
-            self.muxer.write_into(self.buffers.take(self.size));
+        if self.last_size > 0 {
+            self.muxer.reuse_buffer(self.buffers.acquire(self.last_size));
         }
-        self.open = Some(Open { start: time, at, discontinuity, video: None, audio_end: 0 });
+        self.open = Some(OpenSegment { start: time, started_at, discontinuity, video: None, audio_end: 0 });
     }
 
-    /// Whether the stream may have another segment now. If so, it is one less of those that it may have.
-    fn may_cut(&mut self) -> bool {
-        let more = self.cuts_since.elapsed().as_millis() * u128::from(CUTS_A_SECOND) / 1000;
-        if more > 0 {
-            self.cuts_since = Instant::now();
-            self.cuts = self.cuts.saturating_add(more as u32).min(CUTS);
+    /// Takes a token for another segment. Returns whether there was one.
+    fn take_token(&mut self) -> bool {
+        let has_token = self.rate_limit.take_token(Instant::now());
+        if !has_token {
+            self.log_malformed("too many segments per second: they are merged, and frames that do not fit are dropped");
         }
-        let may = self.cuts > 0;
-        self.cuts = self.cuts.saturating_sub(1);
-        if !may {
-            self.say_broken(
-                "more than four segments a second: they are made longer, and what is too much for one is left out",
-            );
-        }
-        may
+        has_token
     }
 
     fn cut(&mut self, end: u64) -> Option<Segment> {
-        let Open { start, at, discontinuity, .. } = self.open.take()?;
+        let OpenSegment { start, started_at, discontinuity, .. } = self.open.take()?;
         let Some(mut body) = self.muxer.finish() else {
             self.discontinuity |= discontinuity;
             return None;
         };
-        self.size = body.len();
-        // What is left of a stream may be little, and lives for as long as the playlist names it.
+        self.last_size = body.len();
+        // The last segment of a stream may be small, and lives as long as the playlist lists it.
         if body.len() < body.capacity() / 2 {
             body.shrink_to_fit();
         }
         let duration = end.saturating_sub(start).max(1);
-        self.next_at = Some(at + Duration::from_millis(duration));
-        Some(Segment { room: body.capacity(), body: self.buffers.lend(body), duration, discontinuity, at })
+        self.next_start = Some(started_at + Duration::from_millis(duration));
+        let capacity = body.capacity();
+        Some(Segment { body: self.buffers.freeze(body), capacity, duration, discontinuity, started_at })
     }
 
-    fn say_unsupported(&mut self, what: &str) {
-        if !std::mem::replace(&mut self.has_said_unsupported, true) {
-            log::warn!("HLS of {}: {what} has no place in a transport stream and is left out", self.stream);
+    /// Logs once per publisher that a track is left out.
+    fn log_unsupported(&mut self, codec: &str) {
+        if !std::mem::replace(&mut self.unsupported_logged, true) {
+            log::warn!("HLS track skipped, not supported in MPEG-TS: stream={} codec={}", self.stream, quoted(codec));
         }
     }
 
-    fn say_broken(&mut self, what: &str) {
-        if !std::mem::replace(&mut self.has_said_broken, true) {
-            log::warn!("HLS of {}: {what}", self.stream);
+    /// Logs once per publisher that its stream breaks a rule.
+    fn log_malformed(&mut self, reason: &str) {
+        if !std::mem::replace(&mut self.malformed_logged, true) {
+            log::warn!("HLS input malformed: stream={} reason={}", self.stream, quoted(reason));
         }
     }
 
-    /// How often the clock of audio was set again.
+    /// Returns how often the audio clock was set again.
     #[cfg(test)]
     pub(super) fn audio_resyncs(&self) -> u64 {
         self.audio.resyncs()

@@ -1,211 +1,30 @@
-//! The whole way of a stream with a clock of the test's: messages of FLV in, files out, read by a demuxer and a parser that are
-//! not ours.
+//! Tests of the way from FLV payloads to files, with a demuxer and a playlist parser that share no code with the server.
 
 mod files;
+mod rig;
 mod streams;
 
 use std::fs;
 use std::path::PathBuf;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::Ordering;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use bytes::Bytes;
 use m3u8_rs::MediaPlaylist;
 
-use super::buffers::Buffers;
-use super::disk::{Counters, Job, Target, Writer};
-use super::playlist::{Entry, Lengths, Playlist};
-use super::segmenter::{Segment, Segmenter};
+use self::rig::*;
+use super::playlist::{Durations, Entry};
+use super::segment_writer::{Job, StreamFiles};
 use super::*;
 use crate::codec::flv;
-use crate::codec::ts::tests::{Demuxed, DemuxedFrame, demux};
-
-const AVC_HEADER: &[u8] = &[0x17, 0, 0, 0, 0, 1, 0x64, 0, 0x1f, 0xff, 0xe1, 0, 3, 0x67, 0x64, 0, 1, 0, 2, 0x68, 0xeb];
-const OTHER_AVC_HEADER: &[u8] =
-    &[0x17, 0, 0, 0, 0, 1, 0x64, 0, 0x28, 0xff, 0xe1, 0, 3, 0x67, 0x64, 1, 1, 0, 2, 0x68, 0xeb];
-const AAC_HEADER: &[u8] = &[0xaf, 0, 0x12, 0x10];
-
-/// A server's HLS of one stream, its disk in a directory of the test, its time where the test puts it.
-struct Rig {
-    folder: tempfile::TempDir,
-    segmenter: Segmenter,
-    writer: Writer,
-    target: Arc<Target>,
-    playlist: Playlist,
-    /// Milliseconds since 1970.
-    clock: Arc<AtomicU64>,
-    begun: Instant,
-    fragment: u64,
-    window: u64,
-    /// Segments in their order.
-    bodies: Vec<Bytes>,
-}
-
-impl Rig {
-    fn new() -> Self {
-        Self::at(tempfile::tempdir().unwrap(), 0)
-    }
-
-    /// With what is in a directory from before.
-    fn at(folder: tempfile::TempDir, now: u64) -> Self {
-        let clock = Arc::new(AtomicU64::new(1_700_000_000_000 + now));
-        let time = clock.clone();
-        let time = Arc::new(move || UNIX_EPOCH + Duration::from_millis(time.load(Ordering::Relaxed)));
-        let target = Arc::new(Target::new(folder.path().to_owned(), "live/s".to_owned()));
-        let mut writer = Writer::new(Arc::new(Counters::default()));
-        let before = Arc::default();
-        writer.handle(&target, Job::Open(Arc::clone(&before)), Instant::now());
-        let mut rig = Self {
-            folder,
-            segmenter: Segmenter::new("v/live/s", Duration::from_secs(10), time, Buffers::default()),
-            writer,
-            target,
-            playlist: before.get().unwrap().clone(),
-            clock,
-            begun: Instant::now(),
-            fragment: 10_000,
-            window: 60_000,
-            bodies: Vec::new(),
-        };
-        rig.segmenter.begin();
-        rig
-    }
-
-    fn now(&self) -> Instant {
-        self.begun + Duration::from_millis(self.clock.load(Ordering::Relaxed) - 1_700_000_000_000)
-    }
-
-    fn send(&mut self, time: u64, payload: &[u8]) {
-        self.clock.fetch_max(1_700_000_000_000 + time, Ordering::Relaxed);
-        let payload = Bytes::copy_from_slice(payload);
-        let is_video = matches!(payload[0], 0x17 | 0x27) || matches!(payload.get(1..5), Some(b"hvc1" | b"av01"));
-        let segment = if is_video {
-            self.segmenter.on_video(time, &flv::video(&payload).unwrap(), &payload)
-        } else {
-            self.segmenter.on_audio(time, &flv::audio(&payload).unwrap(), &payload)
-        };
-        self.keep(segment);
-    }
-
-    fn end(&mut self) {
-        let segment = self.segmenter.end();
-        self.keep(segment);
-    }
-
-    fn keep(&mut self, segment: Option<Segment>) {
-        let Some(Segment { body, duration, discontinuity, at, .. }) = segment else { return };
-        let number = self.playlist.next_number();
-        let entry = Entry { number, duration, discontinuity: discontinuity && number > 0, at: Some(at) };
-        let lengths = Lengths { window: self.window, fragment: self.fragment, target: self.fragment };
-        self.playlist.push(entry.clone(), &lengths);
-        self.bodies.push(body.clone());
-        let job = Job::Segment { entry, body, lengths, cleanup: true };
-        self.writer.handle(&self.target.clone(), job, self.now());
-        self.check();
-    }
-
-    /// What holds for each playlist that anybody sees.
-    fn check(&self) {
-        let playlist = self.read();
-        assert_eq!(fs::read_to_string(self.path("s.m3u8")).unwrap(), self.playlist.text(), "disk and memory are one");
-        for segment in &playlist.segments {
-            assert!(segment.duration.round() as u64 <= playlist.target_duration, "{playlist:?}");
-            assert!(self.path(&segment.uri).exists(), "{} is there", segment.uri);
-            assert!(segment.program_date_time.is_some());
-        }
-    }
-
-    fn read(&self) -> MediaPlaylist {
-        let text = fs::read(self.path("s.m3u8")).unwrap();
-        m3u8_rs::parse_media_playlist_res(&text).unwrap()
-    }
-
-    fn path(&self, file: &str) -> PathBuf {
-        self.folder.path().join("live").join(file)
-    }
-
-    fn files(&self) -> Vec<String> {
-        let entries = fs::read_dir(self.folder.path().join("live")).unwrap();
-        let mut files: Vec<_> = entries.map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
-        files.sort();
-        files
-    }
-
-    /// Video at 25 frames a second with a keyframe each `gop` frames and audio at 44100 Hz, as far as they are wanted, for so
-    /// long, in milliseconds.
-    fn run(&mut self, from: u64, to: u64, gop: Option<u64>, audio: bool) {
-        let (mut video, mut sound) = (0, 0);
-        loop {
-            let video_time = if gop.is_some() { from + video * 40 } else { u64::MAX };
-            let audio_time = if audio { from + sound * 1024 * 1000 / 44_100 } else { u64::MAX };
-            if video_time.min(audio_time) >= to {
-                return;
-            }
-            if let (Some(gop), true) = (gop, video_time <= audio_time) {
-                let is_key = video.is_multiple_of(gop);
-                self.send(video_time, &frame(is_key, 80 + (video % 500) as usize));
-                video += 1;
-            } else {
-                self.send(audio_time, &aac(sound as u8));
-                sound += 1;
-            }
-        }
-    }
-
-    fn headers(&mut self, time: u64) {
-        self.send(time, AVC_HEADER);
-        self.send(time, AAC_HEADER);
-    }
-
-    /// All frames of all segments.
-    fn demuxed(&self) -> Vec<Demuxed> {
-        self.bodies.iter().map(|body| demux(body)).collect()
-    }
-}
-
-/// A frame of H.264 as RTMP has it, with a composition time of 80 ms.
-fn frame(is_key: bool, size: usize) -> Vec<u8> {
-    let (tag, nalu) = if is_key { (0x17, 0x65) } else { (0x27, 0x41) };
-    let mut frame = vec![tag, 1, 0, 0, 80];
-    frame.extend_from_slice(&u32::try_from(size).unwrap().to_be_bytes());
-    frame.push(nalu);
-    frame.resize(9 + size, 0x33);
-    frame
-}
-
-fn aac(filling: u8) -> Vec<u8> {
-    let mut frame = vec![0xaf, 1];
-    frame.resize(200, filling);
-    frame
-}
-
-/// No frame is missing, none is there twice, and none stands in the wrong place: of video by its times, of audio by the
-/// frames in their ADTS headers.
-fn assert_continuous(all: &[Demuxed], video: usize, audio: usize) {
-    let frames: Vec<DemuxedFrame> = all.iter().flat_map(|segment| segment.frames.iter().cloned()).collect();
-    let mut times: Vec<u64> = Demuxed::of(true, &frames).iter().map(|frame| frame.dts).collect();
-    times.sort_unstable();
-    assert_eq!(times.len(), video);
-    assert!(times.windows(2).all(|pair| pair[1] - pair[0] == 3600), "25 frames a second, without a gap");
-    let mut sound = Demuxed::of(false, &frames);
-    sound.sort_by_key(|frame| frame.pts);
-    let count: usize = sound.iter().map(|frame| frame.data.len() / 205).sum();
-    assert_eq!(count, audio);
-    let mut samples = 0;
-    for packet in &sound {
-        assert_eq!(packet.data.len() % 205, 0);
-        let exact = sound[0].pts + samples * 90_000 / 44_100;
-        assert!(packet.pts.abs_diff(exact) <= 1, "{} is not {exact}", packet.pts);
-        samples += packet.data.len() as u64 / 205 * 1024;
-    }
-}
+use crate::codec::ts::tests::Demuxed;
 
 #[test]
 fn video_and_audio() {
     let mut rig = Rig::new();
-    rig.headers(0);
+    rig.send_headers(0);
     rig.run(0, 45_000, Some(50), true);
-    rig.end();
+    rig.finish();
     let playlist = rig.read();
     assert_eq!(playlist.segments.iter().map(|s| s.duration).collect::<Vec<_>>(), [10.0, 10.0, 10.0, 10.0, 5.001]);
     let names: Vec<_> = playlist.segments.iter().map(|segment| segment.uri.as_str()).collect();
@@ -218,7 +37,7 @@ fn video_and_audio() {
     assert_continuous(&all, 45 * 25, 45 * 44_100 / 1024 + 1);
     for segment in &all {
         assert_eq!(segment.streams, [(0x1b, 0x100), (0x0f, 0x101)]);
-        let first = &Demuxed::of(true, &segment.frames)[0];
+        let first = &Demuxed::select(true, &segment.frames)[0];
         assert_eq!(first.data[6..11], [0, 0, 0, 1, 0x67], "each segment begins with a keyframe and its sets");
         assert_eq!(first.pts - first.dts, 7200);
         assert!(segment.pcrs.windows(2).all(|pair| pair[1] - pair[0] <= 9000));
@@ -231,7 +50,7 @@ fn audio_only_is_cut_by_time() {
     let mut rig = Rig::new();
     rig.send(0, AAC_HEADER);
     rig.run(0, 35_000, None, true);
-    rig.end();
+    rig.finish();
     assert_eq!(rig.bodies.len(), 4);
     assert!(rig.read().segments[..3].iter().all(|s| (s.duration - 10.0).abs() < 0.05));
     let all = rig.demuxed();
@@ -245,7 +64,7 @@ fn video_only() {
     let mut rig = Rig::new();
     rig.send(0, AVC_HEADER);
     rig.run(0, 25_000, Some(25), false);
-    rig.end();
+    rig.finish();
     assert_eq!(rig.read().segments.iter().map(|s| s.duration).collect::<Vec<_>>(), [10.0, 10.0, 5.0]);
     let all = rig.demuxed();
     assert_continuous(&all, 625, 0);
@@ -255,9 +74,9 @@ fn video_only() {
 #[test]
 fn a_long_gop_makes_a_long_segment_and_the_target_follows() {
     let mut rig = Rig::new();
-    rig.headers(0);
+    rig.send_headers(0);
     rig.run(0, 60_000, Some(400), true);
-    rig.end();
+    rig.finish();
     let playlist = rig.read();
     assert_eq!(playlist.segments.iter().map(|s| s.duration).collect::<Vec<_>>(), [16.0, 16.0, 16.0, 12.001]);
     assert_eq!(playlist.target_duration, 16);
@@ -266,7 +85,7 @@ fn a_long_gop_makes_a_long_segment_and_the_target_follows() {
 #[test]
 fn a_stream_without_keyframes_is_cut_all_the_same() {
     let mut rig = Rig::new();
-    rig.headers(0);
+    rig.send_headers(0);
     rig.run(0, 300_000, Some(1_000_000), false);
     assert_eq!(rig.bodies.len(), 2);
     assert_continuous(&rig.demuxed(), 6500, 0);
@@ -275,26 +94,30 @@ fn a_stream_without_keyframes_is_cut_all_the_same() {
 #[test]
 fn times_that_stand_still_make_no_segment_without_end() {
     let mut rig = Rig::new();
-    rig.headers(0);
+    rig.send_headers(0);
     rig.send(0, &frame(true, 100));
     let mut large = aac(7);
     large.resize(8000, 7);
     let large = Bytes::from(large);
-    let tag = flv::audio(&large).unwrap();
+    let tag = flv::read_audio_header(&large).unwrap();
     let mut sizes = Vec::new();
     for _ in 0..20_000 {
         sizes.extend(rig.segmenter.on_audio(40, &tag, &large).map(|segment| segment.body.len()));
-        assert!(rig.segmenter.held() < 80 << 20, "and the room of its buffer by a quarter");
+        assert!(rig.segmenter.buffered_bytes() < 80 << 20, "a quarter more for the growth of its buffer");
     }
     assert!(sizes.len() == 2 && sizes.iter().all(|&size| size >= 64 << 20), "{sizes:?}");
-    assert!(rig.segmenter.on_video(40, &flv::video(&frame(false, 100)).unwrap(), &frame(false, 100).into()).is_none());
+    assert!(
+        rig.segmenter
+            .on_video(40, &flv::read_video_header(&frame(false, 100)).unwrap(), &frame(false, 100).into())
+            .is_none()
+    );
 }
 
 /// Found by fuzzing: what waited was written behind what had come since.
 #[test]
 fn audio_that_waits_for_video_goes_first_when_that_turns_out_to_be_none() {
     let mut rig = Rig::new();
-    rig.headers(0);
+    rig.send_headers(0);
     rig.send(0, &aac(1));
     rig.send(20, &aac(2));
     // A sequence header that says nothing.
@@ -302,11 +125,11 @@ fn audio_that_waits_for_video_goes_first_when_that_turns_out_to_be_none() {
     for n in 2..40 {
         rig.send(n * 23, &aac(3));
     }
-    rig.headers(950);
+    rig.send_headers(950);
     rig.send(960, &frame(true, 100));
-    rig.end();
+    rig.finish();
     let frames: Vec<_> = rig.demuxed().into_iter().flat_map(|segment| segment.frames).collect();
-    let audio: Vec<u8> = Demuxed::of(false, &frames).into_iter().flat_map(|frame| frame.data).collect();
+    let audio: Vec<u8> = Demuxed::select(false, &frames).into_iter().flat_map(|frame| frame.data).collect();
     // An ADTS header, and what the frames are filled with.
     let fillings: Vec<u8> = audio.chunks(7 + 198).map(|frame| frame[7]).collect();
     assert_eq!(fillings[..4], [1, 2, 3, 3], "of {}", fillings.len());
@@ -319,40 +142,40 @@ fn what_a_publisher_says_of_its_stream_is_bounded_counted_and_gone_with_it() {
     long.resize(16 << 20, 0);
     rig.send(0, &long);
     rig.send(0, &frame(true, 100));
-    assert_eq!(rig.segmenter.held(), 0, "that was no header");
+    assert_eq!(rig.segmenter.buffered_bytes(), 0, "not a sequence header");
     rig.send(0, AVC_HEADER);
-    let said = rig.segmenter.held();
-    assert!((AVC_HEADER.len()..100).contains(&said), "{said}");
+    let header = rig.segmenter.buffered_bytes();
+    assert!((AVC_HEADER.len()..100).contains(&header), "{header}");
     rig.send(0, AAC_HEADER);
     // A frame that is a part of a large message, as those of an aggregate are.
     let message = Bytes::from(vec![0xaf, 1, 7, 7].into_iter().chain(vec![0; 1 << 20]).collect::<Vec<_>>());
     let part = message.slice(..4);
-    assert!(rig.segmenter.on_audio(0, &flv::audio(&part).unwrap(), &part).is_none());
-    assert_eq!(rig.segmenter.held(), said + 2);
+    assert!(rig.segmenter.on_audio(0, &flv::read_audio_header(&part).unwrap(), &part).is_none());
+    assert_eq!(rig.segmenter.buffered_bytes(), header + 2);
     drop(part);
-    assert!(message.is_unique(), "it is not kept for what is in it");
+    assert!(message.is_unique(), "the whole message is not kept");
     rig.send(40, &frame(true, 100));
-    rig.end();
-    assert_eq!((rig.segmenter.held(), rig.bodies.len()), (0, 1));
+    rig.finish();
+    assert_eq!((rig.segmenter.buffered_bytes(), rig.bodies.len()), (0, 1));
 }
 
 #[test]
 fn an_encoder_that_comes_back_follows_a_discontinuity() {
     let mut rig = Rig::new();
     rig.window = 20_000;
-    rig.headers(0);
+    rig.send_headers(0);
     rig.run(0, 24_000, Some(50), true);
-    rig.end();
-    rig.segmenter.begin();
-    rig.headers(24_200);
+    rig.finish();
+    rig.segmenter.start();
+    rig.send_headers(24_200);
     rig.run(24_200, 45_000, Some(50), true);
-    rig.end();
+    rig.finish();
     let playlist = rig.read();
     let breaks: Vec<_> = playlist.segments.iter().map(|s| (s.uri.as_str(), s.discontinuity)).collect();
     assert_eq!(breaks, [("s-1.ts", false), ("s-2.ts", false), ("s-3.ts", true), ("s-4.ts", false), ("s-5.ts", false)]);
     assert_eq!((playlist.media_sequence, playlist.discontinuity_sequence), (1, 0));
-    rig.segmenter.begin();
-    rig.headers(45_200);
+    rig.segmenter.start();
+    rig.send_headers(45_200);
     rig.run(45_200, 100_000, Some(50), true);
     let playlist = rig.read();
     assert_eq!(playlist.discontinuity_sequence, 2, "both have left the playlist");
@@ -362,19 +185,19 @@ fn an_encoder_that_comes_back_follows_a_discontinuity() {
 #[test]
 fn other_parameters_begin_a_segment_after_a_discontinuity() {
     let mut rig = Rig::new();
-    rig.headers(0);
+    rig.send_headers(0);
     rig.run(0, 4000, Some(50), true);
-    rig.headers(4000);
+    rig.send_headers(4000);
     rig.run(4000, 8000, Some(50), true);
     rig.send(8000, OTHER_AVC_HEADER);
     rig.run(8000, 20_000, Some(50), true);
-    rig.end();
+    rig.finish();
     let playlist = rig.read();
     let segments: Vec<_> = playlist.segments.iter().map(|s| (s.duration, s.discontinuity)).collect();
     assert_eq!(segments[0], (8.0, false), "the same header again changes nothing");
     assert_eq!((segments[1], segments.len()), ((10.0, true), 3));
     let all = rig.demuxed();
-    assert_eq!(Demuxed::of(true, &all[1].frames)[0].data[10..13], [0x67, 0x64, 1], "the new parameters");
+    assert_eq!(Demuxed::select(true, &all[1].frames)[0].data[10..13], [0x67, 0x64, 1], "the new parameters");
 }
 
 #[test]
@@ -387,7 +210,7 @@ fn another_kind_of_audio_begins_a_segment() {
         mp3.resize(418, 0);
         rig.send(5000 + n * 26, &mp3);
     }
-    rig.end();
+    rig.finish();
     let all = rig.demuxed();
     assert_eq!(all.iter().map(|segment| segment.streams[0].0).collect::<Vec<_>>(), [0x0f, 0x03]);
     assert!(rig.read().segments[1].discontinuity);
@@ -401,7 +224,7 @@ fn video_that_comes_late_or_goes_early_is_a_change() {
     rig.send(5000, AVC_HEADER);
     rig.run(5000, 17_000, Some(50), true);
     rig.run(17_000, 45_000, None, true);
-    rig.end();
+    rig.finish();
     let all = rig.demuxed();
     let streams: Vec<_> = all.iter().map(|segment| segment.streams.len()).collect();
     assert_eq!(streams, [1, 2, 2, 1, 1]);
@@ -425,7 +248,7 @@ fn hevc_of_enhanced_rtmp() {
         };
         rig.send(n * 40, &frame);
     }
-    rig.end();
+    rig.finish();
     let all = rig.demuxed();
     assert_eq!(all.len(), 3);
     assert!(all.iter().all(|segment| segment.streams[0] == (0x24, 0x100)));
@@ -442,7 +265,7 @@ fn what_a_transport_stream_cannot_carry_is_left_out() {
         rig.send(n * 40, &[&[0x91][..], b"av01", &[1, 2, 3]].concat());
         rig.send(n * 40, &aac(1));
     }
-    rig.end();
+    rig.finish();
     assert!(!rig.bodies.is_empty());
     assert!(rig.demuxed().iter().all(|segment| segment.streams == [(0x0f, 0x101)]));
 }
@@ -451,7 +274,7 @@ fn what_a_transport_stream_cannot_carry_is_left_out() {
 fn ten_hours_are_continuous() {
     // Timestamps as an encoder has them, one segment an hour in memory at a time.
     let mut rig = Rig::new();
-    rig.headers(0);
+    rig.send_headers(0);
     rig.segmenter.set_fragment(Duration::from_secs(600));
     let (mut video, mut sound) = (0u64, 0u64);
     let mut segments = 0;
@@ -460,18 +283,18 @@ fn ten_hours_are_continuous() {
         let audio_time = sound * 1024 * 1000 / 44_100;
         let segment = if video * 1000 <= audio_time {
             let payload = Bytes::from(frame(video % 2 == 0, 40));
-            let tag = flv::video(&payload).unwrap();
+            let tag = flv::read_video_header(&payload).unwrap();
             video += 1;
             rig.segmenter.on_video((video - 1) * 1000, &tag, &payload)
         } else {
             let payload = Bytes::from_static(&[0xaf, 1, 0x21, 0x10]);
             sound += 1;
-            rig.segmenter.on_audio(audio_time, &flv::audio(&payload).unwrap(), &payload)
+            rig.segmenter.on_audio(audio_time, &flv::read_audio_header(&payload).unwrap(), &payload)
         };
         let Some(segment) = segment else { continue };
         segments += 1;
         assert_eq!(segment.duration, 600_000);
-        let date = segment.at.duration_since(UNIX_EPOCH).unwrap();
+        let date = segment.started_at.duration_since(UNIX_EPOCH).unwrap();
         assert!(last_end.is_none_or(|end| end == date) || segments > 1, "dates follow durations");
         last_end = Some(date + Duration::from_millis(segment.duration));
     }

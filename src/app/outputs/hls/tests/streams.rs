@@ -1,5 +1,6 @@
-//! Streams as the server has them: where their files are, whose they are, and how they go elsewhere.
+//! Tests of whole streams: the paths of their files, their owners, and the move to another directory.
 
+use super::super::output::HlsOutput;
 use super::*;
 
 #[test]
@@ -7,13 +8,13 @@ fn files_are_below_hls_path_whatever_the_names_are() {
     let config = crate::config::Config::parse("t", "listen 1; vhost __defaultVhost__ { } vhost demo.com { }").unwrap();
     let default = config.vhost("x").unwrap();
     let demo = config.vhost("demo.com").unwrap();
-    let default = |name: &str| base(&format!("__defaultVhost__/{name}"), default, &config).ok();
+    let default = |name: &str| file_base(&format!("__defaultVhost__/{name}"), default, &config).ok();
     assert_eq!(default("live/s").as_deref(), Some("live/s"));
     assert_eq!(default("a/b/c").as_deref(), Some("a/b/c"));
     assert_eq!(default("live/demo.com").as_deref(), Some("live/demo.com"));
     assert_eq!(default("live/s.m3u8").as_deref(), Some("live/s.m3u8"), "its playlist is s.m3u8.m3u8");
-    assert_eq!(base("demo.com/live/s", demo, &config).as_deref(), Ok("demo.com/live/s"));
-    assert_eq!(default("demo.com/live/s"), None, "that is the other vhost's");
+    assert_eq!(file_base("demo.com/live/s", demo, &config).as_deref(), Ok("demo.com/live/s"));
+    assert_eq!(default("demo.com/live/s"), None, "it belongs to the other vhost");
     for directory in ["s.m3u8", "s-1.ts", "s.m3u8.tmp"] {
         assert_eq!(default(&format!("live/{directory}/x")), None, "{directory} may be a file of stream s");
     }
@@ -27,59 +28,68 @@ fn files_are_below_hls_path_whatever_the_names_are() {
     }
 }
 
-struct Nobody;
+/// A publisher without a connection.
+struct NullClient;
 
-impl Outlet for Nobody {
-    fn offer(&self, _: &[u8]) -> std::io::Result<usize> {
+impl ClientHandle for NullClient {
+    fn try_write(&self, _: &[u8]) -> std::io::Result<usize> {
         Ok(0)
     }
     fn wake(&self) {}
     fn close(&self, _: crate::app::CloseReason) {}
 }
 
-/// A stream with its files in a directory of the test, and its settings.
-fn stream_in(folder: &tempfile::TempDir) -> (Stream, crate::config::Hls, LiveFiles) {
+/// Returns a stream with its files in this directory, its settings, and its files in memory.
+fn stream_in(folder: &tempfile::TempDir) -> (HlsStream, crate::config::Hls, LiveFiles) {
     let text = format!("listen 1; vhost v {{ hls on; hls_fragment 1; hls_path {}; }}", folder.path().display());
     let hls = crate::config::Config::parse("t", &text).unwrap().vhost("v").unwrap().hls.clone();
     let live = LiveFiles::new();
-    let disk = Disk::start().unwrap();
-    (Stream::new("v/live/s", "live/s", &hls, disk, live.clone(), Buffers::default()), hls, live)
+    let writer = SegmentWriter::start().unwrap();
+    (HlsStream::new("v/live/s", "live/s", &hls, writer, live.clone(), BufferPool::default()), hls, live)
+}
+
+fn publish(stream: &HlsStream, hls: &crate::config::Hls) -> HlsOutput {
+    stream.publish(hls, Arc::new(NullClient), &MemoryTracker::default()).unwrap()
+}
+
+fn send_keyframe(sink: &mut dyn Sink, time: u64) {
+    send_to(sink, time, AVC_HEADER);
+    send_to(sink, time, &frame(true, 100));
 }
 
 #[test]
 fn two_streams_do_not_share_files() {
     let folder = tempfile::tempdir().unwrap();
     let (stream, hls, _) = stream_in(&folder);
-    let account = Account::default();
-    let one = stream.begin("v/live/s", &hls, Arc::new(Nobody), &account).unwrap();
-    assert!(stream.begin("other/live/s", &hls, Arc::new(Nobody), &account).is_none());
+    let memory = MemoryTracker::default();
+    let one = stream.publish(&hls, Arc::new(NullClient), &memory).unwrap();
+    assert!(stream.publish(&hls, Arc::new(NullClient), &memory).is_none());
     drop(one);
-    assert!(stream.begin("other/live/s", &hls, Arc::new(Nobody), &account).is_some());
+    assert!(stream.publish(&hls, Arc::new(NullClient), &memory).is_some());
 }
 
 #[test]
 fn of_streams_that_have_ended_no_more_are_kept_than_may_be() {
     let folders: [_; 5] = std::array::from_fn(|_| tempfile::tempdir().unwrap());
     let streams = folders.each_ref().map(stream_in);
-    let begin = |(stream, hls, _): &(Stream, crate::config::Hls, LiveFiles)| {
-        let mut recording = stream.begin("v/live/s", hls, Arc::new(Nobody), &Account::default()).unwrap();
-        send_to(&mut recording, 0, AVC_HEADER);
-        send_to(&mut recording, 0, &frame(true, 100));
-        recording
+    let begin = |(stream, hls, _): &(HlsStream, crate::config::Hls, LiveFiles)| {
+        let mut output = publish(stream, hls);
+        send_keyframe(&mut output, 0);
+        output
     };
-    let mut recordings: Vec<_> = streams.iter().map(begin).collect();
-    let last = recordings.pop();
+    let mut outputs: Vec<_> = streams.iter().map(begin).collect();
+    let last = outputs.pop();
     for ended in [2, 0, 1, 0] {
-        drop(recordings.remove(ended));
+        drop(outputs.remove(ended));
     }
-    let kept = || streams.each_ref().map(|(stream, ..)| stream.kept_since().is_some());
+    let kept = || streams.each_ref().map(|(stream, ..)| stream.retained_since().is_some());
     let all = || streams.iter().map(|(stream, ..)| stream);
-    end_early(all(), 4, Instant::now(), &mut Breather::new(Duration::MAX));
-    assert_eq!(kept(), [true, true, true, true, false], "the last is being published");
-    end_early(all(), 2, Instant::now(), &mut Breather::new(Duration::MAX));
-    assert_eq!(kept(), [false, true, false, true, false], "those that ended first have gone");
+    close_excess(all(), 4, Instant::now(), &mut TimeSlice::new(Duration::MAX));
+    assert_eq!(kept(), [true, true, true, true, false], "the last one is published");
+    close_excess(all(), 2, Instant::now(), &mut TimeSlice::new(Duration::MAX));
+    assert_eq!(kept(), [false, true, false, true, false], "those that ended first are closed");
     drop(last);
-    end_early(all(), 2, Instant::now(), &mut Breather::new(Duration::MAX));
+    close_excess(all(), 2, Instant::now(), &mut TimeSlice::new(Duration::MAX));
     assert_eq!(kept(), [false, true, false, false, true]);
 }
 
@@ -87,12 +97,12 @@ fn of_streams_that_have_ended_no_more_are_kept_than_may_be() {
 fn of_a_stream_that_never_had_a_segment_nothing_is_kept() {
     let folder = tempfile::tempdir().unwrap();
     let (stream, hls, _) = stream_in(&folder);
-    let mut recording = stream.begin("v/live/s", &hls, Arc::new(Nobody), &Account::default()).unwrap();
-    send_to(&mut recording, 0, AVC_HEADER);
-    assert!(!stream.look_after(Instant::now()), "it is published");
-    drop(recording);
-    assert!(stream.kept_since().is_none() && stream.look_after(Instant::now()));
-    assert!(stream.begin("v/live/s", &hls, Arc::new(Nobody), &Account::default()).is_some());
+    let mut output = publish(&stream, &hls);
+    send_to(&mut output, 0, AVC_HEADER);
+    assert!(!stream.tick(Instant::now()), "it is published");
+    drop(output);
+    assert!(stream.retained_since().is_none() && stream.tick(Instant::now()));
+    assert!(stream.publish(&hls, Arc::new(NullClient), &MemoryTracker::default()).is_some());
 }
 
 #[test]
@@ -100,40 +110,45 @@ fn nothing_is_put_behind_the_end_of_a_stream() {
     for _ in 0..50 {
         let folder = tempfile::tempdir().unwrap();
         let (stream, hls, live) = stream_in(&folder);
-        let mut recording = stream.begin("v/live/s", &hls, Arc::new(Nobody), &Account::default()).unwrap();
-        send_to(&mut recording, 0, AVC_HEADER);
-        send_to(&mut recording, 0, &frame(true, 100));
-        // Its segment waits for the disk to say which number is next, and that may come before or after this.
-        drop(recording);
+        let mut output = publish(&stream, &hls);
+        send_keyframe(&mut output, 0);
+        // The segment waits for its number, which may be known before or after this.
+        drop(output);
         stream.close(Instant::now());
         let end = Instant::now() + Duration::from_secs(20);
-        while !stream.look_after(Instant::now()) {
+        while !stream.tick(Instant::now()) {
             assert!(Instant::now() < end);
             std::thread::sleep(Duration::from_micros(100));
         }
-        assert_eq!(live.size(), (0, 0));
+        assert_eq!(live.usage(), (0, 0));
     }
 }
 
 #[test]
 fn a_stream_that_went_elsewhere_does_not_come_back_in_memory() {
     for is_published in [true, false] {
-        go_elsewhere(is_published);
+        move_stream(is_published);
     }
 }
 
-/// Has the place of a stream's files change, while it is published or between two publishers.
-fn go_elsewhere(is_published: bool) {
+/// Moves a stream to another directory, while it is published or between two publishers.
+fn move_stream(is_published: bool) {
     let folders = [tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap()];
     let (old, hls, live) = stream_in(&folders[0]);
     let mut new_hls = hls.clone();
     new_hls.path = folders[1].path().to_owned();
-    let new = Stream::new("v/live/s", "live/s", &new_hls, Disk::start().unwrap(), live.clone(), Buffers::default());
-    let begin = |stream: &Stream, hls| stream.begin("v/live/s", hls, Arc::new(Nobody), &Account::default()).unwrap();
-    let list = |stream: &Stream, is_due: &dyn Fn(&MediaPlaylist) -> bool| {
+    let new = HlsStream::new(
+        "v/live/s",
+        "live/s",
+        &new_hls,
+        SegmentWriter::start().unwrap(),
+        live.clone(),
+        BufferPool::default(),
+    );
+    let list = |stream: &HlsStream, is_due: &dyn Fn(&MediaPlaylist) -> bool| {
         let end = Instant::now() + Duration::from_secs(20);
         loop {
-            stream.look_after(Instant::now());
+            stream.tick(Instant::now());
             let file = live.get("live/s.m3u8");
             let list = file.and_then(|file| m3u8_rs::parse_media_playlist_res(&file.body).ok());
             if let Some(list) = list.filter(is_due) {
@@ -143,26 +158,24 @@ fn go_elsewhere(is_published: bool) {
             std::thread::sleep(Duration::from_millis(5));
         }
     };
-    let mut recording = begin(&old, &hls);
+    let mut output = publish(&old, &hls);
     for time in [0, 2000, 4000] {
-        send_to(&mut recording, time, AVC_HEADER);
-        send_to(&mut recording, time, &frame(true, 100));
+        send_keyframe(&mut output, time);
     }
     if is_published {
-        recording.end_for_good(true);
+        output.finish(true);
     } else {
-        drop(recording);
+        drop(output);
     }
     list(&old, &|list| list.end_list == is_published && list.segments.len() == 3);
-    let mut recording = begin(&new, &new_hls);
+    let mut output = publish(&new, &new_hls);
     for time in [6000, 8000] {
-        send_to(&mut recording, time, AVC_HEADER);
-        send_to(&mut recording, time, &frame(true, 100));
+        send_keyframe(&mut output, time);
     }
     list(&new, &|list| !list.end_list && list.segments.len() == 1);
-    // The old one is over, and what it had in memory is due.
+    // The files of the old one in memory expire.
     old.close(Instant::now());
-    old.look_after(Instant::now() + Duration::from_secs(1000));
+    old.tick(Instant::now() + Duration::from_secs(1000));
     let list = list(&new, &|_| true);
     assert!(!list.end_list && live.get(&format!("live/{}", list.segments[0].uri)).is_some());
 }
@@ -171,48 +184,45 @@ fn go_elsewhere(is_published: bool) {
 fn what_is_on_its_way_out_goes_also_when_nothing_comes_of_the_next_publisher() {
     let folder = tempfile::tempdir().unwrap();
     let (stream, hls, live) = stream_in(&folder);
-    let begin = || stream.begin("v/live/s", &hls, Arc::new(Nobody), &Account::default()).unwrap();
-    let mut recording = begin();
-    send_to(&mut recording, 0, AVC_HEADER);
-    send_to(&mut recording, 0, &frame(true, 100));
-    drop(recording);
+    let start = || publish(&stream, &hls);
+    let mut output = start();
+    send_keyframe(&mut output, 0);
+    drop(output);
     let end = Instant::now() + Duration::from_secs(20);
     while live.get("live/s.m3u8").is_none() {
-        stream.look_after(Instant::now());
+        stream.tick(Instant::now());
         assert!(Instant::now() < end);
     }
     stream.close(Instant::now());
-    drop(begin());
-    assert!(stream.look_after(Instant::now() + Duration::from_secs(1000)));
-    assert_eq!(live.size(), (0, 0));
+    drop(start());
+    assert!(stream.tick(Instant::now() + Duration::from_secs(1000)));
+    assert_eq!(live.usage(), (0, 0));
 }
 
 #[test]
 fn when_memory_is_short_nothing_is_kept_of_streams_that_nobody_publishes() {
     let folders: [_; 2] = std::array::from_fn(|_| tempfile::tempdir().unwrap());
     let [(over, hls, live), (published, other_hls, other_live)] = folders.each_ref().map(stream_in);
-    let begin = |stream: &Stream, hls| stream.begin("v/live/s", hls, Arc::new(Nobody), &Account::default()).unwrap();
-    let mut recordings = [begin(&over, &hls), begin(&published, &other_hls)];
+    let mut outputs = [publish(&over, &hls), publish(&published, &other_hls)];
     let end = Instant::now() + Duration::from_secs(20);
-    for (recording, live) in recordings.iter_mut().zip([&live, &other_live]) {
+    for (output, live) in outputs.iter_mut().zip([&live, &other_live]) {
         let mut time = 0;
-        while live.size().0 < 4 {
-            send_to(recording, time, AVC_HEADER);
-            send_to(recording, time, &frame(true, 100));
+        while live.usage().0 < 4 {
+            send_keyframe(output, time);
             time += 2000;
             assert!(Instant::now() < end);
             std::thread::sleep(Duration::from_millis(1));
         }
     }
-    let [recording, _recording] = recordings;
-    drop(recording);
-    let mut breather = Breather::new(Duration::MAX);
-    let files = live.size().0;
-    assert!(over.shed(&mut breather) == files && published.shed(&mut breather) == 0);
-    assert!(live.size() == (0, 0) && other_live.size().0 >= 4);
+    let [output, _output] = outputs;
+    drop(output);
+    let mut time_slice = TimeSlice::new(Duration::MAX);
+    let files = live.usage().0;
+    assert!(over.evict(&mut time_slice) == files && published.evict(&mut time_slice) == 0);
+    assert!(live.usage() == (0, 0) && other_live.usage().0 >= 4);
     over.close(Instant::now());
-    assert_eq!(live.size(), (0, 0), "its end is said on disk");
-    assert!(over.look_after(Instant::now() + Duration::from_secs(1000)));
+    assert_eq!(live.usage(), (0, 0), "its end is marked on disk only");
+    assert!(over.tick(Instant::now() + Duration::from_secs(1000)));
     let text = || fs::read_to_string(folders[0].path().join("live/s.m3u8")).unwrap_or_default();
     while !text().contains("ENDLIST") {
         assert!(Instant::now() < end);
@@ -224,19 +234,18 @@ fn when_memory_is_short_nothing_is_kept_of_streams_that_nobody_publishes() {
 fn a_stream_is_closed_in_memory_before_the_disk_has_time_for_it() {
     let folder = tempfile::tempdir().unwrap();
     let (_, hls, live) = stream_in(&folder);
-    let (disk, never_reads) = Disk::stalled();
-    let stream = Stream::new("v/live/s", "live/s", &hls, disk.clone(), live, Buffers::default());
-    let mut recording = stream.begin("v/live/s", &hls, Arc::new(Nobody), &Account::default()).unwrap();
-    send_to(&mut recording, 0, AVC_HEADER);
-    send_to(&mut recording, 0, &frame(true, 100));
-    drop(recording);
-    let others = |n| Arc::new(Target::new(PathBuf::from("/"), format!("live/{n}")));
-    while disk.send(&others(0), Job::Close { dispose: true, cleanup: true }) {}
+    let (writer, never_reads) = SegmentWriter::stalled();
+    let stream = HlsStream::new("v/live/s", "live/s", &hls, writer.clone(), live, BufferPool::default());
+    let mut output = publish(&stream, &hls);
+    send_keyframe(&mut output, 0);
+    drop(output);
+    let others = |n| Arc::new(StreamFiles::new(PathBuf::from("/"), format!("live/{n}")));
+    while writer.send(&others(0), Job::Close { dispose: true, cleanup: true }) {}
     stream.close(Instant::now());
-    assert!(stream.kept_since().is_none() && stream.is_closed());
-    assert!(!stream.look_after(Instant::now() + Duration::from_secs(1000)), "the disk is to be told yet");
-    drop(stream.begin("v/live/s", &hls, Arc::new(Nobody), &Account::default()));
-    assert!(!stream.look_after(Instant::now() + Duration::from_secs(1000)), "nothing has come of that");
+    assert!(stream.retained_since().is_none() && stream.is_closed());
+    assert!(!stream.tick(Instant::now() + Duration::from_secs(1000)), "the writer thread does not know yet");
+    drop(stream.publish(&hls, Arc::new(NullClient), &MemoryTracker::default()));
+    assert!(!stream.tick(Instant::now() + Duration::from_secs(1000)), "that publisher sent nothing");
     drop(never_reads);
 }
 
@@ -247,28 +256,29 @@ fn of_a_flood_of_names_no_more_are_known_than_may_be() {
     let config = crate::config::Config::parse("t", &text).unwrap();
     let vhost = config.vhost("v").unwrap();
     let all = Hls::start(LiveFiles::new()).unwrap();
-    let begin = |n: usize| all.begin(&format!("v/live/{n}"), vhost, &config, Arc::new(Nobody), &Account::default());
-    let first = begin(0);
-    assert!((1..MAX_STREAMS).all(|n| begin(n).is_some()) && begin(MAX_STREAMS).is_none());
-    assert!(begin(1).is_some(), "it is known");
-    all.look_after(Instant::now(), &mut Breather::new(Duration::MAX));
+    let start = |n: usize| {
+        all.start_output(&format!("v/live/{n}"), vhost, &config, Arc::new(NullClient), &MemoryTracker::default())
+    };
+    let first = start(0);
+    assert!((1..MAX_STREAMS).all(|n| start(n).is_some()) && start(MAX_STREAMS).is_none());
+    assert!(start(1).is_some(), "an old name");
+    all.tick(Instant::now(), &mut TimeSlice::new(Duration::MAX));
     assert_eq!(all.0.streams.with(|streams| streams.len()), 1);
-    assert!(begin(MAX_STREAMS).is_some() && begin(0).is_none());
+    assert!(start(MAX_STREAMS).is_some() && start(0).is_none());
     drop(first);
-    assert!(begin(0).is_some());
+    assert!(start(0).is_some());
 }
 
-/// Sends a stream to one place, then, from `switch` on, to another; gives the playlists of both at the end.
+/// Publishes a stream that moves to another directory at the time `switch`. Returns the last playlists of both.
 fn hand_over(messages: &[(u64, Vec<u8>)], switch: u64) -> [MediaPlaylist; 2] {
     let folders = [tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap()];
     let [(old, hls, old_live), (new, new_hls, new_live)] = folders.each_ref().map(stream_in);
-    let begin = |stream: &Stream, hls| stream.begin("v/live/s", hls, Arc::new(Nobody), &Account::default()).unwrap();
-    let mut sink: Box<dyn Sink> = Box::new(begin(&old, &hls));
+    let mut sink: Box<dyn Sink> = Box::new(publish(&old, &hls));
     let mut is_switched = false;
     for (time, payload) in messages {
         if *time >= switch && !std::mem::replace(&mut is_switched, true) {
-            sink = sink.succeed(&mut || Some(Box::new(begin(&new, &new_hls)) as Box<dyn Sink>)).unwrap();
-            // As the source does with what is known of the stream.
+            sink = sink.replace_with(&mut || Some(Box::new(publish(&new, &new_hls)) as Box<dyn Sink>)).unwrap();
+            // As the source does with the sequence headers.
             for header in [AVC_HEADER, AAC_HEADER] {
                 send_to(&mut *sink, *time, header);
             }
@@ -278,17 +288,17 @@ fn hand_over(messages: &[(u64, Vec<u8>)], switch: u64) -> [MediaPlaylist; 2] {
     drop(sink);
     [(old, old_live), (new, new_live)].map(|(stream, live)| {
         let playlist = || {
-            stream.look_after(Instant::now());
+            stream.tick(Instant::now());
             let file = live.get("live/s.m3u8")?;
             let list = m3u8_rs::parse_media_playlist_res(&file.body).unwrap();
             (!list.segments.is_empty()).then_some(list)
         };
         let end = Instant::now() + Duration::from_secs(20);
         loop {
-            // The disk's thread says first which number is the next.
+            // The number of the next segment is asked of the disk first.
             if let Some(list) = playlist() {
-                // Once more, for the end that is said after the last segment.
-                stream.look_after(Instant::now());
+                // Once more, for the end mark after the last segment.
+                stream.tick(Instant::now());
                 return playlist().unwrap_or(list);
             }
             assert!(Instant::now() < end, "no playlist");
@@ -300,9 +310,9 @@ fn hand_over(messages: &[(u64, Vec<u8>)], switch: u64) -> [MediaPlaylist; 2] {
 fn send_to(sink: &mut dyn Sink, time: u64, payload: &[u8]) {
     let payload = Bytes::copy_from_slice(payload);
     if payload[0] == 0xaf {
-        sink.on_audio(time, &flv::audio(&payload).unwrap(), &payload);
+        sink.on_audio(time, &flv::read_audio_header(&payload).unwrap(), &payload);
     } else {
-        sink.on_video(time, &flv::video(&payload).unwrap(), &payload);
+        sink.on_video(time, &flv::read_video_header(&payload).unwrap(), &payload);
     }
 }
 

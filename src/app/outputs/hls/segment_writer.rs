@@ -1,0 +1,279 @@
+//! The queue to the thread that writes the files. Only that thread touches the disk, so a slow disk blocks nobody else.
+//!
+//! The queue is bounded in jobs and in bytes. A segment that finds it full is not written, and the next one follows a discontinuity.
+//!
+//! | jobs of | room in the queue |
+//! |---|---|
+//! | streams without a file yet | the first half, so that a flood of new names leaves room |
+//! | streams being closed | the first three quarters |
+//! | streams with files | all of it |
+//! | one stream | an eighth of what is free: a stream with very many segments leaves room for others |
+
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::thread;
+
+use bytes::Bytes;
+use crossbeam_channel::{Sender, bounded};
+
+use super::playlist::{Durations, Entry, Playlist};
+use super::writer_thread::WriterThread;
+
+/// Maximum number of queued jobs. A stream has one in each `hls_fragment`.
+const MAX_JOBS: usize = 1024;
+
+/// Number of queued jobs from which streams without a file are refused.
+const MAX_JOBS_FOR_NEW: usize = MAX_JOBS / 2;
+
+/// Number of queued jobs from which [`Job::Close`] is refused. It is sent again.
+const MAX_JOBS_FOR_CLOSE: usize = MAX_JOBS / 4 * 3;
+
+/// Part of the free queue that one stream may use. One job is accepted in any case.
+const STREAM_SHARE_DIVISOR: usize = 8;
+
+/// Maximum size of queued segments, in bytes.
+const MAX_QUEUED_BYTES: usize = 256 * 1024 * 1024;
+
+/// Part of the byte limit up to which a segment counts as small.
+const SMALL_DIVISOR: usize = 16;
+
+/// The location and state of a stream's files. Shared by the stream and the writer thread.
+#[derive(Debug)]
+pub(super) struct StreamFiles {
+    /// `hls_path`.
+    pub(super) root: PathBuf,
+    /// Common prefix of the files below `root`: `live/livestream`. See [`super::file_base`].
+    pub(super) base: String,
+    /// The last error since [`take_failure`](Self::take_failure).
+    failure: Mutex<Option<String>>,
+    /// At least one segment was written.
+    pub(super) has_files: AtomicBool,
+    /// Queued jobs of the stream.
+    pub(super) queued_jobs: AtomicUsize,
+}
+
+impl StreamFiles {
+    pub(super) fn new(root: PathBuf, base: String) -> Self {
+        let (failure, has_files, queued_jobs) = (Mutex::new(None), AtomicBool::new(false), AtomicUsize::new(0));
+        Self { root, base, failure, has_files, queued_jobs }
+    }
+
+    /// Returns the directory part of `base`: empty, or with a slash at its end.
+    pub(super) fn dir(&self) -> &str {
+        self.base.rfind('/').map_or("", |slash| &self.base[..=slash])
+    }
+
+    /// Returns and clears the last error.
+    pub(super) fn take_failure(&self) -> Option<String> {
+        self.failure.lock().unwrap_or_else(PoisonError::into_inner).take()
+    }
+
+    pub(super) fn set_failure(&self, reason: String) {
+        *self.failure.lock().unwrap_or_else(PoisonError::into_inner) = Some(reason);
+    }
+}
+
+/// A request to the writer thread.
+pub(super) enum Job {
+    /// Opens the stream's files and returns the playlist found on disk.
+    Open(Arc<OnceLock<Playlist>>),
+    /// Writes a segment, then the playlist.
+    Segment {
+        entry: Entry,
+        body: Bytes,
+        durations: Durations,
+        /// `hls_cleanup`.
+        cleanup: bool,
+    },
+    /// Marks the playlist as complete. The stream may continue later.
+    Finish,
+    /// Closes the stream. `dispose` marks the playlist as complete; with `cleanup` the segments are removed as well.
+    Close { dispose: bool, cleanup: bool },
+}
+
+impl Job {
+    /// Returns the size of the segment, in bytes.
+    pub(super) fn size(&self) -> usize {
+        if let Self::Segment { body, .. } = self { body.len() } else { 0 }
+    }
+}
+
+/// A job with the stream that it is for.
+pub(super) type QueuedJob = (Arc<StreamFiles>, Job);
+
+/// The sending side of the queue. Clones share it.
+#[derive(Clone)]
+pub(super) struct SegmentWriter {
+    jobs: Sender<QueuedJob>,
+    counters: Arc<Counters>,
+}
+
+/// Counters shared with the writer thread.
+#[derive(Debug)]
+pub(super) struct Counters {
+    /// Jobs that are queued or in progress, and the size of their segments in bytes.
+    queued_jobs: AtomicUsize,
+    queued_bytes: AtomicUsize,
+    /// Limit of `queued_bytes`, at most [`MAX_QUEUED_BYTES`].
+    byte_limit: AtomicUsize,
+    /// Segments written since the server started.
+    pub(super) written: AtomicU64,
+    /// Segments not written since the server started: the queue was full, or the disk failed.
+    pub(super) lost: AtomicU64,
+}
+
+impl SegmentWriter {
+    /// Starts the thread.
+    ///
+    /// # Errors
+    /// When the system cannot start a thread.
+    pub(super) fn start() -> std::io::Result<Self> {
+        let (jobs, receiver) = bounded(MAX_JOBS);
+        let counters = Arc::new(Counters::default());
+        let mut writer = WriterThread::new(counters.clone());
+        thread::Builder::new().name("hls disk".into()).spawn(move || writer.run(&receiver))?;
+        Ok(Self { jobs, counters })
+    }
+
+    /// Returns a writer whose jobs stay queued as long as the test holds the other value.
+    #[cfg(test)]
+    pub(super) fn stalled() -> (Self, impl Sized) {
+        let (jobs, receiver) = bounded(MAX_JOBS);
+        (Self { jobs, counters: Arc::default() }, receiver)
+    }
+
+    /// Returns the size of queued segments, in bytes.
+    pub(super) fn queued_bytes(&self) -> usize {
+        self.counters.queued_bytes.load(Ordering::Relaxed)
+    }
+
+    /// Limits the size of queued segments to `bytes`, and to [`MAX_QUEUED_BYTES`] in any case.
+    pub(super) fn set_queue_limit(&self, bytes: usize) {
+        self.counters.byte_limit.store(bytes.min(MAX_QUEUED_BYTES), Ordering::Relaxed);
+    }
+
+    /// Queues a job. Returns whether there was room for it.
+    pub(super) fn send(&self, files: &Arc<StreamFiles>, job: Job) -> bool {
+        let size = job.size();
+        if !self.has_room(files, &job) {
+            return self.drop_job(files, &job);
+        }
+        files.queued_jobs.fetch_add(1, Ordering::Relaxed);
+        self.counters.add(size);
+        match self.jobs.try_send((files.clone(), job)) {
+            Ok(()) => true,
+            Err(refused) => {
+                let (files, job) = refused.into_inner();
+                files.queued_jobs.fetch_sub(1, Ordering::Relaxed);
+                self.counters.subtract(size);
+                self.drop_job(&files, &job)
+            }
+        }
+    }
+
+    /// Returns whether the queue accepts a job. Only the worker sends, so nothing is queued between this and the send.
+    fn has_room(&self, files: &StreamFiles, job: &Job) -> bool {
+        let max_jobs = match job {
+            Job::Close { .. } => MAX_JOBS_FOR_CLOSE,
+            _ if files.has_files.load(Ordering::Relaxed) => MAX_JOBS,
+            _ => MAX_JOBS_FOR_NEW,
+        };
+        let jobs = self.counters.queued_jobs.load(Ordering::Relaxed);
+        let own_jobs = files.queued_jobs.load(Ordering::Relaxed);
+        let has_share = own_jobs == 0 || own_jobs < MAX_JOBS.saturating_sub(jobs) / STREAM_SHARE_DIVISOR;
+        let byte_limit = self.counters.byte_limit.load(Ordering::Relaxed);
+        jobs < max_jobs && has_share && fits(job.size(), self.queued_bytes(), byte_limit)
+    }
+
+    /// Counts a dropped segment. Returns `false`.
+    fn drop_job(&self, files: &StreamFiles, job: &Job) -> bool {
+        if matches!(job, Job::Segment { .. }) {
+            self.counters.lost.fetch_add(1, Ordering::Relaxed);
+            files.set_failure("disk too slow".to_owned());
+        }
+        false
+    }
+
+    /// Returns whether all jobs are done.
+    pub(super) fn is_idle(&self) -> bool {
+        self.counters.queued_jobs.load(Ordering::Relaxed) == 0
+    }
+}
+
+/// Returns whether a segment of `size` bytes fits beside `queued` bytes. An empty queue accepts any size. Small segments have twice
+/// the limit, so that a stream which floods the disk costs others none.
+fn fits(size: usize, queued: usize, limit: usize) -> bool {
+    let limit = if size <= limit / SMALL_DIVISOR { limit.saturating_mul(2) } else { limit };
+    queued == 0 || queued + size <= limit
+}
+
+impl Default for Counters {
+    fn default() -> Self {
+        Self {
+            queued_jobs: AtomicUsize::new(0),
+            queued_bytes: AtomicUsize::new(0),
+            byte_limit: AtomicUsize::new(MAX_QUEUED_BYTES),
+            written: AtomicU64::new(0),
+            lost: AtomicU64::new(0),
+        }
+    }
+}
+
+impl Counters {
+    fn add(&self, size: usize) {
+        self.queued_jobs.fetch_add(1, Ordering::Relaxed);
+        self.queued_bytes.fetch_add(size, Ordering::Relaxed);
+    }
+
+    pub(super) fn subtract(&self, size: usize) {
+        self.queued_bytes.fetch_sub(size, Ordering::Relaxed);
+        self.queued_jobs.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_flood_of_new_names_leaves_room_for_streams_that_have_files() {
+        let (writer, _never_reads) = SegmentWriter::stalled();
+        let stream = |name: &str| Arc::new(StreamFiles::new(PathBuf::from("/"), name.to_owned()));
+        let accepted = |of: &dyn Fn(usize) -> Arc<StreamFiles>| {
+            (0..MAX_JOBS).filter(|&n| writer.send(&of(n), Job::Finish)).count()
+        };
+        assert_eq!(accepted(&|n| stream(&format!("live/{n}"))), MAX_JOBS_FOR_NEW);
+        let known = |n: usize| {
+            let known = stream(&format!("live/known{n}"));
+            known.has_files.store(true, Ordering::Relaxed);
+            known
+        };
+        assert_eq!(accepted(&known), MAX_JOBS - MAX_JOBS_FOR_NEW);
+    }
+
+    #[test]
+    fn streams_with_very_many_segments_leave_room_for_others() {
+        let (writer, _never_reads) = SegmentWriter::stalled();
+        let stream = |n: usize| {
+            let files = StreamFiles::new(PathBuf::from("/"), format!("live/{n}"));
+            files.has_files.store(true, Ordering::Relaxed);
+            Arc::new(files)
+        };
+        let accepted = |of: &Arc<StreamFiles>| (0..128).filter(|_| writer.send(of, Job::Finish)).count();
+        let alone = accepted(&stream(0));
+        assert!((100..128).contains(&alone), "{alone}");
+        let greedy: Vec<_> = (1..100).map(stream).collect();
+        (0..128).for_each(|_| greedy.iter().for_each(|of| _ = writer.send(of, Job::Finish)));
+        assert!(greedy.iter().all(|of| of.queued_jobs.load(Ordering::Relaxed) < 10));
+        assert!(accepted(&stream(100)) > 5, "a stream with few jobs finds room");
+    }
+
+    #[test]
+    fn small_segments_have_room_when_large_ones_have_none() {
+        assert!(fits(5000, 0, 1600), "or it would never be written");
+        assert!(fits(600, 1000, 1600) && !fits(601, 1000, 1600));
+        assert!(fits(100, 3100, 1600) && !fits(101, 1500, 1600));
+        assert!(!fits(100, 3101, 1600));
+    }
+}
