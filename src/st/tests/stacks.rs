@@ -1,0 +1,109 @@
+//! Stack overflows and trimmed stacks.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use crate::st::{Handle, Shared, on_overflow, run, sleep, spawn, trim_stack};
+
+/// Recursion that no optimizer turns into a loop.
+#[inline(never)]
+fn exhaust(depth: usize) -> usize {
+    let frame = std::hint::black_box([depth as u8; 300]);
+    if depth == usize::MAX { 0 } else { exhaust(depth + 1) + frame[depth % 300] as usize }
+}
+
+#[test]
+fn a_stack_overflow_ends_its_own_coroutine_only() {
+    for _ in 0..20 {
+        run(|| {
+            let notified = Arc::new(AtomicBool::new(false));
+            let notify = notified.clone();
+            let victim = spawn("victim", 7, move || {
+                on_overflow(move || notify.store(true, Ordering::Relaxed));
+                std::hint::black_box(exhaust(0));
+            })
+            .unwrap();
+            victim.join();
+            assert!(notified.load(Ordering::Relaxed), "the callback shuts its socket down");
+            sleep(Duration::from_millis(1));
+        })
+        .unwrap();
+    }
+}
+
+/// Uses what is shared at each depth, until there is no stack for it.
+#[inline(never)]
+fn exhaust_within(shared: &Shared<usize>, depth: usize) -> usize {
+    let frame = std::hint::black_box([depth as u8; 300]);
+    shared.with(|deepest| *deepest = depth);
+    if depth == usize::MAX { 0 } else { exhaust_within(shared, depth + 1) + frame[depth % 300] as usize }
+}
+
+#[test]
+fn a_stack_does_not_overflow_while_it_has_what_is_shared() {
+    run(|| {
+        for _ in 0..20 {
+            let shared = Shared::new(0);
+            let (theirs, lost) = (shared.clone(), Arc::new(AtomicBool::new(false)));
+            let notify = lost.clone();
+            let victim = spawn("victim", 7, move || {
+                on_overflow(move || notify.store(true, Ordering::Relaxed));
+                std::hint::black_box(exhaust_within(&theirs, 0));
+            });
+            victim.unwrap().join();
+            assert!(!lost.load(Ordering::Relaxed), "it panicked before");
+            assert!(shared.with(|deepest| *deepest) > 10);
+            assert_eq!(shared.handle_count(), 1, "and its frames were dropped");
+        }
+    })
+    .unwrap();
+}
+
+#[test]
+fn a_stack_is_used_again_after_overflow_and_panic() {
+    run(|| {
+        for round in 0..50 {
+            let victim = spawn("victim", 0, move || match round % 3 {
+                0 => panic!("on purpose"),
+                1 => {
+                    std::hint::black_box(exhaust(0));
+                }
+                _ => sleep(Duration::from_millis(1)),
+            });
+            victim.unwrap().join();
+        }
+    })
+    .unwrap();
+}
+
+#[test]
+fn a_stack_that_was_trimmed_is_as_good_as_before() {
+    /// Touches a good part of the stack, then returns.
+    #[inline(never)]
+    fn deep(depth: usize) -> usize {
+        let frame = std::hint::black_box([depth as u8; 1000]);
+        if depth == 0 { usize::from(frame[0]) } else { deep(depth - 1) + usize::from(frame[999] == depth as u8) }
+    }
+    run(|| {
+        let handles: Vec<_> = (0..4)
+            .map(|_| {
+                spawn("deep", 0, || {
+                    let kept = std::hint::black_box([7u8; 2000]);
+                    for _ in 0..3 {
+                        assert_eq!(deep(20), 20);
+                        trim_stack();
+                        sleep(Duration::from_millis(1));
+                        trim_stack();
+                    }
+                    assert!(kept.iter().all(|&byte| byte == 7));
+                })
+                .unwrap()
+            })
+            .collect();
+        handles.iter().for_each(Handle::join);
+    })
+    .unwrap();
+    // Outside of coroutines it does nothing.
+    trim_stack();
+}
