@@ -218,7 +218,7 @@ fn update(server: &Server, stream: &mut ForwardedStream, forward: &Forward, wait
         return;
     }
     for target in wanted {
-        let shown = target.destination.shown.clone();
+        let shown = target.destination.log_url.clone();
         match Forwarder::start(server, published.source.clone(), target, wait_for_media) {
             Ok(forwarder) => stream.forwarders.push(forwarder),
             Err(error) => {

@@ -191,7 +191,7 @@ impl StatsSource for Forwarder {
             ", delay={}, attempts={attempts}, state={}, target={}{error}",
             delay.as_millis(),
             state.name(),
-            self.target.destination.shown
+            self.target.destination.log_url
         )
     }
 }
@@ -230,7 +230,7 @@ impl ForwardTask {
     fn run(&self, source: &Source, consumer: &Arc<Consumer>) {
         let forwarder = &self.forwarder;
         let configured = &forwarder.target.destination;
-        let (name, target) = (&self.name, &configured.shown);
+        let (name, target) = (&self.name, &configured.log_url);
         forwarder.wait_for_media(consumer);
         log::info!("forward started: stream={name} target={target}");
         let mut destination = configured.clone();
@@ -262,7 +262,7 @@ impl ForwardTask {
             match result {
                 Err(Failure::Redirected(redirected)) if !was_redirected => {
                     was_redirected = true;
-                    log::info!("forward redirected: stream={name} target={target} to={}", redirected.shown);
+                    log::info!("forward redirected: stream={name} target={target} to={}", redirected.log_url);
                     destination = *redirected;
                     continue;
                 }
