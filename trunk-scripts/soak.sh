@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Publishers and players come and go at random while the server is reloaded all the time; at the end nothing may be left of them.
+# Soak test: random load and constant reloads, after which the server must hold no more than before.
 set -uo pipefail
 
 cd "$(dirname "${BASH_SOURCE[0]}")/.." || exit 1
@@ -10,18 +10,23 @@ usage() {
     cat <<'END'
 Usage: bash trunk-scripts/soak.sh MINUTES [--seed N]
 
-Runs a server of its own, with HLS, HTTP and forwarding, on free ports of 127.0.0.1 under load for MINUTES (a fraction will do),
-after a warm-up of half a minute under the same load. Then everybody leaves, and what the server holds is put beside what it held
-after the warm-up: memory within 10 % and 2 MB, without the segments that HLS keeps for late viewers, and no client, stream, coroutine or
-open file more. Exit status 0 when that is so.
+Starts a server with HLS, HTTP and forwarding on free ports of 127.0.0.1. Publishers, players, viewers and broken clients come and go
+at random for MINUTES (fractions are allowed) while the configuration is reloaded every second, after a warm-up of 30 s under the same
+load. When all clients have left, the script compares the server with its state after the warm-up. Exit status 0 if
 
-  --seed N    the same choices again as in the run that printed N
-  -h          this text
+  - clients, publishers, players, streams, coroutines and open files are not more than before, and
+  - memory without HLS segments is at most 10 % and 2 MB above.
+
+  --seed N    repeat the random choices of the run that printed N
+  -h          print this text
+
+Example:
+  bash trunk-scripts/soak.sh 20
 
 Environment:
-  SRS_SERVER, SRS_BENCH   the programs (default objs/simple_rtmp_server and objs/srs_bench)
+  SRS_SERVER, SRS_BENCH   the programs (default: objs/simple_rtmp_server and objs/srs_bench)
 
-What it writes is in objs/soak/.
+Configuration, logs and HLS files are in objs/soak/.
 END
 }
 
@@ -43,8 +48,8 @@ while [ $# -gt 0 ]; do
     esac
     shift
 done
-[[ $minutes =~ ^[0-9]+([.][0-9]+)?$ ]] || { usage >&2; fail "how many minutes?"; }
-[[ $seed =~ ^[0-9]+$ ]] || fail "the seed is a number"
+[[ $minutes =~ ^[0-9]+([.][0-9]+)?$ ]] || { usage >&2; fail "MINUTES is missing or not a number"; }
+[[ $seed =~ ^[0-9]+$ ]] || fail "--seed needs a number"
 seconds=$(awk "BEGIN { print int($minutes * 60) }")
 
 server=$(realpath "${SRS_SERVER:-objs/simple_rtmp_server}") || exit 1
@@ -52,7 +57,7 @@ bench=$(realpath "${SRS_BENCH:-objs/srs_bench}") || exit 1
 [ -x "$server" ] && [ -x "$bench" ] || fail "build first: ./configure && make"
 
 WARM_UP=30
-# A lost publisher is waited for for 10 s, then streams that nobody uses are kept for 10 s; they are looked after once a second.
+# Seconds until an unused stream is removed: up to 10 for the reconnect grace, 10 for the idle timeout, checked once a second.
 IDLE=25
 
 out=$PWD/objs/soak
@@ -66,10 +71,10 @@ RANDOM=$((seed % 32768))
 port=$(free_port $((13000 + $$ % 8000)))
 second=$(free_port $((port + 1)))
 http=$(free_port $((second + 1)))
-# Where streams are forwarded to: a second server, and a port where there is none.
+# Forward targets: a second server, and the port after it, where no server listens.
 sink=$(free_port $((http + 1)))
 
-# write_conf N: a configuration of many, by a number. The first address and the vhost "steady" are in each.
+# write_conf N: writes the N-th variant of the configuration. Each listens on the first port and has the vhost "steady".
 write_conf() {
     local n=$1 listen="127.0.0.1:$port" more=
     [ $((n % 3)) -eq 0 ] && listen+=" 127.0.0.1:$second"
@@ -97,14 +102,14 @@ vhost steady {
 }
 $more
 END
-    # A reload sees one or the other, and not half of one.
+    # A reload must not see an incomplete file.
     mv "$conf.new" "$conf"
 }
 
 server_pid=
 sink_pid=
 workers=()
-# Ends what was started, by its number.
+# end_all: stops the load.
 end_all() {
     touch "$out/stop"
     if [ "${#workers[@]}" -gt 0 ]; then
@@ -126,14 +131,14 @@ on() { [ ! -e "$out/stop" ] && kill -0 "$server_pid" 2>/dev/null; }
 # below N: a random number from 0 to N-1.
 below() { echo $((RANDOM % $1)); }
 tenths() { awk "BEGIN { print ($1 + $RANDOM % ($2 - $1)) / 10 }"; }
-# load SECONDS ARGUMENTS…: srs_bench, with a bound; what it says is of no interest, since its clients are closed by reloads too.
+# load SECONDS ARGUMENTS…: runs srs_bench with a time limit. Its report is dropped, since reloads close its clients, too.
 load() {
     local bound=$1
     shift
     timeout --kill-after=2 "$bound" "$bench" "$@" --ramp 0.3 </dev/null >/dev/null 2>&1
 }
 
-# Streams with names that were never used before, each with players or without, which live for about a second.
+# churn SEED ID: publishes streams with new names for about a second each, with players or without.
 churn() {
     RANDOM=$1
     local round=0 count url at
@@ -151,7 +156,7 @@ churn() {
     done
 }
 
-# Streams that go on, and players of them that come and go; some are killed in the middle of a message.
+# audience SEED: publishes lasting streams and plays them; some players are killed in the middle of a message.
 audience() {
     RANDOM=$1
     local number
@@ -172,8 +177,8 @@ audience() {
     wait "$publisher"
 }
 
-# Clients that are none: silence, rubbish, half a handshake, and one that leaves in the middle.
-strangers() {
+# broken_clients SEED: connects and sends nothing, noise, half a handshake, or a handshake and no command.
+broken_clients() {
     RANDOM=$1
     while on; do
         case $(below 4) in
@@ -186,8 +191,8 @@ strangers() {
     done
 }
 
-# Real players and publishers, where they are.
-real() {
+# other_players SEED: plays with ffmpeg and rtmpdump, if they are installed.
+other_players() {
     RANDOM=$1
     local url="rtmp://127.0.0.1:$port/live/steady$((1 + RANDOM % 5))?vhost=steady"
     while on; do
@@ -200,7 +205,7 @@ real() {
     done
 }
 
-# Those who watch by HLS, of streams that are there and of some that are not.
+# viewers SEED: watches HLS of existing and missing streams.
 viewers() {
     RANDOM=$1
     while on; do
@@ -222,12 +227,12 @@ reloads() {
         echo $(($(cat "$out/count/reloads" 2>/dev/null || echo 0) + 1)) >"$out/count/reloads"
         sleep 1
     done
-    # Back to where it began, for the count at the end.
+    # The first variant again, so that the comparison at the end is fair.
     write_conf 0
     kill -HUP "$server_pid" 2>/dev/null
 }
 
-# run SECONDS: load for so long, then nobody.
+# run SECONDS: runs the load, then waits until the server has removed unused streams.
 run() {
     rm -f "$out/stop"
     churn $((seed % 32768)) "a$1" &
@@ -236,9 +241,9 @@ run() {
     workers+=($!)
     audience $((seed % 32768 + 2)) &
     workers+=($!)
-    strangers $((seed % 32768 + 3)) &
+    broken_clients $((seed % 32768 + 3)) &
     workers+=($!)
-    real $((seed % 32768 + 4)) &
+    other_players $((seed % 32768 + 4)) &
     workers+=($!)
     reloads $((seed % 32768 + 5)) &
     workers+=($!)
@@ -250,7 +255,7 @@ run() {
     sleep "$IDLE"
 }
 
-# The last status line of the log, asked for anew. The level of the log is raised for it.
+# status: prints a new status line of the server. It raises the log level for it.
 status() {
     sed -i 's/^srs_log_level .*/srs_log_level trace;/' "$conf"
     kill -HUP "$server_pid" || return 1
@@ -264,11 +269,12 @@ status() {
     done
     grep 'status: ' "$log" | tail -n 1 | sed 's/.*status: //'
 }
-# value NAME LINE
+# value NAME LINE: prints the value of a key in a status line.
 value() { sed -n "s/.*$1=\([0-9]*\).*/\1/p" <<<"$2"; }
-# How much HLS keeps, of bounded memory, depends on where in its window each stream ended.
-# In KiB: the buffers of segments that wait to be used again, as many as 16, and in no account.
+# In KiB: segment buffers that wait for reuse, at most 16, which are not charged.
 spare=2048
+# memory_without_hls LINE: prints resident memory without HLS segments, in KiB. How many segments are kept depends on where in its
+# window each stream ended.
 memory_without_hls() { echo $(($(value memory_kib "$1") - $(value hls "$1") / 1024)); }
 
 printf 'listen 127.0.0.1:%s; srs_log_level error; vhost __defaultVhost__ { }\n' "$sink" >"$out/sink.conf"
@@ -280,14 +286,14 @@ server_pid=$!
 sleep 1
 kill -0 "$server_pid" 2>/dev/null || fail "the server does not start: $(cat "$out/server.out")"
 
-echo "seed $seed; $WARM_UP s of warm-up, then $seconds s, on 127.0.0.1:$port and $second"
+echo "seed $seed: $WARM_UP s of warm-up, then $seconds s of load, on ports $port and $second"
 run "$WARM_UP"
-start=$(status) || fail "the server has ended; see $out"
-echo "start: $start"
+start=$(status) || fail "the server has ended, see $out"
+echo "before: $start"
 rm -f "$out"/count/*
 run "$seconds"
-end=$(status) || fail "the server has ended; see $out"
-echo "end:   $end"
+end=$(status) || fail "the server has ended, see $out"
+echo "after:  $end"
 
 bad=0
 for name in clients publishers players streams coroutines files memory; do
@@ -302,25 +308,25 @@ for name in clients publishers players streams coroutines files memory; do
     fi
     if [ -z "$was" ] || [ -z "$is" ] || [ "$is" -gt "$allowed" ]; then
         bad=$((bad + 1))
-        echo "  LEFT  $name: $was at the start, $is at the end"
+        echo "  FAILED  $name: $was before, $is after, $allowed allowed"
     else
-        echo "  ok    $name: $was at the start, $is at the end"
+        echo "  ok      $name: $was before, $is after"
     fi
 done
 streams=0
 for file in "$out"/count/[ab]*; do
     [ -e "$file" ] && streams=$((streams + $(cat "$file")))
 done
-echo "$streams streams came and went, $(cat "$out/count/reloads" 2>/dev/null || echo 0) reloads"
+echo "$streams streams published, $(cat "$out/count/reloads" 2>/dev/null || echo 0) reloads"
 if grep -q 'panic\|overflowed its stack' "$log" "$out/server.out"; then
     bad=$((bad + 1))
-    echo "  FAULT $(grep -h -m 1 'panic\|overflowed its stack' "$log" "$out/server.out")"
+    echo "  FAILED  log: $(grep -h -m 1 'panic\|overflowed its stack' "$log" "$out/server.out")"
 fi
 
 kill -TERM "$server_pid"
 wait "$server_pid"
 ended=$?
 server_pid=
-[ "$ended" -eq 0 ] || { bad=$((bad + 1)); echo "  FAULT the server ended with status $ended"; }
-if [ "$bad" -gt 0 ]; then fail "$bad of these are not as they have to be; the log is $log"; fi
-echo "nothing is left"
+[ "$ended" -eq 0 ] || { bad=$((bad + 1)); echo "  FAILED  the server ended with status $ended"; }
+if [ "$bad" -gt 0 ]; then fail "$bad checks failed; the log is $log"; fi
+echo "passed: the server holds no more than before"

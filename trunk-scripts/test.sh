@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# From a fresh clone to passed tests: installs the clients that the tests play against when it may, then format, lints in each
-# combination of features, and all tests. Ends non-zero when any step failed.
+# Checks a source tree, starting from a fresh clone: installs the clients that the tests need, checks format and lints for each set of
+# features, and runs all tests. Exit status 0 if all steps pass.
 set -uo pipefail
 
 cd "$(dirname "${BASH_SOURCE[0]}")/.." || exit 1
@@ -11,12 +11,18 @@ usage() {
     cat <<'END'
 Usage: bash trunk-scripts/test.sh [--no-install]
 
-  --no-install    install nothing; say what is missing
-  -h              this text
+Installs the clients that the tests need (as root on Debian and Ubuntu), checks format and lints, and runs all tests: unit tests,
+end-to-end tests, a short run of the fuzz targets, and a sample of the attack kit. Takes about twelve minutes on two cores. Exit
+status 0 if all steps pass.
+
+  --no-install    install nothing, and report what is missing
+  -h              print this text
 
 Environment:
   SRS_TEST_FFMPEG_NEW      an ffmpeg of 6.1 or newer, for the tests of Enhanced RTMP
-  SRS_TEST_SKIP_MISSING=1  pass over the tests whose client is not installed, instead of failing
+  SRS_TEST_SKIP_MISSING=1  skip tests whose client is not installed, instead of failing
+
+See also: trunk-scripts/attack.sh (all of the attack kit), trunk-scripts/fuzz.sh (long fuzzing), trunk-scripts/soak.sh.
 END
 }
 
@@ -37,7 +43,7 @@ passed=0
 failed=0
 summary=
 
-# step TITLE SECONDS COMMAND…: runs it with a bound on its time, and notes how it ended.
+# step TITLE SECONDS COMMAND…: runs a command with a time limit and records its result for the summary.
 step() {
     local title=$1 seconds=$2 began=$SECONDS status=0
     shift 2
@@ -50,7 +56,7 @@ step() {
         summary+=$(printf '  ok      %4d s  %s' "$took" "$title")$'\n'
     else
         failed=$((failed + 1))
-        [ "$status" -eq 124 ] && title="$title (not done within $seconds s)"
+        [ "$status" -eq 124 ] && title="$title (not finished within $seconds s)"
         summary+=$(printf '  FAILED  %4d s  %s' "$took" "$title")$'\n'
     fi
     return "$status"
@@ -72,7 +78,7 @@ has_nginx_stream() {
     [ -e "${modules:-/usr/lib/nginx/modules}/ngx_stream_module.so" ] || nginx -V 2>&1 | grep -q -- '--with-stream\( \|$\)'
 }
 
-# Prints the Debian packages that are missing, one a line.
+# missing_packages: prints the Debian packages that are missing, one a line.
 missing_packages() {
     here ffmpeg || echo ffmpeg
     here rtmpdump || echo rtmpdump
@@ -90,7 +96,7 @@ missing_packages() {
     if ! has_gst_element rtmp2src || ! has_gst_element rtmp2sink; then echo gstreamer1.0-plugins-bad; fi
 }
 
-# An ffmpeg of 6.1 or newer, which the tests of Enhanced RTMP need; where tests/common looks for it.
+# has_new_ffmpeg: true if there is an ffmpeg of 6.1 or newer where tests/e2e/tools.rs finds it.
 has_new_ffmpeg() {
     [ -n "${SRS_TEST_FFMPEG_NEW-}" ] && return 0
     compgen -G 'objs/tools/imageio_ffmpeg/binaries/ffmpeg-*' >/dev/null && return 0
@@ -117,7 +123,7 @@ clients() {
     if [ "${#missing[@]}" -gt 0 ]; then
         complete=no
         echo "Missing: ${missing[*]}"
-        echo "Install them, on Debian or Ubuntu as root: apt-get install --no-install-recommends ${missing[*]}"
+        echo "Install them (Debian, Ubuntu, as root): apt-get install --no-install-recommends ${missing[*]}"
     fi
     if ! has_new_ffmpeg && [ "$may_install" = yes ]; then
         echo "Installing a newer ffmpeg into objs/tools"
@@ -125,11 +131,11 @@ clients() {
     fi
     if ! has_new_ffmpeg; then
         complete=no
-        echo "Missing: an ffmpeg of 6.1 or newer. Say where one is with SRS_TEST_FFMPEG_NEW, or, in the root of the project:"
+        echo "Missing: an ffmpeg of 6.1 or newer. Set SRS_TEST_FFMPEG_NEW to its path, or install one in the root of the project:"
         echo "    python3 -m pip install --no-deps --target objs/tools imageio-ffmpeg"
     fi
-    [ "$complete" = yes ] && echo "All clients are here." && return 0
-    [ "${SRS_TEST_SKIP_MISSING-}" = 1 ] && echo "Their tests are passed over, as SRS_TEST_SKIP_MISSING says." && return 0
+    [ "$complete" = yes ] && echo "All clients are installed." && return 0
+    [ "${SRS_TEST_SKIP_MISSING-}" = 1 ] && echo "SRS_TEST_SKIP_MISSING=1: their tests are skipped." && return 0
     return 1
 }
 
@@ -137,41 +143,63 @@ clients() {
 need_build_tools
 for component in fmt clippy; do
     if ! cargo "$component" --version >/dev/null 2>&1; then
-        echo "test.sh: 'cargo $component' is not here. Install it: rustup component add rustfmt clippy" >&2
-        exit 1
+        fail "'cargo $component' is not installed. Install it: rustup component add rustfmt clippy"
     fi
 done
 
-# `timeout` runs programs, not functions of this shell, so the script's own steps are exported to a bash of their own.
+# `timeout` runs programs, not functions of this shell: functions that are steps run in a bash of their own.
 export -f clients missing_packages install_packages persist here has_gst_element has_glib_tls has_nginx_rtmp has_nginx_stream has_new_ffmpeg install_new_ffmpeg
 export may_install
-step "the clients that the tests use" 600 bash -c clients || true
+step "install test clients" 600 bash -c clients || true
 
-step "hls.js for the page" 180 bash trunk-scripts/hls-js.sh || true
-step "crates" 300 bash -c 'persist cargo fetch --locked' || true
-# What the dependencies may be, and what is known of them. It takes minutes to build cargo-deny, so it is not installed for that.
+step "hls.js" 180 bash trunk-scripts/hls-js.sh || true
+step "fetch crates" 300 bash -c 'persist cargo fetch --locked' || true
+# cargo-deny takes minutes to build, so it is not installed here.
 if cargo deny --version >/dev/null 2>&1; then
     step "licences and sources of dependencies" 120 cargo deny --locked check licenses bans sources || true
     if timeout 60 cargo deny fetch db >/dev/null 2>&1; then
         step "advisories on dependencies" 120 cargo deny --locked check advisories || true
     else
-        echo "The advisories on dependencies cannot be had; they are not looked at."
+        echo "Skipped: advisories on dependencies. Their database cannot be fetched."
     fi
 else
-    echo "cargo-deny is not here: licences of and advisories on dependencies are not looked at (cargo install --locked cargo-deny)."
+    echo "Skipped: licences of and advisories on dependencies. Install cargo-deny: cargo install --locked cargo-deny"
 fi
 step "format" 60 cargo fmt --check || true
-clippy() { step "lints, $1" 420 cargo clippy --locked --all-targets "${@:2}" -- -D warnings || true; }
-clippy "default features"
-clippy "no features" --no-default-features
-clippy "ssl only" --no-default-features --features ssl
-clippy "hls only" --no-default-features --features hls
-step "tests are built" 420 cargo test --locked --no-run || true
+
+# The release build that the attack kit needs runs beside the lints: its last part keeps one core busy only.
+release=$(mktemp -d) || exit 1
+trap 'rm -rf "$release"' EXIT
+{
+    cargo build --release --locked --bins </dev/null >"$release/log" 2>&1
+    echo $? >"$release/status"
+} &
+
+# clippy TITLE OPTION…: all targets see the features that differ most; the other sets change nothing but the library and the programs.
+clippy() { step "clippy, $1" 420 cargo clippy --locked "${@:2}" -- -D warnings || true; }
+clippy "default features" --all-targets
+clippy "no features" --all-targets --no-default-features
+clippy "ssl only" --lib --bins --no-default-features --features ssl
+clippy "hls only" --lib --bins --no-default-features --features hls
+step "build tests" 420 cargo test --locked --no-run || true
+# shellcheck disable=SC2016 # for the other bash
+step "release build (rest of it)" 600 bash -c 'until [ -e "$0/status" ]; do sleep 0.2; done; cat "$0/log"; exit "$(cat "$0/status")"' "$release" || true
+
+# All test programs but the attack kit, which needs the machine for itself.
+targets=(--lib --bins)
+for file in tests/*.rs tests/*/main.rs; do
+    name=${file#tests/}
+    name=${name%/main.rs}
+    name=${name%.rs}
+    [ "$name" = attack ] || targets+=(--test "$name")
+done
 # The end-to-end tests wait for live streams most of the time, so more of them than there are cores run at once.
-step "tests" 1800 env RUST_TEST_THREADS="${RUST_TEST_THREADS:-4}" cargo test --locked --no-fail-fast || true
+step "unit, end-to-end and fuzz tests" 900 env RUST_TEST_THREADS="${RUST_TEST_THREADS:-4}" cargo test --locked --no-fail-fast "${targets[@]}" || true
+step "attack kit (sample)" 1200 bash trunk-scripts/attack.sh || true
 
 echo
 echo "== summary, $SECONDS s"
 printf '%s' "$summary"
 echo "steps: $passed passed, $failed failed"
+echo "The attack kit ran as a sample; what it left out is listed above. All of it: bash trunk-scripts/attack.sh --long"
 [ "$failed" -eq 0 ]

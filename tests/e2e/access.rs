@@ -5,13 +5,14 @@ use std::net::TcpStream;
 use std::time::Duration;
 
 use crate::align::Aligned;
-use crate::media;
-use crate::players::{Kinds, PATIENCE, Player, publish};
+use crate::common::amf::Amf;
 use crate::common::process::{Process, eventually};
 use crate::common::scratch::Scratch;
 use crate::common::server::{Server, Settings, free_port, listens};
+use crate::common::wire::{ANSWER, Wire};
+use crate::media;
+use crate::players::{Kinds, PATIENCE, Player, publish};
 use crate::tools::need;
-use crate::common::wire::{ANSWER, Amf, Wire};
 
 /// Lets in balancers on this machine, and only players that come from 203.0.113.7 or 2001:db8::/32.
 const BEHIND: Settings<'_> = Settings {

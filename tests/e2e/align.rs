@@ -5,7 +5,7 @@
 
 use std::ops::Range;
 
-use crate::flv::{AUDIO, Tag, VIDEO};
+use crate::common::flv::{AUDIO, Tag, VIDEO};
 
 /// How far from the keyframe that a player starts with its first audio may be, in milliseconds: two frames of AAC or MP3.
 const AUDIO_NEAR: u32 = 60;
@@ -177,7 +177,7 @@ fn locate(published: &[Tag], received: &[Tag]) -> Result<Range<usize>, String> {
 
 mod tests {
     use super::{Aligned, assert_monotone};
-    use crate::flv::{AUDIO, Tag, VIDEO};
+    use crate::common::flv::{AUDIO, Tag, VIDEO};
 
     /// Two GOPs of five frames, 40 ms apart, with audio beside.
     fn published() -> Vec<Tag> {

@@ -10,8 +10,8 @@ use std::process::Command;
 use std::sync::mpsc::{Receiver, channel};
 use std::time::{Duration, Instant};
 
-use crate::process::Process;
-use crate::scratch::Scratch;
+use crate::common::process::Process;
+use crate::common::scratch::Scratch;
 
 const LIMIT: Duration = Duration::from_secs(60);
 

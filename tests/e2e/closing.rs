@@ -7,8 +7,8 @@ use std::time::{Duration, Instant};
 use crate::common::flv::{Tag, VIDEO};
 use crate::common::scratch::Scratch;
 use crate::common::server::{self, Server, Settings};
-use crate::tools::need;
 use crate::common::wire::{ANSWER, Wire};
+use crate::tools::need;
 
 fn frame(number: u32) -> Tag {
     let first = if number == 0 { 0x17 } else { 0x27 };

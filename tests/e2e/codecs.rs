@@ -4,11 +4,11 @@ use std::path::Path;
 use std::time::Duration;
 
 use crate::align::Aligned;
+use crate::common::process::eventually;
+use crate::common::scratch::Scratch;
+use crate::common::server::Server;
 use crate::media::{self, Source};
 use crate::players::{Kinds, PATIENCE, Player, publish};
-use crate::process::eventually;
-use crate::scratch::Scratch;
-use crate::server::Server;
 use crate::tools::need;
 
 /// ffmpeg publishes `source`; one player that waits for it gets everything, and one that joins later the tail.
@@ -54,7 +54,7 @@ fn hevc_over_enhanced_rtmp() {
     let source = media::hevc_aac(&ffmpeg);
     let fourcc = |kind| source.tags.iter().find(|t| t.kind == kind && t.is_header()).map(|t| t.payload[1..5].to_vec());
     assert_eq!(
-        fourcc(crate::flv::VIDEO).as_deref(),
+        fourcc(crate::common::flv::VIDEO).as_deref(),
         Some(b"hvc1".as_slice()),
         "ffmpeg writes HEVC as Enhanced RTMP has it"
     );
@@ -67,12 +67,12 @@ fn av1_and_opus_over_enhanced_rtmp() {
     let source = media::av1_opus(&ffmpeg);
     let fourcc = |kind| source.tags.iter().find(|t| t.kind == kind && t.is_header()).map(|t| t.payload[1..5].to_vec());
     assert_eq!(
-        fourcc(crate::flv::VIDEO).as_deref(),
+        fourcc(crate::common::flv::VIDEO).as_deref(),
         Some(b"av01".as_slice()),
         "ffmpeg writes AV1 as Enhanced RTMP has it"
     );
     assert_eq!(
-        fourcc(crate::flv::AUDIO).as_deref(),
+        fourcc(crate::common::flv::AUDIO).as_deref(),
         Some(b"Opus".as_slice()),
         "ffmpeg writes Opus as Enhanced RTMP has it"
     );

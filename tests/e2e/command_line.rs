@@ -6,17 +6,18 @@ use std::time::Duration;
 
 use nix::sys::signal::Signal;
 
-use crate::flv::{Tag, VIDEO};
-use crate::process::Process;
-use crate::scratch::Scratch;
-use crate::server::{self, BINARY, Server, Settings};
-use crate::wire::{Amf, Wire};
+use crate::common::amf::Amf;
+use crate::common::flv::{Tag, VIDEO};
+use crate::common::process::Process;
+use crate::common::scratch::Scratch;
+use crate::common::server::{self, Server, Settings, binary};
+use crate::common::wire::Wire;
 
 const LIMIT: Duration = Duration::from_secs(10);
 
 /// Runs the server with these arguments until it ends; gives its exit status and all that it printed.
 fn run(scratch: &Scratch, arguments: &[&str]) -> (i32, String) {
-    let mut process = Process::start(scratch, "run", BINARY, arguments);
+    let mut process = Process::start(scratch, "run", binary(), arguments);
     let status = process.wait(LIMIT);
     (status.code().unwrap_or_else(|| panic!("ended with {status}")), process.log())
 }
@@ -60,7 +61,7 @@ fn the_environment_goes_over_the_file_and_what_it_includes() {
     server.wait_log(&["environment variable SRS_LISTNE", "no directive has this name"], LIMIT);
     server.assert_healthy();
 
-    let mut process = Process::start(&scratch, "run", "env", ["SRS_LISTEN=0", BINARY, "-t", "-c", text(&config)]);
+    let mut process = Process::start(&scratch, "run", "env", ["SRS_LISTEN=0", binary(), "-t", "-c", text(&config)]);
     assert_eq!(process.wait(LIMIT).code(), Some(1));
     assert!(process.log().contains("environment variable SRS_LISTEN: \"listen\" must be a port"), "{}", process.log());
     std::fs::write(scratch.file("vhosts/b.conf"), "\nvhost b { gop_cach on; }").expect("a file there");

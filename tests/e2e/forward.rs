@@ -6,15 +6,16 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use crate::align::Aligned;
-use crate::flv::{DATA, Tag, VIDEO};
+use crate::common::amf::{Amf, amf_payload, amf_values};
+use crate::common::flv::{DATA, Tag, VIDEO};
+use crate::common::process::{Process, eventually};
+use crate::common::scratch::Scratch;
+use crate::common::server::{Server, Settings, free_port, listens, write_configuration};
+use crate::common::wire::Wire;
 use crate::media;
 use crate::nginx;
 use crate::players::{Kinds, PATIENCE, Player, publish};
-use crate::process::{Process, eventually};
-use crate::scratch::Scratch;
-use crate::server::{Server, Settings, free_port, listens, write_configuration};
 use crate::tools::need;
-use crate::wire::{Amf, Wire, amf_payload, amf_values};
 
 /// Starts a server that forwards to `targets`, with more directives of its vhost.
 pub(crate) fn origin(scratch: &Scratch, targets: &str, vhost: &str) -> Server {
@@ -60,8 +61,8 @@ fn a_slave_of_our_own_gets_each_packet() {
     Aligned::new(&source.tags, &there).assert_whole().assert_starts_at_zero();
     assert!(has_metadata(&there), "metadata travel with the stream");
     // The end travels in words, and at once.
-    slave.wait_log(&["no longer publishing"], Duration::from_secs(5));
-    master.wait_log(&["forwarded", "until its end"], Duration::from_secs(5));
+    slave.wait_log(&["publish stopped"], Duration::from_secs(5));
+    master.wait_log(&["forward finished"], Duration::from_secs(5));
     master.assert_healthy();
     slave.assert_healthy();
 }
@@ -114,7 +115,7 @@ fn ffmpeg_that_listens_gets_each_packet() {
     listener.wait_success(PATIENCE);
 
     Aligned::new(&source.tags, &here.finish(&source.tags)).assert_whole();
-    Aligned::new(&source.tags, &crate::flv::read(&file)).assert_whole();
+    Aligned::new(&source.tags, &crate::common::flv::read(&file)).assert_whole();
     master.assert_healthy();
 }
 
@@ -178,7 +179,7 @@ fn over_tls_each_packet_arrives_and_certificates_count() {
     slave.wait_clients(1);
     let mut strict_publisher = Wire::publisher(strict_master.port, "other");
     strict_publisher.send_tag(&header());
-    strict_master.wait_log(&["forwarding to rtmps://", "invalid peer certificate"], PATIENCE);
+    strict_master.wait_log(&["forward failed", "target=rtmps://", "invalid peer certificate"], PATIENCE);
     let mut publisher = publish(&scratch, "publisher", &ffmpeg, source, &master.url("livestream"), &[]);
     publisher.wait_success(PATIENCE);
 
@@ -208,7 +209,7 @@ fn a_certificate_of_an_authority_in_ssl_cert_file_is_trusted_for_its_name_only()
     let there = Player::ffmpeg(&other, "there", &ffmpeg, &slave.url("livestream"), Kinds::Both);
     slave.wait_clients(1);
     let mut publisher = publish(&scratch, "publisher", &ffmpeg, source, &master.url("livestream"), &[]);
-    master.wait_log(&["forwarding to rtmps://127.0.0.1", "invalid peer certificate"], PATIENCE);
+    master.wait_log(&["forward failed", "target=rtmps://127.0.0.1", "invalid peer certificate"], PATIENCE);
     publisher.wait_success(PATIENCE);
 
     Aligned::new(&source.tags, &there.finish(&source.tags)).assert_whole();
@@ -244,9 +245,9 @@ fn the_vhost_and_the_parameters_travel() {
     let mut publisher = Wire::publisher(master.port, "s?vhost=demo.com&token=abc");
     publisher.send_tag(&header());
     publisher.send_tag(&frame(0));
-    slave.wait_log(&["publishing demo.com/live/s"], PATIENCE);
+    slave.wait_log(&["publish started: stream=demo.com/live/s "], PATIENCE);
     // "key=1&vhost=demo.com&token=abc", and its vhost finds the vhost.
-    slave.wait_log(&["publishing demo.com/live/of-demo.com-s with 30 bytes of parameters"], PATIENCE);
+    slave.wait_log(&["publish started: stream=demo.com/live/of-demo.com-s params_bytes=30"], PATIENCE);
     master.assert_healthy();
     slave.assert_healthy();
 }
@@ -295,7 +296,7 @@ fn a_lost_publisher_that_comes_back_goes_on_in_the_same_connection() {
     }
     assert_eq!(numbers(&player), (0..20).chain(100..120).collect::<Vec<u8>>());
     assert!(!player.commands.iter().any(|command| command.code() == "NetStream.Play.UnpublishNotify"));
-    assert_eq!(slave.log().matches("] publishing ").count(), 1, "one publication:\n{}", slave.log());
+    assert_eq!(slave.log().matches("] publish started: ").count(), 1, "one publication:\n{}", slave.log());
     master.assert_healthy();
     slave.assert_healthy();
 }
@@ -358,14 +359,14 @@ fn three_servers_in_a_ring_end_in_a_cut_loop() {
         .collect();
     ring.iter().for_each(|server| server.wait_clients(1));
     let mut publisher = publish(&scratches[0], "publisher", &ffmpeg, source, &ring[0].url("livestream"), &[]);
-    ring[0].wait_log(&["refused", "a loop of forwarders"], PATIENCE);
-    ring[2].wait_log(&["forwarding to", "a loop of forwarders"], PATIENCE);
+    ring[0].wait_log(&["refused", "forwarding loop"], PATIENCE);
+    ring[2].wait_log(&["forward failed", "forwarding loop"], PATIENCE);
     publisher.wait_success(PATIENCE);
     for player in players {
         Aligned::new(&source.tags, &player.finish(&source.tags)).assert_whole();
     }
     // Refused again after 2 and 4 seconds, and after it ended not at all.
-    let refusals = ring[0].log().matches("a loop of forwarders").count();
+    let refusals = ring[0].log().matches("forwarding loop").count();
     assert!((1..=8).contains(&refusals), "{refusals} lines of refusals");
     ring.iter_mut().for_each(Server::assert_healthy);
 }
@@ -379,7 +380,7 @@ fn a_target_that_is_this_server_and_stream_is_refused_at_once() {
     let mut server = Server::run(&scratch, port, &configuration).expect("a port that was free just now");
     let mut publisher = Wire::publisher(port, "s");
     publisher.send_tag(&header());
-    server.wait_log(&["not forwarding", "is this server itself"], PATIENCE);
+    server.wait_log(&["forward disabled", "is this server itself"], PATIENCE);
     // Another stream of this server is no loop, and ends where it would be one.
     let mut other = Wire::player(port, "other");
     for number in 0..20 {

@@ -4,13 +4,14 @@ use std::io::{ErrorKind, Read};
 use std::net::{TcpListener, TcpStream};
 use std::time::Duration;
 
-use crate::flv::{Tag, VIDEO};
+use crate::common::amf::Amf;
+use crate::common::flv::{Tag, VIDEO};
+use crate::common::process::eventually;
+use crate::common::scratch::Scratch;
+use crate::common::server::{Server, Settings};
+use crate::common::wire::Wire;
 use crate::forward::origin;
 use crate::players::PATIENCE;
-use crate::process::eventually;
-use crate::scratch::Scratch;
-use crate::server::{Server, Settings};
-use crate::wire::{Amf, Wire};
 
 /// What may be on the way to one target at a time.
 const STARTS_OF_TARGET: usize = 32;
@@ -99,7 +100,7 @@ fn only_so_many_streams_are_on_their_way_and_a_silent_target_does_not_keep_them_
     let mut publishers: Vec<_> = (0..STREAMS).map(|number| begun(master.port, &format!("s{number}"))).collect();
     eventually("all streams are at the other target", Duration::from_secs(5), || {
         assert!(silent.callers() <= STARTS_OF_TARGET, "{} at a time", silent.callers());
-        (slave.log().matches("] publishing ").count() == STREAMS).then_some(())
+        (slave.log().matches("] publish started: ").count() == STREAMS).then_some(())
     });
     assert_eq!(silent.callers(), STARTS_OF_TARGET);
     for (number, publisher) in publishers.iter_mut().enumerate() {
@@ -110,7 +111,7 @@ fn only_so_many_streams_are_on_their_way_and_a_silent_target_does_not_keep_them_
     // Those that are connected, and those that wait for a place, and not ten seconds later.
     eventually("all forwarders have ended", Duration::from_secs(5), || {
         assert!(silent.callers() <= STARTS_OF_TARGET, "{} at a time", silent.callers());
-        (master.log().matches("until its end").count() == 2 * STREAMS).then_some(())
+        (master.log().matches("forward finished").count() == 2 * STREAMS).then_some(())
     });
     eventually("nobody is there any more", PATIENCE, || (silent.callers() == 0).then_some(()));
     master.assert_healthy();
@@ -129,18 +130,18 @@ fn no_more_lost_streams_are_kept_at_a_target_than_clients_may_come() {
     for number in 0..NAMES {
         let _publisher = begun(master.port, &format!("s{number}"));
         eventually("it is at the target", PATIENCE, || {
-            (slave.log().matches("] publishing ").count() == number + 1).then_some(())
+            (slave.log().matches("] publish started: ").count() == number + 1).then_some(())
         });
         // Dropped: lost, and the name is kept for a minute.
     }
     eventually("the earliest are given up", PATIENCE, || {
-        (master.log().matches("no longer forwarding").count() == NAMES - CLIENTS).then_some(())
+        (master.log().matches("forward stopped").count() == NAMES - CLIENTS).then_some(())
     });
     // One of those that are kept goes on in the same connection.
     let _publisher = begun(master.port, &format!("s{}", NAMES - 1));
     std::thread::sleep(Duration::from_secs(1));
-    assert_eq!(slave.log().matches("] publishing ").count(), NAMES);
-    assert_eq!(master.log().matches("no longer forwarding").count(), NAMES - CLIENTS);
+    assert_eq!(slave.log().matches("] publish started: ").count(), NAMES);
+    assert_eq!(master.log().matches("forward stopped").count(), NAMES - CLIENTS);
     master.assert_healthy();
     slave.assert_healthy();
 }

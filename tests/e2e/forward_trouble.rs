@@ -10,15 +10,15 @@ use std::time::{Duration, Instant};
 use nix::sys::signal::Signal;
 
 use crate::align::Aligned;
-use crate::flv::{Tag, VIDEO};
+use crate::common::flv::{Tag, VIDEO};
+use crate::common::process::eventually;
+use crate::common::scratch::Scratch;
+use crate::common::server::{Server, Settings, free_port, write_configuration};
+use crate::common::wire::Wire;
 use crate::forward::origin;
 use crate::media;
 use crate::players::{Kinds, PATIENCE, Player, publish};
-use crate::process::eventually;
-use crate::scratch::Scratch;
-use crate::server::{Server, Settings, free_port, write_configuration};
 use crate::tools::need;
-use crate::wire::Wire;
 
 #[test]
 fn targets_that_are_not_there_do_not_answer_or_refuse_hold_nobody_up() {
@@ -39,15 +39,15 @@ fn targets_that_are_not_there_do_not_answer_or_refuse_hold_nobody_up() {
     master.wait_clients(1);
     let mut publisher = publish(&scratch, "publisher", &ffmpeg, source, &master.url("livestream"), &[]);
     let within = Duration::from_secs(20);
-    master.wait_log(&["no-such-host.invalid", "cannot resolve", "again in"], within);
-    master.wait_log(&[&format!("127.0.0.1:{absent}"), "connection refused", "again in"], within);
-    master.wait_log(&[&format!("[::1]:{absent}"), "again in"], within);
-    master.wait_log(&["connect was refused: NetConnection.Connect.Rejected", "again in"], within);
+    master.wait_log(&["no-such-host.invalid", "cannot resolve", "retry_seconds="], within);
+    master.wait_log(&[&format!("127.0.0.1:{absent}"), "connection refused", "retry_seconds="], within);
+    master.wait_log(&[&format!("[::1]:{absent}"), "retry_seconds="], within);
+    master.wait_log(&["connect was refused: NetConnection.Connect.Rejected", "retry_seconds="], within);
     publisher.wait_success(PATIENCE);
     Aligned::new(&source.tags, &player.finish(&source.tags)).assert_whole();
     // The one that is being waited for is given up with the stream, not ten seconds later.
     eventually("all forwarders have ended", Duration::from_secs(5), || {
-        (master.log().matches("until its end").count() == 5).then_some(())
+        (master.log().matches("forward finished").count() == 5).then_some(())
     });
     master.assert_healthy();
     refuses.assert_healthy();
@@ -66,13 +66,13 @@ fn a_target_that_is_absent_at_first_and_killed_later_gets_the_stream_from_a_keyf
     let here = Player::ffmpeg(&scratch, "here", &ffmpeg, &master.url("livestream"), Kinds::Both);
     master.wait_clients(1);
     let mut publisher = publish(&scratch, "publisher", &ffmpeg, source, &master.url("livestream"), &[]);
-    master.wait_log(&["forwarding to", "again in"], PATIENCE);
+    master.wait_log(&["forward failed", "retry_seconds="], PATIENCE);
     let mut slave = start();
     let first = Player::ffmpeg(&other, "first", &ffmpeg, &slave.url("livestream"), Kinds::Both);
     eventually("the first player has 1 s", PATIENCE, || (first.frames() > 1000 / 40 + 1000 / 24).then_some(()));
     slave.process().kill();
     let first = first.finish(&source.tags);
-    master.wait_log(&["forwarding to", "closed", "again in"], PATIENCE);
+    master.wait_log(&["forward failed", "closed", "retry_seconds="], PATIENCE);
     let mut slave = start();
     let second = Player::ffmpeg(&other, "second", &ffmpeg, &slave.url("livestream"), Kinds::Both);
     publisher.wait_success(PATIENCE);
@@ -111,8 +111,8 @@ fn publish_live(publisher: &mut Wire, here: &mut Wire, there: &mut Wire, frames:
         each(number);
         publisher.send_tag(&frame(number));
         while Instant::now() < begin + Duration::from_millis(40) * number {
-            here.listen(Duration::from_millis(4));
-            there.listen(Duration::from_millis(4));
+            here.receive_for(Duration::from_millis(4));
+            there.receive_for(Duration::from_millis(4));
         }
     }
 }
@@ -134,7 +134,7 @@ fn a_target_that_is_stopped_for_a_while_misses_whole_gops() {
     let (mut here, mut there) = (Wire::player(master.port, "s"), Wire::player(slave.port, "s"));
     let mut publisher = Wire::publisher(master.port, "s");
     publisher.send_tag(&header());
-    master.wait_log(&["publishing on"], PATIENCE);
+    master.wait_log(&["forward connected"], PATIENCE);
     let frames = 250;
     publish_live(&mut publisher, &mut here, &mut there, frames, |number| match number {
         40 => slave.process().signal(Signal::SIGSTOP),
@@ -147,7 +147,7 @@ fn a_target_that_is_stopped_for_a_while_misses_whole_gops() {
     assert_whole_gops_missing(&numbers(&there), frames);
     let line = master.wait_log(&["state=sending", "forwarders=1"], PATIENCE);
     assert!(line.contains("target=rtmp://127.0.0.1"), "{line}");
-    assert!(master.log_line(&["again in"]).is_none(), "the connection was kept:\n{}", master.log());
+    assert!(master.log_line(&["retry_seconds="]).is_none(), "the connection was kept:\n{}", master.log());
     master.assert_healthy();
     slave.assert_healthy();
 }
@@ -190,7 +190,7 @@ fn a_target_behind_a_slow_line_misses_whole_gops() {
     let (mut here, mut there) = (Wire::player(master.port, "s"), Wire::player(slave.port, "s"));
     let mut publisher = Wire::publisher(master.port, "s");
     publisher.send_tag(&header());
-    master.wait_log(&["publishing on"], PATIENCE);
+    master.wait_log(&["forward connected"], PATIENCE);
     let frames = 250;
     publish_live(&mut publisher, &mut here, &mut there, frames, |_| {});
     here.wait_frames(frames as usize);
@@ -223,7 +223,10 @@ fn a_target_whose_stream_is_taken_is_tried_again_until_it_is_free() {
     let mut publisher = Wire::publisher(stand_by.port, "s");
     publisher.send_tag(&header());
     (25..30).for_each(|number| publisher.send_tag(&frame(number)));
-    stand_by.wait_log(&["was refused: NetStream.Publish.BadName: the stream is being published", "again in"], PATIENCE);
+    stand_by.wait_log(
+        &["was refused: NetStream.Publish.BadName: the stream is being published", "retry_seconds="],
+        PATIENCE,
+    );
     master.process().kill();
     player.wait("the frames of the other", PATIENCE, |player| (numbers(player).len() == 6).then_some(()));
     assert_eq!(numbers(&player), [0, 25, 26, 27, 28, 29], "from its last keyframe on");
@@ -247,19 +250,19 @@ fn a_reload_adds_and_removes_targets_of_running_streams() {
     (0..30).for_each(|number| publisher.send_tag(&frame(number)));
     here.wait_frames(30);
     let forward = format!("forward 127.0.0.1:{};", slave.port);
-    reload(&mut master, &forward, &["publishing on"]);
+    reload(&mut master, &forward, &["forward connected"]);
     there.wait_frames(5);
     publisher.send_tag(&frame(30));
     there.wait_frames(6);
     assert_eq!(numbers(&there), (25..31).collect::<Vec<_>>(), "from the last keyframe on");
     // Another one beside it changes nothing for the first.
     let both = format!("forward {{ destination 127.0.0.1:{0} rtmp://127.0.0.1:{0}/live/more; }}", slave.port);
-    reload(&mut master, &both, &["forwarding", "/live/…"]);
-    slave.wait_log(&["publishing", "live/more"], PATIENCE);
-    assert_eq!(slave.log().matches("] publishing ").count(), 2);
-    reload(&mut master, "", &["no longer forwarding"]);
+    reload(&mut master, &both, &["forward started", "/live/…"]);
+    slave.wait_log(&["publish started", "live/more"], PATIENCE);
+    assert_eq!(slave.log().matches("] publish started: ").count(), 2);
+    reload(&mut master, "", &["forward stopped"]);
     there.wait_status("NetStream.Play.UnpublishNotify");
-    slave.wait_log(&["no longer publishing", "live/more"], PATIENCE);
+    slave.wait_log(&["publish stopped", "live/more"], PATIENCE);
     publisher.send_tag(&frame(31));
     here.wait_frames(32);
     assert_eq!(numbers(&there).len(), 6);

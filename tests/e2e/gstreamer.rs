@@ -3,12 +3,12 @@
 use std::time::Duration;
 
 use crate::align::Aligned;
-use crate::flv;
+use crate::common::flv;
+use crate::common::process::{Process, eventually};
+use crate::common::scratch::Scratch;
+use crate::common::server::Server;
 use crate::media;
 use crate::players::{Kinds, PATIENCE, Player, publish};
-use crate::process::{Process, eventually};
-use crate::scratch::Scratch;
-use crate::server::Server;
 use crate::tools::need;
 
 #[test]

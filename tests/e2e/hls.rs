@@ -12,11 +12,11 @@ use m3u8_rs::MediaPlaylist;
 
 use crate::align::Aligned;
 use crate::common::flv::{AUDIO, Tag, VIDEO};
-use crate::media::{self, Source};
-use crate::players::{Kinds, PATIENCE, Player, publish};
 use crate::common::process::eventually;
 use crate::common::scratch::Scratch;
 use crate::common::server::{Server, Settings, write_configuration};
+use crate::media::{self, Source};
+use crate::players::{Kinds, PATIENCE, Player, publish};
 use crate::tools::need;
 
 /// Segments of a second: media of six seconds have a keyframe each.
@@ -261,7 +261,7 @@ fn a_directory_that_cannot_be_made_costs_nobody_anything() {
     // Root may write to what is read-only, but not below a file.
     std::fs::write(&folder, "in the way").unwrap();
     let mut server = spoiled(&folder, &scratch, &ffmpeg, || {});
-    server.wait_log(&["segments were not written", "livestream-"], PATIENCE);
+    server.wait_log(&["HLS segments not written to disk", "livestream-"], PATIENCE);
     server.assert_healthy();
 }
 
@@ -314,12 +314,12 @@ fn a_full_disk_costs_nobody_anything_and_is_used_when_there_is_room() {
     while std::io::Write::write(&mut file, &[0; 4096]).is_ok() {}
     drop(file);
     let mut server = spoiled(&folder, &scratch, &ffmpeg, || {});
-    server.wait_log(&["segments were not written", "space"], PATIENCE);
+    server.wait_log(&["HLS segments not written to disk", "space"], PATIENCE);
     std::fs::remove_file(&filling).unwrap();
     let source = media::h264_aac(&ffmpeg);
     publish(&scratch, "again", &ffmpeg, source, &server.url("livestream"), &[]).wait_success(PATIENCE);
     eventually("segments", PATIENCE, || playlist(&folder.join("live/livestream.m3u8")));
-    server.wait_log(&["written to disk again"], PATIENCE);
+    server.wait_log(&["HLS segments written to disk again"], PATIENCE);
     server.assert_healthy();
     drop(mounted);
 }
@@ -334,7 +334,7 @@ fn a_read_only_disk_costs_nobody_anything() {
         return;
     };
     let mut server = spoiled(&folder, &scratch, &ffmpeg, || {});
-    server.wait_log(&["segments were not written", "read-only"], PATIENCE);
+    server.wait_log(&["HLS segments not written to disk", "read-only"], PATIENCE);
     server.assert_healthy();
     drop(mounted);
 }

@@ -9,16 +9,16 @@ use std::time::Duration;
 
 use nix::sys::signal::Signal;
 
-use crate::flv::{Tag, VIDEO};
+use crate::common::flv::{Tag, VIDEO};
+use crate::common::process::eventually;
+use crate::common::scratch::Scratch;
+use crate::common::server::{self, free_port};
+use crate::common::wire::Wire;
 use crate::hls::{packets, playlist};
 use crate::media::{self, Source};
 use crate::players::PATIENCE;
-use crate::process::eventually;
 use crate::reload::Reloaded;
-use crate::scratch::Scratch;
-use crate::server::{self, free_port};
 use crate::tools::need;
-use crate::wire::Wire;
 
 /// A publisher, a player that shows how far the server is, and the playlist of the stream.
 struct Rig {

@@ -4,15 +4,15 @@ use std::path::Path;
 use std::process::Command;
 use std::time::Duration;
 
-use crate::flv::{AUDIO, VIDEO};
+use crate::common::flv::{AUDIO, VIDEO};
+use crate::common::process::{Process, eventually};
+use crate::common::scratch::Scratch;
+use crate::common::server::Settings;
 use crate::hls::{packets, playlist};
 use crate::hls_changes::status;
 use crate::http;
 use crate::media::{self, Source};
 use crate::players::{PATIENCE, publish};
-use crate::process::{Process, eventually};
-use crate::scratch::Scratch;
-use crate::server::Settings;
 use crate::tools::need;
 
 const HLS: Settings<'_> = Settings {
@@ -47,7 +47,7 @@ fn one_kind_alone_and_mp3_are_in_the_segments() {
     let sources = [
         ("sound", media::audio_only(&ffmpeg), [(AUDIO, "a", true), (VIDEO, "v", false)]),
         ("picture", media::video_only(&ffmpeg), [(AUDIO, "a", false), (VIDEO, "v", true)]),
-        // VP6 has no place in a transport stream.
+        // A transport stream cannot carry VP6.
         ("mp3", media::vp6_mp3(&ffmpeg), [(AUDIO, "a", true), (VIDEO, "v", false)]),
     ];
     let start = |(name, source, _): &(&str, &'static Source, _)| {
@@ -62,7 +62,7 @@ fn one_kind_alone_and_mp3_are_in_the_segments() {
             assert_eq!(count(scratch.folder(), source, name, letter), expected, "{name}, {letter}");
         }
     }
-    let said = server.log().lines().filter(|line| line.contains("no place in a transport stream")).count();
+    let said = server.log().lines().filter(|line| line.contains("not supported in MPEG-TS")).count();
     assert_eq!(said, 1, "once for VP6");
     server.assert_healthy();
 }

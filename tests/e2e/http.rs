@@ -7,10 +7,10 @@ use std::path::Path;
 use std::process::Command;
 use std::time::{Duration, Instant};
 
-use crate::http_client::Client;
-use crate::process::eventually;
-use crate::scratch::Scratch;
-use crate::server::{Server, Settings, free_port, listens, write_configuration};
+use crate::common::http_client::Client;
+use crate::common::process::eventually;
+use crate::common::scratch::Scratch;
+use crate::common::server::{Server, Settings, free_port, listens, write_configuration};
 use crate::tools::need;
 
 const LIMIT: Duration = Duration::from_secs(30);
@@ -333,7 +333,7 @@ fn the_page_and_its_list() {
         assert_eq!(client.get(&format!("/{file}"), "").status, 200, "{file}");
     }
     let hostile = "<script>alert(1)</script>";
-    let _publisher = crate::wire::Wire::publisher(server.port, hostile);
+    let _publisher = crate::common::wire::Wire::publisher(server.port, hostile);
     let list = eventually("the stream is in the list", LIMIT, || {
         let list = client.get("/streams.json", "");
         assert_eq!((list.status, list.field("Content-Type")), (200, Some("application/json")));
@@ -360,7 +360,9 @@ fn a_port_for_http_that_is_taken_is_named() {
     let address = taken.local_addr().expect("an address");
     let root = format!("http_server {{ enabled on; listen {address}; }}");
     let path = write_configuration(&scratch, free_port(), Settings { root: &root, ..Settings::default() });
-    let run = |path: &Path| Command::new(crate::server::BINARY).arg("-c").arg(path).output().expect("the server runs");
+    let run = |path: &Path| {
+        Command::new(crate::common::server::binary()).arg("-c").arg(path).output().expect("the server runs")
+    };
     let output = run(&path);
     let said = String::from_utf8_lossy(&output.stderr);
     assert!(!output.status.success() && said.contains(&address.to_string()) && said.contains("in use"), "{said}");

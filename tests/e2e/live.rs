@@ -4,12 +4,12 @@ use std::path::Path;
 use std::time::Duration;
 
 use crate::align::{Aligned, assert_monotone};
-use crate::flv::{AUDIO, Tag, VIDEO};
+use crate::common::flv::{AUDIO, Tag, VIDEO};
+use crate::common::process::eventually;
+use crate::common::scratch::Scratch;
+use crate::common::server::{Server, Settings};
 use crate::media;
 use crate::players::{Kinds, PATIENCE, Player, publish};
-use crate::process::eventually;
-use crate::scratch::Scratch;
-use crate::server::{Server, Settings};
 use crate::tools::need;
 
 #[test]

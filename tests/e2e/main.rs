@@ -1,25 +1,28 @@
-//! The real server against real clients: ffmpeg, rtmpdump, GStreamer and nginx-rtmp, and against a client of our own where the
-//! bytes on the wire matter.
+//! End-to-end tests: the real server against real clients (ffmpeg, rtmpdump, GStreamer, nginx-rtmp, a browser), and against the tests'
+//! own RTMP client where the bytes on the wire matter.
 //!
-//! One binary, so that it is linked once. Everything is on 127.0.0.1, every wait has a bound, and no test depends on how fast
-//! the machine is. What a test wrote stays in the build's `tmp` folder when it failed.
-#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test that meets the unexpected is to fail")]
+//! It is one program, so that it is linked once. Everything runs on 127.0.0.1, every wait has a limit, and no test depends on the speed of
+//! the machine. The files of a failed test stay in the build's `tmp` folder.
+//!
+//! | variable | meaning |
+//! |---|---|
+//! | `SRS_TEST_BINARY=PATH` | the server to test, instead of the build of this test run |
+//! | `SRS_TEST_FFMPEG_NEW=PATH` | an ffmpeg of 6.1 or newer, for Enhanced RTMP |
+//! | `SRS_TEST_SKIP_MISSING=1` | skip tests whose client is not installed, instead of failing |
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a failed expectation fails the test")]
+
+#[path = "../common/mod.rs"]
+mod common;
 
 mod align;
+mod binary;
 #[cfg(feature = "hls")]
 mod browser;
-mod flv;
-#[cfg(feature = "hls")]
-mod http_client;
 mod media;
 mod players;
-mod process;
-mod scratch;
-mod server;
 mod tools;
 #[cfg(feature = "hls")]
 mod web;
-mod wire;
 
 mod access;
 mod closing;

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::OnceLock;
 
-use crate::flv::{self, DATA, Tag, VIDEO};
+use crate::common::flv::{self, DATA, Tag, VIDEO};
 
 /// How long each of them is, in seconds.
 const SECONDS: u32 = 6;

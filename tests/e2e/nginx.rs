@@ -3,11 +3,11 @@
 use std::path::PathBuf;
 
 use crate::align::Aligned;
+use crate::common::process::{Process, eventually};
+use crate::common::scratch::Scratch;
+use crate::common::server::{Server, free_port, listens};
 use crate::media;
 use crate::players::{Kinds, PATIENCE, Player, publish};
-use crate::process::{Process, eventually};
-use crate::scratch::Scratch;
-use crate::server::{Server, free_port, listens};
 use crate::tools::need;
 
 /// Starts nginx with an RTMP application `live` that holds `directives`; gives it and its port.

@@ -13,7 +13,7 @@ use nix::unistd::Pid;
 use crate::common::flv::{Tag, VIDEO};
 use crate::common::process::{Process, eventually};
 use crate::common::scratch::Scratch;
-use crate::common::server::{self, Server, Settings, listens, binary};
+use crate::common::server::{self, Server, Settings, binary, listens};
 use crate::common::wire::{ANSWER, Wire};
 
 const LIMIT: Duration = Duration::from_secs(10);

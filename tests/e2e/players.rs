@@ -3,10 +3,10 @@
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use crate::flv::{self, AUDIO, Tag, VIDEO};
+use crate::common::flv::{self, AUDIO, Tag, VIDEO};
+use crate::common::process::{Process, eventually};
+use crate::common::scratch::Scratch;
 use crate::media::Source;
-use crate::process::{Process, eventually};
-use crate::scratch::Scratch;
 
 /// The longest that any client may take beyond the length of what it plays.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(30);

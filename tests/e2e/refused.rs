@@ -5,14 +5,15 @@ use std::net::TcpStream;
 use std::time::{Duration, Instant};
 
 use crate::align::Aligned;
+use crate::common::amf::Amf;
 use crate::common::flv::{Tag, VIDEO};
-use crate::media;
-use crate::players::{Kinds, PATIENCE, Player, publish};
 use crate::common::process::eventually;
 use crate::common::scratch::Scratch;
 use crate::common::server::{Server, Settings};
+use crate::common::wire::{ANSWER, Command, Wire};
+use crate::media;
+use crate::players::{Kinds, PATIENCE, Player, publish};
 use crate::tools::need;
-use crate::common::wire::{ANSWER, Amf, Command, Wire};
 
 /// The refusal that the server sends, which must come with its reason; then it must close the connection.
 fn refusal(wire: &mut Wire) -> Command {

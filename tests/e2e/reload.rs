@@ -6,14 +6,15 @@ use std::time::Duration;
 use nix::sys::signal::Signal;
 
 use crate::align::Aligned;
+use crate::common::amf::Amf;
 use crate::common::flv::{Tag, VIDEO};
-use crate::media;
-use crate::players::{Kinds, PATIENCE, Player, publish};
 use crate::common::process::{Process, eventually};
 use crate::common::scratch::Scratch;
 use crate::common::server::{self, Server, binary};
+use crate::common::wire::{ANSWER, Wire};
+use crate::media;
+use crate::players::{Kinds, PATIENCE, Player, publish};
 use crate::tools::need;
-use crate::common::wire::{ANSWER, Amf, Wire};
 
 const LIMIT: Duration = Duration::from_secs(10);
 
@@ -57,7 +58,11 @@ impl Reloaded {
         self.send(text);
         let is_said = |server: &Reloaded| server.count("configuration unchanged") > before;
         eventually("the reload has failed", LIMIT, || is_said(self).then_some(()));
-        assert!(self.server.log_line(&["error", "reload failed", reason]).is_some(), "{reason} in {}", self.server.log());
+        assert!(
+            self.server.log_line(&["error", "reload failed", reason]).is_some(),
+            "{reason} in {}",
+            self.server.log()
+        );
     }
 
     fn send(&mut self, text: &str) {
@@ -251,7 +256,7 @@ fn a_plan_says_what_a_reload_would_do_and_does_nothing() {
     let (status, said) = plan("listen 1935; vhost a { gop_cache off; } vhost b { }");
     assert_eq!(status, Some(0), "{said}");
     assert_eq!(said.lines().count(), 2, "{said}");
-    assert!(said.contains("gop_cache in vhost a: on -> off; at once: ") && said.contains("vhost b: added"), "{said}");
+    assert!(said.contains("gop_cache in vhost a: on -> off; takes effect at once ") && said.contains("vhost b: added"), "{said}");
     assert_eq!(plan("listen 0.0.0.0:1935; vhost a { gop_cache on; }"), (Some(0), "nothing would change\n".to_owned()));
     let (status, said) = plan("listen 1935; foo;");
     assert_eq!(status, Some(1), "{said}");

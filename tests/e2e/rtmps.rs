@@ -4,13 +4,13 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use crate::align::Aligned;
-use crate::media;
-use crate::players::{Kinds, PATIENCE, Player, publish};
 use crate::common::process::{Process, eventually};
 use crate::common::scratch::Scratch;
 use crate::common::server::{Server, Settings, free_port};
-use crate::tools::need;
 use crate::common::wire::{ANSWER, Wire};
+use crate::media;
+use crate::players::{Kinds, PATIENCE, Player, publish};
+use crate::tools::need;
 
 /// A certificate for `localhost` that signs itself, and its key.
 fn certificate(scratch: &Scratch, name: &str) -> (PathBuf, PathBuf) {
@@ -49,9 +49,7 @@ fn ffmpeg_publishes_and_plays_over_tls() {
     let plain = Player::ffmpeg(&scratch, "plain", &ffmpeg, &server.url("livestream"), Kinds::Both);
     server.wait_clients(1);
     // Both play before anything is published.
-    eventually("both play", PATIENCE, || {
-        (server.log().matches("play started: ").count() >= 2).then_some(())
-    });
+    eventually("both play", PATIENCE, || (server.log().matches("play started: ").count() >= 2).then_some(()));
     publish(&scratch, "publisher", &ffmpeg, source, &url, &[]).wait_success(PATIENCE);
     Aligned::new(&source.tags, &encrypted.finish(&source.tags)).assert_whole();
     Aligned::new(&source.tags, &plain.finish(&source.tags)).assert_whole();
@@ -117,8 +115,12 @@ fn files_that_are_no_certificate_are_said_at_the_start() {
             format!("listen 1935;\nrtmps {{ enabled on; cert {cert}; key {key}; }}\nvhost __defaultVhost__ {{ }}"),
         )
         .expect("a file in the scratch folder");
-        let output =
-            Command::new(crate::common::server::binary()).arg("-t").arg("-c").arg(&configuration).output().expect("it starts");
+        let output = Command::new(crate::common::server::binary())
+            .arg("-t")
+            .arg("-c")
+            .arg(&configuration)
+            .output()
+            .expect("it starts");
         (output.status.success(), String::from_utf8_lossy(&output.stderr).into_owned())
     };
     assert!(test(&cert, &key).0);

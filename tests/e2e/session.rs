@@ -4,10 +4,11 @@
 use std::time::Duration;
 
 use crate::align::{Aligned, assert_monotone};
-use crate::flv::{AUDIO, DATA, Tag, VIDEO};
-use crate::scratch::Scratch;
-use crate::server::{Server, Settings};
-use crate::wire::{ANSWER, Amf, Wire, amf_payload, amf_values};
+use crate::common::amf::{Amf, amf_payload, amf_values};
+use crate::common::flv::{AUDIO, DATA, Tag, VIDEO};
+use crate::common::scratch::Scratch;
+use crate::common::server::{Server, Settings};
+use crate::common::wire::{ANSWER, Wire};
 
 fn metadata(wrapped: bool) -> Tag {
     let mut values = vec![Amf::text("onMetaData"), Amf::Object(vec![("width".to_owned(), Amf::Number(320.0))])];
@@ -193,7 +194,7 @@ fn each_way_to_unpublish_frees_the_name() {
             let at = wire.commands.iter().position(|command| command.code() == "NetStream.Play.UnpublishNotify")?;
             Some(wire.commands.remove(at))
         });
-        player.listen(Duration::from_millis(100));
+        player.receive_for(Duration::from_millis(100));
         assert!(!player.closed, "the player stays after {way}");
     }
     server.assert_healthy();
@@ -234,7 +235,7 @@ fn a_paused_player_gets_nothing_and_goes_on_live() {
     player.wait_status("NetStream.Pause.Notify");
     (5..15).flat_map(frames).for_each(|tag| publisher.send_tag(&tag));
     watcher.wait_frames(30);
-    player.listen(Duration::from_millis(600));
+    player.receive_for(Duration::from_millis(600));
     assert_eq!(player.frames().count(), 10, "frames that came while paused");
     player.command(1, "pause", 0.0, &[Amf::Null, Amf::Boolean(false), Amf::Number(0.0)]);
     player.wait_status("NetStream.Unpause.Notify");
@@ -279,7 +280,7 @@ fn streams_of_different_vhosts_are_apart() {
     send(&mut publisher, 1, 0..2);
     same.iter_mut().for_each(|wire| wire.wait_frames(4));
     for wire in &mut other {
-        wire.listen(Duration::from_millis(100));
+        wire.receive_for(Duration::from_millis(100));
         assert_eq!(wire.frames().count(), 0, "frames of another vhost or app");
     }
     server.assert_healthy();

@@ -9,13 +9,13 @@ use nix::sys::signal::Signal;
 
 use crate::common::flv::{Tag, VIDEO};
 #[cfg(feature = "hls")]
-use crate::http;
-#[cfg(feature = "hls")]
 use crate::common::http_client::Client;
 use crate::common::process::eventually;
 use crate::common::scratch::Scratch;
 use crate::common::server::{Server, Settings, write_configuration};
 use crate::common::wire::{ANSWER, Wire};
+#[cfg(feature = "hls")]
+use crate::http;
 
 const MIB: usize = 1 << 20;
 

@@ -1,13 +1,13 @@
 //! Long streams: timestamps across 2^24 ms (4.6 hours), where RTMP needs its extended field, and across 2^31 and 2^32 ms.
 
 use crate::align::Aligned;
-use crate::flv::{AUDIO, Tag, VIDEO};
+use crate::common::flv::{AUDIO, Tag, VIDEO};
+use crate::common::scratch::Scratch;
+use crate::common::server::Server;
+use crate::common::wire::Wire;
 use crate::media;
 use crate::players::{Kinds, PATIENCE, Player, publish};
-use crate::scratch::Scratch;
-use crate::server::Server;
 use crate::tools::need;
-use crate::wire::Wire;
 
 /// ffmpeg publishes with its timestamps moved by `offset` seconds; gives what a player that was there before received.
 fn play_with_offset(offset: &str, check: impl FnOnce(&Aligned)) {

@@ -4,11 +4,11 @@ use std::io::Write;
 use std::path::Path;
 use std::process::{Command, Output, Stdio};
 
-use crate::media;
-use crate::players::{PATIENCE, publish};
 use crate::common::process::eventually;
 use crate::common::scratch::Scratch;
 use crate::common::server::{Server, Settings};
+use crate::media;
+use crate::players::{PATIENCE, publish};
 use crate::tools::need;
 
 const PACKET: usize = 188;

@@ -5,15 +5,15 @@ use std::process::Command;
 use std::time::Duration;
 
 use crate::browser::Browser;
-use crate::flv::{AUDIO, Tag, VIDEO};
+use crate::common::flv::{AUDIO, Tag, VIDEO};
+use crate::common::process::{Process, eventually};
+use crate::common::scratch::Scratch;
+use crate::common::server::{Settings, free_port, listens};
+use crate::common::wire::Wire;
 use crate::http;
 use crate::media;
 use crate::players::{PATIENCE, publish};
-use crate::process::{Process, eventually};
-use crate::scratch::Scratch;
-use crate::server::{Settings, free_port, listens};
 use crate::tools::need;
-use crate::wire::Wire;
 
 /// Segments of a second, in the folder that the HTTP server of `http::start` has.
 const HLS: Settings<'_> =
@@ -80,7 +80,7 @@ fn ffmpeg_plays_the_same_from_the_server_and_from_nginx() {
     let source = media::h264_aac(&ffmpeg);
     let mut publisher = publish(&scratch, "publisher", &ffmpeg, source, &server.url("livestream"), &[]);
     publisher.wait_success(PATIENCE);
-    server.wait_log(&["no longer publishing"], PATIENCE);
+    server.wait_log(&["publish stopped"], PATIENCE);
     let playlist = scratch.file("html/live/livestream.m3u8");
     eventually("six segments on disk", PATIENCE, || {
         let text = std::fs::read_to_string(&playlist).ok()?;

@@ -1,4 +1,4 @@
-//! A client of HTTP that takes each byte as it comes.
+//! A minimal HTTP/1.1 client that shows every byte of a response.
 
 use std::io::{ErrorKind, Read, Write};
 use std::net::{SocketAddr, TcpStream};
@@ -8,7 +8,7 @@ use socket2::{Domain, Socket, Type};
 
 const LIMIT: Duration = Duration::from_secs(30);
 
-/// What a server answered.
+/// A response.
 #[derive(Debug)]
 pub(crate) struct Answer {
     pub(crate) status: u16,
@@ -17,7 +17,7 @@ pub(crate) struct Answer {
 }
 
 impl Answer {
-    /// The value of a field of the head.
+    /// Returns the value of a header field.
     pub(crate) fn field(&self, name: &str) -> Option<&str> {
         self.head.lines().skip(1).find_map(|line| {
             let (field, value) = line.split_once(':')?;
@@ -37,7 +37,7 @@ impl Client {
         Client::of(TcpStream::connect(("127.0.0.1", port)).expect("the server listens"))
     }
 
-    /// A client of another address than all others have.
+    /// Connects from 127.0.0.77, an address that no other client uses.
     pub(crate) fn elsewhere(port: u16) -> Client {
         let socket = Socket::new(Domain::IPV4, Type::STREAM, None).expect("a socket");
         socket.bind(&SocketAddr::from(([127, 0, 0, 77], 0)).into()).expect("all of 127.0.0.0/8 is this machine");
@@ -56,14 +56,14 @@ impl Client {
         let _ = self.stream.write_all(bytes);
     }
 
-    /// The next answer; `None` when the server closes instead. `with_body`: the request was no HEAD.
+    /// Reads the next response; `None` if the server closes the connection instead. `with_body` is false after a HEAD request.
     pub(crate) fn answer(&mut self, with_body: bool) -> Option<Answer> {
         let end = loop {
             if let Some(at) = self.input.windows(4).position(|bytes| bytes == b"\r\n\r\n") {
                 break at + 4;
             }
             if !self.read() {
-                assert!(self.input.is_empty(), "half an answer: {:?}", String::from_utf8_lossy(&self.input));
+                assert!(self.input.is_empty(), "an incomplete response: {:?}", String::from_utf8_lossy(&self.input));
                 return None;
             }
         };
@@ -88,7 +88,7 @@ impl Client {
                 n > 0
             }
             Err(error) if error.kind() == ErrorKind::ConnectionReset => false,
-            Err(error) => panic!("no answer within {LIMIT:?}: {error}"),
+            Err(error) => panic!("no response within {LIMIT:?}: {error}"),
         }
     }
 

@@ -1,12 +1,12 @@
-//! Random numbers that are the same in each run.
+//! Pseudorandom numbers, the same in each run.
 
-/// xorshift64*.
+/// Generator of pseudorandom numbers (xorshift64*).
 pub(crate) struct Random(u64);
 
 impl Random {
-    /// The numbers of this seed, or of `SRS_HOSTILE_SEED`. The seed is printed.
+    /// Creates a generator from `SRS_TEST_ATTACK_SEED`, or else from `seed`. Prints the seed.
     pub(crate) fn new(seed: u64) -> Random {
-        let seed = std::env::var("SRS_HOSTILE_SEED").ok().and_then(|text| text.parse().ok()).unwrap_or(seed);
+        let seed = std::env::var("SRS_TEST_ATTACK_SEED").ok().and_then(|text| text.parse().ok()).unwrap_or(seed);
         println!("    seed {seed}");
         Random(seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1)
     }
@@ -18,7 +18,7 @@ impl Random {
         self.0.wrapping_mul(0x2545_f491_4f6c_dd1d)
     }
 
-    /// From 0 to `bound`, which is left out.
+    /// Returns a number from 0 to `bound` - 1.
     pub(crate) fn below(&mut self, bound: usize) -> usize {
         usize::try_from(self.next() >> 33).expect("31 bits") % bound.max(1)
     }
@@ -31,7 +31,7 @@ impl Random {
         (0..count).map(|_| self.byte()).collect()
     }
 
-    /// One to six changes of what is there: bytes replaced, flipped, cut out, repeated, or moved.
+    /// Returns a copy of `input` with one to six changes: bytes replaced, bits flipped, pieces removed, repeated or copied.
     pub(crate) fn mutate(&mut self, input: &[u8]) -> Vec<u8> {
         let mut out = input.to_vec();
         for _ in 0..=self.below(6) {

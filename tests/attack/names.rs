@@ -1,21 +1,22 @@
-//! Attacks by name: what a client calls its stream is no path, and no line of a log.
+//! Attacks by names: a stream's name must not become a path of its choice, nor a line of the log.
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use crate::attacker::{Attacker, End};
-use crate::rig::Rig;
+use crate::attacker::{Attacker, Close};
+use crate::rig::{Port, Rig, Setup};
 use crate::rtmp::{
-    VIDEO, command, create_stream, handshake, keyframe, message, object, play, publish, publishing, text, video_header,
+    VIDEO, command, create_stream, handshake, keyframe, message, object, play, publish, publish_session, text,
+    video_header,
 };
 
-/// Names that mean another place, another line, or another name.
+/// Returns names that look like other paths, other log lines, or other names.
 fn names() -> Vec<Vec<u8>> {
     let long = "n".repeat(70_000);
     let texts = [
         "..",
         "../..",
-        "../../../../tmp/hostile",
+        "../../../../tmp/srs-attack",
         "/etc/passwd",
         "/",
         "//",
@@ -78,19 +79,20 @@ fn files(folder: &Path) -> Vec<PathBuf> {
 }
 
 #[test]
-fn names_that_lie() {
-    all(Rig::plain("", ""));
+fn names_through_tcp() {
+    run(Port::Plain);
 }
 
 #[cfg(feature = "ssl")]
 #[test]
-fn names_that_lie_through_tls() {
-    all(Rig::encrypted("", ""));
+fn names_through_tls() {
+    run(Port::Tls);
 }
 
-fn all(mut rig: Rig) {
+fn run(port: Port) {
+    let mut rig = Rig::start(Setup { port, side_by_side: true, ..Setup::default() });
     let before = files(rig.scratch.folder());
-    rig.attack("names of streams and applications", |rig| {
+    let ran = rig.attack("names of streams and applications", |rig| {
         for name in names() {
             let connect = |app: &[u8]| {
                 let members = [("app", text(app)), ("tcUrl", text([b"rtmp://127.0.0.1/", app].concat()))];
@@ -99,37 +101,37 @@ fn all(mut rig: Rig) {
             let frames = [keyframe(100), keyframe(5000)].map(|frame| message(6, 0, VIDEO, 1, &frame));
             let media = [message(6, 0, VIDEO, 1, &video_header()), frames.concat()].concat();
             for session in [
-                [publishing(&name), media.clone()].concat(),
+                [publish_session(&name), media.clone()].concat(),
                 [handshake(), connect(&name), create_stream(), publish("x"), media.clone()].concat(),
                 [handshake(), connect(b"live"), create_stream(), play(&name)].concat(),
             ] {
-                if let Some(mut attacker) = Attacker::connect(rig.target) {
+                if let Some(mut attacker) = Attacker::connect(rig.rtmp) {
                     attacker.send(&session);
-                    attacker.listen(Duration::from_millis(5));
-                    attacker.leave(End::Fin);
+                    attacker.discard_for(Duration::from_millis(5));
+                    attacker.close(Close::Fin);
                 }
             }
         }
     });
-    // Files of HLS are below its directory, in one of the application's name, and nowhere else.
-    let web = rig.scratch.folder().join("html");
+    // HLS files are in a folder of the application's name below hls_path, and nowhere else.
+    let hls_path = rig.scratch.folder().join("html");
     let is_hls = |file: &Path| {
-        let Ok(below) = file.strip_prefix(&web) else { return false };
+        let Ok(below) = file.strip_prefix(&hls_path) else { return false };
         let extension = file.extension().and_then(|extension| extension.to_str());
         let is_name = !below.to_string_lossy().chars().any(char::is_control);
         is_name && below.components().count() >= 2 && matches!(extension, Some("m3u8" | "ts" | "tmp"))
     };
     let new: Vec<_> = files(rig.scratch.folder()).into_iter().filter(|file| !before.contains(file)).collect();
-    let strange: Vec<_> = new.iter().filter(|file| !is_hls(file)).collect();
-    assert!(strange.is_empty(), "{strange:?}");
-    assert!(cfg!(not(feature = "hls")) || new.len() > 10, "names that are files came to none: {new:?}");
-    let outside = [Path::new("/tmp/hostile"), Path::new("/tmp/hostile.m3u8"), Path::new("/tmp/hostile-1.ts")];
-    assert!(outside.iter().all(|path| !path.exists()), "a file outside of everything");
-    // Each line of the log begins as lines do, and shows what is in it.
+    let unexpected: Vec<_> = new.iter().filter(|file| !is_hls(file)).collect();
+    assert!(unexpected.is_empty(), "{unexpected:?}");
+    assert!(cfg!(not(feature = "hls")) || !ran || new.len() > 10, "valid names have no HLS files: {new:?}");
+    let outside = [Path::new("/tmp/srs-attack"), Path::new("/tmp/srs-attack.m3u8"), Path::new("/tmp/srs-attack-1.ts")];
+    assert!(outside.iter().all(|path| !path.exists()), "a file outside of the scratch folder");
+    // Each line of the log has the usual start, and no invisible characters.
     for line in rig.server.log().lines() {
-        assert!(line.starts_with("[20"), "a line that was forged: {line:?}");
-        let is_odd = |c: char| c.is_control() || ['\u{202e}', '\u{2028}', '\u{feff}'].contains(&c);
-        assert!(!line.chars().any(is_odd), "{line:?}");
+        assert!(line.starts_with("[20"), "a forged line: {line:?}");
+        let is_invisible = |c: char| c.is_control() || ['\u{202e}', '\u{2028}', '\u{feff}'].contains(&c);
+        assert!(!line.chars().any(is_invisible), "{line:?}");
     }
     rig.finish();
 }

@@ -1,18 +1,20 @@
-//! An RTMP client of our own, for what other clients do not show or cannot be made to do. It shares nothing with the server's
-//! protocol code, so that both cannot be wrong in the same way.
+//! An RTMP client for what other clients do not show or cannot be made to send. It shares no code with the server, so that an error
+//! in the server's protocol code cannot hide.
 
 use std::collections::HashMap;
 use std::io::{ErrorKind, Read, Write};
 use std::net::TcpStream;
 use std::time::{Duration, Instant};
 
-use crate::flv::{AUDIO, DATA, Tag, VIDEO};
-use crate::process::eventually;
+use crate::common::amf::{Amf, amf_payload, amf_values, take};
+use crate::common::flv::{AUDIO, DATA, Tag, VIDEO};
+use crate::common::process::eventually;
 
 const HANDSHAKE: usize = 1536;
 const OUT_CHUNK_SIZE: usize = 60_000;
+/// Value of a 24-bit timestamp field that announces an extended timestamp.
 const EXTENDED: u32 = 0x00ff_ffff;
-/// The longest that an answer may take.
+/// Time limit for an answer of the server.
 pub(crate) const ANSWER: Duration = Duration::from_secs(10);
 
 const SET_CHUNK_SIZE: u8 = 1;
@@ -21,163 +23,47 @@ const USER_CONTROL: u8 = 4;
 const WINDOW_SIZE: u8 = 5;
 const COMMAND: u8 = 20;
 
-/// A value of AMF0, as far as commands need them.
-#[derive(Clone, Debug, PartialEq)]
-pub(crate) enum Amf {
-    Number(f64),
-    Boolean(bool),
-    String(String),
-    Object(Vec<(String, Amf)>),
-    Array(Vec<Amf>),
-    Null,
-}
-
-impl Amf {
-    /// A string.
-    pub(crate) fn text(text: &str) -> Amf {
-        Amf::String(text.to_owned())
-    }
-
-    /// A property of an object.
-    pub(crate) fn get(&self, name: &str) -> Option<&Amf> {
-        let Amf::Object(properties) = self else { return None };
-        properties.iter().find(|(property, _)| property == name).map(|(_, value)| value)
-    }
-
-    /// A string property of an object; empty when there is none.
-    pub(crate) fn get_text(&self, name: &str) -> &str {
-        if let Some(Amf::String(text)) = self.get(name) { text } else { "" }
-    }
-
-    fn write(&self, out: &mut Vec<u8>) {
-        match self {
-            Amf::Number(number) => {
-                out.push(0);
-                out.extend_from_slice(&number.to_be_bytes());
-            }
-            Amf::Boolean(value) => out.extend_from_slice(&[1, u8::from(*value)]),
-            Amf::String(text) => {
-                out.push(2);
-                write_key(text, out);
-            }
-            Amf::Object(properties) => {
-                out.push(3);
-                for (name, value) in properties {
-                    write_key(name, out);
-                    value.write(out);
-                }
-                out.extend_from_slice(&[0, 0, 9]);
-            }
-            Amf::Array(values) => {
-                out.push(10);
-                out.extend_from_slice(&u32::try_from(values.len()).expect("small").to_be_bytes());
-                values.iter().for_each(|value| value.write(out));
-            }
-            Amf::Null => out.push(5),
-        }
-    }
-
-    fn read(input: &mut &[u8]) -> Option<Amf> {
-        Some(match take(input, 1)?[0] {
-            0 => Amf::Number(f64::from_be_bytes(take(input, 8)?.try_into().ok()?)),
-            1 => Amf::Boolean(take(input, 1)?[0] != 0),
-            2 => Amf::String(read_key(input)?),
-            3 => Amf::Object(read_properties(input)?),
-            5 | 6 => Amf::Null,
-            8 => {
-                take(input, 4)?;
-                Amf::Object(read_properties(input)?)
-            }
-            10 => {
-                let count = u32::from_be_bytes(take(input, 4)?.try_into().ok()?);
-                Amf::Array((0..count).map(|_| Amf::read(input)).collect::<Option<_>>()?)
-            }
-            other => panic!("the server sent AMF0 type {other}"),
-        })
-    }
-}
-
-fn write_key(text: &str, out: &mut Vec<u8>) {
-    out.extend_from_slice(&u16::try_from(text.len()).expect("small").to_be_bytes());
-    out.extend_from_slice(text.as_bytes());
-}
-
-fn read_key(input: &mut &[u8]) -> Option<String> {
-    let size = u16::from_be_bytes(take(input, 2)?.try_into().ok()?);
-    Some(String::from_utf8_lossy(take(input, usize::from(size))?).into_owned())
-}
-
-fn read_properties(input: &mut &[u8]) -> Option<Vec<(String, Amf)>> {
-    let mut properties = Vec::new();
-    loop {
-        let name = read_key(input)?;
-        if name.is_empty() && input.first() == Some(&9) {
-            take(input, 1)?;
-            return Some(properties);
-        }
-        properties.push((name, Amf::read(input)?));
-    }
-}
-
-fn take<'a>(input: &mut &'a [u8], count: usize) -> Option<&'a [u8]> {
-    let (taken, rest) = input.split_at_checked(count)?;
-    *input = rest;
-    Some(taken)
-}
-
-/// The values of an AMF0 payload.
-pub(crate) fn amf_values(mut payload: &[u8]) -> Vec<Amf> {
-    std::iter::from_fn(|| Amf::read(&mut payload)).collect()
-}
-
-/// The AMF0 payload of these values.
-pub(crate) fn amf_payload(values: &[Amf]) -> Vec<u8> {
-    let mut payload = Vec::new();
-    values.iter().for_each(|value| value.write(&mut payload));
-    payload
-}
-
 /// A command that the server sent.
 #[derive(Clone, Debug)]
 pub(crate) struct Command {
     pub(crate) name: String,
     pub(crate) transaction: f64,
-    /// What follows the transaction id.
+    /// Values after the transaction id.
     pub(crate) arguments: Vec<Amf>,
 }
 
 impl Command {
-    /// The information object of an `onStatus`, a `_result` or an `_error`.
+    /// Returns the information object of an `onStatus`, a `_result` or an `_error`.
     fn information(&self) -> Option<&Amf> {
         self.arguments.get(1)
     }
 
-    /// The `code` of it; empty when there is none.
+    /// Returns the `code` of the information object; empty if there is none.
     pub(crate) fn code(&self) -> &str {
         self.information().map_or("", |object| object.get_text("code"))
     }
 
-    /// The `description` of it; empty when there is none.
+    /// Returns the `description` of the information object; empty if there is none.
     pub(crate) fn description(&self) -> &str {
         self.information().map_or("", |object| object.get_text("description"))
     }
 }
 
-/// What is known of a chunk stream that the server sends on.
+/// State of a chunk stream of the server.
 #[derive(Default)]
 struct ChunkStream {
     kind: u8,
     size: usize,
     stream: u32,
     timestamp: u32,
-    /// The last timestamp field, absolute or a delta.
+    /// Last timestamp field, absolute or a delta.
     field: u32,
     partial: Vec<u8>,
 }
 
-/// What carries a connection: a socket, or TLS over one.
+/// A byte stream below RTMP: a socket, or TLS over one.
 pub(crate) trait Transport: Read + Write + Send {
-    /// Bounds the time that a read may take.
+    /// Sets the time limit of a read.
     fn set_read_timeout(&self, limit: Duration);
 }
 
@@ -187,7 +73,7 @@ impl Transport for TcpStream {
     }
 }
 
-/// One connection.
+/// One RTMP connection.
 pub(crate) struct Wire {
     socket: Box<dyn Transport>,
     port: u16,
@@ -198,23 +84,23 @@ pub(crate) struct Wire {
     acknowledged: u32,
     window: u32,
     transaction: f64,
-    /// Audio, video and data as they came.
+    /// Received audio, video and data messages, in order.
     pub(crate) tags: Vec<Tag>,
-    /// Commands as they came, but those that a wait has taken.
+    /// Received commands, in order. A wait removes the command that it returns.
     pub(crate) commands: Vec<Command>,
-    /// User control events as they came: the event's number, and its data.
+    /// Received user control events: type and data.
     pub(crate) events: Vec<(u16, Vec<u8>)>,
-    /// Whether the server has closed the connection.
+    /// The server has closed the connection.
     pub(crate) closed: bool,
 }
 
 impl Wire {
-    /// Connects and does the simple handshake.
+    /// Connects with the simple handshake.
     pub(crate) fn connect(port: u16) -> Wire {
         Wire::connect_as(port, &[])
     }
 
-    /// The same as a balancer does it, which says `pieces` first, one by one.
+    /// Connects as a load balancer does: sends `pieces` of a PROXY header one by one before the handshake.
     pub(crate) fn connect_as(port: u16, pieces: &[&[u8]]) -> Wire {
         let mut socket = TcpStream::connect(("127.0.0.1", port)).expect("the server accepts");
         socket.set_nodelay(true).expect("a socket option");
@@ -226,7 +112,7 @@ impl Wire {
         Wire::over(Box::new(socket), port)
     }
 
-    /// Does the simple handshake over what is connected to `port`.
+    /// Performs the simple handshake over a connection to `port`.
     pub(crate) fn over(mut socket: Box<dyn Transport>, port: u16) -> Wire {
         socket.set_read_timeout(ANSWER);
         let mut c1: Vec<u8> = (0..HANDSHAKE).map(|at| (at % 251).to_le_bytes()[0]).collect();
@@ -258,12 +144,12 @@ impl Wire {
         wire
     }
 
-    /// A connection that plays `live/<stream>`.
+    /// Connects and plays `live/<stream>`.
     pub(crate) fn player(port: u16, stream: &str) -> Wire {
         Wire::connect(port).into_player(stream)
     }
 
-    /// Plays `live/<stream>`.
+    /// Plays `live/<stream>` on this connection.
     pub(crate) fn into_player(mut self, stream: &str) -> Wire {
         let wire = &mut self;
         wire.connect_app("live");
@@ -273,7 +159,7 @@ impl Wire {
         self
     }
 
-    /// A connection that publishes `live/<stream>`, on message stream 1.
+    /// Connects and publishes `live/<stream>` on message stream 1.
     pub(crate) fn publisher(port: u16, stream: &str) -> Wire {
         let mut wire = Wire::connect(port);
         wire.connect_app("live");
@@ -284,7 +170,7 @@ impl Wire {
         wire
     }
 
-    /// The same, once the name is free: the server may not have noticed yet that the publisher before is gone.
+    /// Publishes `live/<stream>` as soon as the name is free: the server may not have noticed yet that the previous publisher left.
     pub(crate) fn next_publisher(port: u16, stream: &str) -> Wire {
         eventually("the name is free", ANSWER, || {
             let mut wire = Wire::connect(port);
@@ -303,7 +189,7 @@ impl Wire {
         answer
     }
 
-    /// Sends `connect` with more properties and gives the answer.
+    /// Sends `connect` with additional properties and returns the answer.
     pub(crate) fn try_connect_app(&mut self, app: &str, more: &[(&str, Amf)]) -> Command {
         let mut properties = vec![
             ("app".to_owned(), Amf::text(app)),
@@ -318,7 +204,7 @@ impl Wire {
         self.call(0, "connect", &[Amf::Object(properties)])
     }
 
-    /// Sends `createStream` and gives the id of the message stream.
+    /// Sends `createStream` and returns the id of the message stream.
     pub(crate) fn create_stream(&mut self) -> u32 {
         let answer = self.call(0, "createStream", &[Amf::Null]);
         assert_eq!(answer.name, "_result", "{answer:?}");
@@ -343,7 +229,7 @@ impl Wire {
         self.command(id, "publish", 0.0, &[Amf::Null, Amf::text(stream), Amf::text("live")]);
     }
 
-    /// Sends a command with a transaction id and waits for the answer to it.
+    /// Sends a command with a transaction id and waits for its answer.
     pub(crate) fn call(&mut self, id: u32, name: &str, arguments: &[Amf]) -> Command {
         self.transaction += 1.0;
         let transaction = self.transaction;
@@ -371,7 +257,7 @@ impl Wire {
         self.send(csid, tag.kind, 1, tag.timestamp, &tag.payload, OUT_CHUNK_SIZE);
     }
 
-    /// Sends all of a video message on message stream 1 but its last byte.
+    /// Sends a video message on message stream 1 without its last byte.
     pub(crate) fn send_most_of_video(&mut self, payload: &[u8]) {
         let mut out = message(6, VIDEO, 1, 0, payload, OUT_CHUNK_SIZE);
         out.pop();
@@ -389,7 +275,7 @@ impl Wire {
         }
     }
 
-    /// Waits for a command and takes it.
+    /// Waits for a command and removes it from `commands`.
     pub(crate) fn wait_command(&mut self, what: &str, wanted: impl Fn(&Command) -> bool) -> Command {
         self.wait(what, ANSWER, |wire| {
             let at = wire.commands.iter().position(&wanted)?;
@@ -397,17 +283,17 @@ impl Wire {
         })
     }
 
-    /// Waits for an `onStatus` with this code and takes it.
+    /// Waits for an `onStatus` with this code and removes it from `commands`.
     pub(crate) fn wait_status(&mut self, code: &str) -> Command {
         self.wait_command(code, |command| command.name == "onStatus" && command.code() == code)
     }
 
-    /// Waits until `count` frames of audio and video came, since the start.
+    /// Waits until `count` audio and video frames have been received since the connection began.
     pub(crate) fn wait_frames(&mut self, count: usize) {
         self.wait(&format!("{count} frames"), ANSWER, |wire| (wire.frames().count() >= count).then_some(()));
     }
 
-    /// The frames of audio and video that came.
+    /// Returns the received audio and video frames.
     pub(crate) fn frames(&self) -> impl Iterator<Item = &Tag> {
         self.tags.iter().filter(|tag| tag.is_frame())
     }
@@ -417,34 +303,34 @@ impl Wire {
         self.wait("the server closes the connection", limit, |wire| wire.closed.then_some(()));
     }
 
-    /// Takes in what comes until `ready` gives something. Panics after `limit`, or when the server closes the connection first.
+    /// Reads until `ready` returns a value. Panics after `limit`, or if the server closes the connection first.
     pub(crate) fn wait<T>(&mut self, what: &str, limit: Duration, mut ready: impl FnMut(&mut Wire) -> Option<T>) -> T {
         let deadline = Instant::now() + limit;
         loop {
             if let Some(value) = ready(self) {
                 return value;
             }
-            assert!(!self.closed, "closed while waiting for: {what}; came: {:?}", self.commands);
+            assert!(!self.closed, "the server closed the connection before: {what}; received: {:?}", self.commands);
             assert!(
                 Instant::now() < deadline,
-                "not within {limit:?}: {what}; came: {:?}, {:?}",
+                "not within {limit:?}: {what}; received: {:?}, {:?}",
                 self.commands,
                 self.tags
             );
-            self.pump();
+            self.read_once();
         }
     }
 
-    /// Takes in what comes for `time`.
-    pub(crate) fn listen(&mut self, time: Duration) {
+    /// Reads for `time`.
+    pub(crate) fn receive_for(&mut self, time: Duration) {
         let deadline = Instant::now() + time;
         while Instant::now() < deadline && !self.closed {
-            self.pump();
+            self.read_once();
         }
     }
 
-    /// Takes in what has come, or waits 20 ms for it.
-    fn pump(&mut self) {
+    /// Reads once; waits up to 20 ms for input.
+    fn read_once(&mut self) {
         let mut buffer = [0; 65536];
         match self.socket.read(&mut buffer) {
             Ok(0) => self.closed = true,
@@ -452,7 +338,7 @@ impl Wire {
                 self.input.extend_from_slice(&buffer[..count]);
                 self.received = self.received.wrapping_add(u32::try_from(count).expect("small"));
                 self.acknowledge();
-                self.take_chunks();
+                self.parse_chunks();
             }
             Err(error)
                 if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut | ErrorKind::Interrupted) => {}
@@ -467,17 +353,17 @@ impl Wire {
         }
     }
 
-    fn take_chunks(&mut self) {
+    fn parse_chunks(&mut self) {
         let input = std::mem::take(&mut self.input);
         let mut rest = input.as_slice();
-        while let Some(next) = self.take_chunk(rest) {
+        while let Some(next) = self.parse_chunk(rest) {
             rest = next;
         }
         self.input = rest.to_vec();
     }
 
-    /// Takes one chunk from the start of `input` and gives what follows it; `None` when it is not complete.
-    fn take_chunk<'a>(&mut self, mut input: &'a [u8]) -> Option<&'a [u8]> {
+    /// Parses one chunk at the start of `input` and returns the rest; `None` if the chunk is incomplete.
+    fn parse_chunk<'a>(&mut self, mut input: &'a [u8]) -> Option<&'a [u8]> {
         let input = &mut input;
         let basic = take(input, 1)?[0];
         let csid = match basic & 0x3f {
@@ -499,8 +385,8 @@ impl Wire {
         let size = if fmt < 2 { usize::try_from(u24(&header[3..])).ok()? } else { state.size };
         let is_start = state.partial.is_empty();
         let payload = take(input, (size - state.partial.len()).min(self.chunk_size))?;
-        // All of the chunk is here: from now on it counts.
-        assert!(fmt == 3 || is_start, "chunk stream {csid}: a new message within one");
+        // The chunk is complete: only now may it change the state.
+        assert!(fmt == 3 || is_start, "chunk stream {csid}: a new message begins inside another");
         if fmt < 2 {
             state.kind = header[6];
         }
@@ -546,7 +432,7 @@ impl Wire {
     }
 }
 
-/// A message: the first chunk of type 0, the others of type 3.
+/// Encodes a message: the first chunk of type 0, the others of type 3.
 fn message(csid: u8, kind: u8, stream: u32, timestamp: u32, payload: &[u8], chunk_size: usize) -> Vec<u8> {
     let extended = (timestamp >= EXTENDED).then(|| timestamp.to_be_bytes());
     let mut out = vec![csid];

@@ -1,27 +1,27 @@
-//! The folder that a test writes to.
+//! Temporary folders of tests.
 
 use std::path::{Path, PathBuf};
 
-/// A folder of this test's own, removed when the test has passed and kept when it has failed.
+/// A temporary folder: removed when the test has passed, kept when it has failed.
 ///
-/// Declare it first in a test: what is declared later is dropped earlier, and so finds its logs still there.
+/// Declare it first in a test, so that it is dropped last: processes print their logs when they are dropped.
 pub(crate) struct Scratch {
     folder: Option<tempfile::TempDir>,
 }
 
 impl Scratch {
-    /// Makes the folder.
+    /// Creates the folder.
     pub(crate) fn new() -> Scratch {
         let folder = tempfile::Builder::new().prefix("e2e-").tempdir_in(env!("CARGO_TARGET_TMPDIR"));
-        Scratch { folder: Some(folder.expect("the build's tmp folder can be written")) }
+        Scratch { folder: Some(folder.expect("the build's tmp folder is writable")) }
     }
 
-    /// The path of a file in the folder.
+    /// Returns the path of a file in the folder.
     pub(crate) fn file(&self, name: &str) -> PathBuf {
         self.folder().join(name)
     }
 
-    /// The folder.
+    /// Returns the path of the folder.
     pub(crate) fn folder(&self) -> &Path {
         self.folder.as_ref().expect("taken by drop only").path()
     }
@@ -32,7 +32,7 @@ impl Drop for Scratch {
         if std::thread::panicking()
             && let Some(folder) = self.folder.take()
         {
-            eprintln!("what this test wrote stays in {}", folder.keep().display());
+            eprintln!("files of this test: {}", folder.keep().display());
         }
     }
 }

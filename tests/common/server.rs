@@ -7,16 +7,18 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU16, Ordering};
 use std::time::{Duration, Instant};
 
-use crate::process::{Process, eventually};
-use crate::scratch::Scratch;
+use crate::common::process::{Process, eventually};
+use crate::common::scratch::Scratch;
 
-/// The binary that cargo built for this test.
-pub(crate) const BINARY: &str = env!("CARGO_BIN_EXE_simple_rtmp_server");
+/// Returns the path of the server under test.
+pub(crate) fn binary() -> &'static str {
+    crate::binary::path()
+}
 
 const START: Duration = Duration::from_secs(10);
 
-/// A port that nobody listens on. Ports below the range that the kernel takes for outgoing connections, so that no client of
-/// another test takes it before the server does.
+/// Returns a free port of 127.0.0.1. It is below the kernel's range for outgoing connections, so that no client of another test can
+/// take it before the server does.
 pub(crate) fn free_port() -> u16 {
     static NEXT: AtomicU16 = AtomicU16::new(0);
     for _ in 0..10_000 {
@@ -29,13 +31,12 @@ pub(crate) fn free_port() -> u16 {
     panic!("no free port on 127.0.0.1");
 }
 
-/// Whether someone listens on this port. It looks instead of connecting, since a connection would be a client to the server
-/// under test.
+/// Returns true if a process listens on this port. Reads the kernel's tables: a connection would count as a client of the server.
 pub(crate) fn listens(port: u16) -> bool {
     sockets(port, "0A") > 0
 }
 
-/// How many sockets have this local port and this state, as the kernel writes it.
+/// Counts the sockets with this local port and state, a hexadecimal number as in /proc/net/tcp.
 fn sockets(port: u16, state: &str) -> usize {
     let port = format!(":{port:04X}");
     let tables = ["/proc/net/tcp", "/proc/net/tcp6"].map(|table| std::fs::read_to_string(table).unwrap_or_default());
@@ -48,14 +49,14 @@ fn sockets(port: u16, state: &str) -> usize {
         .count()
 }
 
-/// What a test puts into the configuration beside the port.
+/// Configuration of the server under test, apart from its port.
 #[derive(Clone, Copy, Default)]
 pub(crate) struct Settings<'a> {
-    /// Directives of the root.
+    /// Directives outside of vhosts.
     pub(crate) root: &'a str,
     /// Directives of `__defaultVhost__`.
     pub(crate) vhost: &'a str,
-    /// More vhosts.
+    /// Further vhosts.
     pub(crate) vhosts: &'a str,
 }
 
@@ -70,9 +71,9 @@ pub(crate) fn write_configuration(scratch: &Scratch, port: u16, settings: Settin
     path
 }
 
-/// A running server. It is killed when dropped, and its log is shown when the test failed.
+/// A running server. Dropping it kills the process and, if the test has failed, prints the log.
 pub(crate) struct Server {
-    /// The port of 127.0.0.1 where it listens.
+    /// RTMP port of 127.0.0.1.
     pub(crate) port: u16,
     process: Process,
 }
@@ -83,7 +84,7 @@ impl Server {
         Server::with(scratch, Settings::default())
     }
 
-    /// Starts a server and waits until it listens. A port that someone else took in between is tried again with another.
+    /// Starts a server and waits until it listens. Tries another port if the chosen one was taken meanwhile.
     pub(crate) fn with(scratch: &Scratch, settings: Settings<'_>) -> Server {
         for _ in 0..5 {
             let port = free_port();
@@ -95,15 +96,15 @@ impl Server {
         panic!("five ports in a row were taken");
     }
 
-    /// Starts a server with this configuration on this port; `None` when the port was taken by another.
+    /// Starts a server with this configuration on this port; `None` if the port is taken.
     pub(crate) fn run(scratch: &Scratch, port: u16, configuration: &Path) -> Option<Server> {
         Server::run_under(scratch, port, configuration, &[])
     }
 
-    /// The same, by another program with its arguments, such as `env`.
+    /// Starts a server like `run`, through another program with arguments, such as `prlimit`.
     pub(crate) fn run_under(scratch: &Scratch, port: u16, configuration: &Path, under: &[&str]) -> Option<Server> {
         let mut command: Vec<&OsStr> = under.iter().map(OsStr::new).collect();
-        command.extend([OsStr::new(BINARY), OsStr::new("-c"), configuration.as_os_str()]);
+        command.extend([OsStr::new(binary()), OsStr::new("-c"), configuration.as_os_str()]);
         let mut process = Process::start(scratch, "server", command[0], &command[1..]);
         let deadline = Instant::now() + START;
         loop {
@@ -120,12 +121,12 @@ impl Server {
         }
     }
 
-    /// The address of a stream of the app `live`.
+    /// Returns the URL of a stream of the application `live`.
     pub(crate) fn url(&self, stream: &str) -> String {
         format!("rtmp://127.0.0.1:{}/live/{stream}", self.port)
     }
 
-    /// Waits until `count` clients are connected, and a little longer, for what they say first.
+    /// Waits until `count` clients are connected, and 500 ms more for their first commands.
     pub(crate) fn wait_clients(&self, count: usize) {
         const ESTABLISHED: &str = "01";
         let what = format!("{count} clients are connected");
@@ -133,17 +134,17 @@ impl Server {
         std::thread::sleep(Duration::from_millis(500));
     }
 
-    /// What it has logged so far.
+    /// Returns the log so far.
     pub(crate) fn log(&self) -> String {
         self.process.log()
     }
 
-    /// Waits until a line of the log holds each of `words`, in any case of letters.
+    /// Waits for a log line that contains each of `words`, ignoring case, and returns it.
     pub(crate) fn wait_log(&self, words: &[&str], limit: Duration) -> String {
-        eventually(&format!("{words:?} in a line of the server's log"), limit, || self.log_line(words))
+        eventually(&format!("a line of the server's log with {words:?}"), limit, || self.log_line(words))
     }
 
-    /// The first line of the log that holds each of `words`, in any case of letters.
+    /// Returns the first log line that contains each of `words`, ignoring case.
     pub(crate) fn log_line(&self, words: &[&str]) -> Option<String> {
         let log = self.log();
         let holds = |line: &&str| {
@@ -153,7 +154,7 @@ impl Server {
         log.lines().find(holds).map(str::to_owned)
     }
 
-    /// Fails when the server has ended or has logged a panic.
+    /// Fails if the server has ended or has logged a panic.
     pub(crate) fn assert_healthy(&mut self) {
         if let Some(status) = self.process.ended() {
             panic!("the server has ended with {status}");
@@ -162,13 +163,12 @@ impl Server {
         assert!(panicked.is_none(), "{panicked:?}");
     }
 
-    /// The id of the process.
-    #[allow(dead_code, reason = "for the attack kit, which shares this")]
+    /// Returns the process id.
     pub(crate) fn pid(&self) -> u32 {
         self.process.pid()
     }
 
-    /// The process, for its signals and its end.
+    /// Returns the process, for signals and its exit status.
     pub(crate) fn process(&mut self) -> &mut Process {
         &mut self.process
     }

@@ -1,4 +1,4 @@
-//! A reader of FLV files that shares nothing with the server's, so that both cannot be wrong in the same way.
+//! Reader and writer of FLV files. Shares no code with the server, so that an error in the server's parser cannot hide.
 
 use std::path::Path;
 
@@ -10,11 +10,11 @@ const FILE_HEADER: usize = 9 + 4;
 const TAG_HEADER: usize = 11;
 const BACK_POINTER: usize = 4;
 
-/// One tag, which RTMP sends as one message.
+/// An FLV tag. RTMP sends each tag as one message.
 #[derive(Clone, PartialEq, Eq)]
 pub(crate) struct Tag {
     pub(crate) kind: u8,
-    /// Milliseconds.
+    /// In milliseconds.
     pub(crate) timestamp: u32,
     pub(crate) payload: Vec<u8>,
 }
@@ -27,7 +27,7 @@ impl std::fmt::Debug for Tag {
 }
 
 impl Tag {
-    /// Whether it is a coded frame: neither data, nor a header of a sequence, nor the end of one.
+    /// Returns true for a coded frame: not data, not a sequence header, not an end of sequence.
     pub(crate) fn is_frame(&self) -> bool {
         let Some((&first, rest)) = self.payload.split_first() else { return false };
         let second = rest.first().copied();
@@ -43,7 +43,7 @@ impl Tag {
         }
     }
 
-    /// Whether it is a header of a sequence.
+    /// Returns true for a sequence header.
     pub(crate) fn is_header(&self) -> bool {
         let Some((&first, rest)) = self.payload.split_first() else { return false };
         let second = rest.first().copied();
@@ -56,8 +56,7 @@ impl Tag {
         }
     }
 
-    /// When the frame is to be shown or heard, in milliseconds: for H.264, not enhanced, its composition time is added.
-    #[cfg(feature = "hls")] // The tests of HLS alone ask.
+    /// Returns the presentation time in milliseconds: the timestamp, plus the composition time for H.264 in its original form.
     pub(crate) fn presentation_time(&self) -> i64 {
         let composition = match self.payload[..] {
             // A signed number of 24 bits.
@@ -67,13 +66,13 @@ impl Tag {
         i64::from(self.timestamp) + i64::from(composition)
     }
 
-    /// Whether it is a frame of video that needs no other.
+    /// Returns true for a video keyframe.
     pub(crate) fn is_keyframe(&self) -> bool {
         self.kind == VIDEO && self.is_frame() && self.payload[0] >> 4 & 0x07 == 1
     }
 }
 
-/// The tags of a file. A tag that is not complete yet ends the list: the file may still be written to.
+/// Reads the tags of a file up to the first incomplete one: the file may still be growing.
 pub(crate) fn read(path: &Path) -> Vec<Tag> {
     let bytes = std::fs::read(path).unwrap_or_default();
     let mut rest = bytes.get(FILE_HEADER..).unwrap_or_default();
@@ -94,7 +93,7 @@ fn split(bytes: &[u8]) -> Option<(Tag, &[u8])> {
     Some((Tag { kind: header[0], timestamp, payload: payload.to_vec() }, rest))
 }
 
-/// Writes a file of these tags.
+/// Writes an FLV file of these tags.
 pub(crate) fn write(path: &Path, tags: &[Tag]) {
     let mut bytes = b"FLV\x01\x05\0\0\0\x09\0\0\0\0".to_vec();
     for Tag { kind, timestamp, payload } in tags {

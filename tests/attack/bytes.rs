@@ -1,78 +1,80 @@
-//! Attacks by bytes: what is no RTMP, RTMP that lies, and RTMP that stops.
+//! Attacks by bytes: input that is not RTMP, malformed RTMP, and RTMP that breaks off.
 
 use std::path::Path;
 use std::time::Duration;
 
-use crate::attacker::{Attacker, End, Target};
+use crate::attacker::{Attacker, Close, Endpoint};
 use crate::random::Random;
-use crate::rig::{Rig, is_long, times};
+use crate::rig::{Port, Rig, Setup};
 use crate::rtmp::{
-    ABORT, AGGREGATE, AUDIO, COMMAND, COMMAND_AMF3, DATA, NULL, SET_CHUNK_SIZE, VIDEO, WINDOW, chunked, command,
-    connect, connected, frame, handshake, header, keyframe, message, number, object, playing, publishing, text,
+    ABORT, AGGREGATE, AUDIO, COMMAND, COMMAND_AMF3, DATA, NULL, SET_CHUNK_SIZE, VIDEO, WINDOW_SIZE, chunked, command,
+    connect, connect_session, frame, handshake, header, keyframe, message, number, object, play_session,
+    publish_session, set_max_chunk_size, single_chunk, text,
 };
+use crate::sample::is_long;
 
 #[test]
 fn bytes_through_tcp() {
-    let mut rig = Rig::plain("", "");
-    all(&mut rig);
+    let mut rig = Rig::start(Setup::default());
+    run(&mut rig);
     rig.finish();
 }
 
 #[cfg(feature = "ssl")]
 #[test]
 fn bytes_through_tls() {
-    let mut rig = Rig::encrypted("", "");
-    all(&mut rig);
-    rig.attack("TLS that is none, or breaks off", crate::tls::broken_tls);
-    rig.attack("greetings of TLS as fast as they go", crate::tls::greetings);
+    let mut rig = Rig::start(Setup { port: Port::Tls, ..Setup::default() });
+    run(&mut rig);
+    rig.attack("malformed TLS", crate::tls::malformed_tls);
+    rig.attack("TLS handshakes at full speed", crate::tls::handshake_flood);
     rig.finish();
 }
 
-fn all(rig: &mut Rig) {
+fn run(rig: &mut Rig) {
+    rig.attack_from_rest("headers that claim 16 MB, 1000 connections", claims);
     rig.attack("random bytes", random_bytes);
     rig.attack("valid sessions cut short", cut_sessions);
     rig.attack("mutated sessions", mutated_sessions);
     rig.attack("other protocols", other_protocols);
-    rig.attack("handshakes of one byte a while, 200 at a time", slow_handshakes);
-    rig.attack("headers that claim 16 MB, 1000 connections", claims);
-    rig.attack("chunk sizes of 0, 1, 2^31-1 and less than nothing", chunk_sizes);
+    rig.attack("handshakes of one byte a second, 200 at a time", slow_handshakes);
+    rig.attack("chunk sizes of 0, 1, 2^31-1 and negative", chunk_sizes);
     rig.attack("chunk streams by the thousand, type 3 first, lengths that change, aborts", chunk_streams);
     rig.attack("acknowledgement windows of 0 and 1", windows);
     rig.attack("AMF0 and AMF3 bombs", amf);
-    rig.attack("aggregates that lie", aggregates);
-    rig.attack("empty and lying audio and video", media);
+    rig.attack("malformed aggregates", aggregates);
+    rig.attack("empty and malformed audio and video", media);
     rig.attack("timestamps that jump", timestamps);
 }
 
-/// Sends each to a connection of its own, gives the server a moment to answer, and leaves.
-pub(crate) fn each(target: Target, inputs: impl IntoIterator<Item = Vec<u8>>, end: End) {
+/// Sends each input on a connection of its own, gives the server a moment to answer, and closes.
+pub(crate) fn send_each(endpoint: Endpoint, inputs: impl IntoIterator<Item = Vec<u8>>, how: Close) {
     for input in inputs {
-        if let Some(mut attacker) = Attacker::connect(target) {
+        if let Some(mut attacker) = Attacker::connect(endpoint) {
             attacker.send(&input);
-            attacker.listen(Duration::from_millis(2));
-            attacker.leave(end);
+            attacker.discard_for(Duration::from_millis(2));
+            attacker.close(how);
         }
     }
 }
 
-/// What a client sends before its first message.
-const HANDSHAKE: usize = 1 + 2 * 1536;
+/// Bytes that a client sends before its first message.
+const HANDSHAKE_BYTES: usize = 1 + 2 * 1536;
 
 fn random_bytes(rig: &Rig) {
     let mut random = Random::new(1);
-    let inputs = (0..times(150, 5000)).map(|n| {
+    let inputs = (0..rig.count(150, 5000, "inputs")).map(|n| {
         let count = random.below(20_000);
         let bytes = random.bytes(count);
         match n % 3 {
             0 => bytes,
             1 => [&[3], &bytes[..]].concat(),
-            _ => [connected(), bytes].concat(),
+            _ => [connect_session(), bytes].concat(),
         }
     });
-    each(rig.target, inputs, End::Fin);
+    send_each(rig.rtmp, inputs, Close::Fin);
 }
 
-/// Sessions of real clients, from the corpus of the fuzz targets.
+/// Returns sessions of real clients, from the corpus of the fuzz targets.
 fn real_sessions() -> Vec<Vec<u8>> {
     let corpus = Path::new(env!("CARGO_MANIFEST_DIR")).join("fuzz/corpus");
     let read = |name: String| std::fs::read(corpus.join(name)).expect("a file of the corpus");
@@ -83,21 +85,24 @@ fn real_sessions() -> Vec<Vec<u8>> {
 }
 
 fn cut_sessions(rig: &Rig) {
-    let ends = [Some(End::Fin), Some(End::Rst), None];
+    if !is_long() {
+        rig.leave_out("cut in some places, in one way each, instead of after every byte in three ways");
+    }
+    let ends = [Some(Close::Fin), Some(Close::Rst), None];
     let mut silent = Vec::new();
     for session in real_sessions() {
-        // In a sample, each place has one of the ends, and there are few in the handshake, which looks the same to a server wherever
-        // it is cut.
-        let is_place = |at: &usize| is_long() || if *at < HANDSHAKE { at % 512 == 1 } else { at.is_multiple_of(67) };
-        for (n, at) in (0..session.len()).filter(is_place).enumerate() {
+        // The sample has few places in the handshake, which the server handles alike wherever it is cut.
+        let is_cut =
+            |at: &usize| is_long() || if *at < HANDSHAKE_BYTES { at % 512 == 1 } else { at.is_multiple_of(67) };
+        for (n, at) in (0..session.len()).filter(is_cut).enumerate() {
             for (number, end) in ends.into_iter().enumerate() {
                 if !is_long() && n % ends.len() != number {
                     continue;
                 }
-                let Some(mut attacker) = Attacker::connect(rig.target) else { continue };
+                let Some(mut attacker) = Attacker::connect(rig.rtmp) else { continue };
                 attacker.send(&session[..at]);
                 match end {
-                    Some(end) => attacker.leave(end),
+                    Some(end) => attacker.close(end),
                     None => silent.push(attacker),
                 }
             }
@@ -106,19 +111,19 @@ fn cut_sessions(rig: &Rig) {
             }
         }
     }
-    // Silence, for those who are left: the server has other things to do.
+    // The others stay silent.
     std::thread::sleep(Duration::from_secs(1));
 }
 
 fn mutated_sessions(rig: &Rig) {
     let mut random = Random::new(2);
     let sessions = real_sessions();
-    let inputs = (0..times(600, 30_000)).map(|n| {
+    let inputs = (0..rig.count(600, 30_000, "inputs")).map(|n| {
         let session = &sessions[n % sessions.len()];
-        // The handshake is opaque but for its first byte; changes are for what follows it.
-        [&session[..HANDSHAKE], &random.mutate(&session[HANDSHAKE..])].concat()
+        // The handshake stays as it is: the server checks its first byte only.
+        [&session[..HANDSHAKE_BYTES], &random.mutate(&session[HANDSHAKE_BYTES..])].concat()
     });
-    each(rig.target, inputs, End::Rst);
+    send_each(rig.rtmp, inputs, Close::Rst);
 }
 
 fn other_protocols(rig: &Rig) {
@@ -134,11 +139,11 @@ fn other_protocols(rig: &Rig) {
     ];
     for greeting in greetings {
         for _ in 0..20 {
-            if let Some(mut attacker) = Attacker::connect(rig.target) {
+            if let Some(mut attacker) = Attacker::connect(rig.rtmp) {
                 attacker.send(greeting);
                 assert!(
                     attacker.is_closed_within(Duration::from_secs(10)),
-                    "{:?} is listened to",
+                    "{:?}: the server keeps the connection",
                     greeting.escape_ascii().to_string()
                 );
             }
@@ -147,8 +152,8 @@ fn other_protocols(rig: &Rig) {
 }
 
 fn slow_handshakes(rig: &Rig) {
-    let mut all: Vec<_> = (0..200).filter_map(|_| Attacker::connect(rig.target)).collect();
-    for byte in handshake().into_iter().take(times(4, 15)) {
+    let mut all = Attacker::connect_many(200, rig.rtmp);
+    for byte in handshake().into_iter().take(rig.count(3, 15, "seconds")) {
         for attacker in &mut all {
             attacker.send(&[byte]);
         }
@@ -157,15 +162,14 @@ fn slow_handshakes(rig: &Rig) {
 }
 
 fn claims(rig: &Rig) {
-    let claim = [connected(), header(6, 0, 0xff_ffff, VIDEO, 1), vec![0; 128]].concat();
-    let mut all: Vec<_> = (0..1000).filter_map(|_| Attacker::connect(rig.target)).collect();
+    let claim = [connect_session(), header(6, 0, 0xff_ffff, VIDEO, 1), vec![0; 128]].concat();
+    let mut all = Attacker::connect_many(1000, rig.rtmp);
     for attacker in &mut all {
         attacker.send(&claim);
     }
     std::thread::sleep(Duration::from_millis(500));
-    let memory = rig.process("VmRSS") >> 10;
-    // Of 16 GB that are claimed.
-    assert!(memory < 100, "{memory} MB for claims alone");
+    // 16 GB are claimed.
+    rig.assert_memory_below(100);
 }
 
 fn chunk_sizes(rig: &Rig) {
@@ -174,11 +178,11 @@ fn chunk_sizes(rig: &Rig) {
         let ones = chunked(4, 0, AUDIO, 1, &[0; 3000], 1);
         [
             [handshake(), set.clone(), chunked(3, 0, COMMAND, 0, &connect()[12..], 0x7fff_ffff)].concat(),
-            [publishing("sizes"), set.clone(), ones].concat(),
-            [publishing("sizes"), header(6, 0, 0xff_ffff, VIDEO, 1), vec![0; 100], set, vec![0; 100_000]].concat(),
+            [publish_session("sizes"), set.clone(), ones].concat(),
+            [publish_session("sizes"), header(6, 0, 0xff_ffff, VIDEO, 1), vec![0; 100], set, vec![0; 100_000]].concat(),
         ]
     });
-    each(rig.target, inputs.collect::<Vec<_>>(), End::Fin);
+    send_each(rig.rtmp, inputs.collect::<Vec<_>>(), Close::Fin);
 }
 
 fn chunk_streams(rig: &Rig) {
@@ -195,25 +199,25 @@ fn chunk_streams(rig: &Rig) {
         [header(6, 0, 1000, VIDEO, 1), vec![0; 128], vec![0x46, 0, 0, 0, 0xff, 0xff, 0xff, VIDEO], vec![0; 128]]
             .concat();
     let mut inputs = vec![
-        publishing("streams").into_iter().chain(many(60_000)).collect(),
+        publish_session("streams").into_iter().chain(many(60_000)).collect(),
         [handshake(), vec![0xc5, 0, 0]].concat(),
-        [connected(), vec![0x85, 0, 0, 0], vec![0; 200]].concat(),
-        [publishing("streams"), again].concat(),
-        [publishing("streams"), longer].concat(),
+        [connect_session(), vec![0x85, 0, 0, 0], vec![0; 200]].concat(),
+        [publish_session("streams"), again].concat(),
+        [publish_session("streams"), longer].concat(),
     ];
     inputs.extend(aborts());
-    each(rig.target, inputs, End::Fin);
+    send_each(rig.rtmp, inputs, Close::Fin);
 }
 
-/// An Abort behind each chunk of a message of ten, before the first among them: of its own chunk stream, of others, of none there is,
-/// and of less than a whole number. The rest of the message comes all the same, and is then one that nobody has begun.
+/// Returns sessions with an Abort before or after each of the ten chunks of a message: for its chunk stream, for others, for an invalid
+/// one, and too short. The rest of the message follows, which is then a message without a start.
 fn aborts() -> Vec<Vec<u8>> {
     let whole = [2_u32, 3, 6, 64, u32::MAX].map(|csid| csid.to_be_bytes().to_vec());
     let short = (0..4).map(|size| vec![0; size]);
     let mut all = Vec::new();
-    for abort in whole.into_iter().chain(short).map(|what| message(2, 0, ABORT, 0, &what)) {
+    for abort in whole.into_iter().chain(short).map(|payload| message(2, 0, ABORT, 0, &payload)) {
         for place in 0..=10 {
-            let mut session = publishing("aborts");
+            let mut session = publish_session("aborts");
             for n in 0..10 {
                 if n == place {
                     session.extend(&abort);
@@ -231,11 +235,11 @@ fn aborts() -> Vec<Vec<u8>> {
 
 fn windows(rig: &Rig) {
     for window in [0_u32, 1] {
-        let set = message(2, 0, WINDOW, 0, &window.to_be_bytes());
-        let Some(mut attacker) = Attacker::connect(rig.target) else { continue };
-        attacker.send(&[publishing("windows"), set].concat());
-        // Without reading any of the acknowledgements.
-        for n in 0..times(2000, 50_000) {
+        let set = message(2, 0, WINDOW_SIZE, 0, &window.to_be_bytes());
+        let Some(mut attacker) = Attacker::connect(rig.rtmp) else { continue };
+        attacker.send(&[publish_session("windows"), set].concat());
+        // Reads none of the acknowledgements.
+        for n in 0..rig.count(2000, 50_000, "messages") {
             if !attacker.send(&message(4, u32::try_from(n).expect("small"), AUDIO, 1, &[0xaf, 1, 0])) {
                 break;
             }
@@ -243,33 +247,33 @@ fn windows(rig: &Rig) {
     }
 }
 
-/// Payloads that a reader of AMF trips over.
+/// Returns payloads that could break an AMF decoder.
 fn bombs() -> Vec<Vec<u8>> {
     const DEPTH: usize = 100_000;
     let name = [text("connect"), number(1.0)].concat();
     let with = |value: &[u8]| [&name[..], value].concat();
     let repeated = |bytes: &[u8]| with(&bytes.repeat(DEPTH));
     let mut all = vec![
-        // Objects, arrays of both kinds, and objects of a class, each in another.
+        // Nested objects, arrays of both kinds, and typed objects.
         repeated(&[3, 0, 1, b'a']),
         repeated(&[8, 0, 0, 0, 1, 0, 1, b'a']),
         repeated(&[10, 0, 0, 0, 1]),
         repeated(&[16, 0, 1, b'c', 0, 1, b'a']),
-        // AMF3: arrays and objects in each other.
+        // Nested arrays and objects of AMF3.
         with(&[&[17][..], &[9, 3, 1].repeat(DEPTH)].concat()),
         with(&[&[17][..], &[10, 11, 1, 3, b'a'].repeat(DEPTH)].concat()),
-        // Counts.
+        // Counts beyond the payload.
         with(&[10, 0xff, 0xff, 0xff, 0xff]),
         with(&[8, 0xff, 0xff, 0xff, 0xff]),
         with(&[17, 9, 0xff, 0xff, 0xff, 0xff, 1]),
         with(&[17, 13, 0xff, 0xff, 0xff, 0xff, 0]),
         with(&[&[10, 0, 0xff, 0xff, 0xff][..], &[5].repeat(60_000)].concat()),
-        // References to what is there, to what is not, and to themselves.
+        // References: valid, dangling, and to themselves.
         with(&[3, 0, 1, b'a', 7, 0, 0, 0, 0, 9]),
         with(&[7, 0xff, 0xff]),
         with(&[17, 10, 0, 17, 10, 2, 17, 6, 2]),
         with(&[17, 9, 5, 1, 9, 0, 9, 0]),
-        // Text that is cut short, or none.
+        // Strings that are cut short or not UTF-8.
         with(&[2, 0xff, 0xff, b'a']),
         with(&[12, 0xff, 0xff, 0xff, 0xff, b'a']),
         with(&[2, 0, 4, 0xc3, 0x28, 0xed, 0xa0]),
@@ -290,20 +294,20 @@ fn bombs() -> Vec<Vec<u8>> {
 
 fn amf(rig: &Rig) {
     let inputs = bombs().into_iter().enumerate().flat_map(|(n, bomb)| {
-        // Every bomb as a command before anything else, and one in four in each of the other places.
+        // Each bomb as the first command, and each fourth in each of the other places.
         let mut inputs = vec![[handshake(), message(3, 0, COMMAND, 0, &bomb)].concat()];
         match n % 4 {
-            0 => inputs.push([connected(), message(3, 0, COMMAND_AMF3, 0, &[&[0], &bomb[..]].concat())].concat()),
-            1 => inputs.push([publishing("amf"), message(5, 0, DATA, 1, &bomb)].concat()),
+            0 => inputs.push([connect_session(), message(3, 0, COMMAND_AMF3, 0, &[&[0], &bomb[..]].concat())].concat()),
+            1 => inputs.push([publish_session("amf"), message(5, 0, DATA, 1, &bomb)].concat()),
             2 => {
                 let metadata = [&text("@setDataFrame")[..], &text("onMetaData"), &bomb].concat();
-                inputs.push([publishing("amf"), message(5, 0, DATA, 1, &metadata)].concat());
+                inputs.push([publish_session("amf"), message(5, 0, DATA, 1, &metadata)].concat());
             }
-            _ => inputs.push([playing("amf"), command(1, "pause", 0.0, &bomb)].concat()),
+            _ => inputs.push([play_session("amf"), command(1, "pause", 0.0, &bomb)].concat()),
         }
         inputs
     });
-    each(rig.target, inputs.collect::<Vec<_>>(), End::Fin);
+    send_each(rig.rtmp, inputs.collect::<Vec<_>>(), Close::Fin);
 }
 
 fn aggregates(rig: &Rig) {
@@ -319,7 +323,7 @@ fn aggregates(rig: &Rig) {
     for _ in 0..200 {
         nested = part(AGGREGATE, u32::try_from(nested.len()).expect("small"), &nested);
     }
-    let tiny = part(AUDIO, 0, &[]).repeat(times(20_000, 1_000_000));
+    let tiny = part(AUDIO, 0, &[]).repeat(rig.count(20_000, 1_000_000, "empty parts"));
     let payloads = [
         nested,
         tiny,
@@ -327,20 +331,19 @@ fn aggregates(rig: &Rig) {
         part(VIDEO, 1, &[0x17; 30]),
         vec![VIDEO, 0, 0],
         part(AGGREGATE, 0, &[]).repeat(1000),
-        // A million that are no media.
-        part(SET_CHUNK_SIZE, 0, &[]).repeat(times(100_000, 1_000_000)),
+        // Parts that are not media.
+        part(SET_CHUNK_SIZE, 0, &[]).repeat(rig.count(100_000, 1_000_000, "parts that are not media")),
     ];
     let inputs = payloads.map(|payload| {
-        let session =
-            [publishing("aggregates"), message(2, 0, SET_CHUNK_SIZE, 0, &0xff_ffff_u32.to_be_bytes())].concat();
-        [session, chunked(6, 0, AGGREGATE, 1, &payload, 0xff_ffff)].concat()
+        let session = [publish_session("aggregates"), set_max_chunk_size()].concat();
+        [session, single_chunk(6, 0, AGGREGATE, &payload)].concat()
     });
-    each(rig.target, inputs, End::Fin);
+    send_each(rig.rtmp, inputs, Close::Fin);
 }
 
 fn media(rig: &Rig) {
     let mut random = Random::new(3);
-    let mut session = publishing("media");
+    let mut session = publish_session("media");
     for first in 0..=u8::MAX {
         for kind in [AUDIO, VIDEO] {
             session.extend(message(6, 0, kind, 1, &[]));
@@ -348,8 +351,8 @@ fn media(rig: &Rig) {
             session.extend(message(6, 0, kind, 1, &[first, 0]));
         }
     }
-    let mut lies = publishing("lies");
-    // Sequence headers: AVC with an SPS that is noise, or longer than it is; AAC; HEVC; enhanced ones.
+    let mut malformed = publish_session("malformed");
+    // Sequence headers of AVC, AAC, HEVC and Enhanced RTMP with noise, and with lengths beyond their ends.
     for prefix in [
         &[0x17, 0, 0, 0, 0, 1, 0x64, 0, 0x1f, 0xff, 0xe1][..],
         &[0xaf, 0],
@@ -359,32 +362,32 @@ fn media(rig: &Rig) {
         let kind = if prefix[0] == 0xaf { AUDIO } else { VIDEO };
         for size in (0..80).chain([1000, 70_000]) {
             let noise = random.bytes(size);
-            lies.extend(message(6, 0, kind, 1, &[prefix, &[0xff, 0xff], &noise].concat()));
-            lies.extend(message(6, 0, kind, 1, &[prefix, &noise].concat()));
-            lies.extend(message(6, 0, kind, 1, &[prefix, &vec![0; size]].concat()));
-            lies.extend(message(6, 40, VIDEO, 1, &keyframe(50)));
-            lies.extend(message(4, 40, AUDIO, 1, &[&[0xaf, 1][..], &noise].concat()));
-            // ADTS where there is to be none, its lengths those of much more and of less than its head.
+            malformed.extend(message(6, 0, kind, 1, &[prefix, &[0xff, 0xff], &noise].concat()));
+            malformed.extend(message(6, 0, kind, 1, &[prefix, &noise].concat()));
+            malformed.extend(message(6, 0, kind, 1, &[prefix, &vec![0; size]].concat()));
+            malformed.extend(message(6, 40, VIDEO, 1, &keyframe(50)));
+            malformed.extend(message(4, 40, AUDIO, 1, &[&[0xaf, 1][..], &noise].concat()));
+            // ADTS headers, which do not belong there, with lengths beyond the payload and below the header.
             for adts in [[0xff, 0xf1, 0x50, 0x83, 0xff, 0xff, 0xfc], [0xff, 0xf9, 0x50, 0x80, 0, 0x1f, 0xfc]] {
-                lies.extend(message(4, 40, AUDIO, 1, &[&[0xaf, 1][..], &adts, &noise].concat()));
-                lies.extend(message(4, 40, AUDIO, 1, &[&[0xaf, 0][..], &adts, &noise].concat()));
+                malformed.extend(message(4, 40, AUDIO, 1, &[&[0xaf, 1][..], &adts, &noise].concat()));
+                malformed.extend(message(4, 40, AUDIO, 1, &[&[0xaf, 0][..], &adts, &noise].concat()));
             }
         }
     }
-    each(rig.target, [session, lies], End::Fin);
+    send_each(rig.rtmp, [session, malformed], Close::Fin);
 }
 
 fn timestamps(rig: &Rig) {
     let mut random = Random::new(4);
-    let Some(mut player) = Attacker::connect(rig.target) else { return };
-    player.send(&playing("jumps"));
-    let mut session = publishing("jumps");
-    for n in 0..times(2000, 50_000) {
+    let Some(mut player) = Attacker::connect(rig.rtmp) else { return };
+    player.send(&play_session("jumps"));
+    let mut session = publish_session("jumps");
+    for n in 0..rig.count(2000, 50_000, "messages") {
         let timestamp = u32::try_from(random.next() >> 32).expect("32 bits") >> random.below(32);
         let payload = if n % 20 == 0 { keyframe(100) } else { frame(100) };
         let kind = if n % 3 == 0 { AUDIO } else { VIDEO };
         session.extend(message(6, timestamp, kind, 1, &payload));
     }
-    each(rig.target, [session], End::Fin);
-    player.listen(Duration::from_millis(200));
+    send_each(rig.rtmp, [session], Close::Fin);
+    player.discard_for(Duration::from_millis(200));
 }

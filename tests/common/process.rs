@@ -1,4 +1,4 @@
-//! Child processes that cannot outlive or hang their test.
+//! Child processes that end with their test.
 
 use std::ffi::OsStr;
 use std::fs::File;
@@ -9,13 +9,13 @@ use std::time::{Duration, Instant};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
-use crate::scratch::Scratch;
+use crate::common::scratch::Scratch;
 
 const POLL: Duration = Duration::from_millis(20);
-/// How much of a log is shown when a test fails.
-const SHOWN: usize = 6000;
+/// Bytes of a log that are printed when a test fails.
+const PRINTED_LOG: usize = 6000;
 
-/// Calls `ready` until it gives something, or panics with `what` after `limit`.
+/// Calls `ready` until it returns a value. Panics with `what` after `limit`.
 pub(crate) fn eventually<T>(what: &str, limit: Duration, mut ready: impl FnMut() -> Option<T>) -> T {
     let deadline = Instant::now() + limit;
     loop {
@@ -27,7 +27,7 @@ pub(crate) fn eventually<T>(what: &str, limit: Duration, mut ready: impl FnMut()
     }
 }
 
-/// A child process with its output in a file. It is killed when dropped, and its output is shown when the test failed.
+/// A child process that writes its output to a file. Dropping it kills the process and, if the test has failed, prints the output.
 pub(crate) struct Process {
     name: String,
     child: Child,
@@ -35,7 +35,7 @@ pub(crate) struct Process {
 }
 
 impl Process {
-    /// Starts `program` with `arguments`; `name` names its log, `<name>.log` in the scratch folder.
+    /// Starts `program` with `arguments`. Its log is `<name>.log` in the scratch folder.
     pub(crate) fn start<A: AsRef<OsStr>>(
         scratch: &Scratch,
         name: &str,
@@ -47,11 +47,11 @@ impl Process {
         Process::spawn(scratch, name, command)
     }
 
-    /// Starts what `command` says, in the scratch folder and with its output in the log.
+    /// Starts `command` in the scratch folder, with its output in the log.
     pub(crate) fn spawn(scratch: &Scratch, name: &str, mut command: Command) -> Process {
         let log = scratch.file(&format!("{name}.log"));
         let output = File::create(&log).expect("a log file in the scratch folder");
-        // What is set where the tests run is not to configure the server.
+        // Variables of the test's own environment must not configure the server.
         for (name, _) in std::env::vars_os().filter(|(name, _)| name.to_string_lossy().starts_with("SRS_")) {
             command.env_remove(name);
         }
@@ -64,46 +64,45 @@ impl Process {
         Process { name: name.to_owned(), child, log }
     }
 
-    /// Everything that it wrote to its standard output and error so far.
+    /// Returns the standard output and error so far.
     pub(crate) fn log(&self) -> String {
         String::from_utf8_lossy(&std::fs::read(&self.log).unwrap_or_default()).into_owned()
     }
 
-    /// Its id.
-    #[allow(dead_code, reason = "for the attack kit, which shares this")]
+    /// Returns the process id.
     pub(crate) fn pid(&self) -> u32 {
         self.child.id()
     }
 
-    /// How it ended, if it has.
+    /// Returns the exit status; `None` while the process runs.
     pub(crate) fn ended(&mut self) -> Option<ExitStatus> {
         self.child.try_wait().expect("a child of ours can be waited for")
     }
 
-    /// Waits for its end; panics when that takes longer than `limit`.
+    /// Waits for the end of the process. Panics after `limit`.
     pub(crate) fn wait(&mut self, limit: Duration) -> ExitStatus {
         let what = format!("the end of {}", self.name);
         eventually(&what, limit, || self.ended())
     }
 
-    /// Waits for its end, which must be a success.
+    /// Waits for the end of the process. Panics after `limit`, or if the exit status is not 0.
     pub(crate) fn wait_success(&mut self, limit: Duration) {
         let status = self.wait(limit);
         assert!(status.success(), "{} ended with {status}", self.name);
     }
 
-    /// Asks it to end, as ^C does.
+    /// Sends SIGINT.
     pub(crate) fn interrupt(&mut self) {
         self.signal(Signal::SIGINT);
     }
 
-    /// Ends it with no chance to say goodbye.
+    /// Sends SIGKILL and waits for the end of the process.
     pub(crate) fn kill(&mut self) {
         self.signal(Signal::SIGKILL);
         self.wait(Duration::from_secs(5));
     }
 
-    /// Sends a signal, unless it has ended.
+    /// Sends a signal, unless the process has ended.
     pub(crate) fn signal(&mut self, signal: Signal) {
         if self.ended().is_none() {
             let pid = Pid::from_raw(i32::try_from(self.child.id()).expect("a pid fits 31 bits"));
@@ -114,12 +113,12 @@ impl Process {
 
 impl Drop for Process {
     fn drop(&mut self) {
-        // Both fail only when it has ended, and then there is nothing to do.
+        // Both fail only if the process has ended.
         let _ = self.child.kill();
         let status = self.child.wait();
         if std::thread::panicking() {
             let log = self.log();
-            let from = log.ceil_char_boundary(log.len().saturating_sub(SHOWN));
+            let from = log.ceil_char_boundary(log.len().saturating_sub(PRINTED_LOG));
             eprintln!("--- {} ({status:?})\n{}\n---", self.name, &log[from..]);
         }
     }

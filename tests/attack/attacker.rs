@@ -1,4 +1,4 @@
-//! One connection of somebody who means harm: plain or under TLS, and it never fails for what the server does.
+//! One connection of an attacker, plain or over TLS. No method panics, whatever the server does.
 
 use std::io::{ErrorKind, Read, Write};
 use std::net::Shutdown;
@@ -7,14 +7,14 @@ use std::time::{Duration, Instant};
 
 use socket2::{Domain, Socket, Type};
 
-use crate::wire::Transport;
+use crate::common::wire::Transport;
 
-/// How long a connection is waited for: the kernel tries again after one second, and after three.
-const CONNECT: Duration = Duration::from_secs(5);
+/// Time limit of a connection attempt. The kernel retries after one second, and after three.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// How to reach the server.
+/// A port of the server.
 #[derive(Clone, Copy)]
-pub(crate) struct Target {
+pub(crate) struct Endpoint {
     pub(crate) port: u16,
     pub(crate) tls: bool,
 }
@@ -26,38 +26,43 @@ pub(crate) struct Attacker {
     pub(crate) closed: bool,
 }
 
-/// How an attacker leaves.
+/// Way to close a connection.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(crate) enum End {
+pub(crate) enum Close {
     Fin,
     Rst,
 }
 
 impl Attacker {
-    /// Connects; `None` when the server does not let it.
-    pub(crate) fn connect(target: Target) -> Option<Attacker> {
-        let socket = TcpStream::connect_timeout(&([127, 0, 0, 1], target.port).into(), CONNECT).ok()?;
-        Attacker::of(socket, target)
+    /// Connects; `None` if the server refuses.
+    pub(crate) fn connect(endpoint: Endpoint) -> Option<Attacker> {
+        let socket = TcpStream::connect_timeout(&([127, 0, 0, 1], endpoint.port).into(), CONNECT_TIMEOUT).ok()?;
+        Attacker::of(socket, endpoint)
     }
 
-    /// The same from the address 127.0.0.`last`.
-    pub(crate) fn connect_from(last: u8, target: Target) -> Option<Attacker> {
+    /// Connects up to `count` times.
+    pub(crate) fn connect_many(count: usize, endpoint: Endpoint) -> Vec<Attacker> {
+        (0..count).filter_map(|_| Attacker::connect(endpoint)).collect()
+    }
+
+    /// Connects from the address 127.0.0.`last`.
+    pub(crate) fn connect_from(last: u8, endpoint: Endpoint) -> Option<Attacker> {
         let socket = Socket::new(Domain::IPV4, Type::STREAM, None).ok()?;
         socket.bind(&SocketAddr::from(([127, 0, 0, last], 0)).into()).ok()?;
-        socket.connect_timeout(&SocketAddr::from(([127, 0, 0, 1], target.port)).into(), CONNECT).ok()?;
-        Attacker::of(socket.into(), target)
+        socket.connect_timeout(&SocketAddr::from(([127, 0, 0, 1], endpoint.port)).into(), CONNECT_TIMEOUT).ok()?;
+        Attacker::of(socket.into(), endpoint)
     }
 
-    fn of(socket: TcpStream, target: Target) -> Option<Attacker> {
+    fn of(socket: TcpStream, endpoint: Endpoint) -> Option<Attacker> {
         socket.set_nodelay(true).ok()?;
-        // A server that takes nothing is not waited for.
+        // A server that stops reading must not block the attack.
         socket.set_write_timeout(Some(Duration::from_millis(500))).ok()?;
         let handle = socket.try_clone().ok()?;
-        let transport = transport(socket, target.tls)?;
+        let transport = transport(socket, endpoint.tls)?;
         Some(Attacker { socket: handle, transport, closed: false })
     }
 
-    /// Sends, and reads what there is to read, so that neither side is stuck. Whether all of it was sent.
+    /// Sends; returns true if all bytes were sent.
     pub(crate) fn send(&mut self, bytes: &[u8]) -> bool {
         if !self.closed && (self.transport.write_all(bytes).is_err() || self.transport.flush().is_err()) {
             self.closed = true;
@@ -65,26 +70,26 @@ impl Attacker {
         !self.closed
     }
 
-    /// Reads and throws away what comes within `time`, or until the server closes.
-    pub(crate) fn listen(&mut self, time: Duration) {
+    /// Reads and discards what arrives within `time`, or until the server closes the connection.
+    pub(crate) fn discard_for(&mut self, time: Duration) {
         let deadline = Instant::now() + time;
         while self.read(deadline, &mut [0; 16 * 1024]) > 0 {}
     }
 
-    /// What comes within `time`, or until the server closes.
-    pub(crate) fn hear(&mut self, time: Duration) -> Vec<u8> {
+    /// Returns what arrives within `time`, or until the server closes the connection.
+    pub(crate) fn receive_for(&mut self, time: Duration) -> Vec<u8> {
         let deadline = Instant::now() + time;
-        let (mut heard, mut buffer) = (Vec::new(), [0; 16 * 1024]);
+        let (mut received, mut buffer) = (Vec::new(), [0; 16 * 1024]);
         loop {
             match self.read(deadline, &mut buffer) {
-                0 => return heard,
-                n => heard.extend_from_slice(&buffer[..n]),
+                0 => return received,
+                n => received.extend_from_slice(&buffer[..n]),
             }
         }
     }
 
-    /// Whether so many bytes come within `time`.
-    pub(crate) fn hears(&mut self, bytes: usize, time: Duration) -> bool {
+    /// Returns true if `bytes` bytes arrive within `time`.
+    pub(crate) fn receives(&mut self, bytes: usize, time: Duration) -> bool {
         let deadline = Instant::now() + time;
         let mut count = 0;
         while count < bytes {
@@ -96,9 +101,9 @@ impl Attacker {
         true
     }
 
-    /// The next bytes that come within `time`: none when there are none, or the server closes.
+    /// Returns the next bytes that arrive within `time`; empty if none do, or if the server closes the connection.
     #[cfg(any(feature = "hls", feature = "ssl"))]
-    pub(crate) fn hear_some(&mut self, time: Duration) -> Vec<u8> {
+    pub(crate) fn receive_some(&mut self, time: Duration) -> Vec<u8> {
         let mut buffer = vec![0; 16 * 1024];
         let count = self.read(Instant::now() + time, &mut buffer);
         buffer.truncate(count);
@@ -123,15 +128,15 @@ impl Attacker {
         }
     }
 
-    /// Ends one direction of the connection, or both.
+    /// Shuts down one direction of the connection, or both.
     #[cfg(feature = "hls")]
     pub(crate) fn shutdown(&self, how: Shutdown) {
-        // It fails when the server was first.
+        // Fails if the server has closed the connection.
         let _ = self.socket.shutdown(how);
     }
 
-    /// Reads and throws away what is there now, as far as it goes in a moment. How many bytes it was.
-    pub(crate) fn take_what_is_there(&mut self) -> usize {
+    /// Reads and discards what has arrived so far, without waiting. Returns the number of bytes.
+    pub(crate) fn drain(&mut self) -> usize {
         let mut count = 0;
         if self.socket.set_nonblocking(true).is_ok() {
             let mut buffer = [0; 64 * 1024];
@@ -146,35 +151,35 @@ impl Attacker {
         count
     }
 
-    /// Reads one byte, if one is there.
-    pub(crate) fn trickle(&mut self) {
+    /// Reads one byte if one has arrived.
+    pub(crate) fn read_byte(&mut self) {
         self.transport.set_read_timeout(Duration::from_millis(1));
         let _ = self.transport.read(&mut [0]);
     }
 
-    /// Whether the server closes the connection within `limit`.
+    /// Returns true if the server closes the connection within `limit`.
     pub(crate) fn is_closed_within(&mut self, limit: Duration) -> bool {
         let deadline = Instant::now() + limit;
         while !self.closed && Instant::now() < deadline {
-            self.listen(deadline.saturating_duration_since(Instant::now()));
+            self.discard_for(deadline.saturating_duration_since(Instant::now()));
         }
         self.closed
     }
 
-    /// Closes the connection. With RST whatever was not read or sent is thrown away.
-    pub(crate) fn leave(mut self, end: End) {
-        if end == End::Fin {
-            // A socket that is closed with unread bytes says RST.
+    /// Closes the connection. RST discards what was not read or sent.
+    pub(crate) fn close(mut self, how: Close) {
+        if how == Close::Fin {
+            // A socket that is closed with unread bytes sends RST.
             let _ = self.socket.shutdown(Shutdown::Write);
-            self.take_what_is_there();
+            self.drain();
         } else {
-            // The only way to RST: linger on, for no time.
+            // Zero linger time makes close send RST.
             let socket = socket2::Socket::from(self.socket.try_clone().expect("a handle"));
             let _ = socket.set_linger(Some(Duration::ZERO));
         }
     }
 
-    /// Has the kernel take as little as it can for this connection to read.
+    /// Sets the smallest receive buffer that the kernel allows.
     pub(crate) fn shrink_receive_buffer(&self) {
         let _ = socket2::SockRef::from(&self.socket).set_recv_buffer_size(2048);
     }
@@ -183,7 +188,7 @@ impl Attacker {
 #[cfg(feature = "ssl")]
 fn transport(socket: TcpStream, tls: bool) -> Option<Box<dyn Transport>> {
     if tls {
-        crate::rig::tls::wrap(socket).map(|tls| Box::new(tls) as Box<dyn Transport>)
+        crate::tls_client::wrap(socket).map(|tls| Box::new(tls) as Box<dyn Transport>)
     } else {
         Some(Box::new(socket))
     }
