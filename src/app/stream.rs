@@ -1,39 +1,40 @@
-//! A stream: one publisher, any number of players, and what is between them.
+//! A stream: one publisher, any number of players, and the packets in between.
 //!
-//! A message of the publisher is put on the source's timeline, encoded once into its [`backlog`], and offered to the players
-//! that are level, in one loop that writes to each socket without blocking. What a socket does not take, and all that is
-//! particular to one player (joining, falling behind, pausing), is the business of that player's own coroutine, which asks
-//! for it by [`Consumer::fill`]. So the work done for a message does not grow with the number of players; only the writes do.
+//! ```text
+//! publisher ─ Publication ─▶ Timeline ─▶ PacketLog ─┬─▶ players that have caught up: written at once, without blocking
+//!                                │                  └─▶ players that are behind: one coroutine each (Consumer)
+//!                                └─▶ Sink (HLS)
+//! ```
 //!
-//! | file | what is there |
+//! Each message is encoded once. Only the writes to sockets grow with the number of players.
+//!
+//! | file | contents |
 //! |---|---|
-//! | here | a [`Source`], as the rest of the server sees it; what it writes to ([`Outlet`], [`Sink`]) |
-//! | [`registry`] | all sources, by name |
-//! | [`publication`], [`consumer`] | what the coroutines of a publisher and of a player hold of a source |
-//! | [`state`] | what a source consists of: who is here, and what is kept for whom |
-//! | [`incoming`] | a message of the publisher, on its way into the backlog |
-//! | [`timeline`], [`backlog`] | its time, corrected; its bytes, encoded |
-//! | [`configs`] | what a player needs before media |
-//! | [`player`] | what a player gets next |
-//! | [`shedding`] | what is given up when memory is short |
+//! | [`registry`] | all streams by name |
+//! | [`publication`], [`consumer`] | the handles of a publisher's and a player's coroutine |
+//! | [`state`], [`incoming`] | a stream, and the path of a message through it |
+//! | [`timeline`], [`packet_log`], [`headers`] | corrected times, encoded packets, cached sequence headers |
+//! | [`player`], [`reclaim`] | the output of one player; memory that is given up when it is short |
 
-mod backlog;
-mod configs;
 mod consumer;
+mod extended_timestamp;
+mod headers;
 mod incoming;
+mod packet_log;
 mod player;
 mod publication;
+mod reclaim;
 mod registry;
-mod shedding;
 mod state;
-mod stretched;
 mod timeline;
 mod track;
 
-pub use consumer::{Begin, Consumer, ConsumerStats};
-pub use publication::{Busy, Publication};
+pub use consumer::{Consumer, ConsumerStats, StartPosition};
+pub use publication::{Publication, StreamBusy};
+pub use reclaim::StreamUsage;
 pub use registry::Sources;
-pub use shedding::Holding;
+#[cfg(feature = "hls")]
+pub(crate) use timeline::VIDEO_TIMEOUT_MS;
 
 use std::io;
 use std::sync::Arc;
@@ -41,132 +42,133 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 
-use self::configs::{Config, ConfigKey};
-use self::state::State;
+use self::headers::{CachedHeader, HeaderKey};
+use self::state::StreamState;
 use crate::app::session::close::CloseReason;
 use crate::codec::flv;
 use crate::config::Vhost;
-use crate::memory::Account;
+use crate::memory::MemoryTracker;
 use crate::st::Shared;
 
-/// Where a client's bytes go, and how it is reached by others.
-pub trait Outlet: Send + Sync {
-    /// Writes what fits, without blocking. 0: no room now.
+/// A client as others see it: its socket, its coroutine, and its end.
+pub trait ClientHandle: Send + Sync {
+    /// Writes without blocking. Returns the number of bytes written, 0 if the socket is full.
     ///
     /// # Errors
     /// When the connection has failed.
-    fn offer(&self, bytes: &[u8]) -> io::Result<usize>;
-    /// [`offer`](Self::offer) comes next: has the processor fetch what it will look at.
-    fn anticipate(&self) {}
-    /// Has the client's coroutine look after itself.
+    fn try_write(&self, bytes: &[u8]) -> io::Result<usize>;
+    /// Prefetches into the processor's cache what the next [`try_write`](Self::try_write) reads.
+    fn prefetch(&self) {}
+    /// Wakes the client's coroutine.
     fn wake(&self);
-    /// Ends the connection, for this reason.
+    /// Closes the connection.
     fn close(&self, reason: CloseReason);
 }
 
-/// Takes what a publisher sends, at times that have been corrected: milliseconds since the source began, which do not run
-/// backwards within a track. It is called for each message, so it must not wait for anything. Dropping it ends it.
+/// An output of a published stream beside its players. Times are corrected: milliseconds since the stream was created,
+/// which never run backwards within a track. Called for each message, so it must not block. Dropping it ends the
+/// output.
 pub trait Sink: Send + Sync {
-    /// A message of video whose header is `tag`.
+    /// Handles a video message with the header `tag`.
     fn on_video(&mut self, time: u64, tag: &flv::VideoTag, payload: &Bytes);
-    /// A message of audio whose header is `tag`.
+    /// Handles an audio message with the header `tag`.
     fn on_audio(&mut self, time: u64, tag: &flv::AudioTag, payload: &Bytes);
-    /// The vhost's configuration has changed. Whether the sink goes on with it; if not, there is to be another.
+    /// Applies a new configuration of the vhost. Returns false if the output has to be replaced.
     fn reconfigure(&mut self, vhost: &Vhost) -> bool;
-    /// What takes its place; `next` is where the stream is to go, if anywhere. It is asked for when this one has ended, unless the two
-    /// are to overlap.
-    fn succeed(self: Box<Self>, next: &mut dyn FnMut() -> Option<Box<dyn Sink>>) -> Option<Box<dyn Sink>> {
+    /// Replaces this output. `next` creates the successor, if there is one; it is called after this output has ended,
+    /// unless the two are to overlap.
+    fn replace_with(self: Box<Self>, next: &mut dyn FnMut() -> Option<Box<dyn Sink>>) -> Option<Box<dyn Sink>> {
         drop(self);
         next()
     }
 }
 
-/// A stream. Clones are the same stream.
+/// A stream. Clones refer to the same stream.
 #[derive(Clone)]
-pub struct Source(Shared<State>);
+pub struct Source(Shared<StreamState>);
 
-/// A stream that is being published.
+/// Description of a published stream.
 #[derive(Debug, Clone)]
-pub struct Published {
-    /// vhost/app/stream.
+pub struct StreamSummary {
+    /// Full name: vhost/app/stream.
     pub name: String,
-    /// What is in it, as far as anything has come.
+    /// Video codec, once a video message has arrived.
     pub video: Option<flv::VideoCodec>,
-    /// The same.
+    /// Audio codec, once an audio message has arrived.
     pub audio: Option<flv::AudioCodec>,
-    /// How many play it over RTMP.
+    /// Number of RTMP players.
     pub players: usize,
 }
 
 impl Source {
-    /// A stream that nobody publishes or plays. What it holds counts in `whole`.
-    pub fn new(name: &str, vhost: Arc<Vhost>, whole: &Account) -> Self {
-        Self(Shared::new(State::new(name, vhost, Account::within(whole))))
+    /// Creates a stream without publisher and players. Its memory is also charged to `parent`.
+    pub fn new(name: &str, vhost: Arc<Vhost>, parent: &MemoryTracker) -> Self {
+        Self(Shared::new(StreamState::new(name, vhost, MemoryTracker::child_of(parent))))
     }
 
-    /// The name of the vhost that it belongs to.
+    /// Returns the name of the stream's vhost.
     pub fn vhost_name(&self) -> String {
         self.0.with(|state| state.vhost.name.clone())
     }
 
-    /// Puts other settings in force, of the same vhost. They count from the next message on, also for those who publish or play
-    /// now: players are told of another `chunk_size` within the stream, where it changes.
+    /// Applies new settings of the same vhost from the next message on. Present players are told of a new `chunk_size`
+    /// within the stream, where it changes.
     pub fn set_vhost(&self, vhost: &Arc<Vhost>) {
         self.0.with(|state| {
-            if vhost.chunk_size != state.backlog.chunk_size() {
+            if vhost.chunk_size != state.log.chunk_size() {
                 state.flush();
-                state.backlog.set_chunk_size(vhost.chunk_size);
+                state.log.set_chunk_size(vhost.chunk_size);
             }
             state.vhost = vhost.clone();
         });
     }
 
-    /// The size of the chunks that players who join now have to know of first.
+    /// Returns the chunk size that a player has to be told before it joins.
     pub fn chunk_size(&self) -> usize {
-        self.0.with(|state| state.backlog.chunk_size())
+        self.0.with(|state| state.log.chunk_size())
     }
 
-    /// Adds a player. It begins with what it needs to decode, at the last keyframe if the vhost's `gop_cache` is on, else with
-    /// what comes next. `stream_id` is the message stream that it plays on.
-    pub fn join(&self, outlet: Arc<dyn Outlet>, stream_id: u32) -> Consumer {
+    /// Adds a player on the message stream `stream_id`. It starts with metadata and sequence headers, then at the last
+    /// keyframe if the vhost's `gop_cache` is on, else with the next message.
+    pub fn join(&self, client: Arc<dyn ClientHandle>, stream_id: u32) -> Consumer {
         self.0.with(|state| {
-            state.expect_player();
-            let player = state.new_player(outlet, stream_id);
+            state.on_first_subscriber();
+            let player = state.new_player(client, stream_id);
             Consumer::new(self.clone(), state.add_player(player))
         })
     }
 
-    /// Adds a forwarder: a player that publishes the stream elsewhere. It is on hold until [`Consumer::begin`]; what is published
-    /// from now on is kept for it, as for any player. It gets the stream as a publisher sends it, up to the end that players are
-    /// told of; then [`Consumer::is_over`], and its outlet is woken whatever it does.
-    pub fn join_forwarder(&self, outlet: Arc<dyn Outlet>) -> Consumer {
+    /// Adds a forwarder, a player that publishes the stream elsewhere. It gets messages as a publisher sends them,
+    /// without status messages. Packets are kept for it from now on; output starts with [`Consumer::start`]. At the end
+    /// that players are told of, its client is woken, and [`Consumer::is_finished`] holds once all was handed out.
+    pub fn join_forwarder(&self, client: Arc<dyn ClientHandle>) -> Consumer {
         self.0.with(|state| {
-            state.expect_player();
-            let player = state.new_player(outlet, 0).into_forwarder();
+            state.on_first_subscriber();
+            let player = state.new_player(client, 0).into_forwarder();
             Consumer::new(self.clone(), state.add_player(player))
         })
     }
 
-    /// Whether the stream is published, or its publisher was lost and may come back before players are told.
+    /// Returns whether the stream is published, or lost its publisher and the players have not been told yet.
     pub fn is_live(&self) -> bool {
-        self.0.with(|state| state.publisher.is_some() || state.tell_loss.is_some())
+        self.0.with(|state| state.publisher.is_some() || state.unpublish_at.is_some())
     }
 
-    /// What is held for the stream.
-    pub fn account(&self) -> Account {
-        self.0.with(|state| state.account.clone())
+    /// Returns the tracker of the stream's memory.
+    pub fn memory(&self) -> MemoryTracker {
+        self.0.with(|state| state.memory.clone())
     }
 
-    /// The name of the stream: vhost/app/stream.
+    /// Returns the full name: vhost/app/stream.
     pub fn name(&self) -> String {
         self.0.with(|state| state.name.clone())
     }
 
-    /// What it is, if somebody publishes it.
-    fn published(&self) -> Option<Published> {
+    /// Returns the description of the stream; `None` if it is not published.
+    fn published(&self) -> Option<StreamSummary> {
         self.0.with(|state| {
             let publisher = state.publisher.as_ref()?;
-            Some(Published {
+            Some(StreamSummary {
                 name: state.name.clone(),
                 video: publisher.video,
                 audio: publisher.audio,
@@ -175,58 +177,62 @@ impl Source {
         })
     }
 
-    /// Ends whatever publication there is, and tells the players, also of one that was lost and may yet come back.
-    fn end(&self) {
+    /// Ends the publication, if there is one, and tells the players at once, without the grace of a publisher that was
+    /// lost.
+    fn unpublish(&self) {
         self.0.with(|state| {
-            let is_lost = state.tell_loss.is_some();
+            let was_lost = state.unpublish_at.is_some();
             if state.publisher.is_some() {
-                state.lose_publisher();
-            } else if !is_lost {
+                state.remove_publisher();
+            } else if !was_lost {
                 return;
             }
             state.notify_unpublished();
         });
     }
 
-    /// Changes where the messages of the present publisher go beside the players: `change` gets the stream's name, the publisher,
-    /// and what is there. What is there afterwards is told the sequence headers so far, be it for the second time.
-    pub fn change_sink(&self, change: impl FnOnce(&str, Arc<dyn Outlet>, &mut Option<Box<dyn Sink>>)) {
+    /// Lets `change` replace the sink of the present publication. It gets the stream's name, the publisher, and the
+    /// sink. The sink that is there afterwards gets the sequence headers so far, even if it has had them before.
+    pub fn change_sink(&self, change: impl FnOnce(&str, Arc<dyn ClientHandle>, &mut Option<Box<dyn Sink>>)) {
         self.0.with(|state| {
             let Some(publisher) = &state.publisher else { return };
-            change(&state.name, publisher.outlet.clone(), &mut state.sink);
+            change(&state.name, publisher.handle.clone(), &mut state.sink);
             let Some(sink) = &mut state.sink else { return };
-            for Config { key, payload, .. } in state.configs.iter() {
+            for CachedHeader { key, payload, .. } in state.headers.iter() {
                 match key {
-                    ConfigKey::Video { .. } => {
-                        if let Some(tag) = flv::video(payload) {
+                    HeaderKey::Video { .. } => {
+                        if let Some(tag) = flv::read_video_header(payload) {
                             sink.on_video(state.timeline.latest(), &tag, payload);
                         }
                     }
-                    ConfigKey::Audio { .. } => {
-                        if let Some(tag) = flv::audio(payload) {
+                    HeaderKey::Audio { .. } => {
+                        if let Some(tag) = flv::read_audio_header(payload) {
                             sink.on_audio(state.timeline.latest(), &tag, payload);
                         }
                     }
-                    ConfigKey::Metadata => {}
+                    HeaderKey::Metadata => {}
                 }
             }
         });
     }
 
-    /// Tells the players that the publisher is lost, if it is time for that.
-    fn tell_loss_due(&self, now: Instant) {
+    /// Tells the players that the publisher is gone, if its time to come back is over.
+    fn notify_unpublished_if_due(&self, now: Instant) {
         self.0.with(|state| {
-            if state.tell_loss.is_some_and(|due| due <= now) {
+            if state.unpublish_at.is_some_and(|due| due <= now) {
                 state.notify_unpublished();
             }
         });
     }
 
-    /// Whether neither publisher nor player has been here for `time`, and nobody else holds the source. One that was never
-    /// published has nothing that is worth keeping.
+    /// Returns whether the stream has had neither publisher nor player for `time`, and nobody but the registry has a
+    /// handle to it. A stream that was never published is idle at once: there is nothing to keep.
     fn is_idle_for(&self, time: Duration) -> bool {
-        let long = |state: &State| state.publications == 0 || state.idle_since.elapsed() >= time;
-        self.0.with(|state| self.0.holders() == 1 + state.abandoned && state.is_idle() && long(state))
+        self.0.with(|state| {
+            let has_handles = self.0.handle_count() > 1 + state.abandoned_handles;
+            let is_long_idle = state.publication_count == 0 || state.idle_since.elapsed() >= time;
+            !has_handles && state.is_idle() && is_long_idle
+        })
     }
 }
 

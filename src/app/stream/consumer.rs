@@ -1,4 +1,4 @@
-//! What a player's coroutine has in hand of its source. What happens then is in [`player`](super::player).
+//! The handle of a player's coroutine to its stream. The [`player`](super::player) module has the behaviour.
 
 use std::time::Duration;
 
@@ -6,30 +6,30 @@ use bytes::Bytes;
 
 use super::Source;
 use super::player::Player;
-use super::state::State;
+use super::state::StreamState;
 use super::track::Track;
 
-/// What a player has got.
+/// Counters of a player.
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
 pub struct ConsumerStats {
     /// Messages handed to its socket.
     pub sent: u64,
-    /// Messages that it did not get because it was too far behind.
+    /// Messages dropped because the player was too far behind.
     pub dropped: u64,
-    /// Whether it has got all there is.
-    pub level: bool,
+    /// Whether everything so far was handed out.
+    pub caught_up: bool,
 }
 
-/// Where a forwarder begins.
+/// Position at which a forwarder starts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Begin {
-    /// With the first message since it joined, or since it was over.
-    First,
-    /// Where a player that joins now would.
-    Join,
+pub enum StartPosition {
+    /// The first packet kept for the forwarder since it joined, or since its stream ended.
+    Retained,
+    /// The place where a player that joins now starts.
+    JoinPoint,
 }
 
-/// The right of a player's coroutine to its place in a source. Dropping it leaves the source.
+/// A player or forwarder of a stream. Dropping it removes the player.
 pub struct Consumer {
     source: Source,
     id: usize,
@@ -40,108 +40,108 @@ impl Consumer {
         Self { source, id }
     }
 
-    /// Appends what the player is to get next to `batch`, whole messages and at most some 256 KiB. If there is nothing, and
-    /// [no more](Consumer::has_more) either, the player is level: from now on the source writes to its socket, and wakes its coroutine
-    /// when it must.
+    /// Appends the player's next output to `out`: whole messages, at most about 256 KiB. If there is none, and [no
+    /// more](Consumer::has_more) to examine, the player has caught up: from then on the stream writes to its socket,
+    /// and wakes its coroutine when that has to write.
     ///
-    /// Returns the size of the chunks behind the batch. It begins as the source's [`chunk_size`](Source::chunk_size), which the
-    /// player has to know when it joins; a change of it is told in the batch.
-    pub fn fill(&self, batch: &mut Vec<Bytes>) -> usize {
-        self.with(|state, id| state.fill(id, batch))
+    /// Returns the chunk size after the output. It starts as [`Source::chunk_size`], which the player must know when it
+    /// joins; the output contains each change.
+    pub fn fill(&self, out: &mut Vec<Bytes>) -> usize {
+        self.with(|state, id| state.fill(id, out))
     }
 
-    /// Whether there is something to get, which may be what the player does not want: an empty batch then was not all.
+    /// Returns whether there are packets to examine, wanted or not. If so, an empty output is not the end.
     pub fn has_more(&self) -> bool {
-        self.with(|state, id| state.players[id].as_ref().is_some_and(|player| player.has_more(&state.backlog)))
+        self.with(|state, id| state.players[id].as_ref().is_some_and(|player| player.has_more(&state.log)))
     }
 
-    /// Takes the socket back from the source. What the source has begun to write is appended to `batch` and has to go first.
-    pub fn hold(&self, batch: &mut Vec<Bytes>) {
-        self.player(|player| player.hold(batch));
+    /// Stops writes of the stream to the socket. Appends to `out` what the stream has begun to write, which has to be
+    /// sent first.
+    pub fn detach(&self, out: &mut Vec<Bytes>) {
+        self.with_player(|player| player.detach(out));
     }
 
-    /// Appends more of a message that the player has had a part of, if there is one: it has to have the rest before anything else on
-    /// its connection. Whether there was one.
-    pub fn go_on(&self, batch: &mut Vec<Bytes>) -> bool {
-        self.with(|state, id| state.players[id].as_mut().is_some_and(|player| player.go_on(&state.backlog, batch)))
+    /// Appends the next piece of a message of which a part was handed out. The rest has to be sent before anything else
+    /// on the connection. Returns whether there was a piece.
+    pub fn continue_partial(&self, out: &mut Vec<Bytes>) -> bool {
+        self.with(|state, id| state.players[id].as_mut().is_some_and(|player| player.continue_partial(&state.log, out)))
     }
 
-    /// Stops sending, or goes on, at the live point and with a keyframe.
+    /// Pauses the player, or resumes it at the last keyframe.
     pub fn pause(&self, paused: bool) {
         self.with(|state, id| {
-            let start = state.start();
+            let join_point = state.join_point();
             if let Some(player) = &mut state.players[id] {
-                player.pause(paused, start);
+                player.pause(paused, join_point);
             }
         });
     }
 
-    /// Has a forwarder begin, on this message stream of the target, which has been told of this chunk size.
-    pub fn begin(&self, stream_id: u32, chunk_size: usize, at: Begin) {
+    /// Starts a forwarder on the message stream `stream_id` of its target, which was told `chunk_size`.
+    pub fn start(&self, stream_id: u32, chunk_size: usize, position: StartPosition) {
         self.with(|state, id| {
-            let start = state.start();
+            let join_point = state.join_point();
             if let Some(player) = &mut state.players[id] {
-                player.begin(stream_id, chunk_size, at, start);
+                player.start(stream_id, chunk_size, position, join_point);
             }
         });
     }
 
-    /// Has a forwarder whose stream has ended wait for the next one. Returns where to begin then: with all of it, if the
-    /// connection did not fail before.
-    pub fn rearm(&self) -> Begin {
-        self.player(Player::rearm).unwrap_or(Begin::Join)
+    /// Prepares a forwarder whose stream has ended for the next publication. Returns where to start then: at its first
+    /// packet, unless the connection failed before.
+    pub fn reset_for_next(&self) -> StartPosition {
+        self.with_player(Player::reset_for_next).unwrap_or(StartPosition::JoinPoint)
     }
 
-    /// Whether a forwarder's stream has ended, and it has got all of it.
-    pub fn is_over(&self) -> bool {
-        self.player(|player| player.is_over()).unwrap_or(true)
+    /// Returns whether a forwarder's stream has ended and all of it was handed out.
+    pub fn is_finished(&self) -> bool {
+        self.with_player(|player| player.is_finished()).unwrap_or(true)
     }
 
-    /// Whether a forwarder's stream has ended.
-    pub fn is_ending(&self) -> bool {
-        self.player(|player| player.is_ending()).unwrap_or(true)
+    /// Returns whether a forwarder's stream has ended.
+    pub fn stream_ended(&self) -> bool {
+        self.with_player(|player| player.stream_ended()).unwrap_or(true)
     }
 
-    /// How far the player is behind the live point.
+    /// Returns how far the player is behind the latest message.
     pub fn delay(&self) -> Duration {
         self.with(|state, id| {
-            let next = state.players[id].as_ref().and_then(|player| state.backlog.get(player.cursor()));
+            let next = state.players[id].as_ref().and_then(|player| state.log.get(player.cursor()));
             next.map_or(Duration::ZERO, |entry| {
                 Duration::from_millis(state.timeline.latest().saturating_sub(entry.time))
             })
         })
     }
 
-    /// Chooses whether the player gets audio.
+    /// Selects whether the player gets audio.
     pub fn receive_audio(&self, wanted: bool) {
-        self.player(|player| player.receive(Track::Audio, wanted));
+        self.with_player(|player| player.receive(Track::Audio, wanted));
     }
 
-    /// Chooses whether the player gets video; when it does again, it begins with a keyframe.
+    /// Selects whether the player gets video, which starts again with a keyframe.
     pub fn receive_video(&self, wanted: bool) {
-        self.player(|player| player.receive(Track::Video, wanted));
+        self.with_player(|player| player.receive(Track::Video, wanted));
     }
 
-    /// What the player has got so far.
+    /// Returns the counters of the player; zeros if the stream is in use, which can only be while a panic unwinds.
     pub fn stats(&self) -> ConsumerStats {
-        // Not `with`: it is also asked while a panic unwinds.
         let stats = self.source.0.try_with(|state| state.players[self.id].as_ref().map(Player::stats));
         stats.flatten().unwrap_or_default()
     }
 
-    /// Leaves the source, as dropping it does, when nobody is left to drop it: its coroutine overflowed its stack.
+    /// Removes the player without dropping the handle, which a coroutine that overflowed its stack cannot do.
     pub fn abandon(&self) {
         self.source.0.try_with(|state| {
-            state.abandoned += 1;
+            state.abandoned_handles += 1;
             state.remove_player(self.id);
         });
     }
 
-    fn with<R>(&self, f: impl FnOnce(&mut State, usize) -> R) -> R {
+    fn with<R>(&self, f: impl FnOnce(&mut StreamState, usize) -> R) -> R {
         self.source.0.with(|state| f(state, self.id))
     }
 
-    fn player<R>(&self, f: impl FnOnce(&mut Player) -> R) -> Option<R> {
+    fn with_player<R>(&self, f: impl FnOnce(&mut Player) -> R) -> Option<R> {
         self.with(|state, id| state.players[id].as_mut().map(f))
     }
 }

@@ -1,275 +1,278 @@
-//! What a source consists of: who is here, what is kept for whom, and what they are told.
+//! The state of a stream: its publisher, its players, and the packets kept for them.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 
-use super::backlog::{Backlog, Mark};
-use super::configs::Configs;
-use super::player::Player;
-use super::timeline::Timeline;
+use super::headers::HeaderCache;
+use super::packet_log::{PacketKind, PacketLog};
+use super::player::{JoinPoint, Player};
+use super::timeline::{Timeline, VIDEO_TIMEOUT_MS};
 use super::track::Track;
-use super::{Outlet, Sink};
+use super::{ClientHandle, Sink};
 use crate::codec::flv;
 use crate::config::Vhost;
-use crate::memory::Account;
-use crate::rtmp::server::stream_status;
+use crate::memory::MemoryTracker;
+use crate::rtmp::server::encode_stream_status;
 use crate::st;
 
-/// How much of a stream without video a joining player gets at once, in milliseconds: there is no keyframe to begin at, and any
-/// place will do.
-const AUDIO_CACHE: u64 = 1000;
+/// Length of the cache of a stream without video, in milliseconds. A player can start anywhere in it.
+const AUDIO_CACHE_MS: u64 = 1000;
 
-/// A stream counts as one without video when none has come for so long, in milliseconds.
-const VIDEO_GONE: u64 = 10_000;
+/// Time budget for writing one batch to players. After it, the coroutines of the other players write.
+const MAX_WRITE_TIME: Duration = Duration::from_millis(40);
 
-/// A stream, its publisher and its players.
-pub(super) struct State {
+/// Players between two checks of the write time.
+const WRITES_PER_CLOCK_CHECK: usize = 32;
+
+/// Status messages per [`NOTICE_WINDOW`] about publishers that come and go. Each wakes every player.
+const MAX_NOTICES: u32 = 8;
+const NOTICE_WINDOW: Duration = Duration::from_secs(1);
+
+/// A stream.
+pub(super) struct StreamState {
+    /// Full name: vhost/app/stream.
     pub(super) name: String,
     pub(super) vhost: Arc<Vhost>,
-    /// What is held for this stream.
-    pub(super) account: Account,
+    /// Memory charged to the stream.
+    pub(super) memory: MemoryTracker,
     pub(super) publisher: Option<Publisher>,
-    /// Counts publications, so that one that was replaced ends nothing but itself.
-    pub(super) publications: u64,
-    /// The number of the first entry of the present publication, or of the last one.
-    pub(super) begun: u64,
+    /// Number of publications so far, which identifies the present one.
+    pub(super) publication_count: u64,
+    /// Sequence number of the first packet of the present publication, or of the last one.
+    pub(super) publication_start: u64,
     pub(super) timeline: Timeline,
-    pub(super) backlog: Backlog,
-    /// Where a joining player begins: the number of the last keyframe, as long as all since is in the backlog.
-    pub(super) gop: Option<u64>,
-    /// The time of the last video message of this publication.
-    pub(super) last_video: Option<u64>,
-    pub(super) configs: Configs,
-    /// Where the publisher's messages go beside the players.
+    pub(super) log: PacketLog,
+    /// Sequence number of the last keyframe, while all packets since are in the log.
+    pub(super) gop_start: Option<u64>,
+    /// Time of the last video message of the publication, in milliseconds.
+    pub(super) last_video_time: Option<u64>,
+    pub(super) headers: HeaderCache,
     pub(super) sink: Option<Box<dyn Sink>>,
-    /// By id; an id that is free is used again.
+    /// Players by id.
     pub(super) players: Vec<Option<Player>>,
-    /// How many of them there are.
-    pub(super) playing: usize,
-    /// When the players are to be told that the publisher is lost, if it is not back by then.
-    pub(super) tell_loss: Option<Instant>,
-    /// Since when there has been neither publisher nor player.
+    /// Ids in `players` that are not in use.
+    free_ids: Vec<usize>,
+    /// When players are told that the publisher is gone, unless one is back by then.
+    pub(super) unpublish_at: Option<Instant>,
+    /// Time since which there has been neither publisher nor player.
     pub(super) idle_since: Instant,
-    /// Since when notices are counted, and how many there were.
-    noticed: Instant,
-    notices: u32,
+    notice_window_start: Instant,
+    notices_in_window: u32,
     /// Handles that are never dropped, see [`Publication::abandon`](super::Publication::abandon).
-    pub(super) abandoned: usize,
+    pub(super) abandoned_handles: usize,
 }
 
-/// Who publishes it, and what has been seen of that.
+/// The publisher of a stream.
 pub(super) struct Publisher {
     pub(super) client: u64,
-    pub(super) outlet: Arc<dyn Outlet>,
-    /// When something of it last arrived.
-    pub(super) heard: Instant,
+    pub(super) handle: Arc<dyn ClientHandle>,
+    /// When something last arrived from it.
+    pub(super) last_activity: Instant,
     pub(super) video: Option<flv::VideoCodec>,
     pub(super) audio: Option<flv::AudioCodec>,
 }
 
-/// How long a page is written to players in one go; the others' coroutines write it in their turn. And after how many of them the
-/// clock is looked at.
-const OFFERS: Duration = Duration::from_millis(40);
-const LOOK_EACH: usize = 32;
-
-/// How often players are told within this time that their stream is published, or no longer: each is woken for that.
-const MAX_NOTICES: u32 = 8;
-const NOTICES: Duration = Duration::from_secs(1);
-
-impl State {
-    /// Of a stream that nobody publishes or plays, what it holds counted in `memory`.
-    pub(super) fn new(name: &str, vhost: Arc<Vhost>, account: Account) -> Self {
+impl StreamState {
+    pub(super) fn new(name: &str, vhost: Arc<Vhost>, memory: MemoryTracker) -> Self {
         Self {
             name: name.to_owned(),
-            backlog: Backlog::new(vhost.chunk_size, &account),
-            account,
+            log: PacketLog::new(vhost.chunk_size, &memory),
+            memory,
             vhost,
             publisher: None,
-            publications: 0,
-            begun: 0,
+            publication_count: 0,
+            publication_start: 0,
             timeline: Timeline::default(),
-            gop: None,
-            last_video: None,
-            configs: Configs::default(),
+            gop_start: None,
+            last_video_time: None,
+            headers: HeaderCache::default(),
             sink: None,
             players: Vec::new(),
-            playing: 0,
-            tell_loss: None,
+            free_ids: Vec::new(),
+            unpublish_at: None,
             idle_since: Instant::now(),
-            noticed: Instant::now(),
-            notices: 0,
-            abandoned: 0,
+            notice_window_start: Instant::now(),
+            notices_in_window: 0,
+            abandoned_handles: 0,
         }
     }
 
-    /// The number of the entry that a player begins at, and whether it has to wait for a keyframe there.
-    pub(super) fn start(&self) -> (u64, bool) {
-        let end = self.backlog.end();
+    /// Returns the number of players and forwarders.
+    pub(super) fn player_count(&self) -> usize {
+        self.players.len() - self.free_ids.len()
+    }
+
+    /// Returns the place where a player that joins now starts.
+    pub(super) fn join_point(&self) -> JoinPoint {
+        let end = self.log.end_seq();
+        let live = JoinPoint { seq: end, awaits_keyframe: true };
         if !self.vhost.gop_cache || self.publisher.is_none() {
-            return (end, true);
+            return live;
         }
         let latest = self.timeline.latest();
-        let has_video = self.last_video.is_some_and(|time| latest.saturating_sub(time) < VIDEO_GONE);
-        match self.gop {
-            // A keyframe on the open page is yet to come, and what stands there before it is not for this player.
-            Some(gop) if has_video => (gop.min(end), gop > end),
-            _ if has_video => (end, true),
-            _ => (self.backlog.since(latest.saturating_sub(AUDIO_CACHE)).max(self.begun.min(end)), true),
+        let has_video = self.last_video_time.is_some_and(|time| latest.saturating_sub(time) < VIDEO_TIMEOUT_MS);
+        match self.gop_start {
+            // A keyframe in the open batch has not been sent yet; the player skips the packets before it.
+            Some(gop) if has_video => JoinPoint { seq: gop.min(end), awaits_keyframe: gop > end },
+            _ if has_video => live,
+            _ => {
+                let cached = self.log.first_since(latest.saturating_sub(AUDIO_CACHE_MS));
+                JoinPoint { seq: cached.max(self.publication_start.min(end)), awaits_keyframe: true }
+            }
         }
     }
 
-    /// How long a message may wait for others.
-    pub(super) fn window(&self, opening: f64) -> Duration {
+    /// Returns how long a message may wait to be sent together with others. `window_scale`, from 0 to 1, applies to an
+    /// adaptive window.
+    pub(super) fn batch_window(&self, window_scale: f64) -> Duration {
         let vhost = &self.vhost;
         match (vhost.min_latency, vhost.mw_adaptive) {
             (true, _) => Duration::ZERO,
             (false, false) => vhost.mw_latency,
-            (false, true) => vhost.mw_latency.mul_f64(opening),
+            (false, true) => vhost.mw_latency.mul_f64(window_scale),
         }
     }
 
-    /// Closes the open page and offers it to all who are level.
+    /// Closes the open batch and writes it to all players that have caught up.
     pub(super) fn flush(&mut self) {
-        let Some(page) = self.backlog.close_page() else { return };
-        let end = self.backlog.end();
-        let (mut needed, begun, mut has_time) = (None, Instant::now(), true);
-        for at in 0..self.players.len() {
-            // What the next two are is spread over the heap, and the kernel's work for this one drives it out of the cache:
-            // unless it is on its way by then, the worker waits for memory for 7 % of its time.
-            if let Some(second) = self.player(at + 2) {
-                st::prefetch(&*second.outlet);
+        let Some(batch) = self.log.close_batch() else { return };
+        let end = self.log.end_seq();
+        let (mut first_needed, started, mut has_time) = (None, Instant::now(), true);
+        for id in 0..self.players.len() {
+            // The data of players is spread over the heap, and the kernel's work for one player evicts that of the next
+            // from the processor's cache. Without these prefetches the worker waits for memory for 7 % of its time.
+            if let Some(second) = self.player(id + 2) {
+                st::prefetch(&*second.client);
             }
-            if let Some(next) = self.player(at + 1) {
-                next.outlet.anticipate();
+            if let Some(next) = self.player(id + 1) {
+                next.client.prefetch();
             }
-            if at % LOOK_EACH == LOOK_EACH - 1 {
-                has_time = has_time && begun.elapsed() < OFFERS;
+            if id % WRITES_PER_CLOCK_CHECK == WRITES_PER_CLOCK_CHECK - 1 {
+                has_time = has_time && started.elapsed() < MAX_WRITE_TIME;
             }
-            let Some(player) = &mut self.players[at] else { continue };
-            player.offer(&page, end, has_time);
-            needed = needed.into_iter().chain([player.needs(end)]).min();
+            let Some(player) = &mut self.players[id] else { continue };
+            player.write_batch(&batch, end, has_time);
+            first_needed = first_needed.into_iter().chain([player.first_needed(end)]).min();
         }
-        self.trim(needed);
+        self.trim(first_needed);
     }
 
     fn player(&self, id: usize) -> Option<&Player> {
         self.players.get(id)?.as_ref()
     }
 
-    /// Lets go of what neither a joining player nor one that is behind will get. `needed` is the number of the first entry that
-    /// a player is still to get.
-    pub(super) fn trim(&mut self, needed: Option<u64>) {
-        let start = self.start().0;
-        let needed = needed.unwrap_or(start);
-        let length = u64::try_from(self.vhost.queue_length.as_millis()).unwrap_or(u64::MAX);
-        let oldest = self.timeline.latest().saturating_sub(length);
-        self.backlog.forget_many(start.min(needed));
-        self.backlog.trim(start.min(needed), oldest, self.vhost.queue_bytes);
-        // A GOP that does not fit is not there for anybody: players wait for the next one.
-        self.gop = self.gop.filter(|&gop| gop >= self.backlog.first());
+    /// Evicts packets that neither a joining player nor one that is behind will get. `first_needed` is the first
+    /// sequence number that a player still needs.
+    fn trim(&mut self, first_needed: Option<u64>) {
+        let start = self.join_point().seq;
+        let keep = first_needed.map_or(start, |needed| needed.min(start));
+        let queue_length = u64::try_from(self.vhost.queue_length.as_millis()).unwrap_or(u64::MAX);
+        let oldest = self.timeline.latest().saturating_sub(queue_length);
+        self.log.evict_bulk(keep);
+        self.log.trim(keep, oldest, self.vhost.queue_bytes);
+        // A GOP that does not fit is of no use: players wait for the next one.
+        self.gop_start = self.gop_start.filter(|&gop| gop >= self.log.first_seq());
     }
 
-    /// Somebody is about to play or to forward.
-    pub(super) fn expect_player(&mut self) {
-        if self.playing == 0 {
-            // Nobody has asked for what has come so far, nor for what the publisher has not read yet.
+    /// Prepares the stream for its first player or forwarder. Does nothing if there is one.
+    pub(super) fn on_first_subscriber(&mut self) {
+        if self.player_count() == 0 {
+            // The open batch has waited without a deadline, and so may unread input of the publisher.
             self.flush();
             if let Some(publisher) = &self.publisher {
-                publisher.outlet.wake();
+                publisher.handle.wake();
             }
         }
     }
 
-    /// One that begins where players begin now. It is not here yet.
-    pub(super) fn new_player(&self, outlet: Arc<dyn Outlet>, stream_id: u32) -> Player {
-        Player::new(outlet, stream_id, self.backlog.chunk_size(), self.start())
+    /// Creates a player that starts at the join point. It is not added yet.
+    pub(super) fn new_player(&self, client: Arc<dyn ClientHandle>, stream_id: u32) -> Player {
+        Player::new(client, stream_id, self.log.chunk_size(), self.join_point())
     }
 
-    /// Gives a player its place. Returns its id.
+    /// Adds a player. Returns its id.
     pub(super) fn add_player(&mut self, player: Player) -> usize {
-        self.playing += 1;
-        let free = self.players.iter().position(Option::is_none);
-        let id = free.unwrap_or(self.players.len());
-        match free {
-            Some(free) => self.players[free] = Some(player),
-            None => self.players.push(Some(player)),
+        if let Some(id) = self.free_ids.pop() {
+            self.players[id] = Some(player);
+            return id;
         }
-        id
+        self.players.push(Some(player));
+        self.players.len() - 1
     }
 
-    /// Takes a player's place from it.
     pub(super) fn remove_player(&mut self, id: usize) {
         if self.players[id].take().is_some() {
-            self.playing -= 1;
+            self.free_ids.push(id);
         }
-        self.note_idle();
+        self.release_if_idle();
     }
 
-    /// What a player is to get next, see [`Consumer::fill`](super::Consumer::fill).
-    pub(super) fn fill(&mut self, id: usize, batch: &mut Vec<Bytes>) -> usize {
-        let start = self.start();
-        let Some(player) = &mut self.players[id] else { return self.backlog.chunk_size() };
-        player.fill(start, &self.configs, &self.backlog, self.timeline.latest(), batch)
+    /// Appends a player's next output to `out`, see [`Consumer::fill`](super::Consumer::fill).
+    pub(super) fn fill(&mut self, id: usize, out: &mut Vec<Bytes>) -> usize {
+        let join_point = self.join_point();
+        let Some(player) = &mut self.players[id] else { return self.log.chunk_size() };
+        player.fill(join_point, &self.headers, &self.log, self.timeline.latest(), out)
     }
 
-    /// Tells the players, within the stream, what has become of its publisher; unless they were told too often within the last second.
-    /// Whether they know.
-    pub(super) fn notify(&mut self, code: &str, what: &str) -> bool {
-        if self.noticed.elapsed() >= NOTICES {
-            (self.noticed, self.notices) = (Instant::now(), 0);
+    /// Sends players an `onStatus` within the stream. Returns false if there were too many of them within the last
+    /// second.
+    pub(super) fn notify_players(&mut self, code: &str, event: &str) -> bool {
+        if self.notice_window_start.elapsed() >= NOTICE_WINDOW {
+            (self.notice_window_start, self.notices_in_window) = (Instant::now(), 0);
         }
-        self.notices += 1;
-        if self.notices > MAX_NOTICES {
+        self.notices_in_window += 1;
+        if self.notices_in_window > MAX_NOTICES {
             return false;
         }
-        if self.playing > 0 {
-            let payload = stream_status(code, &format!("{} {what}.", self.name));
-            self.backlog.append(Track::Status, self.timeline.latest(), Mark::Plain, &payload, Instant::now());
+        if self.player_count() > 0 {
+            let payload = encode_stream_status(code, &format!("{} {event}.", self.name));
+            self.log.append(Track::Status, self.timeline.latest(), PacketKind::Regular, &payload, Instant::now());
             self.flush();
         }
         true
     }
 
-    /// Ends a publication. Its players stay, and need to be told only if nobody comes back soon.
-    pub(super) fn lose_publisher(&mut self) {
+    /// Ends the publication. Players stay, and are told if no publisher is back after `reconnect_grace`.
+    pub(super) fn remove_publisher(&mut self) {
         self.publisher = None;
         self.sink = None;
         self.flush();
-        self.gop = None;
-        self.last_video = None;
-        self.configs.clear();
-        self.tell_loss = Some(Instant::now() + self.vhost.publish.reconnect_grace);
-        let end = self.backlog.end();
-        self.trim(self.players.iter().flatten().map(|player| player.needs(end)).min());
-        self.note_idle();
+        self.gop_start = None;
+        self.last_video_time = None;
+        self.headers.clear();
+        self.unpublish_at = Some(Instant::now() + self.vhost.publish.reconnect_grace);
+        let end = self.log.end_seq();
+        self.trim(self.players.iter().flatten().map(|player| player.first_needed(end)).min());
+        self.release_if_idle();
     }
 
-    /// Tells players and forwarders that the publication is over.
+    /// Tells players and forwarders that the publication has ended.
     pub(super) fn notify_unpublished(&mut self) {
-        self.tell_loss = None;
-        let end = self.backlog.next();
+        self.unpublish_at = None;
+        let end = self.log.next_seq();
         self.players.iter_mut().flatten().for_each(|player| player.end_forwarding(end));
-        if !self.notify("NetStream.Play.UnpublishNotify", "is now unpublished") {
-            // Later, if nobody publishes it by then.
-            self.tell_loss = Some(Instant::now() + NOTICES);
+        if !self.notify_players("NetStream.Play.UnpublishNotify", "is now unpublished") {
+            // Players are told later, if there is no publisher by then.
+            self.unpublish_at = Some(Instant::now() + NOTICE_WINDOW);
         }
     }
 
-    /// Whether there is neither publisher nor player.
+    /// Returns whether there is neither publisher nor player.
     pub(super) fn is_idle(&self) -> bool {
-        self.publisher.is_none() && self.playing == 0
+        self.publisher.is_none() && self.player_count() == 0
     }
 
-    /// Notes the time, if the last one has just left.
-    pub(super) fn note_idle(&mut self) {
+    /// Releases memory if neither publisher nor player is left.
+    fn release_if_idle(&mut self) {
         if self.is_idle() {
             self.idle_since = Instant::now();
             self.players = Vec::new();
-            // What a player that was behind has kept is for nobody now, and may be much.
+            self.free_ids = Vec::new();
+            // Packets that were kept for a player that was behind can be many.
             self.trim(None);
-            self.backlog.release();
+            self.log.shrink();
         }
     }
 }

@@ -1,22 +1,22 @@
-//! A source with players whose sockets are in memory: what arrives at a player is decoded as a client would decode it.
+//! Tests of a stream with players whose sockets are in memory. Their output is decoded as a client decodes it.
 
 mod forwarders;
+mod memory;
 mod players;
 mod publishers;
 
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
-mod memory;
-
-use super::configs::{ON_META_DATA, SET_DATA_FRAME};
+use super::headers::{ON_META_DATA, SET_DATA_FRAME};
 use super::*;
 use crate::config::Config as ServerConfig;
 use crate::rtmp::chunk::ChunkDecoder;
 use crate::rtmp::message::{Message, MessageType};
 
-/// A player: a socket that takes so many bytes, and what its coroutine would do.
+/// A client whose socket accepts a limited number of bytes.
 struct Socket {
+    /// Bytes that it accepts until it is full.
     room: AtomicUsize,
     written: Mutex<Vec<u8>>,
     woken: AtomicBool,
@@ -30,8 +30,8 @@ impl Socket {
     }
 }
 
-impl Outlet for Socket {
-    fn offer(&self, bytes: &[u8]) -> io::Result<usize> {
+impl ClientHandle for Socket {
+    fn try_write(&self, bytes: &[u8]) -> io::Result<usize> {
         let n = bytes.len().min(self.room.load(Ordering::Relaxed));
         self.room.fetch_sub(n, Ordering::Relaxed);
         self.written.lock().unwrap().extend_from_slice(&bytes[..n]);
@@ -50,7 +50,7 @@ impl Outlet for Socket {
 struct TestPlayer {
     socket: Arc<Socket>,
     consumer: Consumer,
-    pending: Vec<u8>,
+    unwritten: Vec<u8>,
     decoder: ChunkDecoder,
 }
 
@@ -63,34 +63,34 @@ impl TestPlayer {
         let socket = Socket::new(room);
         let consumer = source.join(socket.clone(), 1);
         let mut decoder = ChunkDecoder::new();
-        // What the server has told the player before.
+        // The server sends this before a player joins.
         let size = (source.chunk_size() as u32).to_be_bytes();
         let set_chunk_size = [&[2, 0, 0, 0, 0, 0, 4, 1, 0, 0, 0, 0][..], &size].concat();
         assert_eq!(decoder.decode(&mut &set_chunk_size[..]), Ok(None));
-        Self { socket, consumer, pending: Vec::new(), decoder }
+        Self { socket, consumer, unwritten: Vec::new(), decoder }
     }
 
-    /// Does what the player's coroutine does, until there is nothing to do or no room.
+    /// Runs the player's coroutine until it has caught up or the socket is full.
     fn run(&mut self) {
         loop {
-            if !self.pending.is_empty() {
-                let n = self.socket.offer(&self.pending).unwrap();
-                self.pending.drain(..n);
-                if !self.pending.is_empty() {
+            if !self.unwritten.is_empty() {
+                let n = self.socket.try_write(&self.unwritten).unwrap();
+                self.unwritten.drain(..n);
+                if !self.unwritten.is_empty() {
                     return;
                 }
             }
-            let mut batch = Vec::new();
-            self.consumer.fill(&mut batch);
-            if batch.is_empty() {
+            let mut out = Vec::new();
+            self.consumer.fill(&mut out);
+            if out.is_empty() {
                 self.socket.woken.store(false, Ordering::Relaxed);
                 return;
             }
-            self.pending = batch.concat();
+            self.unwritten = out.concat();
         }
     }
 
-    /// What has arrived since it was asked last.
+    /// Returns the messages that arrived since the last call.
     fn received(&mut self) -> Vec<Message> {
         let bytes = std::mem::take(&mut *self.socket.written.lock().unwrap());
         let mut rest = &bytes[..];
@@ -101,7 +101,7 @@ impl TestPlayer {
         messages
     }
 
-    /// The same, after its coroutine has run, as kind, time and first payload bytes.
+    /// Runs the coroutine and returns what arrived, as type, timestamp and last payload byte.
     fn got(&mut self) -> Vec<(char, u32, u8)> {
         self.run();
         let kind = |message: &Message| match message.kind {
@@ -117,6 +117,7 @@ impl TestPlayer {
     }
 }
 
+/// Returns a stream that sends each message at once.
 fn source(directives: &str) -> Source {
     source_with_window(&format!("min_latency on; {directives}"))
 }
@@ -124,7 +125,7 @@ fn source(directives: &str) -> Source {
 fn source_with_window(directives: &str) -> Source {
     let text = format!("listen 1935; chunk_size 128; vhost __defaultVhost__ {{ {directives} }}");
     let config = ServerConfig::parse("t", &text).unwrap();
-    Source::new("v/live/s", config.vhost("x").unwrap().clone(), &Account::default())
+    Source::new("v/live/s", config.vhost("x").unwrap().clone(), &MemoryTracker::default())
 }
 
 fn publish(source: &Source) -> Publication {
@@ -135,7 +136,8 @@ fn message(kind: MessageType, timestamp: u32, payload: &[u8]) -> Message {
     Message { kind, timestamp, stream_id: 1, payload: Bytes::copy_from_slice(payload) }
 }
 
-/// Messages that end in `n`: sequence headers, a keyframe, an inter frame, audio, metadata.
+// Messages whose last byte is `n`.
+
 fn video_header(n: u8) -> Message {
     message(MessageType::VIDEO, 0, &[0x17, 0, 0, 0, 0, n])
 }
@@ -164,18 +166,18 @@ fn send(publication: &Publication, messages: &[Message]) {
     let now = Instant::now();
     for message in messages {
         publication.on_message(message, now);
-        assert_eq!(publication.flush_due(now, 0.0), None, "min_latency: at once");
+        assert_eq!(publication.flush_if_due(now, 0.0), None, "min_latency: at once");
     }
 }
 
-fn begin(publication: &Publication) {
+fn send_headers(publication: &Publication) {
     send(publication, &[metadata(1), video_header(2), audio_header(3)]);
 }
 
-/// A stream whose publisher has sent what players need before media.
+/// Returns a published stream with metadata and sequence headers.
 fn live(directives: &str) -> (Source, Publication) {
     let source = source(directives);
     let publication = publish(&source);
-    begin(&publication);
+    send_headers(&publication);
     (source, publication)
 }

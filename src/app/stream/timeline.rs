@@ -1,121 +1,134 @@
-//! One timeline for what a stream's publishers send.
+//! Timestamp correction: one timeline for everything that the publishers of a stream send, for all outputs.
 //!
-//! Encoders' clocks step back, jump, wrap, and start again when the encoder does. Everything that leaves a source is on one
-//! clock that does none of that: per track it never runs backwards, audio and video keep their distance, and a publisher that
-//! comes back goes on where the last one ended. Corrected once, here, for every output.
+//! Encoders' clocks step back, jump, wrap, and restart with the encoder. The corrected time of a track never runs
+//! backwards, audio and video keep their distance, and a publisher that comes back continues where the last one ended.
 
 use std::time::Instant;
 
 use super::track::Track;
 
-/// A step of more than this, in milliseconds, is a jump of the encoder's clock; unless half as much time has really passed.
-const MAX_STEP: i64 = 5000;
+/// Time without a video message, in milliseconds, after which a stream counts as one without video.
+pub(crate) const VIDEO_TIMEOUT_MS: u64 = 10_000;
 
-/// A step back of at most this is disorder, and waited out; of more, a clock that was set back.
-const MAX_BACK: i64 = 500;
+/// Largest step forward, in milliseconds, that is not a jump of the encoder's clock, unless at least half as much time
+/// has passed.
+const MAX_STEP_MS: i64 = 5000;
 
-/// Where a publication begins, after all that was sent before: room for a track whose first time is a little below that of
-/// the other's first.
-const LEAD: u64 = 200;
+/// Largest step back, in milliseconds, that counts as reordering: the time then stands still. A larger one is a clock
+/// that was set back.
+const MAX_REORDER_MS: i64 = 500;
 
-/// What follows a jump follows so many milliseconds after what came before, unless the track has a step of its own.
-const DEFAULT_STEP: u64 = 10;
+/// Gap between two publications, in milliseconds: room for a track whose first timestamp is a little below that of the
+/// other.
+const PUBLICATION_GAP_MS: u64 = 200;
 
-/// The clock of a source.
+/// Step of a track whose usual step is not known, in milliseconds. The first message after a jump follows after one
+/// step.
+const DEFAULT_STEP_MS: u64 = 10;
+
+/// Range of steps, in milliseconds, that count as a track's usual step.
+const USUAL_STEPS_MS: std::ops::RangeInclusive<i64> = 1..=100;
+
+/// The corrected clock of a stream, in milliseconds since it was created.
 #[derive(Debug, Default)]
 pub(super) struct Timeline {
-    /// Audio and video, as the present publisher counts them.
-    clocks: [Option<Clock>; 2],
-    /// The latest time given out, over all tracks.
+    /// Clocks of audio and video of the present publication.
+    clocks: [Option<TrackClock>; 2],
+    /// Latest corrected time over all tracks.
     latest: u64,
-    /// The earliest time that the present publication may have.
+    /// Earliest time of the present publication.
     start: u64,
-    /// The time of the last data message.
-    last_data: u64,
+    last_data_time: u64,
 }
 
 #[derive(Debug, Clone, Copy)]
-struct Clock {
-    /// The encoder's last time stamp, as it came and without its wrapping.
+struct TrackClock {
+    /// Last timestamp of the encoder, as received.
     raw: u32,
+    /// The same without wraps.
     unwrapped: i64,
-    /// From the encoder's time to ours.
+    /// Corrected time minus unwrapped timestamp.
     offset: i64,
-    last: u64,
-    step: u64,
-    /// When the last message came.
-    at: Instant,
+    last_time: u64,
+    usual_step: u64,
+    received_at: Instant,
 }
 
 impl Timeline {
-    /// A publisher begins: its clock has nothing to do with the last one's.
-    pub(super) fn begin_publication(&mut self) {
+    /// Starts a publication, whose clock is unrelated to the last one.
+    pub(super) fn start_publication(&mut self) {
         self.clocks = [None; 2];
         self.start = self.latest;
     }
 
-    /// The time of the latest message.
+    /// Returns the time of the latest message.
     pub(super) fn latest(&self) -> u64 {
         self.latest
     }
 
-    /// The time of a message that is not media of its own, such as a sequence header: that of its track so far.
-    pub(super) fn of_config(&self, track: Track) -> u64 {
+    /// Returns the time for a header, whose own timestamp is not used: that of the last message of its track.
+    pub(super) fn header_time(&self, track: Track) -> u64 {
         match track {
-            Track::Audio | Track::Video => self.clocks[track as usize].map_or(self.start, |clock| clock.last),
-            Track::Data => self.last_data.max(self.latest),
+            Track::Audio | Track::Video => self.clocks[track as usize].map_or(self.start, |clock| clock.last_time),
+            Track::Data => self.last_data_time.max(self.latest),
             Track::Status => self.latest,
         }
     }
 
-    /// The time of a message that the encoder stamped `raw` and that came `now`.
+    /// Returns the corrected time of a message with the timestamp `raw` that arrived at `now`.
     pub(super) fn correct(&mut self, track: Track, raw: u32, now: Instant) -> u64 {
         let time = match track {
-            Track::Audio | Track::Video => self.media(track as usize, raw, now),
-            // Data follows the media's clock, has none of its own, and does not come before media that it came after.
+            Track::Audio | Track::Video => self.correct_media(track as usize, raw, now),
+            // Data uses the clock of the media, and stays behind media that it followed.
             Track::Data | Track::Status => {
-                let near = self.clocks.iter().flatten().find_map(|clock| clock.near(raw));
-                self.last_data = near.map_or(0, |clock| clock.time()).max(self.latest).max(self.last_data);
-                return self.last_data;
+                let clock = self.clocks.iter().flatten().find_map(|clock| clock.at_nearby(raw));
+                self.last_data_time = clock.map_or(0, |clock| clock.time()).max(self.latest).max(self.last_data_time);
+                return self.last_data_time;
             }
         };
         self.latest = self.latest.max(time);
         time
     }
 
-    fn media(&mut self, track: usize, raw: u32, now: Instant) -> u64 {
-        let other = self.clocks[1 - track].and_then(|other| other.near(raw));
+    fn correct_media(&mut self, track: usize, raw: u32, now: Instant) -> u64 {
+        let other = self.clocks[1 - track].and_then(|other| other.at_nearby(raw));
         let mut clock = match (self.clocks[track], other) {
             (Some(clock), other) => {
                 let step = clock.distance(raw);
-                let passed = i64::try_from(now.saturating_duration_since(clock.at).as_millis()).unwrap_or(i64::MAX);
-                if (-MAX_BACK..=MAX_STEP.max(passed.saturating_mul(2))).contains(&step) {
+                let passed = now.saturating_duration_since(clock.received_at).as_millis();
+                let passed = i64::try_from(passed).unwrap_or(i64::MAX);
+                if (-MAX_REORDER_MS..=MAX_STEP_MS.max(passed.saturating_mul(2))).contains(&step) {
                     clock.advanced(raw, step)
                 } else if let Some(other) = other {
-                    // The other track has jumped before this one, or has gone on while this one paused.
-                    Clock { last: clock.last, step: clock.step, ..other }
+                    // The other track jumped before this one, or continued while this one paused.
+                    TrackClock { last_time: clock.last_time, usual_step: clock.usual_step, ..other }
                 } else {
-                    clock.jumped(raw, self.latest + clock.step)
+                    clock.jumped(raw, self.latest + clock.usual_step)
                 }
             }
-            (None, Some(other)) => Clock { last: self.start, step: DEFAULT_STEP, ..other },
-            (None, None) => {
-                let (unwrapped, last) = (i64::from(raw), self.start);
-                let clock = Clock { raw, unwrapped, offset: 0, last, step: DEFAULT_STEP, at: now };
-                clock.jumped(raw, self.latest + LEAD)
+            (None, Some(other)) => TrackClock { last_time: self.start, usual_step: DEFAULT_STEP_MS, ..other },
+            (None, None) => TrackClock {
+                raw,
+                unwrapped: i64::from(raw),
+                offset: 0,
+                last_time: self.start,
+                usual_step: DEFAULT_STEP_MS,
+                received_at: now,
             }
+            .jumped(raw, self.latest + PUBLICATION_GAP_MS),
         };
-        clock.last = clock.time().max(clock.last);
-        clock.at = now;
+        clock.last_time = clock.time().max(clock.last_time);
+        clock.received_at = now;
         self.clocks[track] = Some(clock);
-        clock.last
+        clock.last_time
     }
 }
 
-impl Clock {
-    /// From the last time stamp to `raw`, in milliseconds, over a wrap of the 32 bits if that is nearer.
+impl TrackClock {
+    /// Returns the distance from the last timestamp to `raw`, in milliseconds, across a wrap of the 32 bits if that is
+    /// shorter.
     fn distance(&self, raw: u32) -> i64 {
-        // The cast is the point: the difference modulo 2^32, as a signed number.
+        // The cast makes the difference modulo 2^32 a signed number.
         i64::from(raw.wrapping_sub(self.raw) as i32)
     }
 
@@ -123,21 +136,22 @@ impl Clock {
         u64::try_from(self.unwrapped + self.offset).unwrap_or(0)
     }
 
-    /// This clock at `raw`, if that is near enough to belong to it.
-    fn near(&self, raw: u32) -> Option<Self> {
+    /// Returns the clock at `raw`, if that is near enough to belong to it.
+    fn at_nearby(&self, raw: u32) -> Option<Self> {
         let distance = self.distance(raw);
-        (distance.abs() <= MAX_STEP).then(|| Self { raw, unwrapped: self.unwrapped + distance, ..*self })
+        (distance.abs() <= MAX_STEP_MS).then(|| Self { raw, unwrapped: self.unwrapped + distance, ..*self })
     }
 
+    /// Returns the clock after a regular step.
     fn advanced(self, raw: u32, step: i64) -> Self {
-        let usual = u64::try_from(step).ok().filter(|step| (1..=100).contains(step)).unwrap_or(self.step);
-        Self { raw, unwrapped: self.unwrapped + step, step: usual, ..self }
+        let usual_step = u64::try_from(step).ok().filter(|_| USUAL_STEPS_MS.contains(&step)).unwrap_or(self.usual_step);
+        Self { raw, unwrapped: self.unwrapped + step, usual_step, ..self }
     }
 
-    /// This clock after a jump to `raw`, which is to be `time` of ours.
+    /// Returns the clock after a jump to `raw`, with the corrected time `time`.
     fn jumped(self, raw: u32, time: u64) -> Self {
         let unwrapped = i64::from(raw);
-        // Times are milliseconds since the source began: far below 2^63.
+        // Corrected times are far below 2^63.
         Self { raw, unwrapped, offset: time as i64 - unwrapped, ..self }
     }
 }
@@ -150,7 +164,7 @@ mod tests {
     /// The corrected times, counted from the first.
     fn corrected(messages: &[(Track, u32)]) -> Vec<i64> {
         let mut timeline = Timeline::default();
-        timeline.begin_publication();
+        timeline.start_publication();
         let now = Instant::now();
         let times: Vec<_> = messages.iter().map(|&(track, raw)| timeline.correct(track, raw, now) as i64).collect();
         times.iter().map(|time| time - times[0]).collect()
@@ -205,7 +219,7 @@ mod tests {
     #[test]
     fn a_stream_may_run_past_24_31_and_32_bits() {
         let (mut timeline, now) = (Timeline::default(), Instant::now());
-        timeline.begin_publication();
+        timeline.start_publication();
         let first = timeline.correct(Video, 0, now);
         let mut last = 0;
         for second in 0..5_000_000u64 {
@@ -217,13 +231,13 @@ mod tests {
     #[test]
     fn a_publisher_that_comes_back_goes_on() {
         let (mut timeline, now) = (Timeline::default(), Instant::now());
-        timeline.begin_publication();
+        timeline.start_publication();
         let first = timeline.correct(Video, 500_000, now);
         let end = timeline.correct(Video, 501_000, now);
-        timeline.begin_publication();
-        assert!(timeline.of_config(Audio) >= end, "a sequence header comes first");
+        timeline.start_publication();
+        assert!(timeline.header_time(Audio) >= end, "a sequence header comes first");
         let again = timeline.correct(Video, 0, now);
-        assert_eq!((end - first, again - end), (1000, LEAD));
+        assert_eq!((end - first, again - end), (1000, PUBLICATION_GAP_MS));
         assert_eq!(timeline.correct(Audio, 10, now), again + 10);
         assert!(timeline.correct(Audio, 0, now) >= end);
     }
@@ -231,7 +245,7 @@ mod tests {
     #[test]
     fn a_slow_stream_is_no_jump() {
         let (mut timeline, now) = (Timeline::default(), Instant::now());
-        timeline.begin_publication();
+        timeline.start_publication();
         let minute = std::time::Duration::from_secs(60);
         let times: Vec<_> = (0..4).map(|n| timeline.correct(Video, n * 60_000, now + minute * n)).collect();
         assert_eq!(times[3] - times[0], 180_000, "a frame a minute");
@@ -246,7 +260,7 @@ mod tests {
     fn times_at_random_never_run_backwards() {
         let mut random = 1u32;
         let (mut timeline, now) = (Timeline::default(), Instant::now());
-        timeline.begin_publication();
+        timeline.start_publication();
         let mut last = [0; 2];
         for _ in 0..100_000 {
             random ^= random << 13;

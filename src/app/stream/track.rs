@@ -3,13 +3,13 @@
 use crate::rtmp::chunk::ChunkStreamId;
 use crate::rtmp::message::MessageType;
 
-/// What a message belongs to: each has a chunk stream of its own, and times that never run backwards.
+/// A sequence of messages with its own chunk stream. Its times never run backwards.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Track {
     Audio = 0,
     Video = 1,
     Data = 2,
-    /// What the server itself says within the stream.
+    /// Status messages of the server, within the stream.
     Status = 3,
 }
 
@@ -29,7 +29,7 @@ impl Track {
         }
     }
 
-    pub(super) fn kind(self) -> MessageType {
+    pub(super) fn message_type(self) -> MessageType {
         match self {
             Self::Audio => MessageType::AUDIO,
             Self::Video => MessageType::VIDEO,

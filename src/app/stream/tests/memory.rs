@@ -1,17 +1,18 @@
-//! What is held for a stream is in the account, all of it and only as long as it is held; and what goes when memory is short.
+//! Tests of memory: a stream is charged for exactly what it holds, and gives it up when memory is short.
 
 use proptest::prelude::*;
 
 use super::*;
-use crate::memory::Part;
+use crate::memory::Category;
 
-/// What the pages, the entries and the configuration of a stream come to, and what players have of older pages.
-fn held(source: &Source) -> usize {
-    source.account().part(Part::Media)
+/// Returns the bytes charged for the stream: its batches, entries, headers, and the older batches that players still
+/// hold.
+fn charged_bytes(source: &Source) -> usize {
+    source.memory().bytes_in(Category::Media)
 }
 
-fn backlog_bytes(source: &Source) -> usize {
-    source.0.with(|state| state.backlog.bytes())
+fn log_bytes(source: &Source) -> usize {
+    source.0.with(|state| state.log.bytes())
 }
 
 proptest! {
@@ -20,11 +21,11 @@ proptest! {
     #[test]
     fn when_everybody_has_gone_nothing_is_held(steps in prop::collection::vec((0..7u8, 0..3000usize), 1..150)) {
         let source = source("queue_length 1; queue_bytes 1m;");
-        let account = source.account();
+        let memory = source.memory();
         let mut publication = Some(publish(&source));
         let mut players: Vec<TestPlayer> = Vec::new();
-        // What players' coroutines have taken and not yet written.
-        let mut batches: Vec<Bytes> = Vec::new();
+        // Output that players' coroutines have not written yet.
+        let mut output: Vec<Bytes> = Vec::new();
         for (number, (step, size)) in steps.into_iter().enumerate() {
             let now = Instant::now();
             let payload = |first| [&[first, 1, 0, 0, 0][..], &vec![7; size]].concat();
@@ -32,71 +33,63 @@ proptest! {
             match (step, &publication) {
                 (0, Some(publication)) => {
                     publication.on_message(&message(MessageType::VIDEO, time, &payload(0x17)), now);
-                    publication.flush_due(now, 0.0);
+                    publication.flush_if_due(now, 0.0);
                 }
                 (1 | 2, Some(publication)) => {
                     publication.on_message(&message(MessageType::VIDEO, time, &payload(0x27)), now);
-                    publication.flush_due(now, 0.0);
+                    publication.flush_if_due(now, 0.0);
                 }
-                (3, Some(publication)) => begin(publication),
+                (3, Some(publication)) => send_headers(publication),
                 (3, None) => publication = Some(publish(&source)),
                 (4, _) => players.push(TestPlayer::with_room(&source, size)),
                 (5, _) if !players.is_empty() => {
                     let player = size % players.len();
-                    players[player].consumer.fill(&mut batches);
+                    players[player].consumer.fill(&mut output);
                 }
                 (6, _) => match size % 4 {
                     0 => drop(publication.take()),
-                    1 => batches.clear(),
-                    2 => source.shed_behind(),
+                    1 => output.clear(),
+                    2 => source.reclaim_packet_log(),
                     _ => drop(players.pop()),
                 },
                 _ => {}
             }
-            // All of the backlog, and no more than it with what else is named.
-            prop_assert!(held(&source) >= backlog_bytes(&source));
-            if batches.is_empty() && players.is_empty() {
-                // The first page stays whole while any of it is kept.
-                prop_assert!(held(&source) <= backlog_bytes(&source) + 16 * 1024);
+            // At least the packet log.
+            prop_assert!(charged_bytes(&source) >= log_bytes(&source));
+            if output.is_empty() && players.is_empty() {
+                // The first batch stays whole while any of it is kept.
+                prop_assert!(charged_bytes(&source) <= log_bytes(&source) + 16 * 1024);
             }
         }
         drop((publication, players));
         drop(source);
-        // All but the headers of single messages, which are made for each player.
-        let large = batches.iter().map(Bytes::len).filter(|&len| len > 64).max().unwrap_or(0);
-        prop_assert!(account.total() >= large, "what was handed out is held");
-        drop(batches);
-        prop_assert_eq!(account.total(), 0);
+        // Chunk headers made for one player are not charged.
+        let large = output.iter().map(Bytes::len).filter(|&len| len > 64).max().unwrap_or(0);
+        prop_assert!(memory.total() >= large, "output is charged");
+        drop(output);
+        prop_assert_eq!(memory.total(), 0);
     }
 }
 
 #[test]
-fn a_page_is_held_until_the_last_player_has_let_go_of_it() {
+fn a_batch_is_charged_until_the_last_player_has_dropped_it() {
     let source = source("queue_length 1;");
     let publication = publish(&source);
     let player = TestPlayer::with_room(&source, 100);
-    begin(&publication);
+    send_headers(&publication);
     send(&publication, &[key(0, 1), inter(40, 2)]);
-    let mut batch = Vec::new();
-    player.consumer.fill(&mut batch);
-    let key_page = 300;
+    let mut out = Vec::new();
+    player.consumer.fill(&mut out);
+    let keyframe_bytes = 300;
     send(&publication, &[key(60_000, 3)]);
-    assert!(held(&source) >= backlog_bytes(&source) + key_page, "the backlog has none of it any more, the player has");
-    assert!(source.holding().pinned >= key_page);
-    let before = held(&source);
-    drop(batch);
-    assert!(held(&source) <= before - key_page);
-}
-
-#[test]
-fn the_buffer_of_a_large_message_goes_with_it() {
-    let source = source("queue_bytes 1m;");
-    let publication = publish(&source);
-    begin(&publication);
-    let large = [&[0x17, 1, 0, 0, 0][..], &vec![7; 16_000_000]].concat();
-    send(&publication, &[message(MessageType::VIDEO, 0, &large)]);
-    let room = source.0.with(|state| state.backlog.room());
-    assert!(room <= 64 * 1024, "{room} bytes are kept for the next page");
+    assert!(
+        charged_bytes(&source) >= log_bytes(&source) + keyframe_bytes,
+        "the packet log has dropped it, the player has not"
+    );
+    assert!(source.usage().pinned >= keyframe_bytes);
+    let before = charged_bytes(&source);
+    drop(out);
+    assert!(charged_bytes(&source) <= before - keyframe_bytes);
 }
 
 #[test]
@@ -110,9 +103,9 @@ fn players_that_are_behind_go_on_at_the_present_gop() {
     send(&publication, &old);
     send(&publication, &[key(4000, 20), inter(4040, 21)]);
     other.got();
-    let before = held(&source);
-    source.shed_behind();
-    assert!(held(&source) < before / 5, "{before} before, {} now", held(&source));
+    let before = charged_bytes(&source);
+    source.reclaim_packet_log();
+    assert!(charged_bytes(&source) < before / 5, "{before} before, {} now", charged_bytes(&source));
     slow.socket.room.store(usize::MAX / 2, Ordering::Relaxed);
     let got = slow.got();
     assert_eq!(got.iter().filter(|(kind, _, n)| *kind == 'v' && *n == 1).count(), 0, "{got:?}");
@@ -129,31 +122,31 @@ fn a_cache_without_players_goes_and_comes_again_with_the_next_keyframe() {
     for n in 0..100 {
         publication.on_message(&inter(40 * n, 2), Instant::now());
     }
-    source.shed_cache();
-    assert_eq!(backlog_bytes(&source), 0);
+    source.reclaim_gop_cache();
+    assert_eq!(log_bytes(&source), 0);
     let mut player = TestPlayer::join(&source);
     send(&publication, &[inter(4040, 3), key(4080, 4)]);
     assert_eq!(player.got().last().map(|m| m.2), Some(4));
-    let before = held(&source);
-    source.shed_cache();
-    assert_eq!(held(&source), before, "it has a player");
+    let before = charged_bytes(&source);
+    source.reclaim_gop_cache();
+    assert_eq!(charged_bytes(&source), before, "it has a player");
 }
 
 #[test]
-fn a_publisher_is_shed_with_all_of_its_stream_and_knows_why() {
+fn a_publisher_is_evicted_with_all_of_its_stream_and_knows_why() {
     let source = source("");
     let socket = Socket::new(0);
     let publication = source.acquire_publish(1, socket.clone()).unwrap();
-    begin(&publication);
+    send_headers(&publication);
     let slow = TestPlayer::with_room(&source, 0);
     send(&publication, &[key(0, 1), inter(40, 2), inter(80, 3)]);
-    assert!(source.holding().is_published);
-    assert!(source.shed_publisher(&CloseReason::Memory("short".to_owned())));
+    assert!(source.usage().is_published);
+    assert!(source.evict_publisher(&CloseReason::Memory("short".to_owned())));
     assert_eq!(*socket.closed.lock().unwrap(), Some(CloseReason::Memory("short".to_owned())));
-    assert!(!publication.is_current() && backlog_bytes(&source) == 0);
-    assert!(!source.shed_publisher(&CloseReason::Memory("short".to_owned())), "it is gone");
+    assert!(!source.usage().is_published && log_bytes(&source) == 0);
+    assert!(!source.evict_publisher(&CloseReason::Memory("short".to_owned())), "it is gone");
     drop(slow);
-    assert_eq!(held(&source), 0);
+    assert_eq!(charged_bytes(&source), 0);
 }
 
 #[test]
@@ -167,8 +160,8 @@ fn a_player_that_has_paused_holds_nothing_and_is_not_closed_for_it() {
     let mut slow = TestPlayer::with_room(&source, 0);
     slow.run();
     send(&publication, &[key(40, 2)]);
-    assert_eq!(source.holding().behind, 1, "who does not read");
-    assert_eq!(source.shed_players(9, &CloseReason::Memory("short".to_owned())), 1);
+    assert_eq!(source.usage().players_behind, 1, "who does not read");
+    assert_eq!(source.evict_players(9, &CloseReason::Memory("short".to_owned())), 1);
     assert!(paused.socket.closed.lock().unwrap().is_none());
 }
 
@@ -177,28 +170,27 @@ fn what_a_player_that_was_behind_has_kept_goes_with_it() {
     let (source, publication) = live("");
     let slow = TestPlayer::with_room(&source, 0);
     send(&publication, &[key(0, 1), inter(40, 2)]);
-    publication.end();
-    assert!(backlog_bytes(&source) > 0, "it is still to get that");
+    publication.unpublish();
+    assert!(log_bytes(&source) > 0, "it is still to get that");
     drop(slow);
-    assert_eq!(backlog_bytes(&source), 0, "and not when its stream is forgotten, with all others of that second");
+    assert_eq!(log_bytes(&source), 0, "and not when its stream is forgotten, with all others of that second");
 }
 
 #[test]
 fn of_players_those_go_that_have_taken_nothing_for_longest() {
     let (source, publication) = live("");
     let mut players: Vec<_> = (0..3).map(|_| TestPlayer::with_room(&source, 0)).collect();
-    let level = TestPlayer::join(&source);
-    let mut level = level;
-    level.got();
+    let mut caught_up = TestPlayer::join(&source);
+    caught_up.got();
     for player in players.iter_mut().rev() {
         player.run();
         std::thread::sleep(Duration::from_millis(2));
     }
     send(&publication, &[key(0, 1), inter(40, 2)]);
-    level.got();
-    assert_eq!(source.shed_players(1, &CloseReason::Memory("short".to_owned())), 1);
+    caught_up.got();
+    assert_eq!(source.evict_players(1, &CloseReason::Memory("short".to_owned())), 1);
     let closed = |player: &TestPlayer| player.socket.closed.lock().unwrap().is_some();
     assert_eq!(players.iter().map(closed).collect::<Vec<_>>(), [false, false, true], "the last ran first");
-    assert_eq!(source.shed_players(9, &CloseReason::Memory("short".to_owned())), 2, "each once");
-    assert!(!closed(&level));
+    assert_eq!(source.evict_players(9, &CloseReason::Memory("short".to_owned())), 2, "each once");
+    assert!(!closed(&caught_up));
 }

@@ -1,4 +1,4 @@
-//! What players get: joining, falling behind, pausing, choosing.
+//! Tests of players: joining, falling behind, pausing, selecting tracks.
 
 use super::*;
 
@@ -9,12 +9,12 @@ fn a_player_that_joins_starts_at_the_keyframe_with_all_it_needs() {
     let mut player = TestPlayer::join(&source);
     let expected = [('d', 0, 1), ('v', 0, 2), ('a', 0, 3), ('v', 0, 20), ('a', 10, 21), ('v', 40, 22)];
     assert_eq!(player.got(), expected);
-    // Level now: the source writes to the socket, nobody is woken.
+    // Caught up: the stream writes to the socket, and the coroutine is not woken.
     send(&publication, &[audio(2033, 23), inter(2080, 24)]);
     assert!(!player.socket.woken.load(Ordering::Relaxed));
     let live: Vec<_> = player.received().iter().map(|message| message.timestamp).collect();
     assert_eq!(live, [33, 80]);
-    assert_eq!(player.consumer.stats(), ConsumerStats { sent: 8, dropped: 0, level: true });
+    assert_eq!(player.consumer.stats(), ConsumerStats { sent: 8, dropped: 0, caught_up: true });
 }
 
 #[test]
@@ -33,10 +33,10 @@ fn a_player_that_is_there_first_gets_everything() {
     let mut player = TestPlayer::join(&source);
     assert_eq!(player.got(), []);
     let publication = publish(&source);
-    begin(&publication);
+    send_headers(&publication);
     send(&publication, &[key(5000, 10), audio(5010, 11), inter(5040, 12)]);
     let got = player.got();
-    // First the status that the stream is published now.
+    // The first message is the status that the stream is published.
     assert_eq!(got[0].0, 's');
     assert_eq!(got[1..], [('d', 0, 1), ('v', 0, 2), ('a', 0, 3), ('v', 0, 10), ('a', 10, 11), ('v', 40, 12)]);
 }
@@ -63,7 +63,7 @@ fn players_that_join_at_different_times_share_every_byte() {
 }
 
 #[test]
-fn a_player_whose_socket_is_full_loses_nothing_while_the_backlog_holds() {
+fn a_player_whose_socket_is_full_loses_nothing_that_the_packet_log_keeps() {
     let (source, publication) = live("");
     let mut player = TestPlayer::join(&source);
     player.run();
@@ -73,19 +73,19 @@ fn a_player_whose_socket_is_full_loses_nothing_while_the_backlog_holds() {
             [if n % 25 == 0 { key(n * 40, n as u8) } else { inter(n * 40, n as u8) }, audio(n * 40 + 7, n as u8)];
         send(&publication, &messages);
         expected.extend(messages.map(|message| (message.kind, message.timestamp, message.payload)));
-        // A little room now and then, cut at any place.
+        // A few bytes of room now and then, so that writes end anywhere.
         player.socket.room.store((n as usize * 7) % 23, Ordering::Relaxed);
         player.run();
     }
     player.socket.room.store(usize::MAX / 2, Ordering::Relaxed);
     player.run();
     let got: Vec<_> = player.received().into_iter().map(|m| (m.kind, m.timestamp, m.payload)).collect();
-    assert_eq!(got[3..], expected, "after the three of configuration");
+    assert_eq!(got[3..], expected, "after metadata and two sequence headers");
     assert_eq!(player.consumer.stats().dropped, 0);
 }
 
 #[test]
-fn a_player_too_far_behind_goes_on_at_a_keyframe_and_the_backlog_is_bounded() {
+fn a_player_too_far_behind_goes_on_at_a_keyframe_and_the_packet_log_is_bounded() {
     let (source, publication) = live("queue_length 5;");
     let mut player = TestPlayer::join(&source);
     send(&publication, &[key(0, 1)]);
@@ -94,13 +94,13 @@ fn a_player_too_far_behind_goes_on_at_a_keyframe_and_the_backlog_is_bounded() {
     let mut held = 0;
     for n in 1..2500u32 {
         send(&publication, &[if n % 25 == 0 { key(n * 40, 1) } else { inter(n * 40, 2) }, audio(n * 40 + 7, 3)]);
-        held = held.max(source.0.with(|state| state.backlog.end() - state.backlog.first()));
+        held = held.max(source.0.with(|state| state.log.end_seq() - state.log.first_seq()));
         player.run();
     }
-    assert!(held <= 2 * 25 * 6, "5 s and what is under way, not 100 s: {held}");
+    assert!(held <= 2 * 25 * 6, "5 s and the output under way, not 100 s: {held}");
     player.socket.room.store(usize::MAX / 2, Ordering::Relaxed);
     let got = player.got();
-    // It had been given a batch before it got stuck; after that it begins at the last keyframe.
+    // It got some output before its socket was full; then it continues at the last keyframe.
     let jump = got.windows(2).position(|pair| pair[1].1 > pair[0].1 + 1000).unwrap();
     assert_eq!((got[jump + 1].0, got[jump + 1].2), ('v', 1), "a keyframe");
     assert_eq!(got[jump + 1].1, 2475 * 40);
@@ -109,15 +109,15 @@ fn a_player_too_far_behind_goes_on_at_a_keyframe_and_the_backlog_is_bounded() {
 }
 
 #[test]
-fn a_backlog_has_a_bound_in_bytes_also_without_keyframes() {
+fn a_packet_log_has_a_bound_in_bytes_also_without_keyframes() {
     let (source, publication) = live("queue_bytes 1m; queue_length 600;");
     send(&publication, &[key(0, 1)]);
     let big = [&[0x27, 1, 0, 0, 0][..], &[9; 100_000]].concat();
     for n in 1..100 {
         send(&publication, &[message(MessageType::VIDEO, n * 40, &big)]);
-        assert!(source.0.with(|state| state.backlog.bytes()) <= 1 << 20);
+        assert!(source.0.with(|state| state.log.bytes()) <= 1 << 20);
     }
-    // The GOP does not fit any more: who joins now waits for a keyframe.
+    // The GOP does not fit any more: a player that joins now waits for a keyframe.
     let mut player = TestPlayer::join(&source);
     assert_eq!(player.got().len(), 3);
     send(&publication, &[inter(4000, 2), key(4040, 3)]);
@@ -130,7 +130,7 @@ fn an_audio_stream_gives_a_joining_player_its_last_second() {
     let publication = publish(&source);
     send(&publication, &[audio_header(3)]);
     send(&publication, &(0..1000).map(|n| audio(n * 23, n as u8)).collect::<Vec<_>>());
-    assert!(source.0.with(|state| state.backlog.end() - state.backlog.first()) < 50);
+    assert!(source.0.with(|state| state.log.end_seq() - state.log.first_seq()) < 50);
     let mut player = TestPlayer::join(&source);
     let got = player.got();
     assert_eq!(got[0], ('a', 0, 3));
@@ -180,17 +180,17 @@ fn what_a_player_does_without_is_passed_over_in_pieces() {
     for n in 0..5000 {
         publication.on_message(&inter(n, 2), Instant::now());
     }
-    publication.flush_due(Instant::now(), 0.0);
+    publication.flush_if_due(Instant::now(), 0.0);
     let player = TestPlayer::join(&source);
     player.consumer.receive_video(false);
-    let (mut batch, mut fills) = (Vec::new(), 1);
-    player.consumer.fill(&mut batch);
+    let (mut out, mut fills) = (Vec::new(), 1);
+    player.consumer.fill(&mut out);
     while player.consumer.has_more() {
-        batch.clear();
-        player.consumer.fill(&mut batch);
+        out.clear();
+        player.consumer.fill(&mut out);
         fills += 1;
     }
-    assert!((5..10).contains(&fills) && player.consumer.stats().level, "{fills}");
+    assert!((5..10).contains(&fills) && player.consumer.stats().caught_up, "{fills}");
     send(&publication, &[audio(5000, 3)]);
     assert_eq!(
         player.socket.written.lock().unwrap().len() + usize::from(player.socket.woken.load(Ordering::Relaxed)),
@@ -199,7 +199,7 @@ fn what_a_player_does_without_is_passed_over_in_pieces() {
 }
 
 #[test]
-fn a_great_message_is_not_written_to_all_in_one_go() {
+fn a_large_message_is_not_written_to_all_in_one_go() {
     let (source, publication) = live("");
     let mut player = TestPlayer::join(&source);
     player.got();
@@ -215,7 +215,7 @@ fn a_great_message_is_not_written_to_all_in_one_go() {
 }
 
 #[test]
-fn a_great_message_with_a_late_time_comes_in_pieces() {
+fn a_large_message_with_a_late_time_comes_in_pieces() {
     let (source, publication) = live("");
     let mut player = TestPlayer::join(&source);
     player.got();
@@ -225,14 +225,14 @@ fn a_great_message_with_a_late_time_comes_in_pieces() {
     }
     let large = [&[0x17, 1, 0, 0, 0][..], &vec![7; 1_000_000]].concat();
     send(&publication, &[message(MessageType::VIDEO, 3500 * 5000, &large)]);
-    let (mut batch, mut sent, mut pieces) = (Vec::new(), Vec::new(), 0);
-    player.consumer.fill(&mut batch);
-    while !batch.is_empty() {
-        assert!(batch.iter().map(Bytes::len).sum::<usize>() < 300_000);
-        sent.append(&mut batch);
-        // It pauses in the middle of it, and gets the rest nevertheless.
+    let (mut out, mut sent, mut pieces) = (Vec::new(), Vec::new(), 0);
+    player.consumer.fill(&mut out);
+    while !out.is_empty() {
+        assert!(out.iter().map(Bytes::len).sum::<usize>() < 300_000);
+        sent.append(&mut out);
+        // It pauses in the middle of the message, and still gets the rest.
         player.consumer.pause(pieces >= 2);
-        player.consumer.fill(&mut batch);
+        player.consumer.fill(&mut out);
         pieces += 1;
     }
     assert!(pieces >= 8, "{pieces}");
@@ -251,19 +251,19 @@ fn what_a_player_does_without_does_not_hide_what_it_wants() {
     [video_header(1), audio_header(2), key(0, 3), audio(0, 4)]
         .iter()
         .for_each(|message| publication.on_message(message, now));
-    publication.flush_due(later, 0.0);
+    publication.flush_if_due(later, 0.0);
     let mut player = TestPlayer::join(&source);
     player.got();
     player.consumer.receive_video(false);
     player.run();
-    // More than a batch of video that it does not want, and audio behind it, on one page.
+    // More unwanted video than one fill returns, and audio after it, in one batch.
     let large = message(MessageType::VIDEO, 40, &[&[0x17, 1, 0, 0, 0][..], &[9; 300_000]].concat());
     [large, audio(23, 5)].iter().for_each(|message| publication.on_message(message, later));
-    publication.flush_due(later + Duration::from_secs(1), 0.0);
+    publication.flush_if_due(later + Duration::from_secs(1), 0.0);
     assert_eq!(player.got(), [('a', 23, 5)]);
     for (time, n) in [(46, 6), (69, 7)] {
         publication.on_message(&audio(time, n), later);
-        publication.flush_due(later + Duration::from_secs(1), 0.0);
+        publication.flush_if_due(later + Duration::from_secs(1), 0.0);
     }
     assert_eq!(player.got(), [('a', 46, 6), ('a', 69, 7)]);
 }
@@ -272,7 +272,7 @@ fn what_a_player_does_without_does_not_hide_what_it_wants() {
 fn a_player_that_joins_while_a_keyframe_is_held_back_begins_with_it() {
     let source = source_with_window("mw_latency 2000; mw_adaptive off;");
     let publication = publish(&source);
-    // For one alone nothing is held back.
+    // Without a player nothing is held back.
     let _other = TestPlayer::join(&source);
     let now = Instant::now();
     [video_header(1), inter(0, 2), inter(40, 3), key(80, 4), inter(120, 5)]
@@ -280,7 +280,7 @@ fn a_player_that_joins_while_a_keyframe_is_held_back_begins_with_it() {
         .for_each(|message| publication.on_message(message, now));
     let mut player = TestPlayer::join(&source);
     assert_eq!(player.got(), []);
-    publication.flush_due(now + Duration::from_secs(3), 0.0);
+    publication.flush_if_due(now + Duration::from_secs(3), 0.0);
     assert_eq!(player.got(), [('v', 0, 1), ('v', 0, 4), ('v', 40, 5)]);
 }
 
@@ -290,7 +290,7 @@ fn what_came_while_nobody_played_is_there_for_the_first_player() {
     let publication = publish(&source);
     let now = Instant::now();
     [video_header(1), key(0, 2), inter(40, 3)].iter().for_each(|message| publication.on_message(message, now));
-    assert_eq!(publication.flush_due(now + Duration::from_secs(3), 0.0), None, "there is nobody to wait for it");
+    assert_eq!(publication.flush_if_due(now + Duration::from_secs(3), 0.0), None, "there is nobody to wait for it");
     assert_eq!(TestPlayer::join(&source).got(), [('v', 0, 1), ('v', 0, 2), ('v', 40, 3)]);
 }
 
@@ -332,4 +332,17 @@ fn going_on_after_a_short_pause_repeats_nothing() {
     player.consumer.pause(false);
     send(&publication, &[inter(2040, 4)]);
     assert_eq!(player.got(), [('v', 2040, 4)]);
+}
+
+#[test]
+fn the_ids_of_players_that_left_are_used_again() {
+    let source = source("");
+    let mut players: Vec<_> = (0..4).map(|_| TestPlayer::join(&source)).collect();
+    players.remove(2);
+    players.remove(0);
+    assert_eq!(source.0.with(|state| (state.player_count(), state.players.len())), (2, 4));
+    players.extend((0..3).map(|_| TestPlayer::join(&source)));
+    assert_eq!(source.0.with(|state| (state.player_count(), state.players.len())), (5, 5));
+    drop(players);
+    assert_eq!(source.0.with(|state| (state.player_count(), state.players.len())), (0, 0));
 }

@@ -1,6 +1,6 @@
-//! What becomes of what publishers send, and of publishers that come and go.
+//! Tests of publishers that come and go, and of their messages.
 
-use super::super::configs::{CLEAR_DATA_FRAME, MAX_CONFIG, MAX_CONFIGS};
+use super::super::headers::{CLEAR_DATA_FRAME, MAX_HEADER_BYTES, MAX_HEADERS};
 use super::*;
 
 #[test]
@@ -8,14 +8,14 @@ fn of_publishers_that_come_and_go_players_are_told_a_few_times_a_second_and_at_t
     let source = source("");
     let mut player = TestPlayer::join(&source);
     for _ in 0..50 {
-        publish(&source).end();
+        publish(&source).unpublish();
     }
-    let told = player.got().len();
-    assert!((8..=16).contains(&told), "{told}, and it may have been two seconds");
-    source.tell_loss_due(Instant::now() + Duration::from_secs(2));
+    let notices = player.got().len();
+    assert!((8..=16).contains(&notices), "{notices}, and it may have been two seconds");
+    source.notify_unpublished_if_due(Instant::now() + Duration::from_secs(2));
     std::thread::sleep(Duration::from_secs(1));
-    source.tell_loss_due(Instant::now() + Duration::from_secs(2));
-    assert!(player.got().len() == 1, "that it is over they are told in any case");
+    source.notify_unpublished_if_due(Instant::now() + Duration::from_secs(2));
+    assert!(player.got().len() == 1, "players are told of the end in any case");
 }
 
 #[test]
@@ -24,7 +24,7 @@ fn players_stay_when_the_publisher_goes_and_go_on_when_it_is_back() {
     send(&publication, &[key(90_000, 10), inter(90_040, 11)]);
     let mut player = TestPlayer::join(&source);
     assert_eq!(player.got().last(), Some(&('v', 40, 11)));
-    publication.end();
+    publication.unpublish();
     drop(publication);
     let notice = {
         player.run();
@@ -55,14 +55,14 @@ fn players_are_not_told_of_a_publisher_that_is_back_soon() {
     let mut player = TestPlayer::join(&source);
     player.got();
     drop(publication);
-    source.tell_loss_due(Instant::now() + Duration::from_secs(9));
+    source.notify_unpublished_if_due(Instant::now() + Duration::from_secs(9));
     assert_eq!(player.got(), []);
     let publication = publish(&source);
-    source.tell_loss_due(Instant::now() + Duration::from_secs(60));
+    source.notify_unpublished_if_due(Instant::now() + Duration::from_secs(60));
     assert_eq!(player.got(), [], "neither of the loss nor of the return");
     drop(publication);
-    source.tell_loss_due(Instant::now() + Duration::from_secs(11));
-    source.tell_loss_due(Instant::now() + Duration::from_secs(12));
+    source.notify_unpublished_if_due(Instant::now() + Duration::from_secs(11));
+    source.notify_unpublished_if_due(Instant::now() + Duration::from_secs(12));
     assert_eq!(player.got().len(), 1, "told once");
     drop(publish(&source));
     assert_eq!(player.got().len(), 1, "and of the return");
@@ -73,30 +73,31 @@ fn a_second_publisher_is_refused_and_one_that_stalls_is_replaced() {
     let source = source("publish { stall_timeout 1; }");
     let first_socket = Socket::new(0);
     let first = source.acquire_publish(1, first_socket.clone()).unwrap();
-    assert_eq!(source.acquire_publish(2, Socket::new(0)).err().unwrap().by, 1);
-    source.0.with(|state| state.publisher.as_mut().unwrap().heard -= Duration::from_secs(2));
+    assert_eq!(source.acquire_publish(2, Socket::new(0)).err().unwrap().client, 1);
+    source.0.with(|state| state.publisher.as_mut().unwrap().last_activity -= Duration::from_secs(2));
+    let is_current = |publication: &Publication| source.0.with(|state| publication.is_current(state));
     let second = source.acquire_publish(3, Socket::new(0)).unwrap();
     assert_eq!(*first_socket.closed.lock().unwrap(), Some(CloseReason::Replaced { by: 3 }));
-    assert!(!first.is_current() && second.is_current());
-    // What the first still says, and its end, change nothing for the second.
+    assert!(!is_current(&first) && is_current(&second));
+    // Messages of the first, and its end, change nothing for the second.
     first.on_message(&key(0, 1), Instant::now());
     drop(first);
-    assert!(second.is_current());
-    assert_eq!(source.0.with(|state| state.backlog.next()), 0);
+    assert!(is_current(&second));
+    assert_eq!(source.0.with(|state| state.log.next_seq()), 0);
     drop(second);
     assert!(source.acquire_publish(4, Socket::new(0)).is_ok());
 }
 
 #[test]
-fn a_configuration_too_large_to_keep_is_passed_on() {
+fn a_header_too_large_to_keep_is_passed_on() {
     let source = source("");
     let publication = publish(&source);
     let mut player = TestPlayer::join(&source);
     player.run();
-    let large = [ON_META_DATA, &[7; MAX_CONFIG]].concat();
+    let large = [ON_META_DATA, &[7; MAX_HEADER_BYTES]].concat();
     send(&publication, &[metadata(1), message(MessageType::DATA, 0, &large)]);
     assert_eq!(player.got().last(), Some(&('d', 0, 7)));
-    assert!(source.0.with(|state| state.configs.iter().count() == 0));
+    assert!(source.0.with(|state| state.headers.iter().count() == 0));
 }
 
 #[test]
@@ -126,14 +127,14 @@ fn data_messages_pass_and_metadata_is_kept() {
     let payloads: Vec<_> = player.received().into_iter().map(|message| message.payload).collect();
     assert_eq!(payloads, [[ON_META_DATA, &[1][..]].concat(), cue.clone(), cue]);
     send(&publication, &[message(MessageType::DATA, 7, CLEAR_DATA_FRAME)]);
-    assert!(source.0.with(|state| state.configs.iter().count() == 0));
+    assert!(source.0.with(|state| state.headers.iter().count() == 0));
 }
 
 #[test]
 fn the_window_is_what_the_vhost_says() {
     let vhost = |directives: &str| {
         let source = source_with_window(directives);
-        move |opening| source.0.with(|state| state.window(opening).as_millis())
+        move |window_scale| source.0.with(|state| state.batch_window(window_scale).as_millis())
     };
     let adaptive = vhost("mw_latency 350;");
     assert_eq!((adaptive(0.0), adaptive(0.2), adaptive(1.0)), (0, 70, 350));
@@ -148,14 +149,14 @@ fn messages_within_the_window_are_sent_together() {
     let publication = publish(&source);
     let mut player = TestPlayer::join(&source);
     player.run();
-    let begin = Instant::now();
-    publication.on_message(&key(0, 1), begin);
-    let due = publication.flush_due(begin, 0.0).unwrap();
-    assert_eq!(due - begin, Duration::from_millis(350));
-    publication.on_message(&inter(40, 2), begin + Duration::from_millis(40));
-    assert_eq!(publication.flush_due(begin + Duration::from_millis(349), 0.0), Some(due));
+    let start = Instant::now();
+    publication.on_message(&key(0, 1), start);
+    let due = publication.flush_if_due(start, 0.0).unwrap();
+    assert_eq!(due - start, Duration::from_millis(350));
+    publication.on_message(&inter(40, 2), start + Duration::from_millis(40));
+    assert_eq!(publication.flush_if_due(start + Duration::from_millis(349), 0.0), Some(due));
     assert_eq!(player.got(), []);
-    assert_eq!(publication.flush_due(due, 0.0), None);
+    assert_eq!(publication.flush_if_due(due, 0.0), None);
     assert_eq!(player.got(), [('v', 0, 1), ('v', 40, 2)]);
 }
 
@@ -168,7 +169,7 @@ fn multitrack_sequence_headers_are_kept_by_track_and_bounded() {
         send(&publication, &[message(MessageType::VIDEO, 0, &[0x96, 0x00, b'a', b'v', b'c', b'1', track, 0xee])]);
     }
     let got = TestPlayer::join(&source).got();
-    assert_eq!(got.len(), MAX_CONFIGS);
+    assert_eq!(got.len(), MAX_HEADERS);
 }
 
 #[test]
@@ -192,7 +193,7 @@ fn random_messages_and_players_keep_every_player_in_order() {
             (2, _) if !players.is_empty() => drop(players.swap_remove(next(players.len() as u32) as usize)),
             (3, Some(_)) => publication = None,
             (3..=8, None) => publication = Some(publish(&source)),
-            (9, Some(publication)) => begin(publication),
+            (9, Some(publication)) => send_headers(publication),
             (10, _) => time = next(u32::MAX),
             (11..=13, Some(publication)) => send(publication, &[key(time, 1)]),
             (14..=50, Some(publication)) => send(publication, &[inter(time, 2)]),
@@ -205,7 +206,7 @@ fn random_messages_and_players_keep_every_player_in_order() {
                 for player in &mut players {
                     player.socket.room.store(next(4000) as usize, Ordering::Relaxed);
                     player.run();
-                    // Decoding fails if a message was cut or bytes were mixed; times go backwards if a delta went wrong.
+                    // Decoding fails if a message was cut or bytes were mixed; times run backwards if a delta is wrong.
                     let mut last = [0; 32];
                     for message in player.received() {
                         let last = &mut last[usize::from(message.kind.0)];
@@ -218,25 +219,25 @@ fn random_messages_and_players_keep_every_player_in_order() {
     }
 }
 
-/// 50 days and more: each of the numbers of bits that clocks have on the way is passed by the encoder's clock, by that of a
-/// player who was there from the first, and by those of players who join shortly before.
+/// Publishes for more than 50 days: the clocks of the encoder, of a player that is there from the start, and of players
+/// that join shortly before all pass 24, 31 and 32 bits.
 #[test]
 fn publishing_and_playing_for_longer_than_any_clock_of_the_protocol() {
     const STEP: u64 = 5 * 60_000;
     const BOUNDARIES: [u64; 3] = [1 << 24, 1 << 31, 1 << 32];
     let (source, start) = (source(""), Instant::now());
     let publication = publish(&source);
-    begin(&publication);
+    send_headers(&publication);
     let mut first = TestPlayer::join(&source);
     first.got();
     let mut late: Vec<(u64, TestPlayer)> = Vec::new();
-    // Until the player that joins before 2^24 ms has passed 2^32 on its own clock.
+    // Until the player that joins before 2^24 ms has passed 2^32 ms on its own clock.
     for step in 0..((1 << 32) + (1 << 24)) / STEP + 2 {
         let (time, now) = (step * STEP, start + Duration::from_millis(step * STEP));
-        // What RTMP has room for of the encoder's clock.
+        // RTMP carries the low 32 bits of the encoder's clock.
         for message in [key(time as u32, 7), audio((time + 20) as u32, 8)] {
             publication.on_message(&message, now);
-            publication.flush_due(now, 0.0);
+            publication.flush_if_due(now, 0.0);
         }
         assert_eq!(first.got(), [('v', time as u32, 7), ('a', (time + 20) as u32, 8)], "step {step}");
         for (joined, player) in &mut late {
@@ -245,8 +246,8 @@ fn publishing_and_playing_for_longer_than_any_clock_of_the_protocol() {
         }
         if BOUNDARIES.iter().any(|boundary| boundary / STEP == step + 3) {
             let mut player = TestPlayer::join(&source);
-            let begin = player.got();
-            assert_eq!(begin[begin.len() - 2..], [('v', 0, 7), ('a', 20, 8)], "{begin:?}");
+            let start = player.got();
+            assert_eq!(start[start.len() - 2..], [('v', 0, 7), ('a', 20, 8)], "{start:?}");
             late.push((time, player));
         }
     }

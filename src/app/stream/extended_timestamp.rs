@@ -1,0 +1,50 @@
+//! Encoder for a message with an extended timestamp, for one player.
+//!
+//! A timestamp of 2^24 - 1 ms or more is repeated in each chunk (RTMP section 5.3.1.3), so the chunks of the packet log
+//! do not fit. A large message is encoded piece by piece, because a thousand players may get it at once.
+
+use bytes::{Bytes, BytesMut};
+
+use super::packet_log::{LogEntry, MAX_CONTINUATION_HEADER, MAX_MESSAGE_HEADER};
+use crate::memory::{Category, MemoryTracker};
+use crate::rtmp::chunk::{ChunkHeader, encode, encode_continuation};
+
+/// Payload encoded at a time, in bytes, and at least one chunk.
+const PIECE_BYTES: usize = 128 * 1024;
+
+/// Encoder of one message.
+#[derive(Clone)]
+pub(super) struct ExtendedTimestampEncoder {
+    entry: LogEntry,
+    header: ChunkHeader,
+    encoded_chunks: usize,
+}
+
+impl ExtendedTimestampEncoder {
+    pub(super) fn new(entry: &LogEntry, header: ChunkHeader) -> Self {
+        Self { entry: entry.clone(), header, encoded_chunks: 0 }
+    }
+
+    /// Returns the next piece, charged to `memory`.
+    pub(super) fn next_piece(&mut self, memory: &MemoryTracker) -> Bytes {
+        let chunk_size = self.entry.chunk_size as usize;
+        let chunks = (PIECE_BYTES / chunk_size).max(1);
+        let payload = self.entry.payload_of_chunks(self.encoded_chunks, chunks);
+        let max_len = payload.len() + payload.len() / chunk_size * MAX_CONTINUATION_HEADER + MAX_MESSAGE_HEADER;
+        let mut piece = BytesMut::with_capacity(max_len);
+        if self.encoded_chunks == 0 {
+            encode(&mut piece, &self.header, &payload, chunk_size);
+            // The header has the length of this piece.
+            self.entry.set_message_length(&mut piece);
+        } else {
+            encode_continuation(&mut piece, &self.header, &payload, chunk_size);
+        }
+        self.encoded_chunks += chunks;
+        memory.charge_bytes(Category::Media, piece.freeze())
+    }
+
+    /// Returns whether the whole message is encoded.
+    pub(super) fn is_done(&self) -> bool {
+        self.encoded_chunks * self.entry.chunk_size as usize >= self.entry.payload_len()
+    }
+}

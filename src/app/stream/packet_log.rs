@@ -1,0 +1,352 @@
+//! The packet log of a stream: each message encoded once, as RTMP chunks, for all players.
+//!
+//! ```text
+//! message ─ append ─▶ open batch ─ close_batch ─▶ closed Batch (one buffer) ─▶ sockets of caught-up players
+//!                                                   └─▶ LogEntry seq 7, 8, 9 … ─ get ─▶ players that are behind
+//!                     trim, evict_bulk ◀─ oldest entries
+//! ```
+//!
+//! Three rules make the bytes equal for all players: a message's timestamp is a delta to the previous message of its
+//! chunk stream (chunk header type 1), all players have the same chunk size, and a type 1 header does not name the
+//! message stream. A player only needs the first message of each track with an absolute timestamp (type 0); after it,
+//! it shares every byte.
+//!
+//! Closing the open batch makes one immutable, contiguous buffer of which each entry is a slice. That costs one more
+//! copy of each payload (the first is its reassembly from chunks), per message and not per player, and saves each
+//! player a gathering write.
+
+use std::collections::VecDeque;
+use std::ops::Range;
+use std::time::Instant;
+
+use bytes::{Bytes, BytesMut};
+
+use super::extended_timestamp::ExtendedTimestampEncoder;
+use super::track::Track;
+use crate::memory::{Category, Charge, MemoryTracker};
+use crate::rtmp::chunk::{ChunkHeader, MAX_DELTA, encode, encode_delta};
+use crate::st;
+
+/// Allocation unit of the open batch, in bytes.
+const BATCH_ALLOCATION: usize = 16 * 1024;
+
+/// Limits at which the open batch is closed before its window has passed.
+const MAX_BATCH_BYTES: usize = 256 * 1024;
+const MAX_BATCH_ENTRIES: usize = 1024;
+
+/// Size at which the open batch of a stream without players is closed: it fits one allocation.
+const UNPLAYED_BATCH_BYTES: usize = BATCH_ALLOCATION - BATCH_ALLOCATION / 4;
+
+/// Entries that [`PacketLog::first_since`] searches at most.
+const MAX_SEARCH: usize = 500;
+
+/// Evictions of at least this many entries run in the background: 100,000 take milliseconds, and 100 streams may end at
+/// once.
+const MIN_BULK_EVICTION: usize = 4096;
+
+/// Capacity, in entries, that is kept even when unused. Spare capacity is not charged to the memory tracker.
+const KEPT_CAPACITY: usize = 256;
+
+/// Length of a type 0 chunk header without an extended timestamp, on the chunk streams used here.
+const FULL_HEADER: usize = 12;
+
+/// Bytes added for each chunk after the first: its header and, at most, an extended timestamp.
+pub(super) const MAX_CONTINUATION_HEADER: usize = 5;
+
+/// Bytes that are certainly enough for the header of a message.
+pub(super) const MAX_MESSAGE_HEADER: usize = 64;
+
+/// Position of the message length in a chunk header of type 0 or 1, with a chunk stream id of one byte.
+const LENGTH_FIELD: Range<usize> = 4..7;
+
+/// An encoded message.
+#[derive(Debug, Clone)]
+pub(super) struct LogEntry {
+    pub(super) track: Track,
+    /// Corrected time, in milliseconds.
+    pub(super) time: u64,
+    pub(super) kind: PacketKind,
+    /// True if `bytes` carry a delta to the previous entry of the track. If not, each player needs a copy of its own.
+    pub(super) has_delta: bool,
+    pub(super) bytes: Bytes,
+    /// Chunk size of `bytes`. It can change with the vhost's configuration.
+    pub(super) chunk_size: u32,
+    /// Length of the header of the first chunk.
+    header_len: usize,
+}
+
+/// Role of a message in the packet log.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum PacketKind {
+    Regular,
+    /// Video keyframe: a player can start here.
+    Keyframe,
+    /// Sequence header or metadata, which a player needs before any media.
+    Header,
+}
+
+/// A closed run of messages, as contiguous bytes.
+#[derive(Debug, Clone)]
+pub(super) struct Batch {
+    pub(super) bytes: Bytes,
+    /// Bit set of the tracks in it.
+    pub(super) tracks: u8,
+    pub(super) chunk_size: u32,
+    /// True if every message has a delta.
+    pub(super) all_delta: bool,
+    pub(super) message_count: u64,
+}
+
+/// The messages of a stream, from the oldest that a player may still need. Each has a sequence number that is never
+/// reused.
+#[derive(Debug)]
+pub(super) struct PacketLog {
+    /// Chunk size of new messages.
+    chunk_size: u32,
+    entries: VecDeque<LogEntry>,
+    /// Sequence number of the first entry.
+    first_seq: u64,
+    /// Size of the entries in closed batches, with their bytes.
+    closed_bytes: usize,
+    open: BytesMut,
+    open_entries: Vec<(Range<usize>, LogEntry)>,
+    opened_at: Option<Instant>,
+    /// Time of the last message of each track.
+    last_times: [Option<u64>; Track::COUNT],
+    memory: MemoryTracker,
+    /// Charge for the open batch and the entries. The bytes of a closed batch have a charge of their own, until their
+    /// last handle drops.
+    charge: Charge,
+}
+
+impl PacketLog {
+    pub(super) fn new(chunk_size: usize, memory: &MemoryTracker) -> Self {
+        Self {
+            chunk_size: chunk_size as u32,
+            entries: VecDeque::new(),
+            first_seq: 0,
+            closed_bytes: 0,
+            open: BytesMut::new(),
+            open_entries: Vec::new(),
+            opened_at: None,
+            last_times: [None; Track::COUNT],
+            memory: memory.clone(),
+            charge: memory.charge(Category::Media),
+        }
+    }
+
+    pub(super) fn chunk_size(&self) -> usize {
+        self.chunk_size as usize
+    }
+
+    /// Sets the chunk size of new messages. The open batch must be empty.
+    pub(super) fn set_chunk_size(&mut self, size: usize) {
+        debug_assert!(self.open_entries.is_empty());
+        self.chunk_size = size as u32;
+    }
+
+    pub(super) fn memory(&self) -> &MemoryTracker {
+        &self.memory
+    }
+
+    /// Returns the sequence number of the oldest entry.
+    pub(super) fn first_seq(&self) -> u64 {
+        self.first_seq
+    }
+
+    /// Returns the sequence number after the last entry of a closed batch.
+    pub(super) fn end_seq(&self) -> u64 {
+        self.first_seq + self.entries.len() as u64
+    }
+
+    /// Returns the sequence number of the next message, which follows those of the open batch.
+    pub(super) fn next_seq(&self) -> u64 {
+        self.end_seq() + self.open_entries.len() as u64
+    }
+
+    /// Returns the bytes of all entries, including the open batch.
+    pub(super) fn bytes(&self) -> usize {
+        self.closed_bytes + self.open.len() + self.open_entries.len() * size_of::<LogEntry>()
+    }
+
+    /// Returns whether the open batch must be closed now.
+    pub(super) fn is_batch_full(&self, has_players: bool) -> bool {
+        let limit = if has_players { MAX_BATCH_BYTES } else { UNPLAYED_BATCH_BYTES };
+        self.open.len() >= limit || self.open_entries.len() >= MAX_BATCH_ENTRIES
+    }
+
+    /// Returns when the open batch got its first message.
+    pub(super) fn batch_opened_at(&self) -> Option<Instant> {
+        self.opened_at
+    }
+
+    pub(super) fn get(&self, seq: u64) -> Option<&LogEntry> {
+        let index = seq.checked_sub(self.first_seq)?;
+        self.entries.get(usize::try_from(index).ok()?)
+    }
+
+    /// Returns the sequence number of the oldest entry that is not before `time`, among the last [`MAX_SEARCH`].
+    pub(super) fn first_since(&self, time: u64) -> u64 {
+        let newer = self.entries.iter().rev().take(MAX_SEARCH).take_while(|entry| entry.time >= time).count();
+        self.end_seq() - newer as u64
+    }
+
+    /// Encodes a message into the open batch.
+    pub(super) fn append(&mut self, track: Track, time: u64, kind: PacketKind, payload: &[u8], now: Instant) {
+        let delta = self.last_times[track as usize].and_then(|last| u32::try_from(time.checked_sub(last)?).ok());
+        let delta = delta.filter(|&delta| delta <= MAX_DELTA && track != Track::Status);
+        self.last_times[track as usize] = Some(time);
+        let chunk_size = self.chunk_size();
+        let max_len = payload.len() + payload.len() / chunk_size * MAX_CONTINUATION_HEADER + MAX_MESSAGE_HEADER;
+        if self.open.capacity() - self.open.len() < max_len {
+            self.open.reserve(BATCH_ALLOCATION.max(max_len));
+        }
+        let start = self.open.len();
+        // Timestamp and message stream differ by player: `LogEntry::with_full_header` sets them.
+        let header = ChunkHeader { csid: track.csid(), kind: track.message_type(), timestamp: 0, stream_id: 0 };
+        let header_len = match delta {
+            Some(delta) => encode_delta(&mut self.open, &header, delta, payload, chunk_size),
+            None => encode(&mut self.open, &header, payload, chunk_size),
+        };
+        let entry = LogEntry {
+            track,
+            time,
+            kind,
+            has_delta: delta.is_some(),
+            bytes: Bytes::new(),
+            chunk_size: self.chunk_size,
+            header_len,
+        };
+        self.open_entries.push((start..self.open.len(), entry));
+        self.opened_at.get_or_insert(now);
+        self.update_charge();
+    }
+
+    /// Closes the open batch. Returns `None` if it is empty.
+    pub(super) fn close_batch(&mut self) -> Option<Batch> {
+        if self.open_entries.is_empty() {
+            return None;
+        }
+        self.opened_at = None;
+        let bytes = self.memory.charge_bytes(Category::Media, self.open.split().freeze());
+        if bytes.len() > MAX_BATCH_BYTES {
+            // The unused rest of a large buffer would keep all of it allocated.
+            self.open = BytesMut::new();
+        }
+        let message_count = self.open_entries.len() as u64;
+        let mut batch = Batch { bytes, tracks: 0, chunk_size: self.chunk_size, all_delta: true, message_count };
+        for (range, mut entry) in self.open_entries.drain(..) {
+            batch.tracks |= entry.track.bit();
+            batch.all_delta &= entry.has_delta;
+            entry.bytes = batch.bytes.slice(range);
+            self.entries.push_back(entry);
+        }
+        if self.open_entries.capacity() > KEPT_CAPACITY {
+            self.open_entries = Vec::new();
+        }
+        self.closed_bytes += batch.bytes.len() + batch.message_count as usize * size_of::<LogEntry>();
+        self.update_charge();
+        Some(batch)
+    }
+
+    /// Releases the spare capacity, for a stream that is idle.
+    pub(super) fn shrink(&mut self) {
+        if self.open_entries.is_empty() {
+            self.open = BytesMut::new();
+            self.open_entries = Vec::new();
+        }
+        self.entries.shrink_to_fit();
+    }
+
+    /// Evicts all entries before `keep_seq`, then those before `oldest` (a time), then as many as needed to hold at
+    /// most `max_bytes`.
+    pub(super) fn trim(&mut self, keep_seq: u64, oldest: u64, max_bytes: usize) {
+        while let Some(entry) = self.entries.front() {
+            if self.first_seq >= keep_seq && entry.time >= oldest && self.closed_bytes <= max_bytes {
+                break;
+            }
+            self.closed_bytes -= entry.bytes.len() + size_of::<LogEntry>();
+            self.first_seq += 1;
+            self.entries.pop_front();
+        }
+        let capacity = self.entries.capacity();
+        if capacity > KEPT_CAPACITY && self.entries.len() < capacity / 4 {
+            self.entries.shrink_to(2 * self.entries.len());
+        }
+        self.update_charge();
+    }
+
+    /// Evicts all entries before `keep_seq` in the background, if they are many and at least half of all. Their bytes
+    /// stay charged until they are dropped.
+    pub(super) fn evict_bulk(&mut self, keep_seq: u64) {
+        let length = self.entries.len();
+        let evicted =
+            usize::try_from(keep_seq.saturating_sub(self.first_seq)).map_or(length, |count| count.min(length));
+        if evicted < MIN_BULK_EVICTION || evicted < length / 2 {
+            return;
+        }
+        let kept = self.entries.split_off(evicted);
+        st::drop_in_background(std::mem::replace(&mut self.entries, kept));
+        self.first_seq += evicted as u64;
+        self.closed_bytes = self.entries.iter().map(|entry| entry.bytes.len() + size_of::<LogEntry>()).sum();
+        self.update_charge();
+    }
+
+    fn update_charge(&self) {
+        self.charge.set(self.open.len() + (self.entries.len() + self.open_entries.len()) * size_of::<LogEntry>());
+    }
+}
+
+impl LogEntry {
+    /// Appends the message to `out` with an absolute `timestamp`, on the message stream `stream_id`. A message with an
+    /// extended timestamp is not appended: its encoder is returned.
+    pub(super) fn with_full_header(
+        &self,
+        timestamp: u32,
+        stream_id: u32,
+        out: &mut Vec<Bytes>,
+    ) -> Option<ExtendedTimestampEncoder> {
+        let header = ChunkHeader { csid: self.track.csid(), kind: self.track.message_type(), timestamp, stream_id };
+        let mut head = BytesMut::new();
+        let header_len = encode(&mut head, &header, &[], self.chunk_size as usize);
+        if header_len != FULL_HEADER {
+            return Some(ExtendedTimestampEncoder::new(self, header));
+        }
+        // Only the header of the first chunk differs.
+        self.set_message_length(&mut head);
+        out.extend([head.freeze(), self.bytes.slice(self.header_len..)]);
+        None
+    }
+
+    /// Writes the length of the whole message into `head`, which was encoded with none or a part of the payload.
+    pub(super) fn set_message_length(&self, head: &mut [u8]) {
+        head[LENGTH_FIELD].copy_from_slice(&(self.payload_len() as u32).to_be_bytes()[1..]);
+    }
+
+    pub(super) fn payload_len(&self) -> usize {
+        // Each chunk after the first has a header of one byte.
+        let body = self.bytes.len() - self.header_len;
+        body - body.saturating_sub(1) / (self.chunk_size as usize + 1)
+    }
+
+    /// Returns a copy of the payload.
+    pub(super) fn payload(&self) -> Vec<u8> {
+        self.payload_of_chunks(0, usize::MAX)
+    }
+
+    /// Returns a copy of the payload of `count` chunks after the first `skip`.
+    pub(super) fn payload_of_chunks(&self, skip: usize, count: usize) -> Vec<u8> {
+        let chunk_size = self.chunk_size as usize;
+        let body = &self.bytes[self.header_len..];
+        let left = self.payload_len().saturating_sub(skip.saturating_mul(chunk_size));
+        let mut payload = Vec::with_capacity(left.min(count.saturating_mul(chunk_size)));
+        // Each piece but the last ends with the header of the next chunk.
+        for piece in body.chunks(chunk_size + 1).skip(skip).take(count) {
+            payload.extend_from_slice(&piece[..piece.len().min(chunk_size)]);
+        }
+        payload
+    }
+}
+
+#[cfg(test)]
+mod tests;

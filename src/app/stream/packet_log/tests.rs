@@ -1,0 +1,154 @@
+use super::*;
+use crate::rtmp::chunk::ChunkDecoder;
+use crate::rtmp::message::Message;
+
+const CHUNK_SIZE: usize = 128;
+
+fn packet_log() -> PacketLog {
+    PacketLog::new(CHUNK_SIZE, &MemoryTracker::default())
+}
+
+fn decode(pieces: &[Bytes]) -> Vec<Message> {
+    let mut decoder = ChunkDecoder::new();
+    let mut messages = Vec::new();
+    for piece in pieces {
+        let mut rest = &piece[..];
+        while let Some(message) = decoder.decode(&mut rest).unwrap() {
+            messages.push(message);
+        }
+    }
+    messages
+}
+
+#[test]
+fn an_entry_with_a_full_header_decodes_to_its_message_at_any_size_and_time() {
+    for size in [0, 1, 127, 128, 129, 255, 256, 257, 1000, 128 * 1024, 128 * 1024 + 1, 300_000] {
+        for time in [0, 5, 0xff_fffe, 0xff_ffff, 0x1234_5678] {
+            let payload: Vec<u8> = (0..size).map(|n| n as u8).collect();
+            let mut log = packet_log();
+            let now = Instant::now();
+            log.append(Track::Video, 40, PacketKind::Regular, b"before", now);
+            log.append(Track::Video, 80, PacketKind::Regular, &payload, now);
+            log.close_batch().unwrap();
+            for seq in [0, 1] {
+                let mut out = Vec::new();
+                if let Some(mut encoder) = log.get(seq).unwrap().with_full_header(time, 7, &mut out) {
+                    while out.is_empty() || !encoder.is_done() {
+                        out.push(encoder.next_piece(&MemoryTracker::default()));
+                        assert!(out[out.len() - 1].len() < 140_000);
+                    }
+                }
+                let messages = decode(&out);
+                assert_eq!(messages.len(), 1);
+                let expected = if seq == 0 { b"before" } else { &payload[..] };
+                assert_eq!((messages[0].timestamp, messages[0].stream_id), (time, 7));
+                assert_eq!(&messages[0].payload[..], expected);
+            }
+        }
+    }
+}
+
+#[test]
+fn spare_capacity_that_is_not_charged_is_not_kept() {
+    let mut log = packet_log();
+    for time in 0..10_000 {
+        log.append(Track::Audio, time, PacketKind::Regular, &[1], Instant::now());
+        if log.is_batch_full(true) {
+            log.close_batch();
+        }
+    }
+    log.close_batch();
+    assert!(log.open_entries.capacity() <= KEPT_CAPACITY);
+    for keep in (0..=10_000).step_by(100) {
+        log.trim(keep, 0, usize::MAX);
+        assert!(log.entries.capacity() <= KEPT_CAPACITY.max(4 * log.entries.len()), "at {keep}");
+    }
+    assert_eq!((log.first_seq(), log.end_seq()), (10_000, 10_000));
+}
+
+#[test]
+fn the_buffer_of_a_large_message_goes_with_it() {
+    let mut log = packet_log();
+    log.append(Track::Video, 0, PacketKind::Keyframe, &vec![7; 16_000_000], Instant::now());
+    log.close_batch();
+    log.trim(u64::MAX, 0, 0);
+    // The handle that was split off may reach beyond its capacity, unless it owns the whole buffer.
+    let owns_all = log.open.try_reclaim(BATCH_ALLOCATION);
+    let capacity = if owns_all { log.open.capacity() } else { log.open.capacity().max(BATCH_ALLOCATION) };
+    assert!(capacity <= 64 * 1024, "{capacity} bytes are kept for the next batch");
+}
+
+#[test]
+fn a_batch_is_its_entries_in_a_row() {
+    let mut log = packet_log();
+    let now = Instant::now();
+    for time in 0..10u64 {
+        log.append(Track::Audio, time * 23, PacketKind::Regular, &[1; 50], now);
+        log.append(Track::Video, time * 40, PacketKind::Regular, &[2; 500], now);
+    }
+    assert_eq!((log.end_seq(), log.next_seq()), (0, 20));
+    let batch = log.close_batch().unwrap();
+    assert!(log.close_batch().is_none() && log.batch_opened_at().is_none());
+    assert_eq!(
+        (batch.tracks, batch.all_delta, batch.message_count),
+        (0b11, false, 20),
+        "the first of each track has no delta"
+    );
+    let entries: Vec<u8> = (0..20).flat_map(|seq| log.get(seq).unwrap().bytes.to_vec()).collect();
+    assert_eq!(entries, batch.bytes);
+    assert_eq!(log.bytes(), batch.bytes.len() + 20 * size_of::<LogEntry>());
+}
+
+#[test]
+fn a_delta_that_cannot_be_written_is_not_shared() {
+    let mut log = packet_log();
+    let now = Instant::now();
+    for time in [1000, 1040, 1000, 1_000 + u64::from(MAX_DELTA), 2_001 + 2 * u64::from(MAX_DELTA)] {
+        log.append(Track::Video, time, PacketKind::Regular, &[1], now);
+    }
+    log.close_batch();
+    let has_delta: Vec<_> = (0..5).map(|seq| log.get(seq).unwrap().has_delta).collect();
+    assert_eq!(has_delta, [false, true, false, true, false], "the first, a step back, a step too far");
+}
+
+#[test]
+fn trimming_keeps_what_is_needed_within_its_bounds() {
+    let mut log = packet_log();
+    for time in 0..10 {
+        log.append(Track::Video, time * 100, PacketKind::Regular, &[1; 92], Instant::now());
+    }
+    log.close_batch();
+    let entry = log.get(9).unwrap().bytes.len() + size_of::<LogEntry>();
+    log.trim(3, 0, usize::MAX);
+    assert_eq!((log.first_seq(), log.get(2).is_none()), (3, true));
+    log.trim(3, 450, usize::MAX);
+    assert_eq!(log.first_seq(), 5, "what is too old goes though it is needed");
+    log.trim(3, 0, 2 * entry);
+    assert_eq!((log.first_seq(), log.bytes()), (8, 2 * entry), "and what is too much");
+    assert_eq!(log.first_since(850), 9);
+    log.trim(u64::MAX, 0, 0);
+    assert_eq!((log.first_seq(), log.end_seq(), log.bytes()), (10, 10, 0));
+}
+
+#[test]
+fn many_entries_are_evicted_in_bulk_and_few_are_not() {
+    let filled = || {
+        let mut log = packet_log();
+        for time in 0..MIN_BULK_EVICTION as u64 + 10 {
+            log.append(Track::Audio, time, PacketKind::Regular, &[1; 10], Instant::now());
+        }
+        log.close_batch();
+        log
+    };
+    let (mut log, mut other) = (filled(), filled());
+    let all = log.entries.len() as u64;
+    log.evict_bulk(100);
+    assert_eq!((log.first_seq(), log.end_seq()), (0, all));
+    log.evict_bulk(all - 10);
+    other.trim(all - 10, 0, usize::MAX);
+    assert_eq!((log.first_seq(), log.end_seq(), log.bytes()), (other.first_seq(), all, other.bytes()));
+    assert_eq!(log.get(all - 10).unwrap().bytes, other.get(all - 10).unwrap().bytes);
+    let mut log = filled();
+    log.evict_bulk(u64::MAX);
+    assert_eq!((log.first_seq(), log.end_seq(), log.bytes()), (all, all, 0));
+}
