@@ -1,11 +1,11 @@
-//! A command, as a client sends it to connect.
+//! AMF0: reading and writing the `connect` command of a client.
 
 use std::hint::black_box;
 
 use criterion::{Criterion, Throughput};
 use srs::codec::amf0::{self, Object, Value};
 
-pub(crate) fn reading_and_writing(criterion: &mut Criterion) {
+pub(crate) fn read_and_write(criterion: &mut Criterion) {
     let connect = Object::new()
         .with("app", "live")
         .with("type", "nonprivate")

@@ -1,4 +1,4 @@
-//! Messages to chunks and back.
+//! Encoding and decoding of chunks.
 
 use std::hint::black_box;
 
@@ -7,16 +7,16 @@ use criterion::{BatchSize, BenchmarkId, Criterion, Throughput};
 use srs::rtmp::chunk::{ChunkDecoder, ChunkHeader, ChunkStreamId, encode};
 use srs::rtmp::message::MessageType;
 
-/// Messages of a second of a stream of 500 kbit/s, each of this size.
+/// Messages per second of a stream of 500 kbit/s, and their size in bytes.
 const MESSAGES: u32 = 68;
-const SIZE: usize = 900;
+const MESSAGE_BYTES: usize = 900;
 
-/// What clients begin with, and what ffmpeg and OBS use.
+/// The default of RTMP, and the size that ffmpeg and OBS use.
 const CHUNK_SIZES: [usize; 2] = [128, 4096];
 
 fn encode_second(chunk_size: usize) -> BytesMut {
-    let mut out = BytesMut::with_capacity(MESSAGES as usize * (SIZE + SIZE / chunk_size + 16));
-    let payload = [0x27; SIZE];
+    let mut out = BytesMut::with_capacity(MESSAGES as usize * (MESSAGE_BYTES + MESSAGE_BYTES / chunk_size + 16));
+    let payload = [0x27; MESSAGE_BYTES];
     for n in 0..MESSAGES {
         let header =
             ChunkHeader { csid: ChunkStreamId::VIDEO, kind: MessageType::VIDEO, timestamp: n * 15, stream_id: 1 };
@@ -25,7 +25,7 @@ fn encode_second(chunk_size: usize) -> BytesMut {
     out
 }
 
-pub(crate) fn decoding(criterion: &mut Criterion) {
+pub(crate) fn decode(criterion: &mut Criterion) {
     let mut group = criterion.benchmark_group("chunk decode");
     for chunk_size in CHUNK_SIZES {
         let set_chunk_size = [&[2, 0, 0, 0, 0, 0, 4, 1, 0, 0, 0, 0][..], &(chunk_size as u32).to_be_bytes()].concat();
@@ -54,7 +54,7 @@ pub(crate) fn decoding(criterion: &mut Criterion) {
     group.finish();
 }
 
-pub(crate) fn encoding(criterion: &mut Criterion) {
+pub(crate) fn encode_messages(criterion: &mut Criterion) {
     let mut group = criterion.benchmark_group("chunk encode");
     for chunk_size in CHUNK_SIZES {
         group.throughput(Throughput::Elements(MESSAGES.into()));

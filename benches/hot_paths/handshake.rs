@@ -1,11 +1,11 @@
-//! The server's side of a handshake, the client being in memory.
+//! The server's side of the handshake, with a client in memory.
 
 use std::io::{self, Read, Write};
 
 use criterion::Criterion;
 use srs::rtmp::handshake::{self, SIZE};
 
-/// Has all that the client sends, and forgets what it is sent.
+/// A client whose input is known in advance and whose output is discarded.
 struct Client<'a>(&'a [u8]);
 
 impl Read for Client<'_> {
@@ -24,16 +24,16 @@ impl Write for Client<'_> {
     }
 }
 
-/// Keeps what a client says first, and never answers.
-struct Silence(Vec<u8>);
+/// A server that never answers and records what a client sends first.
+struct SilentServer(Vec<u8>);
 
-impl Read for Silence {
+impl Read for SilentServer {
     fn read(&mut self, _: &mut [u8]) -> io::Result<usize> {
         Ok(0)
     }
 }
 
-impl Write for Silence {
+impl Write for SilentServer {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         self.0.write(bytes)
     }
@@ -43,15 +43,15 @@ impl Write for Silence {
     }
 }
 
-pub(crate) fn accepting(criterion: &mut Criterion) {
+pub(crate) fn accept(criterion: &mut Criterion) {
     let mut group = criterion.benchmark_group("handshake");
     for (name, complex) in [("simple", false), ("complex", true)] {
         // C0 and C1, and any C2.
-        let mut said = Silence(Vec::new());
-        assert!(handshake::connect(&mut said, complex).is_err(), "nobody answers");
-        said.0.resize(1 + 2 * SIZE, 0);
+        let mut recorded = SilentServer(Vec::new());
+        assert!(handshake::connect(&mut recorded, complex).is_err(), "the server never answers");
+        recorded.0.resize(1 + 2 * SIZE, 0);
         group.bench_function(name, |bencher| {
-            bencher.iter(|| handshake::accept(&mut Client(&said.0)).unwrap());
+            bencher.iter(|| handshake::accept(&mut Client(&recorded.0)).unwrap());
         });
     }
     group.finish();

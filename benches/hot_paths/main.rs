@@ -1,6 +1,6 @@
-//! What a server does for each message, each command and each client: `cargo bench`.
-#![allow(missing_docs, reason = "the macros of criterion make items without any")]
-#![allow(clippy::unwrap_used, reason = "a benchmark that meets the unexpected is to fail")]
+//! Benchmarks of the work per message, per command and per client: `cargo bench`.
+#![allow(missing_docs, reason = "criterion generates items without docs")]
+#![allow(clippy::unwrap_used, reason = "a benchmark fails on unexpected results")]
 
 mod amf0;
 mod chunk;
@@ -12,11 +12,11 @@ use criterion::{criterion_group, criterion_main};
 
 criterion_group!(
     hot_paths,
-    chunk::decoding,
-    chunk::encoding,
-    amf0::reading_and_writing,
-    handshake::accepting,
-    source::publishing,
-    ts::muxing
+    chunk::decode,
+    chunk::encode_messages,
+    amf0::read_and_write,
+    handshake::accept,
+    source::publish,
+    ts::mux
 );
 criterion_main!(hot_paths);

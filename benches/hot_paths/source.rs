@@ -1,5 +1,5 @@
-//! A message of a publisher, on its way to its players: what the source does for it, which is not to grow with their number,
-//! and that together with the offer to each.
+//! The path of a publisher's message through a stream: alone, which must not depend on the number of players, and with
+//! the writes to the players' sockets.
 
 use std::io;
 use std::sync::Arc;
@@ -8,20 +8,20 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use criterion::{BenchmarkId, Criterion, Throughput};
 use srs::app::CloseReason;
-use srs::app::stream::{Consumer, Outlet, Publication, Source};
+use srs::app::stream::{ClientHandle, Consumer, Publication, Source};
 use srs::config::Config;
-use srs::memory::Account;
+use srs::memory::MemoryTracker;
 use srs::rtmp::message::{Message, MessageType};
 
-/// Messages that are handed on together, as they are under load; and those of a GOP.
-const BATCH: u32 = 8;
-const GOP: u32 = 48;
+/// Messages per batch, as under load.
+const BATCH_MESSAGES: u32 = 8;
+const GOP_MESSAGES: u32 = 48;
 
-/// A socket that takes everything.
-struct Sink;
+/// A client whose socket accepts everything.
+struct FastClient;
 
-impl Outlet for Sink {
-    fn offer(&self, bytes: &[u8]) -> io::Result<usize> {
+impl ClientHandle for FastClient {
+    fn try_write(&self, bytes: &[u8]) -> io::Result<usize> {
         Ok(bytes.len())
     }
 
@@ -30,39 +30,38 @@ impl Outlet for Sink {
     fn close(&self, _: CloseReason) {}
 }
 
-/// A stream with a publisher and players who are level with it.
+/// A published stream whose players have caught up.
 struct Stream {
     publication: Publication,
     _consumers: Vec<Consumer>,
-    key: Bytes,
-    inter: Bytes,
+    keyframe: Bytes,
+    inter_frame: Bytes,
     sent: u32,
 }
 
 impl Stream {
     fn new(players: usize) -> Self {
         let config = Config::parse("bench", "listen 1935; vhost __defaultVhost__ { min_latency on; }").unwrap();
-        let source = Source::new("v/live/s", config.vhost("v").unwrap().clone(), &Account::default());
-        let publication = source.acquire_publish(1, Arc::new(Sink)).ok().unwrap();
+        let source = Source::new("v/live/s", config.vhost("v").unwrap().clone(), &MemoryTracker::default());
+        let publication = source.acquire_publish(1, Arc::new(FastClient)).ok().unwrap();
         let payload = |first: u8| [&[first, 1, 0, 0, 0][..], &[0; 2000]].concat().into();
         let mut stream =
-            Self { publication, _consumers: Vec::new(), key: payload(0x17), inter: payload(0x27), sent: 0 };
-        stream.send();
+            Self { publication, _consumers: Vec::new(), keyframe: payload(0x17), inter_frame: payload(0x27), sent: 0 };
+        stream.send_batch();
         stream.flush();
-        stream._consumers = (0..players).map(|_| source.join(Arc::new(Sink), 1)).collect();
+        stream._consumers = (0..players).map(|_| source.join(Arc::new(FastClient), 1)).collect();
         for consumer in &stream._consumers {
-            let mut batch = Vec::new();
-            while !consumer.stats().level {
-                batch.clear();
-                consumer.fill(&mut batch);
+            let mut out = Vec::new();
+            while !consumer.stats().caught_up {
+                out.clear();
+                consumer.fill(&mut out);
             }
         }
         stream
     }
 
-    /// The next message: a keyframe, if one is due.
-    fn message(&mut self) -> Message {
-        let payload = if self.sent.is_multiple_of(GOP) { &self.key } else { &self.inter };
+    fn next_message(&mut self) -> Message {
+        let payload = if self.sent.is_multiple_of(GOP_MESSAGES) { &self.keyframe } else { &self.inter_frame };
         let message = Message {
             kind: MessageType::VIDEO,
             timestamp: self.sent.wrapping_mul(40),
@@ -73,39 +72,39 @@ impl Stream {
         message
     }
 
-    fn send(&mut self) {
+    fn send_batch(&mut self) {
         let now = Instant::now();
-        for _ in 0..BATCH {
-            let message = self.message();
+        for _ in 0..BATCH_MESSAGES {
+            let message = self.next_message();
             self.publication.on_message(&message, now);
         }
     }
 
     fn flush(&self) {
-        assert_eq!(self.publication.flush_due(Instant::now(), 0.0), None, "min_latency: at once");
+        assert_eq!(self.publication.flush_if_due(Instant::now(), 0.0), None, "min_latency: at once");
     }
 }
 
-pub(crate) fn publishing(criterion: &mut Criterion) {
+pub(crate) fn publish(criterion: &mut Criterion) {
     let mut group = criterion.benchmark_group("source");
-    group.throughput(Throughput::Elements(BATCH.into()));
+    group.throughput(Throughput::Elements(BATCH_MESSAGES.into()));
     for players in [1, 1000] {
         let mut stream = Stream::new(players);
         group.bench_function(BenchmarkId::new("8 messages", players), |bencher| {
             bencher.iter_custom(|rounds| {
-                let mut taken = Duration::ZERO;
+                let mut elapsed = Duration::ZERO;
                 for _ in 0..rounds {
-                    let begin = Instant::now();
-                    stream.send();
-                    taken += begin.elapsed();
+                    let start = Instant::now();
+                    stream.send_batch();
+                    elapsed += start.elapsed();
                     stream.flush();
                 }
-                taken
+                elapsed
             });
         });
-        group.bench_function(BenchmarkId::new("8 messages and their offer", players), |bencher| {
+        group.bench_function(BenchmarkId::new("8 messages and their writes", players), |bencher| {
             bencher.iter(|| {
-                stream.send();
+                stream.send_batch();
                 stream.flush();
             });
         });
