@@ -247,7 +247,7 @@ mod tests {
     }
 
     proptest! {
-        /// However buffers are charged, sliced, cloned and dropped, the tracker counts the buffers that exist; in the end none.
+        /// Charges, slices and drops buffers at random, and compares the tracker with the buffers that exist.
         #[test]
         fn the_tracker_counts_exactly_what_exists(
             steps in prop::collection::vec((0..5u8, 0..CATEGORIES.len(), 0..5000usize), 1..200)

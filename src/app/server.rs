@@ -52,7 +52,6 @@ const ACCEPT_BATCH: usize = 16;
 /// Pause of the acceptor when the system has no file descriptor or memory for a connection.
 const ACCEPT_RETRY: Duration = Duration::from_millis(100);
 
-/// Minimum time between two warnings of the acceptor.
 const LOG_INTERVAL: Duration = Duration::from_secs(5);
 
 /// Minimum time between two log lines with the totals of closed connections.
@@ -78,7 +77,6 @@ pub(crate) struct Inner {
     config: Shared<Arc<Config>>,
     listeners: Listeners,
     pub(crate) tls_acceptor: TlsAcceptor,
-    /// Bytes held for all clients.
     pub(crate) memory: MemoryTracker,
     pub(crate) memory_limiter: MemoryLimiter,
     pub(crate) load_shedder: LoadShedder,
@@ -97,7 +95,6 @@ pub(crate) struct Inner {
     #[cfg(feature = "hls")]
     pub(crate) http: OnceLock<Http>,
     close_totals: CloseTotals,
-    /// Signalled for each closed connection.
     connection_closed: Cond,
     clients: Shared<Clients>,
 }
@@ -150,7 +147,8 @@ pub fn start(config: Config, sockets: Sockets, tls_acceptor: TlsAcceptor, contro
     if let Err(error) = st::start_watchdog() {
         log::warn!("watchdog disabled, a blocked worker will not be reported: error={}", quoted(error));
     }
-    let background: [(&'static str, fn(&Server)); 4] = [
+    type Run = fn(&Server);
+    let background: [(&'static str, Run); 4] = [
         ("memory", MemoryLimiter::run),
         ("heap", HeapTrimmer::run),
         ("overload", LoadShedder::run),
@@ -241,7 +239,6 @@ impl Server {
         self.listeners.bind(wanted)
     }
 
-    /// Stops accepting.
     pub(crate) fn close_listeners(&self) {
         // Without new sockets nothing can fail.
         let _ = self.listen(&[], Sockets::default());

@@ -15,7 +15,7 @@ use crate::st::net::TcpStream;
 
 /// Work units per [`BUDGET_PERIOD`] above which a client runs with low priority: 20,480 messages/s, 40 MB/s of payload, or
 /// 650 KB/s of TLS records without payload. The overload protection reduces it, see
-/// [`crate::app::limits::overload::Overload::work_budget`].
+/// [`crate::app::limits::overload::LoadShedder::work_budget`].
 pub(crate) const WORK_BUDGET: usize = 2048;
 const BUDGET_PERIOD: Duration = Duration::from_millis(100);
 
@@ -54,7 +54,6 @@ pub(crate) struct TimeSlice {
 }
 
 impl TimeSlice {
-    /// Starts the first slice.
     pub(crate) fn new(length: Duration) -> Self {
         Self { started: Instant::now(), length }
     }

@@ -53,7 +53,6 @@ const MAX_REJECT_TIME: Duration = Duration::from_secs(3);
 /// Time for closed players to leave before others are closed: they get the reason after their queued messages.
 const CLOSE_DRAIN: Duration = Duration::from_millis(1500);
 
-/// Minimum time between two warnings.
 const LOG_INTERVAL: Duration = Duration::from_secs(5);
 
 /// Time in which memory is freed without a yield. Long, because more arrives at each yield.

@@ -52,7 +52,6 @@ const REDUCED_BUDGET_FOR: Duration = Duration::from_secs(60);
 /// the full budget would cause the eviction of all players.
 const BUDGET_DIVISOR: usize = 8;
 
-/// Minimum time between two warnings.
 const LOG_INTERVAL: Duration = Duration::from_secs(5);
 
 /// Load shedder of the server.
@@ -74,7 +73,6 @@ impl Default for State {
     }
 }
 
-/// Load over time.
 #[derive(Debug, Default)]
 struct Load {
     overloaded_since: Option<Instant>,

@@ -22,7 +22,6 @@ const PUBLISHER_DRAIN: Duration = Duration::from_secs(2);
 #[cfg(feature = "hls")]
 const SEGMENT_DRAIN: Duration = Duration::from_secs(2);
 
-/// Poll interval while draining.
 const POLL_INTERVAL: Duration = Duration::from_millis(50);
 
 /// Executor of control commands.

@@ -13,7 +13,6 @@ use crate::config::Vhost;
 use crate::memory::{Category, Charge, MemoryTracker};
 use crate::st::net::TcpStream;
 
-/// An RTMP client.
 #[repr(C)] // Keeps `stream` first: `prefetch` in the loop over a stream's players fetches the start of this struct.
 pub(crate) struct Client {
     pub(crate) stream: TcpStream,
@@ -23,7 +22,7 @@ pub(crate) struct Client {
     proxied_addr: OnceLock<SocketAddr>,
     close_requested: Mutex<Option<CloseReason>>,
     stats_finished: AtomicBool,
-    /// Whether it counts for `max_connections_per_address`.
+    /// Set if the client counts for `max_connections_per_address`.
     pub(crate) counts_for_address: AtomicBool,
     /// Messages in the stats groups that it has left.
     passed: AtomicU64,
@@ -119,12 +118,10 @@ impl Client {
         self.dropped.fetch_add(messages.dropped, Ordering::Relaxed);
     }
 
-    /// Sets what the client publishes.
     pub(crate) fn set_publication(&self, publication: &Arc<Publication>) {
         self.resources().publication = Arc::downgrade(publication);
     }
 
-    /// Sets what the client plays.
     pub(crate) fn set_consumer(&self, consumer: &Arc<Consumer>) {
         self.resources().consumer = Arc::downgrade(consumer);
     }
@@ -170,7 +167,6 @@ impl Client {
     }
 }
 
-/// A client in a stats group.
 struct ClientStats<F> {
     client: Arc<Client>,
     count: F,

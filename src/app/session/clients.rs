@@ -15,10 +15,9 @@ use crate::st::net::TcpStream;
 /// closed at once.
 pub(crate) const MAX_REJECTING: usize = 64;
 
-/// The same beyond `max_connections_per_address`, for each address, so that one address cannot use up [`MAX_REJECTING`].
+/// Limit of such clients for each address beyond `max_connections_per_address`: one address must not use up [`MAX_REJECTING`].
 const MAX_REJECTING_PER_ADDRESS: usize = 4;
 
-/// Minimum time between two warnings.
 const LOG_INTERVAL: Duration = Duration::from_secs(5);
 
 /// The connected clients, including those that are about to be rejected.

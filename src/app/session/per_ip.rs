@@ -16,7 +16,6 @@ impl ConnectionsPerIp {
         self.0.get(&key(address)).copied().unwrap_or(0)
     }
 
-    /// Adds a connection.
     pub(crate) fn add(&mut self, address: IpAddr) {
         *self.0.entry(key(address)).or_default() += 1;
     }

@@ -20,7 +20,6 @@ use crate::st::{Cond, Shared};
 /// Interval of rate samples. A window lasts up to this much longer than its length.
 const SAMPLE_INTERVAL: Duration = Duration::from_secs(10);
 
-/// Lengths of the rate windows.
 const WINDOWS: [Duration; 2] = [Duration::from_secs(30), Duration::from_secs(300)];
 
 /// Messages of a client in a group.
@@ -32,7 +31,6 @@ pub(crate) struct MessageCounts {
     pub(crate) dropped: u64,
 }
 
-/// Bytes of connections.
 #[derive(Debug, Default, Clone, Copy)]
 pub(crate) struct ByteCounts {
     pub(crate) sent: u64,
@@ -121,12 +119,10 @@ impl StatsGroup {
         Self { arrow, count_key, state: Shared::new(state), changed: Arc::default() }
     }
 
-    /// Returns the number of registered sources.
     pub(crate) fn count(&self) -> usize {
         self.state.with(|state| state.entries.len())
     }
 
-    /// Sets the time between two lines.
     pub(crate) fn set_interval(&self, interval: Duration) {
         let changed = self.state.with(|state| {
             let changed = state.interval != interval;
@@ -340,7 +336,6 @@ impl Drop for Registration {
     }
 }
 
-/// Returns the rate in kbit/s.
 fn kbps(bytes: u64, time: Duration) -> u64 {
     let ms = u64::try_from(time.as_millis()).unwrap_or(u64::MAX).max(1);
     bytes.saturating_mul(8) / ms
