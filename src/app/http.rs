@@ -1,7 +1,14 @@
-//! HTTP: the files of live streams, and what else is in a directory, for browsers and players.
+//! The HTTP server: live HLS files from memory, other files from a directory, and the console page.
 //!
-//! One coroutine a connection, as for RTMP. A request for the file of a live stream is answered from memory, its head and its
-//! body in one write from where they are. It is no general web server: GET and HEAD of files, and nothing that is run.
+//! ```text
+//! request ──> request::parse ──> admission (live files only) ──> response ──> send, one vectored write
+//!                                   1. /streams.json   console: the list of live streams
+//!                                   2. live files      outputs::live_files, in memory
+//!                                   3. / and page.*    console: the page and its player
+//!                                   4. other files     disk, on the thread pool
+//! ```
+//!
+//! One coroutine per connection. Only GET, HEAD and OPTIONS; nothing is executed.
 //!
 //! Specifications: RFC 9110 (semantics), RFC 9111 (caching), RFC 9112 (HTTP/1.1).
 
@@ -9,11 +16,11 @@ pub mod conditions;
 mod connection;
 mod console;
 mod disk;
-mod downloads;
-pub(crate) mod entity;
+pub(crate) mod file_metadata;
 pub mod request;
 mod response;
-mod sending;
+mod send;
+mod stalled;
 pub mod status;
 
 use std::collections::HashSet;
@@ -24,52 +31,52 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use self::console::Page;
+use self::console::Console;
 use self::disk::Disk;
-pub(crate) use self::disk::IN_HAND;
-use self::downloads::{Downloads, Ended};
-use self::response::{Body, Clock, Response};
+pub(crate) use self::disk::MAX_IN_FLIGHT;
+use self::response::{Body, DateCache, Response};
+use self::stalled::{Aborted, StalledResponses};
 use self::status::Status;
-use crate::app::server::{Server, spawn_lasting};
-use crate::app::session::per_ip::Addresses;
+use crate::app::server::{Server, spawn_supervised};
+use crate::app::session::per_ip::ConnectionsPerIp;
+use crate::log::quoted;
 use crate::st::net::TcpStream;
-use crate::st::{self, Crowd, Shared};
+use crate::st::{self, LowClass, Shared};
 
-/// How often what was served is summed up in the log, while there are requests.
-const SUMMARY: Duration = Duration::from_secs(10);
+/// Interval of the summary line in the log, while there are requests.
+const SUMMARY_INTERVAL: Duration = Duration::from_secs(10);
 
-/// The HTTP server.
+/// The HTTP server. Clones are the same server.
 #[derive(Clone)]
 pub(crate) struct Http(Arc<Inner>);
 
 pub(crate) struct Inner {
     server: Server,
-    /// What is at `/`, if the configuration says so.
-    page: Page,
+    console: Console,
     disk: Disk,
-    clock: Shared<Clock>,
+    date: Shared<DateCache>,
     connections: Shared<Connections>,
-    downloads: Downloads,
-    counts: Counts,
+    stalled: StalledResponses,
+    counters: Counters,
 }
 
-/// Those that are served.
+/// The open connections, for the limits.
 #[derive(Default)]
 struct Connections {
     numbers: HashSet<u64>,
-    by_address: Addresses,
+    by_address: ConnectionsPerIp,
 }
 
-/// What was served since the server started.
+/// Counters since the start of the server.
 #[derive(Default)]
-struct Counts {
+struct Counters {
     requests: AtomicU64,
-    /// Answered 400 and above.
+    /// Requests answered with a status of 400 or above.
     failed: AtomicU64,
-    /// Heads and bodies.
+    /// Bytes sent, heads included.
     bytes: AtomicU64,
-    /// Connections that were too many.
-    turned_away: AtomicU64,
+    /// Connections refused because there were too many.
+    rejected: AtomicU64,
 }
 
 impl std::ops::Deref for Http {
@@ -80,30 +87,30 @@ impl std::ops::Deref for Http {
     }
 }
 
-/// Gets ready to serve what comes to the listeners for HTTP, see [`Http::welcome`]. Call it from a coroutine.
+/// Creates the HTTP server and stores it in `server`. Must be called from a coroutine, once.
 ///
 /// # Errors
-/// When there is no memory for the first coroutines.
+/// When there is no memory for a coroutine.
 pub(crate) fn start(server: &Server) -> io::Result<()> {
     let http = Http(Arc::new(Inner {
         server: server.clone(),
-        page: Page::new(),
+        console: Console::new(),
         disk: Disk::new(),
-        clock: Shared::default(),
+        date: Shared::default(),
         connections: Shared::default(),
-        downloads: Downloads::default(),
-        counts: Counts::default(),
+        stalled: StalledResponses::default(),
+        counters: Counters::default(),
     }));
     let summary = http.clone();
-    spawn_lasting("http summary", move || summary.sum_up())?;
-    // The only one: the server starts once.
+    spawn_supervised("http summary", move || summary.log_summaries())?;
+    // Empty before, since the server starts once.
     let _ = server.http.set(http);
     Ok(())
 }
 
 impl Http {
-    /// Serves a connection, in a coroutine of its own.
-    pub(crate) fn welcome(&self, stream: &TcpStream) {
+    /// Serves an accepted connection in a coroutine of its own, or rejects it if there are too many.
+    pub(crate) fn serve_accepted(&self, stream: &TcpStream) {
         let (number, address) = (self.server.next_number(), stream.peer().ip());
         let config = self.server.config();
         let (max, max_own) = (config.http_server.max_connections, config.http_server.max_connections_per_address);
@@ -115,86 +122,91 @@ impl Http {
                 return Some("too many connections from your address");
             }
             connections.numbers.insert(number);
-            connections.by_address.enter(address);
+            connections.by_address.add(address);
             None
         });
-        if let Some(why) = too_many {
-            self.turn_away(stream, why);
+        if let Some(message) = too_many {
+            self.reject(stream, message);
             return;
         }
-        // Dropped with the closure when there is no memory for a coroutine; closing is then all that can be done.
-        let place = Place { http: self.clone(), number, address };
+        // Without memory for a coroutine, the closure is dropped, and with it the permit and the connection.
+        let permit = ConnectionPermit { http: self.clone(), number, address };
         let stream = stream.clone();
-        let _ = st::spawn_low(Crowd::Requests, "http", number, move || {
-            let (abandoned, http) = (stream.clone(), place.http.clone());
+        let _ = st::spawn_low_priority(LowClass::Requests, "http", number, move || {
+            let (abandoned, http) = (stream.clone(), permit.http.clone());
             st::on_overflow(move || {
                 abandoned.shutdown();
-                http.downloads.forget(number);
-                drop(Place { http, number, address });
+                http.stalled.unregister(number);
+                drop(ConnectionPermit { http, number, address });
             });
-            let end = connection::serve(&place.http, number, &stream);
-            let (peer, received, sent) = (stream.peer(), stream.received(), stream.sent());
-            log::debug!("HTTP connection of {peer} ended: {end}; {received} bytes in, {sent} bytes out");
+            let end = connection::serve(&permit.http, number, &stream);
+            let (peer, received, sent) = (stream.peer(), stream.bytes_received(), stream.bytes_sent());
+            log::debug!(
+                "HTTP connection closed: address={peer} reason={} bytes_in={received} bytes_out={sent}",
+                quoted(end)
+            );
         });
     }
 
-    /// Ends downloads that wait for their clients, until so many bytes will be free: memory is short.
-    pub(crate) fn shed(&self, excess: usize) -> Ended {
-        self.downloads.shed(excess)
+    /// Aborts stalled responses, the oldest first, until `excess` bytes will be free.
+    pub(crate) fn abort_stalled(&self, excess: usize) -> Aborted {
+        self.stalled.abort_oldest(excess)
     }
 
-    /// Tells a client that there are too many. It is not waited for: what the socket does not take at once is lost.
-    fn turn_away(&self, stream: &TcpStream, why: &str) {
-        self.counts.turned_away.fetch_add(1, Ordering::Relaxed);
-        let response = Response::text(Status::ServiceUnavailable, why, "Retry-After: 2\r\n");
+    /// Sends a 503 without waiting: bytes that the socket does not take at once are lost.
+    fn reject(&self, stream: &TcpStream, message: &str) {
+        self.counters.rejected.fetch_add(1, Ordering::Relaxed);
+        let response = Response::text(Status::ServiceUnavailable, message, "Retry-After: 2\r\n");
         let mut bytes = self.head(&response, false).into_bytes();
         if let Body::Bytes(text) = &response.body {
             bytes.extend_from_slice(text);
         }
-        // A request that is there is read, since closing a socket with unread bytes throws away what was written to it.
+        // Reads a request that has arrived, since closing a socket with unread bytes would discard the response.
         let _ = stream.try_read(&mut [0; 1024]);
         let _ = stream.try_write(&bytes);
         stream.shutdown_write();
     }
 
-    /// Whether there are so many connections that idle ones are to make room.
+    /// Returns whether three quarters of `max_connections` are taken: idle connections are then closed early.
     fn is_crowded(&self) -> bool {
-        self.connected() >= self.server.config().http_server.max_connections / 4 * 3
+        self.connection_count() >= self.server.config().http_server.max_connections / 4 * 3
     }
 
-    fn connected(&self) -> usize {
+    fn connection_count(&self) -> usize {
         self.connections.with(|connections| connections.numbers.len())
     }
 
+    /// Returns the head of a response as sent.
     fn head(&self, response: &Response, keep_alive: bool) -> String {
-        self.clock.with(|clock| response.head(keep_alive, clock.date()))
+        self.date.with(|date| response.head(keep_alive, date.now()))
     }
 
+    /// Counts a response.
     fn count(&self, status: Status) {
-        self.counts.requests.fetch_add(1, Ordering::Relaxed);
+        self.counters.requests.fetch_add(1, Ordering::Relaxed);
         if status.code() >= 400 {
-            self.counts.failed.fetch_add(1, Ordering::Relaxed);
+            self.counters.failed.fetch_add(1, Ordering::Relaxed);
         }
     }
 
-    /// Logs what was served, for ever: a line an interval in which anything was.
-    fn sum_up(&self) {
+    /// Logs a summary of each interval with requests. Does not return.
+    fn log_summaries(&self) {
         let read = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
         let now = || {
-            let Counts { requests, failed, bytes, turned_away } = &self.counts;
-            [requests, failed, bytes, turned_away].map(read)
+            let Counters { requests, failed, bytes, rejected } = &self.counters;
+            [requests, failed, bytes, rejected].map(read)
         };
         let mut before = now();
         loop {
-            st::sleep(SUMMARY);
+            st::sleep(SUMMARY_INTERVAL);
             let after = now();
             if after != before {
-                let [requests, failed, bytes, turned_away] = std::array::from_fn(|n| after[n] - before[n]);
-                let connections = self.connected();
-                let kbps = bytes * 8 / 1000 / SUMMARY.as_secs();
+                let [requests, failed, bytes, rejected] = std::array::from_fn(|n| after[n] - before[n]);
+                let connections = self.connection_count();
+                let kbps = bytes * 8 / 1000 / SUMMARY_INTERVAL.as_secs();
                 log::info!(
                     "http -> requests={requests}, failed={failed}, obytes={bytes}, okbps={kbps}, \
-                     connections={connections}, turned_away={turned_away}"
+                     connections={connections}, turned_away={rejected}"
                 );
                 before = after;
             }
@@ -202,25 +214,25 @@ impl Http {
     }
 }
 
-/// A connection's place among those that are allowed. Dropping it gives the place free.
-struct Place {
+/// The permit of one open connection. Dropping it allows another one.
+struct ConnectionPermit {
     http: Http,
     number: u64,
     address: IpAddr,
 }
 
-impl Drop for Place {
+impl Drop for ConnectionPermit {
     fn drop(&mut self) {
         self.http.connections.try_with(|connections| {
             if connections.numbers.remove(&self.number) {
-                connections.by_address.leave(self.address);
+                connections.by_address.remove(self.address);
             }
         });
     }
 }
 
-/// A path percent-encoded for a URL, slashes left alone (RFC 3986, 3.3).
-fn encoded(path: &str) -> String {
+/// Percent-encodes a path for a URL, except its slashes (RFC 3986, 3.3).
+fn percent_encode(path: &str) -> String {
     let mut encoded = String::with_capacity(path.len());
     for byte in path.bytes() {
         match byte {

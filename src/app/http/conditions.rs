@@ -1,10 +1,10 @@
-//! Conditions of a request (RFC 9110, 13) and ranges (RFC 9110, 14): what of a file is to be sent, if anything.
+//! Conditional requests (RFC 9110, 13) and range requests (RFC 9110, 14).
 
 use std::ops::Range;
 
-use super::entity::{Entity, parse_http_date};
+use super::file_metadata::{FileMetadata, parse_http_date};
 
-/// What must be so that the file is sent.
+/// The conditional fields of a request.
 #[derive(Debug, Default, Clone, PartialEq, Eq)]
 pub(super) struct Conditions {
     if_match: Option<String>,
@@ -14,25 +14,25 @@ pub(super) struct Conditions {
     if_range: Option<String>,
 }
 
-/// What is to be sent.
+/// The part of a file to send.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Part {
-    /// All of it.
+    /// The whole file.
     Whole,
-    /// These bytes, one at least.
+    /// A range of at least one byte: 206.
     Bytes(Range<u64>),
-    /// The file ends before what is asked for.
+    /// The requested range lies behind the end of the file: 416.
     OutOfRange,
-    /// The client has it.
+    /// The client has this version: 304.
     NotModified,
-    /// The client has another and wants only that.
+    /// The file is not the version that the client requires: 412.
     Failed,
 }
 
 impl Conditions {
-    /// Takes a field if it is one of these. One that is no text is as if absent; lists may stand in several lines.
+    /// Reads a field and returns true if it is a conditional one. Lists may stand in several lines.
     pub(super) fn read(&mut self, name: &str, value: &[u8]) -> bool {
-        // All begin alike, and most fields do not.
+        // Skips most fields at once.
         if !name.get(..3).is_some_and(|start| start.eq_ignore_ascii_case("if-")) {
             return false;
         }
@@ -55,50 +55,50 @@ impl Conditions {
         true
     }
 
-    /// What of a file is to be sent, in the order of RFC 9110, 13.2.2. `range` is the value of `Range`, of a GET.
-    pub(super) fn part(&self, entity: &Entity, range: Option<&str>) -> Part {
+    /// Evaluates the conditions in the order of RFC 9110, 13.2.2. `range` is the value of `Range` of a GET.
+    pub(super) fn evaluate(&self, metadata: &FileMetadata, range: Option<&str>) -> Part {
         let date = |field: &Option<String>| field.as_deref().and_then(parse_http_date);
         if let Some(tags) = &self.if_match {
-            if !names(tags, &entity.etag, false) {
+            if !contains_tag(tags, &metadata.etag, false) {
                 return Part::Failed;
             }
-        } else if date(&self.if_unmodified_since).is_some_and(|since| entity.modified > since) {
+        } else if date(&self.if_unmodified_since).is_some_and(|since| metadata.modified > since) {
             return Part::Failed;
         }
         if let Some(tags) = &self.if_none_match {
-            if names(tags, &entity.etag, true) {
+            if contains_tag(tags, &metadata.etag, true) {
                 return Part::NotModified;
             }
-        } else if date(&self.if_modified_since).is_some_and(|since| entity.modified <= since) {
+        } else if date(&self.if_modified_since).is_some_and(|since| metadata.modified <= since) {
             return Part::NotModified;
         }
         match range {
-            Some(range) if self.range_holds(entity) => part(range, entity.len),
+            Some(range) if self.range_applies(metadata) => parse_range(range, metadata.len),
             _ => Part::Whole,
         }
     }
 
-    /// Whether the range is of the file that the client means.
-    fn range_holds(&self, entity: &Entity) -> bool {
+    /// Returns whether `If-Range` is absent or names this version of the file.
+    fn range_applies(&self, metadata: &FileMetadata) -> bool {
         match &self.if_range {
             None => true,
-            Some(tag) if tag.starts_with('"') => *tag == entity.etag,
-            Some(date) => parse_http_date(date) == Some(entity.modified),
+            Some(tag) if tag.starts_with('"') => *tag == metadata.etag,
+            Some(date) => parse_http_date(date) == Some(metadata.modified),
         }
     }
 }
 
-/// Whether a list of entity tags names this one. `weakly`: `W/` makes no difference.
-fn names(list: &str, etag: &str, weakly: bool) -> bool {
+/// Returns whether a list of metadata tags contains `etag`. `weakly`: by weak comparison, which ignores `W/`.
+fn contains_tag(list: &str, etag: &str, weakly: bool) -> bool {
     list.split(',').map(str::trim).any(|tag| {
         let tag = if weakly { tag.strip_prefix("W/").unwrap_or(tag) } else { tag };
         tag == "*" || tag == etag
     })
 }
 
-/// The bytes of a file of `len` that a `Range` asks for. What is no range is ignored, as RFC 9110, 14.2 has it; so are several ranges, which no
-/// player asks for: an answer to them takes more bytes than they ask for, or more work than the file.
-pub fn part(range: &str, len: u64) -> Part {
+/// Parses a `Range` for a file of `len` bytes. Ignores an invalid one (RFC 9110, 14.2), and one of several ranges: no player
+/// sends those, and answering them would cost more than sending the whole file.
+pub fn parse_range(range: &str, len: u64) -> Part {
     let Some((unit, set)) = range.split_once('=') else { return Part::Whole };
     let Some((first, last)) = set.trim().split_once('-') else { return Part::Whole };
     if !unit.trim().eq_ignore_ascii_case("bytes") {
@@ -113,7 +113,7 @@ pub fn part(range: &str, len: u64) -> Part {
     if bytes.start < bytes.end { Part::Bytes(bytes) } else { Part::OutOfRange }
 }
 
-/// A number that is too large for the file is a number.
+/// Parses a number. One that is too large for a `u64` is `u64::MAX`.
 fn position(text: &str) -> Option<u64> {
     let is_number = !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
     is_number.then(|| text.parse().unwrap_or(u64::MAX))
@@ -129,8 +129,11 @@ mod tests {
     const EARLIER: &str = "Sun, 06 Nov 1994 08:49:36 GMT";
     const LATER: &str = "Sun, 06 Nov 1994 08:49:38 GMT";
 
-    fn entity() -> Entity {
-        Entity { etag: "\"a\"".into(), ..Entity::of_file("a.ts", 1000, UNIX_EPOCH + Duration::from_secs(784_111_777)) }
+    fn metadata() -> FileMetadata {
+        FileMetadata {
+            etag: "\"a\"".into(),
+            ..FileMetadata::of_file("a.ts", 1000, UNIX_EPOCH + Duration::from_secs(784_111_777))
+        }
     }
 
     fn ask(fields: &[(&str, &str)], range: Option<&str>) -> Part {
@@ -138,13 +141,13 @@ mod tests {
         for (name, value) in fields {
             assert!(conditions.read(name, value.as_bytes()), "{name}");
         }
-        conditions.part(&entity(), range)
+        conditions.evaluate(&metadata(), range)
     }
 
     #[test]
     fn ranges() {
         let bytes = |range: Range<u64>| Part::Bytes(range);
-        for (range, due) in [
+        for (range, expected) in [
             ("bytes=0-0", bytes(0..1)),
             ("bytes=0-999", bytes(0..1000)),
             ("bytes=0-1000", bytes(0..1000)),
@@ -166,16 +169,16 @@ mod tests {
             ("lines=0-1", Part::Whole),
             ("", Part::Whole),
         ] {
-            assert_eq!(ask(&[], Some(range)), due, "{range}");
+            assert_eq!(ask(&[], Some(range)), expected, "{range}");
         }
-        let empty = Entity::of_file("a.ts", 0, UNIX_EPOCH);
-        assert_eq!(Conditions::default().part(&empty, Some("bytes=0-")), Part::OutOfRange);
-        assert_eq!(Conditions::default().part(&empty, Some("bytes=-1")), Part::OutOfRange);
+        let empty = FileMetadata::of_file("a.ts", 0, UNIX_EPOCH);
+        assert_eq!(Conditions::default().evaluate(&empty, Some("bytes=0-")), Part::OutOfRange);
+        assert_eq!(Conditions::default().evaluate(&empty, Some("bytes=-1")), Part::OutOfRange);
     }
 
     #[test]
     fn conditions() {
-        for (name, value, due) in [
+        for (name, value, expected) in [
             ("If-None-Match", "\"a\"", Part::NotModified),
             ("If-None-Match", "W/\"a\"", Part::NotModified),
             ("if-none-match", "\"b\", \"a\"", Part::NotModified),
@@ -193,9 +196,9 @@ mod tests {
             ("If-Unmodified-Since", DATE, Part::Whole),
             ("If-Unmodified-Since", EARLIER, Part::Failed),
         ] {
-            assert_eq!(ask(&[(name, value)], None), due, "{name}: {value}");
+            assert_eq!(ask(&[(name, value)], None), expected, "{name}: {value}");
         }
-        // The tag says more than the date.
+        // Tags take precedence over dates.
         assert_eq!(ask(&[("If-None-Match", "\"b\""), ("If-Modified-Since", LATER)], None), Part::Whole);
         assert_eq!(ask(&[("If-None-Match", "\"b\""), ("If-None-Match", "\"a\"")], None), Part::NotModified);
         assert!(!Conditions::default().read("If-Else", b"x") && !Conditions::default().read("é", b"x"));
@@ -203,7 +206,7 @@ mod tests {
 
     #[test]
     fn a_range_of_another_file_is_the_whole_of_this_one() {
-        for (value, due) in [
+        for (value, expected) in [
             ("\"a\"", Part::Bytes(0..1)),
             (DATE, Part::Bytes(0..1)),
             ("\"b\"", Part::Whole),
@@ -211,7 +214,7 @@ mod tests {
             (LATER, Part::Whole),
             ("x", Part::Whole),
         ] {
-            assert_eq!(ask(&[("If-Range", value)], Some("bytes=0-0")), due, "{value}");
+            assert_eq!(ask(&[("If-Range", value)], Some("bytes=0-0")), expected, "{value}");
         }
     }
 }

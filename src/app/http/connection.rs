@@ -1,67 +1,69 @@
-//! A connection: requests one after the other, each answered before the next is looked at.
+//! One HTTP connection: reads a request, sends the response, reads the next one.
 
 use std::io;
 use std::time::{Duration, Instant};
 
 use super::Http;
 use super::conditions::Part;
-use super::disk::Absent;
-use super::entity::Entity;
+use super::disk::OpenError;
+use super::file_metadata::FileMetadata;
 use super::request::{self, Method, Refusal, Request};
 use super::response::{Body, Response};
 use super::status::Status;
+use crate::log::quoted;
 use crate::st::{self, net::TcpStream};
 
-/// How long a connection may be idle at most when there are many.
-const IDLE_WHEN_FULL: Duration = Duration::from_secs(5);
+/// Idle timeout while there are many connections, see [`Http::is_crowded`].
+const CROWDED_IDLE_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// After how much idleness what a connection does not need now is given back.
-const SETTLE: Duration = Duration::from_secs(1);
+/// Idle time after which a connection frees its buffer and unused stack.
+const TRIM_AFTER: Duration = Duration::from_secs(1);
 
-/// How long a client that was refused is listened to, so that what it was told arrives, and how many bytes of it: closing a
-/// socket with unread bytes throws away what is on the way to the other end.
-const FAREWELL: Duration = Duration::from_secs(1);
-const FAREWELL_BYTES: u64 = 256 * 1024;
+/// Bounds of reading after the last response, in time and bytes. Closing a socket with unread input would discard the response on
+/// its way to the client.
+const LINGER_TIME: Duration = Duration::from_secs(1);
+const LINGER_BYTES: u64 = 256 * 1024;
 
-/// When who was not let in may ask again: an overload lasts for seconds at least.
+/// Retry time for clients that are not admitted: an overload lasts for seconds at least.
 const RETRY_AFTER: &str = "Retry-After: 5\r\n";
 
-/// What the kernel may take of a response that the network does not, in bytes: of hundreds of clients that read nothing, megabytes
-/// each would be copied, and everybody else would wait for that. Most segments are smaller, and are written in one piece: in pieces,
-/// one of a thousand connections waits for all the others between two of them.
-const UNSENT: usize = 512 * 1024;
+/// Unsent bytes per connection in the kernel. Without a bound, megabytes would be copied for each of hundreds of clients that read
+/// nothing, while all others wait. Most segments are smaller, so they are written in one go: with a thousand connections, a
+/// connection waits for all the others between two writes.
+const MAX_UNSENT: usize = 512 * 1024;
 
-/// What is read at a time.
-const READ: usize = 2048;
+/// Bytes per read.
+const READ_SIZE: usize = 2048;
 
+/// The state of one connection.
 pub(super) struct Connection<'a> {
     pub(super) http: &'a Http,
     pub(super) number: u64,
     pub(super) stream: &'a TcpStream,
-    /// What came and was not looked at begins at `at`.
+    /// Bytes read. Those before `at` have been consumed.
     input: Vec<u8>,
     at: usize,
-    /// When the first byte of the request came that is being read.
-    begun: Option<Instant>,
-    /// Since when it has asked for nothing, while it does not.
+    /// Arrival of the first byte of the request that is being read.
+    request_started: Option<Instant>,
+    /// End of the last response, or the start of the connection.
     idle_since: Instant,
-    /// It has had a live file: whoever watches is not new.
+    /// It has been admitted to live files.
     is_viewer: bool,
-    pub(super) times: Times,
+    pub(super) timeouts: Timeouts,
 }
 
-/// How long a client may take, as it was configured when it came.
+/// The timeouts of a connection, as configured when it was accepted.
 #[derive(Clone, Copy)]
-pub(super) struct Times {
-    /// For a request, from its first byte.
+pub(super) struct Timeouts {
+    /// From the first byte of a request to its last.
     request: Duration,
     /// Between two requests.
     idle: Duration,
-    /// To take nothing of a response.
+    /// Without progress of a response.
     pub(super) send: Duration,
 }
 
-/// Why a connection ends.
+/// Reason for the end of a connection.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum End {
     #[error("the client closed the connection")]
@@ -72,42 +74,42 @@ pub(super) enum End {
     Idle,
     #[error("the request took too long")]
     SlowRequest,
-    #[error("after the last response")]
+    #[error("closed after the last response")]
     Done,
-    #[error("refused, {}: {}", .0.status.code(), .0.why)]
+    #[error("bad request: {} {}", .0.status.code(), .0.message)]
     Refused(Refusal),
-    #[error("a file could not be read to its end: {0}")]
-    File(String),
-    #[error("the server is short of memory, and this client was slow to take what it asked for")]
+    #[error("file not sent completely: {0}")]
+    File(OpenError),
+    #[error("aborted: memory is short and the client reads slowly")]
     Memory,
 }
 
-/// Serves a client until its connection ends, and says why it has.
+/// Serves a connection until it ends, and returns the reason.
 pub(super) fn serve(http: &Http, number: u64, stream: &TcpStream) -> End {
-    // A socket that does not take the options costs some latency, no more.
+    // Without these options, only latency suffers.
     let _ = stream.set_nodelay(true);
-    let _ = stream.set_unsent_limit(UNSENT);
-    let times = {
+    let _ = stream.set_unsent_limit(MAX_UNSENT);
+    let timeouts = {
         let config = &http.server.config().http_server;
-        Times { request: config.request_timeout, idle: config.idle_timeout, send: config.send_timeout }
+        Timeouts { request: config.request_timeout, idle: config.idle_timeout, send: config.send_timeout }
     };
-    stream.set_write_timeout(Some(times.send));
+    stream.set_write_timeout(Some(timeouts.send));
     let mut connection = Connection {
         http,
         number,
         stream,
         input: Vec::new(),
         at: 0,
-        begun: None,
+        request_started: None,
         idle_since: Instant::now(),
         is_viewer: false,
-        times,
+        timeouts,
     };
     loop {
         connection.idle_since = Instant::now();
         let answered = connection.next_request().and_then(|request| connection.reply(request));
         if let Err(end) = answered {
-            connection.farewell(&end);
+            connection.close(&end);
             return end;
         }
     }
@@ -118,52 +120,54 @@ impl Connection<'_> {
     #[inline(never)] // As `send`.
     fn reply(&mut self, request: Request) -> Result<(), End> {
         self.skip_body(request.body)?;
-        self.begun = None;
-        let response = self.objection(&request).unwrap_or_else(|| self.http.answer(&request));
+        self.request_started = None;
+        let response = self.admission_error(&request).unwrap_or_else(|| self.http.answer(&request));
         self.http.count(response.status);
         self.send(response, request.keep_alive, request.method != Method::Head)?;
         if request.keep_alive { Ok(()) } else { Err(End::Done) }
     }
 
-    /// Why the client gets no live file, if so: the server is short of memory or overloaded, and nobody new is let in.
-    fn objection(&mut self, request: &Request) -> Option<Response> {
+    /// Returns the 503 for a new viewer while the server is short of memory or overloaded. Connections that have had a live file
+    /// keep getting them.
+    fn admission_error(&mut self, request: &Request) -> Option<Response> {
         let server = &self.http.server;
         if self.is_viewer || server.live_files.get(&request.path).is_none() {
             return None;
         }
-        let Some(reason) = server.objection() else {
+        let Some(reason) = server.admission_error() else {
             self.is_viewer = true;
             return None;
         };
         Some(Response::text(Status::ServiceUnavailable, &reason.to_string(), RETRY_AFTER))
     }
 
+    /// Reads the next request.
     fn next_request(&mut self) -> Result<Request, End> {
         let mut may_be_complete = true;
         loop {
-            // Empty lines before a request are no part of it (RFC 9112, 2.2).
+            // Skips empty lines before a request (RFC 9112, 2.2).
             while self.input[self.at..].starts_with(b"\r\n") {
                 self.at += 2;
             }
             if may_be_complete && self.at < self.input.len() {
-                self.begun.get_or_insert_with(Instant::now);
+                self.request_started.get_or_insert_with(Instant::now);
                 if let Some((request, len)) = request::parse(&self.input[self.at..]).map_err(End::Refused)? {
                     self.at += len;
                     return Ok(request);
                 }
             }
-            // Empty lines are no sign of life: somebody could hold a place with one each few seconds.
-            if self.begun.is_none() && self.is_idle_for_long() {
+            // Empty lines do not count as activity: one every few seconds would keep a connection for ever.
+            if self.request_started.is_none() && self.is_idle_too_long() {
                 return Err(End::Idle);
             }
-            // A head that comes byte by byte is looked at once a line, and when it is as long as it may be.
-            let is_first = self.begun.is_none();
+            // Parses a head that arrives byte by byte once a line, not once a byte.
+            let is_first = self.request_started.is_none();
             let more = self.read()?;
             may_be_complete = is_first || self.input[more..].contains(&b'\n') || self.input.len() >= request::MAX_HEAD;
         }
     }
 
-    /// Throws the body of a request away; `request` bounds it.
+    /// Reads and discards the body of a request; `request` bounds its size.
     fn skip_body(&mut self, mut body: u64) -> Result<(), End> {
         loop {
             let here = body.min((self.input.len() - self.at) as u64);
@@ -176,58 +180,57 @@ impl Connection<'_> {
         }
     }
 
-    fn is_idle_for_long(&self) -> bool {
-        let most = if self.http.is_crowded() { IDLE_WHEN_FULL } else { Duration::MAX };
-        self.idle_since.elapsed() >= self.times.idle.min(most)
+    fn is_idle_too_long(&self) -> bool {
+        let limit = if self.http.is_crowded() { CROWDED_IDLE_TIMEOUT } else { Duration::MAX };
+        self.idle_since.elapsed() >= self.timeouts.idle.min(limit)
     }
 
-    /// Reads some bytes behind those that are there, and says where they begin. Waits for them as long as the connection may be
-    /// idle, or the request slow.
+    /// Appends some bytes to `input` and returns where they begin. Fails after the idle timeout, or that of the request.
     fn read(&mut self) -> Result<usize, End> {
         self.input.drain(..self.at);
         self.at = 0;
         let len = self.input.len();
-        let settles_at = Instant::now() + SETTLE;
-        let mut is_settled = false;
-        let mut is_over = false;
+        let trim_at = Instant::now() + TRIM_AFTER;
+        let mut is_trimmed = false;
+        let mut is_expired = false;
         loop {
-            if self.begun.is_some_and(|begun| begun.elapsed() >= self.times.request) {
+            if self.request_started.is_some_and(|started| started.elapsed() >= self.timeouts.request) {
                 return Err(End::SlowRequest);
             }
-            self.input.resize(len + READ, 0);
+            self.input.resize(len + READ_SIZE, 0);
             let n = self.stream.try_read(&mut self.input[len..]);
             self.input.truncate(len + n.as_ref().map_or(0, |n| n.unwrap_or(0)));
             match n? {
                 Some(0) => return Err(End::ByPeer),
                 Some(_) => break,
-                // It may have come in time, and this coroutine be late.
-                None if is_over => return Err(End::Idle),
+                // Checked after a last read: the bytes may have come in time, and this coroutine be late.
+                None if is_expired => return Err(End::Idle),
                 None => {}
             }
-            let limit = match self.begun {
-                Some(begun) => begun + self.times.request,
-                None if !is_settled => settles_at,
-                // It may become crowded meanwhile.
-                None => Instant::now() + IDLE_WHEN_FULL.min(self.times.idle),
+            let limit = match self.request_started {
+                Some(started) => started + self.timeouts.request,
+                None if !is_trimmed => trim_at,
+                // The server may become crowded meanwhile.
+                None => Instant::now() + CROWDED_IDLE_TIMEOUT.min(self.timeouts.idle),
             };
-            if self.stream.wait(Some(limit)).timed_out && self.begun.is_none() {
-                is_over = self.is_idle_for_long();
-                if !std::mem::replace(&mut is_settled, true) {
+            if self.stream.wait(Some(limit)).timed_out && self.request_started.is_none() {
+                is_expired = self.is_idle_too_long();
+                if !std::mem::replace(&mut is_trimmed, true) {
                     self.input = Vec::new();
                     st::trim_stack();
                 }
             }
         }
-        self.stream.take_turns();
+        self.stream.yield_if_busy();
         Ok(len)
     }
 
-    /// Tells the client why, if it is the server that ends the connection, and gives it time to read.
+    /// Sends the reason if the request is the reason, and gives the client time to read it.
     #[inline(never)]
-    fn farewell(&mut self, end: &End) {
+    fn close(&mut self, end: &End) {
         let refusal = match end {
             End::Refused(refusal) => *refusal,
-            End::SlowRequest => Refusal { status: Status::RequestTimeout, why: "the request took too long" },
+            End::SlowRequest => Refusal { status: Status::RequestTimeout, message: "the request took too long" },
             End::Done => return self.linger(),
             _ => return,
         };
@@ -238,14 +241,15 @@ impl Connection<'_> {
         }
     }
 
+    /// Reads until the client closes, within bounds.
     fn linger(&self) {
-        self.stream.set_time_limit(Some(FAREWELL));
-        self.stream.linger(FAREWELL_BYTES);
+        self.stream.set_time_limit(Some(LINGER_TIME));
+        self.stream.linger(LINGER_BYTES);
     }
 }
 
 impl Http {
-    /// What a request gets.
+    /// Returns the response to a request.
     fn answer(&self, request: &Request) -> Response {
         if request.method == Method::Options {
             let lines = "Allow: GET, HEAD, OPTIONS\r\nAccess-Control-Allow-Methods: GET, HEAD, OPTIONS\r\n\
@@ -254,18 +258,18 @@ impl Http {
         }
         let live = &self.server.live_files;
         let config = self.server.config();
-        let page = config.http_server.page.then_some(&self.page);
+        let page = config.http_server.page.then_some(&self.console);
         if let Some(page) = page
             && request.path == "streams.json"
         {
             let rtmp_port = config.listen.first().map_or(1935, |listen| listen.address.port());
-            return Response::json(page.list(&self.server, rtmp_port));
+            return Response::json(page.stream_list(&self.server, rtmp_port));
         }
         if let Some(file) = live.get(&request.path) {
-            return respond(request, &file.entity, |range| Body::Counted(file.body.clone(), range));
+            return respond(request, &file.metadata, |range| Body::Charged(file.body.clone(), range));
         }
         match page.and_then(|page| page.file(&request.path)) {
-            Some(file) => respond(request, &file.entity, |range| {
+            Some(file) => respond(request, &file.metadata, |range| {
                 // The range is one of the body, so it fits.
                 Body::Bytes(file.body.slice(range.start as usize..range.end as usize))
             }),
@@ -276,36 +280,38 @@ impl Http {
     #[inline(never)]
     fn answer_from_disk(&self, request: &Request) -> Response {
         match self.disk.open(&self.server.config().http_server.dir, &request.path) {
-            Ok(found) => {
-                let entity = found.entity.clone();
-                respond(request, &entity, |range| Body::File(found, range))
+            Ok(file) => {
+                let metadata = file.metadata.clone();
+                respond(request, &metadata, |range| Body::File(file, range))
             }
-            Err(Absent::NotFound) => Response::text(Status::NotFound, "there is no such file", ""),
-            Err(Absent::IsDirectory) => {
-                let location = format!("Location: /{}/\r\n", super::encoded(&request.path));
+            Err(OpenError::NotFound) => Response::text(Status::NotFound, "no such file", ""),
+            Err(OpenError::IsDirectory) => {
+                let location = format!("Location: /{}/\r\n", super::percent_encode(&request.path));
                 Response::text(Status::MovedPermanently, "this is a directory", &location)
             }
-            Err(Absent::Busy) => Response::text(Status::ServiceUnavailable, "try again", "Retry-After: 1\r\n"),
-            Err(Absent::Failed(error)) => {
-                log::debug!("{:?} cannot be read: {error}", request.path);
+            Err(OpenError::Busy) => {
+                Response::text(Status::ServiceUnavailable, "the disk is busy, try again", "Retry-After: 1\r\n")
+            }
+            Err(OpenError::Failed(error)) => {
+                log::debug!("HTTP file error: path={} error={}", quoted(&request.path), quoted(error));
                 Response::text(Status::InternalServerError, "the file cannot be read", "")
             }
         }
     }
 }
 
-/// A file, as far as it is asked for.
-fn respond(request: &Request, entity: &Entity, body: impl FnOnce(std::ops::Range<u64>) -> Body) -> Response {
+/// Returns the response to a request of a file, by its conditions and its range.
+fn respond(request: &Request, metadata: &FileMetadata, body: impl FnOnce(std::ops::Range<u64>) -> Body) -> Response {
     // Only a GET has a range (RFC 9110, 14.2).
     let range = request.range.as_deref().filter(|_| request.method == Method::Get);
-    match request.conditions.part(entity, range) {
-        Part::Whole => Response::file(entity, None, body),
-        Part::Bytes(range) => Response::file(entity, Some(range), body),
-        Part::NotModified => Response { status: Status::NotModified, lines: entity.head.clone(), body: Body::Empty },
-        Part::Failed => Response::text(Status::PreconditionFailed, "the file is another", ""),
+    match request.conditions.evaluate(metadata, range) {
+        Part::Whole => Response::file(metadata, None, body),
+        Part::Bytes(range) => Response::file(metadata, Some(range), body),
+        Part::NotModified => Response { status: Status::NotModified, lines: metadata.head.clone(), body: Body::Empty },
+        Part::Failed => Response::text(Status::PreconditionFailed, "the file has changed", ""),
         Part::OutOfRange => {
-            let lines = format!("Content-Range: bytes */{}\r\n", entity.len);
-            Response::text(Status::RangeNotSatisfiable, "the file ends before that", &lines)
+            let lines = format!("Content-Range: bytes */{}\r\n", metadata.len);
+            Response::text(Status::RangeNotSatisfiable, "the range lies behind the end of the file", &lines)
         }
     }
 }

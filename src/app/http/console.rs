@@ -1,7 +1,7 @@
-//! The page at `/`: what is live, and a player.
+//! The console page at `/`: the list of live streams, and a player.
 //!
-//! hls.js, which plays HLS in browsers that cannot, is not part of this program: `make` puts it beside the server's binary. The
-//! page does without where it is not there.
+//! The player uses hls.js in browsers without HLS of their own. It is not part of this program: `make` downloads it next to the
+//! binary. Without it, the page plays only in browsers that support HLS.
 
 use std::collections::HashMap;
 use std::fmt::Write as _;
@@ -11,63 +11,69 @@ use std::time::{Duration, Instant, SystemTime};
 
 use bytes::Bytes;
 
-use super::encoded;
+use super::percent_encode;
 use crate::app::outputs::live_files::{LiveFile, LiveFiles};
 use crate::app::server::Server;
-use crate::app::stream::Published;
+use crate::app::stream::StreamSummary;
 use crate::config::DEFAULT_VHOST;
-use crate::memory::Part;
+use crate::log::quoted;
+use crate::memory::Category;
 use crate::st::{self, Cond, Shared};
 
-/// Scripts, styles and data of this server and of no other; nothing inline. Media come through hls.js as a blob.
+/// Allows scripts, styles and data from this server only, nothing inline. hls.js plays media as a blob.
 const POLICY: &str = "Content-Security-Policy: default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; \
     media-src 'self' blob:; img-src data:; base-uri 'none'; form-action 'none'; frame-ancestors 'none'; \
     require-trusted-types-for 'script'; trusted-types 'none'\r\nReferrer-Policy: no-referrer\r\n";
 
-/// The file of hls.js, and the most that is taken for it: version 1.7 has 620 KB.
+/// File name of hls.js, and its maximum size: version 1.7 has 620 KB.
 const HLS_JS: &str = "hls.min.js";
 const MAX_HLS_JS: u64 = 4 << 20;
 
-/// How long a list of the streams is good for: however many ask, it is made once in this time.
-const LIST: Duration = Duration::from_millis(500);
+/// Lifetime of a stream list: it is rendered at most once in this time, however many clients ask.
+const LIST_TTL: Duration = Duration::from_millis(500);
 
-/// How old a list may be for those who ask while the next one is made. Whoever makes it for longer is taken for lost.
-const MAKING: Duration = Duration::from_secs(10);
+/// Maximum age of a list that is served while the next one is being rendered, and maximum time of rendering: after that, another
+/// request renders it.
+const RENDER_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// Streams after which whoever makes a list lets others run: 0.2 ms at the most, when their names are as long as can be and each
-/// character has to be escaped.
-const BATCH: usize = 16;
+/// Streams rendered before yielding: at most 0.2 ms, with names of maximum length in which each character is escaped.
+const YIELD_EVERY: usize = 16;
 
-/// No stream is listed behind so many bytes; that is room for some 20,000 with ordinary names. Whoever is slow to take a list keeps
-/// it in memory.
-const MAX_LIST: usize = 4 << 20;
+/// Maximum size of a list in bytes, about 20,000 streams with ordinary names. A slow client keeps a list in memory.
+const MAX_LIST_BYTES: usize = 4 << 20;
 
-/// The page's files by path.
-pub(super) struct Page {
+/// The files of the page by path, and the cached stream list.
+pub(super) struct Console {
     files: HashMap<&'static str, Arc<LiveFile>>,
-    lists: Shared<Lists>,
-    /// A list has been made.
-    made: Cond,
+    list: Shared<ListCache>,
+    list_rendered: Cond,
 }
 
-/// What is known of the streams.
+/// A cache of the stream list in which one request renders and the others wait or get the last list.
 #[derive(Default)]
-struct Lists {
-    /// The last list, when it was begun, and when it was there.
-    last: Option<(Instant, Instant, Bytes)>,
-    /// When the next one was begun, while it is made.
-    begun: Option<Instant>,
+struct ListCache {
+    last: Option<RenderedList>,
+    /// Start of the rendering that is under way.
+    rendering_since: Option<Instant>,
 }
 
-/// What one who asks for the list has to do.
-enum Turn {
-    Take(Bytes),
-    Wait,
-    Make,
+struct RenderedList {
+    started: Instant,
+    finished: Instant,
+    json: Bytes,
 }
 
-impl Page {
-    /// Reads hls.js, so call it from a coroutine.
+/// The result of a cache lookup.
+enum Cached {
+    Hit(Bytes),
+    /// Another request is rendering the list.
+    InFlight,
+    /// The caller must render the list and insert it.
+    Miss,
+}
+
+impl Console {
+    /// Loads the files. Must be called from a coroutine, since it reads hls.js from disk.
     pub(super) fn new() -> Self {
         let hls_js = st::offload(read_hls_js).unwrap_or_default();
         let sources = [
@@ -79,29 +85,30 @@ impl Page {
         let now = SystemTime::now();
         let files = sources.into_iter().filter_map(|(name, path, body)| {
             let mut file = LiveFile::new(name, body?, now);
-            file.entity.head.push_str(POLICY);
+            file.metadata.head.push_str(POLICY);
             Some((path, Arc::new(file)))
         });
-        Self { files: files.collect(), lists: Shared::default(), made: Cond::new() }
+        Self { files: files.collect(), list: Shared::default(), list_rendered: Cond::new() }
     }
 
+    /// Returns a file of the page.
     pub(super) fn file(&self, path: &str) -> Option<Arc<LiveFile>> {
         self.files.get(path).cloned()
     }
 
-    /// The live streams as JSON. `rtmp_port` is where they are played over RTMP. Call it from a coroutine: it may wait.
-    pub(super) fn list(&self, server: &Server, rtmp_port: u16) -> Bytes {
+    /// Returns the live streams as JSON. `rtmp_port` is the port to play them over RTMP. Must be called from a coroutine: it may wait.
+    pub(super) fn stream_list(&self, server: &Server, rtmp_port: u16) -> Bytes {
         loop {
             let now = Instant::now();
-            match self.lists.with(|lists| lists.ask(now)) {
-                Turn::Take(list) => return list,
-                Turn::Wait => drop(self.made.wait_timeout(MAKING)),
-                Turn::Make => {
-                    let list = list(&server.sources.published(), &server.live_files, rtmp_port);
-                    // Who is slow to take it may keep one of each half second.
-                    let list = server.account.count(Part::Http, list.into());
-                    self.lists.with(|lists| lists.put(now, Instant::now(), list.clone()));
-                    self.made.broadcast();
+            match self.list.with(|cache| cache.get(now)) {
+                Cached::Hit(list) => return list,
+                Cached::InFlight => drop(self.list_rendered.wait_timeout(RENDER_TIMEOUT)),
+                Cached::Miss => {
+                    let list = render_list(&server.sources.published(), &server.live_files, rtmp_port);
+                    // Charged, since slow clients may keep many old lists.
+                    let list = server.memory.charge_bytes(Category::Http, list.into());
+                    self.list.with(|cache| cache.insert(now, Instant::now(), list.clone()));
+                    self.list_rendered.broadcast();
                     return list;
                 }
             }
@@ -109,65 +116,71 @@ impl Page {
     }
 }
 
-impl Lists {
-    fn ask(&mut self, now: Instant) -> Turn {
+impl ListCache {
+    /// Looks the list up at `now`. On a miss, rendering counts as started.
+    fn get(&mut self, now: Instant) -> Cached {
         let is_past = |since: Instant, time| now.saturating_duration_since(since) >= time;
-        let is_made = self.begun.is_some_and(|begun| !is_past(begun, MAKING));
-        let good = if is_made { MAKING } else { LIST };
+        let is_rendering = self.rendering_since.is_some_and(|since| !is_past(since, RENDER_TIMEOUT));
+        let ttl = if is_rendering { RENDER_TIMEOUT } else { LIST_TTL };
         match &self.last {
-            Some((_, at, list)) if !is_past(*at, good) => Turn::Take(list.clone()),
-            _ if is_made => Turn::Wait,
+            Some(list) if !is_past(list.finished, ttl) => Cached::Hit(list.json.clone()),
+            _ if is_rendering => Cached::InFlight,
             _ => {
-                self.begun = Some(now);
-                Turn::Make
+                self.rendering_since = Some(now);
+                Cached::Miss
             }
         }
     }
 
-    /// The list that was begun at this time.
-    fn put(&mut self, begun: Instant, now: Instant, list: Bytes) {
-        if self.begun == Some(begun) {
-            self.begun = None;
+    /// Inserts a list that was rendered from `started` to `finished`.
+    fn insert(&mut self, started: Instant, finished: Instant, json: Bytes) {
+        if self.rendering_since == Some(started) {
+            self.rendering_since = None;
         }
-        // One that was taken for lost may come after the next.
-        if self.last.as_ref().is_none_or(|(last, ..)| *last <= begun) {
-            self.last = Some((begun, now, list));
+        // A rendering that timed out may finish after a later one.
+        if self.last.as_ref().is_none_or(|last| last.started <= started) {
+            self.last = Some(RenderedList { started, finished, json });
         }
     }
 }
 
-/// hls.js, from beside the binary or from objs/ of the working directory.
+/// Reads hls.js from the directory of the binary, or from objs/ of the working directory.
 fn read_hls_js() -> Option<Bytes> {
     let beside = std::env::current_exe().ok().and_then(|binary| Some(binary.parent()?.join(HLS_JS)));
-    let places: Vec<PathBuf> = beside.into_iter().chain([Path::new("objs").join(HLS_JS)]).collect();
-    for place in &places {
-        let is_fit = |file: std::fs::Metadata| file.is_file() && file.len() <= MAX_HLS_JS;
-        if std::fs::metadata(place).is_ok_and(is_fit)
-            && let Ok(content) = std::fs::read(place)
+    let paths: Vec<PathBuf> = beside.into_iter().chain([Path::new("objs").join(HLS_JS)]).collect();
+    for path in &paths {
+        let is_usable = |file: std::fs::Metadata| file.is_file() && file.len() <= MAX_HLS_JS;
+        if std::fs::metadata(path).is_ok_and(is_usable)
+            && let Ok(content) = std::fs::read(path)
         {
             return Some(content.into());
         }
     }
-    log::info!("no {HLS_JS} beside the binary or in objs/: the page at / plays only where the browser itself has HLS");
+    let paths: Vec<_> = paths.iter().map(|path| path.display().to_string()).collect();
+    log::info!(
+        "hls.js not found, the page at / plays only in browsers with HLS of their own: paths={}",
+        quoted(paths.join(" "))
+    );
     None
 }
 
-fn list(streams: &[Published], live: &LiveFiles, rtmp_port: u16) -> String {
+/// Renders the stream list as JSON.
+fn render_list(streams: &[StreamSummary], live: &LiveFiles, rtmp_port: u16) -> String {
     let version = env!("CARGO_PKG_VERSION");
     let mut json = format!("{{\"server\":\"simple-rtmp-server\",\"version\":\"{version}\",\"rtmp_port\":{rtmp_port},");
     json.push_str("\"streams\":[");
     let mut listed = 0;
     for stream in streams {
-        if json.len() >= MAX_LIST {
+        if json.len() >= MAX_LIST_BYTES {
             break;
         }
         if listed > 0 {
             json.push(',');
-            if listed % BATCH == 0 {
+            if listed % YIELD_EVERY == 0 {
                 st::yield_now();
             }
         }
-        put(&mut json, stream, live);
+        write_stream(&mut json, stream, live);
         listed += 1;
     }
     json.push(']');
@@ -179,47 +192,47 @@ fn list(streams: &[Published], live: &LiveFiles, rtmp_port: u16) -> String {
     json
 }
 
-fn put(json: &mut String, stream: &Published, live: &LiveFiles) {
+fn write_stream(json: &mut String, stream: &StreamSummary, live: &LiveFiles) {
     let (vhost, name) = stream.name.split_once('/').unwrap_or(("", &stream.name));
-    // Files of the default vhost are at the root, those of others below the vhost's name.
+    // The files of a vhost other than the default one are below its name.
     let base = if vhost == DEFAULT_VHOST { name } else { &stream.name };
     let playlist = format!("{base}.m3u8");
-    let hls = live.get(&playlist).map(|_| format!("/{}", encoded(&playlist)));
+    let hls = live.get(&playlist).map(|_| format!("/{}", percent_encode(&playlist)));
     json.push_str("{\"vhost\":");
-    quote(json, vhost);
+    write_string(json, vhost);
     json.push_str(",\"name\":");
-    quote(json, name);
+    write_string(json, name);
     json.push_str(",\"video\":");
-    quote_or_null(json, stream.video.map(|codec| codec.to_string()));
+    write_string_or_null(json, stream.video.map(|codec| codec.to_string()));
     json.push_str(",\"audio\":");
-    quote_or_null(json, stream.audio.map(|codec| codec.to_string()));
+    write_string_or_null(json, stream.audio.map(|codec| codec.to_string()));
     // Writing to a String cannot fail.
     let _ = write!(json, ",\"players\":{},\"hls\":", stream.players);
-    quote_or_null(json, hls);
+    write_string_or_null(json, hls);
     json.push('}');
 }
 
-fn quote_or_null(json: &mut String, text: Option<String>) {
+fn write_string_or_null(json: &mut String, text: Option<String>) {
     match text {
-        Some(text) => quote(json, &text),
+        Some(text) => write_string(json, &text),
         None => json.push_str("null"),
     }
 }
 
-/// Adds a string of JSON (RFC 8259, 7). `<` and `&` are escaped as well, for whoever puts it into a page as it is.
-fn quote(json: &mut String, text: &str) {
+/// Writes a JSON string (RFC 8259, 7). Escapes `<`, `>` and `&` too, so that it is safe inside a page.
+fn write_string(json: &mut String, text: &str) {
     json.push('"');
     for character in text.chars() {
         match character {
-            '"' | '\\' | '<' | '>' | '&' | '\u{2028}' | '\u{2029}' | '\0'..='\x1f' => escape(json, character),
+            '"' | '\\' | '<' | '>' | '&' | '\u{2028}' | '\u{2029}' | '\0'..='\x1f' => write_escaped(json, character),
             _ => json.push(character),
         }
     }
     json.push('"');
 }
 
-/// By hand: a name may be nothing but these, and formatting takes several times as long. All that are escaped have four digits.
-fn escape(json: &mut String, character: char) {
+/// Writes `\uXXXX`. Several times as fast as formatting, since a name may consist of escaped characters only.
+fn write_escaped(json: &mut String, character: char) {
     const DIGITS: [char; 16] = ['0', '1', '2', '3', '4', '5', '6', '7', '8', '9', 'a', 'b', 'c', 'd', 'e', 'f'];
     json.push_str("\\u");
     for shift in [12, 8, 4, 0] {
@@ -235,18 +248,22 @@ mod tests {
     #[test]
     fn the_list_escapes_what_publishers_call_their_streams() {
         let live = LiveFiles::new();
-        let put = |path: &str| live.put(path, path, LiveFile::new(path, Bytes::new(), SystemTime::UNIX_EPOCH));
+        let put = |path: &str| live.insert(path, path, LiveFile::new(path, Bytes::new(), SystemTime::UNIX_EPOCH));
         put("live/a b.m3u8");
         put("v.com/live/s.m3u8");
-        let stream =
-            |name: &str, video| Published { name: name.to_owned(), video, audio: Some(AudioCodec::Aac), players: 2 };
+        let stream = |name: &str, video| StreamSummary {
+            name: name.to_owned(),
+            video,
+            audio: Some(AudioCodec::Aac),
+            players: 2,
+        };
         let streams = [
             stream("__defaultVhost__/live/a b", Some(VideoCodec::Avc)),
             stream("v.com/live/s", None),
             stream("__defaultVhost__/live/<script>\"\\\u{2028}", None),
         ];
         let rest = "\"audio\":\"AAC\",\"players\":2,\"hls\":";
-        let due = format!(
+        let expected = format!(
             "{{\"server\":\"simple-rtmp-server\",\"version\":\"{}\",\"rtmp_port\":1935,\"streams\":[\
              {{\"vhost\":\"__defaultVhost__\",\"name\":\"live/a b\",\"video\":\"H.264\",{rest}\"/live/a%20b.m3u8\"}},\
              {{\"vhost\":\"v.com\",\"name\":\"live/s\",\"video\":null,{rest}\"/v.com/live/s.m3u8\"}},\
@@ -254,11 +271,11 @@ mod tests {
              ]}}\n",
             env!("CARGO_PKG_VERSION")
         );
-        assert_eq!(list(&streams, &live, 1935), due);
+        assert_eq!(render_list(&streams, &live, 1935), expected);
     }
 
-    fn many(count: usize, name: &str) -> Vec<Published> {
-        let stream = |n| Published { name: format!("v/{n}{name}"), video: None, audio: None, players: 0 };
+    fn many(count: usize, name: &str) -> Vec<StreamSummary> {
+        let stream = |n| StreamSummary { name: format!("v/{n}{name}"), video: None, audio: None, players: 0 };
         (0..count).map(stream).collect()
     }
 
@@ -273,10 +290,10 @@ mod tests {
                     st::yield_now();
                 }
             });
-            let list = list(&many(10 * BATCH, "<<<"), &LiveFiles::new(), 1935);
+            let list = render_list(&many(10 * YIELD_EVERY, "<<<"), &LiveFiles::new(), 1935);
             ended.with(|ended| *ended = true);
             other.unwrap().join();
-            assert_eq!(list.matches("\"name\"").count(), 10 * BATCH);
+            assert_eq!(list.matches("\"name\"").count(), 10 * YIELD_EVERY);
             assert!(!list.contains("unlisted"));
             turns.with(|turns| *turns)
         });
@@ -287,9 +304,9 @@ mod tests {
     fn what_is_not_listed_is_counted() {
         st::run(|| {
             let count = 4000;
-            let list = list(&many(count, &"<".repeat(255)), &LiveFiles::new(), 1935);
+            let list = render_list(&many(count, &"<".repeat(255)), &LiveFiles::new(), 1935);
             let listed = list.matches("\"name\"").count();
-            assert!((MAX_LIST..MAX_LIST + 2000).contains(&list.len()), "{}", list.len());
+            assert!((MAX_LIST_BYTES..MAX_LIST_BYTES + 2000).contains(&list.len()), "{}", list.len());
             assert!(list.ends_with(&format!("\"hls\":null}}],\"unlisted\":{}}}\n", count - listed)));
         })
         .unwrap();
@@ -300,23 +317,24 @@ mod tests {
         let start = Instant::now();
         let at = |ms| start + Duration::from_millis(ms);
         let bytes = |text: &'static str| Bytes::from_static(text.as_bytes());
-        let mut lists = Lists::default();
-        let gets = |lists: &mut Lists, ms, due| matches!(lists.ask(at(ms)), Turn::Take(list) if list == due);
-        assert!(matches!(lists.ask(at(0)), Turn::Make));
-        assert!(matches!(lists.ask(at(1)), Turn::Wait), "there is none yet");
-        lists.put(at(0), at(0), bytes("first"));
-        assert!(gets(&mut lists, 499, "first"));
-        assert!(matches!(lists.ask(at(500)), Turn::Make));
-        assert!(gets(&mut lists, 501, "first"));
-        assert!(gets(&mut lists, 9_999, "first"));
-        assert!(matches!(lists.ask(at(10_000)), Turn::Wait), "it is too old");
-        assert!(matches!(lists.ask(at(10_500)), Turn::Make), "whoever makes it is lost");
-        lists.put(at(10_500), at(10_500), bytes("third"));
-        lists.put(at(500), at(10_501), bytes("second"));
-        assert!(gets(&mut lists, 10_999, "third"));
-        assert!(matches!(lists.ask(at(11_000)), Turn::Make));
-        lists.put(at(11_000), at(22_000), bytes("slow"));
-        assert!(gets(&mut lists, 22_001, "slow"), "who has waited for it gets it, however old it is");
+        let mut cache = ListCache::default();
+        let hits =
+            |cache: &mut ListCache, ms, expected| matches!(cache.get(at(ms)), Cached::Hit(list) if list == expected);
+        assert!(matches!(cache.get(at(0)), Cached::Miss));
+        assert!(matches!(cache.get(at(1)), Cached::InFlight), "there is none yet");
+        cache.insert(at(0), at(0), bytes("first"));
+        assert!(hits(&mut cache, 499, "first"));
+        assert!(matches!(cache.get(at(500)), Cached::Miss));
+        assert!(hits(&mut cache, 501, "first"));
+        assert!(hits(&mut cache, 9_999, "first"));
+        assert!(matches!(cache.get(at(10_000)), Cached::InFlight), "it is too old");
+        assert!(matches!(cache.get(at(10_500)), Cached::Miss), "rendering timed out");
+        cache.insert(at(10_500), at(10_500), bytes("third"));
+        cache.insert(at(500), at(10_501), bytes("second"));
+        assert!(hits(&mut cache, 10_999, "third"));
+        assert!(matches!(cache.get(at(11_000)), Cached::Miss));
+        cache.insert(at(11_000), at(22_000), bytes("slow"));
+        assert!(hits(&mut cache, 22_001, "slow"), "a request that waited gets it, however old it is");
     }
 
     #[test]

@@ -1,4 +1,4 @@
-//! Files of a directory. Whatever may wait for a disk runs beside the worker.
+//! Files of a directory. All disk access runs on the thread pool, never on the worker.
 
 use std::fs::File;
 use std::io;
@@ -12,115 +12,119 @@ use std::time::Duration;
 
 use bytes::Bytes;
 
-use super::entity::Entity;
+use super::file_metadata::FileMetadata;
 use crate::st::{self, Cond};
 
-/// What is read at a time. A file that is not larger is read when it is opened.
+/// Bytes per read. A file of at most this size is read when it is opened.
 pub(super) const CHUNK: u64 = 128 * 1024;
 
-/// Jobs for the disk at a time: enough for it, and not so many that others have to wait behind them for long.
-const JOBS: usize = 64;
+/// Disk jobs at a time: enough to keep the disk busy, and few enough that other jobs of the pool do not wait long.
+const MAX_JOBS: usize = 64;
 
-/// What they hold at most, in bytes, until it is handed on.
-pub(crate) const IN_HAND: usize = JOBS * CHUNK as usize;
+/// Bytes that disk jobs hold at most until their results are handed on.
+pub(crate) const MAX_IN_FLIGHT: usize = MAX_JOBS * CHUNK as usize;
 
-/// How long a request waits for its turn.
-const PATIENCE: Duration = Duration::from_secs(5);
+/// Time that a request waits for a free job before it is answered 503.
+const JOB_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// The files of a directory.
+/// Access to the files of a directory.
 pub(super) struct Disk {
     jobs: AtomicUsize,
-    is_free: Cond,
+    job_finished: Cond,
 }
 
-/// A file that was found.
-pub(super) struct Found {
-    pub(super) entity: Entity,
+/// An opened file.
+pub(super) struct OpenFile {
+    pub(super) metadata: FileMetadata,
     content: Content,
 }
 
 enum Content {
-    /// All of it, of a small one, which is no longer open.
+    /// The whole content of a small file, which is closed again.
     Whole(Bytes),
     Open(Arc<File>),
 }
 
-/// Why there is no file.
-#[derive(Debug)]
-pub(super) enum Absent {
+/// Reason why a file cannot be opened or read.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum OpenError {
+    #[error("no such file")]
     NotFound,
-    /// It is a directory: its files are below a path that ends with a slash.
+    /// The path is a directory and does not end with a slash.
+    #[error("this is a directory")]
     IsDirectory,
-    /// The disk has more to do than it can.
+    /// No disk job became free within [`JOB_TIMEOUT`].
+    #[error("the disk is busy")]
     Busy,
+    #[error(transparent)]
     Failed(io::Error),
 }
 
 impl Disk {
     pub(super) fn new() -> Self {
-        Self { jobs: AtomicUsize::new(0), is_free: Cond::new() }
+        Self { jobs: AtomicUsize::new(0), job_finished: Cond::new() }
     }
 
-    /// Opens the file below `root` of a path that has been checked, see `request`. Of a directory, when the path ends with a
-    /// slash, it is index.html.
-    pub(super) fn open(&self, root: &Path, path: &str) -> Result<Found, Absent> {
-        // Names that begin with a dot are not for everybody: settings, repositories. Those that end so are being written.
+    /// Opens the file at `path` below `root`; index.html for a path that ends with a slash. `request` has checked that the path
+    /// does not lead upwards.
+    pub(super) fn open(&self, root: &Path, path: &str) -> Result<OpenFile, OpenError> {
+        // Hidden files (settings, repositories) and files that are being written are not served.
         let parts = path.strip_suffix('/').unwrap_or(path).split('/');
         if { parts }.any(|part| part.is_empty() || part.starts_with('.')) || path.ends_with(".tmp") {
-            return Err(Absent::NotFound);
+            return Err(OpenError::NotFound);
         }
         let path = if path.ends_with('/') { format!("{path}index.html") } else { path.to_owned() };
         let root = root.to_owned();
         self.run(move || open(&root, &path))?
     }
 
-    /// Reads these bytes of a file, at most [`CHUNK`] of them.
-    pub(super) fn read(&self, found: &Found, range: Range<u64>) -> Result<Bytes, Absent> {
-        let file = match &found.content {
-            // The range is one of the entity, whose length is the content's.
+    /// Reads a range of a file, at most [`CHUNK`] bytes.
+    pub(super) fn read(&self, file: &OpenFile, range: Range<u64>) -> Result<Bytes, OpenError> {
+        let file = match &file.content {
+            // The range lies within the metadata's length, which is the content's.
             Content::Whole(content) => return Ok(content.slice(range.start as usize..range.end as usize)),
             Content::Open(file) => file.clone(),
         };
-        self.run(move || read(&file, range))?.map_err(Absent::Failed)
+        self.run(move || read(&file, range))?.map_err(OpenError::Failed)
     }
 
-    fn run<T: Send + 'static>(&self, job: impl FnOnce() -> T + Send + 'static) -> Result<T, Absent> {
-        while self.jobs.load(Ordering::Relaxed) >= JOBS {
-            if !self.is_free.wait_timeout(PATIENCE) {
-                return Err(Absent::Busy);
+    fn run<T: Send + 'static>(&self, job: impl FnOnce() -> T + Send + 'static) -> Result<T, OpenError> {
+        while self.jobs.load(Ordering::Relaxed) >= MAX_JOBS {
+            if !self.job_finished.wait_timeout(JOB_TIMEOUT) {
+                return Err(OpenError::Busy);
             }
         }
         self.jobs.fetch_add(1, Ordering::Relaxed);
         let result = st::offload(job);
         self.jobs.fetch_sub(1, Ordering::Relaxed);
-        self.is_free.signal();
-        result.map_err(|_| Absent::Busy)
+        self.job_finished.signal();
+        result.map_err(|_| OpenError::Busy)
     }
 }
 
-fn open(root: &Path, path: &str) -> Result<Found, Absent> {
-    // Each time anew: the directory may be made, or become another, while the server runs.
-    let root = root.canonicalize().map_err(absent)?;
-    // A FIFO is not to be waited for.
-    let file = File::options().read(true).custom_flags(libc::O_NONBLOCK).open(root.join(path)).map_err(absent)?;
-    // Where a symbolic link has led is asked after the fact, of the file that is open: so nothing can be changed in between.
-    let real = std::fs::read_link(format!("/proc/self/fd/{}", file.as_raw_fd())).map_err(Absent::Failed)?;
+fn open(root: &Path, path: &str) -> Result<OpenFile, OpenError> {
+    // Resolved each time: the directory may be created or replaced while the server runs.
+    let root = root.canonicalize().map_err(open_error)?;
+    // Non-blocking, since opening a FIFO would wait for a writer.
+    let file = File::options().read(true).custom_flags(libc::O_NONBLOCK).open(root.join(path)).map_err(open_error)?;
+    // Checks where symbolic links led on the open file, so that nothing can change between check and use.
+    let real = std::fs::read_link(format!("/proc/self/fd/{}", file.as_raw_fd())).map_err(OpenError::Failed)?;
     if !real.starts_with(&root) {
-        return Err(Absent::NotFound);
+        return Err(OpenError::NotFound);
     }
-    let metadata = file.metadata().map_err(Absent::Failed)?;
+    let metadata = file.metadata().map_err(OpenError::Failed)?;
     if metadata.is_dir() {
-        return Err(Absent::IsDirectory);
+        return Err(OpenError::IsDirectory);
     }
     if !metadata.is_file() {
-        return Err(Absent::NotFound);
+        return Err(OpenError::NotFound);
     }
-    let entity = Entity::of_file(path, metadata.len(), metadata.modified().map_err(Absent::Failed)?);
-    let content = match entity.len {
-        0..=CHUNK => Content::Whole(read(&file, 0..entity.len).map_err(Absent::Failed)?),
+    let metadata = FileMetadata::of_file(path, metadata.len(), metadata.modified().map_err(OpenError::Failed)?);
+    let content = match metadata.len {
+        0..=CHUNK => Content::Whole(read(&file, 0..metadata.len).map_err(OpenError::Failed)?),
         _ => Content::Open(Arc::new(file)),
     };
-    Ok(Found { entity, content })
+    Ok(OpenFile { metadata, content })
 }
 
 fn read(file: &File, range: Range<u64>) -> io::Result<Bytes> {
@@ -129,16 +133,16 @@ fn read(file: &File, range: Range<u64>) -> io::Result<Bytes> {
     Ok(bytes.into())
 }
 
-fn absent(error: io::Error) -> Absent {
+fn open_error(error: io::Error) -> OpenError {
     match error.kind() {
         io::ErrorKind::NotFound
         | io::ErrorKind::NotADirectory
         | io::ErrorKind::PermissionDenied
-        | io::ErrorKind::InvalidFilename => Absent::NotFound,
+        | io::ErrorKind::InvalidFilename => OpenError::NotFound,
         _ => match error.raw_os_error() {
-            // Links in a circle; a socket, which cannot be opened.
-            Some(libc::ELOOP | libc::ENXIO) => Absent::NotFound,
-            _ => Absent::Failed(error),
+            // A loop of symbolic links; a socket.
+            Some(libc::ELOOP | libc::ENXIO) => OpenError::NotFound,
+            _ => OpenError::Failed(error),
         },
     }
 }
@@ -149,20 +153,20 @@ mod tests {
 
     use super::*;
 
-    /// What a path gives: the file's content, or why there is none.
-    fn given(root: &Path, path: &str) -> Result<Vec<u8>, String> {
+    /// Returns the content of a file, or the error as text.
+    fn content_of(root: &Path, path: &str) -> Result<Vec<u8>, String> {
         let (root, path) = (root.to_owned(), path.to_owned());
         let open = move || {
             let disk = Disk::new();
-            let found = disk.open(&root, &path)?;
+            let file = disk.open(&root, &path)?;
             let mut content = Vec::new();
-            while (content.len() as u64) < found.entity.len {
+            while (content.len() as u64) < file.metadata.len {
                 let at = content.len() as u64;
-                content.extend(disk.read(&found, at..(at + CHUNK).min(found.entity.len))?);
+                content.extend(disk.read(&file, at..(at + CHUNK).min(file.metadata.len))?);
             }
             Ok(content)
         };
-        st::run(open).unwrap().map_err(|absent: Absent| format!("{absent:?}"))
+        st::run(open).unwrap().map_err(|error: OpenError| format!("{error:?}"))
     }
 
     #[test]
@@ -173,10 +177,10 @@ mod tests {
             std::fs::write(root.join(name), vec![7; len as usize]).unwrap();
             let (folder, path) = (root.clone(), root.join(name));
             let count = move || {
-                let found = Disk::new().open(&folder, name);
+                let file = Disk::new().open(&folder, name);
                 let open = std::fs::read_dir("/proc/self/fd").unwrap().flatten();
                 let count = open.filter(|file| std::fs::read_link(file.path()).is_ok_and(|open| open == path)).count();
-                found.map(|found| (found.entity.len, count))
+                file.map(|file| (file.metadata.len, count))
             };
             assert_eq!(st::run(count).unwrap().unwrap(), (len, usize::from(is_left_open)), "{name}");
         }
@@ -208,11 +212,11 @@ mod tests {
         let large = (0..3 * CHUNK + 17).map(|n| (n % 251) as u8).collect::<Vec<_>>();
         std::fs::write(root.join("large"), &large).unwrap();
 
-        assert_eq!(given(&root, "live/a.ts").unwrap(), b"a");
-        assert_eq!(given(&root, "inner/a.ts").unwrap(), b"a");
-        assert_eq!(given(&root, "live/").unwrap(), b"index");
-        assert_eq!(given(&root, "large").unwrap(), large);
-        assert_eq!(given(&root, "live").unwrap_err(), "IsDirectory");
+        assert_eq!(content_of(&root, "live/a.ts").unwrap(), b"a");
+        assert_eq!(content_of(&root, "inner/a.ts").unwrap(), b"a");
+        assert_eq!(content_of(&root, "live/").unwrap(), b"index");
+        assert_eq!(content_of(&root, "large").unwrap(), large);
+        assert_eq!(content_of(&root, "live").unwrap_err(), "IsDirectory");
         for path in [
             "outer",
             "beside/a",
@@ -233,10 +237,10 @@ mod tests {
             "/etc/passwd",
             "inner/",
         ] {
-            let due = if path == "inner/" { Ok(b"index".to_vec()) } else { Err("NotFound".to_owned()) };
-            assert_eq!(given(&root, path), due, "{path}");
+            let expected = if path == "inner/" { Ok(b"index".to_vec()) } else { Err("NotFound".to_owned()) };
+            assert_eq!(content_of(&root, path), expected, "{path}");
         }
-        assert_eq!(given(&root, &"x".repeat(300)).unwrap_err(), "NotFound");
-        assert_eq!(given(&folder.path().join("none"), "a").unwrap_err(), "NotFound");
+        assert_eq!(content_of(&root, &"x".repeat(300)).unwrap_err(), "NotFound");
+        assert_eq!(content_of(&folder.path().join("none"), "a").unwrap_err(), "NotFound");
     }
 }

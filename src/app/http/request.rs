@@ -1,76 +1,76 @@
-//! Requests (RFC 9112): from bytes to what is asked for. Knows no socket.
+//! The parser of requests (RFC 9112). Knows no socket.
 //!
-//! Two programs that disagree about where a request ends can be made to disagree about who asked for what, so whatever is
-//! not plain is refused: both a length and a transfer coding, lengths that differ, folded lines, lines that end in LF alone.
+//! Refuses every ambiguous request, since two servers that disagree about the end of a request enable request smuggling: both a
+//! length and a transfer coding, several different lengths, folded lines, lines that end in LF alone.
 
 use super::conditions::Conditions;
 use super::status::Status;
 
-/// The longest head of a request, in bytes. Browsers with many cookies stay below 8 KiB.
+/// Maximum size of a request's head, in bytes. Browsers with many cookies stay below 8 KiB.
 pub const MAX_HEAD: usize = 8 * 1024;
 
-/// The most fields in it. Browsers send about 20.
+/// Maximum number of header fields. Browsers send about 20.
 const MAX_FIELDS: usize = 64;
 
-/// The longest body that is read and thrown away, in bytes: nothing here takes a body.
+/// Maximum size of a body, in bytes. Bodies are read and discarded.
 const MAX_BODY: u64 = 16 * 1024;
 
-/// What is to be done.
+/// A request method.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Method {
-    /// A file.
+    /// GET.
     Get,
-    /// What is said of a file.
+    /// HEAD: as GET, without the body.
     Head,
-    /// What a browser asks before it lets a page of another site ask.
+    /// OPTIONS: the CORS preflight of browsers.
     Options,
 }
 
 /// A request.
 #[derive(Debug, PartialEq)]
 pub struct Request {
-    /// What is to be done.
+    /// The method.
     pub method: Method,
-    /// Decoded, without the slash before it and without a query. Never leads upwards.
+    /// The decoded path, without leading slash and query. Contains no `.` or `..`.
     pub path: String,
-    /// Whether the connection may be used again.
+    /// The client wants to keep the connection.
     pub keep_alive: bool,
-    /// Bytes of a body that follow.
+    /// Size of the body that follows, in bytes.
     pub body: u64,
     pub(super) conditions: Conditions,
     /// The value of `Range`.
     pub range: Option<String>,
 }
 
-/// Why a request is refused. The connection is of no use afterwards: where the next request begins is unknown.
+/// The answer to an invalid request. The connection must be closed: the begin of the next request is unknown.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Refusal {
-    /// What the client is answered.
+    /// The status of the answer.
     pub status: Status,
-    /// In a few words, for the client and the log.
-    pub why: &'static str,
+    /// The reason, for the client and the log.
+    pub message: &'static str,
 }
 
-fn refusal<T>(status: Status, why: &'static str) -> Result<T, Refusal> {
-    Err(Refusal { status, why })
+fn refuse<T>(status: Status, message: &'static str) -> Result<T, Refusal> {
+    Err(Refusal { status, message })
 }
 
-/// What the fields say that matters before the request as a whole is looked at.
+/// The fields that decide where the request ends and whether the connection is kept.
 #[derive(Default)]
 struct Framing {
     hosts: usize,
     length: Option<u64>,
-    is_coded: bool,
+    has_transfer_encoding: bool,
     close: bool,
     keep_alive: bool,
-    expects: bool,
+    expect: bool,
 }
 
-/// Reads a request from the beginning of `bytes`, and how long its head is. `None`: it is not complete.
+/// Parses the request at the beginning of `bytes`, and returns it with the size of its head. `None`: it is not complete.
 ///
 /// # Errors
-/// When it is none, or one that is not plain.
-#[inline(never)] // The fields take 2 KiB of the stack, which a connection that waits does not need.
+/// When it is no valid request, or an ambiguous one.
+#[inline(never)] // The fields take 2 KiB of stack, which a connection that waits does not need.
 pub fn parse(bytes: &[u8]) -> Result<Option<(Request, usize)>, Refusal> {
     let mut fields = [httparse::EMPTY_HEADER; MAX_FIELDS];
     let mut head = httparse::Request::new(&mut fields);
@@ -78,17 +78,17 @@ pub fn parse(bytes: &[u8]) -> Result<Option<(Request, usize)>, Refusal> {
         Ok(httparse::Status::Complete(len)) => len,
         Ok(httparse::Status::Partial) if bytes.len() < MAX_HEAD => return Ok(None),
         Ok(httparse::Status::Partial) => return too_long(bytes),
-        Err(httparse::Error::TooManyHeaders) => return refusal(Status::HeadTooLarge, "too many fields"),
-        Err(httparse::Error::Version) => return refusal(Status::VersionNotSupported, "this is an HTTP/1.1 server"),
-        Err(_) => return refusal(Status::BadRequest, "this is no HTTP request"),
+        Err(httparse::Error::TooManyHeaders) => return refuse(Status::HeadTooLarge, "too many fields"),
+        Err(httparse::Error::Version) => return refuse(Status::VersionNotSupported, "this is an HTTP/1.1 server"),
+        Err(_) => return refuse(Status::BadRequest, "this is not an HTTP request"),
     };
     if len > MAX_HEAD {
         return too_long(bytes);
     }
     if has_bare_lf(&bytes[..len]) {
-        return refusal(Status::BadRequest, "a line does not end in CR LF");
+        return refuse(Status::BadRequest, "a line does not end with CR LF");
     }
-    // Of a complete head none of these is absent.
+    // All three are present in a complete head.
     let (method, target, minor) = (head.method.unwrap_or(""), head.path.unwrap_or(""), head.version.unwrap_or(0));
     let (mut framing, mut conditions, mut range, mut ranges) = (Framing::default(), Conditions::default(), None, 0);
     for field in head.headers.iter() {
@@ -106,7 +106,7 @@ pub fn parse(bytes: &[u8]) -> Result<Option<(Request, usize)>, Refusal> {
         "GET" => Method::Get,
         "HEAD" => Method::Head,
         "OPTIONS" => Method::Options,
-        _ => return refusal(Status::MethodNotAllowed, "only GET, HEAD and OPTIONS are allowed"),
+        _ => return refuse(Status::MethodNotAllowed, "only GET, HEAD and OPTIONS are allowed"),
     };
     let request = Request {
         method,
@@ -121,9 +121,9 @@ pub fn parse(bytes: &[u8]) -> Result<Option<(Request, usize)>, Refusal> {
 
 fn too_long<T>(bytes: &[u8]) -> Result<T, Refusal> {
     if bytes.contains(&b'\n') {
-        refusal(Status::HeadTooLarge, "the fields are too long")
+        refuse(Status::HeadTooLarge, "the fields are too long")
     } else {
-        refusal(Status::UriTooLong, "the URL is too long")
+        refuse(Status::UriTooLong, "the URL is too long")
     }
 }
 
@@ -138,7 +138,7 @@ fn has_bare_lf(head: &[u8]) -> bool {
 }
 
 impl Framing {
-    /// Takes a field if it is one of these.
+    /// Reads a field and returns true if it is one of these.
     fn read(&mut self, name: &str, value: &[u8]) -> Result<bool, Refusal> {
         let is = |known: &str| name.eq_ignore_ascii_case(known);
         if is("host") {
@@ -152,53 +152,54 @@ impl Framing {
         } else if is("content-length") {
             let length = length(value);
             if length.is_none() || self.length.is_some() && self.length != length {
-                return refusal(Status::BadRequest, "a Content-Length that is no length, or several");
+                return refuse(Status::BadRequest, "invalid or repeated Content-Length");
             }
             self.length = length;
         } else if is("transfer-encoding") {
-            self.is_coded = true;
+            self.has_transfer_encoding = true;
         } else if is("expect") {
-            self.expects = true;
+            self.expect = true;
         } else {
             return Ok(false);
         }
         Ok(true)
     }
 
+    /// Checks the fields together, for HTTP/1.`minor`.
     fn check(&self, minor: u8) -> Result<(), Refusal> {
-        if self.is_coded && (self.length.is_some() || minor == 0) {
-            return refusal(Status::BadRequest, "a Transfer-Encoding where none may be");
+        if self.has_transfer_encoding && (self.length.is_some() || minor == 0) {
+            return refuse(Status::BadRequest, "Transfer-Encoding is not allowed here");
         }
-        if self.is_coded {
-            return refusal(Status::LengthRequired, "a body is not taken");
+        if self.has_transfer_encoding {
+            return refuse(Status::LengthRequired, "request bodies are not supported");
         }
         if self.length.is_some_and(|length| length > MAX_BODY) {
-            return refusal(Status::ContentTooLarge, "a body is not taken");
+            return refuse(Status::ContentTooLarge, "request bodies are not supported");
         }
-        if self.expects {
-            return refusal(Status::ExpectationFailed, "a body is not taken");
+        if self.expect {
+            return refuse(Status::ExpectationFailed, "request bodies are not supported");
         }
-        // RFC 9112, 3.2. What it says does not matter: every name is served the same files.
+        // RFC 9112, 3.2. The value does not matter: all hosts have the same files.
         if self.hosts > 1 || self.hosts == 0 && minor > 0 {
-            return refusal(Status::BadRequest, "there is not one Host");
+            return refuse(Status::BadRequest, "exactly one Host field is required");
         }
         Ok(())
     }
 }
 
-/// Digits and nothing else: `str::parse` would also take a plus sign.
+/// Parses decimal digits; `str::parse` would also accept a plus sign.
 fn length(value: &[u8]) -> Option<u64> {
     let text = std::str::from_utf8(value).ok()?;
     if text.bytes().all(|byte| byte.is_ascii_digit()) { text.parse().ok() } else { None }
 }
 
-/// The path of a request's target (RFC 9112, 3.2), decoded.
+/// Returns the decoded path of a request's target (RFC 9112, 3.2).
 fn path(target: &str, method: Method) -> Result<String, Refusal> {
     if target == "*" && method == Method::Options {
         return Ok(String::new());
     }
     let path = match target.split_once("://") {
-        // The absolute form, as to a proxy, which every server must take.
+        // The absolute form, which every server must accept.
         Some((scheme, rest)) if scheme.eq_ignore_ascii_case("http") || scheme.eq_ignore_ascii_case("https") => {
             rest.find(['/', '?']).map_or("/", |at| &rest[at..])
         }
@@ -206,16 +207,18 @@ fn path(target: &str, method: Method) -> Result<String, Refusal> {
     };
     let path = path.split(['?', '#']).next().unwrap_or_default();
     let path = if path.is_empty() && target.contains("://") { "/" } else { path };
-    let Some(path) = path.strip_prefix('/') else { return refusal(Status::BadRequest, "the path is none") };
-    let Some(path) = decoded(path) else { return refusal(Status::BadRequest, "the path is not encoded well") };
-    let leads_away = |part: &str| part == ".." || part == ".";
-    if path.split(['/', '\\']).any(leads_away) || path.chars().any(char::is_control) {
-        return refusal(Status::BadRequest, "the path leads away");
+    let Some(path) = path.strip_prefix('/') else {
+        return refuse(Status::BadRequest, "the path does not begin with a slash");
+    };
+    let Some(path) = decoded(path) else { return refuse(Status::BadRequest, "the path is not percent-encoded UTF-8") };
+    let is_relative = |part: &str| part == ".." || part == ".";
+    if path.split(['/', '\\']).any(is_relative) || path.chars().any(char::is_control) {
+        return refuse(Status::BadRequest, "the path contains \".\", \"..\" or control characters");
     }
     Ok(path)
 }
 
-/// Without percent-encoding (RFC 3986, 2.1).
+/// Decodes percent-encoding (RFC 3986, 2.1).
 fn decoded(text: &str) -> Option<String> {
     if !text.contains('%') {
         return Some(text.to_owned());

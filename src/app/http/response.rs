@@ -1,4 +1,4 @@
-//! Responses: their heads, and what stands behind them.
+//! Responses: head and body.
 
 use std::fmt::Write as _;
 use std::ops::Range;
@@ -6,39 +6,39 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use bytes::Bytes;
 
-use super::disk::Found;
-use super::entity::{Entity, http_date};
+use super::disk::OpenFile;
+use super::file_metadata::{FileMetadata, http_date};
 use super::request::Refusal;
 use super::status::Status;
 
-/// What every response says. Pages of any site may play what is here; a browser is not to guess what a file is.
+/// Header lines of every response. Pages of any site may play the streams; browsers must not guess content types.
 const COMMON: &str = "Server: simple-rtmp-server\r\n\
     Access-Control-Allow-Origin: *\r\n\
     Access-Control-Expose-Headers: Content-Length, Content-Range, Date\r\n\
     X-Content-Type-Options: nosniff\r\n";
 
-/// A response. What depends on the connection is added when it is sent.
+/// A response. The lines that depend on the connection are added when it is sent.
 pub(super) struct Response {
     pub(super) status: Status,
-    /// Lines of the head that are this response's own.
+    /// Header lines besides [`COMMON`] and those of the connection.
     pub(super) lines: String,
     pub(super) body: Body,
 }
 
 pub(super) enum Body {
     Empty,
-    /// Little, or what is there as long as the server is.
+    /// Bytes that memory accounting does not charge: a few, or static ones.
     Bytes(Bytes),
-    /// These bytes of what is in the account, and counts there until nobody sends it any more.
-    Counted(Bytes, Range<u64>),
-    /// These bytes of a file on disk.
-    File(Found, Range<u64>),
+    /// A range of a buffer that memory accounting charges until the last response with it has ended.
+    Charged(Bytes, Range<u64>),
+    /// A range of a file on disk.
+    File(OpenFile, Range<u64>),
 }
 
 impl Response {
-    /// A short text for people, and what else is to be said.
-    pub(super) fn text(status: Status, why: &str, lines: &str) -> Self {
-        let text = format!("{} {}: {why}\n", status.code(), status.reason());
+    /// Creates a response with a short text for people, and more header lines.
+    pub(super) fn text(status: Status, message: &str, lines: &str) -> Self {
+        let text = format!("{} {}: {message}\n", status.code(), status.reason());
         let length = text.len();
         let lines = format!(
             "{lines}Content-Type: text/plain; charset=utf-8\r\nContent-Length: {length}\r\nCache-Control: no-store\r\n"
@@ -46,37 +46,43 @@ impl Response {
         Self { status, lines, body: Body::Bytes(text.into()) }
     }
 
-    /// What is made for this request, or almost; it is in the account.
+    /// Creates a JSON response. Memory accounting charges the body.
     pub(super) fn json(body: Bytes) -> Self {
         let length = body.len();
         let lines =
             format!("Content-Type: application/json\r\nContent-Length: {length}\r\nCache-Control: no-store\r\n");
         let range = 0..length as u64;
-        Self { status: Status::Ok, lines, body: Body::Counted(body, range) }
+        Self { status: Status::Ok, lines, body: Body::Charged(body, range) }
     }
 
+    /// Creates the response to a request that was refused.
     pub(super) fn refusal(refusal: Refusal) -> Self {
         let lines = if refusal.status == Status::MethodNotAllowed { "Allow: GET, HEAD, OPTIONS\r\n" } else { "" };
-        Self::text(refusal.status, refusal.why, lines)
+        Self::text(refusal.status, refusal.message, lines)
     }
 
-    /// A file, or bytes of it.
-    pub(super) fn file(entity: &Entity, part: Option<Range<u64>>, body: impl FnOnce(Range<u64>) -> Body) -> Self {
-        let mut lines = String::with_capacity(entity.head.len() + 128);
+    /// Creates a response with a file, or a range of it.
+    pub(super) fn file(
+        metadata: &FileMetadata,
+        part: Option<Range<u64>>,
+        body: impl FnOnce(Range<u64>) -> Body,
+    ) -> Self {
+        let mut lines = String::with_capacity(metadata.head.len() + 128);
         let (status, range) = match part {
             Some(range) => {
                 // Writing to a String cannot fail, here and below.
-                let _ = write!(lines, "Content-Range: bytes {}-{}/{}\r\n", range.start, range.end - 1, entity.len);
+                let _ = write!(lines, "Content-Range: bytes {}-{}/{}\r\n", range.start, range.end - 1, metadata.len);
                 (Status::PartialContent, range)
             }
-            None => (Status::Ok, 0..entity.len),
+            None => (Status::Ok, 0..metadata.len),
         };
         let length = range.end - range.start;
-        let _ = write!(lines, "Content-Type: {}\r\nContent-Length: {length}\r\n{}", entity.content_type, entity.head);
+        let _ =
+            write!(lines, "Content-Type: {}\r\nContent-Length: {length}\r\n{}", metadata.content_type, metadata.head);
         Self { status, lines, body: if length == 0 { Body::Empty } else { body(range) } }
     }
 
-    /// The head as it goes out.
+    /// Returns the head as sent, the empty line included.
     pub(super) fn head(&self, keep_alive: bool, date: &str) -> String {
         let mut head = String::with_capacity(COMMON.len() + self.lines.len() + 128);
         let connection = if keep_alive { "keep-alive" } else { "close" };
@@ -88,15 +94,16 @@ impl Response {
     }
 }
 
-/// The date of responses, made once a second.
+/// The text of the `Date` header, formatted once a second.
 #[derive(Default)]
-pub(super) struct Clock {
+pub(super) struct DateCache {
     seconds: i64,
     date: String,
 }
 
-impl Clock {
-    pub(super) fn date(&mut self) -> &str {
+impl DateCache {
+    /// Returns the present date.
+    pub(super) fn now(&mut self) -> &str {
         let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
         let now = i64::try_from(now).unwrap_or(i64::MAX);
         if now != self.seconds || self.date.is_empty() {
@@ -112,8 +119,8 @@ mod tests {
 
     #[test]
     fn a_part_says_what_it_is_of() {
-        let entity = Entity::of_file("a.ts", 1000, UNIX_EPOCH);
-        let response = Response::file(&entity, Some(10..20), |range| {
+        let metadata = FileMetadata::of_file("a.ts", 1000, UNIX_EPOCH);
+        let response = Response::file(&metadata, Some(10..20), |range| {
             assert_eq!(range, 10..20);
             Body::Bytes(Bytes::new())
         });
@@ -128,7 +135,8 @@ mod tests {
             assert!(head.contains(&format!("\r\n{line}\r\n")), "{line} in {head}");
         }
         assert!(head.ends_with("\r\n\r\n"));
-        let empty = Response::file(&Entity::of_file("a.ts", 0, UNIX_EPOCH), None, |_| panic!("there are no bytes"));
+        let empty =
+            Response::file(&FileMetadata::of_file("a.ts", 0, UNIX_EPOCH), None, |_| panic!("there are no bytes"));
         assert!(empty.head(false, "now").contains("\r\nContent-Length: 0\r\n"));
     }
 }

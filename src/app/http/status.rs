@@ -1,9 +1,9 @@
-//! The status codes that are in use (RFC 9110, 15).
+//! Status codes in use (RFC 9110, 15).
 
-/// What a response says of its request.
+/// A status code.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[repr(u16)]
-#[allow(missing_docs, reason = "their words are below")]
+#[allow(missing_docs, reason = "see Status::reason")]
 pub enum Status {
     Ok = 200,
     NoContent = 204,
@@ -27,12 +27,12 @@ pub enum Status {
 }
 
 impl Status {
-    /// Its number.
+    /// Returns the number.
     pub fn code(self) -> u16 {
         self as u16
     }
 
-    /// Its words.
+    /// Returns the reason phrase.
     pub fn reason(self) -> &'static str {
         match self {
             Self::Ok => "OK",

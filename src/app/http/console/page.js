@@ -1,25 +1,25 @@
 'use strict';
-// The list of live streams, and a player. Names come from whoever publishes: they are only ever set as text.
+// The list of live streams, and a player. Publishers choose the names, so names are only ever set as text.
 
 const HLS = 'application/vnd.apple.mpegurl';
-const REFRESH = 2000;
-const RETRY = 3000;
+const REFRESH_MS = 2000;
+const RETRY_MS = 3000;
 
-const part = (id) => document.getElementById(id);
-const video = part('video');
-let playing = null; // the address of the playlist
+const byId = (id) => document.getElementById(id);
+const video = byId('video');
+let playing = null; // URL of the playlist
 let hls = null;
 let retry = 0;
 
 function element(name, className, text) {
-  const made = document.createElement(name);
-  made.className = className;
-  if (text !== undefined) made.textContent = text;
-  return made;
+  const created = document.createElement(name);
+  created.className = className;
+  if (text !== undefined) created.textContent = text;
+  return created;
 }
 
-function say(text) {
-  part('status').textContent = text;
+function showStatus(text) {
+  byId('status').textContent = text;
 }
 
 function detach() {
@@ -29,34 +29,34 @@ function detach() {
   video.removeAttribute('src');
 }
 
-// The browser's own player, where it has one; hls.js otherwise, or when the browser's own fails.
-function attach(url, own) {
+// Plays a playlist: with the browser's own HLS if it has it and `native` is true, else with hls.js.
+function attach(url, native) {
   detach();
   playing = url;
-  part('player').hidden = false;
-  say('Loading…');
-  const hasOwn = own && video.canPlayType(HLS) !== '';
-  const hasHls = window.Hls !== undefined && window.Hls.isSupported();
-  if (hasOwn) {
+  byId('player').hidden = false;
+  showStatus('Loading…');
+  const hasNative = native && video.canPlayType(HLS) !== '';
+  const hasHlsJs = window.Hls !== undefined && window.Hls.isSupported();
+  if (hasNative) {
     video.dataset.player = 'native';
     video.src = url;
-  } else if (hasHls) {
+  } else if (hasHlsJs) {
     video.dataset.player = 'hls.js';
-    // A worker would be a script that no file of this server is.
+    // A worker would be a blob script, which the content security policy forbids.
     hls = new window.Hls({ enableWorker: false });
     hls.on(window.Hls.Events.ERROR, (_, data) => { if (data.fatal) failed(data.details); });
     hls.loadSource(url);
     hls.attachMedia(video);
   } else {
-    say('This browser cannot play HLS by itself, and this server has no hls.js. Open the address in a player.');
+    showStatus('This browser does not support HLS, and hls.js is not installed on this server. Open the URL in a player such as VLC.');
     return;
   }
-  // Muted, since a browser may refuse to begin with sound.
+  // The video is muted: browsers may refuse to start with sound.
   video.play().catch(() => {});
 }
 
-// A stream that has ended, or whose first segment is not there yet, is tried again.
-function failed(why) {
+// Falls back to hls.js, or tries again: the stream may start, or start again, at any time.
+function failed(reason) {
   video.dataset.errors = Number(video.dataset.errors || 0) + 1;
   if (video.dataset.player === 'native' && window.Hls && window.Hls.isSupported()) {
     attach(playing, false);
@@ -64,13 +64,13 @@ function failed(why) {
   }
   const url = playing;
   detach();
-  say('Not playing (' + why + '); trying again…');
-  retry = setTimeout(() => attach(url, true), RETRY);
+  showStatus('Cannot play (' + reason + '). Trying again…');
+  retry = setTimeout(() => attach(url, true), RETRY_MS);
 }
 
-video.addEventListener('playing', () => say(video.muted ? 'Playing, muted.' : 'Playing.'));
-video.addEventListener('volumechange', () => { if (!video.paused) say(video.muted ? 'Playing, muted.' : 'Playing.'); });
-video.addEventListener('waiting', () => say('Waiting for more…'));
+video.addEventListener('playing', () => showStatus(video.muted ? 'Playing, muted.' : 'Playing.'));
+video.addEventListener('volumechange', () => { if (!video.paused) showStatus(video.muted ? 'Playing, muted.' : 'Playing.'); });
+video.addEventListener('waiting', () => showStatus('Buffering…'));
 video.addEventListener('error', () => { if (video.hasAttribute('src') && !hls) failed('media error'); });
 
 function rtmpUrl(port, stream) {
@@ -87,13 +87,13 @@ function row(stream, port) {
   button.disabled = stream.hls === null;
   button.addEventListener('click', () => attach(stream.hls, true));
   item.append(button);
-  const codecs = [stream.video, stream.audio].filter((codec) => codec !== null).join(' + ') || 'nothing received yet';
+  const codecs = [stream.video, stream.audio].filter((codec) => codec !== null).join(' + ') || 'no media received yet';
   const players = stream.players === 1 ? '1 RTMP player' : stream.players + ' RTMP players';
   item.append(element('span', 'about', codecs + ', ' + players));
   const links = element('span', 'links');
   links.append(element('code', 'rtmp', rtmpUrl(port, stream)), ' ');
   if (stream.hls === null) {
-    links.append('(no HLS, or its first segment is not there yet)');
+    links.append('(HLS is off for this stream, or its first segment is not complete)');
   } else {
     const link = element('a', 'hls', new URL(stream.hls, location.href).href);
     link.href = stream.hls;
@@ -111,22 +111,22 @@ async function refresh() {
       const response = await fetch('streams.json', { cache: 'no-store' });
       const list = await response.json();
       const port = list.rtmp_port;
-      part('server').textContent = list.server + ' ' + list.version;
-      part('example').textContent = rtmpUrl(port, { vhost: '__defaultVhost__', name: 'live/livestream' });
-      part('empty').hidden = list.streams.length > 0;
-      // Rows are made anew only when they differ, so that what is selected stays so.
+      byId('server').textContent = list.server + ' ' + list.version;
+      byId('example').textContent = rtmpUrl(port, { vhost: '__defaultVhost__', name: 'live/livestream' });
+      byId('empty').hidden = list.streams.length > 0;
+      // Replaces the rows only when they differ, so that a text selection survives.
       const now = JSON.stringify([list.streams, playing]);
       if (now !== shown) {
-        part('streams').replaceChildren(...list.streams.map((stream) => row(stream, port)));
+        byId('streams').replaceChildren(...list.streams.map((stream) => row(stream, port)));
         shown = now;
       }
       const first = list.streams.find((stream) => stream.hls !== null);
       if (playing === null && first) attach(first.hls, !location.hash.includes('hls.js'));
     } catch {
-      part('server').textContent = 'the server does not answer';
+      byId('server').textContent = 'The server does not respond.';
     }
   }
-  setTimeout(refresh, REFRESH);
+  setTimeout(refresh, REFRESH_MS);
 }
 
 refresh();

@@ -13,7 +13,7 @@ fn refused(bytes: &[u8]) -> Status {
     }
 }
 
-/// A request with these fields besides Host.
+/// Returns a request with these fields besides Host.
 fn with(fields: &str) -> Vec<u8> {
     format!("GET /a HTTP/1.1\r\nHost: h\r\n{fields}\r\n\r\n").into_bytes()
 }
@@ -29,7 +29,7 @@ fn a_request_at_every_split() {
     assert_eq!(request.range.as_deref(), Some("bytes=0-1"));
     assert_ne!(request.conditions, Conditions::default());
     assert!(request.keep_alive && request.body == 0);
-    // What follows is the next request's.
+    // Stops at the next request.
     let twice = [&bytes[..], &bytes[..]].concat();
     assert_eq!(parse(&twice).unwrap().unwrap().1, bytes.len());
 }
@@ -151,7 +151,7 @@ fn limits_and_other_protocols() {
 }
 
 proptest::proptest! {
-    /// Whatever comes is read, refused or waited for; a path that is read stays below its root.
+    /// Any bytes are parsed, refused or incomplete, and a parsed path stays below its root.
     #[test]
     fn no_bytes_panic(target in "[/.%25a-f\\\\?]{0,40}", tail in proptest::collection::vec(proptest::num::u8::ANY, 0..200)) {
         let _ = parse(&tail);

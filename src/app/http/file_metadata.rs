@@ -1,36 +1,36 @@
-//! What is said of a file besides its content: type, size, validators, how long it may be kept (RFC 9110, 8; RFC 9111).
+//! Metadata of a file for its response: type, size, validators, cache lifetime (RFC 9110, 8; RFC 9111).
 
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use chrono::{DateTime, NaiveDateTime, Utc};
 
-/// The form of a date in HTTP (RFC 9110, 5.6.7), which is always of GMT.
+/// The date format of HTTP, always in GMT (RFC 9110, 5.6.7).
 const DATE: &str = "%a, %d %b %Y %H:%M:%S GMT";
 
-/// What is said of a file.
+/// Metadata of a file.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Entity {
+pub(crate) struct FileMetadata {
     pub(crate) content_type: &'static str,
-    /// In bytes.
+    /// Size in bytes.
     pub(crate) len: u64,
-    /// A strong validator, with its quotes.
+    /// Strong validator, with its quotes.
     pub(crate) etag: String,
-    /// When it last changed, in seconds since 1970: what a date in HTTP can say.
+    /// Time of the last change, in seconds since 1970.
     pub(crate) modified: i64,
-    /// What does not depend on what is asked for, as lines of a response's head.
+    /// The header lines that are the same for every request of the file.
     pub(crate) head: String,
 }
 
-impl Entity {
-    /// Of a file in a directory, which is another when its time or its size is.
+impl FileMetadata {
+    /// Creates the metadata of a file on disk. Its entity tag changes with its time or its size.
     pub(crate) fn of_file(path: &str, len: u64, modified: SystemTime) -> Self {
         Self::new(path, len, modified, len)
     }
 
-    /// `version` tells apart what has the same time.
+    /// Creates metadata. `version` distinguishes the entity tags of files with the same time.
     pub(crate) fn new(path: &str, len: u64, modified: SystemTime, version: u64) -> Self {
         let since = modified.duration_since(UNIX_EPOCH).unwrap_or_default();
-        let (content_type, cache_control) = kind(path);
+        let (content_type, cache_control) = type_and_cache_control(path);
         let etag = format!("\"{:x}-{version:x}\"", since.as_nanos());
         let modified = i64::try_from(since.as_secs()).unwrap_or(i64::MAX);
         let date = http_date(modified);
@@ -41,11 +41,11 @@ impl Entity {
     }
 }
 
-/// Content type and cache control of a file, by the extension of its name.
+/// Returns content type and cache control of a file, by the extension of its name.
 ///
-/// A playlist changes each time that a segment is added, so nobody is to keep it for longer than a second. A segment's name is
-/// never used for another one. What else an operator puts there may change, and is asked for again each time.
-fn kind(path: &str) -> (&'static str, &'static str) {
+/// A playlist changes with each new segment: kept for one second. A segment's name is never used again: kept for a
+/// day. The operator may change other files: revalidated each time.
+fn type_and_cache_control(path: &str) -> (&'static str, &'static str) {
     const PLAYLIST: &str = "max-age=1";
     const SEGMENT: &str = "public, max-age=86400, immutable";
     const OTHER: &str = "no-cache";
@@ -79,13 +79,12 @@ fn kind(path: &str) -> (&'static str, &'static str) {
     }
 }
 
-/// Seconds since 1970 as a date in HTTP.
+/// Formats seconds since 1970 as an HTTP date. Returns 1970 for times that a date cannot express.
 pub(crate) fn http_date(seconds: i64) -> String {
     DateTime::<Utc>::from_timestamp(seconds, 0).unwrap_or(DateTime::UNIX_EPOCH).format(DATE).to_string()
 }
 
-/// A date in HTTP as seconds since 1970, in the form that everybody writes. The two obsolete forms are not read: what depends
-/// on the date is then as if the field were absent.
+/// Parses an HTTP date to seconds since 1970. Returns none for the two obsolete formats: the field is then ignored.
 pub(crate) fn parse_http_date(text: &str) -> Option<i64> {
     NaiveDateTime::parse_from_str(text, DATE).ok().map(|date| date.and_utc().timestamp())
 }
@@ -107,7 +106,6 @@ mod tests {
         {
             assert_eq!(parse_http_date(bad), None, "{bad}");
         }
-        // A clock that is far off does not end anything.
         assert_eq!(http_date(i64::MAX), "Thu, 01 Jan 1970 00:00:00 GMT");
     }
 
@@ -120,18 +118,18 @@ mod tests {
             ("a.b/c", "application/octet-stream"),
             ("", "application/octet-stream"),
         ] {
-            assert_eq!(kind(path).0, content_type, "{path}");
+            assert_eq!(type_and_cache_control(path).0, content_type, "{path}");
         }
-        assert_eq!(kind("a.m3u8").1, "max-age=1");
-        assert!(kind("a-1.ts").1.contains("immutable"));
+        assert_eq!(type_and_cache_control("a.m3u8").1, "max-age=1");
+        assert!(type_and_cache_control("a-1.ts").1.contains("immutable"));
     }
 
     #[test]
-    fn what_is_said_of_a_file() {
+    fn validators_come_from_time_and_size() {
         let modified = UNIX_EPOCH + Duration::new(784_111_777, 255);
-        let entity = Entity::of_file("a.ts", 16, modified);
-        assert_eq!(entity.etag, format!("\"{:x}-10\"", 784_111_777_000_000_255u64));
-        assert!(entity.head.contains("\r\nLast-Modified: Sun, 06 Nov 1994 08:49:37 GMT\r\n"));
-        assert_eq!(Entity::of_file("a.ts", 1, UNIX_EPOCH - Duration::from_secs(1)).modified, 0);
+        let metadata = FileMetadata::of_file("a.ts", 16, modified);
+        assert_eq!(metadata.etag, format!("\"{:x}-10\"", 784_111_777_000_000_255u64));
+        assert!(metadata.head.contains("\r\nLast-Modified: Sun, 06 Nov 1994 08:49:37 GMT\r\n"));
+        assert_eq!(FileMetadata::of_file("a.ts", 1, UNIX_EPOCH - Duration::from_secs(1)).modified, 0);
     }
 }
