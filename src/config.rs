@@ -1,8 +1,13 @@
-//! The typed configuration: what the rest of the server sees of a configuration file.
+//! The configuration: from a file in nginx style to typed values.
 //!
-//! The way of a file: `directive` reads the nginx-style text, `schema` checks it against the table of known directives
-//! (with their ranges and defaults), the `config` crate merges the sources, and the types here are read from what it
-//! gives back. A `Config` is a value: it never changes; a reload makes a new one and compares.
+//! ```text
+//! file ──> directive (grammar) ──> include ──> schema (check against `table`) ──┐
+//! SRS_* variables ──> environment ──────────────────────────────────────────────┴─> config crate (merge) ──> reader ──> Config
+//! two Configs ──> plan (changes, and when each takes effect)
+//! table ──> reference (conf/full.conf)
+//! ```
+//!
+//! A [`Config`] is an immutable value; a reload creates a new one.
 
 use std::collections::BTreeMap;
 use std::ffi::OsString;
@@ -11,7 +16,6 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-pub mod difference;
 mod directive;
 mod environment;
 mod error;
@@ -21,98 +25,104 @@ mod kind;
 mod listen;
 mod memory;
 mod network;
+pub mod plan;
 mod reader;
 mod refer;
+mod reference;
 mod schema;
+mod suggest;
+mod table;
+mod units;
 mod vhost;
 
 pub use error::Error;
-pub use forward::{Destination, Names, Target};
+pub use forward::{Destination, StreamNames, Target};
 pub use listen::{Listen, ListenKind};
-pub use memory::Memory;
+pub use memory::MemoryLimit;
 pub use network::{Action, Network, Rule, Security};
 pub use refer::refer_allows;
+pub use reference::reference;
 pub use vhost::{Forward, Hls, HlsOnError, Publish, Vhost};
 
-use difference::{Change, Settings};
 use directive::{Directives, position};
 use environment::Environment;
 use error::Reason;
+use plan::{Change, Settings};
 use reader::{Reader, Section};
 
-/// The vhost that serves the hosts that no other vhost names.
+/// The vhost of all hosts without a vhost of their own.
 pub const DEFAULT_VHOST: &str = "__defaultVhost__";
 
-/// The warning of a build without `hls` at what needs it. A file that asks for it is no error: srs.conf does.
+/// The warning of a build without `hls`. No error, since srs.conf uses HLS.
 const NO_HLS: &str =
     "this server was built without HLS and its HTTP server: ignored; build it with ./configure --with-hls";
 
-/// A whole configuration, valid in itself: each value is within its range.
+/// A valid configuration: each value is within its range.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Config {
-    /// `listen`: where to serve RTMP; at least one, none twice.
+    /// `listen`: addresses of RTMP; at least one, without duplicates.
     pub listen: Vec<Listen>,
-    /// `max_connections`: clients served at a time; more are refused.
+    /// `max_connections`: clients served at a time.
     pub max_connections: usize,
-    /// `max_connections_per_address`: the same for the clients of one address; 0 for no limit.
+    /// `max_connections_per_address`: the same per client address; 0 means no limit.
     pub max_connections_per_address: usize,
-    /// `max_memory`: what may be held for all clients.
-    pub max_memory: Memory,
-    /// `max_busy`: the share of its time, in percent, at which the worker counts as overloaded when it stays there; 0 for never.
+    /// `max_memory`: memory that may be held for all clients.
+    pub max_memory: MemoryLimit,
+    /// `max_busy`: CPU share of RTMP work, in percent, above which the server is overloaded; 0 means never.
     pub max_busy: u8,
-    /// `handshake_timeout`: the time that a client has for the handshake, that of TLS included.
+    /// `handshake_timeout`: time for the handshake, including that of TLS.
     pub handshake_timeout: Duration,
-    /// `command_timeout`: the time from there to `connect`, and again to `publish` or `play`.
+    /// `command_timeout`: time from there to `connect`, and again to `publish` or `play`.
     pub command_timeout: Duration,
-    /// `send_timeout`: how long a client may take nothing of what it is sent.
+    /// `send_timeout`: time without progress of sending after which a client is disconnected.
     pub send_timeout: Duration,
-    /// `chunk_size`: of the chunks sent, in bytes, for vhosts that do not say their own.
+    /// `chunk_size`: size of the chunks sent, in bytes, for vhosts without their own.
     pub chunk_size: usize,
-    /// `proxy_protocol`: whose connections begin with a PROXY header that says whom they come from; empty for none.
+    /// `proxy_protocol`: load balancers whose connections begin with a PROXY header.
     pub proxy_protocol: Vec<Network>,
-    /// `daemon`: leave the terminal at the start.
+    /// `daemon`: detach from the terminal at the start.
     pub daemon: bool,
-    /// `pid`: the file that names the running process; none for `off`.
+    /// `pid`: file with the process id; none for `off`.
     pub pid: Option<PathBuf>,
-    /// `pithy_print`: how often each stage logs its summary line.
+    /// `pithy_print`: intervals of the summary lines.
     pub pithy_print: PithyPrint,
     /// `rtmps`: RTMP over TLS.
     pub rtmps: Rtmps,
-    /// `http_server`: serves files, those of live streams among them, over HTTP.
+    /// `http_server`: the HTTP server.
     pub http_server: HttpServer,
-    /// `srs_log_…`: where the log goes and how much is in it.
+    /// `srs_log_…`: destination and level of the log.
     pub log: Log,
     /// `vhost`, by [`Vhost::name`]. Look up with [`Config::vhost`].
     pub vhosts: BTreeMap<String, Arc<Vhost>>,
-    /// What the operator should know though it stops nothing, one line each, with file and line; to be logged at start.
+    /// Warnings for the log, one line each, with file and line.
     pub warnings: Vec<String>,
-    /// The values as the file has them, for [`Config::changes_to`].
+    /// The effective values, for [`Config::changes_to`].
     settings: Settings,
 }
 
-/// The intervals of the summary lines, one for each stage.
+/// The intervals of the summary lines of each stage.
 #[derive(Debug, Clone, PartialEq)]
 pub struct PithyPrint {
-    /// Of publishers.
+    /// Interval for publishers.
     pub publish: Duration,
-    /// Of players.
+    /// Interval for players.
     pub play: Duration,
-    /// Of forwarders.
+    /// Interval for forwarders.
     pub forwarder: Duration,
 }
 
 /// RTMP over TLS.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Rtmps {
-    /// `enabled`. Never on in a build without `ssl`.
+    /// `enabled`. Always off in a build without `ssl`.
     pub enabled: bool,
-    /// `listen`: where; at least one, none twice, and none that is for something else.
+    /// `listen`: addresses; at least one, without duplicates, none used for other protocols.
     pub listen: Vec<Listen>,
-    /// `cert`: a PEM file with the certificate and those that lead from it to a root; relative to the working directory.
+    /// `cert`: PEM file with the certificate and the intermediate ones; relative to the working directory.
     pub cert: PathBuf,
-    /// `key`: a PEM file with its private key.
+    /// `key`: PEM file with the private key.
     pub key: PathBuf,
-    /// `plain`: take RTMP without TLS on the same addresses.
+    /// `plain`: serve RTMP without TLS on the same addresses.
     pub plain: bool,
 }
 
@@ -121,47 +131,47 @@ pub struct Rtmps {
 pub struct HttpServer {
     /// `enabled`.
     pub enabled: bool,
-    /// `listen`: where to serve HTTP; at least one, none twice and none of [`Config::listen`].
+    /// `listen`: addresses; at least one, without duplicates, none used for other protocols.
     pub listen: Vec<Listen>,
-    /// `dir`: the directory of the files; relative to the working directory.
+    /// `dir`: directory of the files; relative to the working directory.
     pub dir: PathBuf,
-    /// `page`: there is a page at / that lists what is live and plays it.
+    /// `page`: serve the console page at /.
     pub page: bool,
-    /// `max_connections`: connections served at a time; more are turned away.
+    /// `max_connections`: connections served at a time.
     pub max_connections: usize,
-    /// `max_connections_per_address`: the same for the connections of one address; 0 for no limit.
+    /// `max_connections_per_address`: the same per client address; 0 means no limit.
     pub max_connections_per_address: usize,
-    /// `request_timeout`: how long a request may take from its first byte to its last.
+    /// `request_timeout`: time from the first byte of a request to its last.
     pub request_timeout: Duration,
-    /// `idle_timeout`: how long a connection may wait for its next request.
+    /// `idle_timeout`: time between two requests.
     pub idle_timeout: Duration,
-    /// `send_timeout`: how long a client may take nothing of a response.
+    /// `send_timeout`: time without progress of a response.
     pub send_timeout: Duration,
-    /// `live_memory`: bytes of live files in memory; what has no room is served from disk.
+    /// `live_memory`: maximum bytes of live files in memory; other files are served from disk.
     pub live_memory: u64,
 }
 
-/// Where the log goes and how much is in it.
+/// Destination and level of the log.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Log {
     /// `srs_log_tank`.
     pub tank: LogTank,
-    /// `srs_log_level`: this level and what is graver.
+    /// `srs_log_level`: lowest level that is logged.
     pub level: LogLevel,
-    /// `srs_log_file`: used when the tank is [`LogTank::File`]; relative to the working directory.
+    /// `srs_log_file`: log file for [`LogTank::File`]; relative to the working directory.
     pub file: PathBuf,
 }
 
-/// Where the log goes.
+/// Destination of the log.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum LogTank {
-    /// To standard output.
+    /// Standard output.
     Console,
-    /// To [`Log::file`].
+    /// [`Log::file`].
     File,
 }
 
-/// The levels by the names that SRS gives them, from the most talkative: `Trace` is the normal one.
+/// Levels by their SRS names, from the lowest. `Trace` is the normal one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum LogLevel {
     /// Everything.
@@ -170,24 +180,23 @@ pub enum LogLevel {
     Info,
     /// The normal level: connections and summaries.
     Trace,
-    /// What may need attention.
+    /// Conditions that may need attention.
     Warn,
-    /// What failed.
+    /// Failures.
     Error,
 }
 
 impl Config {
-    /// Reads a file, what it includes, and the variables `SRS_…` of the environment.
+    /// Loads a file, the files it includes, and the environment variables `SRS_…`.
     ///
     /// # Errors
     ///
-    /// When a file cannot be read or anything in it is wrong. The text of the error names each problem with file and
-    /// line.
+    /// When a file cannot be read or is invalid. The error has one line per problem, with file and line.
     pub fn load(path: &Path) -> Result<Config, Error> {
         Config::load_with(path, std::env::vars_os())
     }
 
-    /// The same with these variables for the environment.
+    /// Loads a file with these environment variables.
     ///
     /// # Errors
     ///
@@ -196,16 +205,16 @@ impl Config {
         let file = path.display().to_string();
         let bytes = std::fs::read(path).map_err(|e| {
             let hint = if e.kind() == ErrorKind::NotFound { "; name one with -c FILE" } else { "" };
-            Error::one(file.clone(), Reason::Unreadable(unreadable(&e) + hint))
+            Error::one(file.clone(), Reason::Unreadable(read_error(&e) + hint))
         })?;
         Config::parse_with(&file, include::text(&file, &bytes)?, variables)
     }
 
-    /// Reads the text of a file, without any environment. `file_name` is for messages, and for the paths of `include`.
+    /// Parses the text of a file, without any environment. `file_name` is for messages, and for the paths of `include`.
     ///
     /// # Errors
     ///
-    /// When anything in the text is wrong, see [`Config::load`].
+    /// When the text is invalid, see [`Config::load`].
     pub fn parse(file_name: &str, text: &str) -> Result<Config, Error> {
         Config::parse_with(file_name, text, [])
     }
@@ -215,10 +224,10 @@ impl Config {
         text: &str,
         variables: impl IntoIterator<Item = (OsString, OsString)>,
     ) -> Result<Config, Error> {
-        let ours = |e| reader::from_crate(file_name, e);
+        let convert = |e| reader::from_crate(file_name, e);
         let file = ::config::File::from_str(text, Directives { file: file_name.to_owned() });
-        let file = ::config::Config::builder().add_source(file).build().map_err(ours)?;
-        let table = file.cache.clone().into_table().map_err(ours)?;
+        let file = ::config::Config::builder().add_source(file).build().map_err(convert)?;
+        let table = file.cache.clone().into_table().map_err(convert)?;
         let vhosts = Section::root(&table).named("vhost");
         let vhosts: Vec<&str> = vhosts.into_iter().map(|(name, _)| name).collect();
         let environment = Environment::read(variables, &vhosts)?;
@@ -227,25 +236,25 @@ impl Config {
             reader.warn(variable.clone(), text);
         }
         let merged = ::config::Config::builder().add_source(file).add_source(environment).build();
-        let table = merged.and_then(|c| c.cache.into_table()).map_err(ours)?;
+        let table = merged.and_then(|c| c.cache.into_table()).map_err(convert)?;
         let config = Config::read(&mut reader, Section::root(&table), file_name);
         reader.finish()?;
         Ok(config)
     }
 
-    /// The vhost that serves a host: the one of that name (in any case), else [`DEFAULT_VHOST`], else none.
+    /// Returns the vhost of a host: the one of that name (in any case), else [`DEFAULT_VHOST`], else none.
     ///
-    /// A vhost with `enabled off` is found too: its clients are refused, they do not go to the default one.
+    /// Returns a vhost with `enabled off` too: its clients are refused and not sent to the default one.
     pub fn vhost(&self, name: &str) -> Option<&Arc<Vhost>> {
         self.vhosts.get(&canonical(name)).or_else(|| self.vhosts.get(DEFAULT_VHOST))
     }
 
-    /// What is different in another configuration: the plan of a reload that would put it in the place of this one.
+    /// Returns the plan of a reload from this configuration to `new`.
     pub fn changes_to(&self, new: &Config) -> Vec<Change> {
-        difference::between(&self.settings, &new.settings)
+        plan::changes(&self.settings, &new.settings)
     }
 
-    /// Every address that is listened on, for whatever protocol.
+    /// Returns all addresses to listen on, of all protocols.
     pub fn listeners(&self) -> Vec<Listen> {
         let mut all = self.listen.clone();
         if self.rtmps.enabled {
@@ -273,15 +282,16 @@ impl Config {
             vhosts.insert(name.to_owned(), Arc::new(Vhost::read(reader, section, name, chunk_size)));
         }
         if vhosts.is_empty() {
-            let example = "every client will be refused; e.g. \"vhost __defaultVhost__ { }\" serves them all";
-            reader.warn(position(file_name, 1), &format!("there is no vhost: {example}"));
+            let text =
+                "no vhost: all clients will be refused; add one for all hosts, e.g. \"vhost __defaultVhost__ { }\"";
+            reader.warn(position(file_name, 1), text);
         }
-        reader.warn_of_later(root);
+        reader.warn_unsupported(root);
         let daemon = reader.switch(root, "daemon");
         let log = Log::read(reader, root);
         if daemon && log.tank == LogTank::Console {
             let at = root.position("daemon").unwrap_or(file_name).to_owned();
-            reader.warn(at, "a daemon has no console, so nobody sees the log; say \"srs_log_tank file;\" too");
+            reader.warn(at, "a daemon has no console: the log is lost; add \"srs_log_tank file;\"");
         }
         Config {
             listen,
@@ -289,9 +299,9 @@ impl Config {
             max_connections_per_address: reader.size(root, "max_connections_per_address"),
             max_memory: reader.memory(root, "max_memory"),
             max_busy: u8::try_from(reader.size(root, "max_busy")).unwrap_or(100),
-            handshake_timeout: reader.seconds(root, "handshake_timeout"),
-            command_timeout: reader.seconds(root, "command_timeout"),
-            send_timeout: reader.seconds(root, "send_timeout"),
+            handshake_timeout: reader.duration(root, "handshake_timeout"),
+            command_timeout: reader.duration(root, "command_timeout"),
+            send_timeout: reader.duration(root, "send_timeout"),
             chunk_size,
             proxy_protocol: reader.networks(root, "proxy_protocol"),
             daemon,
@@ -310,9 +320,9 @@ impl Config {
 impl PithyPrint {
     fn read(reader: &mut Reader, section: Section<'_>) -> PithyPrint {
         PithyPrint {
-            publish: reader.millis(section, "publish"),
-            play: reader.millis(section, "play"),
-            forwarder: reader.millis(section, "forwarder"),
+            publish: reader.duration(section, "publish"),
+            play: reader.duration(section, "play"),
+            forwarder: reader.duration(section, "forwarder"),
         }
     }
 }
@@ -328,9 +338,9 @@ impl Rtmps {
         };
         if rtmps.enabled {
             let at = |name| section.position(name).unwrap_or(file_name).to_owned();
-            let is_taken = |listen: &&Listen| plain.iter().any(|plain| plain.address == listen.address);
-            if let Some(both) = rtmps.listen.iter().find(is_taken) {
-                reader.problem(at("listen"), Reason::ListensPlain(both.address));
+            let is_used = |listen: &&Listen| plain.iter().any(|plain| plain.address == listen.address);
+            if let Some(used) = rtmps.listen.iter().find(is_used) {
+                reader.problem(at("listen"), Reason::PortWithoutTls(used.address));
             }
             if !cfg!(feature = "ssl") {
                 reader.problem(at("enabled"), Reason::NoSsl);
@@ -349,16 +359,16 @@ impl HttpServer {
             page: reader.switch(section, "page"),
             max_connections: reader.size(section, "max_connections"),
             max_connections_per_address: reader.size(section, "max_connections_per_address"),
-            request_timeout: reader.seconds(section, "request_timeout"),
-            idle_timeout: reader.seconds(section, "idle_timeout"),
-            send_timeout: reader.seconds(section, "send_timeout"),
+            request_timeout: reader.duration(section, "request_timeout"),
+            idle_timeout: reader.duration(section, "idle_timeout"),
+            send_timeout: reader.duration(section, "send_timeout"),
             live_memory: reader.number(section, "live_memory"),
         };
         if http_server.enabled {
             let at = |name| section.position(name).unwrap_or(file_name).to_owned();
-            let is_taken = |listen: &&Listen| rtmp.iter().any(|rtmp| rtmp.address == listen.address);
-            if let Some(both) = http_server.listen.iter().find(is_taken) {
-                reader.problem(at("listen"), Reason::ListensTwice(both.address));
+            let is_used = |listen: &&Listen| rtmp.iter().any(|rtmp| rtmp.address == listen.address);
+            if let Some(used) = http_server.listen.iter().find(is_used) {
+                reader.problem(at("listen"), Reason::PortOfRtmp(used.address));
             } else if !cfg!(feature = "hls") {
                 reader.warn(at("enabled"), NO_HLS);
             }
@@ -366,7 +376,7 @@ impl HttpServer {
         http_server
     }
 
-    /// How many bytes of live files are to be in memory, for them to be served from there.
+    /// Returns the maximum bytes of live files in memory; 0 while the server is off.
     pub fn live_limit(&self) -> u64 {
         if self.enabled { self.live_memory } else { 0 }
     }
@@ -391,7 +401,7 @@ impl Log {
     }
 }
 
-/// The key of a vhost: host names are the same in any case, and IPv6 addresses in any spelling.
+/// Returns the key of a vhost: host names are equal in any case, and IPv6 addresses in any spelling.
 fn canonical(name: &str) -> String {
     if name.eq_ignore_ascii_case(DEFAULT_VHOST) {
         return DEFAULT_VHOST.to_owned();
@@ -399,11 +409,11 @@ fn canonical(name: &str) -> String {
     kind::host(name).unwrap_or_else(|| name.to_lowercase())
 }
 
-/// Why a file cannot be read, and what would be right.
-fn unreadable(error: &std::io::Error) -> String {
+/// Returns the message for a file that cannot be read.
+fn read_error(error: &std::io::Error) -> String {
     match error.kind() {
-        ErrorKind::NotFound => "there is no such file".to_owned(),
-        ErrorKind::PermissionDenied => "permission denied; let the user that runs the server read it".to_owned(),
+        ErrorKind::NotFound => "no such file".to_owned(),
+        ErrorKind::PermissionDenied => "permission denied; the user of the server must be able to read it".to_owned(),
         ErrorKind::IsADirectory => "this is a directory; name a file in it".to_owned(),
         _ => error.to_string(),
     }

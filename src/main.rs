@@ -26,6 +26,7 @@ EXAMPLES:
     simple_rtmp_server -c conf/srs.conf                          Run with this configuration
     simple_rtmp_server -t -c conf/srs.conf                       Check the configuration
     simple_rtmp_server -c conf/srs.conf --reload-plan new.conf   Show what a reload with new.conf would change
+    simple_rtmp_server --print-reference                         Show all directives with their defaults
 
 SIGNALS:
     SIGHUP           Reload the configuration
@@ -38,8 +39,8 @@ SIGNALS:
 #[structopt(name = "simple_rtmp_server", version_short = "v", after_help = AFTER_HELP)]
 struct Options {
     /// Configuration file
-    #[structopt(short = "c", value_name = "FILE", parse(from_os_str))]
-    config: PathBuf,
+    #[structopt(short = "c", value_name = "FILE", parse(from_os_str), required_unless = "print-reference")]
+    config: Option<PathBuf>,
 
     /// Checks the configuration file and exits: status 0 if it is valid, else 1
     #[structopt(short = "t")]
@@ -48,6 +49,10 @@ struct Options {
     /// Prints what a reload would change if NEW replaced the configuration FILE, and exits
     #[structopt(long = "reload-plan", value_name = "NEW", parse(from_os_str))]
     reload_plan: Option<PathBuf>,
+
+    /// Prints the configuration reference (conf/full.conf) and exits
+    #[structopt(long = "print-reference")]
+    print_reference: bool,
 }
 
 fn main() -> ExitCode {
@@ -62,7 +67,11 @@ fn main() -> ExitCode {
         }
         Err(error) => return fail(error.message.lines().next().unwrap_or_default()),
     };
-    let config = match Config::load(&options.config) {
+    let Some(file) = options.config.filter(|_| !options.print_reference) else {
+        print!("{}", srs::config::reference());
+        return ExitCode::SUCCESS;
+    };
+    let config = match Config::load(&file) {
         Ok(config) => config,
         Err(error) => return fail(error),
     };
@@ -77,10 +86,10 @@ fn main() -> ExitCode {
         Err(error) => return fail(error),
     };
     if options.test {
-        println!("{}: the configuration is valid", options.config.display());
+        println!("{}: the configuration is valid", file.display());
         return ExitCode::SUCCESS;
     }
-    match serve(config, tls_acceptor, options.config) {
+    match serve(config, tls_acceptor, file) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => fail(format_args!("{error:#}")),
     }

@@ -1,5 +1,5 @@
-//! The nginx-style grammar: text to a tree of directives that know their lines, and the tree as a source of the
-//! `config` crate.
+//! The nginx-style grammar: parses text to a tree of directives with their lines, and maps the tree to values of the `config`
+//! crate.
 //!
 //! ```text
 //! block     = { directive }
@@ -9,7 +9,7 @@
 //! comment   = "#" at the beginning of a word, up to the end of the line
 //! ```
 //!
-//! Which directives there are is not known here: that is `schema`.
+//! The known directives are in `schema`.
 
 use std::sync::Arc;
 
@@ -17,29 +17,30 @@ use ::config::{FileStoredFormat, Format, Map, Value, ValueKind};
 
 use super::error::{Error, Reason};
 use super::include;
-use super::schema::{self, Place, Shape};
+use super::schema::{self, BlockKind, Shape};
 
-/// How deep blocks may nest. Three levels are in use; the bound keeps a hostile file from exhausting the stack when the
-/// tree is walked or dropped.
+/// Maximum nesting of blocks. Three levels are in use; the bound keeps a hostile file from exhausting the stack when the tree is
+/// walked or dropped.
 pub(super) const MAX_DEPTH: usize = 16;
 
-/// A word, and the file and the line on which it begins.
+/// A word, with the file and the line where it begins.
 #[derive(Debug, Clone, PartialEq)]
 pub(super) struct Word {
     pub(super) text: String,
     pub(super) file: Arc<str>,
     pub(super) line: usize,
-    /// Written in quotes, so that it is never taken for the name of a directive.
+    /// Written in quotes: it is never the name of a directive.
     pub(super) quoted: bool,
 }
 
 impl Word {
+    /// Returns `FILE:LINE`.
     pub(super) fn position(&self) -> String {
         position(&self.file, self.line)
     }
 }
 
-/// `name args…;` or `name args… { block }`.
+/// A directive: `name args…;` or `name args… { block }`.
 #[derive(Debug, Clone, PartialEq)]
 pub(super) struct Directive {
     pub(super) name: Word,
@@ -53,12 +54,12 @@ enum Token {
     Mark(char),
 }
 
-/// Reads a file into its directives, in time linear in its length.
+/// Parses a file into its directives, in time linear in its length.
 pub(super) fn parse(file: &str, text: &str) -> Result<Vec<Directive>, Error> {
-    // Editors on Windows put a byte order mark in front.
+    // Editors on Windows write a byte order mark.
     let text = text.strip_prefix('\u{feff}').unwrap_or(text);
     let mut scanner = Scanner { file, name: file.into(), rest: text, line: 1 };
-    // The blocks that are open, outermost first: the directive each belongs to and what stood before it.
+    // The open blocks, outermost first: the directives before each, and the directive it belongs to.
     let mut open: Vec<(Vec<Directive>, Directive)> = Vec::new();
     let mut block = Vec::new();
     let mut words: Vec<Word> = Vec::new();
@@ -91,7 +92,7 @@ pub(super) fn parse(file: &str, text: &str) -> Result<Vec<Directive>, Error> {
     }
 }
 
-/// `FILE:LINE`, the form of every position and of the origin of every value.
+/// Returns `FILE:LINE`, the form of every position and of the origin of every value.
 pub(super) fn position(file: &str, line: usize) -> String {
     format!("{file}:{line}")
 }
@@ -111,7 +112,7 @@ fn missing_semicolon(file: &str, words: &[Word]) -> Result<(), Error> {
 
 struct Scanner<'a> {
     file: &'a str,
-    /// The same, for words to share.
+    /// `file`, shared by all words.
     name: Arc<str>,
     rest: &'a str,
     line: usize,
@@ -122,7 +123,7 @@ impl Scanner<'_> {
         Error::one(position(self.file, self.line), reason)
     }
 
-    /// Takes one character, counts lines and refuses control characters, wherever they stand.
+    /// Consumes one character and counts lines. Fails for control characters.
     fn bump(&mut self) -> Result<Option<char>, Error> {
         let mut chars = self.rest.chars();
         let Some(c) = chars.next() else { return Ok(None) };
@@ -187,24 +188,23 @@ fn ends_word(c: char) -> bool {
     matches!(c, ' ' | '\t' | '\r' | '\n' | ';' | '{' | '}')
 }
 
-/// The grammar as a format of the `config` crate. A parsed text has been checked against the schema.
+/// The grammar as a format of the `config` crate. Checks the text against the schema.
 ///
-/// How the tree is mapped, so that other sources (the environment, a second file) can override it key by key:
+/// The mapping lets other sources (the environment) override it key by key:
 ///
 /// | directive | value |
 /// |---|---|
 /// | `name a b;` | `name`: array of strings, origin `FILE:LINE` |
-/// | `name a b;` that may stand again | `name`: array of such arrays |
+/// | `name a b;` with a value per line | `name`: array of such arrays |
 /// | `name { … }` | `name`: table |
 /// | `vhost NAME { … }` | `vhost`: table of tables, by [`super::canonical`] name |
-/// | not in this version yet | `name`: array with one string for each time it occurs, with its origin |
+/// | unsupported | `name`: array with one string per occurrence, with its origin |
 ///
-/// The crate takes only keys at the top for path expressions (`a.b`, `a[3]`); there stand names of the schema, which
-/// are plain. The names of vhosts, with their dots, are one level below. It forgets the origin of tables when it
-/// merges, hence positions are kept on the leaves only.
+/// The crate interprets only top-level keys as path expressions (`a.b`, `a[3]`); those are plain names of the schema, while vhost
+/// names, with their dots, are one level below. It loses the origin of tables when it merges, so only leaves have positions.
 #[derive(Debug, Clone)]
 pub(super) struct Directives {
-    /// The name of the file, for positions: the crate gives none to a format that is fed from memory.
+    /// The name of the file, for positions: the crate passes none for text from memory.
     pub(super) file: String,
 }
 
@@ -222,7 +222,7 @@ impl Format for Directives {
             }
         }
         Error::unless_empty(schema::check(&tree))?;
-        Ok(table(Place::Root, tree))
+        Ok(table(BlockKind::Root, tree))
     }
 }
 
@@ -233,10 +233,10 @@ impl FileStoredFormat for Directives {
 }
 
 /// Maps a block that has been checked.
-fn table(place: Place, block: Vec<Directive>) -> Map<String, Value> {
+fn table(kind: BlockKind, block: Vec<Directive>) -> Map<String, Value> {
     let mut table = Map::new();
     for Directive { name, args, block } in block {
-        let Some(row) = schema::find(place, &name.text) else { continue };
+        let Some(row) = schema::find(kind, &name.text) else { continue };
         let origin = name.position();
         let string = |text: String| Value::new(Some(&origin), text);
         let slot = table.entry(name.text.clone()).or_insert_with(|| Value::new(Some(&origin), ValueKind::Nil));
@@ -244,7 +244,7 @@ fn table(place: Place, block: Vec<Directive>) -> Map<String, Value> {
         let block = block.unwrap_or_default();
         match row.shape {
             Shape::Either { block: inner, .. } if is_block => slot.kind = self::table(inner, block).into(),
-            Shape::Setting { kind, .. } if kind.counts_apart() => {
+            Shape::Setting { kind, .. } if kind.is_value_per_line() => {
                 let words = args.into_iter().map(|word| string(word.text)).collect::<Vec<_>>();
                 let one = Value::new(Some(&origin), words);
                 match &mut slot.kind {
@@ -268,7 +268,7 @@ fn table(place: Place, block: Vec<Directive>) -> Map<String, Value> {
                     kind => *kind = Map::from([(key, value)]).into(),
                 }
             }
-            Shape::Later => match &mut slot.kind {
+            Shape::Unsupported => match &mut slot.kind {
                 ValueKind::Array(all) => all.push(string(name.text)),
                 kind => *kind = vec![string(name.text)].into(),
             },

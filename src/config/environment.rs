@@ -1,32 +1,32 @@
-//! The environment as a source of the `config` crate: `SRS_LISTEN` sets `listen`, over what the file says.
+//! Environment variables as a source of the `config` crate: `SRS_LISTEN` overrides the `listen` of the file.
 //!
 //! | variable | directive |
 //! |---|---|
 //! | `SRS_MAX_CONNECTIONS` | `max_connections` |
 //! | `SRS_SRS_LOG_FILE` or `SRS_LOG_FILE` | `srs_log_file` |
 //! | `SRS_PITHY_PRINT_PLAY` | `pithy_print { play }` |
-//! | `SRS_VHOST_LIVE_EXAMPLE_COM_PUBLISH_TIMEOUT` | `vhost live.example.com { publish { timeout } }`, if the file has that vhost |
+//! | `SRS_VHOST_LIVE_EXAMPLE_COM_PUBLISH_TIMEOUT` | `vhost live.example.com { publish { timeout } }`, if the file has it |
 //! | `SRS_VHOST_DEFAULTVHOST_GOP_CACHE` | `vhost __defaultVhost__ { gop_cache }` |
 //!
-//! Values are the words that would stand in the file, without the `;`. A variable that is empty counts as none.
+//! Values are the words of the file without the `;`. Empty variables are ignored.
 
 use std::ffi::OsString;
 
 use ::config::{ConfigError, Map, Source, Value, ValueKind};
 
 use super::error::{Error, Problem, Reason};
-use super::schema::{Place, Shape, TABLE};
+use super::schema::{BlockKind, Shape, rows};
 
 const PREFIX: &str = "SRS_";
 
-/// Variables of this project's tests.
-const TESTS: &str = "SRS_TEST_";
+/// Prefix of the variables of this project's tests, which are ignored.
+const TEST_PREFIX: &str = "SRS_TEST_";
 
-/// What the environment sets, as a tree like that of a file.
+/// The settings of the environment, as a tree like that of a file.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Environment {
     table: Map<String, Value>,
-    /// What was not understood: the origin, and the warning.
+    /// Unknown variables: the origin and the warning.
     pub(super) warnings: Vec<(String, String)>,
 }
 
@@ -41,13 +41,14 @@ impl Source for Environment {
 }
 
 impl Environment {
-    /// Reads the variables that begin with `SRS_`, for a file with these vhosts.
+    /// Reads the variables whose names begin with `SRS_`, for a file with these vhosts.
     pub(super) fn read(
         variables: impl IntoIterator<Item = (OsString, OsString)>,
         vhosts: &[&str],
     ) -> Result<Environment, Error> {
         let ours = variables.into_iter().filter_map(|(name, value)| {
-            let name = name.into_string().ok().filter(|name| name.starts_with(PREFIX) && !name.starts_with(TESTS))?;
+            let name =
+                name.into_string().ok().filter(|name| name.starts_with(PREFIX) && !name.starts_with(TEST_PREFIX))?;
             (!value.is_empty()).then_some((name, value))
         });
         let mut ours: Vec<_> = ours.collect();
@@ -61,10 +62,10 @@ impl Environment {
                 problem("the value is not UTF-8 text".to_owned());
                 continue;
             };
-            let mut meant = meant(&name[PREFIX.len()..], vhosts);
-            match (meant.pop(), meant.len()) {
+            let mut paths = matching_paths(&name[PREFIX.len()..], vhosts);
+            match (paths.pop(), paths.len()) {
                 (Some(path), 0) => insert(&mut environment.table, &path, Value::new(Some(&origin), value)),
-                (Some(_), _) => problem("more than one directive has this name; set it in the file".to_owned()),
+                (Some(_), _) => problem("several directives have this name; set the directive in the file".to_owned()),
                 (None, _) => {
                     let hint = if name.starts_with("SRS_VHOST_") { ", in any vhost of the file" } else { "" };
                     let text = format!("no directive has this name{hint}: ignored; e.g. SRS_LISTEN sets \"listen\"");
@@ -77,21 +78,23 @@ impl Environment {
     }
 }
 
-/// The paths of the settings that a variable may mean: names of blocks, then that of the setting.
-fn meant(name: &str, vhosts: &[&str]) -> Vec<Vec<String>> {
+/// Returns the paths of the settings that a variable may set: the names of blocks, then that of the setting.
+fn matching_paths(name: &str, vhosts: &[&str]) -> Vec<Vec<String>> {
     let mut found = Vec::new();
-    settings(Place::Root, &mut Vec::new(), &mut |path| {
-        let plain = variable(&path.join("_"));
+    for_each_setting(BlockKind::Root, &mut Vec::new(), &mut |path| {
+        let plain = variable_name(&path.join("_"));
         // SRS_SRS_LOG_FILE, or shorter.
         if plain == name || plain.strip_prefix(PREFIX) == Some(name) {
             found.push(path.to_vec());
         }
     });
-    let Some(name) = name.strip_prefix("VHOST_").map(variable) else { return found };
+    let Some(name) = name.strip_prefix("VHOST_").map(variable_name) else { return found };
     for vhost in vhosts {
-        let Some(name) = name.strip_prefix(&variable(vhost)).and_then(|rest| rest.strip_prefix('_')) else { continue };
-        settings(Place::Vhost, &mut vec!["vhost".to_owned(), (*vhost).to_owned()], &mut |path| {
-            if variable(&path[2..].join("_")) == name {
+        let Some(name) = name.strip_prefix(&variable_name(vhost)).and_then(|rest| rest.strip_prefix('_')) else {
+            continue;
+        };
+        for_each_setting(BlockKind::Vhost, &mut vec!["vhost".to_owned(), (*vhost).to_owned()], &mut |path| {
+            if variable_name(&path[2..].join("_")) == name {
                 found.push(path.to_vec());
             }
         });
@@ -99,26 +102,27 @@ fn meant(name: &str, vhosts: &[&str]) -> Vec<Vec<String>> {
     found
 }
 
-/// A name as it stands in a variable: `__defaultVhost__` is `DEFAULTVHOST`, `a-b.c` is `A_B_C`.
-fn variable(name: &str) -> String {
+/// Returns the part of a variable's name for a name: `DEFAULTVHOST` for `__defaultVhost__`, `A_B_C` for `a-b.c`.
+fn variable_name(name: &str) -> String {
     let words = name.split(|c: char| !c.is_alphanumeric()).filter(|word| !word.is_empty());
     words.collect::<Vec<_>>().join("_").to_uppercase()
 }
 
-/// Calls `f` with the path of each setting of a block and of the blocks in it.
-fn settings(place: Place, path: &mut Vec<String>, f: &mut impl FnMut(&[String])) {
-    for row in TABLE.iter().filter(|row| row.place == place) {
+/// Calls `f` with the path of each setting of a block and its inner blocks.
+fn for_each_setting(kind: BlockKind, path: &mut Vec<String>, f: &mut impl FnMut(&[String])) {
+    for row in rows(kind) {
         path.push(row.name.to_owned());
         if matches!(row.shape, Shape::Setting { .. } | Shape::Either { .. }) {
             f(path);
         }
         if let Shape::Block(inner) | Shape::Either { block: inner, .. } = row.shape {
-            settings(inner, path, f);
+            for_each_setting(inner, path, f);
         }
         path.pop();
     }
 }
 
+/// Inserts a value at a path, and creates the tables on the way.
 fn insert(table: &mut Map<String, Value>, path: &[String], value: Value) {
     match path {
         [] => {}
@@ -170,7 +174,7 @@ mod tests {
         assert_eq!(config.listen.len(), 2);
         assert_eq!(config.log.file.to_str(), Some("/var/log/my srs.log"));
         assert_eq!(config.log.level, super::super::LogLevel::Warn);
-        assert_eq!(config.max_connections, 7, "an empty variable is none");
+        assert_eq!(config.max_connections, 7, "an empty variable is ignored");
         assert_eq!(config.pithy_print.play, Duration::from_millis(500));
         assert_eq!(config.pithy_print.publish, Duration::from_millis(200), "what stands beside it stays");
         let vhost = config.vhost("any").unwrap();
@@ -193,7 +197,7 @@ mod tests {
             (
                 "SRS_VHOST_DEFAULTVHOST_GOP_CACHE",
                 "on off",
-                "\"gop_cache\" takes one value, not 2; e.g. \"gop_cache on;\" (start players at the last keyframe)",
+                "\"gop_cache\" takes one value, not 2; e.g. \"gop_cache on;\" (players start at the last keyframe)",
             ),
         ] {
             assert_eq!(with(&[(name, value)]).unwrap_err(), format!("environment variable {name}: {expected}"));
@@ -217,6 +221,6 @@ mod tests {
         let file = "listen 1; vhost a.b { } vhost a-b { }";
         let variables = [("SRS_VHOST_A_B_GOP_CACHE".into(), "on".into())];
         let error = Config::parse_with("a.conf", file, variables).unwrap_err().to_string();
-        assert!(error.ends_with("more than one directive has this name; set it in the file"), "{error}");
+        assert!(error.ends_with("several directives have this name; set the directive in the file"), "{error}");
     }
 }

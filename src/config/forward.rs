@@ -1,24 +1,24 @@
-//! Where streams are forwarded to: `HOST[:PORT]`, or a URL in which names of the stream are left open.
+//! Forward targets: `HOST[:PORT]`, or a URL with variables for the names of the stream.
 //!
 //! ```text
 //! target = host [ ":" port ]                                        same application, same stream, the vhost in tcUrl
 //!        | ( "rtmp" | "rtmps" ) "://" host [ ":" port ] [ "/" app [ "/" stream ] ] [ "?" parameters ]
 //! ```
 //!
-//! `[vhost]`, `[app]`, `[stream]` and `[param]` stand for those of the stream that is forwarded. An application may have several
-//! parts; the last part of two or more is the stream. A target is taken apart before anything is put in, so that no name can
-//! change what is host and what is path.
+//! `[vhost]`, `[app]`, `[stream]` and `[param]` stand for those of the forwarded stream. An application may have several parts; the
+//! last part of two or more is the stream. A target is split before variables are expanded, so that no name can change which part
+//! is the host and which the path.
 
 use std::fmt;
 use std::net::Ipv6Addr;
 
 use super::kind;
 
-/// The port of RTMP, and the one that RTMP over TLS has in practice.
+/// Default ports of RTMP and of RTMP over TLS.
 const RTMP_PORT: u16 = 1935;
 const RTMPS_PORT: u16 = 443;
 
-/// A target, as it stands in the file.
+/// A target as configured.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Target {
     text: String,
@@ -31,40 +31,40 @@ pub struct Target {
     params: String,
 }
 
-/// The names of a stream that is forwarded.
+/// The names of a forwarded stream, the values of the variables.
 #[derive(Debug, Clone, Copy)]
-pub struct Names<'a> {
-    /// The name of its vhost, as in the configuration.
+pub struct StreamNames<'a> {
+    /// Name of the vhost, as in the configuration.
     pub vhost: &'a str,
-    /// Its application.
+    /// Application.
     pub app: &'a str,
-    /// Its name within the application.
+    /// Name within the application.
     pub stream: &'a str,
-    /// What its publisher gave behind a `?`; may be empty.
+    /// Parameters of the publisher, after the `?`; may be empty.
     pub params: &'a str,
 }
 
-/// A target for one stream.
+/// A target with the variables expanded for one stream.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Destination {
-    /// RTMP within TLS.
+    /// Use TLS.
     pub tls: bool,
-    /// A name or an address; IPv6 addresses without brackets.
+    /// Host name or address; IPv6 addresses without brackets.
     pub host: String,
-    /// 1 to 65535.
+    /// Port, 1 to 65535.
     pub port: u16,
-    /// What `connect` names as the application.
+    /// Application for `connect`.
     pub app: String,
-    /// What `connect` names as the URL: scheme, host, port and application.
+    /// `tcUrl` for `connect`: scheme, host, port and application.
     pub tc_url: String,
-    /// What `publish` names, with parameters.
+    /// Stream name for `publish`, with parameters.
     pub stream: String,
-    /// For the log: the URL without parameters, and without a stream name that is not the stream's own, since that is a key.
-    pub shown: String,
+    /// URL for the log, without parameters and without a stream name other than the stream's own, since that may be a key.
+    pub log_url: String,
 }
 
 impl Target {
-    /// Reads a target. `None`: it is none.
+    /// Parses a target. Returns none if it is invalid.
     pub fn parse(text: &str) -> Option<Self> {
         if text.chars().any(|c| c.is_whitespace() || c.is_control()) {
             return None;
@@ -80,7 +80,7 @@ impl Target {
         if !is_url && authority.len() < text.len() {
             return None;
         }
-        let (host, port) = authority_parts(authority)?;
+        let (host, port) = split_authority(authority)?;
         let port = port.unwrap_or(if tls { RTMPS_PORT } else { RTMP_PORT });
         let path = path.strip_suffix('/').unwrap_or(path);
         if !path.is_empty() && path.split('/').any(str::is_empty) {
@@ -105,13 +105,13 @@ impl Target {
         })
     }
 
-    /// Whether it is one within TLS.
+    /// Returns whether it uses TLS.
     pub fn is_tls(&self) -> bool {
         self.tls
     }
 
-    /// As it stands in the file, for the log: a stream name that is not the stream's own may be a key, and so may parameters.
-    pub(super) fn shown(&self) -> String {
+    /// Returns the target for the log, without parameters and stream names, since they may be keys.
+    pub(super) fn redacted(&self) -> String {
         let (path, params) = self.text.split_once('?').map_or((&*self.text, ""), |(path, _)| (path, "?…"));
         match self.stream.as_deref().filter(|&stream| stream != "[stream]") {
             Some(stream) => {
@@ -122,9 +122,9 @@ impl Target {
         }
     }
 
-    /// A word that is no target, as it may be shown: scheme, host, port and the first part of the path. What is behind them may be a
-    /// key, and so may what is before an `@`.
-    pub(super) fn shown_word(word: &str) -> String {
+    /// Redacts a word that is no valid target: keeps scheme, host, port and the first part of the path. The rest may be a key, and so
+    /// may the part before an `@`.
+    pub(super) fn redact_word(word: &str) -> String {
         let (scheme, rest) = word.split_at(word.find("://").map_or(0, |at| at + 3));
         let (path, params) = rest.split_once('?').map_or((rest, ""), |(path, _)| (path, "?…"));
         let mut parts = path.splitn(3, '/');
@@ -135,26 +135,26 @@ impl Target {
         format!("{scheme}{authority}{app}{stream}{params}")
     }
 
-    /// Where a stream of these names goes.
-    pub fn resolve(&self, names: Names<'_>) -> Destination {
+    /// Expands the variables for a stream.
+    pub fn resolve(&self, names: StreamNames<'_>) -> Destination {
         let host = expand(&self.host, names);
         let app = self.app.as_deref().map_or_else(|| names.app.to_owned(), |app| expand(app, names));
         let name = self.stream.as_deref().map_or_else(|| names.stream.to_owned(), |stream| expand(stream, names));
         let params = expand(&self.params, names);
-        // What is left of "?key=1&[param]" when there are no parameters.
+        // Without parameters, "?key=1&[param]" leaves a trailing "&".
         let params = params.trim_matches('&');
-        let (scheme, usual) = if self.tls { ("rtmps", RTMPS_PORT) } else { ("rtmp", RTMP_PORT) };
+        let (scheme, default_port) = if self.tls { ("rtmps", RTMPS_PORT) } else { ("rtmp", RTMP_PORT) };
         let authority = |host: &str| {
             let host = if host.contains(':') { format!("[{host}]") } else { host.to_owned() };
-            if self.port == usual { host } else { format!("{host}:{}", self.port) }
+            if self.port == default_port { host } else { format!("{host}:{}", self.port) }
         };
-        // A server of the cluster finds its vhost by the host of tcUrl.
+        // A server of the same cluster selects the vhost by the host of tcUrl.
         let vhost = Some(names.vhost).filter(|&vhost| !self.is_url && vhost != super::DEFAULT_VHOST);
         let tc_url = format!("{scheme}://{}/{app}", authority(vhost.unwrap_or(&host)));
-        let shown_name = if name == names.stream { names.stream } else { "…" };
-        let shown = format!("{scheme}://{}/{app}/{shown_name}", authority(&host));
+        let log_name = if name == names.stream { names.stream } else { "…" };
+        let log_url = format!("{scheme}://{}/{app}/{log_name}", authority(&host));
         let stream = if params.is_empty() { name } else { format!("{name}?{params}") };
-        Destination { tls: self.tls, host, port: self.port, app, tc_url, stream, shown }
+        Destination { tls: self.tls, host, port: self.port, app, tc_url, stream, log_url }
     }
 }
 
@@ -165,8 +165,8 @@ impl fmt::Display for Target {
 }
 
 impl Destination {
-    /// Reads a URL that a server sends its publisher to (E-RTMP, "Reconnect Request"): scheme, host, port and application.
-    /// The stream stays. `None` when it is none, or would give TLS up.
+    /// Parses the URL of a server's "Reconnect Request" (E-RTMP): scheme, host, port and application. The stream stays the same.
+    /// Returns none if it is invalid, or would drop TLS.
     pub fn redirected(&self, url: &str) -> Option<Self> {
         let target =
             Target::parse(url).filter(|target| target.is_url && target.tls >= self.tls && target.params.is_empty())?;
@@ -176,13 +176,13 @@ impl Destination {
         if host.contains('[') || app.contains('[') {
             return None;
         }
-        let shown = format!("{url}/…");
-        Some(Self { tls, host, port, app, tc_url: url.to_owned(), stream: self.stream.clone(), shown })
+        let log_url = format!("{url}/…");
+        Some(Self { tls, host, port, app, tc_url: url.to_owned(), stream: self.stream.clone(), log_url })
     }
 }
 
-/// The host and the port of an authority. The host may hold variables.
-fn authority_parts(authority: &str) -> Option<(String, Option<u16>)> {
+/// Splits an authority into host and port. The host may contain variables.
+fn split_authority(authority: &str) -> Option<(String, Option<u16>)> {
     if let Ok(address) = authority.parse::<Ipv6Addr>() {
         return Some((address.to_string(), None));
     }
@@ -190,24 +190,24 @@ fn authority_parts(authority: &str) -> Option<(String, Option<u16>)> {
     if let Some((address, port)) = bracketed
         && let Ok(address) = address.parse::<Ipv6Addr>()
     {
-        let port = if port.is_empty() { None } else { Some(read_port(port.strip_prefix(':')?)?) };
+        let port = if port.is_empty() { None } else { Some(parse_port(port.strip_prefix(':')?)?) };
         return Some((address.to_string(), port));
     }
     let (host, port) = match authority.split_once(':') {
-        Some((host, port)) => (host, Some(read_port(port)?)),
+        Some((host, port)) => (host, Some(parse_port(port)?)),
         None => (authority, None),
     };
-    let sample = Names { vhost: "v", app: "a", stream: "s", params: "p" };
+    let sample = StreamNames { vhost: "v", app: "a", stream: "s", params: "p" };
     kind::host(&expand(host, sample)).map(|_| (host.to_owned(), port))
 }
 
-fn read_port(text: &str) -> Option<u16> {
+fn parse_port(text: &str) -> Option<u16> {
     let is_number = text.bytes().all(|byte| byte.is_ascii_digit());
     text.parse().ok().filter(|&port| is_number && port > 0)
 }
 
-/// A text and what its variables stand for, in one pass: what is put in is not looked at again.
-fn expand(text: &str, names: Names<'_>) -> String {
+/// Expands the variables of a text in one pass: values are not expanded again.
+fn expand(text: &str, names: StreamNames<'_>) -> String {
     let mut expanded = String::with_capacity(text.len());
     let mut rest = text;
     while let Some(at) = rest.find('[') {
@@ -223,16 +223,17 @@ fn expand(text: &str, names: Names<'_>) -> String {
 }
 
 fn has_unknown_variable(text: &str) -> bool {
-    expand(text, Names { vhost: "", app: "", stream: "", params: "" }).contains(['[', ']'])
+    expand(text, StreamNames { vhost: "", app: "", stream: "", params: "" }).contains(['[', ']'])
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    const NAMES: Names<'_> = Names { vhost: "demo.com", app: "live", stream: "livestream", params: "token=1" };
+    const NAMES: StreamNames<'_> =
+        StreamNames { vhost: "demo.com", app: "live", stream: "livestream", params: "token=1" };
 
-    fn resolved(target: &str, names: Names<'_>) -> (String, u16, String, String, String) {
+    fn resolved(target: &str, names: StreamNames<'_>) -> (String, u16, String, String, String) {
         let Destination { host, port, app, tc_url, stream, .. } = Target::parse(target).unwrap().resolve(names);
         (host, port, app, tc_url, stream)
     }
@@ -250,7 +251,7 @@ mod tests {
             let expected = (host.to_owned(), port, "live".to_owned(), tc_url.to_owned(), "livestream".to_owned());
             assert_eq!(resolved(target, NAMES), expected, "{target}");
         }
-        let default = Names { vhost: crate::config::DEFAULT_VHOST, ..NAMES };
+        let default = StreamNames { vhost: crate::config::DEFAULT_VHOST, ..NAMES };
         assert_eq!(resolved("slave:19350", default).3, "rtmp://slave:19350/live");
         assert_eq!(resolved("[::1]:1936", default).3, "rtmp://[::1]:1936/live");
     }
@@ -280,14 +281,14 @@ mod tests {
                 "{target}"
             );
         }
-        let bare = Names { params: "", ..NAMES };
+        let bare = StreamNames { params: "", ..NAMES };
         assert_eq!(resolved("rtmp://h/a?[param]", bare).4, "livestream");
         assert_eq!(resolved("rtmp://h/a?k=2&[param]", bare).4, "livestream?k=2");
     }
 
     #[test]
     fn names_cannot_change_what_is_host_and_what_is_path() {
-        let names = Names { vhost: "v", app: "a?b", stream: "[app]", params: "" };
+        let names = StreamNames { vhost: "v", app: "a?b", stream: "[app]", params: "" };
         let got = resolved("rtmp://h/[app]/[stream]", names);
         assert_eq!((got.0.as_str(), got.2.as_str(), got.4.as_str()), ("h", "a?b", "[app]"));
     }
@@ -321,10 +322,10 @@ mod tests {
 
     #[test]
     fn a_key_is_not_shown() {
-        let shown = |target: &str| Target::parse(target).unwrap().resolve(NAMES).shown;
-        assert_eq!(shown("rtmp://h/live2/secret-key?a=secret"), "rtmp://h/live2/…");
-        assert_eq!(shown("rtmp://h/live2?[param]"), "rtmp://h/live2/livestream");
-        assert_eq!(shown("h:1936"), "rtmp://h:1936/live/livestream");
+        let log_url = |target: &str| Target::parse(target).unwrap().resolve(NAMES).log_url;
+        assert_eq!(log_url("rtmp://h/live2/secret-key?a=secret"), "rtmp://h/live2/…");
+        assert_eq!(log_url("rtmp://h/live2?[param]"), "rtmp://h/live2/livestream");
+        assert_eq!(log_url("h:1936"), "rtmp://h:1936/live/livestream");
     }
 
     #[test]

@@ -1,39 +1,40 @@
-//! `include FILE…;`: the directives of other files stand in its place.
+//! `include FILE…;`: replaced by the directives of other files.
 //!
-//! A path is relative to the file that includes; with `*`, `?` or `[…]` in it, it stands for all files that match, in alphabetical
-//! order, be it none (names that begin with a dot do not match a wildcard).
+//! A path is relative to the including file. With `*`, `?` or `[…]` it names all matching files in alphabetical order, possibly
+//! none; a wildcard does not match a leading dot.
 
 use std::fs::File;
 use std::io::Read;
 use std::path::{Path, PathBuf};
 
 use super::directive::{self, Directive, Word, position};
-use super::error::{Error, Reason, shown};
+use super::error::{Error, Reason, quote};
 
-/// The directive.
+/// The name of the directive.
 pub(super) const INCLUDE: &str = "include";
 
-/// How deep files may include each other: two levels are in use.
+/// Maximum nesting of includes. Two levels are in use.
 const MAX_DEPTH: usize = 8;
 
-/// Files that are included in all, and the length of one: wildcards that match more are a mistake.
+/// Maximum number of included files, and maximum size of one: wildcards that match more are a mistake.
 const MAX_FILES: usize = 1000;
 const MAX_BYTES: u64 = 16 << 20;
 
-/// Puts the directives of the files that `tree`, read from `file`, includes in the place of the includes.
+/// Replaces the includes in `tree`, which was parsed from `file`, by the directives of the included files.
 pub(super) fn expand(file: &str, tree: Vec<Directive>) -> Result<Vec<Directive>, Error> {
-    // What is no file (a test's text) cannot be included again either.
+    // Empty for text that is no file, as in tests.
     let open = std::fs::canonicalize(file).into_iter().collect();
-    Includes { open, count: 0 }.block(tree)
+    Expansion { open, count: 0 }.block(tree)
 }
 
-struct Includes {
-    /// The files that are being read, outermost first.
+struct Expansion {
+    /// The files that are being expanded, outermost first.
     open: Vec<PathBuf>,
+    /// Files included so far.
     count: usize,
 }
 
-impl Includes {
+impl Expansion {
     fn block(&mut self, tree: Vec<Directive>) -> Result<Vec<Directive>, Error> {
         let mut all = Vec::with_capacity(tree.len());
         for mut directive in tree {
@@ -51,26 +52,26 @@ impl Includes {
         let problem = |reason: Reason| Error::one(directive.name.position(), reason);
         if directive.block.is_some() || directive.args.is_empty() {
             let text =
-                "\"include\" takes the path of a file, or of several with wildcards; e.g. \"include conf.d/*.conf;\"";
+                "\"include\" takes the path of a file, or a pattern for several; e.g. \"include conf.d/*.conf;\"";
             return Err(problem(Reason::Other(text.to_owned())));
         }
         for word in &directive.args {
-            for path in paths(word).map_err(|why| problem(cannot(word, &why)))? {
+            for path in paths(word).map_err(|message| problem(cannot_include(word, &message)))? {
                 self.count += 1;
                 if self.count > MAX_FILES {
                     return Err(problem(Reason::Other(format!("more than {MAX_FILES} files are included"))));
                 }
                 let canonical =
-                    std::fs::canonicalize(&path).map_err(|e| problem(cannot(word, &super::unreadable(&e))))?;
+                    std::fs::canonicalize(&path).map_err(|e| problem(cannot_include(word, &super::read_error(&e))))?;
                 if self.open.contains(&canonical) {
-                    let why = format!("{} is being read already: it would include itself", path.display());
-                    return Err(problem(cannot(word, &why)));
+                    let message = format!("{} would include itself", path.display());
+                    return Err(problem(cannot_include(word, &message)));
                 }
                 if self.open.len() > MAX_DEPTH {
-                    let why = format!("files include each other more than {MAX_DEPTH} levels deep");
-                    return Err(problem(cannot(word, &why)));
+                    let message = format!("includes nest deeper than {MAX_DEPTH} levels");
+                    return Err(problem(cannot_include(word, &message)));
                 }
-                let bytes = read(&path).map_err(|why| problem(cannot(word, &why)))?;
+                let bytes = read(&path).map_err(|message| problem(cannot_include(word, &message)))?;
                 let name = path.display().to_string();
                 let tree = directive::parse(&name, text(&name, &bytes)?)?;
                 self.open.push(canonical);
@@ -82,7 +83,7 @@ impl Includes {
     }
 }
 
-/// The text of a file.
+/// Returns the text of a file. Fails if it is not UTF-8.
 pub(super) fn text<'a>(file: &str, bytes: &'a [u8]) -> Result<&'a str, Error> {
     std::str::from_utf8(bytes).map_err(|e| {
         let line = 1 + bytes[..e.valid_up_to()].iter().filter(|b| **b == b'\n').count();
@@ -90,17 +91,17 @@ pub(super) fn text<'a>(file: &str, bytes: &'a [u8]) -> Result<&'a str, Error> {
     })
 }
 
-fn cannot(word: &Word, why: &str) -> Reason {
-    Reason::Other(format!("cannot include {}: {why}", shown(&word.text)))
+fn cannot_include(word: &Word, message: &str) -> Reason {
+    Reason::Other(format!("cannot include {}: {message}", quote(&word.text)))
 }
 
-/// The files that a word names.
+/// Returns the files that a word of the directive names.
 fn paths(word: &Word) -> Result<Vec<PathBuf>, String> {
     let folder = Path::new(&*word.file).parent().unwrap_or(Path::new(""));
     if !word.text.contains(['*', '?', '[']) {
         return Ok(vec![folder.join(&word.text)]);
     }
-    // What is a wildcard in the name of the folder is none.
+    // A wildcard character in the folder's name stands for itself.
     let pattern = if Path::new(&word.text).is_absolute() || folder.as_os_str().is_empty() {
         word.text.clone()
     } else {
@@ -108,7 +109,7 @@ fn paths(word: &Word) -> Result<Vec<PathBuf>, String> {
     };
     let options =
         glob::MatchOptions { require_literal_separator: true, require_literal_leading_dot: true, ..Default::default() };
-    let found = glob::glob_with(&pattern, options).map_err(|e| format!("the wildcards are wrong: {e}"))?;
+    let found = glob::glob_with(&pattern, options).map_err(|e| format!("invalid pattern: {e}"))?;
     let mut paths = found.take(MAX_FILES + 1).collect::<Result<Vec<_>, _>>().map_err(|e| e.to_string())?;
     paths.retain(|path| !path.is_dir());
     paths.sort();
@@ -116,15 +117,15 @@ fn paths(word: &Word) -> Result<Vec<PathBuf>, String> {
 }
 
 fn read(path: &Path) -> Result<Vec<u8>, String> {
-    let file = File::open(path).map_err(|e| super::unreadable(&e))?;
-    let metadata = file.metadata().map_err(|e| super::unreadable(&e))?;
+    let file = File::open(path).map_err(|e| super::read_error(&e))?;
+    let metadata = file.metadata().map_err(|e| super::read_error(&e))?;
     if !metadata.is_file() {
-        return Err("this is no file".to_owned());
+        return Err("this is not a regular file".to_owned());
     }
     let mut bytes = Vec::new();
-    file.take(MAX_BYTES + 1).read_to_end(&mut bytes).map_err(|e| super::unreadable(&e))?;
+    file.take(MAX_BYTES + 1).read_to_end(&mut bytes).map_err(|e| super::read_error(&e))?;
     if bytes.len() as u64 > MAX_BYTES {
-        return Err(format!("it is longer than {MAX_BYTES} bytes"));
+        return Err(format!("it is larger than {MAX_BYTES} bytes"));
     }
     Ok(bytes)
 }
@@ -133,10 +134,10 @@ fn read(path: &Path) -> Result<Vec<u8>, String> {
 mod tests {
     use super::super::Config;
 
-    /// Writes these files to a folder of their own and loads `main.conf`; gives the result with the folder's name cut out.
+    /// Writes these files to a new folder and loads `main.conf`. Removes the folder's name from the error.
     fn load(files: &[(&str, &str)]) -> Result<Config, String> {
         let folder = tempfile::tempdir().unwrap();
-        // A name with a wildcard's letters in it.
+        // A name with wildcard characters.
         let root = folder.path().join("a[b]");
         for (name, text) in files {
             let path = root.join(name);
@@ -180,27 +181,27 @@ mod tests {
             ),
             (
                 vec![("main.conf", "listen 1;\nchunk_size 128;\ninclude a.conf;"), ("a.conf", "\nchunk_size 129;")],
-                "a.conf:2: \"chunk_size\" is already set on line 2 of main.conf; keep one of the two",
+                "a.conf:2: \"chunk_size\" is already set on line 2 of main.conf; remove one of the two",
             ),
             (
                 vec![("main.conf", "listen 1;\nvhost v {\ninclude no/such.conf;\n}")],
-                "main.conf:3: cannot include \"no/such.conf\": there is no such file",
+                "main.conf:3: cannot include \"no/such.conf\": no such file",
             ),
             (
                 vec![("main.conf", "listen 1;\ninclude a.conf;"), ("a.conf", "vhost v {\n include ./main.conf;\n}")],
-                "a.conf:2: cannot include \"./main.conf\": ./main.conf is being read already: it would include itself",
+                "a.conf:2: cannot include \"./main.conf\": ./main.conf would include itself",
             ),
             (
                 vec![("main.conf", "include *.conf;")],
-                "main.conf:1: cannot include \"*.conf\": main.conf is being read already: it would include itself",
+                "main.conf:1: cannot include \"*.conf\": main.conf would include itself",
             ),
             (
                 vec![("main.conf", "listen 1;\ninclude;")],
-                "main.conf:2: \"include\" takes the path of a file, or of several with wildcards; e.g. \"include conf.d/*.conf;\"",
+                "main.conf:2: \"include\" takes the path of a file, or a pattern for several; e.g. \"include conf.d/*.conf;\"",
             ),
             (
                 vec![("main.conf", "listen 1;\ninclude /dev/null;")],
-                "main.conf:2: cannot include \"/dev/null\": this is no file",
+                "main.conf:2: cannot include \"/dev/null\": this is not a regular file",
             ),
             (vec![("main.conf", "listen 1\ninclude a.conf;")], "main.conf:1: missing \";\" after \"1\""),
         ] {
@@ -214,6 +215,6 @@ mod tests {
         let mut files: Vec<_> = names.iter().map(|(name, text)| (name.as_str(), text.as_str())).collect();
         files.push(("main.conf", "include 0.conf;"));
         let error = load(&files).unwrap_err();
-        assert_eq!(error, "7.conf:1: cannot include \"8.conf\": files include each other more than 8 levels deep");
+        assert_eq!(error, "7.conf:1: cannot include \"8.conf\": includes nest deeper than 8 levels");
     }
 }

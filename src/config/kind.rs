@@ -1,50 +1,56 @@
-//! The kinds of value a directive can have: how each is read from the words of the file, and what is said when it
-//! cannot be.
+//! The kinds of value that a directive can have: how each is parsed and described.
 
 use std::net::Ipv6Addr;
+use std::time::Duration;
 
 use super::forward::Target;
 use super::listen::Listen;
-use super::memory::Memory;
+use super::memory::MemoryLimit;
 use super::network::{Action, Network, Rule};
+use super::units::{
+    TimeUnit, format_size, format_thousandths, format_time, parse_digits, parse_size, parse_thousandths, parse_time,
+};
 
-/// What the words after a directive's name must be.
+/// The kind of the words after a directive's name. All ranges include both ends.
 #[derive(Debug, Clone, Copy)]
 pub(super) enum Kind {
     /// `on` or `off`.
     Switch,
-    /// One whole number, both ends included. `unit` reads as in "of seconds", and is empty for a count.
+    /// A whole number. `unit` is in the plural, and empty for a count.
     Number { min: u64, max: u64, unit: &'static str },
-    /// A number with up to three decimals, both ends included; `min` and `max` count thousandths. `unit` as above.
-    Decimal { min: u64, max: u64, unit: &'static str },
-    /// A number of bytes, with the suffixes k, m and g for powers of 1024; both ends included.
-    Bytes { min: u64, max: u64 },
-    /// A number of bytes as above, or a whole number of percent of the memory that there is, from 1 to 100.
+    /// A number with up to three decimals; `min` and `max` are in thousandths.
+    Ratio { min: u64, max: u64 },
+    /// A time; `min` and `max` are in milliseconds. `bare` is the unit of a number without one.
+    Time { min: u64, max: u64, bare: TimeUnit },
+    /// A number of bytes.
+    Size { min: u64, max: u64 },
+    /// A number of bytes up to `max`, or a share of the available memory from 1% to 100%.
     Memory { max: u64 },
     /// One of these words.
     Choice(&'static [&'static str]),
-    /// The path of a file.
-    Path,
-    /// One or more `port`, `addr:port` or `[addr]:port`, none of them twice, each with the words that are for it.
+    /// A path. The text is its placeholder in the reference.
+    Path(&'static str),
+    /// One or more `port`, `addr:port` or `[addr]:port`, each at most once, with its own options.
     Addresses,
-    /// One or more names of hosts.
+    /// One or more host names.
     Hosts,
-    /// One or more `host[:port]` or `rtmp://…`, none of them twice.
+    /// One or more `host[:port]` or `rtmp://…`, each at most once.
     Targets,
-    /// One or more addresses or networks of them, or `all`.
+    /// One or more addresses, networks or `all`.
     Networks,
-    /// `publish` or `play`, and whom: an address, a network or `all`. The directive may stand as often as needed.
+    /// `publish` or `play`, and an address, a network or `all`. The directive may be repeated.
     Rule,
 }
 
-/// A value that has been read and is within its range.
+/// A parsed value within its range.
 #[derive(Debug, Clone, PartialEq)]
 pub(super) enum Setting {
     Switch(bool),
     Number(u64),
     /// In thousandths.
-    Decimal(u64),
-    Memory(Memory),
+    Ratio(u64),
+    Time(Duration),
+    Memory(MemoryLimit),
     Choice(&'static str),
     Path(String),
     Addresses(Vec<Listen>),
@@ -54,38 +60,38 @@ pub(super) enum Setting {
     Rule(Rule),
 }
 
-/// Why words are not of a kind.
+/// Reason why words are not of a kind.
 #[derive(Debug, Clone, PartialEq)]
 pub(super) enum Mismatch {
-    /// Too few or too many of them.
+    /// Too few or too many words.
     Count,
-    /// This one is not what was expected.
+    /// This word is invalid.
     Word(String),
-    /// This one is there twice.
+    /// This word is there twice.
     Repeated(String),
 }
 
 impl Kind {
-    /// Reads the words after a directive's name.
+    /// Parses the words after a directive's name.
     pub(super) fn read(self, words: &[&str]) -> Result<Setting, Mismatch> {
         match (self, words) {
             (_, []) => Err(Mismatch::Count),
             (Kind::Addresses, _) => Listen::read(words).map(Setting::Addresses),
             (Kind::Hosts, _) => {
-                words.iter().map(|w| host(w).ok_or_else(|| wrong(w))).collect::<Result<_, _>>().map(Setting::Hosts)
+                words.iter().map(|w| host(w).ok_or_else(|| invalid(w))).collect::<Result<_, _>>().map(Setting::Hosts)
             }
             (Kind::Targets, _) => targets(words).map(Setting::Targets),
             (Kind::Networks, _) => words.iter().map(|w| network(w)).collect::<Result<_, _>>().map(Setting::Networks),
-            (Kind::Rule, [action, whom]) => {
+            (Kind::Rule, [action, from]) => {
                 let action = match *action {
                     "publish" => Action::Publish,
                     "play" => Action::Play,
-                    _ => return Err(wrong(action)),
+                    _ => return Err(invalid(action)),
                 };
-                network(whom).map(|network| Setting::Rule(Rule { action, network }))
+                network(from).map(|network| Setting::Rule(Rule { action, network }))
             }
             (Kind::Rule, _) => Err(Mismatch::Count),
-            (_, [word]) => self.read_one(word).ok_or_else(|| wrong(word)),
+            (_, [word]) => self.read_one(word).ok_or_else(|| invalid(word)),
             _ => Err(Mismatch::Count),
         }
     }
@@ -97,28 +103,34 @@ impl Kind {
                 "off" => Some(Setting::Switch(false)),
                 _ => None,
             },
-            Kind::Number { min, max, .. } => digits(word).filter(|n| (min..=max).contains(n)).map(Setting::Number),
-            Kind::Decimal { min, max, .. } => {
-                thousandths(word).filter(|n| (min..=max).contains(n)).map(Setting::Decimal)
+            Kind::Number { min, max, .. } => {
+                parse_digits(word).filter(|n| (min..=max).contains(n)).map(Setting::Number)
             }
-            Kind::Bytes { min, max } => bytes(word).filter(|n| (min..=max).contains(n)).map(Setting::Number),
+            Kind::Ratio { min, max } => parse_thousandths(word).filter(|n| (min..=max).contains(n)).map(Setting::Ratio),
+            Kind::Time { min, max, bare } => {
+                let range = Duration::from_millis(min)..=Duration::from_millis(max);
+                parse_time(word, bare).filter(|time| range.contains(time)).map(Setting::Time)
+            }
+            Kind::Size { min, max } => parse_size(word).filter(|n| (min..=max).contains(n)).map(Setting::Number),
             Kind::Memory { max } => match word.strip_suffix('%') {
-                Some(share) => digits(share).filter(|n| (1..=100).contains(n)).map(|n| Memory::Percent(n as u8)),
-                None => bytes(word).filter(|n| *n <= max).map(Memory::Bytes),
+                Some(share) => {
+                    parse_digits(share).filter(|n| (1..=100).contains(n)).map(|n| MemoryLimit::Percent(n as u8))
+                }
+                None => parse_size(word).filter(|n| *n <= max).map(MemoryLimit::Bytes),
             }
             .map(Setting::Memory),
             Kind::Choice(choices) => choices.iter().find(|c| **c == word).map(|c| Setting::Choice(c)),
-            Kind::Path => Some(word).filter(|w| !w.is_empty()).map(|w| Setting::Path(w.to_owned())),
+            Kind::Path(_) => Some(word).filter(|w| !w.is_empty()).map(|w| Setting::Path(w.to_owned())),
             Kind::Addresses | Kind::Hosts | Kind::Targets | Kind::Networks | Kind::Rule => None,
         }
     }
 
-    /// Whether a directive that stands again is a value of its own, and not more words of the same.
-    pub(super) fn counts_apart(self) -> bool {
+    /// Returns whether each line of a repeated directive is a value of its own, instead of more words of one value.
+    pub(super) fn is_value_per_line(self) -> bool {
         matches!(self, Kind::Rule)
     }
 
-    /// How many words it takes, for "takes …".
+    /// Returns the number of words, for "takes …".
     pub(super) fn count(self) -> &'static str {
         match self {
             Kind::Addresses | Kind::Hosts | Kind::Targets | Kind::Networks => "one value or more",
@@ -127,100 +139,97 @@ impl Kind {
         }
     }
 
-    /// What a word must be, for "must be …".
+    /// Returns the valid words, for "must be …".
     pub(super) fn expected(self) -> String {
         match self {
             Kind::Switch => "on or off".to_owned(),
             Kind::Number { min, max, unit: "" } => format!("a whole number from {min} to {max}"),
             Kind::Number { min, max, unit } => format!("a whole number of {unit} from {min} to {max}"),
-            Kind::Decimal { min, max, unit } => {
-                let of = if unit.is_empty() { "" } else { " of " };
-                format!("a number{of}{unit} from {} to {}", decimal(min), decimal(max))
+            Kind::Ratio { min, max } => {
+                format!("a number from {} to {}", format_thousandths(min), format_thousandths(max))
             }
-            Kind::Bytes { min, max } => format!("a number of bytes from {} to {}", suffixed(min), suffixed(max)),
+            Kind::Time { min, max, bare } => {
+                let (min, max, unit) = (format_time(min), format_time(max), bare.name());
+                format!("a time from {min} to {max} (a number without a unit means {unit})")
+            }
+            Kind::Size { min, max } => format!("a number of bytes from {} to {}", format_size(min), format_size(max)),
             Kind::Memory { max } => {
-                format!("a number of bytes from 0 to {}, or a share from 1% to 100%", suffixed(max))
+                format!("a number of bytes from 0 to {}, or a share from 1% to 100%", format_size(max))
             }
             Kind::Choice([all @ .., last]) => format!("{} or {last}", all.join(", ")),
-            Kind::Choice([]) | Kind::Path => "the path of a file".to_owned(),
+            Kind::Choice([]) | Kind::Path(_) => "the path of a file".to_owned(),
             Kind::Addresses => {
-                "a port from 1 to 65535, or an address and a port, with \"reuseport\" after it or not".to_owned()
+                "a port from 1 to 65535, or an address and a port, optionally followed by \"reuseport\"".to_owned()
             }
-            Kind::Hosts => "the name of a host, without scheme, port and path".to_owned(),
+            Kind::Hosts => "a host name, without scheme, port and path".to_owned(),
             Kind::Targets => "a host, a host and a port, or rtmp://HOST[:PORT][/APP[/STREAM]][?PARAMETERS]".to_owned(),
             Kind::Networks => "an address, a network such as 10.0.0.0/8, or all".to_owned(),
             Kind::Rule => "publish or play, then an address, a network such as 10.0.0.0/8, or all".to_owned(),
         }
     }
+
+    /// Returns the placeholder of the words in the reference.
+    pub(super) fn syntax(self) -> String {
+        match self {
+            Kind::Switch => "on | off".to_owned(),
+            Kind::Number { .. } | Kind::Ratio { .. } => "NUMBER".to_owned(),
+            Kind::Time { .. } => "TIME".to_owned(),
+            Kind::Size { .. } => "BYTES".to_owned(),
+            Kind::Memory { .. } => "BYTES | PERCENT%".to_owned(),
+            Kind::Choice(words) => words.join(" | "),
+            Kind::Path(placeholder) => placeholder.to_owned(),
+            Kind::Addresses => "[ADDRESS:]PORT [reuseport] ...".to_owned(),
+            Kind::Hosts => "HOST ...".to_owned(),
+            Kind::Targets => "HOST[:PORT] | URL ...".to_owned(),
+            Kind::Networks => "ADDRESS | NETWORK | all ...".to_owned(),
+            Kind::Rule => "publish | play ADDRESS | NETWORK | all".to_owned(),
+        }
+    }
+
+    /// Returns the range for the reference, with its unit; none for kinds without one.
+    pub(super) fn range(self) -> Option<String> {
+        Some(match self {
+            Kind::Number { min, max, unit } => format!("{min} to {max} {unit}").trim_end().to_owned(),
+            Kind::Ratio { min, max } => format!("{} to {}", format_thousandths(min), format_thousandths(max)),
+            Kind::Time { min, max, bare } => {
+                format!("{} to {}; without a unit: {}", format_time(min), format_time(max), bare.name())
+            }
+            Kind::Size { min, max } => format!("{} to {}", format_size(min), format_size(max)),
+            Kind::Memory { max } => format!("0 to {}, or 1% to 100%", format_size(max)),
+            _ => return None,
+        })
+    }
 }
 
 fn network(word: &str) -> Result<Network, Mismatch> {
-    Network::parse(word).ok_or_else(|| wrong(word))
+    Network::parse(word).ok_or_else(|| invalid(word))
 }
 
-fn wrong(word: &str) -> Mismatch {
+fn invalid(word: &str) -> Mismatch {
     Mismatch::Word(word.to_owned())
-}
-
-/// A number in decimal digits and nothing else: `str::parse` would also take a plus sign.
-pub(super) fn digits(word: &str) -> Option<u64> {
-    if word.bytes().all(|b| b.is_ascii_digit()) { word.parse().ok() } else { None }
-}
-
-fn bytes(word: &str) -> Option<u64> {
-    let (number, unit) = match word.as_bytes().last()? {
-        b'k' | b'K' => (&word[..word.len() - 1], 1 << 10),
-        b'm' | b'M' => (&word[..word.len() - 1], 1 << 20),
-        b'g' | b'G' => (&word[..word.len() - 1], 1 << 30),
-        _ => (word, 1),
-    };
-    digits(number)?.checked_mul(unit)
-}
-
-/// A number with up to three decimals, in thousandths.
-fn thousandths(word: &str) -> Option<u64> {
-    let (whole, fraction) = word.split_once('.').unwrap_or((word, "0"));
-    if whole.is_empty() || fraction.is_empty() || fraction.len() > 3 {
-        return None;
-    }
-    let scale = [100, 10, 1][fraction.len() - 1];
-    digits(whole)?.checked_mul(1000)?.checked_add(digits(fraction)? * scale)
-}
-
-fn decimal(thousandths: u64) -> String {
-    let text = format!("{}.{:03}", thousandths / 1000, thousandths % 1000);
-    text.trim_end_matches('0').trim_end_matches('.').to_owned()
-}
-
-fn suffixed(n: u64) -> String {
-    match n {
-        n if n > 0 && n % (1 << 30) == 0 => format!("{}g", n >> 30),
-        n if n > 0 && n % (1 << 20) == 0 => format!("{}m", n >> 20),
-        n => n.to_string(),
-    }
 }
 
 fn targets(words: &[&str]) -> Result<Vec<Target>, Mismatch> {
     let mut all: Vec<Target> = Vec::with_capacity(words.len());
     for word in words {
-        let target = Target::parse(word).ok_or_else(|| wrong(&Target::shown_word(word)))?;
+        let target = Target::parse(word).ok_or_else(|| invalid(&Target::redact_word(word)))?;
         if all.contains(&target) {
-            return Err(Mismatch::Repeated(target.shown()));
+            return Err(Mismatch::Repeated(target.redacted()));
         }
         all.push(target);
     }
     Ok(all)
 }
 
-/// The name of a host in lower case, or an address. IPv6 addresses lose their brackets, since a host taken from a URL
-/// has none.
+/// Parses a host name, to lower case, or an address. IPv6 addresses lose their brackets, since a host taken from a URL has
+/// none.
 pub(super) fn host(word: &str) -> Option<String> {
     let bare = word.strip_prefix('[').and_then(|w| w.strip_suffix(']')).unwrap_or(word);
     if let Ok(address) = bare.parse::<Ipv6Addr>() {
         return Some(address.to_string());
     }
-    let label = |l: &str| !l.is_empty() && l.chars().all(|c| c.is_alphanumeric() || c == '-' || c == '_');
-    word.split('.').all(label).then(|| word.to_lowercase())
+    let is_label = |l: &str| !l.is_empty() && l.chars().all(|c| c.is_alphanumeric() || c == '-' || c == '_');
+    word.split('.').all(is_label).then(|| word.to_lowercase())
 }
 
 #[cfg(test)]
@@ -236,20 +245,21 @@ mod tests {
 
     #[test]
     fn numbers_keep_to_their_range_and_to_digits() {
-        let kind = Kind::Number { min: 1, max: 600, unit: "seconds" };
+        let kind = Kind::Number { min: 1, max: 600, unit: "kbit/s" };
         assert_eq!(number(kind, "1"), Some(1));
         assert_eq!(number(kind, "600"), Some(600));
         for bad in ["0", "601", "+5", "-5", "5s", "", " 5", "1.5", "99999999999999999999999"] {
             assert_eq!(number(kind, bad), None, "{bad:?}");
         }
-        assert_eq!(kind.expected(), "a whole number of seconds from 1 to 600");
+        assert_eq!(kind.expected(), "a whole number of kbit/s from 1 to 600");
+        assert_eq!(kind.range().as_deref(), Some("1 to 600 kbit/s"));
     }
 
     #[test]
-    fn decimals_have_three_places() {
-        let kind = Kind::Decimal { min: 500, max: 600_000, unit: "seconds" };
+    fn ratios_have_three_decimals() {
+        let kind = Kind::Ratio { min: 500, max: 600_000 };
         let read = |word| match kind.read(&[word]) {
-            Ok(Setting::Decimal(n)) => Some(n),
+            Ok(Setting::Ratio(n)) => Some(n),
             _ => None,
         };
         for (word, n) in [("0.5", 500), ("10", 10_000), ("2.002", 2002), ("600.000", 600_000)] {
@@ -258,12 +268,28 @@ mod tests {
         for bad in ["0.499", "600.001", ".5", "5.", "1.0000", "+1", "-1", "1.5s", "1.-5", "99999999999999999999"] {
             assert_eq!(read(bad), None, "{bad}");
         }
-        assert_eq!(kind.expected(), "a number of seconds from 0.5 to 600");
+        assert_eq!(kind.expected(), "a number from 0.5 to 600");
     }
 
     #[test]
-    fn bytes_take_suffixes() {
-        let kind = Kind::Bytes { min: 1 << 20, max: 4 << 30 };
+    fn times_keep_to_their_range_in_any_unit() {
+        let kind = Kind::Time { min: 500, max: 600_000, bare: TimeUnit::Seconds };
+        let read = |word| match kind.read(&[word]) {
+            Ok(Setting::Time(time)) => Some(time.as_millis()),
+            _ => None,
+        };
+        for (word, millis) in [("0.5", 500), ("500ms", 500), ("10m", 600_000), ("2.002s", 2002), ("600", 600_000)] {
+            assert_eq!(read(word), Some(millis), "{word}");
+        }
+        for bad in ["0.499", "499ms", "601", "11m", "600.001", "1.-5", "30S"] {
+            assert_eq!(read(bad), None, "{bad}");
+        }
+        assert_eq!(kind.expected(), "a time from 500ms to 10m (a number without a unit means seconds)");
+    }
+
+    #[test]
+    fn sizes_keep_to_their_range() {
+        let kind = Kind::Size { min: 1 << 20, max: 4 << 30 };
         assert_eq!(number(kind, "1048576"), Some(1 << 20));
         assert_eq!(number(kind, "2048k"), Some(2 << 20));
         assert_eq!(number(kind, "32M"), Some(32 << 20));
@@ -281,9 +307,9 @@ mod tests {
             Ok(Setting::Memory(memory)) => Some(memory),
             _ => None,
         };
-        assert_eq!(read("0"), Some(Memory::Bytes(0)));
-        assert_eq!(read("2m"), Some(Memory::Bytes(2 << 20)));
-        assert_eq!((read("1%"), read("100%")), (Some(Memory::Percent(1)), Some(Memory::Percent(100))));
+        assert_eq!(read("0"), Some(MemoryLimit::Bytes(0)));
+        assert_eq!(read("2m"), Some(MemoryLimit::Bytes(2 << 20)));
+        assert_eq!((read("1%"), read("100%")), (Some(MemoryLimit::Percent(1)), Some(MemoryLimit::Percent(100))));
         for bad in ["0%", "101%", "%", "-1%", "5 %", "5%%", "1m%", "1.5%", "5g", "", "99999999999999999999%"] {
             assert_eq!(read(bad), None, "{bad:?}");
         }

@@ -1,35 +1,35 @@
-//! Where to listen, and for what.
+//! Addresses to listen on, and their protocols.
 
 use std::collections::BTreeSet;
 use std::fmt;
 use std::net::{Ipv4Addr, SocketAddr};
 
-use super::kind::{Mismatch, digits};
+use super::kind::Mismatch;
+use super::units::parse_digits;
 
-/// The word after an address that has several sockets share its port.
+/// The option after an address that lets several sockets share it.
 const REUSE_PORT: &str = "reuseport";
 
-/// An address to listen on, with the words that stand after it.
+/// An address to listen on, with its options.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Listen {
-    /// The address; the port is not 0. An IPv6 address takes IPv6 connections only.
+    /// The address. The port is not 0. An IPv6 address accepts only IPv6 connections.
     pub address: SocketAddr,
-    /// What is spoken there.
+    /// The protocol.
     pub kind: ListenKind,
-    /// `reuseport`: other processes of the same user that say so too may listen on the address at the same time, and the kernel
-    /// shares the connections out among them (SO_REUSEPORT).
+    /// `reuseport`: other processes of the same user with this option may listen on the address too; the kernel distributes the
+    /// connections among them (SO_REUSEPORT).
     pub reuse_port: bool,
 }
 
-/// What is spoken on an address. A protocol that is to be listened for is a variant here; [`super::Config::listeners`] names all
-/// addresses there are, and the server serves each by its kind.
+/// The protocol on an address. [`super::Config::listeners`] returns all addresses, and the server serves each by its kind.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ListenKind {
     /// RTMP over TCP.
     Rtmp,
     /// RTMP over TLS.
     Rtmps {
-        /// And RTMP over TCP for those who begin so.
+        /// Also accept RTMP over TCP.
         plain: bool,
     },
     /// HTTP over TCP.
@@ -38,22 +38,22 @@ pub enum ListenKind {
 }
 
 impl Listen {
-    /// An address without any word after it.
+    /// Creates an RTMP address without options.
     pub(super) fn plain(address: SocketAddr) -> Listen {
         Listen { address, kind: ListenKind::Rtmp, reuse_port: false }
     }
 
-    /// Reads addresses, each with the words that are for it: `1935 [::]:1935 reuseport`.
+    /// Parses addresses, each followed by its options: `1935 [::]:1935 reuseport`.
     pub(super) fn read(words: &[&str]) -> Result<Vec<Listen>, Mismatch> {
-        let wrong = |word: &str| Mismatch::Word(word.to_owned());
+        let invalid = |word: &str| Mismatch::Word(word.to_owned());
         let mut all: Vec<Listen> = Vec::with_capacity(words.len());
         let mut seen = BTreeSet::new();
         for word in words {
             if *word == REUSE_PORT {
-                all.last_mut().ok_or_else(|| wrong(word))?.reuse_port = true;
+                all.last_mut().ok_or_else(|| invalid(word))?.reuse_port = true;
                 continue;
             }
-            let address = address(word).ok_or_else(|| wrong(word))?;
+            let address = parse_address(word).ok_or_else(|| invalid(word))?;
             if !seen.insert(address) {
                 return Err(Mismatch::Repeated(address.to_string()));
             }
@@ -63,7 +63,7 @@ impl Listen {
     }
 }
 
-/// As it is written in a configuration, with the address in full.
+/// The form of the configuration, with the full address.
 impl fmt::Display for Listen {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}", self.address)?;
@@ -71,7 +71,7 @@ impl fmt::Display for Listen {
     }
 }
 
-/// As it is said in the log.
+/// The name for the log.
 impl fmt::Display for ListenKind {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
@@ -84,9 +84,9 @@ impl fmt::Display for ListenKind {
     }
 }
 
-/// A bare port is a port on every IPv4 address, as in the original. Port 0 (any free one) is of no use to an operator.
-fn address(word: &str) -> Option<SocketAddr> {
-    let address = match digits(word) {
+/// Parses an address or a port, which stands for all IPv4 addresses as in the original SRS. Port 0 (any free port) is invalid.
+fn parse_address(word: &str) -> Option<SocketAddr> {
+    let address = match parse_digits(word) {
         Some(port) => SocketAddr::from((Ipv4Addr::UNSPECIFIED, u16::try_from(port).ok()?)),
         None => word.parse().ok()?,
     };

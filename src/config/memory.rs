@@ -1,22 +1,24 @@
-//! How much memory something may take.
+//! Limits of memory.
 
-/// As many bytes, or a part of what there is.
+/// A limit in bytes, or as a share of the available memory.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Memory {
-    /// 0 for no limit.
+pub enum MemoryLimit {
+    /// Bytes; 0 means no limit.
     Bytes(u64),
-    /// Of the memory that the process may have: 1 to 100.
+    /// Percent of the memory that the process may use, 1 to 100.
     Percent(u8),
 }
 
-impl Memory {
-    /// In bytes, where there are `there` of them; 0 for no limit. A share of what is not known is none.
-    pub fn bytes(self, there: Option<u64>) -> usize {
+impl MemoryLimit {
+    /// Returns the limit in bytes; 0 means no limit. A share of an unknown amount (`available` is none) is no limit.
+    pub fn bytes(self, available: Option<u64>) -> usize {
         let bytes = match self {
             Self::Bytes(bytes) => bytes,
-            Self::Percent(share) => there.map_or(0, |there| (there / 100).saturating_mul(share.into()).max(1)),
+            Self::Percent(share) => {
+                available.map_or(0, |available| (available / 100).saturating_mul(share.into()).max(1))
+            }
         };
-        // Only 4 GiB on a 32-bit machine does not fit, where the largest there is means the same.
+        // Only 4 GiB on a 32-bit machine does not fit, where the maximum means the same.
         usize::try_from(bytes).unwrap_or(usize::MAX)
     }
 }
@@ -27,11 +29,11 @@ mod tests {
 
     #[test]
     fn a_share_is_one_of_what_there_is() {
-        assert_eq!(Memory::Bytes(5).bytes(Some(1000)), 5);
-        assert_eq!(Memory::Bytes(0).bytes(Some(1000)), 0);
-        assert_eq!(Memory::Percent(50).bytes(Some(1000)), 500);
-        assert_eq!(Memory::Percent(50).bytes(None), 0, "no limit");
-        assert_eq!(Memory::Percent(1).bytes(Some(10)), 1, "a limit all the same");
-        assert_eq!(Memory::Percent(100).bytes(Some(u64::MAX)), usize::MAX - 15);
+        assert_eq!(MemoryLimit::Bytes(5).bytes(Some(1000)), 5);
+        assert_eq!(MemoryLimit::Bytes(0).bytes(Some(1000)), 0);
+        assert_eq!(MemoryLimit::Percent(50).bytes(Some(1000)), 500);
+        assert_eq!(MemoryLimit::Percent(50).bytes(None), 0, "no limit");
+        assert_eq!(MemoryLimit::Percent(1).bytes(Some(10)), 1, "still a limit");
+        assert_eq!(MemoryLimit::Percent(100).bytes(Some(u64::MAX)), usize::MAX - 15);
     }
 }

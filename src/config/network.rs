@@ -1,23 +1,23 @@
-//! Networks of IP addresses, and the rules of `security` over them.
+//! Networks of IP addresses, and the rules of `security`.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use super::reader::{Reader, Section};
 
-/// One address, a network such as `10.0.0.0/8`, or all there are.
+/// An address, a network such as `10.0.0.0/8`, or all addresses.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Network {
-    /// Every address, of either kind.
+    /// All IPv4 and IPv6 addresses.
     All,
-    /// The IPv4 addresses whose first bits are these: the bits, and how many of them count, 0 to 32.
+    /// IPv4 addresses with this prefix: the prefix, and its length from 0 to 32 bits.
     V4(u32, u32),
-    /// The same for IPv6, 0 to 128.
+    /// IPv6 addresses with this prefix: the prefix, and its length from 0 to 128 bits.
     V6(u128, u32),
 }
 
 impl Network {
-    /// Reads `all`, `ADDR` or `ADDR/BITS`. Bits behind the prefix do not count; an IPv4 address that is written as IPv6
-    /// (`::ffff:10.0.0.1`) is an IPv4 address.
+    /// Parses `all`, `ADDR` or `ADDR/BITS`. Ignores bits after the prefix; an IPv4-mapped address (`::ffff:10.0.0.1`) is an IPv4
+    /// address.
     pub(super) fn parse(word: &str) -> Option<Self> {
         if word == "all" {
             return Some(Self::All);
@@ -47,7 +47,7 @@ impl Network {
         (bits <= 128).then(|| Self::V6(address.to_bits() & mask_v6(bits), bits))
     }
 
-    /// Whether an address is in it. `::ffff:10.0.0.1` is 10.0.0.1.
+    /// Returns whether an address belongs to the network. An IPv4-mapped address is an IPv4 address.
     pub fn contains(&self, address: IpAddr) -> bool {
         match (*self, address.to_canonical()) {
             (Self::All, _) => true,
@@ -66,7 +66,7 @@ fn mask_v6(bits: u32) -> u128 {
     u128::MAX.checked_shl(128 - bits).unwrap_or(0)
 }
 
-/// What a rule is about.
+/// The action that a rule allows or denies.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Action {
     /// Publishing.
@@ -75,12 +75,12 @@ pub enum Action {
     Play,
 }
 
-/// Whom a rule is about.
+/// A rule of `allow` or `deny`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Rule {
-    /// What they want to do.
+    /// The action.
     pub action: Action,
-    /// Where they come from.
+    /// The client addresses.
     pub network: Network,
 }
 
@@ -90,10 +90,10 @@ impl Rule {
     }
 }
 
-/// `security`: which addresses may publish and play.
+/// `security`: the client addresses that may publish and play.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Security {
-    /// `enabled`: without it, everybody may.
+    /// `enabled`: if off, all clients may.
     pub enabled: bool,
     /// `allow`.
     pub allow: Vec<Rule>,
@@ -110,8 +110,8 @@ impl Security {
         }
     }
 
-    /// Whether a client from `address` may do that: not if a deny matches; if an allow matches; and of those that no rule
-    /// matches, only if there are denies and no allow at all. As in later versions of SRS.
+    /// Returns whether a client from `address` may do `action`, as in later versions of SRS: no if a deny matches, else yes if an
+    /// allow matches, else only if there are denies and no allow at all.
     pub fn allows(&self, action: Action, address: IpAddr) -> bool {
         let any = |rules: &[Rule]| rules.iter().any(|rule| rule.matches(action, address));
         if !self.enabled {

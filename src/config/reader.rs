@@ -1,7 +1,6 @@
-//! From the values of the `config` crate to typed ones, by the kinds and defaults of the schema.
+//! Reads the values of the `config` crate as typed ones, by the kinds and defaults of the schema.
 //!
-//! The text of a file has been checked before it got here. It is read by the same kinds once more because a value may
-//! come from another source, which nothing has checked.
+//! Values of a file have been checked before. Those of other sources have not, so all are checked here too.
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -12,31 +11,33 @@ use super::error::{Error, Problem, Reason};
 use super::forward::Target;
 use super::kind::{Kind, Setting};
 use super::listen::Listen;
-use super::memory::Memory;
+use super::memory::MemoryLimit;
 use super::network::{Network, Rule};
-use super::schema::{self, Place, Row, Shape};
+use super::schema::{self, BlockKind, Row, Shape};
 
-/// A block, or the absence of one: then each directive in it has its default.
+/// A block. In an absent one, each directive has its default.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Section<'a> {
-    place: Place,
+    kind: BlockKind,
     table: Option<&'a Map<String, Value>>,
 }
 
 impl<'a> Section<'a> {
+    /// Returns the root of a configuration.
     pub(super) fn root(table: &'a Map<String, Value>) -> Section<'a> {
-        Section { place: Place::Root, table: Some(table) }
+        Section { kind: BlockKind::Root, table: Some(table) }
     }
 
     fn value(self, name: &str) -> Option<&'a Value> {
         self.table?.get(name)
     }
 
-    pub(super) fn place(self) -> Place {
-        self.place
+    /// Returns the kind of the block.
+    pub(super) fn kind(self) -> BlockKind {
+        self.kind
     }
 
-    /// The value of a directive that counts, its default included, and its words.
+    /// Returns the effective value of a directive, its default included, and its words.
     pub(super) fn effective(self, row: &Row) -> (Option<Setting>, String) {
         let (Shape::Setting { kind, default } | Shape::Either { kind, default, .. }) = row.shape else {
             return (None, String::new());
@@ -49,12 +50,12 @@ impl<'a> Section<'a> {
         (setting, words.join(" "))
     }
 
-    /// Where a directive stands, if it is there.
+    /// Returns `FILE:LINE` of a directive, if it is present.
     pub(super) fn position(self, name: &str) -> Option<&'a str> {
         self.value(name)?.origin()
     }
 
-    /// Whether the file has the directive here.
+    /// Returns whether the directive is present.
     pub(super) fn has(self, name: &str) -> bool {
         self.value(name).is_some()
     }
@@ -66,44 +67,43 @@ impl<'a> Section<'a> {
         }
     }
 
-    /// Whether a directive that has two forms has that of a block here.
+    /// Returns whether a directive with two forms has the form of a block here.
     pub(super) fn is_block(self, name: &str) -> bool {
         self.inner(name).is_some()
     }
 
-    /// A block without a name of its own.
+    /// Returns a block without a name of its own.
     pub(super) fn block(self, name: &str) -> Section<'a> {
-        match row(self.place, name).shape {
-            Shape::Block(place) | Shape::Either { block: place, .. } => Section { place, table: self.inner(name) },
+        match row(self.kind, name).shape {
+            Shape::Block(kind) | Shape::Either { block: kind, .. } => Section { kind, table: self.inner(name) },
             other => unreachable!("\"{name}\" is read as a block, but the schema says {other:?}"),
         }
     }
 
-    /// This section, if the setting stands in it, else `other`.
-    pub(super) fn unless_absent(self, name: &str, other: Section<'a>) -> Section<'a> {
+    /// Returns this section if the setting is present in it, else `other`.
+    pub(super) fn if_has(self, name: &str, other: Section<'a>) -> Section<'a> {
         if self.value(name).is_some() { self } else { other }
     }
 
-    /// The blocks that have names, in their order.
+    /// Returns the blocks with names, by name.
     pub(super) fn named(self, name: &str) -> Vec<(&'a str, Section<'a>)> {
-        let Shape::Named(place) = row(self.place, name).shape else { return Vec::new() };
+        let Shape::Named(kind) = row(self.kind, name).shape else { return Vec::new() };
         let all = self.inner(name).into_iter().flatten();
         let mut all: Vec<_> = all.map(|(name, _)| name.as_str()).collect();
         all.sort_unstable();
-        let inner = Section { place, table: self.inner(name) };
-        all.into_iter().map(|name| (name, Section { place, table: inner.inner(name) })).collect()
+        let inner = Section { kind, table: self.inner(name) };
+        all.into_iter().map(|name| (name, Section { kind, table: inner.inner(name) })).collect()
     }
 }
 
-/// Reads settings and collects what is wrong with them.
+/// Reads settings, and collects problems and warnings.
 #[derive(Debug, Default)]
 pub(super) struct Reader {
     problems: Vec<Problem>,
     warnings: Vec<(String, String)>,
 }
 
-/// One typed way to read, for each kind there is. That the kind is the one of the schema is a matter of this program,
-/// not of the file, and reading any file shows it.
+/// Defines a method for each kind. A kind that differs from the schema is a bug of this program, which reading any file shows.
 macro_rules! typed {
     ($($(#[$doc:meta])* $method:ident: $variant:ident -> $type:ty;)*) => {$(
         $(#[$doc])*
@@ -122,18 +122,19 @@ impl Reader {
         choice: Choice -> &'static str;
         path: Path -> PathBuf;
         number: Number -> u64;
-        memory: Memory -> Memory;
-        /// In thousandths.
-        decimal: Decimal -> u64;
+        memory: Memory -> MemoryLimit;
+        duration: Time -> Duration;
+        /// Returns thousandths.
+        ratio: Ratio -> u64;
     }
 
-    /// A number as a size in memory.
+    /// Reads a number as a `usize`.
     pub(super) fn size(&mut self, section: Section<'_>, name: &str) -> usize {
-        // Only 4 GiB on a 32-bit machine does not fit, where the largest there is means the same.
+        // Only 4 GiB on a 32-bit machine does not fit, where the maximum means the same.
         usize::try_from(self.number(section, name)).unwrap_or(usize::MAX)
     }
 
-    /// A size that is inherited where it is absent.
+    /// Reads a size; `inherited` if it is absent.
     pub(super) fn size_or(&mut self, section: Section<'_>, name: &str, inherited: usize) -> usize {
         match self.setting(section, name) {
             Some(Setting::Number(n)) => usize::try_from(n).unwrap_or(usize::MAX),
@@ -141,20 +142,7 @@ impl Reader {
         }
     }
 
-    pub(super) fn millis(&mut self, section: Section<'_>, name: &str) -> Duration {
-        Duration::from_millis(self.number(section, name))
-    }
-
-    pub(super) fn seconds(&mut self, section: Section<'_>, name: &str) -> Duration {
-        Duration::from_secs(self.number(section, name))
-    }
-
-    /// Seconds with decimals.
-    pub(super) fn decimal_seconds(&mut self, section: Section<'_>, name: &str) -> Duration {
-        Duration::from_millis(self.decimal(section, name))
-    }
-
-    /// Empty where it is absent.
+    /// Reads addresses; empty if absent.
     pub(super) fn addresses(&mut self, section: Section<'_>, name: &str) -> Vec<Listen> {
         match self.setting(section, name) {
             Some(Setting::Addresses(all)) => all,
@@ -162,7 +150,7 @@ impl Reader {
         }
     }
 
-    /// Empty where it is absent.
+    /// Reads host names; empty if absent.
     pub(super) fn hosts(&mut self, section: Section<'_>, name: &str) -> Vec<String> {
         match self.setting(section, name) {
             Some(Setting::Hosts(all)) => all,
@@ -170,7 +158,7 @@ impl Reader {
         }
     }
 
-    /// Empty where it is absent.
+    /// Reads targets; empty if absent.
     pub(super) fn targets(&mut self, section: Section<'_>, name: &str) -> Vec<Target> {
         let all = match self.setting(section, name) {
             Some(Setting::Targets(all)) => all,
@@ -178,12 +166,12 @@ impl Reader {
         };
         if let Some(target) = all.iter().find(|target| target.is_tls() && !cfg!(feature = "ssl")) {
             let at = section.value(name).and_then(Value::origin).unwrap_or("the configuration").to_owned();
-            self.problem(at, Reason::NoTls { target: target.shown() });
+            self.problem(at, Reason::NoTls { target: target.redacted() });
         }
         all
     }
 
-    /// Empty where it is absent.
+    /// Reads networks; empty if absent.
     pub(super) fn networks(&mut self, section: Section<'_>, name: &str) -> Vec<Network> {
         match self.setting(section, name) {
             Some(Setting::Networks(all)) => all,
@@ -191,35 +179,35 @@ impl Reader {
         }
     }
 
-    /// All rules of this name; of a scalar, as from the environment, the only one.
+    /// Reads all rules of this name. A scalar, as from the environment, is one rule.
     pub(super) fn rules(&mut self, section: Section<'_>, name: &str) -> Vec<Rule> {
-        let row = row(section.place, name);
+        let row = row(section.kind, name);
         let values = match section.value(name) {
             Some(Value { kind: ValueKind::Array(values), .. }) => values.as_slice(),
             Some(value) => std::slice::from_ref(value),
             None => &[],
         };
-        let rules = values.iter().map(|value| self.value(row, Kind::Rule, value));
+        let rules = values.iter().map(|value| self.parse(row, Kind::Rule, value));
         rules
             .flatten()
             .filter_map(|setting| if let Setting::Rule(rule) = setting { Some(rule) } else { None })
             .collect()
     }
 
-    /// The setting as it stands, else its default, else none. One that is wrong is a problem, and reads as if absent.
+    /// Reads a setting, else its default, else none. An invalid one is a problem, and reads as if absent.
     fn setting(&mut self, section: Section<'_>, name: &str) -> Option<Setting> {
-        let row = row(section.place, name);
+        let row = row(section.kind, name);
         let (Shape::Setting { kind, default } | Shape::Either { kind, default, .. }) = row.shape else { return None };
         if let Some(value) = section.value(name).filter(|value| !matches!(value.kind, ValueKind::Table(_)))
-            && let Some(setting) = self.value(row, kind, value)
+            && let Some(setting) = self.parse(row, kind, value)
         {
             return Some(setting);
         }
         kind.read(&[default?]).ok()
     }
 
-    /// A value, if it is of its kind; else that is a problem.
-    fn value(&mut self, row: &'static Row, kind: Kind, value: &Value) -> Option<Setting> {
+    /// Parses a value. An invalid one is a problem.
+    fn parse(&mut self, row: &'static Row, kind: Kind, value: &Value) -> Option<Setting> {
         let words = words(kind, value);
         let words: Vec<&str> = words.iter().map(String::as_str).collect();
         match kind.read(&words) {
@@ -232,27 +220,28 @@ impl Reader {
         }
     }
 
+    /// Adds a problem.
     pub(super) fn problem(&mut self, at: String, reason: Reason) {
         self.problems.push(Problem { at, reason });
     }
 
+    /// Adds a warning.
     pub(super) fn warn(&mut self, at: String, text: &str) {
         self.warnings.push((at, text.to_owned()));
     }
 
-    /// Warns of each directive of a block that has no effect yet.
-    pub(super) fn warn_of_later(&mut self, section: Section<'_>) {
-        let later = |row: &&Row| row.place == section.place && matches!(row.shape, Shape::Later);
-        for row in schema::TABLE.iter().filter(later) {
-            let Some(Value { kind: ValueKind::Array(times), .. }) = section.value(row.name) else { continue };
-            for time in times {
-                let at = time.origin().unwrap_or("the configuration").to_owned();
-                self.warn(at, &format!("\"{}\" is not in this version yet: ignored", row.name));
+    /// Warns of each unsupported directive in a block.
+    pub(super) fn warn_unsupported(&mut self, section: Section<'_>) {
+        for row in schema::rows(section.kind).filter(|row| matches!(row.shape, Shape::Unsupported)) {
+            let Some(Value { kind: ValueKind::Array(uses), .. }) = section.value(row.name) else { continue };
+            for value in uses {
+                let at = value.origin().unwrap_or("the configuration").to_owned();
+                self.warn(at, &format!("\"{}\" is not supported by this version: ignored", row.name));
             }
         }
     }
 
-    /// The warnings, by file and line.
+    /// Returns the warnings, by file and line.
     pub(super) fn take_warnings(&mut self) -> Vec<String> {
         let place = |at: &str| {
             let (file, line) = at.rsplit_once(':').unwrap_or((at, ""));
@@ -262,12 +251,13 @@ impl Reader {
         self.warnings.drain(..).map(|(at, text)| format!("{at}: {text}")).collect()
     }
 
+    /// Returns the problems.
     pub(super) fn finish(self) -> Result<(), Error> {
         Error::unless_empty(self.problems)
     }
 }
 
-/// What the `config` crate says: our own error, if it came from the text.
+/// Converts an error of the `config` crate. It wraps our own error if the text was invalid.
 pub(super) fn from_crate(file: &str, error: ConfigError) -> Error {
     let other = |text: String| Error::one(file.to_owned(), Reason::Other(text));
     match error {
@@ -279,19 +269,18 @@ pub(super) fn from_crate(file: &str, error: ConfigError) -> Error {
     }
 }
 
-/// The words of a value: an array holds them one by one, as from a file; a scalar, as from the environment, in one
-/// text.
+/// Returns the words of a value: of an array, as from a file, its items; of a scalar, as from the environment, its words.
 fn words(kind: Kind, value: &Value) -> Vec<String> {
     let text = |value: &Value| value.clone().into_string().unwrap_or_default();
     match &value.kind {
         ValueKind::Array(words) => words.iter().map(text).collect(),
-        // The path of a file may have blanks in it.
-        _ if matches!(kind, Kind::Path) => vec![text(value)],
+        // A path may contain blanks.
+        _ if matches!(kind, Kind::Path(_)) => vec![text(value)],
         _ => text(value).split_whitespace().map(str::to_owned).collect(),
     }
 }
 
-/// The words of a value, be it of several lines.
+/// Returns the words of a value, or the lines of one with several lines.
 fn words_of_all(kind: Kind, value: &Value) -> Vec<String> {
     match &value.kind {
         ValueKind::Array(lines) if lines.iter().any(|line| matches!(line.kind, ValueKind::Array(_))) => {
@@ -301,7 +290,7 @@ fn words_of_all(kind: Kind, value: &Value) -> Vec<String> {
     }
 }
 
-fn row(place: Place, name: &str) -> &'static Row {
-    let Some(row) = schema::find(place, name) else { unreachable!("\"{name}\" is read, but the schema lacks it") };
+fn row(kind: BlockKind, name: &str) -> &'static Row {
+    let Some(row) = schema::find(kind, name) else { unreachable!("\"{name}\" is read, but the schema lacks it") };
     row
 }

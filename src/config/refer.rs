@@ -1,30 +1,27 @@
-//! Which pages may publish and play: the check of a client's pageUrl against the hosts of `refer`.
+//! The check of a client's pageUrl against the hosts of `refer`.
 
-/// Whether a client that was started from `page_url` passes the list of hosts of a `refer` directive.
+/// Returns whether `page_url` passes the list of hosts of a `refer` directive.
 ///
-/// An empty list lets everybody pass; with a list, a client that names no page is refused. The host of the page must be
-/// equal to an item, or end with a dot and the item: `www.github.com` passes `github.com`, `evilgithub.com` does not.
-/// The case of letters does not matter.
+/// All pages pass an empty list; an empty pageUrl does not pass a list. The host of the page must equal an item or be a subdomain of
+/// it, regardless of case: `www.github.com` passes `github.com`, `evilgithub.com` does not.
 ///
-/// pageUrl is what the client says of itself. The check keeps honest players from being embedded elsewhere; it is no
-/// authentication.
+/// The client itself says its pageUrl. The check prevents embedding in other sites; it is no authentication.
 pub fn refer_allows(list: &[String], page_url: &str) -> bool {
     let host = host_of(page_url);
     list.is_empty() || (!host.is_empty() && list.iter().any(|item| is_within(host, item)))
 }
 
-/// Compared as bytes, since the length of an item may fall inside a character of a hostile host.
+/// Compares bytes, since the length of an item may fall inside a character of a hostile host.
 fn is_within(host: &str, item: &str) -> bool {
     let (host, item) = (host.as_bytes(), item.as_bytes());
     let Some(before) = host.len().checked_sub(item.len()) else { return false };
     !item.is_empty() && host[before..].eq_ignore_ascii_case(item) && (before == 0 || host[before - 1] == b'.')
 }
 
-/// The host of a URL (RFC 3986, section 3.2) without userinfo, port, brackets and the root's dot; empty when there is
-/// none.
+/// Returns the host of a URL (RFC 3986, section 3.2) without userinfo, port, brackets and trailing dot; empty if there is none.
 ///
-/// The scheme may be absent, as some players send only `host/path`. A backslash ends the host, as it does in browsers,
-/// so that `http://evil.com\@github.com` is not taken for `github.com`.
+/// The scheme may be absent, as some players send only `host/path`. A backslash ends the host, as in browsers, so that the host of
+/// `http://evil.com\@github.com` is not `github.com`.
 fn host_of(url: &str) -> &str {
     let url = url.trim();
     let rest = match url.split_once("://") {

@@ -1,4 +1,4 @@
-//! A virtual host, and what it is read from.
+//! The settings of a virtual host.
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -7,39 +7,38 @@ use super::network::Security;
 use super::reader::{Reader, Section};
 use super::{NO_HLS, Target};
 
-/// A virtual host: the settings of the streams below one host name.
+/// A virtual host: the settings of the streams of one host name.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Vhost {
-    /// In lower case, as host names have none; [`DEFAULT_VHOST`](super::DEFAULT_VHOST) is spelled as it is there.
+    /// Name in lower case, except for [`DEFAULT_VHOST`](super::DEFAULT_VHOST).
     pub name: String,
-    /// `enabled`: off refuses every client.
+    /// `enabled`: if off, all clients are refused.
     pub enabled: bool,
-    /// `chunk_size`: of the chunks sent, in bytes.
+    /// `chunk_size`: size of the chunks sent, in bytes.
     pub chunk_size: usize,
-    /// `gop_cache`: a player that joins starts at the last keyframe.
+    /// `gop_cache`: new players start at the last keyframe.
     pub gop_cache: bool,
-    /// `queue_length`: the time a player may fall behind before it is moved on to the newest keyframe.
+    /// `queue_length`: time that a player may fall behind before it is moved on to the newest keyframe.
     pub queue_length: Duration,
-    /// `queue_bytes`: the same, in bytes of the source's log.
+    /// `queue_bytes`: the same in bytes of the packet log.
     pub queue_bytes: usize,
-    /// `mw_latency`: the longest that a message may wait to be merged with others into one write.
+    /// `mw_latency`: longest time that a message waits to be merged with others into one write.
     pub mw_latency: Duration,
-    /// `mw_adaptive`: that wait is short while the server is mostly idle, and widens towards `mw_latency` as it gets
-    /// busy.
+    /// `mw_adaptive`: this wait is short while the server is mostly idle, and widens to `mw_latency` as it gets busy.
     pub mw_adaptive: bool,
     /// `min_latency`: never wait.
     pub min_latency: bool,
-    /// `tcp_nodelay`: sockets send small segments at once instead of collecting them (Nagle's algorithm off).
+    /// `tcp_nodelay`: sockets send small segments at once (Nagle's algorithm off).
     pub tcp_nodelay: bool,
-    /// `security`: which addresses may publish and play.
+    /// `security`: client addresses that may publish and play.
     pub security: Security,
     /// `publish`: limits for publishers.
     pub publish: Publish,
-    /// `forward`: servers that get each stream published here, too.
+    /// `forward`: targets that get each published stream.
     pub forward: Forward,
     /// `hls`: HTTP Live Streaming.
     pub hls: Hls,
-    /// `refer`: hosts whose pages may publish and play, in lower case; empty for everybody. See [`refer_allows`](super::refer_allows).
+    /// `refer`: hosts whose pages may publish and play, in lower case; empty for all. See [`refer_allows`](super::refer_allows).
     pub refer: Vec<String>,
     /// `refer_publish`: the same for publishing, in addition to `refer`.
     pub refer_publish: Vec<String>,
@@ -50,76 +49,76 @@ pub struct Vhost {
 /// Limits for publishers.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Publish {
-    /// `stall_timeout`: a publisher that has sent nothing for so long loses the stream name to a new one.
+    /// `stall_timeout`: silence after which a publisher loses its stream name to a new publisher.
     pub stall_timeout: Duration,
-    /// `max_bitrate`: a publisher that sends more than so many kbit/s, on average over 5 seconds, is closed; 0 for no limit.
+    /// `max_bitrate`: kbit/s, on average over 5 seconds, above which a publisher is disconnected; 0 means no limit.
     pub max_bitrate: u64,
-    /// `reconnect_grace`: how long players are not told that a publisher's connection was lost; most end when they are.
+    /// `reconnect_grace`: time before players are told that the publisher's connection was lost; most stop when told.
     pub reconnect_grace: Duration,
-    /// `timeout`: a publisher that has sent nothing for so long is closed.
+    /// `timeout`: silence after which a publisher is disconnected.
     pub timeout: Duration,
 }
 
-/// Servers that get each stream published in a vhost, too.
+/// Targets that get each stream published in a vhost.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Forward {
-    /// `forward HOST…;`, or `destination` in its block unless `enabled off` is there: none twice.
+    /// `forward HOST…;`, or `destination` in its block unless that has `enabled off`; without duplicates.
     pub targets: Vec<Target>,
-    /// `forward_tls_verify`: an rtmps target has to show a certificate for its name that the system trusts.
+    /// `forward_tls_verify`: rtmps targets need a certificate for their name that the system trusts.
     pub tls_verify: bool,
 }
 
 /// HTTP Live Streaming, as `hls { … }` or as the flat directives of the original.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Hls {
-    /// `hls on`, or `enabled` in the block: whether the vhost's streams are there as HLS.
+    /// `hls on`, or `enabled` in the block.
     pub enabled: bool,
-    /// `hls_path`: the root of playlists and segments; relative to the working directory.
+    /// `hls_path`: root directory of the files; relative to the working directory.
     pub path: PathBuf,
     /// `hls_fragment`: a segment ends at the first keyframe after this time.
     pub fragment: Duration,
-    /// `hls_window`: the time that a playlist spans.
+    /// `hls_window`: time that a playlist spans.
     pub window: Duration,
-    /// `hls_td_ratio`: the target duration is at least so many fragments, in thousandths.
+    /// `hls_td_ratio`: minimum target duration as a multiple of `fragment`, in thousandths.
     pub td_ratio: u64,
-    /// `hls_cleanup`: segments that have left the playlist are removed.
+    /// `hls_cleanup`: remove segments that left the playlist.
     pub cleanup: bool,
-    /// `hls_dispose`: how long after its end a stream is removed; zero for never.
+    /// `hls_dispose`: time after its end when a stream is removed; zero means never.
     pub dispose: Duration,
-    /// `hls_on_error`: what a failing disk means for the publisher.
+    /// `hls_on_error`: reaction to a failing disk.
     pub on_error: HlsOnError,
 }
 
-/// What happens to the publisher when the files of its stream cannot be written.
+/// The reaction when the files of a stream cannot be written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum HlsOnError {
-    /// Nothing.
+    /// The stream continues without files.
     Ignore,
-    /// It is disconnected.
+    /// The publisher is disconnected.
     Disconnect,
 }
 
 impl Vhost {
     pub(super) fn read(reader: &mut Reader, section: Section<'_>, name: &str, chunk_size: usize) -> Vhost {
-        reader.warn_of_later(section);
+        reader.warn_unsupported(section);
         let publish = section.block("publish");
         Vhost {
             name: name.to_owned(),
             enabled: reader.switch(section, "enabled"),
             chunk_size: reader.size_or(section, "chunk_size", chunk_size),
             gop_cache: reader.switch(section, "gop_cache"),
-            queue_length: reader.seconds(section, "queue_length"),
+            queue_length: reader.duration(section, "queue_length"),
             queue_bytes: reader.size(section, "queue_bytes"),
-            mw_latency: reader.millis(section, "mw_latency"),
+            mw_latency: reader.duration(section, "mw_latency"),
             mw_adaptive: reader.switch(section, "mw_adaptive"),
             min_latency: reader.switch(section, "min_latency"),
             tcp_nodelay: reader.switch(section, "tcp_nodelay"),
             security: Security::read(reader, section.block("security")),
             publish: Publish {
-                stall_timeout: reader.seconds(publish, "stall_timeout"),
+                stall_timeout: reader.duration(publish, "stall_timeout"),
                 max_bitrate: reader.number(publish, "max_bitrate"),
-                reconnect_grace: reader.seconds(publish, "reconnect_grace"),
-                timeout: reader.seconds(publish, "timeout"),
+                reconnect_grace: reader.duration(publish, "reconnect_grace"),
+                timeout: reader.duration(publish, "timeout"),
             },
             forward: Forward::read(reader, section),
             hls: Hls::read(reader, section),
@@ -146,19 +145,19 @@ impl Forward {
 }
 
 impl Hls {
-    /// Of a vhost. What stands in the block counts more than what stands beside it.
+    /// Reads the HLS settings of a vhost. The block takes precedence over flat directives.
     fn read(reader: &mut Reader, vhost: Section<'_>) -> Hls {
         let block = vhost.block("hls");
-        let section = |name: &str| block.unless_absent(name, vhost);
+        let section = |name: &str| block.if_has(name, vhost);
         let is_block = vhost.is_block("hls");
         let hls = Hls {
             enabled: if is_block { reader.switch(block, "enabled") } else { reader.switch(vhost, "hls") },
             path: reader.path(section("hls_path"), "hls_path"),
-            fragment: reader.decimal_seconds(section("hls_fragment"), "hls_fragment"),
-            window: reader.decimal_seconds(section("hls_window"), "hls_window"),
-            td_ratio: reader.decimal(section("hls_td_ratio"), "hls_td_ratio"),
+            fragment: reader.duration(section("hls_fragment"), "hls_fragment"),
+            window: reader.duration(section("hls_window"), "hls_window"),
+            td_ratio: reader.ratio(section("hls_td_ratio"), "hls_td_ratio"),
             cleanup: reader.switch(section("hls_cleanup"), "hls_cleanup"),
-            dispose: reader.seconds(section("hls_dispose"), "hls_dispose"),
+            dispose: reader.duration(section("hls_dispose"), "hls_dispose"),
             on_error: match reader.choice(section("hls_on_error"), "hls_on_error") {
                 "disconnect" => HlsOnError::Disconnect,
                 _ => HlsOnError::Ignore,

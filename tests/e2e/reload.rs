@@ -256,7 +256,10 @@ fn a_plan_says_what_a_reload_would_do_and_does_nothing() {
     let (status, said) = plan("listen 1935; vhost a { gop_cache off; } vhost b { }");
     assert_eq!(status, Some(0), "{said}");
     assert_eq!(said.lines().count(), 2, "{said}");
-    assert!(said.contains("gop_cache in vhost a: on -> off; takes effect at once ") && said.contains("vhost b: added"), "{said}");
+    assert!(
+        said.contains("gop_cache in vhost a: on -> off; takes effect at once ") && said.contains("vhost b: added"),
+        "{said}"
+    );
     assert_eq!(plan("listen 0.0.0.0:1935; vhost a { gop_cache on; }"), (Some(0), "nothing would change\n".to_owned()));
     let (status, said) = plan("listen 1935; foo;");
     assert_eq!(status, Some(1), "{said}");

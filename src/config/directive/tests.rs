@@ -1,6 +1,6 @@
 use super::*;
 
-/// A tree as text again, in one line: words joined by a blank, blocks in braces.
+/// Formats a tree as one line: words joined by a blank, blocks in braces.
 fn flat(tree: &[Directive]) -> String {
     let one = |d: &Directive| {
         let words: Vec<&str> = std::iter::once(&d.name).chain(&d.args).map(|w| w.text.as_str()).collect();
@@ -54,15 +54,15 @@ fn each_error_of_the_grammar_names_its_line() {
     for (text, expected) in [
         ("a;\nb 1", "a.conf:2: missing \";\" after \"1\""),
         ("a {\n b on\n}", "a.conf:2: missing \";\" after \"on\""),
-        ("a;\nb {\n c;\n", "a.conf:2: missing \"}\": the block of \"b\" that begins here is never closed"),
+        ("a;\nb {\n c;\n", "a.conf:2: missing \"}\": the block of \"b\" that begins here is not closed"),
         ("a;\n}\n", "a.conf:2: unexpected \"}\": no block is open; remove it, or add the \"{\" that it should close"),
         (
             "a;\nb \"c;\n\n",
-            "a.conf:2: the \" quote that begins here is never closed; close it, or write \\\" for a quote inside a quoted word",
+            "a.conf:2: the \" quote that begins here is not closed; close it, or write \\\" for a quote inside a quoted word",
         ),
         (
             "a 'b\\'",
-            "a.conf:1: the ' quote that begins here is never closed; close it, or write \\' for a quote inside a quoted word",
+            "a.conf:1: the ' quote that begins here is not closed; close it, or write \\' for a quote inside a quoted word",
         ),
         ("\na 'b'c;", "a.conf:2: \"c\" follows a closing quote; put a blank or \";\" between them"),
         ("\n\0", "a.conf:2: control character '\\0'; only text, tabs and line ends belong in a configuration"),
@@ -71,8 +71,8 @@ fn each_error_of_the_grammar_names_its_line() {
             "a 'b'\u{7};",
             "a.conf:1: control character '\\u{7}'; only text, tabs and line ends belong in a configuration",
         ),
-        ("a;\n;", "a.conf:2: nothing stands before this \";\"; write a directive there, or remove it"),
-        ("a {\n { } }", "a.conf:2: nothing stands before this \"{\"; write a directive there, or remove it"),
+        ("a;\n;", "a.conf:2: there is no directive before this \";\"; add one, or remove it"),
+        ("a {\n { } }", "a.conf:2: there is no directive before this \"{\"; add one, or remove it"),
     ] {
         assert_eq!(error(text), expected);
     }

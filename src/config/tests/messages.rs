@@ -1,13 +1,13 @@
-//! The exact text of what an operator is told.
+//! The exact texts of the errors.
 
 use super::*;
 
-/// The text of the error of a file that begins with what each file needs, on its first line.
+/// Returns the error of a file whose first line has what each file needs.
 fn error(text: &str) -> String {
     Config::parse("a.conf", &format!("listen 1935; vhost __defaultVhost__ {{ }}\n{text}")).unwrap_err().to_string()
 }
 
-/// The same, for text that stands in a vhost.
+/// Returns the error of text in a vhost.
 fn error_in_vhost(text: &str) -> String {
     error(&format!("vhost v {{ {text}\n}}"))
 }
@@ -19,7 +19,7 @@ fn unknown_directives_come_with_advice() {
         ("gop_cache_ on;", "unknown directive \"gop_cache_\" in vhost; did you mean \"gop_cache\"?"),
         ("GOP_cache on;", "unknown directive \"GOP_cache\" in vhost; did you mean \"gop_cache\"?"),
         ("lisetn 1;", "unknown directive \"lisetn\" in vhost; did you mean \"listen\" at the top of the file?"),
-        ("frobnicate;", "unknown directive \"frobnicate\" in vhost; conf/full.conf shows all there are"),
+        ("frobnicate;", "unknown directive \"frobnicate\" in vhost; conf/full.conf lists all directives"),
         ("listen 1936;", "\"listen\" belongs at the top of the file or in rtmps or in http_server, not in vhost"),
         ("publish { chunk_size 1; }", "\"chunk_size\" belongs at the top of the file or in vhost, not in publish"),
         ("timeout 5;", "\"timeout\" belongs in publish, not in vhost"),
@@ -31,7 +31,7 @@ fn unknown_directives_come_with_advice() {
         "a.conf:2: unknown directive \"vhots\" at the top of the file; did you mean \"vhost\"?"
     );
     let long = format!(
-        "a.conf:2: unknown directive \"{}…\" at the top of the file; conf/full.conf shows all there are",
+        "a.conf:2: unknown directive \"{}…\" at the top of the file; conf/full.conf lists all directives",
         "x".repeat(60)
     );
     assert_eq!(error(&format!("{};", "x".repeat(1 << 20))), long);
@@ -43,23 +43,23 @@ fn values_out_of_range_are_refused_with_the_range() {
         ("gop_cache yes;", "\"gop_cache\" must be on or off, not \"yes\"; e.g. \"gop_cache on;\""),
         (
             "chunk_size 127;",
-            "\"chunk_size\" must be a whole number of bytes from 128 to 65536, not \"127\"; e.g. \"chunk_size 4096;\"",
+            "\"chunk_size\" must be a number of bytes from 128 to 64k, not \"127\"; e.g. \"chunk_size 4096;\"",
         ),
         (
             "queue_length 601;",
-            "\"queue_length\" must be a whole number of seconds from 1 to 600, not \"601\"; e.g. \"queue_length 30;\"",
+            "\"queue_length\" must be a time from 1s to 10m (a number without a unit means seconds), not \"601\"; e.g. \"queue_length 30s;\"",
         ),
         (
             "queue_bytes 5g;",
-            "\"queue_bytes\" must be a number of bytes from 1m to 4g, not \"5g\"; e.g. \"queue_bytes 33554432;\"",
+            "\"queue_bytes\" must be a number of bytes from 1m to 4g, not \"5g\"; e.g. \"queue_bytes 32m;\"",
         ),
         (
             "mw_latency -1;",
-            "\"mw_latency\" must be a whole number of milliseconds from 0 to 10000, not \"-1\"; e.g. \"mw_latency 350;\"",
+            "\"mw_latency\" must be a time from 0 to 10s (a number without a unit means milliseconds), not \"-1\"; e.g. \"mw_latency 350ms;\"",
         ),
         (
             "refer http://github.com;",
-            "\"refer\" must be the name of a host, without scheme, port and path, not \"http://github.com\"; \
+            "\"refer\" must be a host name, without scheme, port and path, not \"http://github.com\"; \
              e.g. \"refer github.com github.io;\"",
         ),
         (
@@ -67,8 +67,8 @@ fn values_out_of_range_are_refused_with_the_range() {
             "\"forward\" must be a host, a host and a port, or rtmp://HOST[:PORT][/APP[/STREAM]][?PARAMETERS], not \
              \"http://a.b\"; e.g. \"forward 192.168.1.2:1935 rtmp://example.com/live;\"",
         ),
-        ("forward a; forward { }", "\"forward\" is already set on line 2; keep one of the two"),
-        ("forward a b a;", "\"forward\" names a twice; keep one of the two"),
+        ("forward a; forward { }", "\"forward\" is already set on line 2; remove one of the two"),
+        ("forward a b a;", "\"forward\" contains a twice; remove one of the two"),
         (
             "security { deny watch all; }",
             "\"deny\" must be publish or play, then an address, a network such as 10.0.0.0/8, or all, not \"watch\"; \
@@ -81,7 +81,7 @@ fn values_out_of_range_are_refused_with_the_range() {
         ),
         (
             "publish { timeout '3\n0'; }",
-            "\"timeout\" must be a whole number of seconds from 1 to 3600, not \"3\\n0\"; e.g. \"timeout 30;\"",
+            "\"timeout\" must be a time from 1s to 1h (a number without a unit means seconds), not \"3\\n0\"; e.g. \"timeout 30s;\"",
         ),
     ] {
         assert_eq!(error_in_vhost(text), format!("a.conf:2: {expected}"));
@@ -101,15 +101,18 @@ fn values_out_of_range_are_refused_with_the_range() {
         ),
         (
             "vhost a/b { }",
-            "\"vhost\" must be the name of a host, without scheme, port and path, not \"a/b\"; e.g. \"vhost __defaultVhost__ { }\"",
+            "\"vhost\" must be a host name, without scheme, port and path, not \"a/b\"; e.g. \"vhost __defaultVhost__ { }\"",
         ),
     ] {
         assert_eq!(error(text), format!("a.conf:2: {expected}"));
     }
     let listen = |text: &str| Config::parse("a.conf", text).unwrap_err().to_string();
-    let expected = "a port from 1 to 65535, or an address and a port, with \"reuseport\" after it or not, not \"0\"; e.g. \"listen 1935;\"";
+    let expected = "a port from 1 to 65535, or an address and a port, optionally followed by \"reuseport\", not \"0\"; e.g. \"listen 1935;\"";
     assert_eq!(listen("listen 0;"), format!("a.conf:1: \"listen\" must be {expected}"));
-    assert_eq!(listen("listen 1935\n 1935;"), "a.conf:1: \"listen\" names 0.0.0.0:1935 twice; keep one of the two");
+    assert_eq!(
+        listen("listen 1935\n 1935;"),
+        "a.conf:1: \"listen\" contains 0.0.0.0:1935 twice; remove one of the two"
+    );
 }
 
 #[test]
@@ -133,11 +136,11 @@ fn the_number_of_values_and_the_block_must_be_right() {
     for (text, expected) in [
         (
             "gop_cache;",
-            "\"gop_cache\" takes one value, not 0; e.g. \"gop_cache on;\" (start players at the last keyframe)",
+            "\"gop_cache\" takes one value, not 0; e.g. \"gop_cache on;\" (players start at the last keyframe)",
         ),
         (
             "gop_cache on off;",
-            "\"gop_cache\" takes one value, not 2; e.g. \"gop_cache on;\" (start players at the last keyframe)",
+            "\"gop_cache\" takes one value, not 2; e.g. \"gop_cache on;\" (players start at the last keyframe)",
         ),
         (
             "refer;",
@@ -145,7 +148,7 @@ fn the_number_of_values_and_the_block_must_be_right() {
         ),
         (
             "security { allow all; }",
-            "\"allow\" takes two values, not 1; e.g. \"allow publish 127.0.0.1;\" (who may publish or play)",
+            "\"allow\" takes two values, not 1; e.g. \"allow publish 127.0.0.1;\" (addresses that may publish or play)",
         ),
         ("gop_cache on { }", "\"gop_cache\" takes no block; end it with \";\", e.g. \"gop_cache on;\""),
         ("publish;", "\"publish\" needs a block, e.g. \"publish { }\""),
@@ -166,18 +169,18 @@ fn the_number_of_values_and_the_block_must_be_right() {
 fn a_directive_stands_once_in_its_block() {
     assert_eq!(
         error("chunk_size 4096;\nchunk_size 4096;"),
-        "a.conf:3: \"chunk_size\" is already set on line 2; keep one of the two"
+        "a.conf:3: \"chunk_size\" is already set on line 2; remove one of the two"
     );
     // But there may be several lines of addresses.
     assert_eq!(parse("listen 1935;\nlisten 1936 reuseport;").listen.len(), 2);
-    assert_eq!(error("\nlisten 1935;"), "a.conf:1: \"listen\" names 0.0.0.0:1935 twice; keep one of the two");
+    assert_eq!(error("\nlisten 1935;"), "a.conf:1: \"listen\" contains 0.0.0.0:1935 twice; remove one of the two");
     assert_eq!(
         error_in_vhost("gop_cache on;\ngop_cache on;"),
-        "a.conf:3: \"gop_cache\" is already set on line 2; keep one of the two"
+        "a.conf:3: \"gop_cache\" is already set on line 2; remove one of the two"
     );
     assert_eq!(
         error("vhost A.b { }\nvhost a.B { }"),
-        "a.conf:3: vhost \"a.b\" is already set on line 2; keep one of the two"
+        "a.conf:3: vhost \"a.b\" is already set on line 2; remove one of the two"
     );
 }
 

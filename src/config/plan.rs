@@ -1,0 +1,287 @@
+//! The plan of a reload: the differences between two configurations, and when each takes effect for whom.
+//!
+//! The plan compares effective values: defaults included, and `32m` equal to `33554432`. Each row of the table of directives has
+//! its [`Reload`] effect, so that no directive can be forgotten. To add a directive:
+//!
+//! 1. add its row to `table::TABLE`;
+//! 2. read it from `Server::config()`, or from the stream's vhost, at the time when it is needed: then a reload only needs to
+//!    replace the configuration. `app::server::reload` has the few settings that are kept elsewhere.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
+
+use super::forward::Target;
+use super::kind::Setting;
+use super::listen::Listen;
+use super::reader::Section;
+use super::schema::{Row, Shape, rows};
+
+/// The time at which a change takes effect. The text completes "takes effect …".
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Reload {
+    /// At once, for these.
+    Now(&'static str),
+    /// For these; what runs already keeps the old value.
+    Next(&'static str),
+    /// After a restart only, for this reason.
+    Restart(&'static str),
+}
+
+use Reload::{Now, Restart};
+
+impl fmt::Display for Reload {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Now(whom) => write!(f, "at once for {whom}"),
+            Reload::Next(whom) => write!(f, "for {whom}"),
+            Restart(reason) => write!(f, "after a restart: {reason}"),
+        }
+    }
+}
+
+/// Returns the effect where it depends on the values: an address that stays keeps its socket, with the options it was opened with.
+fn listen_effect(old: &Setting, new: &Setting) -> Option<Reload> {
+    let (Setting::Addresses(old), Setting::Addresses(new)) = (old, new) else { return None };
+    let stays = |listen: &&Listen| new.iter().any(|other| other.address == listen.address);
+    if old.iter().filter(stays).all(|listen| new.contains(listen)) {
+        return None;
+    }
+    Some(if old.len() == new.len() && old.iter().all(|listen| stays(&listen)) {
+        Restart("\"reuseport\" of an open socket cannot be changed")
+    } else {
+        Now("new connections; \"reuseport\" of an address that stays takes effect after a restart")
+    })
+}
+
+/// The effective values by their place, such as `gop_cache in vhost a.b`.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub(super) struct Settings(BTreeMap<String, Entry>);
+
+#[derive(Debug, Clone, PartialEq)]
+struct Entry {
+    /// The value; none if it is absent or has several lines.
+    setting: Option<Setting>,
+    /// The value as written.
+    text: String,
+    reload: Option<Reload>,
+    /// It is a block with a name, which can be added and removed.
+    is_named: bool,
+}
+
+impl Settings {
+    /// Collects the values of a whole configuration.
+    pub(super) fn of(root: Section<'_>) -> Settings {
+        let mut settings = Settings::default();
+        settings.collect(root, "");
+        settings
+    }
+
+    fn collect(&mut self, section: Section<'_>, suffix: &str) {
+        for row in rows(section.kind()) {
+            match row.shape {
+                Shape::Block(_) => self.collect(section.block(row.name), &format!(" in {}{suffix}", row.name)),
+                Shape::Either { .. } if section.is_block(row.name) => {
+                    self.collect(section.block(row.name), &format!(" in {}{suffix}", row.name));
+                }
+                Shape::Named(_) => {
+                    for (name, inner) in section.named(row.name) {
+                        let what = format!("{} {name}", row.name);
+                        self.insert(row, format!("{what}{suffix}"), None, String::new(), true);
+                        self.collect(inner, &format!(" in {what}{suffix}"));
+                    }
+                }
+                Shape::Setting { .. } | Shape::Either { .. } => {
+                    let (setting, text) = section.effective(row);
+                    // A plan is logged, and targets contain stream keys.
+                    let text = match &setting {
+                        Some(Setting::Targets(targets)) => {
+                            targets.iter().map(Target::redacted).collect::<Vec<_>>().join(" ")
+                        }
+                        _ => text,
+                    };
+                    self.insert(row, format!("{}{suffix}", row.name), setting, text, false);
+                }
+                Shape::Unsupported => {}
+            }
+        }
+    }
+
+    fn insert(&mut self, row: &Row, at: String, setting: Option<Setting>, text: String, is_named: bool) {
+        self.0.insert(at, Entry { setting, text, reload: row.reload, is_named });
+    }
+}
+
+/// A difference between two configurations.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Change {
+    /// The directive and its block, such as `gop_cache in vhost a.b`.
+    pub at: String,
+    /// The values before and after, as written but without the keys in targets of `forward`; none for a block.
+    pub values: Option<(String, String)>,
+    /// The kind of the difference.
+    pub kind: ChangeKind,
+    /// The time at which it takes effect, and for whom.
+    pub reload: Reload,
+}
+
+/// The kind of a difference.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ChangeKind {
+    /// Another value.
+    Set,
+    /// A new block.
+    Added,
+    /// A block that is gone.
+    Removed,
+}
+
+/// The line of a plan.
+impl fmt::Display for Change {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}", self.at)?;
+        match (self.kind, &self.values) {
+            (ChangeKind::Added, _) => write!(f, ": added")?,
+            (ChangeKind::Removed, _) => write!(f, ": removed")?,
+            (ChangeKind::Set, Some((old, new))) if old == new => write!(f, ": {new}, changed in a hidden part")?,
+            (ChangeKind::Set, Some((old, new))) => write!(f, ": {old} -> {new}")?,
+            (ChangeKind::Set, None) => {}
+        }
+        write!(f, "; takes effect {}", self.reload)
+    }
+}
+
+/// Returns the changes from `old` to `new`: named blocks first, then directives, each by name.
+pub(super) fn changes(old: &Settings, new: &Settings) -> Vec<Change> {
+    let mut changes = Vec::new();
+    let mut changed_blocks: Vec<String> = Vec::new();
+    let names: BTreeSet<_> = old.0.keys().chain(new.0.keys()).collect();
+    let mut add = |at: &String, kind, values, entry: &Entry| {
+        let settings =
+            old.0.get(at).zip(new.0.get(at)).and_then(|(old, new)| old.setting.as_ref().zip(new.setting.as_ref()));
+        let listen_effect = settings.and_then(|(old, new)| listen_effect(old, new));
+        // A test holds that each row has an effect.
+        let reload = listen_effect.or(entry.reload).unwrap_or(Restart("the effect is unknown"));
+        changes.push(Change { at: at.clone(), values, kind, reload });
+    };
+    // The directives of a block that is added or removed get no lines of their own.
+    for at in &names {
+        match (old.0.get(*at), new.0.get(*at)) {
+            (Some(entry), None) if entry.is_named => {
+                add(at, ChangeKind::Removed, None, entry);
+                changed_blocks.push(format!(" in {at}"));
+            }
+            (None, Some(entry)) if entry.is_named => {
+                add(at, ChangeKind::Added, None, entry);
+                changed_blocks.push(format!(" in {at}"));
+            }
+            _ => {}
+        }
+    }
+    for at in names {
+        if changed_blocks.iter().any(|block| at.ends_with(block.as_str())) {
+            continue;
+        }
+        let text = |entry: Option<&Entry>| match entry {
+            Some(Entry { text, .. }) if !text.is_empty() => text.clone(),
+            _ => "(absent)".to_owned(),
+        };
+        let (before, after) = (old.0.get(at), new.0.get(at));
+        // A value of several lines is compared as it is written.
+        let value = |entry: Option<&Entry>| match entry {
+            Some(Entry { setting: Some(setting), .. }) => Ok(setting.clone()),
+            entry => Err(text(entry)),
+        };
+        if let Some(entry) = after.or(before).filter(|entry| !entry.is_named)
+            && value(before) != value(after)
+        {
+            add(at, ChangeKind::Set, Some((text(before), text(after))), entry);
+        }
+    }
+    changes
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::Config;
+
+    fn plan(old: &str, new: &str) -> Vec<String> {
+        let [old, new] = [old, new].map(|text| Config::parse("a.conf", text).unwrap_or_else(|error| panic!("{error}")));
+        old.changes_to(&new).iter().map(Change::to_string).collect()
+    }
+
+    #[test]
+    fn the_same_in_other_words_is_no_difference() {
+        let old = "listen 1935; vhost a.b { queue_bytes 33554432; publish { timeout 0.5m; } }";
+        let new = "# other\nlisten 0.0.0.0:1935;\nmax_connections 1000;\nvhost A.B { gop_cache on; }";
+        assert_eq!(plan(old, new), Vec::<String>::new());
+    }
+
+    #[test]
+    fn a_line_says_what_changes_and_for_whom() {
+        assert_eq!(
+            plan(
+                "listen 1935; vhost a.b { gop_cache on; refer x.y; publish { timeout 5; } } vhost gone { gop_cache off; }",
+                "listen 1935 1936; vhost a.b { gop_cache off; } vhost here { gop_cache off; }"
+            ),
+            [
+                "vhost gone: removed; takes effect at once for clients of a removed vhost, which are disconnected; adding one disconnects nobody",
+                "vhost here: added; takes effect at once for clients of a removed vhost, which are disconnected; adding one disconnects nobody",
+                "gop_cache in vhost a.b: on -> off; takes effect at once for running streams of the vhost",
+                "listen: 1935 -> 1935 1936; takes effect at once for new connections; clients of a removed address stay connected",
+                "refer in vhost a.b: x.y -> (absent); takes effect for new requests to connect, publish or play; running streams continue",
+                "timeout in publish in vhost a.b: 5 -> 30s; takes effect at once for running publishers of the vhost",
+            ]
+        );
+        let allow = |whom: &str| format!("listen 1; vhost a {{ security {{ allow publish {whom}; deny play all; }} }}");
+        assert_eq!(
+            plan(&allow("10.0.0.1"), &allow("10.0.0.2")),
+            [
+                "allow in security in vhost a: publish 10.0.0.1 -> publish 10.0.0.2; takes effect for new requests to connect, \
+                 publish or play; running streams continue"
+            ]
+        );
+    }
+
+    #[test]
+    fn reuseport_of_an_address_that_stays_waits_for_a_start() {
+        let now = "takes effect at once for new connections; ";
+        assert_eq!(
+            plan("listen 1935 1936;", "listen 1936 1935 reuseport;"),
+            [
+                "listen: 1935 1936 -> 1936 1935 reuseport; takes effect after a restart: \"reuseport\" of an open socket \
+                 cannot be changed"
+            ]
+        );
+        assert_eq!(
+            plan("listen 1935 reuseport;", "listen 1935 1936;"),
+            [format!(
+                "listen: 1935 reuseport -> 1935 1936; {now}\"reuseport\" of an address that stays takes effect after a \
+                 restart"
+            )]
+        );
+        assert_eq!(
+            plan("listen 1935;", "listen 1936 reuseport;"),
+            [format!("listen: 1935 -> 1936 reuseport; {now}clients of a removed address stay connected")]
+        );
+    }
+
+    #[test]
+    fn keys_of_targets_are_not_shown() {
+        let config = |targets: &str| format!("listen 1; vhost a {{ forward {targets}; }}");
+        let block = |targets: &str| format!("listen 1; vhost a {{ forward {{ destination {targets}; }} }}");
+        let whom = "takes effect at once for running streams of the vhost";
+        assert_eq!(
+            plan(&config("slave:1936"), &config("slave:1936 rtmp://h/live2/secret?k=secret rtmp://h/a/[stream]")),
+            [format!("forward in vhost a: slave:1936 -> slave:1936 rtmp://h/live2/…?… rtmp://h/a/[stream]; {whom}")]
+        );
+        assert_eq!(
+            plan(&block("rtmps://h:1/a/b/secret"), &block("rtmps://h:1/a/b/other")),
+            [format!("destination in forward in vhost a: rtmps://h:1/a/b/…, changed in a hidden part; {whom}")]
+        );
+        assert_eq!(
+            plan(&config("rtmp://h/a/secret"), &config("rtmp://h/a?[param]")),
+            [format!("forward in vhost a: rtmp://h/a/… -> rtmp://h/a?…; {whom}")]
+        );
+    }
+}
