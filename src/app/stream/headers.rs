@@ -19,11 +19,9 @@ pub(super) const SET_DATA_FRAME: &[u8] = b"\x02\x00\x0d@setDataFrame";
 pub(super) const CLEAR_DATA_FRAME: &[u8] = b"\x02\x00\x0f@clearDataFrame";
 pub(super) const ON_META_DATA: &[u8] = b"\x02\x00\x0aonMetaData";
 
-/// A cached message.
 pub(super) struct CachedHeader {
     pub(super) key: HeaderKey,
     pub(super) payload: Bytes,
-    /// Sequence number of its entry in the packet log.
     pub(super) seq: u64,
 }
 
@@ -94,7 +92,6 @@ impl HeaderCache {
         self.0.iter()
     }
 
-    /// Returns the size of all payloads.
     pub(super) fn bytes(&self) -> usize {
         self.0.iter().map(|header| header.payload.len()).sum()
     }

@@ -100,7 +100,6 @@ impl StreamState {
         time
     }
 
-    /// Appends a message to the packet log. Returns its corrected time.
     fn append(&mut self, track: Track, message: &Message, kind: PacketKind, arrived: Instant) -> u64 {
         let time = self.timeline.correct(track, message.timestamp, arrived);
         self.log.append(track, time, kind, &message.payload, arrived);

@@ -37,7 +37,6 @@ const MAX_BATCH_ENTRIES: usize = 1024;
 /// Size at which the open batch of a stream without players is closed: it fits one allocation.
 const UNPLAYED_BATCH_BYTES: usize = BATCH_ALLOCATION - BATCH_ALLOCATION / 4;
 
-/// Entries that [`PacketLog::first_since`] searches at most.
 const MAX_SEARCH: usize = 500;
 
 /// Evictions of at least this many entries run in the background: 100,000 take milliseconds, and 100 streams may end at
@@ -59,7 +58,6 @@ pub(super) const MAX_MESSAGE_HEADER: usize = 64;
 /// Position of the message length in a chunk header of type 0 or 1, with a chunk stream id of one byte.
 const LENGTH_FIELD: Range<usize> = 4..7;
 
-/// An encoded message.
 #[derive(Debug, Clone)]
 pub(super) struct LogEntry {
     pub(super) track: Track,
@@ -71,11 +69,9 @@ pub(super) struct LogEntry {
     pub(super) bytes: Bytes,
     /// Chunk size of `bytes`. It can change with the vhost's configuration.
     pub(super) chunk_size: u32,
-    /// Length of the header of the first chunk.
     header_len: usize,
 }
 
-/// Role of a message in the packet log.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum PacketKind {
     Regular,
@@ -89,10 +85,8 @@ pub(super) enum PacketKind {
 #[derive(Debug, Clone)]
 pub(super) struct Batch {
     pub(super) bytes: Bytes,
-    /// Bit set of the tracks in it.
     pub(super) tracks: u8,
     pub(super) chunk_size: u32,
-    /// True if every message has a delta.
     pub(super) all_delta: bool,
     pub(super) message_count: u64,
 }
@@ -101,17 +95,14 @@ pub(super) struct Batch {
 /// reused.
 #[derive(Debug)]
 pub(super) struct PacketLog {
-    /// Chunk size of new messages.
     chunk_size: u32,
     entries: VecDeque<LogEntry>,
-    /// Sequence number of the first entry.
     first_seq: u64,
     /// Size of the entries in closed batches, with their bytes.
     closed_bytes: usize,
     open: BytesMut,
     open_entries: Vec<(Range<usize>, LogEntry)>,
     opened_at: Option<Instant>,
-    /// Time of the last message of each track.
     last_times: [Option<u64>; Track::COUNT],
     memory: MemoryTracker,
     /// Charge for the open batch and the entries. The bytes of a closed batch have a charge of their own, until their
@@ -149,7 +140,6 @@ impl PacketLog {
         &self.memory
     }
 
-    /// Returns the sequence number of the oldest entry.
     pub(super) fn first_seq(&self) -> u64 {
         self.first_seq
     }
@@ -164,18 +154,15 @@ impl PacketLog {
         self.end_seq() + self.open_entries.len() as u64
     }
 
-    /// Returns the bytes of all entries, including the open batch.
     pub(super) fn bytes(&self) -> usize {
         self.closed_bytes + self.open.len() + self.open_entries.len() * size_of::<LogEntry>()
     }
 
-    /// Returns whether the open batch must be closed now.
     pub(super) fn is_batch_full(&self, has_players: bool) -> bool {
         let limit = if has_players { MAX_BATCH_BYTES } else { UNPLAYED_BATCH_BYTES };
         self.open.len() >= limit || self.open_entries.len() >= MAX_BATCH_ENTRIES
     }
 
-    /// Returns when the open batch got its first message.
     pub(super) fn batch_opened_at(&self) -> Option<Instant> {
         self.opened_at
     }
@@ -329,7 +316,6 @@ impl LogEntry {
         body - body.saturating_sub(1) / (self.chunk_size as usize + 1)
     }
 
-    /// Returns a copy of the payload.
     pub(super) fn payload(&self) -> Vec<u8> {
         self.payload_of_chunks(0, usize::MAX)
     }

@@ -28,10 +28,8 @@ const MAX_FILL_BYTES: usize = 256 * 1024;
 /// Entries that one fill examines at most, unwanted ones included. A stream may have 100,000 of them.
 const MAX_FILL_ENTRIES: usize = 1024;
 
-/// Bit set of all tracks.
 const ALL_TRACKS: u8 = u8::MAX;
 
-/// Position in the packet log where a player starts.
 #[derive(Clone, Copy)]
 pub(super) struct JoinPoint {
     pub(super) seq: u64,
@@ -39,14 +37,11 @@ pub(super) struct JoinPoint {
     pub(super) awaits_keyframe: bool,
 }
 
-/// A player or a forwarder.
 #[derive(Clone)]
 pub(super) struct Player {
     pub(super) client: Arc<dyn ClientHandle>,
     stream_id: u32,
-    /// Chunk size that the peer was told.
     chunk_size: u32,
-    /// Sequence number of the next entry.
     cursor: u64,
     /// The coroutine has nothing to write, so the stream may write to the socket.
     pub(super) caught_up: bool,
@@ -72,9 +67,7 @@ pub(super) struct Player {
     base_time: Option<u64>,
     /// Headers with a lower sequence number were sent.
     headers_sent_to: u64,
-    /// Time of the last [`Player::fill`].
     pub(super) last_fill: Instant,
-    /// Closed because memory is short.
     pub(super) is_evicted: bool,
     sent: u64,
     dropped: u64,
@@ -137,18 +130,15 @@ impl Player {
         self.move_to(start);
     }
 
-    /// Prepares a forwarder whose stream has ended for the next publication. Returns where to start then.
     pub(super) fn reset_for_next(&mut self) -> StartPosition {
         self.cursor = self.cursor.max(self.end_seq.take().unwrap_or(0));
         if self.paused { StartPosition::JoinPoint } else { StartPosition::Retained }
     }
 
-    /// Returns whether a forwarder's stream has ended and all of it was handed out.
     pub(super) fn is_finished(&self) -> bool {
         self.end_seq.is_some_and(|end| self.paused || self.cursor >= end)
     }
 
-    /// Returns whether a forwarder's stream has ended.
     pub(super) fn stream_ended(&self) -> bool {
         self.end_seq.is_some()
     }
@@ -175,7 +165,6 @@ impl Player {
         }
     }
 
-    /// Selects whether the player gets a track.
     pub(super) fn receive(&mut self, track: Track, wanted: bool) {
         let bit = track.bit();
         if (self.wanted & bit != 0) == wanted {
@@ -234,7 +223,6 @@ impl Player {
         self.chunk_size as usize
     }
 
-    /// Appends the next piece of a message of which a part was handed out. Returns whether there was one.
     pub(super) fn continue_partial(&mut self, log: &PacketLog, out: &mut Vec<Bytes>) -> bool {
         let Some(partial) = &mut self.partial else { return false };
         out.push(partial.next_piece(log.memory()));
@@ -244,14 +232,12 @@ impl Player {
         true
     }
 
-    /// Returns whether the packet log has an entry after the cursor.
     pub(super) fn has_more(&self, log: &PacketLog) -> bool {
         !self.paused
             && self.end_seq.is_none_or(|end| self.cursor < end)
             && (self.cursor < log.first_seq() || log.get(self.cursor).is_some())
     }
 
-    /// Stops writes of the stream to the socket, and appends what the socket did not take.
     pub(super) fn detach(&mut self, out: &mut Vec<Bytes>) {
         self.caught_up = false;
         self.take_unsent(out);
@@ -291,7 +277,6 @@ impl Player {
         }
     }
 
-    /// Ends a forwarder's stream before `end`.
     pub(super) fn end_forwarding(&mut self, end: u64) {
         if self.is_forwarder && self.end_seq.is_none() {
             self.end_seq = Some(end);

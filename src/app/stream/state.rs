@@ -23,19 +23,15 @@ const AUDIO_CACHE_MS: u64 = 1000;
 /// Time budget for writing one batch to players. After it, the coroutines of the other players write.
 const MAX_WRITE_TIME: Duration = Duration::from_millis(40);
 
-/// Players between two checks of the write time.
 const WRITES_PER_CLOCK_CHECK: usize = 32;
 
 /// Status messages per [`NOTICE_WINDOW`] about publishers that come and go. Each wakes every player.
 const MAX_NOTICES: u32 = 8;
 const NOTICE_WINDOW: Duration = Duration::from_secs(1);
 
-/// A stream.
 pub(super) struct StreamState {
-    /// Full name: vhost/app/stream.
     pub(super) name: String,
     pub(super) vhost: Arc<Vhost>,
-    /// Memory charged to the stream.
     pub(super) memory: MemoryTracker,
     pub(super) publisher: Option<Publisher>,
     /// Number of publications so far, which identifies the present one.
@@ -50,9 +46,8 @@ pub(super) struct StreamState {
     pub(super) last_video_time: Option<u64>,
     pub(super) headers: HeaderCache,
     pub(super) sink: Option<Box<dyn Sink>>,
-    /// Players by id.
+    /// Players and forwarders by id. Unused ids are in `free_ids`.
     pub(super) players: Vec<Option<Player>>,
-    /// Ids in `players` that are not in use.
     free_ids: Vec<usize>,
     /// When players are told that the publisher is gone, unless one is back by then.
     pub(super) unpublish_at: Option<Instant>,
@@ -64,11 +59,9 @@ pub(super) struct StreamState {
     pub(super) abandoned_handles: usize,
 }
 
-/// The publisher of a stream.
 pub(super) struct Publisher {
     pub(super) client: u64,
     pub(super) handle: Arc<dyn ClientHandle>,
-    /// When something last arrived from it.
     pub(super) last_activity: Instant,
     pub(super) video: Option<flv::VideoCodec>,
     pub(super) audio: Option<flv::AudioCodec>,
@@ -99,7 +92,6 @@ impl StreamState {
         }
     }
 
-    /// Returns the number of players and forwarders.
     pub(super) fn player_count(&self) -> usize {
         self.players.len() - self.free_ids.len()
     }
@@ -192,7 +184,6 @@ impl StreamState {
         Player::new(client, stream_id, self.log.chunk_size(), self.join_point())
     }
 
-    /// Adds a player. Returns its id.
     pub(super) fn add_player(&mut self, player: Player) -> usize {
         if let Some(id) = self.free_ids.pop() {
             self.players[id] = Some(player);
@@ -209,7 +200,6 @@ impl StreamState {
         self.release_if_idle();
     }
 
-    /// Appends a player's next output to `out`, see [`Consumer::fill`](super::Consumer::fill).
     pub(super) fn fill(&mut self, id: usize, out: &mut Vec<Bytes>) -> usize {
         let join_point = self.join_point();
         let Some(player) = &mut self.players[id] else { return self.log.chunk_size() };
@@ -248,7 +238,6 @@ impl StreamState {
         self.release_if_idle();
     }
 
-    /// Tells players and forwarders that the publication has ended.
     pub(super) fn notify_unpublished(&mut self) {
         self.unpublish_at = None;
         let end = self.log.next_seq();
@@ -259,7 +248,6 @@ impl StreamState {
         }
     }
 
-    /// Returns whether there is neither publisher nor player.
     pub(super) fn is_idle(&self) -> bool {
         self.publisher.is_none() && self.player_count() == 0
     }

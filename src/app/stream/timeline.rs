@@ -34,9 +34,7 @@ const USUAL_STEPS_MS: std::ops::RangeInclusive<i64> = 1..=100;
 pub(super) struct Timeline {
     /// Clocks of audio and video of the present publication.
     clocks: [Option<TrackClock>; 2],
-    /// Latest corrected time over all tracks.
     latest: u64,
-    /// Earliest time of the present publication.
     start: u64,
     last_data_time: u64,
 }
@@ -61,7 +59,6 @@ impl Timeline {
         self.start = self.latest;
     }
 
-    /// Returns the time of the latest message.
     pub(super) fn latest(&self) -> u64 {
         self.latest
     }
@@ -142,7 +139,6 @@ impl TrackClock {
         (distance.abs() <= MAX_STEP_MS).then(|| Self { raw, unwrapped: self.unwrapped + distance, ..*self })
     }
 
-    /// Returns the clock after a regular step.
     fn advanced(self, raw: u32, step: i64) -> Self {
         let usual_step = u64::try_from(step).ok().filter(|_| USUAL_STEPS_MS.contains(&step)).unwrap_or(self.usual_step);
         Self { raw, unwrapped: self.unwrapped + step, usual_step, ..self }

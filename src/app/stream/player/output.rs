@@ -92,7 +92,6 @@ impl Player {
         }
     }
 
-    /// Encodes a data message as a publisher sends it.
     fn encode_published_data(&self, entry: &LogEntry, timestamp: u32) -> Bytes {
         let payload = entry.payload();
         let payload = if entry.kind == PacketKind::Header { set_data_frame(&payload) } else { payload };
