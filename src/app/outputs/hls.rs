@@ -88,9 +88,6 @@ type StreamKey = (PathBuf, String);
 
 impl Hls {
     /// Starts the thread that writes the files. The segments of each playlist are put into `live_files` as well.
-    ///
-    /// # Errors
-    /// When the system cannot start a thread.
     pub(crate) fn start(live_files: LiveFiles) -> std::io::Result<Self> {
         let writer = SegmentWriter::start()?;
         Ok(Self(Arc::new(Inner {
@@ -123,7 +120,6 @@ impl Hls {
         });
     }
 
-    /// Applies a new configuration to the published streams.
     pub(crate) fn reconfigure(&self, sources: &Sources, config: &Config) {
         for source in sources.all() {
             if let Some(vhost) = config.vhosts.get(&source.vhost_name()) {
@@ -155,12 +151,10 @@ impl Hls {
         self.0.buffers.set_limit(bytes);
     }
 
-    /// Returns the size of the buffer pool, in bytes.
     pub(crate) fn pooled_bytes(&self) -> usize {
         self.0.buffers.bytes()
     }
 
-    /// Empties the buffer pool, and returns its buffers.
     pub(crate) fn drain_pool(&self) -> Vec<Vec<u8>> {
         self.0.buffers.drain()
     }
@@ -259,7 +253,7 @@ impl Hls {
             if closed > MAX_ENDED_STREAMS {
                 stream.evict(time_slice);
             }
-            // No yield between the two: the stream must not be published in between.
+            // No yield between the two: a publisher must not come in between.
             if stream.tick(now) {
                 self.0.streams.with(|streams| streams.remove(&key));
             }

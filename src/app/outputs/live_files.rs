@@ -48,7 +48,6 @@ struct StoredFile {
     is_evictable: bool,
 }
 
-/// The evictable files of one owner.
 #[derive(Default)]
 struct EvictableFiles {
     bytes: u64,

@@ -42,18 +42,15 @@ pub(super) enum AudioError {
     Changed,
 }
 
-/// The audio of one publisher.
 #[derive(Debug, Default)]
 pub(super) struct AudioTrack {
     config: Option<AacConfig>,
-    /// Codec of the last frame.
     codec: Option<AudioCodec>,
     clock: Option<SampleClock>,
     resyncs: u64,
 }
 
 impl Frame {
-    /// Returns the bytes that stand before the frame in a transport stream.
     pub(super) fn header(&self) -> &[u8] {
         self.adts.as_ref().map_or(&[], |adts| adts)
     }
@@ -61,9 +58,6 @@ impl Frame {
 
 impl AudioTrack {
     /// Reads a message with a timestamp in units of [`CLOCK_HZ`]. Returns `None` if it has no sound.
-    ///
-    /// # Errors
-    /// [`AudioError`]
     pub(super) fn on_message(
         &mut self,
         time: u64,
@@ -187,7 +181,6 @@ impl SampleClock {
         distance > JUMP || self.drifting_frames.unsigned_abs() > u64::from(MAX_DRIFTING_FRAMES)
     }
 
-    /// Counts a frame, and returns its presentation time and duration.
     fn advance(&mut self, samples: u32) -> (u64, u64) {
         let pts = self.time_at(self.samples);
         self.samples += u64::from(samples);

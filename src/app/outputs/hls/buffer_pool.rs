@@ -27,13 +27,12 @@ pub struct BufferPool(Arc<Mutex<Idle>>);
 struct Idle {
     /// Maximum size of all buffers, in bytes.
     limit: usize,
-    /// The buffers, the latest returned last.
+    /// The latest returned last.
     buffers: Vec<Vec<u8>>,
     /// Lowest number of buffers since the last [`BufferPool::trim`]: this many were not needed.
     low_mark: usize,
 }
 
-/// A buffer that returns to its pool when dropped.
 struct PooledBuffer {
     bytes: Vec<u8>,
     pool: BufferPool,
@@ -61,7 +60,6 @@ impl BufferPool {
         Bytes::from_owner(PooledBuffer { bytes, pool: self.clone() })
     }
 
-    /// Removes and returns all idle buffers.
     pub(super) fn drain(&self) -> Vec<Vec<u8>> {
         let mut idle = self.lock();
         idle.low_mark = 0;
@@ -83,7 +81,6 @@ impl BufferPool {
         free(unused);
     }
 
-    /// Returns the size of all idle buffers, in bytes.
     pub(super) fn bytes(&self) -> usize {
         self.lock().bytes()
     }

@@ -34,9 +34,6 @@ struct Listing {
 
 impl DirCache {
     /// Returns the numbers of a stream's segments in a directory, and removes the stream's temporary files there.
-    ///
-    /// # Errors
-    /// When the directory cannot be read.
     pub(super) fn segment_numbers(&mut self, dir: &Path, stream: &str) -> io::Result<Vec<u64>> {
         self.remove_expired();
         let listing = match self.0.iter().position(|listing| listing.dir == dir) {
@@ -60,7 +57,6 @@ impl DirCache {
         Ok(numbers)
     }
 
-    /// Removes expired listings.
     pub(super) fn remove_expired(&mut self) {
         let now = Instant::now();
         self.0.retain(|listing| now < listing.expires);

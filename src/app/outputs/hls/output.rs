@@ -12,12 +12,10 @@ use crate::config::Vhost;
 pub(super) struct HlsOutput(HlsStream);
 
 impl HlsOutput {
-    /// Wraps a stream that has a publisher.
     pub(super) fn new(stream: HlsStream) -> Self {
         Self(stream)
     }
 
-    /// Returns whether the open segment has video.
     pub(super) fn has_video(&self) -> bool {
         self.0.0.with(|state| state.has_video())
     }

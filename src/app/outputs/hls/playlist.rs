@@ -26,7 +26,6 @@ const NEVER_TOO_OLD: usize = 16;
 /// Maximum number of segments read from an old playlist. The last ones are used.
 const MAX_PARSED: usize = 10_000;
 
-/// A segment in a playlist.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Entry {
     /// Number in the file name: `<stream>-<number>.ts`.
@@ -60,7 +59,6 @@ impl Durations {
     }
 }
 
-/// The playlist of a stream.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Playlist {
     /// The stream's name without its directories.
@@ -92,7 +90,6 @@ impl Playlist {
         self.entries.back().map_or(0, |entry| entry.number + 1).max(self.sequence + self.entries.len() as u64)
     }
 
-    /// Returns the target duration in seconds.
     pub(super) fn target_duration(&self) -> u64 {
         self.target_duration
     }
@@ -150,7 +147,6 @@ impl Playlist {
         Some(first)
     }
 
-    /// Removes all segments. Numbering continues.
     pub(super) fn clear(&mut self) {
         while self.pop_first().is_some() {}
     }
@@ -176,7 +172,6 @@ impl Playlist {
         self.is_ended = true;
     }
 
-    /// Returns the file name of a segment.
     pub(super) fn file_name(&self, number: u64) -> String {
         format!("{}-{number}.ts", self.name)
     }
@@ -184,7 +179,6 @@ impl Playlist {
     /// Returns the content of the playlist file.
     pub(super) fn render(&self) -> String {
         let mut text = String::with_capacity(160 + self.entries.len() * (100 + self.name.len()));
-        // Writing to a string does not fail.
         let _ = write!(
             text,
             "#EXTM3U\n#EXT-X-VERSION:3\n#EXT-X-TARGETDURATION:{}\n#EXT-X-MEDIA-SEQUENCE:{}\n",
@@ -265,7 +259,7 @@ fn parse_milliseconds(text: &str) -> Option<u64> {
     (0.0..=86_400.0).contains(&seconds).then_some((seconds * 1000.0).round() as u64)
 }
 
-/// Percent-encodes all but the unreserved characters of a URI (RFC 3986, section 2.3).
+/// Encodes all but the unreserved characters of a URI (RFC 3986, section 2.3).
 fn percent_encoded(name: &str) -> String {
     let mut out = String::with_capacity(name.len());
     for byte in name.bytes() {

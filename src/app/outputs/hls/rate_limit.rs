@@ -9,7 +9,6 @@ const SEGMENT_BURST: u32 = 128;
 /// Number of segments per second after the burst.
 const SEGMENTS_PER_SECOND: u32 = 4;
 
-/// The tokens of a stream. Each segment takes one.
 pub(super) struct RateLimit {
     tokens: u32,
     refilled_at: Instant,
@@ -20,7 +19,6 @@ impl RateLimit {
         Self { tokens: SEGMENT_BURST, refilled_at: now }
     }
 
-    /// Takes a token. Returns whether there was one.
     pub(super) fn take_token(&mut self, now: Instant) -> bool {
         let elapsed = now.saturating_duration_since(self.refilled_at);
         let refill = elapsed.as_millis() * u128::from(SEGMENTS_PER_SECOND) / 1000;

@@ -27,7 +27,6 @@ pub(super) struct WriteError {
     pub(super) error: io::Error,
 }
 
-/// The files of a stream.
 pub(super) struct SegmentStore {
     /// `hls_path`.
     root: PathBuf,
@@ -45,7 +44,6 @@ pub(super) struct SegmentStore {
     is_closed: bool,
     /// The stream is closed and its segments are being removed.
     is_disposing: bool,
-    /// [`expire_now`](Self::expire_now) was called.
     is_expired: bool,
 }
 
@@ -102,12 +100,10 @@ impl SegmentStore {
         }
     }
 
-    /// Returns the playlist as it is on disk.
     pub(super) fn playlist(&self) -> &Playlist {
         &self.playlist
     }
 
-    /// Returns the path of the playlist's file.
     pub(super) fn playlist_path(&self) -> &Path {
         &self.playlist_path
     }
@@ -174,7 +170,6 @@ impl SegmentStore {
         self.update_playlist_file();
     }
 
-    /// Writes the playlist of a stream that has ended, if there is one on disk.
     fn update_playlist_file(&mut self) {
         if self.has_playlist_file
             && let Err(WriteError { path, error }) = self.write_playlist()
@@ -233,7 +228,6 @@ impl SegmentStore {
         }
     }
 
-    /// Returns whether the stream is closed and all segments due for removal are gone.
     pub(super) fn is_done(&self) -> bool {
         self.is_closed && !self.is_disposing && self.expiring.is_empty()
     }

@@ -49,7 +49,6 @@ pub(super) struct StreamFiles {
     failure: Mutex<Option<String>>,
     /// At least one segment was written.
     pub(super) has_files: AtomicBool,
-    /// Queued jobs of the stream.
     pub(super) queued_jobs: AtomicUsize,
 }
 
@@ -64,7 +63,6 @@ impl StreamFiles {
         self.base.rfind('/').map_or("", |slash| &self.base[..=slash])
     }
 
-    /// Returns and clears the last error.
     pub(super) fn take_failure(&self) -> Option<String> {
         self.failure.lock().unwrap_or_else(PoisonError::into_inner).take()
     }
@@ -74,18 +72,11 @@ impl StreamFiles {
     }
 }
 
-/// A request to the writer thread.
 pub(super) enum Job {
     /// Opens the stream's files and returns the playlist found on disk.
     Open(Arc<OnceLock<Playlist>>),
     /// Writes a segment, then the playlist.
-    Segment {
-        entry: Entry,
-        body: Bytes,
-        durations: Durations,
-        /// `hls_cleanup`.
-        cleanup: bool,
-    },
+    Segment { entry: Entry, body: Bytes, durations: Durations, cleanup: bool },
     /// Marks the playlist as complete. The stream may continue later.
     Finish,
     /// Closes the stream. `dispose` marks the playlist as complete; with `cleanup` the segments are removed as well.
@@ -93,13 +84,11 @@ pub(super) enum Job {
 }
 
 impl Job {
-    /// Returns the size of the segment, in bytes.
     pub(super) fn size(&self) -> usize {
         if let Self::Segment { body, .. } = self { body.len() } else { 0 }
     }
 }
 
-/// A job with the stream that it is for.
 pub(super) type QueuedJob = (Arc<StreamFiles>, Job);
 
 /// The sending side of the queue. Clones share it.
@@ -109,7 +98,6 @@ pub(super) struct SegmentWriter {
     counters: Arc<Counters>,
 }
 
-/// Counters shared with the writer thread.
 #[derive(Debug)]
 pub(super) struct Counters {
     /// Jobs that are queued or in progress, and the size of their segments in bytes.
@@ -125,9 +113,6 @@ pub(super) struct Counters {
 
 impl SegmentWriter {
     /// Starts the thread.
-    ///
-    /// # Errors
-    /// When the system cannot start a thread.
     pub(super) fn start() -> std::io::Result<Self> {
         let (jobs, receiver) = bounded(MAX_JOBS);
         let counters = Arc::new(Counters::default());
@@ -143,7 +128,6 @@ impl SegmentWriter {
         (Self { jobs, counters: Arc::default() }, receiver)
     }
 
-    /// Returns the size of queued segments, in bytes.
     pub(super) fn queued_bytes(&self) -> usize {
         self.counters.queued_bytes.load(Ordering::Relaxed)
     }
@@ -186,7 +170,6 @@ impl SegmentWriter {
         jobs < max_jobs && has_share && fits(job.size(), self.queued_bytes(), byte_limit)
     }
 
-    /// Counts a dropped segment. Returns `false`.
     fn drop_job(&self, files: &StreamFiles, job: &Job) -> bool {
         if matches!(job, Job::Segment { .. }) {
             self.counters.lost.fetch_add(1, Ordering::Relaxed);
@@ -195,7 +178,6 @@ impl SegmentWriter {
         false
     }
 
-    /// Returns whether all jobs are done.
     pub(super) fn is_idle(&self) -> bool {
         self.counters.queued_jobs.load(Ordering::Relaxed) == 0
     }

@@ -30,7 +30,7 @@ use crate::log::quoted;
 /// Units of the muxer's clock per millisecond.
 const TICKS: u64 = 90;
 
-/// How much shorter than `hls_fragment` a segment may be, in milliseconds: a GOP of exactly that length may be rounded down.
+/// Tolerance below `hls_fragment`, in milliseconds: a GOP of exactly that length may be rounded down.
 const ROUNDING: u64 = 10;
 
 /// Maximum time that audio at the start waits for the first keyframe, in milliseconds, since a segment should start with it. Also
@@ -54,7 +54,7 @@ const MAX_SEGMENT: usize = 64 * 1024 * 1024;
 /// Maximum distance between media time and wall-clock time in the date of a segment.
 const MAX_DATE_DRIFT: Duration = Duration::from_secs(1);
 
-/// A source of wall-clock time.
+/// Source of wall-clock time.
 pub type Clock = Arc<dyn Fn() -> SystemTime + Send + Sync>;
 
 /// A part of the stream that can be played on its own.
@@ -72,9 +72,8 @@ pub struct Segment {
     pub started_at: SystemTime,
 }
 
-/// Cuts a stream into segments. Times are those of the source: milliseconds that never decrease within a track.
+/// Times are those of the source: milliseconds that never decrease within a track.
 pub struct Segmenter {
-    /// The stream's name, for the log.
     stream: String,
     /// `hls_fragment` in milliseconds.
     fragment: u64,
@@ -86,14 +85,12 @@ pub struct Segmenter {
     video: Option<VideoConfig>,
     video_header: Vec<u8>,
     audio: AudioTrack,
-    /// Audio that waits for the first keyframe.
     waiting_audio: Vec<WaitingFrame>,
     open: Option<OpenSegment>,
     /// The next segment follows a discontinuity.
     discontinuity: bool,
     /// The next segment starts as soon as possible.
     cut_due: bool,
-    /// Video is dropped until the next keyframe.
     needs_keyframe: bool,
     rate_limit: RateLimit,
     /// Start of the next segment by media time.
@@ -108,7 +105,6 @@ struct WaitingFrame {
     body: Vec<u8>,
 }
 
-/// The segment that is being written.
 struct OpenSegment {
     /// Time of the first frame, in milliseconds.
     start: u64,
@@ -121,7 +117,7 @@ struct OpenSegment {
 }
 
 impl Frame {
-    /// Returns the presentation time in milliseconds.
+    /// In milliseconds.
     fn time(&self) -> u64 {
         self.pts / TICKS
     }
@@ -193,12 +189,10 @@ impl Segmenter {
         self.muxer.capacity() + audio + self.video_header.len() + video
     }
 
-    /// Returns whether a segment is being written.
     pub(super) fn is_open(&self) -> bool {
         self.open.is_some()
     }
 
-    /// Returns whether the open segment has video.
     pub(super) fn has_video(&self) -> bool {
         self.open.as_ref().is_some_and(|open| open.video.is_some())
     }
@@ -250,7 +244,6 @@ impl Segmenter {
 
     fn on_frame(&mut self, time: u64, tag: &VideoTag, frame: &[u8]) -> Option<Segment> {
         let config = self.video.as_ref()?;
-        // The sequence header was for another codec.
         if tag.codec.is_h264() != (config.codec == crate::codec::nalu::Codec::H264) {
             return None;
         }
@@ -381,7 +374,6 @@ impl Segmenter {
         self.open = Some(OpenSegment { start: time, started_at, discontinuity, video: None, audio_end: 0 });
     }
 
-    /// Takes a token for another segment. Returns whether there was one.
     fn take_token(&mut self) -> bool {
         let has_token = self.rate_limit.take_token(Instant::now());
         if !has_token {
@@ -407,21 +399,20 @@ impl Segmenter {
         Some(Segment { body: self.buffers.freeze(body), capacity, duration, discontinuity, started_at })
     }
 
-    /// Logs once per publisher that a track is left out.
+    /// Logs once per publisher.
     fn log_unsupported(&mut self, codec: &str) {
         if !std::mem::replace(&mut self.unsupported_logged, true) {
             log::warn!("HLS track skipped, not supported in MPEG-TS: stream={} codec={}", self.stream, quoted(codec));
         }
     }
 
-    /// Logs once per publisher that its stream breaks a rule.
+    /// Logs once per publisher.
     fn log_malformed(&mut self, reason: &str) {
         if !std::mem::replace(&mut self.malformed_logged, true) {
             log::warn!("HLS input malformed: stream={} reason={}", self.stream, quoted(reason));
         }
     }
 
-    /// Returns how often the audio clock was set again.
     #[cfg(test)]
     pub(super) fn audio_resyncs(&self) -> u64 {
         self.audio.resyncs()

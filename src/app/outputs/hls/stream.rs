@@ -53,7 +53,6 @@ impl HlsStream {
         self.0.with(|state| state.ended_at().filter(|_| !state.is_closed()))
     }
 
-    /// Returns whether the stream is closed and not published again.
     pub(super) fn is_closed(&self) -> bool {
         self.0.with(|state| state.is_closed())
     }
@@ -67,7 +66,6 @@ impl HlsStream {
         });
     }
 
-    /// Removes a batch of expired files from memory. Returns whether there may be more.
     pub(super) fn remove_expired(&self, now: Instant) -> bool {
         self.0.with(|state| state.remove_expired(now))
     }

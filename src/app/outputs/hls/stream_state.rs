@@ -23,12 +23,10 @@ const DEFAULT_RETENTION: Duration = Duration::from_secs(120);
 /// Maximum number of files removed from memory in one go, since other coroutines may be waiting.
 const REMOVE_BATCH: usize = 256;
 
-/// The state of a stream.
 pub(super) struct StreamState {
     settings: Hls,
     files: Arc<StreamFiles>,
     segmenter: Segmenter,
-    /// Memory of the published stream.
     memory: MemoryTracker,
     /// Charge of what the segmenter buffers.
     segmenter_charge: Charge,
@@ -50,7 +48,6 @@ pub(super) struct StreamState {
     expiring: VecDeque<(Instant, String)>,
     publisher: Option<Arc<dyn ClientHandle>>,
     ended_at: Instant,
-    /// The playlist is to be marked as complete.
     endlist_pending: bool,
     /// The stream has ended for good. It is kept until its files in memory are removed and the writer thread knows.
     is_closed: bool,
@@ -92,7 +89,7 @@ impl StreamState {
         }
     }
 
-    /// Starts the output of a publisher. Returns false if there is one already.
+    /// Returns false if there is a publisher already.
     pub(super) fn start(&mut self, settings: &Hls, publisher: Arc<dyn ClientHandle>, memory: &MemoryTracker) -> bool {
         if self.publisher.is_some() {
             return false;
@@ -211,7 +208,6 @@ impl StreamState {
         let Some(playlist) = &mut self.playlist else { return };
         let Segment { body, duration, discontinuity, started_at, .. } = segment;
         let number = playlist.next_number();
-        // Nothing precedes the first segment of all.
         let discontinuity = discontinuity && number > 0;
         let entry = Entry { number, duration, discontinuity, started_at: Some(started_at) };
         let fragment = milliseconds(self.settings.fragment);
@@ -236,7 +232,6 @@ impl StreamState {
         self.writer.send(&self.files, job);
     }
 
-    /// Puts the current playlist into memory.
     fn publish_playlist(&self) {
         let Some(playlist) = &self.playlist else { return };
         let path = self.playlist_path();
@@ -257,7 +252,6 @@ impl StreamState {
         }
     }
 
-    /// Returns whether the file in memory under this path is the stream's.
     fn owns(&self, path: &str) -> bool {
         self.live_files.owner(path).is_some_and(|owner| *owner == *self.owner)
     }
@@ -323,7 +317,6 @@ impl StreamState {
     /// Closes the stream. Its files in memory expire after the length of the playlist, so that players can load the rest.
     pub(super) fn close(&mut self, now: Instant) {
         self.is_closed = true;
-        // Without room in the queue, each tick tries again.
         self.close_pending = (self.close_pending || self.open_sent) && !self.send_close();
         // The disk has not answered in all that time.
         self.unnumbered.clear();
@@ -347,7 +340,6 @@ impl StreamState {
         self.writer.send(&self.files, Job::Close { dispose: !dispose.is_zero(), cleanup })
     }
 
-    /// Returns whether the stream is closed and nothing is left to do.
     fn is_done(&self) -> bool {
         self.is_closed && self.expiring.is_empty() && !self.close_pending
     }

@@ -29,7 +29,6 @@ const MAX_UNHURRIED_STREAMS: usize = 4096;
 /// Minimum interval between log lines about segments that could not be written.
 const LOG_INTERVAL: Duration = Duration::from_secs(10);
 
-/// The state of the thread.
 pub(super) struct WriterThread {
     /// Open stores by `root` and `base` of their streams.
     stores: HashMap<PathBuf, SegmentStore>,
@@ -39,10 +38,9 @@ pub(super) struct WriterThread {
     throttle: Throttle,
     /// The last log line was about a failure.
     failure_logged: bool,
-    /// The counters `lost` and `written` at the last log line about a failure.
+    /// Counters at the last log line about a failure.
     logged_lost: u64,
     logged_written: u64,
-    /// The last error since then.
     last_error: Option<String>,
 }
 
@@ -90,7 +88,6 @@ impl WriterThread {
         }
     }
 
-    /// Handles one job.
     pub(super) fn handle(&mut self, files: &StreamFiles, job: Job, now: Instant) {
         let open_store = self.stores.get_mut(&files.root.join(&files.base));
         match job {

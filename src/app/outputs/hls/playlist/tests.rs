@@ -7,7 +7,7 @@ fn entry(number: u64, duration: u64) -> Entry {
     Entry { number, duration, discontinuity: false, started_at }
 }
 
-/// Of a window of so many milliseconds, with segments of 2 s.
+/// Returns settings with this window in milliseconds and segments of 2 s.
 fn window(window: u64) -> Durations {
     Durations { window, fragment: 2000, target: 2000 }
 }
@@ -92,7 +92,7 @@ fn a_segment_that_claims_to_be_long_makes_no_playlist_longer() {
         playlist.push(Entry { started_at: None, ..entry(number, 4000) }, &window(10_000));
     }
     assert_eq!(playlist.duration(), 3 * 122_000 + 2000, "three of the longest that a segment can be");
-    // Whoever wants an hour of short segments has it.
+    // An hour of short segments is possible if it is configured.
     let hour = Durations { window: 3_600_000, fragment: 500, target: 750 };
     for number in 2000..10_000 {
         playlist.push(Entry { started_at: None, ..entry(number, 500) }, &hour);

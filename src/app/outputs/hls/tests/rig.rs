@@ -35,7 +35,6 @@ pub(super) struct Rig {
     pub(super) started: Instant,
     pub(super) fragment: u64,
     pub(super) window: u64,
-    /// All segments in order.
     pub(super) bodies: Vec<Bytes>,
 }
 
@@ -79,7 +78,6 @@ impl Rig {
         self.handle_at(job, now);
     }
 
-    /// Has the writer thread handle a job at a given time.
     pub(super) fn handle_at(&mut self, job: Job, now: Instant) {
         self.writer.handle(&self.files, job, now);
     }
@@ -173,7 +171,6 @@ impl Rig {
         self.send(time, AAC_HEADER);
     }
 
-    /// Demultiplexes all segments.
     pub(super) fn demuxed(&self) -> Vec<Demuxed> {
         self.bodies.iter().map(|body| demux(body)).collect()
     }
