@@ -29,12 +29,12 @@ use self::target::Target;
 /// Delay between the start of the last client and the measurement: a new player first gets a GOP that is older than live.
 const SETTLE: Duration = Duration::from_secs(1);
 
-/// Examples at the end of the help text.
+/// Examples at the end of the help text. `{N}` stands for `{n}`, see [`parse_arguments`].
 const AFTER_HELP: &str = "\
 EXAMPLES:
     srs_bench play -c 500 --ramp 5 rtmp://127.0.0.1/live/livestream     500 players, started over 5 s
     srs_bench play -c 500 --check=20 rtmp://127.0.0.1/live/livestream   The same; 20 of them check every message
-    srs_bench publish -c 50 'rtmp://127.0.0.1/live/stream{n}'           50 publishers: stream1 to stream50
+    srs_bench publish -c 50 'rtmp://127.0.0.1/live/stream{N}'           50 publishers: stream1 to stream50
     srs_bench latency -c 100 rtmp://127.0.0.1/live/livestream           One publisher, 100 players, end-to-end latency
     srs_bench http -c 20 http://127.0.0.1:8080/live/livestream.m3u8     20 clients that get the playlist repeatedly
 
@@ -46,7 +46,7 @@ The exit status is 0 if no client was refused or lost. `srs_bench help play` lis
 enum Command {
     /// Plays streams; the clients are spread evenly over the URLs
     Play(Options),
-    /// Publishes streams; {n} in the URL is replaced by the number of the client, from 1
+    /// Publishes streams; {N} in the URL is replaced by the number of the client, from 1
     Publish(Options),
     /// Publishes one synthesized stream, plays it, and measures the end-to-end latency
     Latency(Options),
@@ -58,7 +58,7 @@ enum Command {
 
 #[derive(StructOpt, Clone)]
 struct Options {
-    /// Streams, e.g. rtmp://127.0.0.1/live/livestream or rtmp://127.0.0.1/live/stream{n}
+    /// Streams, e.g. rtmp://127.0.0.1/live/livestream or rtmp://127.0.0.1/live/stream{N}
     #[structopt(required = true, value_name = "URL")]
     urls: Vec<String>,
     /// Number of clients
@@ -109,7 +109,7 @@ impl Options {
 }
 
 fn main() -> ExitCode {
-    let command = Command::from_args();
+    let command = parse_arguments();
     match run(&command) {
         Ok(stats) => {
             let options = command.options();
@@ -123,6 +123,15 @@ fn main() -> ExitCode {
             ExitCode::FAILURE
         }
     }
+}
+
+/// Parses the command line, or prints help or an error and exits. `clap` replaces `{n}` in help texts by a line break, so they have
+/// `{N}` instead.
+fn parse_arguments() -> Command {
+    Command::from_args_safe().unwrap_or_else(|mut error| {
+        error.message = error.message.replace("{N}", "{n}");
+        error.exit()
+    })
 }
 
 impl Command {

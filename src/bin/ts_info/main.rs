@@ -24,9 +24,9 @@ const MAX_GARBAGE: u64 = 1024 * 1024;
 /// Examples at the end of the help text.
 const AFTER_HELP: &str = "\
 EXAMPLES:
-    ts_info objs/nginx/html/live/livestream-1.ts                   Check a segment
+    ts_info objs/nginx/html/live/livestream-1.ts                    Check a segment
     curl -s http://127.0.0.1:8080/live/livestream-1.ts | ts_info -  Check a segment from standard input
-    ts_info --json segment.ts                                      The same as JSON, times in 1/90000 s
+    ts_info --json segment.ts                                       The same as JSON, times in 1/90000 s
 
 The exit status is 0 if the stream has no errors, else 1.";
 
