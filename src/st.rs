@@ -160,7 +160,7 @@ pub fn spawn_low_priority(
     spawn_task(name, id, Some(class), f)
 }
 
-/// Returns a function that runs `f` and, if `f` panics, runs it again after [`RESTART_DELAY`]. For coroutines that serve all
+/// Returns a function that runs `f` and, if `f` panics, runs it again after `RESTART_DELAY`. For coroutines that serve all
 /// clients.
 pub fn supervised(name: &'static str, f: impl Fn() + Send + 'static) -> impl FnOnce() + Send + 'static {
     move || {

@@ -42,7 +42,7 @@ impl PidFile {
     /// Opens and locks the file, also one that a dead process left. The lock survives a fork.
     ///
     /// # Errors
-    /// [`Error`]
+    /// `Error`
     pub fn claim(path: &Path) -> Result<PidFile, Error> {
         let shown = || path.display().to_string();
         let failed = |error| Error::Io { path: shown(), error };
@@ -75,7 +75,7 @@ impl PidFile {
     /// Writes the id of this process. Call it after the process has left the terminal, which changes the id.
     ///
     /// # Errors
-    /// [`Error::Io`]
+    /// `Error::Io`
     pub fn write(&self) -> Result<(), Error> {
         let write = || {
             let mut file: &File = &self.file;

@@ -23,7 +23,7 @@ thread_local! {
     static LAST: Cell<Option<Sample>> = const { Cell::new(None) };
 }
 
-/// Returns the share of the worker's time, from 0 to 1, that coroutines of normal priority used in the last [`PERIOD`]. Time of
+/// Returns the share of the worker's time, from 0 to 1, that coroutines of normal priority used in the last `PERIOD`. Time of
 /// low priority counts as free, except for its guaranteed minimum. Measured on request, at most once per period.
 pub fn busy_share() -> f64 {
     LAST.with(|last| {

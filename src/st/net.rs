@@ -196,7 +196,7 @@ impl TcpStream {
         self.0.readable.store(true, Ordering::Relaxed);
     }
 
-    /// Reads available bytes, up to [`READ_BUFFER_BYTES`], and passes them to `consume`, which must not block; an empty slice
+    /// Reads available bytes, up to `READ_BUFFER_BYTES`, and passes them to `consume`, which must not block; an empty slice
     /// is the end of the stream. Returns `None` if there are no bytes yet.
     ///
     /// # Errors

@@ -1,9 +1,9 @@
 //! TLS on a connection, for RTMPS.
 //!
 //! `rustls` does no input or output, so it fits below a coroutine: bytes go in, bytes come out. [`TcpStream::accept_tls`] and
-//! [`TcpStream::connect_tls`] do the handshake and attach a [`Session`] to the connection. From then on all reads and writes go
+//! [`TcpStream::connect_tls`] do the handshake and attach a `Session` to the connection. From then on all reads and writes go
 //! through it, and users of the connection see no difference. Every buffer is bounded: `rustls` keeps at most one handshake
-//! message, of at most [`MAX_CLIENT_HANDSHAKE`] bytes, or one record of the peer, and `session::MAX_UNSENT` bytes to send.
+//! message, of at most `MAX_CLIENT_HANDSHAKE` bytes, or one record of the peer, and `session::MAX_UNSENT` bytes to send.
 //!
 //! The arithmetic of a handshake (signatures, certificate chains) takes a millisecond of processor time and more stack than a
 //! coroutine has. It runs on two other threads; further handshakes queue until their time limit. A record takes a few

@@ -1,7 +1,7 @@
 //! Detection of a stuck worker: a coroutine that computes for long or blocks the thread delays every client.
 //!
 //! Each switch between coroutines stores a tag of the running one, with one relaxed store. A thread reads it every
-//! [`CHECK_INTERVAL`]; the worker is not woken for that. A worker that waits in epoll is idle and not stuck.
+//! `CHECK_INTERVAL`; the worker is not woken for that. A worker that waits in epoll is idle and not stuck.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, Once, PoisonError};
@@ -51,7 +51,7 @@ pub(super) fn set_idle() {
     RUNNING.store(RUNNING.load(Ordering::Relaxed) & SWITCH_MASK, Ordering::Relaxed);
 }
 
-/// Starts the thread that logs when a coroutine holds the worker for more than [`MAX_RUN`], and when the worker continues.
+/// Starts the thread that logs when a coroutine holds the worker for more than `MAX_RUN`, and when the worker continues.
 ///
 /// # Errors
 /// When the thread cannot be started. The server can run without it.

@@ -64,7 +64,7 @@ impl TcpListener {
         Self::new(bind(address, false)?)
     }
 
-    /// Blocks until a client connects. After [`TcpListener::close`] it accepts the queued connections, at most [`BACKLOG`], and
+    /// Blocks until a client connects. After [`TcpListener::close`] it accepts the queued connections, at most `BACKLOG`, and
     /// then returns `None`.
     ///
     /// # Errors

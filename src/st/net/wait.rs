@@ -46,7 +46,7 @@ pub(super) struct WaitTimer {
     timer: Option<timer::Key>,
 }
 
-/// Makes busy coroutines yield after each read and write, instead of after [`MAX_OPS`], until it is called with false: so that a
+/// Makes busy coroutines yield after each read and write, instead of after `MAX_OPS`, until it is called with false: so that a
 /// coroutine that must react to their input runs in time.
 pub fn set_eager_yield(enabled: bool) {
     EAGER_YIELD.store(enabled, Ordering::Relaxed);
@@ -97,7 +97,7 @@ impl TcpStream {
         self.0.interrupted.swap(false, Ordering::Relaxed)
     }
 
-    /// Yields if the peer has kept this coroutine busy for [`MAX_OPS`] operations without a wait. Blocking reads and writes do
+    /// Yields if the peer has kept this coroutine busy for `MAX_OPS` operations without a wait. Blocking reads and writes do
     /// it; a loop over [`TcpStream::try_read`] must call it.
     pub fn yield_if_busy(&self) {
         self.yield_if_busy_after(0);
