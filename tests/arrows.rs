@@ -1,11 +1,11 @@
-//! Holds the arrows between the modules: `codec <- rtmp <- app`, `st <- app`, `config <- app <- main`. What is parsed knows no
-//! protocol, the protocol knows no coroutine, and only `st` knows the runtime below it.
-#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test that meets the unexpected is to fail")]
+//! Checks the dependencies between modules: `codec <- rtmp <- app`, `st <- app`, `config <- app <- main`. Codecs know no protocol, the
+//! protocol knows no coroutines, and only `st` knows the runtime below it.
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a failed expectation fails the test")]
 
 use std::path::{Path, PathBuf};
 
-/// Each module of the library, and which others it may name.
-const MAY_NAME: &[(&str, &[&str])] = &[
+/// The modules of the library, and the other modules that each may use.
+const ALLOWED: &[(&str, &[&str])] = &[
     ("memory", &[]),
     ("codec", &[]),
     ("rtmp", &["memory", "codec"]),
@@ -16,13 +16,13 @@ const MAY_NAME: &[(&str, &[&str])] = &[
     ("app", &["memory", "codec", "rtmp", "st", "config", "log", "os"]),
 ];
 
-/// The only module that names the runtime.
+/// The only module that may use the runtime.
 const RUNTIME_USER: &str = "st";
 /// The crate of the runtime.
 const RUNTIME: &str = "may";
 
-/// What is wrong with a file of the given module; `None` is `main.rs`, `lib.rs` and the programs beside it, which may name any
-/// module. Each fault is a line number and what it names.
+/// Returns the forbidden dependencies of a file of the given module: line number and description. `None` stands for `main.rs`, `lib.rs`
+/// and the other programs, which may use any module.
 fn faults(module: Option<&str>, text: &str) -> Vec<(usize, String)> {
     let text = without_comments(text);
     let mut faults = Vec::new();
@@ -31,12 +31,13 @@ fn faults(module: Option<&str>, text: &str) -> Vec<(usize, String)> {
         faults.push((line, what));
     };
     if let Some(module) = module {
-        let allowed = MAY_NAME.iter().find(|(name, _)| *name == module).map(|(_, allowed)| *allowed);
-        let allowed =
-            allowed.unwrap_or_else(|| panic!("the module {module} is not in MAY_NAME: say which others it may name"));
+        let allowed = ALLOWED.iter().find(|(name, _)| *name == module).map(|(_, allowed)| *allowed);
+        let allowed = allowed.unwrap_or_else(|| {
+            panic!("the module {module} is not in ALLOWED: add it with the modules that it may use")
+        });
         for at in paths_from(&text, "crate") {
             for (offset, name) in first_names(&text[at..]) {
-                let is_item = MAY_NAME.iter().all(|(known, _)| *known != name);
+                let is_item = ALLOWED.iter().all(|(known, _)| *known != name);
                 if !is_item && name != module && !allowed.contains(&name) {
                     fault(at + offset, format!("{module} names {name}"));
                 }
@@ -51,7 +52,7 @@ fn faults(module: Option<&str>, text: &str) -> Vec<(usize, String)> {
     faults
 }
 
-/// Blanks out line comments, so that a doc comment may name what it likes. Two slashes behind a colon are those of a URL.
+/// Removes line comments, since a doc comment may name any module. Two slashes after a colon belong to a URL.
 fn without_comments(text: &str) -> String {
     let mut out = String::with_capacity(text.len());
     for line in text.lines() {
@@ -63,7 +64,7 @@ fn without_comments(text: &str) -> String {
     out
 }
 
-/// The places behind each `root::`, where the path goes on.
+/// Returns the offset after each `root::`.
 fn paths_from<'a>(text: &'a str, root: &'a str) -> impl Iterator<Item = usize> + 'a {
     text.match_indices(root).filter_map(move |(at, _)| {
         let is_inside = text[..at].ends_with(|before: char| before.is_alphanumeric() || before == '_');
@@ -75,7 +76,7 @@ fn paths_from<'a>(text: &'a str, root: &'a str) -> impl Iterator<Item = usize> +
     })
 }
 
-/// The first name of each path that starts here: one, or those of a group in braces.
+/// Returns the first name of each path that starts here: one, or those of a group in braces.
 fn first_names(text: &str) -> Vec<(usize, &str)> {
     let name_at = |at: usize| {
         let start = at + text[at..].len() - text[at..].trim_start().len();
@@ -104,7 +105,7 @@ fn first_names(text: &str) -> Vec<(usize, &str)> {
     names
 }
 
-/// All `.rs` files below a folder.
+/// Collects all `.rs` files below a folder.
 fn sources(folder: &Path, into: &mut Vec<PathBuf>) {
     for entry in folder.read_dir().expect("a folder of sources") {
         let path = entry.expect("an entry").path();
@@ -116,7 +117,7 @@ fn sources(folder: &Path, into: &mut Vec<PathBuf>) {
     }
 }
 
-/// The module of the library that a file below `src` belongs to.
+/// Returns the module of the library that a file below `src` belongs to.
 fn module(path: &Path) -> Option<String> {
     let first = path.components().next()?.as_os_str().to_str()?;
     let name = first.strip_suffix(".rs").unwrap_or(first);
@@ -138,7 +139,7 @@ fn each_module_names_only_those_it_may() {
             all.push(format!("src/{}:{line}: {what}: {content}", path.display()));
         }
     }
-    assert!(all.is_empty(), "these go against the arrows:\n{}", all.join("\n"));
+    assert!(all.is_empty(), "forbidden dependencies:\n{}", all.join("\n"));
 }
 
 #[test]

@@ -1,12 +1,11 @@
-/* The floor: what the kernel alone asks for when one stream is handed to many players.
+/* The floor: the cost of the kernel alone when one stream is sent to many players.
  *
  *     cc -O2 -o floor floor.c
  *     ./floor PORT FILE.flv WINDOW_MS
  *
- * One thread, one epoll, no allocation while it runs. The file's tags are chunked once and played in real time, over and over;
- * every WINDOW_MS each player is sent what has become due, in one send(); with a window of 0, each message when it is due, by
- * itself. Whatever a client asks for, it is answered from a fixed text and then plays. There is no publisher, no timeout, no slow
- * player, no second stream: a measuring stick. */
+ * One thread, one epoll, no allocation while it runs. The file's tags are chunked once and played in real time, over and over. Every
+ * WINDOW_MS one send() gives each player the messages that are due; with a window of 0 each message is sent by itself when it is due.
+ * Every client gets the same fixed answers and then plays. There is no publisher, no timeout, no slow player, no second stream. */
 #define _GNU_SOURCE
 #include <errno.h>
 #include <netinet/in.h>
@@ -22,13 +21,13 @@
 
 enum { MAX_CLIENTS = 20000, C0_C1 = 1537, C2 = 1536, INPUT = 4096 };
 
-/* How far a client has come. */
+/* Progress of a client. */
 enum step { WANTS_S0, WANTS_S1, WANTS_CONNECT, WANTS_STREAM, WANTS_PLAY, PLAYS };
 
 struct client {
     int fd, index;
     enum step step;
-    size_t length; /* of what has come and was not understood yet */
+    size_t length; /* of input that is not parsed yet */
     uint8_t input[INPUT];
 };
 
@@ -41,7 +40,7 @@ static void die(const char *what)
     exit(1);
 }
 
-/* Bytes being put together. */
+/* Bytes under construction. */
 struct out {
     uint8_t *bytes;
     size_t length;
@@ -59,7 +58,7 @@ static void put_number(struct out *out, uint32_t value, int bytes)
         out->bytes[out->length++] = value >> (8 * bytes);
 }
 
-/* A message in one chunk of type 0: players are told a chunk size that no message exceeds. */
+/* A message in one chunk of type 0: the announced chunk size exceeds every message. */
 static void put_message(struct out *out, int csid, uint32_t time, int type, int stream, const void *payload, size_t length)
 {
     put_number(out, csid, 1);
@@ -83,7 +82,7 @@ static void put_string(struct out *out, const char *text)
     put_key(out, text);
 }
 
-/* AMF0: an object that says no more than its code. */
+/* AMF0: an object with a code only. */
 static void put_status(struct out *out, const char *code)
 {
     put_number(out, 3, 1);
@@ -97,7 +96,7 @@ static void reply(struct client *client, const struct out *out)
     send(client->fd, out->bytes, out->length, MSG_NOSIGNAL);
 }
 
-/* Where the transaction id of this command stands in what a client has sent; NULL: it has not come. */
+/* Returns the transaction id of this command in a client's input; NULL if the command has not arrived. */
 static const uint8_t *find_command(const struct client *client, const char *name)
 {
     uint8_t key[32];
@@ -114,7 +113,7 @@ static void consume(struct client *client, size_t length)
     memmove(client->input, client->input + length, client->length);
 }
 
-/* Answers as much of what has come as can be answered. Returns whether anything was. */
+/* Answers the complete commands of the input. Returns true if there were any. */
 static int advance(struct client *client)
 {
     uint8_t bytes[2 * C0_C1], payload[256];
@@ -196,7 +195,7 @@ static double now_ms(void)
     return t.tv_sec * 1e3 + t.tv_nsec / 1e6;
 }
 
-/* Has the timer fire once, at a time of now_ms(). */
+/* Sets the timer to a time of now_ms(). */
 static void set_timer(int timer, double at)
 {
     if (at < 1)

@@ -15,7 +15,7 @@ const OUT_CHUNK_SIZE: usize = 60_000;
 /// Value of a 24-bit timestamp field that announces an extended timestamp.
 const EXTENDED: u32 = 0x00ff_ffff;
 /// Time limit for an answer of the server.
-pub(crate) const ANSWER: Duration = Duration::from_secs(10);
+pub(crate) const ANSWER_TIMEOUT: Duration = Duration::from_secs(10);
 
 const SET_CHUNK_SIZE: u8 = 1;
 const ACKNOWLEDGEMENT: u8 = 3;
@@ -108,13 +108,13 @@ impl Wire {
             socket.write_all(piece).expect("a header is taken");
             std::thread::sleep(Duration::from_millis(5));
         }
-        socket.set_write_timeout(Some(ANSWER)).expect("a socket option");
+        socket.set_write_timeout(Some(ANSWER_TIMEOUT)).expect("a socket option");
         Wire::over(Box::new(socket), port)
     }
 
     /// Performs the simple handshake over a connection to `port`.
     pub(crate) fn over(mut socket: Box<dyn Transport>, port: u16) -> Wire {
-        socket.set_read_timeout(ANSWER);
+        socket.set_read_timeout(ANSWER_TIMEOUT);
         let mut c1: Vec<u8> = (0..HANDSHAKE).map(|at| (at % 251).to_le_bytes()[0]).collect();
         c1[..8].fill(0);
         socket.write_all(&[3]).expect("c0");
@@ -172,7 +172,7 @@ impl Wire {
 
     /// Publishes `live/<stream>` as soon as the name is free: the server may not have noticed yet that the previous publisher left.
     pub(crate) fn next_publisher(port: u16, stream: &str) -> Wire {
-        eventually("the name is free", ANSWER, || {
+        eventually("the name is free", ANSWER_TIMEOUT, || {
             let mut wire = Wire::connect(port);
             wire.connect_app("live");
             let id = wire.create_stream();
@@ -277,7 +277,7 @@ impl Wire {
 
     /// Waits for a command and removes it from `commands`.
     pub(crate) fn wait_command(&mut self, what: &str, wanted: impl Fn(&Command) -> bool) -> Command {
-        self.wait(what, ANSWER, |wire| {
+        self.wait(what, ANSWER_TIMEOUT, |wire| {
             let at = wire.commands.iter().position(&wanted)?;
             Some(wire.commands.remove(at))
         })
@@ -290,7 +290,7 @@ impl Wire {
 
     /// Waits until `count` audio and video frames have been received since the connection began.
     pub(crate) fn wait_frames(&mut self, count: usize) {
-        self.wait(&format!("{count} frames"), ANSWER, |wire| (wire.frames().count() >= count).then_some(()));
+        self.wait(&format!("{count} frames"), ANSWER_TIMEOUT, |wire| (wire.frames().count() >= count).then_some(()));
     }
 
     /// Returns the received audio and video frames.

@@ -1,4 +1,4 @@
-//! Who may do what, by address, and how the address is known behind a balancer.
+//! Access by address, and the address of clients behind a load balancer.
 
 use std::io::{Read, Write};
 use std::net::TcpStream;
@@ -9,29 +9,29 @@ use crate::common::amf::Amf;
 use crate::common::process::{Process, eventually};
 use crate::common::scratch::Scratch;
 use crate::common::server::{Server, Settings, free_port, listens};
-use crate::common::wire::{ANSWER, Wire};
+use crate::common::wire::{ANSWER_TIMEOUT, Wire};
 use crate::media;
-use crate::players::{Kinds, PATIENCE, Player, publish};
+use crate::players::{CLIENT_TIMEOUT, Kinds, Player, publish};
 use crate::tools::need;
 
-/// Lets in balancers on this machine, and only players that come from 203.0.113.7 or 2001:db8::/32.
+/// Accepts PROXY headers from this machine, and players from 203.0.113.7 and 2001:db8::/32 only.
 const BEHIND: Settings<'_> = Settings {
     root: "proxy_protocol 127.0.0.1;",
     vhost: "security { enabled on; allow play 203.0.113.7; allow play 2001:db8::/32; }",
     vhosts: "",
 };
 
-/// Version 2: a command, a family and what follows.
-fn v2(command: u8, family: u8, rest: &[u8]) -> Vec<u8> {
+/// Returns a PROXY header of version 2: command, address family, and the rest.
+fn proxy_v2(command: u8, family: u8, rest: &[u8]) -> Vec<u8> {
     let length = u16::try_from(rest.len()).expect("small").to_be_bytes();
     [b"\r\n\r\n\0\r\nQUIT\n".as_slice(), &[command, family], &length, rest].concat()
 }
 
-fn v2_tcp4(source: [u8; 4], more: &[u8]) -> Vec<u8> {
-    v2(0x21, 0x11, &[source.as_slice(), &[127, 0, 0, 1], &[0xdc, 0x04], &[0x07, 0x8f], more].concat())
+fn proxy_v2_tcp4(source: [u8; 4], more: &[u8]) -> Vec<u8> {
+    proxy_v2(0x21, 0x11, &[source.as_slice(), &[127, 0, 0, 1], &[0xdc, 0x04], &[0x07, 0x8f], more].concat())
 }
 
-/// The code of the answer to `play` after these pieces of a header.
+/// Sends the pieces of a header, plays, and returns the code of the answer.
 fn play_as(port: u16, pieces: &[&[u8]]) -> String {
     let mut wire = Wire::connect_as(port, pieces);
     wire.connect_app("live");
@@ -73,11 +73,11 @@ fn security_decides_by_address_and_says_so() {
             let answer = wire.wait_status(due);
             if !may {
                 assert!(answer.description().contains(&format!("let 127.0.0.1 {verb}")), "{answer:?}");
-                wire.wait_closed(ANSWER);
+                wire.wait_closed(ANSWER_TIMEOUT);
             }
         }
     }
-    server.wait_log(&["code=denied", "security", "127.0.0.1 to publish"], ANSWER);
+    server.wait_log(&["code=denied", "security", "127.0.0.1 to publish"], ANSWER_TIMEOUT);
     server.assert_healthy();
 }
 
@@ -90,10 +90,10 @@ fn a_proxy_header_names_the_client_however_it_is_cut() {
     for header in [
         b"PROXY TCP4 203.0.113.7 127.0.0.1 56324 1935\r\n".to_vec(),
         b"PROXY TCP6 2001:db8::1 ::1 56324 1935\r\n".to_vec(),
-        v2_tcp4([203, 0, 113, 7], &[]),
-        v2_tcp4([203, 0, 113, 7], &[2, 0, 3, b'a', b'.', b'b', 4, 0, 1, 0]),
-        v2(0x21, 0x21, &v6),
-        v2(0x21, 0x21, &mapped),
+        proxy_v2_tcp4([203, 0, 113, 7], &[]),
+        proxy_v2_tcp4([203, 0, 113, 7], &[2, 0, 3, b'a', b'.', b'b', 4, 0, 1, 0]),
+        proxy_v2(0x21, 0x21, &v6),
+        proxy_v2(0x21, 0x21, &mapped),
     ] {
         for cut in 0..=header.len() {
             let (first, rest) = header.split_at(cut);
@@ -102,25 +102,25 @@ fn a_proxy_header_names_the_client_however_it_is_cut() {
         let bytes: Vec<&[u8]> = header.chunks(1).collect();
         assert_eq!(play_as(server.port, &bytes), "NetStream.Play.Start", "{header:x?} byte by byte");
     }
-    server.wait_log(&[r"client connected: address=203.0.113.7:56324 proxy=127.0.0.1:"], ANSWER);
-    // Others, and balancers that speak for themselves: their own address counts.
+    server.wait_log(&[r"client connected: address=203.0.113.7:56324 proxy=127.0.0.1:"], ANSWER_TIMEOUT);
+    // The own address counts for a LOCAL header, and for clients that are no load balancers.
     for header in [
         b"PROXY TCP4 203.0.113.8 127.0.0.1 56324 1935\r\n".to_vec(),
         b"PROXY UNKNOWN\r\n".to_vec(),
         b"PROXY UNKNOWN 203.0.113.7 127.0.0.1 56324 1935\r\n".to_vec(),
-        v2_tcp4([203, 0, 113, 8], &[]),
-        v2(0x20, 0x11, &[203, 0, 113, 7, 127, 0, 0, 1, 0xdc, 0x04, 0x07, 0x8f]),
-        v2(0x21, 0, &[]),
-        v2(0x21, 0x31, &[7; 216]),
+        proxy_v2_tcp4([203, 0, 113, 8], &[]),
+        proxy_v2(0x20, 0x11, &[203, 0, 113, 7, 127, 0, 0, 1, 0xdc, 0x04, 0x07, 0x8f]),
+        proxy_v2(0x21, 0, &[]),
+        proxy_v2(0x21, 0x31, &[7; 216]),
     ] {
         assert_eq!(play_as(server.port, &[&header]), "NetStream.Play.Failed", "{header:x?}");
     }
-    server.wait_log(&["code=denied", "203.0.113.8 to play"], ANSWER);
-    server.wait_log(&["code=denied", "127.0.0.1 to play"], ANSWER);
+    server.wait_log(&["code=denied", "203.0.113.8 to play"], ANSWER_TIMEOUT);
+    server.wait_log(&["code=denied", "127.0.0.1 to play"], ANSWER_TIMEOUT);
     server.assert_healthy();
 }
 
-/// Sends `bytes` and waits until the server closes the connection; gives whether it said anything.
+/// Sends `bytes` and waits until the server closes the connection. Returns true if the server has sent anything.
 fn is_answered(port: u16, bytes: &[u8]) -> bool {
     let mut socket = TcpStream::connect(("127.0.0.1", port)).expect("the server accepts");
     socket.set_read_timeout(Some(Duration::from_secs(5))).expect("a socket option");
@@ -139,40 +139,40 @@ fn who_is_no_balancer_is_not_believed_and_who_is_must_say() {
     let mut server = Server::with(&scratch, spoofed);
     let header = b"PROXY TCP4 203.0.113.7 127.0.0.1 56324 1935\r\n";
     assert!(!is_answered(server.port, &[header.as_slice(), &[3], &[0; 1536]].concat()));
-    assert!(!is_answered(server.port, &v2_tcp4([203, 0, 113, 7], &[0; 1600])));
+    assert!(!is_answered(server.port, &proxy_v2_tcp4([203, 0, 113, 7], &[0; 1600])));
     assert_eq!(play_as(server.port, &[]), "NetStream.Play.Failed");
     server.assert_healthy();
 
     let mut server = Server::with(&scratch, BEHIND);
     assert!(!is_answered(server.port, &[[3].as_slice(), &[0; 1536]].concat()));
-    server.wait_log(&["code=proxy", "no PROXY header"], ANSWER);
+    server.wait_log(&["code=proxy", "no PROXY header"], ANSWER_TIMEOUT);
     assert!(!is_answered(server.port, b"PROXY TCP4 a b c d\r\n"));
     assert!(!is_answered(server.port, &[b"PROXY ".as_slice(), &[b'x'; 4096]].concat()));
-    assert!(!is_answered(server.port, &v2_tcp4([203, 0, 113, 7], &[0; 60_000])));
-    server.wait_log(&["code=proxy", "too long"], ANSWER);
+    assert!(!is_answered(server.port, &proxy_v2_tcp4([203, 0, 113, 7], &[0; 60_000])));
+    server.wait_log(&["code=proxy", "too long"], ANSWER_TIMEOUT);
     server.assert_healthy();
 }
 
-/// ffmpeg publishes and plays through a balancer on `port`, whose address alone would not be let in.
-fn through(scratch: &Scratch, server: &mut Server, port: u16) {
+/// Publishes and plays with ffmpeg through a load balancer on `port`, whose own address is not allowed to play.
+fn publish_and_play_through(scratch: &Scratch, server: &mut Server, port: u16) {
     let Some(ffmpeg) = crate::tools::ffmpeg() else { panic!("ffmpeg was here a moment ago") };
     let source = media::h264_aac(&ffmpeg);
     let url = format!("rtmp://127.0.0.1:{port}/live/livestream");
     let player = Player::ffmpeg(scratch, "player", &ffmpeg, &url, Kinds::Both);
-    server.wait_log(&["proxy=127.0.0.1:"], ANSWER);
-    server.wait_log(&["play started: stream=__defaultVhost__/live/livestream"], ANSWER);
+    server.wait_log(&["proxy=127.0.0.1:"], ANSWER_TIMEOUT);
+    server.wait_log(&["play started: stream=__defaultVhost__/live/livestream"], ANSWER_TIMEOUT);
     let mut publisher = publish(scratch, "publisher", &ffmpeg, source, &url, &[]);
-    publisher.wait_success(PATIENCE);
+    publisher.wait_success(CLIENT_TIMEOUT);
     Aligned::new(&source.tags, &player.finish(&source.tags)).assert_to_the_end().assert_one_shift();
     server.assert_healthy();
 }
 
-/// Starts a balancer, with a configuration for the port it is given, and waits until it listens.
-fn balancer(scratch: &Scratch, name: &str, start: impl Fn(u16) -> Process) -> (Process, u16) {
+/// Starts a load balancer on a free port, with a configuration for that port, and waits until it listens.
+fn start_balancer(scratch: &Scratch, name: &str, start: impl Fn(u16) -> Process) -> (Process, u16) {
     for _ in 0..5 {
         let port = free_port();
         let mut process = start(port);
-        let is_up = eventually(&format!("{name} listens"), PATIENCE, || {
+        let is_up = eventually(&format!("{name} listens"), CLIENT_TIMEOUT, || {
             if process.ended().is_some() { Some(false) } else { listens(port).then_some(true) }
         });
         if is_up {
@@ -195,7 +195,7 @@ fn nginx_in_front_names_its_clients() {
     let scratch = Scratch::new();
     let mut server = Server::with(&scratch, Settings { root: "proxy_protocol 127.0.0.0/8;", ..Settings::default() });
     let (folder, to) = (scratch.folder().display().to_string(), server.port);
-    let (_nginx, port) = balancer(&scratch, "nginx", |port| {
+    let (_nginx, port) = start_balancer(&scratch, "nginx", |port| {
         let text = format!(
             "load_module {};\ndaemon off;\nmaster_process off;\npid {folder}/nginx.pid;\nerror_log stderr info;\n\
              events {{ worker_connections 64; }}\n\
@@ -211,7 +211,7 @@ fn nginx_in_front_names_its_clients() {
             ["-e".as_ref(), "stderr".as_ref(), "-c".as_ref(), configuration.as_os_str()],
         )
     });
-    through(&scratch, &mut server, port);
+    publish_and_play_through(&scratch, &mut server, port);
 }
 
 #[test]
@@ -221,8 +221,8 @@ fn haproxy_in_front_names_its_clients_and_checks_without_harm() {
     let scratch = Scratch::new();
     let mut server = Server::with(&scratch, Settings { root: "proxy_protocol all;", ..Settings::default() });
     let to = server.port;
-    let (_haproxy, port) = balancer(&scratch, "haproxy", |port| {
-        // Its check says LOCAL and closes.
+    let (_haproxy, port) = start_balancer(&scratch, "haproxy", |port| {
+        // HAProxy's health check sends a LOCAL header and closes.
         let text = format!(
             "global\n  log stderr format raw local0\ndefaults\n  mode tcp\n  timeout connect 5s\n  timeout client 60s\n  \
              timeout server 60s\nlisten rtmp\n  bind 127.0.0.1:{port}\n  \
@@ -232,6 +232,6 @@ fn haproxy_in_front_names_its_clients_and_checks_without_harm() {
         std::fs::write(&configuration, text).expect("a file in the scratch folder");
         Process::start(&scratch, "haproxy", &haproxy, ["-db".as_ref(), "-f".as_ref(), configuration.as_os_str()])
     });
-    server.wait_log(&["proxy=local"], ANSWER);
-    through(&scratch, &mut server, port);
+    server.wait_log(&["proxy=local"], ANSWER_TIMEOUT);
+    publish_and_play_through(&scratch, &mut server, port);
 }

@@ -1,31 +1,31 @@
-//! Holds what a player received against what was published: payload by payload, timestamp by timestamp.
+//! Compares received frames with published frames: payloads and timestamps.
 //!
-//! Audio and video are each held on their own, since clients may interleave them anew. Headers and metadata are not frames and
-//! are checked apart.
+//! Audio and video are compared separately, because clients may interleave them differently. Sequence headers and metadata are not
+//! frames and are checked separately.
 
 use std::ops::Range;
 
 use crate::common::flv::{AUDIO, Tag, VIDEO};
 
-/// How far from the keyframe that a player starts with its first audio may be, in milliseconds: two frames of AAC or MP3.
+/// Highest distance, in milliseconds, between the keyframe and the audio frame that a player starts with: two frames of AAC or MP3.
 const AUDIO_NEAR: u32 = 60;
 
-/// The frames of one kind.
+/// Frames of one kind.
 struct Run {
     published: Vec<Tag>,
     received: Vec<Tag>,
-    /// The published frames that were received: these and no others, in this order.
+    /// The published frames that were received, in this order and no others.
     range: Range<usize>,
 }
 
-/// What a player received, found in what was published.
+/// Received frames and their places among the published frames.
 pub(crate) struct Aligned {
     runs: Vec<Run>,
 }
 
 impl Aligned {
-    /// Finds what was received in what was published. Fails unless the received frames of each kind that was published are an
-    /// unbroken run of the published ones, behind the same header.
+    /// Locates the received frames among the published ones. Fails unless, for each published kind, they are an unbroken run after the
+    /// same sequence header.
     pub(crate) fn new(published: &[Tag], received: &[Tag]) -> Aligned {
         let mut runs = Vec::new();
         for kind in [VIDEO, AUDIO] {
@@ -35,7 +35,7 @@ impl Aligned {
                 |tags: &[Tag]| tags.iter().find(|t| t.kind == kind && t.is_header()).map(|t| t.payload.clone());
             let (published_frames, received_frames) = (frames(published), frames(received));
             if published_frames.is_empty() {
-                assert!(received_frames.is_empty(), "type {kind} was received and never published");
+                assert!(received_frames.is_empty(), "type {kind} was received, but not published");
                 continue;
             }
             assert!(!received_frames.is_empty(), "no frame of type {kind} was received, of {}", published_frames.len());
@@ -47,8 +47,7 @@ impl Aligned {
         Aligned { runs }
     }
 
-    /// Fails unless each published frame was received, and the timestamps are the published ones but for one constant, the same
-    /// for audio and video.
+    /// Fails unless each published frame was received, with timestamps that differ by one constant for audio and video.
     pub(crate) fn assert_whole(&self) -> &Aligned {
         for run in &self.runs {
             assert_eq!(
@@ -61,17 +60,17 @@ impl Aligned {
         self.assert_one_shift()
     }
 
-    /// Fails unless each frame from some later keyframe to the end was received, with the audio that belongs to it, and the
-    /// timestamps are the published ones but for one constant, the same for audio and video.
+    /// Fails unless each frame from a later keyframe to the end was received, with the audio of the same time, and with timestamps that
+    /// differ by one constant for audio and video.
     pub(crate) fn assert_tail(&self) -> &Aligned {
         let mut keyframe = None;
         for run in &self.runs {
             let first = &run.published[run.range.start];
             assert_eq!(run.range.end, run.published.len(), "the end of the frames of type {} was received", first.kind);
-            assert!(run.range.start > 0, "the player joined later and yet got everything of type {}", first.kind);
+            assert!(run.range.start > 0, "the player joined later, but got all frames of type {}", first.kind);
             match (first.kind, keyframe) {
                 (VIDEO, _) => {
-                    assert!(first.is_keyframe(), "the first frame of video is no keyframe: {first:?}");
+                    assert!(first.is_keyframe(), "the first video frame is not a keyframe: {first:?}");
                     keyframe = Some(first.timestamp);
                 }
                 (_, Some(keyframe)) => {
@@ -87,7 +86,7 @@ impl Aligned {
         self.assert_one_shift()
     }
 
-    /// Fails unless the last frames that were published were received.
+    /// Fails unless the last published frames were received.
     pub(crate) fn assert_to_the_end(&self) -> &Aligned {
         for run in &self.runs {
             assert_eq!(run.range.end, run.published.len(), "the end of the frames of type {}", run.published[0].kind);
@@ -95,7 +94,7 @@ impl Aligned {
         self
     }
 
-    /// Fails unless the timestamps are the published ones but for one constant, the same for audio and video.
+    /// Fails unless the timestamps differ from the published ones by one constant for audio and video.
     pub(crate) fn assert_one_shift(&self) -> &Aligned {
         let mut shift = None;
         for run in &self.runs {
@@ -113,13 +112,12 @@ impl Aligned {
         self
     }
 
-    /// Fails unless each frame's timestamp is at most `bound` ms from where the first frame's says that it should be, and never
-    /// less than that of the frame before it.
+    /// Fails unless each timestamp is within `bound` ms of its place after the first frame, and timestamps never decrease.
     pub(crate) fn assert_shift_within(&self, bound: u32) -> &Aligned {
         let mut shift = None;
         for run in &self.runs {
             for (published, received) in run.published[run.range.clone()].iter().zip(&run.received) {
-                // Modulo 2^31: what some clients cut their timestamps to.
+                // Modulo 2^31: some clients drop the highest bit of their timestamps.
                 let this = received.timestamp.wrapping_sub(published.timestamp) & 0x7fff_ffff;
                 let first = *shift.get_or_insert(this);
                 let off = this.wrapping_sub(first).cast_signed();
@@ -136,7 +134,7 @@ impl Aligned {
         self
     }
 
-    /// Fails unless the first frame that was received is at the start of the timeline.
+    /// Fails unless the first received frame is at the start of the timeline.
     pub(crate) fn assert_starts_at_zero(&self) -> &Aligned {
         let first = self.runs.iter().map(|run| run.received[0].timestamp).min();
         assert!(first.is_some_and(|first| first <= AUDIO_NEAR), "the timeline starts at {first:?} ms");
@@ -144,17 +142,22 @@ impl Aligned {
     }
 }
 
-/// Fails when a frame's timestamp is less than that of the frame of its kind before it.
+/// Fails if the timestamps of a kind decrease.
 pub(crate) fn assert_monotone(tags: &[Tag]) {
     for kind in [VIDEO, AUDIO] {
         let frames: Vec<_> = tags.iter().filter(|tag| tag.kind == kind && tag.is_frame()).collect();
         for pair in frames.windows(2) {
-            assert!(pair[0].timestamp <= pair[1].timestamp, "time goes back from {:?} to {:?}", pair[0], pair[1]);
+            assert!(
+                pair[0].timestamp <= pair[1].timestamp,
+                "the timestamps decrease from {:?} to {:?}",
+                pair[0],
+                pair[1]
+            );
         }
     }
 }
 
-/// The range of `published` that `received` is, by payload.
+/// Returns the range of `published` with the payloads of `received`.
 fn locate(published: &[Tag], received: &[Tag]) -> Result<Range<usize>, String> {
     let same =
         |start: usize| published[start..].iter().zip(received).take_while(|(p, r)| p.payload == r.payload).count();
@@ -179,7 +182,7 @@ mod tests {
     use super::{Aligned, assert_monotone};
     use crate::common::flv::{AUDIO, Tag, VIDEO};
 
-    /// Two GOPs of five frames, 40 ms apart, with audio beside.
+    /// Returns two GOPs of five frames, 40 ms apart, with audio.
     fn published() -> Vec<Tag> {
         let mut tags = vec![Tag { kind: VIDEO, timestamp: 0, payload: vec![0x17, 0, 9] }];
         for number in 0..10_u8 {
@@ -195,7 +198,7 @@ mod tests {
         tags.iter().map(|tag| Tag { timestamp: tag.timestamp.wrapping_add(shift), ..tag.clone() }).collect()
     }
 
-    /// The checks must be able to fail, else they hold nothing.
+    /// Returns true if the check panics.
     fn fails(check: impl FnOnce() + std::panic::UnwindSafe) -> bool {
         std::panic::catch_unwind(check).is_err()
     }
@@ -236,7 +239,7 @@ mod tests {
         let check = move || {
             Aligned::new(&all, &middle).assert_tail();
         };
-        assert!(fails(check), "a tail that starts with no keyframe");
-        assert!(fails(|| assert_monotone(&changed(|tags| tags.swap(3, 5)))), "time goes back");
+        assert!(fails(check), "a tail that does not start with a keyframe");
+        assert!(fails(|| assert_monotone(&changed(|tags| tags.swap(3, 5)))), "decreasing timestamps");
     }
 }

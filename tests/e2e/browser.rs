@@ -1,7 +1,7 @@
-//! A real browser, Chromium without a window, driven over its own debugging protocol.
+//! Headless Chromium, controlled through its debugging protocol.
 //!
-//! The protocol goes through a pair of FIFOs, a JSON object and a NUL byte for each message, so that there is no port and no
-//! WebSocket. The browser reaches nothing but 127.0.0.1.
+//! The protocol uses a pair of FIFOs, which need no port and no WebSocket: each message is a JSON object and a NUL byte. The browser can
+//! connect to 127.0.0.1 only.
 
 use std::fs::File;
 use std::io::{BufRead, BufReader, Write};
@@ -15,7 +15,7 @@ use crate::common::scratch::Scratch;
 
 const LIMIT: Duration = Duration::from_secs(60);
 
-/// A browser with a page. It ends with its handle.
+/// A browser with one page. Dropping it ends the browser.
 pub(crate) struct Browser {
     to: File,
     from: Receiver<String>,
@@ -25,7 +25,7 @@ pub(crate) struct Browser {
 }
 
 impl Browser {
-    /// Starts a browser of the size of a phone or larger, and opens `url`.
+    /// Starts a browser with a window of this size, and opens `url`.
     pub(crate) fn open(scratch: &Scratch, chromium: &Path, size: (u32, u32), url: &str) -> Browser {
         let fifos = ["to-browser", "from-browser"].map(|name| scratch.file(name));
         let made = Command::new("mkfifo").args(&fifos).status().expect("mkfifo is of coreutils");
@@ -33,7 +33,7 @@ impl Browser {
         let [to, from] = &fifos;
         let profile = format!("--user-data-dir={}", scratch.file("profile").display());
         let window = format!("--window-size={},{}", size.0, size.1);
-        // The shell opens the FIFOs where the browser looks for them, and becomes the browser.
+        // The browser expects the FIFOs as descriptors 3 and 4.
         let mut arguments = vec!["-c", "exec \"$0\" \"$@\" 3<to-browser 4>from-browser"];
         arguments.push(chromium.to_str().expect("a path"));
         arguments.extend(["--headless=new", "--no-sandbox", "--remote-debugging-pipe", &profile, &window]);
@@ -50,7 +50,7 @@ impl Browser {
         let to = File::options().write(true).open(to).expect("a FIFO of ours");
         let from = BufReader::new(File::open(from).expect("a FIFO of ours"));
         let (sender, receiver) = channel();
-        // It ends when the browser does.
+        // This thread ends with the browser.
         std::thread::spawn(move || {
             for message in from.split(0).map_while(Result::ok) {
                 if sender.send(String::from_utf8_lossy(&message).into_owned()).is_err() {
@@ -68,7 +68,7 @@ impl Browser {
         browser
     }
 
-    /// Calls a method of the protocol; gives the whole answer, as JSON.
+    /// Calls a method of the protocol and returns its answer as JSON.
     fn call(&mut self, method: &str, parameters: &str) -> String {
         self.last += 1;
         let (id, session) = (self.last, &self.session);
@@ -85,14 +85,14 @@ impl Browser {
         }
     }
 
-    /// What an expression of JavaScript gives, as text.
+    /// Evaluates a JavaScript expression and returns the result as text.
     pub(crate) fn evaluate(&mut self, expression: &str) -> String {
         assert!(!expression.contains(['"', '\\', '\n']), "it is put into JSON as it is");
         let answer = self.call("Runtime.evaluate", &format!("{{\"expression\":\"String({expression})\"}}"));
         string(&answer, "value").unwrap_or_else(|| panic!("{expression} gives {answer}"))
     }
 
-    /// The page as it looks now, as PNG.
+    /// Returns a screenshot as PNG.
     pub(crate) fn screenshot(&mut self) -> Vec<u8> {
         let answer = self.call("Page.captureScreenshot", "{\"format\":\"png\"}");
         base64(&string(&answer, "data").expect("a picture"))
@@ -101,7 +101,7 @@ impl Browser {
 
 impl Drop for Browser {
     fn drop(&mut self) {
-        // Its own end takes its children along; being killed, as its process is then, would not at once.
+        // Browser.close ends the child processes, too; killing the browser would leave them for a moment.
         let close = format!("{{\"id\":{},\"method\":\"Browser.close\"}}\0", self.last + 1);
         if self.to.write_all(close.as_bytes()).is_ok() {
             let deadline = Instant::now() + Duration::from_secs(10);
@@ -112,7 +112,7 @@ impl Drop for Browser {
     }
 }
 
-/// The first string of this name in an answer. What is asked for here has no quotes in it.
+/// Returns the first string property `name` of an answer. The requested values contain no quotes.
 fn string(json: &str, name: &str) -> Option<String> {
     let from = json.find(&format!("\"{name}\":\""))? + name.len() + 4;
     let len = json[from..].find('"')?;

@@ -1,5 +1,4 @@
-//! Why connections end: each says so once, with what passed, and the reasons are counted. And connections that wait because the
-//! system has no room for them.
+//! Close reasons, traffic and summaries in the log, and connections that wait for free descriptors.
 
 use std::net::TcpStream;
 use std::time::{Duration, Instant};
@@ -7,7 +6,7 @@ use std::time::{Duration, Instant};
 use crate::common::flv::{Tag, VIDEO};
 use crate::common::scratch::Scratch;
 use crate::common::server::{self, Server, Settings};
-use crate::common::wire::{ANSWER, Wire};
+use crate::common::wire::{ANSWER_TIMEOUT, Wire};
 use crate::tools::need;
 
 fn frame(number: u32) -> Tag {
@@ -27,19 +26,19 @@ fn each_close_says_why_and_what_passed() {
     late.connect_app("live");
     let id = late.create_stream();
     late.publish(id, "livestream");
-    late.wait_closed(ANSWER);
-    server.wait_log(&["[3]", "code=busy", "published by client 1", " messages=0 "], ANSWER);
+    late.wait_closed(ANSWER_TIMEOUT);
+    server.wait_log(&["[3]", "code=busy", "published by client 1", " messages=0 "], ANSWER_TIMEOUT);
     drop(publisher);
-    server.wait_log(&["[1]", "code=by-peer", " messages=5 dropped=0"], ANSWER);
+    server.wait_log(&["[1]", "code=by-peer", " messages=5 dropped=0"], ANSWER_TIMEOUT);
     drop(player);
-    // The five frames, perhaps with a status of the stream.
-    let line = server.wait_log(&["[2]", "code=by-peer", " dropped=0"], ANSWER);
+    // Five frames, and possibly a stream status.
+    let line = server.wait_log(&["[2]", "code=by-peer", " dropped=0"], ANSWER_TIMEOUT);
     let value = |key: &str| {
         let value = line.split_whitespace().find_map(|word| word.strip_prefix(key));
         value.and_then(|value| value.parse::<u64>().ok()).unwrap_or_else(|| panic!("no {key} in {line}"))
     };
     assert!(value("messages=") >= 5 && value("bytes_in=") > 3073 && value("bytes_out=") > 3073, "{line}");
-    let totals = server.wait_log(&["connections closed since start: by-peer=2 busy=1"], 3 * ANSWER);
+    let totals = server.wait_log(&["connections closed since start: by-peer=2 busy=1"], 3 * ANSWER_TIMEOUT);
     assert!(totals.contains("[0]"), "{totals}");
     server.assert_healthy();
 }
@@ -53,24 +52,24 @@ fn the_summary_lines_show_client_and_stage() {
     let mut players: Vec<_> = (0..2).map(|_| Wire::player(server.port, "livestream")).collect();
     (0..3).for_each(|number| publisher.send_tag(&frame(number)));
     players.iter_mut().for_each(|player| player.wait_frames(3));
-    let line = server.wait_log(&["[1]", "<- clock=", "msgs=3,", "; clients=1, msgs=3,"], ANSWER);
+    let line = server.wait_log(&["[1]", "<- clock=", "msgs=3,", "; clients=1, msgs=3,"], ANSWER_TIMEOUT);
     for rate in ["okbps=", "ikbps="] {
         let counts: Vec<_> =
             line.split(rate).skip(1).map(|rest| rest.split(", ").next().map(|all| all.split(',').count())).collect();
         assert_eq!(counts, [Some(3), Some(2)], "{line}");
     }
     for client in ["[2]", "[3]"] {
-        server.wait_log(&[client, "-> clock=", "drops=0; clients=2, msgs="], ANSWER);
+        server.wait_log(&[client, "-> clock=", "drops=0; clients=2, msgs="], ANSWER_TIMEOUT);
     }
-    // Those who have left count for the stage.
+    // Clients that have left stay in the sums.
     drop(players.pop());
-    server.wait_log(&["[2]", "-> clock=", "msgs=3,", "clients=1, msgs=6,"], ANSWER);
+    server.wait_log(&["[2]", "-> clock=", "msgs=3,", "clients=1, msgs=6,"], ANSWER_TIMEOUT);
     server.assert_healthy();
 }
 
 #[test]
 fn without_descriptors_clients_wait_and_then_come_in() {
-    /// More than the server needs for itself, fewer than its clients.
+    /// More descriptors than the server needs for itself, fewer than its clients need.
     const LIMIT: &str = "--nofile=40:40";
     let prlimit = need!(prlimit);
     let scratch = Scratch::new();
@@ -83,12 +82,12 @@ fn without_descriptors_clients_wait_and_then_come_in() {
     let mut server = started.expect("one of five ports is free");
     let player = Wire::player(server.port, "livestream");
     let mut publisher = Wire::publisher(server.port, "livestream");
-    // The kernel takes them in; the server cannot.
+    // The kernel accepts the connections, the server cannot.
     let crowd: Vec<_> =
         (0..60).map(|_| TcpStream::connect(("127.0.0.1", server.port)).expect("the kernel takes it in")).collect();
-    server.wait_log(&["cannot accept clients"], ANSWER);
+    server.wait_log(&["cannot accept clients"], ANSWER_TIMEOUT);
     let began = Instant::now();
-    // Who is here is served all the while, and the log is not flooded: one line in five seconds.
+    // Connected clients are served meanwhile, and the log gets one line in five seconds.
     let mut player = player;
     (0..25).for_each(|number| {
         publisher.send_tag(&frame(number));
@@ -97,9 +96,9 @@ fn without_descriptors_clients_wait_and_then_come_in() {
     player.wait_frames(25);
     let said = server.log().matches("cannot accept clients").count();
     let most = 2 + began.elapsed().as_secs() / 5;
-    assert!(said as u64 <= most, "said {said} times:\n{}", server.log());
+    assert!(said as u64 <= most, "logged {said} times:\n{}", server.log());
     drop(crowd);
-    server.wait_log(&["accepting clients again"], ANSWER);
+    server.wait_log(&["accepting clients again"], ANSWER_TIMEOUT);
     let mut late = Wire::player(server.port, "livestream");
     publisher.send_tag(&frame(25));
     late.wait_frames(1);

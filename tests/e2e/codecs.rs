@@ -1,4 +1,4 @@
-//! Codecs pass through untouched: the first that RTMP had, single kinds, and those of Enhanced RTMP.
+//! Codecs pass through unchanged: the oldest of RTMP, audio or video alone, and those of Enhanced RTMP.
 
 use std::path::Path;
 use std::time::Duration;
@@ -8,10 +8,10 @@ use crate::common::process::eventually;
 use crate::common::scratch::Scratch;
 use crate::common::server::Server;
 use crate::media::{self, Source};
-use crate::players::{Kinds, PATIENCE, Player, publish};
+use crate::players::{CLIENT_TIMEOUT, Kinds, Player, publish};
 use crate::tools::need;
 
-/// ffmpeg publishes `source`; one player that waits for it gets everything, and one that joins later the tail.
+/// Publishes `source` with ffmpeg. A player that waits for the stream must get everything, and one that joins later the tail.
 fn pass_through(ffmpeg: &Path, source: &Source, kinds: Kinds) {
     let scratch = Scratch::new();
     let mut server = Server::start(&scratch);
@@ -20,15 +20,15 @@ fn pass_through(ffmpeg: &Path, source: &Source, kinds: Kinds) {
     server.wait_clients(1);
     let mut publisher = publish(&scratch, "publisher", ffmpeg, source, &url, &[]);
     let enough = |player: &Player| player.tags().iter().any(|tag| tag.is_frame() && tag.timestamp > 2300);
-    eventually("the first player has 2.3 s", PATIENCE, || enough(&first).then_some(()));
+    eventually("the first player has 2.3 s", CLIENT_TIMEOUT, || enough(&first).then_some(()));
     let second = Player::ffmpeg(&scratch, "second", ffmpeg, &url, kinds);
-    publisher.wait_success(PATIENCE);
+    publisher.wait_success(CLIENT_TIMEOUT);
 
     let (first, second) = (first.finish(&source.tags), second.finish(&source.tags));
     Aligned::new(&source.tags, &first).assert_whole().assert_starts_at_zero();
     let second = Aligned::new(&source.tags, &second);
     if kinds == Kinds::Audio {
-        // Without video there is no keyframe to start at; how much of the past a joiner gets is the server's choice.
+        // Without video there are no keyframes; how much of the past a new player gets is the server's choice.
         second.assert_one_shift().assert_starts_at_zero();
     } else {
         second.assert_tail().assert_starts_at_zero();
@@ -92,7 +92,7 @@ fn vp6_and_mp3() {
     server.wait_clients(2);
     std::thread::sleep(Duration::from_millis(2500));
     let second = Player::rtmpdump(&scratch, "second", &rtmpdump, &url, &[]);
-    publisher.wait_success(PATIENCE);
+    publisher.wait_success(CLIENT_TIMEOUT);
 
     let (first, second) = (first.finish(&source.tags), second.finish(&source.tags));
     Aligned::new(&source.tags, &first).assert_whole().assert_starts_at_zero();

@@ -1,4 +1,4 @@
-//! The command line: what each option prints, and how each failure to start ends.
+//! The command line: the output of each option, and each failure to start.
 
 use std::net::TcpListener;
 use std::path::{Path, PathBuf};
@@ -15,20 +15,20 @@ use crate::common::wire::Wire;
 
 const LIMIT: Duration = Duration::from_secs(10);
 
-/// Runs the server with these arguments until it ends; gives its exit status and all that it printed.
+/// Runs the server until it ends. Returns its exit status and its output.
 fn run(scratch: &Scratch, arguments: &[&str]) -> (i32, String) {
     let mut process = Process::start(scratch, "run", binary(), arguments);
     let status = process.wait(LIMIT);
     (status.code().unwrap_or_else(|| panic!("ended with {status}")), process.log())
 }
 
-/// The same, of a run that must fail: with one line, which holds each of `words`.
+/// Runs the server, which must fail with one line that contains each of `words`.
 fn run_fails(scratch: &Scratch, arguments: &[&str], words: &[&str]) {
     let (status, said) = run(scratch, arguments);
     assert_eq!(status, 1, "{arguments:?}:\n{said}");
-    assert_eq!(said.trim().lines().count(), 1, "{arguments:?} is to say one line, not:\n{said}");
+    assert_eq!(said.trim().lines().count(), 1, "{arguments:?} must print one line:\n{said}");
     for word in words {
-        assert!(said.to_lowercase().contains(&word.to_lowercase()), "{arguments:?} does not say {word:?}:\n{said}");
+        assert!(said.to_lowercase().contains(&word.to_lowercase()), "{arguments:?} does not print {word:?}:\n{said}");
     }
 }
 
@@ -114,7 +114,7 @@ fn the_shipped_configurations_pass_the_test() {
     let files: Vec<_> =
         folder.read_dir().expect("conf/ is there").map(|entry| entry.expect("an entry").path()).collect();
     for name in ["srs.conf", "full.conf"] {
-        assert!(files.contains(&folder.join(name)), "conf/{name} is not there");
+        assert!(files.contains(&folder.join(name)), "conf/{name} is missing");
     }
     let is_ours = |file: &&PathBuf| {
         let name = file.file_name().expect("a file").to_string_lossy();
@@ -131,7 +131,7 @@ fn a_bad_configuration_is_named_with_its_line() {
     let scratch = Scratch::new();
     let path = write(&scratch, "listen 1935;\nvhost __defaultVhost__ {\n    gop_cach on;\n}\n");
     let at = format!("{}:3", text(&path));
-    // It is said by the test, and before a start too.
+    // `-t` reports the warning, and so does a start.
     run_fails(&scratch, &["-t", "-c", text(&path)], &[&at, "gop_cach", "gop_cache"]);
     run_fails(&scratch, &["-c", text(&path)], &[&at, "gop_cach", "gop_cache"]);
 }
@@ -142,7 +142,7 @@ fn a_missing_configuration_is_named() {
     let path = scratch.file("missing.conf");
     run_fails(&scratch, &["-c", text(&path)], &[text(&path), "no such file"]);
     run_fails(&scratch, &["-t", "-c", text(&path)], &[text(&path), "no such file"]);
-    // A folder is no file.
+    // A folder is not a file.
     run_fails(&scratch, &["-c", text(scratch.folder())], &[text(scratch.folder())]);
 }
 
@@ -153,7 +153,7 @@ fn a_port_that_is_taken_is_named() {
     let _taken = TcpListener::bind(("127.0.0.1", port)).expect("a free port");
     let path = server::write_configuration(&scratch, port, Settings::default());
     run_fails(&scratch, &["-c", text(&path)], &[&port.to_string(), "in use"]);
-    // The test of a configuration takes no port.
+    // `-t` opens no port.
     let (status, said) = run(&scratch, &["-t", "-c", text(&path)]);
     assert_eq!(status, 0, "{said}");
 }
@@ -181,7 +181,7 @@ fn it_ends_at_once_when_told_and_starts_again_on_its_port() {
         server.process().signal(signal);
         server.process().wait(LIMIT);
         drop(player);
-        // Connections that it closed are still known to the kernel.
+        // The kernel still knows connections that the server has closed.
         let path = server::write_configuration(&scratch, server.port, Settings::default());
         let again = Server::run(&scratch, server.port, &path).expect("its port is free again");
         Wire::player(again.port, "livestream");

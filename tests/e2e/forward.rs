@@ -1,5 +1,5 @@
-//! Streams are sent on to other servers: ones of our own, nginx-rtmp, ffmpeg that listens, and over TLS. Each time the origin's
-//! players get each packet, and so does whoever plays at the other end.
+//! Forwarding to other servers: this server, nginx-rtmp, a listening ffmpeg, and over TLS. Players of the origin and of the target get
+//! every packet.
 
 #[cfg(feature = "ssl")]
 use std::path::PathBuf;
@@ -14,20 +14,20 @@ use crate::common::server::{Server, Settings, free_port, listens, write_configur
 use crate::common::wire::Wire;
 use crate::media;
 use crate::nginx;
-use crate::players::{Kinds, PATIENCE, Player, publish};
+use crate::players::{CLIENT_TIMEOUT, Kinds, Player, publish};
 use crate::tools::need;
 
-/// Starts a server that forwards to `targets`, with more directives of its vhost.
+/// Starts a server that forwards to `targets`, with more directives of the vhost.
 pub(crate) fn origin(scratch: &Scratch, targets: &str, vhost: &str) -> Server {
     let vhost = format!("forward {targets}; {vhost}");
     Server::with(scratch, Settings { root: "pithy_print { forwarder 500; }", vhost: &vhost, ..Settings::default() })
 }
 
-fn at(port: u16) -> String {
+fn target(port: u16) -> String {
     format!("127.0.0.1:{port}")
 }
 
-/// Whether metadata were received, with the size of the picture in them.
+/// Returns true if metadata with the size of the picture was received.
 fn has_metadata(tags: &[Tag]) -> bool {
     let is_metadata = |tag: &Tag| {
         tag.kind == DATA
@@ -42,7 +42,7 @@ fn a_slave_of_our_own_gets_each_packet() {
     let (ffmpeg, rtmpdump) = (need!(ffmpeg), need!(rtmpdump));
     let (scratch, other) = (Scratch::new(), Scratch::new());
     let mut slave = Server::start(&other);
-    let mut master = origin(&scratch, &at(slave.port), "");
+    let mut master = origin(&scratch, &target(slave.port), "");
     let source = media::h264_aac(&ffmpeg);
 
     let here = Player::ffmpeg(&scratch, "here", &ffmpeg, &master.url("livestream"), Kinds::Both);
@@ -50,17 +50,17 @@ fn a_slave_of_our_own_gets_each_packet() {
     master.wait_clients(1);
     slave.wait_clients(1);
     let mut publisher = publish(&scratch, "publisher", &ffmpeg, source, &master.url("livestream"), &[]);
-    let line = master.wait_log(&["->", "state=sending", &at(slave.port)], PATIENCE);
+    let line = master.wait_log(&["->", "state=sending", &target(slave.port)], CLIENT_TIMEOUT);
     assert!(line.contains("attempts=1,") && line.contains("drops=0,"), "{line}");
-    // The form of the other stages: the forwarder, with its rates over three times, and then all of them.
+    // The format of the other stages: the forwarder with its rates over three intervals, then the sums.
     assert!(line.contains("; forwarders=1, msgs=") && line.contains("time="), "{line}");
-    publisher.wait_success(PATIENCE);
+    publisher.wait_success(CLIENT_TIMEOUT);
 
     Aligned::new(&source.tags, &here.finish(&source.tags)).assert_whole();
     let there = there.finish(&source.tags);
     Aligned::new(&source.tags, &there).assert_whole().assert_starts_at_zero();
-    assert!(has_metadata(&there), "metadata travel with the stream");
-    // The end travels in words, and at once.
+    assert!(has_metadata(&there), "metadata is forwarded");
+    // The target is told of the end at once, by a command.
     slave.wait_log(&["publish stopped"], Duration::from_secs(5));
     master.wait_log(&["forward finished"], Duration::from_secs(5));
     master.assert_healthy();
@@ -72,20 +72,20 @@ fn nginx_gets_each_packet() {
     let (ffmpeg, rtmpdump, nginx) = (need!(ffmpeg), need!(rtmpdump), need!(nginx));
     let (scratch, other) = (Scratch::new(), Scratch::new());
     let (_nginx, port) = nginx::start(&other, nginx, "");
-    let mut master = origin(&scratch, &format!("rtmp://{}/live/copy-of-[stream]", at(port)), "");
+    let mut master = origin(&scratch, &format!("rtmp://{}/live/copy-of-[stream]", target(port)), "");
     let source = media::h264_aac(&ffmpeg);
 
     let here = Player::ffmpeg(&scratch, "here", &ffmpeg, &master.url("livestream"), Kinds::Both);
     master.wait_clients(1);
     let mut publisher = publish(&scratch, "publisher", &ffmpeg, source, &master.url("livestream"), &[]);
-    master.wait_log(&["state=sending"], PATIENCE);
-    let url = format!("rtmp://{}/live/copy-of-livestream", at(port));
+    master.wait_log(&["state=sending"], CLIENT_TIMEOUT);
+    let url = format!("rtmp://{}/live/copy-of-livestream", target(port));
     let there = Player::rtmpdump(&other, "there", &rtmpdump, &url, &[]);
-    publisher.wait_success(PATIENCE);
+    publisher.wait_success(CLIENT_TIMEOUT);
 
     Aligned::new(&source.tags, &here.finish(&source.tags)).assert_whole();
     let there = there.finish(&source.tags);
-    // Where nginx lets its player begin is its own affair; what follows is to be complete.
+    // nginx chooses the frame at which its player starts; from there on nothing may be missing.
     Aligned::new(&source.tags, &there).assert_to_the_end().assert_one_shift();
     assert!(has_metadata(&there), "nginx keeps the metadata");
     master.assert_healthy();
@@ -96,23 +96,23 @@ fn ffmpeg_that_listens_gets_each_packet() {
     let ffmpeg = need!(ffmpeg);
     let scratch = Scratch::new();
     let port = free_port();
-    let url = format!("rtmp://{}/live/livestream", at(port));
-    // As Player::ffmpeg, but it is the one that waits for a connection.
+    let url = format!("rtmp://{}/live/livestream", target(port));
+    // Like Player::ffmpeg, but ffmpeg listens.
     let file = scratch.file("there.flv");
     let arguments =
         ["-nostdin", "-hide_banner", "-y", "-copyts", "-listen", "1", "-i", &url, "-c", "copy", "-f", "flv"];
     let arguments = arguments.map(str::to_owned).into_iter().chain([file.to_str().expect("a path of ours").to_owned()]);
     let mut listener = Process::start(&scratch, "listener", &ffmpeg, arguments);
-    eventually("ffmpeg listens", PATIENCE, || listens(port).then_some(()));
-    let mut master = origin(&scratch, &at(port), "");
+    eventually("ffmpeg listens", CLIENT_TIMEOUT, || listens(port).then_some(()));
+    let mut master = origin(&scratch, &target(port), "");
     let source = media::h264_aac(&ffmpeg);
 
     let here = Player::ffmpeg(&scratch, "here", &ffmpeg, &master.url("livestream"), Kinds::Both);
     master.wait_clients(1);
     let mut publisher = publish(&scratch, "publisher", &ffmpeg, source, &master.url("livestream"), &[]);
-    publisher.wait_success(PATIENCE);
-    // It ends by itself when it is told that the stream has.
-    listener.wait_success(PATIENCE);
+    publisher.wait_success(CLIENT_TIMEOUT);
+    // ffmpeg ends when it is told of the end of the stream.
+    listener.wait_success(CLIENT_TIMEOUT);
 
     Aligned::new(&source.tags, &here.finish(&source.tags)).assert_whole();
     Aligned::new(&source.tags, &crate::common::flv::read(&file)).assert_whole();
@@ -122,10 +122,10 @@ fn ffmpeg_that_listens_gets_each_packet() {
 /// Runs openssl in the scratch folder.
 #[cfg(feature = "ssl")]
 fn run_openssl(scratch: &Scratch, openssl: &PathBuf, arguments: &str) {
-    Process::start(scratch, "openssl", openssl, arguments.split(' ')).wait_success(PATIENCE);
+    Process::start(scratch, "openssl", openssl, arguments.split(' ')).wait_success(CLIENT_TIMEOUT);
 }
 
-/// Makes the certificate of an authority, ca.pem, and one for localhost that it has signed, cert.pem with key.pem.
+/// Creates the certificate of an authority, ca.pem, and a certificate for localhost signed by it, cert.pem with key.pem.
 #[cfg(feature = "ssl")]
 fn make_certificates(scratch: &Scratch, openssl: &PathBuf) {
     const NEW: &str = "req -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes -keyout";
@@ -137,9 +137,14 @@ fn make_certificates(scratch: &Scratch, openssl: &PathBuf) {
     run("x509 -req -in request.pem -CA ca.pem -CAkey ca-key.pem -CAcreateserial -days 2 -extfile names -out cert.pem");
 }
 
-/// nginx takes TLS off in front of a server of ours, with a certificate of an authority that the system does not know.
+/// Starts nginx as TLS terminator in front of a server, with a certificate of an authority that the system does not know.
 #[cfg(feature = "ssl")]
-fn tls_front(scratch: &Scratch, openssl: &PathBuf, (nginx, module): (PathBuf, PathBuf), behind: u16) -> (Process, u16) {
+fn start_tls_terminator(
+    scratch: &Scratch,
+    openssl: &PathBuf,
+    (nginx, module): (PathBuf, PathBuf),
+    behind: u16,
+) -> (Process, u16) {
     make_certificates(scratch, openssl);
     let (key, cert) = (scratch.file("key.pem"), scratch.file("cert.pem"));
     let folder = scratch.folder().display();
@@ -157,7 +162,7 @@ fn tls_front(scratch: &Scratch, openssl: &PathBuf, (nginx, module): (PathBuf, Pa
     std::fs::write(&configuration, text).expect("a file in the scratch folder");
     let arguments = ["-e".as_ref(), "stderr".as_ref(), "-c".as_ref(), configuration.as_os_str()];
     let process = Process::start(scratch, "nginx", &nginx, arguments);
-    eventually("nginx listens", PATIENCE, || listens(port).then_some(()));
+    eventually("nginx listens", CLIENT_TIMEOUT, || listens(port).then_some(()));
     (process, port)
 }
 
@@ -167,7 +172,7 @@ fn over_tls_each_packet_arrives_and_certificates_count() {
     let (ffmpeg, openssl, nginx) = (need!(ffmpeg), need!(openssl), need!(nginx_stream));
     let (scratch, strict, other) = (Scratch::new(), Scratch::new(), Scratch::new());
     let mut slave = Server::start(&other);
-    let (_front, port) = tls_front(&other, &openssl, nginx, slave.port);
+    let (_front, port) = start_tls_terminator(&other, &openssl, nginx, slave.port);
     let target = format!("rtmps://127.0.0.1:{port}/live");
     let mut master = origin(&scratch, &target, "forward_tls_verify off;");
     let mut strict_master = origin(&strict, &target, "");
@@ -179,13 +184,13 @@ fn over_tls_each_packet_arrives_and_certificates_count() {
     slave.wait_clients(1);
     let mut strict_publisher = Wire::publisher(strict_master.port, "other");
     strict_publisher.send_tag(&header());
-    strict_master.wait_log(&["forward failed", "target=rtmps://", "invalid peer certificate"], PATIENCE);
+    strict_master.wait_log(&["forward failed", "target=rtmps://", "invalid peer certificate"], CLIENT_TIMEOUT);
     let mut publisher = publish(&scratch, "publisher", &ffmpeg, source, &master.url("livestream"), &[]);
-    publisher.wait_success(PATIENCE);
+    publisher.wait_success(CLIENT_TIMEOUT);
 
     Aligned::new(&source.tags, &here.finish(&source.tags)).assert_whole();
     Aligned::new(&source.tags, &there.finish(&source.tags)).assert_whole();
-    assert!(slave.log_line(&["live/other"]).is_none(), "nothing was published past the certificate");
+    assert!(slave.log_line(&["live/other"]).is_none(), "a stream was published in spite of the certificate");
     master.assert_healthy();
     strict_master.assert_healthy();
     slave.assert_healthy();
@@ -197,7 +202,7 @@ fn a_certificate_of_an_authority_in_ssl_cert_file_is_trusted_for_its_name_only()
     let (ffmpeg, openssl, nginx) = (need!(ffmpeg), need!(openssl), need!(nginx_stream));
     let (scratch, other) = (Scratch::new(), Scratch::new());
     let mut slave = Server::start(&other);
-    let (_front, port) = tls_front(&other, &openssl, nginx, slave.port);
+    let (_front, port) = start_tls_terminator(&other, &openssl, nginx, slave.port);
     let trusted = format!("SSL_CERT_FILE={}", other.file("ca.pem").display());
     let vhost = format!("forward rtmps://localhost:{port}/live rtmps://127.0.0.1:{port}/live/by-address;");
     let configured = free_port();
@@ -209,8 +214,8 @@ fn a_certificate_of_an_authority_in_ssl_cert_file_is_trusted_for_its_name_only()
     let there = Player::ffmpeg(&other, "there", &ffmpeg, &slave.url("livestream"), Kinds::Both);
     slave.wait_clients(1);
     let mut publisher = publish(&scratch, "publisher", &ffmpeg, source, &master.url("livestream"), &[]);
-    master.wait_log(&["forward failed", "target=rtmps://127.0.0.1", "invalid peer certificate"], PATIENCE);
-    publisher.wait_success(PATIENCE);
+    master.wait_log(&["forward failed", "target=rtmps://127.0.0.1", "invalid peer certificate"], CLIENT_TIMEOUT);
+    publisher.wait_success(CLIENT_TIMEOUT);
 
     Aligned::new(&source.tags, &there.finish(&source.tags)).assert_whole();
     assert!(slave.log_line(&["live/by-address"]).is_none(), "the certificate is not for this name");
@@ -218,7 +223,7 @@ fn a_certificate_of_an_authority_in_ssl_cert_file_is_trusted_for_its_name_only()
     slave.assert_healthy();
 }
 
-/// A frame of H.264, numbered: each tenth is a keyframe.
+/// Returns a numbered H.264 frame; each tenth is a keyframe.
 fn frame(number: u8) -> Tag {
     let first = if number.is_multiple_of(10) { 0x17 } else { 0x27 };
     Tag { kind: VIDEO, timestamp: u32::from(number) * 40, payload: vec![first, 1, 0, 0, 0, number] }
@@ -245,9 +250,9 @@ fn the_vhost_and_the_parameters_travel() {
     let mut publisher = Wire::publisher(master.port, "s?vhost=demo.com&token=abc");
     publisher.send_tag(&header());
     publisher.send_tag(&frame(0));
-    slave.wait_log(&["publish started: stream=demo.com/live/s "], PATIENCE);
+    slave.wait_log(&["publish started: stream=demo.com/live/s "], CLIENT_TIMEOUT);
     // "key=1&vhost=demo.com&token=abc", and its vhost finds the vhost.
-    slave.wait_log(&["publish started: stream=demo.com/live/of-demo.com-s params_bytes=30"], PATIENCE);
+    slave.wait_log(&["publish started: stream=demo.com/live/of-demo.com-s params_bytes=30"], CLIENT_TIMEOUT);
     master.assert_healthy();
     slave.assert_healthy();
 }
@@ -256,7 +261,7 @@ fn the_vhost_and_the_parameters_travel() {
 fn a_publisher_that_stops_and_starts_again_is_forwarded_again_from_its_first_frame() {
     let (scratch, other) = (Scratch::new(), Scratch::new());
     let mut slave = Server::start(&other);
-    let mut master = origin(&scratch, &at(slave.port), "");
+    let mut master = origin(&scratch, &target(slave.port), "");
     let mut player = Wire::player(slave.port, "s");
     for session in 0..2_u8 {
         let mut publisher = Wire::next_publisher(master.port, "s");
@@ -267,7 +272,7 @@ fn a_publisher_that_stops_and_starts_again_is_forwarded_again_from_its_first_fra
             publisher.send_tag(&frame(session * 100 + number));
         }
         publisher.command(0, "FCUnpublish", 0.0, &[Amf::Null, Amf::text("s")]);
-        // The last frames are still on their way, and the next session begins while the forwarder says goodbye.
+        // The last frames are still in transit, and the next session starts while the forwarder closes.
         publisher.wait_status("NetStream.Unpublish.Success");
     }
     player.wait_frames(60);
@@ -283,7 +288,7 @@ fn a_publisher_that_stops_and_starts_again_is_forwarded_again_from_its_first_fra
 fn a_lost_publisher_that_comes_back_goes_on_in_the_same_connection() {
     let (scratch, other) = (Scratch::new(), Scratch::new());
     let mut slave = Server::start(&other);
-    let mut master = origin(&scratch, &at(slave.port), "publish { reconnect_grace 20; }");
+    let mut master = origin(&scratch, &target(slave.port), "publish { reconnect_grace 20; }");
     let mut player = Wire::player(slave.port, "s");
     for session in 0..2_u8 {
         let mut publisher = Wire::next_publisher(master.port, "s");
@@ -292,7 +297,7 @@ fn a_lost_publisher_that_comes_back_goes_on_in_the_same_connection() {
             publisher.send_tag(&frame(session * 100 + number));
         }
         player.wait_frames(20 * (usize::from(session) + 1));
-        // Dropped: the connection is gone without a word.
+        // Dropping it closes the connection without any command.
     }
     assert_eq!(numbers(&player), (0..20).chain(100..120).collect::<Vec<u8>>());
     assert!(!player.commands.iter().any(|command| command.code() == "NetStream.Play.UnpublishNotify"));
@@ -305,7 +310,7 @@ fn a_lost_publisher_that_comes_back_goes_on_in_the_same_connection() {
 fn data_travel_and_what_the_server_tells_players_does_not() {
     let (scratch, other) = (Scratch::new(), Scratch::new());
     let mut slave = Server::start(&other);
-    let mut master = origin(&scratch, &at(slave.port), "");
+    let mut master = origin(&scratch, &target(slave.port), "");
     let mut here = Wire::player(master.port, "s");
     let mut there = Wire::player(slave.port, "s");
     let mut publisher = Wire::publisher(master.port, "s");
@@ -329,7 +334,7 @@ fn data_travel_and_what_the_server_tells_players_does_not() {
         let metadata = |number: f64| vec![Amf::text("onMetaData"), Amf::Number(number)];
         assert_eq!(own.cloned().collect::<Vec<_>>(), [metadata(1.0), cue.to_vec(), metadata(2.0)]);
     }
-    // One that joins there has the last of it.
+    // A player that joins at the target gets the latest metadata.
     let mut late = Wire::player(slave.port, "s");
     late.wait_frames(5);
     let last = amf_payload(&[Amf::text("onMetaData"), Amf::Number(2.0)]);
@@ -345,7 +350,7 @@ fn three_servers_in_a_ring_end_in_a_cut_loop() {
     let ports = [free_port(), free_port(), free_port()];
     let mut ring: Vec<Server> = (0..3)
         .map(|number| {
-            let vhost = format!("forward {};", at(ports[(number + 1) % 3]));
+            let vhost = format!("forward {};", target(ports[(number + 1) % 3]));
             let settings = Settings { vhost: &vhost, ..Settings::default() };
             let configuration = write_configuration(&scratches[number], ports[number], settings);
             Server::run(&scratches[number], ports[number], &configuration).expect("a port that was free just now")
@@ -359,13 +364,13 @@ fn three_servers_in_a_ring_end_in_a_cut_loop() {
         .collect();
     ring.iter().for_each(|server| server.wait_clients(1));
     let mut publisher = publish(&scratches[0], "publisher", &ffmpeg, source, &ring[0].url("livestream"), &[]);
-    ring[0].wait_log(&["refused", "forwarding loop"], PATIENCE);
-    ring[2].wait_log(&["forward failed", "forwarding loop"], PATIENCE);
-    publisher.wait_success(PATIENCE);
+    ring[0].wait_log(&["refused", "forwarding loop"], CLIENT_TIMEOUT);
+    ring[2].wait_log(&["forward failed", "forwarding loop"], CLIENT_TIMEOUT);
+    publisher.wait_success(CLIENT_TIMEOUT);
     for player in players {
         Aligned::new(&source.tags, &player.finish(&source.tags)).assert_whole();
     }
-    // Refused again after 2 and 4 seconds, and after it ended not at all.
+    // The target refuses again after 2 and 4 seconds; after the end of the stream there are no more attempts.
     let refusals = ring[0].log().matches("forwarding loop").count();
     assert!((1..=8).contains(&refusals), "{refusals} lines of refusals");
     ring.iter_mut().for_each(Server::assert_healthy);
@@ -380,15 +385,15 @@ fn a_target_that_is_this_server_and_stream_is_refused_at_once() {
     let mut server = Server::run(&scratch, port, &configuration).expect("a port that was free just now");
     let mut publisher = Wire::publisher(port, "s");
     publisher.send_tag(&header());
-    server.wait_log(&["forward disabled", "is this server itself"], PATIENCE);
-    // Another stream of this server is no loop, and ends where it would be one.
+    server.wait_log(&["forward disabled", "is this server itself"], CLIENT_TIMEOUT);
+    // Forwarding to another stream of the same server is no loop, and ends where it would become one.
     let mut other = Wire::player(port, "other");
     for number in 0..20 {
         publisher.send_tag(&frame(number));
     }
     other.wait_frames(20);
     let refused = |log: &str| log.matches("is this server itself").count();
-    eventually("both streams are refused their own return", PATIENCE, || (refused(&server.log()) >= 3).then_some(()));
+    eventually("both streams are refused as loops", CLIENT_TIMEOUT, || (refused(&server.log()) >= 3).then_some(()));
     assert_eq!(refused(&server.log()), 3, "once for s, twice for other: its name, and live/other again");
     server.assert_healthy();
 }

@@ -1,5 +1,5 @@
-//! Targets that are absent, killed, stalled, slow, or refuse: the origin's players never notice, and what arrives at the target after each
-//! new beginning can be decoded from its first packet.
+//! Targets that are absent, killed, stalled or slow, or that refuse: players of the origin never notice, and after each new connection the
+//! target can decode the stream from its first packet.
 
 use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream};
@@ -17,7 +17,7 @@ use crate::common::server::{Server, Settings, free_port, write_configuration};
 use crate::common::wire::Wire;
 use crate::forward::origin;
 use crate::media;
-use crate::players::{Kinds, PATIENCE, Player, publish};
+use crate::players::{CLIENT_TIMEOUT, Kinds, Player, publish};
 use crate::tools::need;
 
 #[test]
@@ -25,7 +25,7 @@ fn targets_that_are_not_there_do_not_answer_or_refuse_hold_nobody_up() {
     let ffmpeg = need!(ffmpeg);
     let (scratch, other) = (Scratch::new(), Scratch::new());
     let mut refuses = Server::with(&other, Settings { vhost: "enabled off;", ..Settings::default() });
-    // The kernel accepts for it, and nobody ever answers.
+    // The kernel accepts connections, and no process ever answers.
     let silent = TcpListener::bind("127.0.0.1:0").expect("a free port");
     let silent = silent.local_addr().expect("an address").port();
     let absent = free_port();
@@ -43,9 +43,9 @@ fn targets_that_are_not_there_do_not_answer_or_refuse_hold_nobody_up() {
     master.wait_log(&[&format!("127.0.0.1:{absent}"), "connection refused", "retry_seconds="], within);
     master.wait_log(&[&format!("[::1]:{absent}"), "retry_seconds="], within);
     master.wait_log(&["connect was refused: NetConnection.Connect.Rejected", "retry_seconds="], within);
-    publisher.wait_success(PATIENCE);
+    publisher.wait_success(CLIENT_TIMEOUT);
     Aligned::new(&source.tags, &player.finish(&source.tags)).assert_whole();
-    // The one that is being waited for is given up with the stream, not ten seconds later.
+    // A pending connection attempt ends with the stream, not ten seconds later.
     eventually("all forwarders have ended", Duration::from_secs(5), || {
         (master.log().matches("forward finished").count() == 5).then_some(())
     });
@@ -66,27 +66,27 @@ fn a_target_that_is_absent_at_first_and_killed_later_gets_the_stream_from_a_keyf
     let here = Player::ffmpeg(&scratch, "here", &ffmpeg, &master.url("livestream"), Kinds::Both);
     master.wait_clients(1);
     let mut publisher = publish(&scratch, "publisher", &ffmpeg, source, &master.url("livestream"), &[]);
-    master.wait_log(&["forward failed", "retry_seconds="], PATIENCE);
+    master.wait_log(&["forward failed", "retry_seconds="], CLIENT_TIMEOUT);
     let mut slave = start();
     let first = Player::ffmpeg(&other, "first", &ffmpeg, &slave.url("livestream"), Kinds::Both);
-    eventually("the first player has 1 s", PATIENCE, || (first.frames() > 1000 / 40 + 1000 / 24).then_some(()));
+    eventually("the first player has 1 s", CLIENT_TIMEOUT, || (first.frames() > 1000 / 40 + 1000 / 24).then_some(()));
     slave.process().kill();
     let first = first.finish(&source.tags);
-    master.wait_log(&["forward failed", "closed", "retry_seconds="], PATIENCE);
+    master.wait_log(&["forward failed", "closed", "retry_seconds="], CLIENT_TIMEOUT);
     let mut slave = start();
     let second = Player::ffmpeg(&other, "second", &ffmpeg, &slave.url("livestream"), Kinds::Both);
-    publisher.wait_success(PATIENCE);
+    publisher.wait_success(CLIENT_TIMEOUT);
 
     Aligned::new(&source.tags, &here.finish(&source.tags)).assert_whole();
     Aligned::new(&source.tags, &second.finish(&source.tags)).assert_tail().assert_starts_at_zero();
     let begins = first.iter().find(|tag| tag.kind == VIDEO && tag.is_frame());
-    assert!(begins.is_some_and(Tag::is_keyframe), "the first player began with {begins:?}");
+    assert!(begins.is_some_and(Tag::is_keyframe), "the first player started with {begins:?}");
     Aligned::new(&source.tags, &first).assert_one_shift().assert_starts_at_zero();
     master.assert_healthy();
     slave.assert_healthy();
 }
 
-/// Large frames of H.264, numbered: each 25th is a keyframe.
+/// Returns a large, numbered H.264 frame; each 25th is a keyframe.
 fn frame(number: u32) -> Tag {
     let first = if number.is_multiple_of(25) { 0x17 } else { 0x27 };
     let mut payload = vec![first, 1, 0, 0, 0];
@@ -103,7 +103,7 @@ fn numbers(wire: &Wire) -> Vec<u32> {
     wire.frames().map(|tag| u32::from_be_bytes(tag.payload[5..9].try_into().expect("four bytes"))).collect()
 }
 
-/// Publishes 25 frames a second, a megabyte, for so many frames; `each` is called before each.
+/// Publishes frames at 25 a second, 1 MB/s, and calls `each` before each frame.
 fn publish_live(publisher: &mut Wire, here: &mut Wire, there: &mut Wire, frames: u32, mut each: impl FnMut(u32)) {
     let begin = Instant::now();
     publisher.send_tag(&header());
@@ -117,13 +117,13 @@ fn publish_live(publisher: &mut Wire, here: &mut Wire, there: &mut Wire, frames:
     }
 }
 
-/// Fails unless what is missing is whole GOPs, and something is.
+/// Fails unless frames are missing, and the missing ones are whole GOPs.
 fn assert_whole_gops_missing(received: &[u32], published: u32) {
     assert_eq!(received.first(), Some(&0));
     for pair in received.windows(2) {
         assert!(pair[1] == pair[0] + 1 || pair[1] > pair[0] && pair[1].is_multiple_of(25), "{pair:?}");
     }
-    assert!(received.len() < published as usize, "nothing was dropped: the target was not slow enough");
+    assert!(received.len() < published as usize, "no frames were dropped: the target was not slow enough");
 }
 
 #[test]
@@ -134,7 +134,7 @@ fn a_target_that_is_stopped_for_a_while_misses_whole_gops() {
     let (mut here, mut there) = (Wire::player(master.port, "s"), Wire::player(slave.port, "s"));
     let mut publisher = Wire::publisher(master.port, "s");
     publisher.send_tag(&header());
-    master.wait_log(&["forward connected"], PATIENCE);
+    master.wait_log(&["forward connected"], CLIENT_TIMEOUT);
     let frames = 250;
     publish_live(&mut publisher, &mut here, &mut there, frames, |number| match number {
         40 => slave.process().signal(Signal::SIGSTOP),
@@ -143,19 +143,23 @@ fn a_target_that_is_stopped_for_a_while_misses_whole_gops() {
     });
     here.wait_frames(frames as usize);
     assert_eq!(numbers(&here), (0..frames).collect::<Vec<_>>());
-    there.wait("the last frame", PATIENCE, |there| (numbers(there).last() == Some(&(frames - 1))).then_some(()));
+    there.wait("the last frame", CLIENT_TIMEOUT, |there| (numbers(there).last() == Some(&(frames - 1))).then_some(()));
     assert_whole_gops_missing(&numbers(&there), frames);
-    let line = master.wait_log(&["state=sending", "forwarders=1"], PATIENCE);
+    let line = master.wait_log(&["state=sending", "forwarders=1"], CLIENT_TIMEOUT);
     assert!(line.contains("target=rtmp://127.0.0.1"), "{line}");
-    assert!(master.log_line(&["retry_seconds="]).is_none(), "the connection was kept:\n{}", master.log());
+    assert!(
+        master.log_line(&["retry_seconds="]).is_none(),
+        "the connection to the target was not replaced:\n{}",
+        master.log()
+    );
     master.assert_healthy();
     slave.assert_healthy();
 }
 
-/// A line between two ports of this machine that carries so many bytes a second towards `to`, and holds little.
-fn slow_line(to: u16, rate: usize, ends: Arc<AtomicBool>) -> u16 {
+/// Starts a relay to the port `to` with a limited rate and small buffers.
+fn start_slow_relay(to: u16, rate: usize, ends: Arc<AtomicBool>) -> u16 {
     let socket = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None).expect("a socket");
-    // Taken over by what it accepts; small, so that the sender notices soon.
+    // Accepted sockets inherit the buffer size; it is small, so that the sender notices the congestion soon.
     socket.set_recv_buffer_size(16 * 1024).expect("a socket option");
     socket.bind(&std::net::SocketAddr::from(([127, 0, 0, 1], 0)).into()).expect("a free port");
     socket.listen(8).expect("a listener");
@@ -184,21 +188,21 @@ fn a_target_behind_a_slow_line_misses_whole_gops() {
     let (scratch, other) = (Scratch::new(), Scratch::new());
     let mut slave = Server::start(&other);
     let ends = Arc::new(AtomicBool::new(false));
-    // A third of what the stream has.
-    let line = slow_line(slave.port, 330_000, ends.clone());
+    // A third of the stream's rate.
+    let line = start_slow_relay(slave.port, 330_000, ends.clone());
     let mut master = origin(&scratch, &format!("127.0.0.1:{line}"), "queue_length 1;");
     let (mut here, mut there) = (Wire::player(master.port, "s"), Wire::player(slave.port, "s"));
     let mut publisher = Wire::publisher(master.port, "s");
     publisher.send_tag(&header());
-    master.wait_log(&["forward connected"], PATIENCE);
+    master.wait_log(&["forward connected"], CLIENT_TIMEOUT);
     let frames = 250;
     publish_live(&mut publisher, &mut here, &mut there, frames, |_| {});
     here.wait_frames(frames as usize);
     assert_eq!(numbers(&here), (0..frames).collect::<Vec<_>>());
     assert_whole_gops_missing(&numbers(&there), frames);
-    let line = master.wait_log(&["->", "state="], PATIENCE);
+    let line = master.wait_log(&["->", "state="], CLIENT_TIMEOUT);
     assert!(line.contains("delay="), "{line}");
-    eventually("the drops are shown", PATIENCE, || {
+    eventually("the log shows the drops", CLIENT_TIMEOUT, || {
         let log = master.log();
         let shown = |line: &str| line.contains("forwarders=1") && !line.contains("drops=0,");
         log.lines().any(shown).then_some(())
@@ -208,7 +212,7 @@ fn a_target_behind_a_slow_line_misses_whole_gops() {
     slave.assert_healthy();
 }
 
-/// Two masters, one slave: whoever comes first has the stream's name there, and the other takes over when it goes.
+/// Forwards a stream from two masters to one slave: the first one gets the name, and the other takes over when the first ends.
 #[test]
 fn a_target_whose_stream_is_taken_is_tried_again_until_it_is_free() {
     let (scratch, second, other) = (Scratch::new(), Scratch::new(), Scratch::new());
@@ -225,10 +229,10 @@ fn a_target_whose_stream_is_taken_is_tried_again_until_it_is_free() {
     (25..30).for_each(|number| publisher.send_tag(&frame(number)));
     stand_by.wait_log(
         &["was refused: NetStream.Publish.BadName: the stream is being published", "retry_seconds="],
-        PATIENCE,
+        CLIENT_TIMEOUT,
     );
     master.process().kill();
-    player.wait("the frames of the other", PATIENCE, |player| (numbers(player).len() == 6).then_some(()));
+    player.wait("the frames of the other", CLIENT_TIMEOUT, |player| (numbers(player).len() == 6).then_some(()));
     assert_eq!(numbers(&player), [0, 25, 26, 27, 28, 29], "from its last keyframe on");
     stand_by.assert_healthy();
     slave.assert_healthy();
@@ -242,7 +246,7 @@ fn a_reload_adds_and_removes_targets_of_running_streams() {
     let reload = |master: &mut Server, vhost: &str, line: &[&str]| {
         write_configuration(&scratch, master.port, Settings { vhost, ..Settings::default() });
         master.process().signal(Signal::SIGHUP);
-        master.wait_log(line, PATIENCE);
+        master.wait_log(line, CLIENT_TIMEOUT);
     };
     let (mut here, mut there) = (Wire::player(master.port, "s"), Wire::player(slave.port, "s"));
     let mut publisher = Wire::publisher(master.port, "s");
@@ -255,14 +259,14 @@ fn a_reload_adds_and_removes_targets_of_running_streams() {
     publisher.send_tag(&frame(30));
     there.wait_frames(6);
     assert_eq!(numbers(&there), (25..31).collect::<Vec<_>>(), "from the last keyframe on");
-    // Another one beside it changes nothing for the first.
+    // The second master does not disturb the first.
     let both = format!("forward {{ destination 127.0.0.1:{0} rtmp://127.0.0.1:{0}/live/more; }}", slave.port);
     reload(&mut master, &both, &["forward started", "/live/…"]);
-    slave.wait_log(&["publish started", "live/more"], PATIENCE);
+    slave.wait_log(&["publish started", "live/more"], CLIENT_TIMEOUT);
     assert_eq!(slave.log().matches("] publish started: ").count(), 2);
     reload(&mut master, "", &["forward stopped"]);
     there.wait_status("NetStream.Play.UnpublishNotify");
-    slave.wait_log(&["publish stopped", "live/more"], PATIENCE);
+    slave.wait_log(&["publish stopped", "live/more"], CLIENT_TIMEOUT);
     publisher.send_tag(&frame(31));
     here.wait_frames(32);
     assert_eq!(numbers(&there).len(), 6);

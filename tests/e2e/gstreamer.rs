@@ -8,7 +8,7 @@ use crate::common::process::{Process, eventually};
 use crate::common::scratch::Scratch;
 use crate::common::server::Server;
 use crate::media;
-use crate::players::{Kinds, PATIENCE, Player, publish};
+use crate::players::{CLIENT_TIMEOUT, Kinds, Player, publish};
 use crate::tools::need;
 
 #[test]
@@ -24,7 +24,7 @@ fn gstreamer_plays() {
     server.wait_clients(2);
     std::thread::sleep(Duration::from_millis(2500));
     let second = Player::gstreamer(&scratch, "second", &gst_launch, &url);
-    publisher.wait_success(PATIENCE);
+    publisher.wait_success(CLIENT_TIMEOUT);
 
     let (first, second) = (first.finish(&source.tags), second.finish(&source.tags));
     Aligned::new(&source.tags, &first).assert_whole().assert_starts_at_zero();
@@ -41,7 +41,7 @@ fn gstreamer_publishes() {
 
     let first = Player::ffmpeg(&scratch, "first", &ffmpeg, &url, Kinds::Both);
     server.wait_clients(1);
-    // GStreamer's muxer writes composition times of its own, so what it published is written to a file too.
+    // GStreamer's muxer writes composition times of its own, so the published stream is written to a file, too.
     let published = scratch.file("published.flv");
     let from = format!("location={}", source.path.display());
     let (to_server, to_file) = (format!("location={url}"), format!("location={}", published.display()));
@@ -50,9 +50,9 @@ fn gstreamer_publishes() {
     arguments.extend("flvmux name=mux streamable=true ! tee name=out out. ! queue ! rtmp2sink".split(' '));
     arguments.extend([to_server.as_str(), "out.", "!", "queue", "!", "filesink", "async=false", to_file.as_str()]);
     let mut publisher = Process::start(&scratch, "publisher", &gst_launch, arguments);
-    eventually("the first player has 2.5 s", PATIENCE, || (first.frames() > 2500 / 40 + 2500 / 24).then_some(()));
+    eventually("the first player has 2.5 s", CLIENT_TIMEOUT, || (first.frames() > 2500 / 40 + 2500 / 24).then_some(()));
     let second = Player::ffmpeg(&scratch, "second", &ffmpeg, &url, Kinds::Both);
-    publisher.wait_success(PATIENCE);
+    publisher.wait_success(CLIENT_TIMEOUT);
 
     let published = flv::read(&published);
     assert!(published.len() > source.tags.len() / 2, "GStreamer published {} tags", published.len());

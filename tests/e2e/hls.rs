@@ -1,4 +1,4 @@
-//! HLS as it is on disk: what ffmpeg publishes is read back by ffprobe, packet by packet, and by a parser of playlists.
+//! HLS on disk: ffprobe reads back every packet that ffmpeg has published, and a parser checks the playlists.
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
@@ -16,15 +16,15 @@ use crate::common::process::eventually;
 use crate::common::scratch::Scratch;
 use crate::common::server::{Server, Settings, write_configuration};
 use crate::media::{self, Source};
-use crate::players::{Kinds, PATIENCE, Player, publish};
+use crate::players::{CLIENT_TIMEOUT, Kinds, Player, publish};
 use crate::tools::need;
 
-/// Segments of a second: media of six seconds have a keyframe each.
+/// Segments of one second: the test media have a keyframe each second.
 fn settings(folder: &Path, more: &str) -> String {
     format!("hls {{ enabled on; hls_path {}; hls_fragment 1; hls_window 60; {more} }}", folder.display())
 }
 
-/// A packet as ffprobe sees it, times in seconds.
+/// A packet as ffprobe reports it, with times in seconds.
 #[derive(Debug)]
 pub(crate) struct Packet {
     dts: f64,
@@ -32,9 +32,9 @@ pub(crate) struct Packet {
     size: usize,
 }
 
-/// The packets of a file or a playlist of one kind ("v" or "a"). Fails when ffprobe has anything to say of it.
+/// Returns the packets of one kind ("v" or "a") in a file or a playlist. Fails if ffprobe reports an error.
 pub(crate) fn packets(input: &Path, kind: &str) -> Vec<Packet> {
-    // A playlist from its start, not from near its end.
+    // Reads a playlist from its start instead of near its end.
     let is_playlist = input.extension().is_some_and(|end| end == "m3u8");
     let start: &[&str] = if is_playlist { &["-live_start_index", "0"] } else { &[] };
     let output = Command::new("ffprobe")
@@ -68,13 +68,13 @@ pub(crate) fn playlist(path: &Path) -> Option<MediaPlaylist> {
     Some(m3u8_rs::parse_media_playlist_res(&text).unwrap_or_else(|error| panic!("{error}: {text:?}")))
 }
 
-/// Looks at a playlist again and again and holds it to the rules, as a player on the network would see it.
-struct Poller {
+/// Reads a playlist again and again, and checks each version against the rules for HLS servers.
+struct PlaylistWatcher {
     stop: Arc<AtomicBool>,
     thread: JoinHandle<usize>,
 }
 
-impl Poller {
+impl PlaylistWatcher {
     fn start(path: PathBuf) -> Self {
         let stop = Arc::new(AtomicBool::new(false));
         let stopped = stop.clone();
@@ -97,7 +97,7 @@ impl Poller {
                     );
                 }
                 if let Some(last) = last {
-                    assert_eq!(last.target_duration, now.target_duration, "it does not change");
+                    assert_eq!(last.target_duration, now.target_duration, "the target duration must not change");
                     assert!(last.media_sequence <= now.media_sequence);
                     let at = |list: &MediaPlaylist, n: u64| {
                         let index = n.checked_sub(list.media_sequence)?;
@@ -114,7 +114,7 @@ impl Poller {
         Self { stop, thread }
     }
 
-    /// How many playlists it has seen.
+    /// Returns the number of versions that were read.
     fn stop(self) -> usize {
         self.stop.store(true, Ordering::Relaxed);
         self.thread.join().expect("each playlist holds to the rules")
@@ -125,7 +125,7 @@ fn frames(source: &Source, kind: u8) -> Vec<&Tag> {
     source.tags.iter().filter(|tag| tag.kind == kind && tag.is_frame()).collect()
 }
 
-/// Each frame that was published is in the segments, in its order and at its time.
+/// Fails unless each published frame is in the segments, in order and at its time.
 fn assert_published(source: &Source, list: &Path) {
     let (video, audio) = (packets(list, "v"), packets(list, "a"));
     let (frames_v, frames_a) = (frames(source, VIDEO), frames(source, AUDIO));
@@ -153,13 +153,13 @@ fn segments_hold_each_frame_at_its_time() {
     let mut server = Server::with(&scratch, Settings { vhost: &settings(&folder, ""), ..Settings::default() });
     let source = media::h264_aac(&ffmpeg);
     let list = folder.join("live/livestream.m3u8");
-    let poller = Poller::start(list.clone());
-    publish(&scratch, "publisher", &ffmpeg, source, &server.url("livestream"), &[]).wait_success(PATIENCE);
-    eventually("the last segment", PATIENCE, || {
+    let poller = PlaylistWatcher::start(list.clone());
+    publish(&scratch, "publisher", &ffmpeg, source, &server.url("livestream"), &[]).wait_success(CLIENT_TIMEOUT);
+    eventually("the last segment", CLIENT_TIMEOUT, || {
         playlist(&list).filter(|list| list.segments.len() == 6 && list.segments[5].duration > 0.9)
     });
-    assert!(poller.stop() >= 5, "one for each segment, but for what came between two looks");
-    // ffmpeg's demuxer of HLS waits for more until the playlist has an end.
+    assert!(poller.stop() >= 5, "a version for each segment, except those between two reads");
+    // ffmpeg's HLS demuxer waits for more segments until the playlist has an end.
     let ended = list.with_file_name("ended.m3u8");
     std::fs::write(&ended, std::fs::read_to_string(&list).unwrap() + "#EXT-X-ENDLIST\n").unwrap();
     assert_published(source, &ended);
@@ -167,7 +167,11 @@ fn segments_hold_each_frame_at_its_time() {
         let file = list.with_file_name(&segment.uri);
         assert!(!segment.discontinuity);
         let video = packets(&file, "v");
-        assert_eq!((video.len(), packets(&file, "a").len().abs_diff(43) <= 4), (25, true), "each stands for itself");
+        assert_eq!(
+            (video.len(), packets(&file, "a").len().abs_diff(43) <= 4),
+            (25, true),
+            "each segment starts with a keyframe"
+        );
     }
     server.assert_healthy();
 }
@@ -179,9 +183,9 @@ fn hevc_of_enhanced_rtmp_is_in_the_segments() {
     let folder = scratch.file("html");
     let mut server = Server::with(&scratch, Settings { vhost: &settings(&folder, ""), ..Settings::default() });
     let source = media::hevc_aac(&ffmpeg);
-    publish(&scratch, "publisher", &ffmpeg, source, &server.url("hevc"), &[]).wait_success(PATIENCE);
+    publish(&scratch, "publisher", &ffmpeg, source, &server.url("hevc"), &[]).wait_success(CLIENT_TIMEOUT);
     let list = folder.join("live/hevc.m3u8");
-    let segments = eventually("the last segment", PATIENCE, || {
+    let segments = eventually("the last segment", CLIENT_TIMEOUT, || {
         playlist(&list).filter(|list| list.segments.len() == 6).map(|list| list.segments)
     });
     let output = Command::new("ffprobe")
@@ -206,7 +210,8 @@ fn after_a_kill_and_a_restart_the_playlist_goes_on() {
     let list = folder.join("live/livestream.m3u8");
     let mut server = Server::with(&scratch, Settings { vhost: &vhost, ..Settings::default() });
     let mut killed = publish(&scratch, "killed", &ffmpeg, source, &server.url("livestream"), &[]);
-    let before = eventually("three segments", PATIENCE, || playlist(&list).filter(|list| list.segments.len() >= 3));
+    let before =
+        eventually("three segments", CLIENT_TIMEOUT, || playlist(&list).filter(|list| list.segments.len() >= 3));
     server.process().kill();
     killed.kill();
     let port = server.port;
@@ -214,30 +219,30 @@ fn after_a_kill_and_a_restart_the_playlist_goes_on() {
     let configuration = write_configuration(&scratch, port, Settings { vhost: &vhost, ..Settings::default() });
     let mut server = Server::run(&scratch, port, &configuration).expect("its port is free again");
     let at_kill = playlist(&list).unwrap();
-    publish(&scratch, "again", &ffmpeg, source, &server.url("livestream"), &[]).wait_success(PATIENCE);
+    publish(&scratch, "again", &ffmpeg, source, &server.url("livestream"), &[]).wait_success(CLIENT_TIMEOUT);
     let known = at_kill.segments.len();
     let after =
-        eventually("all segments", PATIENCE, || playlist(&list).filter(|list| list.segments.len() == known + 6));
+        eventually("all segments", CLIENT_TIMEOUT, || playlist(&list).filter(|list| list.segments.len() == known + 6));
     assert!(known >= before.segments.len());
-    assert_eq!(after.segments[..known], at_kill.segments[..], "what was there is there");
+    assert_eq!(after.segments[..known], at_kill.segments[..], "earlier segments stay in the playlist");
     let breaks: Vec<_> = after.segments.iter().map(|segment| segment.discontinuity).collect();
     assert!(breaks[known] && breaks.iter().filter(|is_break| **is_break).count() == 1, "{breaks:?}");
     let names: Vec<_> = after.segments.iter().map(|segment| segment.uri.clone()).collect();
     let expected: Vec<_> = (0..names.len()).map(|n| format!("livestream-{n}.ts")).collect();
-    assert_eq!(names, expected, "no name twice, none left out");
+    assert_eq!(names, expected, "segment numbers without gaps or repetitions");
     server.assert_healthy();
 }
 
-/// RTMP players get everything while the disk does what `spoil` does to it, and the server says so.
-fn spoiled(folder: &Path, scratch: &Scratch, ffmpeg: &Path, spoil: impl FnOnce()) -> Server {
+/// Checks that RTMP players get everything while `break_disk` makes the disk fail, and that the server logs the failure.
+fn play_with_failing_disk(folder: &Path, scratch: &Scratch, ffmpeg: &Path, break_disk: impl FnOnce()) -> Server {
     let server = Server::with(scratch, Settings { vhost: &settings(folder, ""), ..Settings::default() });
     let (source, url) = (media::h264_aac(ffmpeg), server.url("livestream"));
     let player = Player::ffmpeg(scratch, "player", ffmpeg, &url, Kinds::Both);
     server.wait_clients(1);
     let mut publisher = publish(scratch, "publisher", ffmpeg, source, &url, &[]);
-    eventually("the player has 2.5 s", PATIENCE, || (player.frames() > 2500 / 40 + 2500 / 24).then_some(()));
-    spoil();
-    publisher.wait_success(PATIENCE);
+    eventually("the player has 2.5 s", CLIENT_TIMEOUT, || (player.frames() > 2500 / 40 + 2500 / 24).then_some(()));
+    break_disk();
+    publisher.wait_success(CLIENT_TIMEOUT);
     Aligned::new(&source.tags, &player.finish(&source.tags)).assert_whole().assert_starts_at_zero();
     server
 }
@@ -247,8 +252,8 @@ fn a_directory_that_is_removed_is_made_again() {
     let ffmpeg = need!(ffmpeg);
     let scratch = Scratch::new();
     let folder = scratch.file("html");
-    let mut server = spoiled(&folder, &scratch, &ffmpeg, || std::fs::remove_dir_all(&folder).unwrap());
-    let list = eventually("files again", PATIENCE, || playlist(&folder.join("live/livestream.m3u8")));
+    let mut server = play_with_failing_disk(&folder, &scratch, &ffmpeg, || std::fs::remove_dir_all(&folder).unwrap());
+    let list = eventually("files are written again", CLIENT_TIMEOUT, || playlist(&folder.join("live/livestream.m3u8")));
     assert!(list.segments.iter().all(|segment| folder.join("live").join(&segment.uri).exists()));
     server.assert_healthy();
 }
@@ -258,10 +263,10 @@ fn a_directory_that_cannot_be_made_costs_nobody_anything() {
     let ffmpeg = need!(ffmpeg);
     let scratch = Scratch::new();
     let folder = scratch.file("html");
-    // Root may write to what is read-only, but not below a file.
+    // Root may write to read-only folders, but not below a file.
     std::fs::write(&folder, "in the way").unwrap();
-    let mut server = spoiled(&folder, &scratch, &ffmpeg, || {});
-    server.wait_log(&["HLS segments not written to disk", "livestream-"], PATIENCE);
+    let mut server = play_with_failing_disk(&folder, &scratch, &ffmpeg, || {});
+    server.wait_log(&["HLS segments not written to disk", "livestream-"], CLIENT_TIMEOUT);
     server.assert_healthy();
 }
 
@@ -275,16 +280,16 @@ fn a_publisher_is_disconnected_when_the_configuration_says_so() {
     let mut server = Server::with(&scratch, Settings { vhost: &vhost, ..Settings::default() });
     let mut publisher =
         publish(&scratch, "publisher", &ffmpeg, media::h264_aac(&ffmpeg), &server.url("livestream"), &[]);
-    assert!(!publisher.wait(PATIENCE).success());
-    server.wait_log(&["code=hls", "cannot be written"], PATIENCE);
+    assert!(!publisher.wait(CLIENT_TIMEOUT).success());
+    server.wait_log(&["code=hls", "cannot be written"], CLIENT_TIMEOUT);
     server.assert_healthy();
 }
 
-/// A file system of its own, unmounted when dropped.
+/// A separate file system, unmounted when dropped.
 struct Mounted(PathBuf);
 
 impl Mounted {
-    /// `None` where mounting is not allowed.
+    /// Mounts the file system; `None` if mounting is not allowed.
     fn tmpfs(folder: &Path, options: &str) -> Option<Self> {
         std::fs::create_dir_all(folder).unwrap();
         let status =
@@ -313,13 +318,13 @@ fn a_full_disk_costs_nobody_anything_and_is_used_when_there_is_room() {
     let mut file = std::fs::OpenOptions::new().append(true).open(&filling).unwrap();
     while std::io::Write::write(&mut file, &[0; 4096]).is_ok() {}
     drop(file);
-    let mut server = spoiled(&folder, &scratch, &ffmpeg, || {});
-    server.wait_log(&["HLS segments not written to disk", "space"], PATIENCE);
+    let mut server = play_with_failing_disk(&folder, &scratch, &ffmpeg, || {});
+    server.wait_log(&["HLS segments not written to disk", "space"], CLIENT_TIMEOUT);
     std::fs::remove_file(&filling).unwrap();
     let source = media::h264_aac(&ffmpeg);
-    publish(&scratch, "again", &ffmpeg, source, &server.url("livestream"), &[]).wait_success(PATIENCE);
-    eventually("segments", PATIENCE, || playlist(&folder.join("live/livestream.m3u8")));
-    server.wait_log(&["HLS segments written to disk again"], PATIENCE);
+    publish(&scratch, "again", &ffmpeg, source, &server.url("livestream"), &[]).wait_success(CLIENT_TIMEOUT);
+    eventually("segments", CLIENT_TIMEOUT, || playlist(&folder.join("live/livestream.m3u8")));
+    server.wait_log(&["HLS segments written to disk again"], CLIENT_TIMEOUT);
     server.assert_healthy();
     drop(mounted);
 }
@@ -333,8 +338,8 @@ fn a_read_only_disk_costs_nobody_anything() {
         eprintln!("passed over: nothing may be mounted here");
         return;
     };
-    let mut server = spoiled(&folder, &scratch, &ffmpeg, || {});
-    server.wait_log(&["HLS segments not written to disk", "read-only"], PATIENCE);
+    let mut server = play_with_failing_disk(&folder, &scratch, &ffmpeg, || {});
+    server.wait_log(&["HLS segments not written to disk", "read-only"], CLIENT_TIMEOUT);
     server.assert_healthy();
     drop(mounted);
 }

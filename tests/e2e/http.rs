@@ -1,5 +1,4 @@
-//! The embedded HTTP server, byte by byte and by curl: files, ranges, conditions, connections that stay, and requests that mean
-//! harm.
+//! The embedded HTTP server, byte by byte and with curl: files, ranges, conditions, persistent connections, and hostile requests.
 
 use std::io::{ErrorKind, Read, Write};
 use std::os::unix::fs::symlink;
@@ -15,8 +14,8 @@ use crate::tools::need;
 
 const LIMIT: Duration = Duration::from_secs(30);
 
-/// Starts a server with an HTTP server for the folder `html` of the scratch folder; gives the port of HTTP. `http` are more
-/// directives of `http_server`.
+/// Starts a server that serves the folder `html` of the scratch folder, with the directives `http` in `http_server`. Returns the HTTP
+/// port as well.
 pub(crate) fn start(scratch: &Scratch, http: &str, settings: Settings<'_>) -> (Server, u16) {
     std::fs::create_dir_all(scratch.file("html")).expect("a folder in the scratch folder");
     for _ in 0..5 {
@@ -46,7 +45,7 @@ fn noise(len: u32) -> Vec<u8> {
 fn files_conditions_and_ranges_on_one_connection() {
     let scratch = Scratch::new();
     let (mut server, port) = start(&scratch, "", Settings::default());
-    // More than one piece of a file that is read at a time.
+    // Longer than the pieces in which the server reads files.
     let segment = noise(700_000);
     write(&scratch, "live/s-1.ts", &segment);
     write(&scratch, "live/s.m3u8", b"#EXTM3U\n");
@@ -70,7 +69,7 @@ fn files_conditions_and_ranges_on_one_connection() {
 
     client.send(b"HEAD /live/s-1.ts HTTP/1.1\r\nHost: h\r\nRange: bytes=0-1\r\n\r\n");
     let head = client.answer(false).expect("an answer");
-    assert_eq!((head.status, head.field("Content-Length")), (200, Some("700000")), "a HEAD has no range");
+    assert_eq!((head.status, head.field("Content-Length")), (200, Some("700000")), "HEAD ignores Range");
 
     let part = client.get("/live/s-1.ts", "Range: bytes=131000-400000\r\n");
     assert!(part.status == 206 && part.body == segment[131_000..=400_000]);
@@ -79,7 +78,7 @@ fn files_conditions_and_ranges_on_one_connection() {
     let beyond = client.get("/live/s-1.ts", "Range: bytes=700000-\r\n");
     assert_eq!((beyond.status, beyond.field("Content-Range")), (416, Some("bytes */700000")));
     let several = client.get("/live/s-1.ts", "Range: bytes=0-1,5-6\r\n");
-    assert!(several.status == 200 && several.body == segment, "several ranges are answered with the whole");
+    assert!(several.status == 200 && several.body == segment, "several ranges get the whole file");
 
     let etag = whole.field("ETag").expect("an entity tag");
     let modified = whole.field("Last-Modified").expect("a date");
@@ -93,7 +92,7 @@ fn files_conditions_and_ranges_on_one_connection() {
     assert_eq!(client.get("/live/s-1.ts", &range).body, b"another");
     assert_eq!(client.get("/live/s-1.ts", &format!("If-None-Match: {etag}\r\n")).status, 200);
 
-    // A body that nobody asked for is skipped, and what follows is a request again.
+    // The server skips the body of a GET, and handles the next request.
     client.send(b"GET /live/s.m3u8 HTTP/1.1\r\nHost: h\r\nContent-Length: 41\r\n\r\nGET /none HTTP/1.1\r\nHost: h\r\n\r\n0123456789");
     assert_eq!(client.answer(true).expect("an answer").status, 200);
     assert_eq!(client.get("/none", "").status, 404);
@@ -102,7 +101,7 @@ fn files_conditions_and_ranges_on_one_connection() {
     assert_eq!((options.status, options.field("Access-Control-Allow-Methods")), (204, Some("GET, HEAD, OPTIONS")));
     let last = client.get("/live/s.m3u8", "Connection: close\r\n");
     assert_eq!(last.field("Connection"), Some("close"));
-    assert!(client.answer(true).is_none(), "it closes after the last answer");
+    assert!(client.answer(true).is_none(), "the server closes after the last response");
     server.assert_healthy();
 }
 
@@ -120,7 +119,7 @@ fn requests_are_answered_in_order_however_they_arrive() {
     for n in 0..300 {
         assert_eq!(client.answer(true).expect("an answer").body, noise(1000 * (n % 3 + 1)), "{n}");
     }
-    // Byte by byte, and across two requests.
+    // Byte by byte, and in pieces across two requests.
     for bytes in format!("{}{}", request(0), request(1)).as_bytes().chunks(1) {
         client.send(bytes);
         std::thread::yield_now();
@@ -173,7 +172,7 @@ fn no_path_leads_out_of_the_directory() {
     symlink(scratch.folder(), html.join("up")).expect("a link");
     symlink("live", html.join("inner")).expect("a link");
     let mut client = Client::new(port);
-    assert_eq!(client.get("/inner/a.ts", "").body, b"a", "a link within the directory is good");
+    assert_eq!(client.get("/inner/a.ts", "").body, b"a", "a link within the directory is served");
     assert_eq!((client.get("/live", "").field("Location")), Some("/live/"));
     for path in
         ["/link", "/up/secret", "/live/.hidden", "/live/a.ts.tmp", "/live/", "//secret", "/live//a.ts", "/live/a.ts/"]
@@ -226,9 +225,9 @@ fn what_means_harm_is_refused_and_the_server_goes_on() {
         client.send(request.as_bytes());
         let answer = client.answer(true).expect("an answer");
         assert_eq!((answer.status, answer.field("Connection")), (status, Some("close")), "{request:?}: {answer:?}");
-        assert!(client.answer(true).is_none(), "{request:?}: what follows is not looked at");
+        assert!(client.answer(true).is_none(), "{request:?}: the server answers the next request");
     }
-    // Slow ones are told and closed, after their ten seconds; meanwhile others are served.
+    // Slow clients get 408 after ten seconds; others are served meanwhile.
     let mut slow = Client::new(port);
     slow.send(b"GET /a HTTP/1.1\r\nHost: h\r\nX: ");
     assert_eq!(Client::new(port).get("/a", "").body, b"a");
@@ -240,12 +239,12 @@ fn what_means_harm_is_refused_and_the_server_goes_on() {
         match slow.stream.read(&mut byte) {
             Ok(1) => break,
             Err(error) if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut) => {}
-            other => panic!("closed without a word: {other:?}"),
+            other => panic!("closed without a response: {other:?}"),
         }
         answers += 1;
-        assert!(answers < 200, "a request that comes byte by byte is waited for, for ever");
+        assert!(answers < 200, "the server waits without limit for a slow request");
     }
-    // The rest of what it was told: the first byte is read already.
+    // The rest of the response: the first byte has been read.
     slow.stream.set_read_timeout(Some(LIMIT)).expect("a time-out");
     assert_eq!(slow.answer(true).expect("an answer").status, 408);
     server.assert_healthy();
@@ -257,7 +256,7 @@ fn slow_and_idle_clients_have_the_time_that_is_configured() {
     let (mut server, port) = start(&scratch, "request_timeout 1; idle_timeout 2;", Settings::default());
     write(&scratch, "a", b"a");
     let (mut slow, mut idle) = (Client::new(port), Client::new(port));
-    // Empty lines are no request (RFC 9112, 2.2), and no sign of life.
+    // Empty lines are not requests (RFC 9112, 2.2), and do not extend the time limit.
     let mut empty = Client::new(port);
     let lines = std::thread::spawn(move || {
         let since = Instant::now();
@@ -269,10 +268,10 @@ fn slow_and_idle_clients_have_the_time_that_is_configured() {
     let begun = Instant::now();
     slow.send(b"GET /a HTTP/1.1\r\n");
     assert_eq!(idle.get("/a", "").status, 200);
-    assert_eq!(slow.answer(true).expect("it is told").status, 408);
+    assert_eq!(slow.answer(true).expect("a response").status, 408);
     let told = begun.elapsed();
     assert!((Duration::from_secs(1)..Duration::from_secs(8)).contains(&told), "{told:?}");
-    assert_eq!(idle.stream.read(&mut [0]).expect("it is closed"), 0);
+    assert_eq!(idle.stream.read(&mut [0]).expect("the end of the connection"), 0);
     let closed = begun.elapsed();
     assert!((Duration::from_secs(2)..Duration::from_secs(30)).contains(&closed), "{closed:?}");
     let closed = lines.join().expect("it ends");
@@ -282,20 +281,20 @@ fn slow_and_idle_clients_have_the_time_that_is_configured() {
 
 #[test]
 fn connections_beyond_the_limit_are_told() {
-    beyond_the_limit("max_connections 10;", |port| {
-        assert_eq!(Client::elsewhere(port).answer(true).expect("it is told").status, 503);
+    exceed_limit("max_connections 10;", |port| {
+        assert_eq!(Client::elsewhere(port).answer(true).expect("a response").status, 503);
     });
 }
 
 #[test]
 fn connections_of_an_address_beyond_its_limit_are_told_and_others_are_not() {
-    beyond_the_limit("max_connections_per_address 10;", |port| {
+    exceed_limit("max_connections_per_address 10;", |port| {
         assert_eq!(Client::elsewhere(port).get("/a", "").status, 200);
     });
 }
 
-/// Ten connections are as many as `limit` allows; `elsewhere` sees to those of another address.
-fn beyond_the_limit(limit: &str, elsewhere: impl Fn(u16)) {
+/// Opens the ten connections that `limit` allows, and more. `elsewhere` checks clients of another address.
+fn exceed_limit(limit: &str, elsewhere: impl Fn(u16)) {
     let scratch = Scratch::new();
     let (mut server, port) = start(&scratch, limit, Settings::default());
     write(&scratch, "a", b"a");
@@ -303,13 +302,13 @@ fn beyond_the_limit(limit: &str, elsewhere: impl Fn(u16)) {
     for client in &mut clients {
         assert_eq!(client.get("/a", "").status, 200);
     }
-    let answer = Client::new(port).answer(true).expect("it is told");
+    let answer = Client::new(port).answer(true).expect("a response");
     assert_eq!((answer.status, answer.field("Connection")), (503, Some("close")));
     elsewhere(port);
-    // Who is in stays, and a place that becomes free is given away.
+    // Accepted connections stay, and a new one is accepted when another ends.
     assert_eq!(clients[9].get("/a", "").status, 200);
     drop(clients.remove(0));
-    eventually("a place is free", LIMIT, || {
+    eventually("another client is accepted", LIMIT, || {
         let mut client = Client::new(port);
         client.send(b"GET /a HTTP/1.1\r\nHost: h\r\n\r\n");
         (client.answer(true)?.status == 200).then_some(())

@@ -1,4 +1,4 @@
-//! ffmpeg publishes, others play: from the first packet, joining later, waiting, and under a publisher that dies.
+//! ffmpeg publishes, others play: from the first packet, joining later, waiting for the stream, and with a publisher that is killed.
 
 use std::path::Path;
 use std::time::Duration;
@@ -9,7 +9,7 @@ use crate::common::process::eventually;
 use crate::common::scratch::Scratch;
 use crate::common::server::{Server, Settings};
 use crate::media;
-use crate::players::{Kinds, PATIENCE, Player, publish};
+use crate::players::{CLIENT_TIMEOUT, Kinds, Player, publish};
 use crate::tools::need;
 
 #[test]
@@ -22,10 +22,10 @@ fn two_players_that_join_at_different_times_get_each_packet() {
     let first = Player::ffmpeg(&scratch, "first", &ffmpeg, &url, Kinds::Both);
     server.wait_clients(1);
     let mut publisher = publish(&scratch, "publisher", &ffmpeg, source, &url, &[]);
-    // Well into the third GOP, so that the second player starts with a keyframe that is not the first.
-    eventually("the first player has 2.5 s", PATIENCE, || (first.frames() > 2500 / 40 + 2500 / 24).then_some(()));
+    // In the third GOP, so that the second player starts with a keyframe that is not the first.
+    eventually("the first player has 2.5 s", CLIENT_TIMEOUT, || (first.frames() > 2500 / 40 + 2500 / 24).then_some(()));
     let second = Player::ffmpeg(&scratch, "second", &ffmpeg, &url, Kinds::Both);
-    publisher.wait_success(PATIENCE);
+    publisher.wait_success(CLIENT_TIMEOUT);
 
     let (first, second) = (first.finish(&source.tags), second.finish(&source.tags));
     Aligned::new(&source.tags, &first).assert_whole().assert_starts_at_zero();
@@ -43,9 +43,9 @@ fn without_a_gop_cache_a_player_starts_live() {
     let first = Player::ffmpeg(&scratch, "first", &ffmpeg, &url, Kinds::Both);
     server.wait_clients(1);
     let mut publisher = publish(&scratch, "publisher", &ffmpeg, source, &url, &[]);
-    eventually("the first player has 2.5 s", PATIENCE, || (first.frames() > 2500 / 40 + 2500 / 24).then_some(()));
+    eventually("the first player has 2.5 s", CLIENT_TIMEOUT, || (first.frames() > 2500 / 40 + 2500 / 24).then_some(()));
     let second = Player::ffmpeg(&scratch, "second", &ffmpeg, &url, Kinds::Both);
-    publisher.wait_success(PATIENCE);
+    publisher.wait_success(CLIENT_TIMEOUT);
 
     let (first, second) = (first.finish(&source.tags), second.finish(&source.tags));
     Aligned::new(&source.tags, &first).assert_whole();
@@ -56,20 +56,20 @@ fn without_a_gop_cache_a_player_starts_live() {
 #[test]
 fn ffmpeg_goes_on_when_a_killed_publisher_comes_back() {
     let ffmpeg = need!(ffmpeg);
-    goes_on(&ffmpeg, |scratch, url| Player::ffmpeg(scratch, "player", &ffmpeg, url, Kinds::Both));
+    survives_publisher_restart(&ffmpeg, |scratch, url| Player::ffmpeg(scratch, "player", &ffmpeg, url, Kinds::Both));
 }
 
 #[test]
 fn gstreamer_goes_on_when_a_killed_publisher_comes_back() {
     let (ffmpeg, gst_launch) = (need!(ffmpeg), need!(gstreamer));
-    goes_on(&ffmpeg, |scratch, url| Player::gstreamer(scratch, "player", &gst_launch, url));
+    survives_publisher_restart(&ffmpeg, |scratch, url| Player::gstreamer(scratch, "player", &gst_launch, url));
 }
 
-/// An encoder is killed and is back a second later, as when it crashed and is kept alive by a script. Its viewers stay.
+/// An encoder is killed and returns a second later, like one that crashes and is restarted by a script. Its players stay.
 ///
-/// ffmpeg, rtmpdump and what is built on them end at the first `NetStream.Play.UnpublishNotify`, so that it may not be sent before
-/// it is clear that the encoder does not come back.
-fn goes_on(ffmpeg: &Path, play: impl FnOnce(&Scratch, &str) -> Player) {
+/// ffmpeg, rtmpdump and players built on them end at the first `NetStream.Play.UnpublishNotify`, so the server must not send it before
+/// the reconnect grace is over.
+fn survives_publisher_restart(ffmpeg: &Path, play: impl FnOnce(&Scratch, &str) -> Player) {
     let scratch = Scratch::new();
     let mut server = Server::start(&scratch);
     let (source, url) = (media::h264_aac(ffmpeg), server.url("livestream"));
@@ -77,24 +77,23 @@ fn goes_on(ffmpeg: &Path, play: impl FnOnce(&Scratch, &str) -> Player) {
     let mut player = play(&scratch, &url);
     server.wait_clients(1);
     let mut killed = publish(&scratch, "killed", ffmpeg, source, &url, &[]);
-    eventually("the player has 2 s", PATIENCE, || (player.frames() > 2000 / 40 + 2000 / 24).then_some(()));
+    eventually("the player has 2 s", CLIENT_TIMEOUT, || (player.frames() > 2000 / 40 + 2000 / 24).then_some(()));
     killed.kill();
     std::thread::sleep(Duration::from_secs(1));
     let mut back = publish(&scratch, "back", ffmpeg, source, &url, &[]);
     std::thread::sleep(Duration::from_secs(1));
     assert!(player.process().ended().is_none(), "the player ended when its publisher was killed");
-    back.wait_success(PATIENCE);
+    back.wait_success(CLIENT_TIMEOUT);
 
     let received = player.finish(&source.tags);
     assert_monotone(&received);
-    let second = second_session(&source.tags, &received);
+    let second = frames_after_restart(&source.tags, &received);
     Aligned::new(&source.tags, &second).assert_whole();
     server.assert_healthy();
 }
 
-/// What was received after the publisher came back: of each kind, what follows the frames that are the start of what was
-/// published. Fails when more than the last second before the kill is missing.
-fn second_session(published: &[Tag], received: &[Tag]) -> Vec<Tag> {
+/// Returns the frames that were received after the publisher returned. Fails if more than the last second before the kill is missing.
+fn frames_after_restart(published: &[Tag], received: &[Tag]) -> Vec<Tag> {
     let mut second: Vec<Tag> = Vec::new();
     for kind in [VIDEO, AUDIO] {
         let of_kind = |tags: &[Tag]| tags.iter().filter(|tag| tag.kind == kind).cloned().collect::<Vec<_>>();
@@ -113,7 +112,7 @@ fn second_session(published: &[Tag], received: &[Tag]) -> Vec<Tag> {
             at += 1;
         }
         assert!(frames[at].timestamp >= 1000, "only {at} frames of type {kind} were received before the kill");
-        assert!(rest < received.len(), "nothing of type {kind} was received after the publisher came back");
+        assert!(rest < received.len(), "no frames of type {kind} were received after the publisher returned");
         second.extend(published.iter().find(|tag| tag.is_header()).cloned());
         second.extend_from_slice(&received[rest..]);
     }
@@ -134,7 +133,7 @@ fn rtmpdump_plays_and_may_come_before_the_publisher() {
     server.wait_clients(2);
     std::thread::sleep(Duration::from_millis(2500));
     let late = Player::rtmpdump(&scratch, "late", &rtmpdump, &url, &[]);
-    publisher.wait_success(PATIENCE);
+    publisher.wait_success(CLIENT_TIMEOUT);
 
     let (early, late) = (early.finish(&source.tags), late.finish(&source.tags));
     Aligned::new(&source.tags, &early).assert_whole().assert_starts_at_zero();

@@ -1,6 +1,6 @@
-//! What is published: short files made by ffmpeg when they are first asked for.
+//! Media files to publish. ffmpeg creates each when a test first needs it.
 //!
-//! The sound is noise, so that no two frames of audio are alike and each can be told from the others.
+//! The sound is noise, so that no two audio frames are equal.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -8,7 +8,7 @@ use std::sync::OnceLock;
 
 use crate::common::flv::{self, DATA, Tag, VIDEO};
 
-/// How long each of them is, in seconds.
+/// Duration of a file, in seconds.
 const SECONDS: u32 = 6;
 
 const PICTURE: &str = "testsrc2=size=320x180:rate=25";
@@ -20,7 +20,7 @@ pub(crate) struct Source {
     pub(crate) tags: Vec<Tag>,
 }
 
-/// H.264 with B-frames and a keyframe each second, and AAC.
+/// Returns H.264 with B-frames and one keyframe a second, and AAC.
 pub(crate) fn h264_aac(ffmpeg: &Path) -> &'static Source {
     static SOURCE: OnceLock<Source> = OnceLock::new();
     SOURCE.get_or_init(|| {
@@ -30,7 +30,7 @@ pub(crate) fn h264_aac(ffmpeg: &Path) -> &'static Source {
     })
 }
 
-/// The same, long enough for a server to go away and come back.
+/// Returns H.264 and AAC, long enough for a server to restart meanwhile.
 pub(crate) fn long_h264_aac(ffmpeg: &Path) -> &'static Source {
     static SOURCE: OnceLock<Source> = OnceLock::new();
     SOURCE.get_or_init(|| {
@@ -40,7 +40,7 @@ pub(crate) fn long_h264_aac(ffmpeg: &Path) -> &'static Source {
     })
 }
 
-/// H.264 alone.
+/// Returns H.264 without audio.
 pub(crate) fn video_only(ffmpeg: &Path) -> &'static Source {
     static SOURCE: OnceLock<Source> = OnceLock::new();
     SOURCE.get_or_init(|| {
@@ -50,13 +50,13 @@ pub(crate) fn video_only(ffmpeg: &Path) -> &'static Source {
     })
 }
 
-/// AAC alone.
+/// Returns AAC without video.
 pub(crate) fn audio_only(ffmpeg: &Path) -> &'static Source {
     static SOURCE: OnceLock<Source> = OnceLock::new();
     SOURCE.get_or_init(|| encode(ffmpeg, "audio_only.flv", None, Some("-c:a aac -ar 44100 -ac 2 -b:a 64k")))
 }
 
-/// HEVC and AAC, as Enhanced RTMP carries them.
+/// Returns HEVC and AAC in the format of Enhanced RTMP.
 pub(crate) fn hevc_aac(new_ffmpeg: &Path) -> &'static Source {
     static SOURCE: OnceLock<Source> = OnceLock::new();
     SOURCE.get_or_init(|| {
@@ -66,7 +66,7 @@ pub(crate) fn hevc_aac(new_ffmpeg: &Path) -> &'static Source {
     })
 }
 
-/// AV1 and Opus, as Enhanced RTMP carries them.
+/// Returns AV1 and Opus in the format of Enhanced RTMP.
 pub(crate) fn av1_opus(new_ffmpeg: &Path) -> &'static Source {
     static SOURCE: OnceLock<Source> = OnceLock::new();
     SOURCE.get_or_init(|| {
@@ -75,10 +75,10 @@ pub(crate) fn av1_opus(new_ffmpeg: &Path) -> &'static Source {
     })
 }
 
-/// VP6, as the first encoders sent it, and MP3.
+/// Returns VP6, as the first encoders sent it, and MP3.
 ///
-/// No free encoder writes VP6, so these frames have the header of a real one, which tells a client the size of the picture, and
-/// noise behind it: nobody on the way may look further.
+/// No free encoder writes VP6, so these frames have a valid header with the size of the picture, and noise after it. The server must not
+/// look at the noise.
 pub(crate) fn vp6_mp3(ffmpeg: &Path) -> &'static Source {
     static SOURCE: OnceLock<Source> = OnceLock::new();
     SOURCE.get_or_init(|| {
@@ -87,7 +87,7 @@ pub(crate) fn vp6_mp3(ffmpeg: &Path) -> &'static Source {
         let mut noise = 1_u32;
         for number in 0..SECONDS * 25 {
             let is_key = number % 25 == 0;
-            // Frame type and codec 4; the crop of the picture, none.
+            // Frame type and codec 4; no cropping.
             let mut payload = vec![if is_key { 0x14 } else { 0x24 }, 0x00];
             if is_key {
                 // Bit 7 clear: a keyframe. Then version 8, profile 3, and 12 by 20 macroblocks, coded and shown.
@@ -108,7 +108,7 @@ pub(crate) fn vp6_mp3(ffmpeg: &Path) -> &'static Source {
     })
 }
 
-/// Where they are kept: one folder for each run of the tests, so that two runs at once do not meet. Those of runs that are over
+/// Returns the folder of the files. Each run of the tests has its own, so that two runs do not disturb each other. Folders of finished runs
 /// are removed.
 fn folder() -> &'static Path {
     const PREFIX: &str = "media-";
@@ -119,7 +119,7 @@ fn folder() -> &'static Path {
             let name = entry.file_name().to_string_lossy().into_owned();
             let is_left = |pid| !Path::new("/proc").join(pid).exists();
             if name.strip_prefix(PREFIX).is_some_and(is_left) {
-                // Another run may be removing it at the same time.
+                // Another run may remove it at the same time.
                 let _ = std::fs::remove_dir_all(entry.path());
             }
         }
@@ -139,8 +139,8 @@ fn encode(ffmpeg: &Path, name: &str, video: Option<&str>, audio: Option<&str>) -
     command.args(["-t", &SECONDS.to_string()]);
     command.args([video, audio].into_iter().flatten().flat_map(str::split_whitespace));
     let output = command.args(["-f", "flv"]).arg(&path).output().expect("ffmpeg can be started");
-    assert!(output.status.success(), "ffmpeg cannot make {name}:\n{}", String::from_utf8_lossy(&output.stderr));
+    assert!(output.status.success(), "ffmpeg cannot create {name}:\n{}", String::from_utf8_lossy(&output.stderr));
     let tags = flv::read(&path);
-    assert!(tags.len() > 100, "ffmpeg made {} tags of {name}", tags.len());
+    assert!(tags.len() > 100, "ffmpeg wrote {} tags to {name}", tags.len());
     Source { path, tags }
 }

@@ -1,4 +1,4 @@
-//! nginx with its RTMP module pulls from the server and pushes to it: what operators put in front of and behind it.
+//! nginx-rtmp pulls from the server and pushes to it, as in clusters of operators.
 
 use std::path::PathBuf;
 
@@ -7,10 +7,10 @@ use crate::common::process::{Process, eventually};
 use crate::common::scratch::Scratch;
 use crate::common::server::{Server, free_port, listens};
 use crate::media;
-use crate::players::{Kinds, PATIENCE, Player, publish};
+use crate::players::{CLIENT_TIMEOUT, Kinds, Player, publish};
 use crate::tools::need;
 
-/// Starts nginx with an RTMP application `live` that holds `directives`; gives it and its port.
+/// Starts nginx with an RTMP application `live` that contains `directives`. Returns the process and its port.
 pub(crate) fn start(
     scratch: &Scratch,
     (nginx, module): (PathBuf, Option<PathBuf>),
@@ -20,7 +20,7 @@ pub(crate) fn start(
     let load = module.map(|module| format!("load_module {};", module.display())).unwrap_or_default();
     for _ in 0..5 {
         let port = free_port();
-        // One process, so that ending it leaves no worker behind.
+        // One process, so that killing it leaves no worker.
         let text = format!(
             "{load}\ndaemon off;\nmaster_process off;\npid {folder}/nginx.pid;\nerror_log stderr info;\n\
              events {{ worker_connections 64; }}\n\
@@ -30,7 +30,7 @@ pub(crate) fn start(
         std::fs::write(&configuration, text).expect("a file in the scratch folder");
         let arguments = ["-e".as_ref(), "stderr".as_ref(), "-c".as_ref(), configuration.as_os_str()];
         let mut process = Process::start(scratch, "nginx", &nginx, arguments);
-        let is_up = eventually("nginx listens", PATIENCE, || {
+        let is_up = eventually("nginx listens", CLIENT_TIMEOUT, || {
             if process.ended().is_some() { Some(false) } else { listens(port).then_some(true) }
         });
         if is_up {
@@ -53,11 +53,11 @@ fn nginx_pulls() {
     let mut publisher = publish(&scratch, "publisher", &ffmpeg, source, &server.url("livestream"), &[]);
     server.wait_clients(1);
     std::thread::sleep(std::time::Duration::from_millis(1500));
-    // nginx pulls when it has a player of its own.
+    // nginx pulls when it has a player.
     let through = format!("rtmp://127.0.0.1:{port}/live/livestream");
     let player = Player::ffmpeg(&scratch, "player", &ffmpeg, &through, Kinds::Both);
-    publisher.wait_success(PATIENCE);
-    // Where nginx lets its player begin is its own affair; what follows is to be complete.
+    publisher.wait_success(CLIENT_TIMEOUT);
+    // nginx chooses the frame at which its player starts; from there on nothing may be missing.
     Aligned::new(&source.tags, &player.finish(&source.tags)).assert_to_the_end().assert_one_shift();
     server.assert_healthy();
 }
@@ -75,8 +75,8 @@ fn nginx_pushes() {
     server.wait_clients(1);
     let through = format!("rtmp://127.0.0.1:{port}/live/livestream");
     let mut publisher = publish(&scratch, "publisher", &ffmpeg, source, &through, &[]);
-    publisher.wait_success(PATIENCE);
-    // nginx begins to push when it has connected, which is a little after its publisher began.
+    publisher.wait_success(CLIENT_TIMEOUT);
+    // nginx connects a little after its publisher has started, and pushes from then on.
     Aligned::new(&source.tags, &player.finish(&source.tags)).assert_to_the_end().assert_one_shift();
     server.assert_healthy();
 }

@@ -1,4 +1,4 @@
-//! Signals, the pid file, the background, the service manager.
+//! Signals, the pid file, daemon mode, and the service manager.
 
 use std::net::TcpListener;
 use std::os::fd::OwnedFd;
@@ -14,7 +14,7 @@ use crate::common::flv::{Tag, VIDEO};
 use crate::common::process::{Process, eventually};
 use crate::common::scratch::Scratch;
 use crate::common::server::{self, Server, Settings, binary, listens};
-use crate::common::wire::{ANSWER, Wire};
+use crate::common::wire::{ANSWER_TIMEOUT, Wire};
 
 const LIMIT: Duration = Duration::from_secs(10);
 
@@ -36,7 +36,7 @@ fn term_and_int_end_it_with_status_0_and_the_pid_file_goes() {
         player.wait_frames(1);
         server.process().signal(signal);
         assert_eq!(server.process().wait(LIMIT).code(), Some(0), "{signal}");
-        // The last words of the stream are on their way before the end.
+        // The end of the stream is sent before the process ends.
         player.wait_status("NetStream.Play.UnpublishNotify");
         assert!(!scratch.file("srs.pid").exists());
         assert!(server.log_line(&["server stopping: mode=immediate"]).is_some());
@@ -56,10 +56,10 @@ fn quit_tells_publishers_and_drains_players() {
     server.process().signal(Signal::SIGQUIT);
     let told = publisher.wait_status("NetStream.Publish.Denied");
     assert!(told.description().contains("stops"), "{told:?}");
-    publisher.wait_closed(ANSWER);
+    publisher.wait_closed(ANSWER_TIMEOUT);
     player.wait_status("NetStream.Play.UnpublishNotify");
     assert!(player.frames().count() > 0);
-    player.wait_closed(ANSWER);
+    player.wait_closed(ANSWER_TIMEOUT);
     assert_eq!(server.process().wait(LIMIT).code(), Some(0));
     assert!(server.log_line(&["server-stopped"]).is_some());
 }
@@ -68,7 +68,7 @@ fn quit_tells_publishers_and_drains_players() {
 fn a_second_signal_ends_it_now() {
     let scratch = Scratch::new();
     let mut server = Server::with(&scratch, Settings { root: "pid srs.pid;", ..Settings::default() });
-    // This one never reads, so that it is never drained.
+    // This player never reads, so that its data can never be flushed.
     let _player = Wire::player(server.port, "livestream");
     let mut publisher = Wire::publisher(server.port, "livestream");
     for number in 0..4 {
@@ -77,8 +77,8 @@ fn a_second_signal_ends_it_now() {
     }
     server.process().signal(Signal::SIGQUIT);
     server.wait_log(&["server stopping: mode=graceful"], LIMIT);
-    eventually("nobody gets in", LIMIT, || (!listens(server.port)).then_some(()));
-    assert!(server.process().ended().is_none(), "it waits for the player");
+    eventually("new clients are refused", LIMIT, || (!listens(server.port)).then_some(()));
+    assert!(server.process().ended().is_none(), "the server waits for the player");
     server.process().signal(Signal::SIGTERM);
     assert_eq!(server.process().wait(LIMIT).code(), Some(128 + Signal::SIGTERM as i32));
     assert!(!scratch.file("srs.pid").exists());
@@ -97,8 +97,10 @@ fn usr1_opens_the_log_file_again() {
     });
     assert!(new.contains("log file reopened"), "{new}");
     Wire::connect(server.port);
-    eventually("it is used", LIMIT, || std::fs::read_to_string(&file).ok().filter(|log| log.contains("connected")));
-    assert!(!std::fs::read_to_string(&rotated).expect("the old one").contains("connected"));
+    eventually("the new log file is used", LIMIT, || {
+        std::fs::read_to_string(&file).ok().filter(|log| log.contains("connected"))
+    });
+    assert!(!std::fs::read_to_string(&rotated).expect("the old log file").contains("connected"));
 }
 
 #[test]
@@ -123,22 +125,22 @@ fn a_daemon_says_what_is_wrong_first_and_runs_once() {
 
     assert_eq!(run(), (Some(0), String::new()));
     let pid = std::fs::read_to_string(scratch.file("srs.pid"));
-    let pid = eventually("its number", LIMIT, || pid.as_ref().ok()?.trim().parse::<i32>().ok());
-    struct End(Pid);
-    impl Drop for End {
+    let pid = eventually("the process id", LIMIT, || pid.as_ref().ok()?.trim().parse::<i32>().ok());
+    struct KillOnDrop(Pid);
+    impl Drop for KillOnDrop {
         fn drop(&mut self) {
-            // It is gone when the test has passed.
+            // The process may have ended.
             let _ = kill(self.0, Signal::SIGKILL);
         }
     }
-    let end = End(Pid::from_raw(pid));
+    let end = KillOnDrop(Pid::from_raw(pid));
     Wire::player(port, "livestream");
     let (status, said) = run();
     assert_eq!(status, Some(1), "{said}");
     assert!(said.contains(&format!("(pid {pid})")) && said.contains("srs.pid"), "{said}");
     kill(end.0, Signal::SIGTERM).expect("it runs");
-    eventually("it has ended", LIMIT, || (!scratch.file("srs.pid").exists()).then_some(()));
-    eventually("its port is free", LIMIT, || (!listens(port)).then_some(()));
+    eventually("the daemon has ended", LIMIT, || (!scratch.file("srs.pid").exists()).then_some(()));
+    eventually("the port is free", LIMIT, || (!listens(port)).then_some(()));
 }
 
 #[test]
@@ -151,7 +153,7 @@ fn the_service_manager_is_told_and_its_sockets_are_used() {
         let count = manager.recv(&mut buffer).expect("it says something in time");
         String::from_utf8_lossy(&buffer[..count]).into_owned()
     };
-    // The address that the configuration names, but opened by somebody else; the server itself could not open it again.
+    // Another process has opened the address of the configuration, so the server cannot open it itself.
     let socket = TcpListener::bind("127.0.0.1:0").expect("a port");
     let port = socket.local_addr().expect("an address").port();
     let path = server::write_configuration(&scratch, port, Settings::default());
@@ -204,19 +206,19 @@ fn the_init_script_starts_tells_and_stops() {
         let mut process = Process::spawn(&scratch, action, command);
         (process.wait(LIMIT).code().expect("an exit status"), process.log())
     };
-    struct Stop<F: Fn(&str) -> (i32, String)>(F);
-    impl<F: Fn(&str) -> (i32, String)> Drop for Stop<F> {
+    struct StopOnDrop<F: Fn(&str) -> (i32, String)>(F);
+    impl<F: Fn(&str) -> (i32, String)> Drop for StopOnDrop<F> {
         fn drop(&mut self) {
             (self.0)("stop");
         }
     }
-    let stop = Stop(run);
+    let stop = StopOnDrop(run);
     assert_eq!(run("status").0, 3);
     assert_eq!(run("reload").0, 7);
     let (status, said) = run("start");
     assert_eq!(status, 0, "{said}");
     Wire::player(port, "livestream");
-    assert_eq!(run("start").0, 0, "it runs already");
+    assert_eq!(run("start").0, 0, "a second start reports the running server");
     assert_eq!(run("status").0, 0);
     let log = || std::fs::read_to_string(scratch.file("srs.log")).unwrap_or_default();
     write("max_connections 7;");
@@ -224,7 +226,7 @@ fn the_init_script_starts_tells_and_stops() {
     eventually("the reload", LIMIT, || log().contains("max_connections: 1000 -> 7").then_some(()));
     assert_eq!(run("reopen").0, 0);
     eventually("the log is open again", LIMIT, || log().contains("log file reopened").then_some(()));
-    // What is wrong is said, and nothing is done.
+    // The script reports the error and does nothing.
     let pid = std::fs::read_to_string(scratch.file("srs.pid")).expect("a pid file");
     write("foo;");
     for action in ["reload", "restart"] {

@@ -1,4 +1,4 @@
-//! Publishers and players that are programs of others.
+//! Publishers and players that are other programs.
 
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
@@ -8,10 +8,10 @@ use crate::common::process::{Process, eventually};
 use crate::common::scratch::Scratch;
 use crate::media::Source;
 
-/// The longest that any client may take beyond the length of what it plays.
-pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
+/// Time limit of a client beyond the duration of what it plays.
+pub(crate) const CLIENT_TIMEOUT: Duration = Duration::from_secs(30);
 
-/// Which kinds of packets a player is to write.
+/// Kinds of packets that a player writes.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Kinds {
     Both,
@@ -19,7 +19,7 @@ pub(crate) enum Kinds {
     Video,
 }
 
-/// Publishes a file in real time with ffmpeg; `options` are for its output.
+/// Publishes a file in real time with ffmpeg. `options` are output options.
 pub(crate) fn publish(
     scratch: &Scratch,
     name: &str,
@@ -35,19 +35,19 @@ pub(crate) fn publish(
     Process::start(scratch, name, ffmpeg, arguments)
 }
 
-/// A program that plays, and the FLV files that it writes.
+/// A player program and the FLV files that it writes.
 pub(crate) struct Player {
     process: Process,
     files: Vec<PathBuf>,
 }
 
 impl Player {
-    /// ffmpeg. It writes audio and video to a file each: in one file it would hold back the last packets, waiting for what is to
-    /// be interleaved with them. The timestamps are kept as received.
+    /// Starts ffmpeg. It writes audio and video to separate files, since in one file it would hold back the last packets in order to
+    /// interleave them. Timestamps are kept.
     pub(crate) fn ffmpeg(scratch: &Scratch, name: &str, ffmpeg: &Path, url: &str, kinds: Kinds) -> Player {
         let mut arguments: Vec<String> = ["-nostdin", "-hide_banner", "-y", "-copyts"].map(str::to_owned).to_vec();
         if kinds != Kinds::Both {
-            // ffmpeg looks for the other kind for five seconds before it writes anything.
+            // Without this, ffmpeg waits five seconds for the other kind before it writes anything.
             arguments.extend(["-analyzeduration", "1000000"].map(str::to_owned));
         }
         arguments.extend(["-i", url].map(str::to_owned));
@@ -65,7 +65,7 @@ impl Player {
         Player { process: Process::start(scratch, name, ffmpeg, arguments), files }
     }
 
-    /// rtmpdump, which writes what it receives as it is.
+    /// Starts rtmpdump, which writes the received messages unchanged.
     pub(crate) fn rtmpdump(scratch: &Scratch, name: &str, rtmpdump: &Path, url: &str, options: &[&str]) -> Player {
         let file = scratch.file(&format!("{name}.flv"));
         let mut arguments = vec!["--live", "--rtmp", url, "--flv", file.to_str().expect("a path of ours")];
@@ -73,7 +73,7 @@ impl Player {
         Player { process: Process::start(scratch, name, rtmpdump, arguments), files: vec![file] }
     }
 
-    /// GStreamer's `rtmp2src`, which hands on what it receives as it is.
+    /// Starts GStreamer's `rtmp2src`, which writes the received messages unchanged.
     pub(crate) fn gstreamer(scratch: &Scratch, name: &str, gst_launch: &Path, url: &str) -> Player {
         let file = scratch.file(&format!("{name}.flv"));
         let (source, sink) = (format!("location={url}"), format!("location={}", file.display()));
@@ -81,25 +81,25 @@ impl Player {
         Player { process: Process::start(scratch, name, gst_launch, arguments), files: vec![file] }
     }
 
-    /// What it has written so far, each kind in the order of its arrival.
+    /// Returns the tags written so far, each kind in order.
     pub(crate) fn tags(&self) -> Vec<Tag> {
         self.files.iter().flat_map(|file| flv::read(file)).collect()
     }
 
-    /// How many frames it has written so far.
+    /// Returns the number of frames written so far.
     pub(crate) fn frames(&self) -> usize {
         self.tags().iter().filter(|tag| tag.is_frame()).count()
     }
 
-    /// Waits until it has written the last frames that were published, or has ended, or nothing more comes; then ends it and
-    /// gives what it has written. Programs that keep the last bytes in a buffer write them when they are ended.
+    /// Waits until the player has written the last published frames, has ended, or receives no more; then ends it and returns what it has
+    /// written. Players with a buffer write its content at their end.
     pub(crate) fn finish(mut self, published: &[Tag]) -> Vec<Tag> {
         const SILENCE: Duration = Duration::from_secs(3);
         let last = |tags: &[Tag], kind| {
             tags.iter().rfind(|tag| tag.kind == kind && tag.is_frame()).map(|tag| tag.payload.clone())
         };
         let due = [VIDEO, AUDIO].map(|kind| last(published, kind));
-        let deadline = Instant::now() + PATIENCE;
+        let deadline = Instant::now() + CLIENT_TIMEOUT;
         let (mut count, mut since) = (0, Instant::now());
         while self.process.ended().is_none() && Instant::now() < deadline {
             let tags = self.tags();
@@ -113,10 +113,10 @@ impl Player {
             }
             std::thread::sleep(Duration::from_millis(100));
         }
-        // ffmpeg takes the first interrupt for a wish and waits for the next packet, which may never come.
+        // After the first interrupt ffmpeg waits for the next packet, which may never arrive.
         let mut interrupted = Instant::now();
         self.process.interrupt();
-        eventually("the end of a player that was interrupted", PATIENCE, || {
+        eventually("an interrupted player ends", CLIENT_TIMEOUT, || {
             if interrupted.elapsed() > Duration::from_secs(1) {
                 interrupted = Instant::now();
                 self.process.interrupt();
@@ -126,7 +126,7 @@ impl Player {
         self.tags()
     }
 
-    /// The program.
+    /// Returns the process.
     pub(crate) fn process(&mut self) -> &mut Process {
         &mut self.process
     }

@@ -1,4 +1,4 @@
-//! Those who are not let in: they are told why, the log says why, and nobody else notices.
+//! Refused clients: they are told the reason, the log has it, and other clients do not notice.
 
 use std::io::{ErrorKind, Read, Write};
 use std::net::TcpStream;
@@ -10,23 +10,23 @@ use crate::common::flv::{Tag, VIDEO};
 use crate::common::process::eventually;
 use crate::common::scratch::Scratch;
 use crate::common::server::{Server, Settings};
-use crate::common::wire::{ANSWER, Command, Wire};
+use crate::common::wire::{ANSWER_TIMEOUT, Command, Wire};
 use crate::media;
-use crate::players::{Kinds, PATIENCE, Player, publish};
+use crate::players::{CLIENT_TIMEOUT, Kinds, Player, publish};
 use crate::tools::need;
 
-/// The refusal that the server sends, which must come with its reason; then it must close the connection.
-fn refusal(wire: &mut Wire) -> Command {
+/// Waits for the refusal, which must have a reason, and for the end of the connection.
+fn wait_refusal(wire: &mut Wire) -> Command {
     let refused = wire.wait_command("a refusal", |command| match command.arguments.get(1) {
         Some(information) => command.name == "_error" || information.get_text("level") == "error",
         None => false,
     });
-    assert!(!refused.description().is_empty(), "no reason is given in {refused:?}");
-    wire.wait_closed(ANSWER);
+    assert!(!refused.description().is_empty(), "no reason in {refused:?}");
+    wire.wait_closed(ANSWER_TIMEOUT);
     refused
 }
 
-/// Sends `bytes` to the port and waits until the server closes the connection; gives how long that took.
+/// Sends `bytes` to the port and waits until the server closes the connection. Returns the time that this took.
 fn time_until_closed(port: u16, bytes: &[u8], limit: Duration) -> Duration {
     let mut socket = TcpStream::connect(("127.0.0.1", port)).expect("the server accepts");
     socket.set_read_timeout(Some(limit)).expect("a socket option");
@@ -53,7 +53,7 @@ fn what_a_client_said_is_forgotten_before_its_refusal_is_waited_for() {
         let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).expect("a line of proc(5)");
         line.split_whitespace().next().and_then(|kib| kib.parse::<u32>().ok()).expect("a number") / 1024
     };
-    // 60,000 values of some 40 bytes each, from one byte of each.
+    // 60,000 values of one byte each on the wire, and of some 40 bytes in memory.
     let more = [("junk", Amf::Array(vec![Amf::Null; 59_000]))];
     let before = memory();
     let refused: Vec<_> = (0..40)
@@ -64,34 +64,34 @@ fn what_a_client_said_is_forgotten_before_its_refusal_is_waited_for() {
             wire
         })
         .collect();
-    // The server waits for each of them to take its refusal and to close.
+    // The server waits until each client has read the refusal and closed.
     let after = memory();
     drop(refused);
-    assert!(after < before + 40, "{before} MB became {after} MB");
+    assert!(after < before + 40, "memory grew from {before} MB to {after} MB");
     server.assert_healthy();
 }
 
 #[test]
 fn what_is_not_rtmp_is_closed_at_once() {
-    // Well below the time that a handshake may take.
-    const AT_ONCE: Duration = Duration::from_secs(5);
+    // Far below the time limit of a handshake.
+    const SHORT: Duration = Duration::from_secs(5);
     let scratch = Scratch::new();
     let mut server = Server::start(&scratch);
-    // The start of what a browser sends, and of what a client that speaks RTMPS does.
+    // Input of a browser, and of an RTMPS client.
     time_until_closed(
         server.port,
         b"GET / HTTP/1.1\r\nHost: 127.0.0.1\r\nUser-Agent: curl/7.88.1\r\nAccept: */*\r\n\r\n",
-        AT_ONCE,
+        SHORT,
     );
-    server.wait_log(&["http"], ANSWER);
+    server.wait_log(&["http"], ANSWER_TIMEOUT);
     let hello = [[0x16, 0x03, 0x01, 0x02, 0x00, 0x01, 0x00, 0x01, 0xfc, 0x03, 0x03].as_slice(), &[7; 506]].concat();
-    time_until_closed(server.port, &hello, AT_ONCE);
-    server.wait_log(&["tls"], ANSWER);
-    // RTMPE, and a version that nobody knows.
-    time_until_closed(server.port, &[6; 1537], AT_ONCE);
-    time_until_closed(server.port, &[99; 1537], AT_ONCE);
-    server.wait_log(&["version"], ANSWER);
-    // And the server goes on.
+    time_until_closed(server.port, &hello, SHORT);
+    server.wait_log(&["tls"], ANSWER_TIMEOUT);
+    // RTMPE, and an unknown version.
+    time_until_closed(server.port, &[6; 1537], SHORT);
+    time_until_closed(server.port, &[99; 1537], SHORT);
+    server.wait_log(&["version"], ANSWER_TIMEOUT);
+    // The server keeps running.
     Wire::connect(server.port).connect_app("live");
     server.assert_healthy();
 }
@@ -113,18 +113,18 @@ fn ffmpeg_is_told_that_the_stream_is_busy() {
     let player = Player::ffmpeg(&scratch, "player", &ffmpeg, &url, Kinds::Both);
     server.wait_clients(1);
     let mut first = publish(&scratch, "first", &ffmpeg, source, &url, &[]);
-    eventually("the player has 1 s", PATIENCE, || (player.frames() > 1000 / 40 + 1000 / 24).then_some(()));
+    eventually("the player has 1 s", CLIENT_TIMEOUT, || (player.frames() > 1000 / 40 + 1000 / 24).then_some(()));
     let mut second = publish(&scratch, "second", &ffmpeg, source, &url, &[]);
-    let refused = second.wait(PATIENCE);
+    let refused = second.wait(CLIENT_TIMEOUT);
     assert!(!refused.success(), "the second publisher ended with {refused}");
-    assert!(first.ended().is_none(), "the first publisher was still to publish");
-    // ffmpeg shows the description of a refusal, not its code; the code is held by the test below.
+    assert!(first.ended().is_none(), "the first publisher ended");
+    // ffmpeg shows the description of a refusal, not its code, which the next test checks.
     let said = second.log().to_lowercase();
     assert!(
         said.contains("server error") && said.contains("livestream"),
         "what ffmpeg says is not the reason:\n{said}"
     );
-    first.wait_success(PATIENCE);
+    first.wait_success(CLIENT_TIMEOUT);
     Aligned::new(&source.tags, &player.finish(&source.tags)).assert_whole();
     server.assert_healthy();
 }
@@ -143,20 +143,20 @@ fn a_second_publisher_is_told_bad_name() {
     second.connect_app("live");
     let id = second.create_stream();
     second.publish(id, "livestream");
-    assert_eq!(refusal(&mut second).code(), "NetStream.Publish.BadName");
+    assert_eq!(wait_refusal(&mut second).code(), "NetStream.Publish.BadName");
 
     first.send_tag(&frame(1));
     player.wait_frames(2);
-    assert!(!first.closed, "the first publisher is untouched");
+    assert!(!first.closed, "the first publisher continues");
     server.assert_healthy();
 }
 
 #[test]
 fn of_publishers_that_race_exactly_one_wins() {
-    const RACERS: usize = 8;
+    const PUBLISHERS: usize = 8;
     let scratch = Scratch::new();
     let mut server = Server::start(&scratch);
-    let mut racers: Vec<Wire> = (0..RACERS)
+    let mut racers: Vec<Wire> = (0..PUBLISHERS)
         .map(|_| {
             let mut wire = Wire::connect(server.port);
             wire.connect_app("live");
@@ -170,7 +170,7 @@ fn of_publishers_that_race_exactly_one_wins() {
         answer.code() == "NetStream.Publish.Start"
     };
     let winners = racers.iter_mut().map(won).filter(|won| *won).count();
-    assert_eq!(winners, 1, "of {RACERS} publishers that asked for the same name");
+    assert_eq!(winners, 1, "one of {PUBLISHERS} publishers of the same name");
     server.assert_healthy();
 }
 
@@ -186,7 +186,7 @@ fn a_silent_publisher_loses_its_name_to_a_new_one() {
     let mut new = Wire::publisher(server.port, "livestream");
     new.send_tag(&Tag { kind: VIDEO, timestamp: 0, payload: vec![0x14, 0, 2] });
     player.wait_frames(2);
-    stalled.wait_closed(ANSWER);
+    stalled.wait_closed(ANSWER_TIMEOUT);
     server.assert_healthy();
 }
 
@@ -194,7 +194,7 @@ fn a_silent_publisher_loses_its_name_to_a_new_one() {
 fn refer_lets_in_its_own_pages_only() {
     let (ffmpeg, rtmpdump) = (need!(ffmpeg), need!(rtmpdump));
     let scratch = Scratch::new();
-    // Publishing is left free: ffmpeg has no page.
+    // Publishing is not restricted: ffmpeg sends no page URL.
     let mut server = Server::with(&scratch, Settings { vhost: "refer_play github.com;", ..Settings::default() });
     let (source, url) = (media::h264_aac(&ffmpeg), server.url("livestream"));
     let mut publisher = publish(&scratch, "publisher", &ffmpeg, source, &url, &[]);
@@ -204,14 +204,14 @@ fn refer_lets_in_its_own_pages_only() {
     {
         let options: Vec<&str> = page.into_iter().flat_map(|page| ["--pageUrl", page]).collect();
         let mut player = Player::rtmpdump(&scratch, name, &rtmpdump, &url, &options);
-        let status = player.process().wait(PATIENCE);
+        let status = player.process().wait(CLIENT_TIMEOUT);
         assert!(!status.success(), "rtmpdump with the page {page:?} ended with {status}");
         assert_eq!(player.frames(), 0, "frames that rtmpdump with the page {page:?} got");
     }
-    server.wait_log(&["refused", "evilgithub.com"], ANSWER);
+    server.wait_log(&["refused", "evilgithub.com"], ANSWER_TIMEOUT);
     let options = ["--pageUrl", "http://www.github.com/page"];
     let player = Player::rtmpdump(&scratch, "allowed", &rtmpdump, &url, &options);
-    publisher.wait_success(PATIENCE);
+    publisher.wait_success(CLIENT_TIMEOUT);
     Aligned::new(&source.tags, &player.finish(&source.tags)).assert_to_the_end().assert_one_shift();
     server.assert_healthy();
 }
@@ -229,7 +229,7 @@ fn refer_publish_and_refer_tell_why() {
     publisher.connect_app("live");
     let id = publisher.create_stream();
     publisher.publish(id, "livestream");
-    refusal(&mut publisher);
+    wait_refusal(&mut publisher);
 
     let mut allowed = Wire::connect(server.port);
     let page = [("pageUrl", Amf::text("https://GitHub.com/page"))];
@@ -243,8 +243,8 @@ fn refer_publish_and_refer_tell_why() {
         [("pageUrl", Amf::text("http://evilgithub.com/")), ("tcUrl", Amf::text("rtmp://strict.example.com/live"))];
     let answer = strict.try_connect_app("live", &page);
     assert_eq!(answer.name, "_error", "{answer:?}");
-    assert!(!answer.description().is_empty(), "no reason is given in {answer:?}");
-    strict.wait_closed(ANSWER);
+    assert!(!answer.description().is_empty(), "no reason in {answer:?}");
+    strict.wait_closed(ANSWER_TIMEOUT);
     server.assert_healthy();
 }
 
@@ -257,12 +257,12 @@ fn the_client_over_the_limit_is_told_why() {
     let mut third = Wire::connect(server.port);
     let answer = third.try_connect_app("live", &[]);
     assert_eq!(answer.name, "_error", "{answer:?}");
-    assert!(!answer.description().is_empty(), "no reason is given in {answer:?}");
-    third.wait_closed(ANSWER);
-    server.wait_log(&["max_connections"], ANSWER);
-    // When one leaves, another is let in.
+    assert!(!answer.description().is_empty(), "no reason in {answer:?}");
+    third.wait_closed(ANSWER_TIMEOUT);
+    server.wait_log(&["max_connections"], ANSWER_TIMEOUT);
+    // When a client leaves, another is accepted.
     drop(second);
-    eventually("a place is free", ANSWER, || {
+    eventually("another client is accepted", ANSWER_TIMEOUT, || {
         let mut next = Wire::connect(server.port);
         (next.try_connect_app("live", &[]).name == "_result").then_some(())
     });
@@ -287,8 +287,8 @@ fn a_disabled_or_unknown_vhost_is_refused() {
         let answer = wire.try_connect_app("live", &[("tcUrl", url)]);
         assert_eq!(answer.name, due, "{host}: {answer:?}");
         if due == "_error" {
-            assert!(!answer.description().is_empty(), "no reason is given in {answer:?}");
-            wire.wait_closed(ANSWER);
+            assert!(!answer.description().is_empty(), "no reason in {answer:?}");
+            wire.wait_closed(ANSWER_TIMEOUT);
         }
     }
     server.assert_healthy();
@@ -304,14 +304,14 @@ fn names_that_could_leave_their_folder_are_refused() {
             wire.connect_app("live");
             let id = wire.create_stream();
             verb(&mut wire, id, stream);
-            refusal(&mut wire);
+            wait_refusal(&mut wire);
         }
     }
     for app in ["..", "live/..", "a\u{1}b"] {
         let mut wire = Wire::connect(server.port);
         let answer = wire.try_connect_app(app, &[]);
         assert_eq!(answer.name, "_error", "{app:?}: {answer:?}");
-        wire.wait_closed(ANSWER);
+        wire.wait_closed(ANSWER_TIMEOUT);
     }
     server.assert_healthy();
 }
@@ -326,10 +326,10 @@ fn an_address_has_only_so_many_clients_and_the_next_is_told() {
     let mut third = Wire::connect(server.port);
     let refused = third.try_connect_app("live", &[]);
     assert!(refused.description().contains("max_connections_per_address is 2"), "{refused:?}");
-    third.wait_closed(ANSWER);
-    // Who leaves makes room.
+    third.wait_closed(ANSWER_TIMEOUT);
+    // When a client leaves, another is accepted.
     drop((second, third));
-    eventually("there is room again", ANSWER, || {
+    eventually("another client is accepted", ANSWER_TIMEOUT, || {
         (Wire::connect(server.port).try_connect_app("live", &[]).name == "_result").then_some(())
     });
     server.assert_healthy();
@@ -340,14 +340,14 @@ fn a_publisher_that_sends_too_much_is_told_and_closed() {
     let scratch = Scratch::new();
     let mut server = Server::with(&scratch, Settings { vhost: "publish { max_bitrate 800; }", ..Settings::default() });
     let mut publisher = Wire::publisher(server.port, "livestream");
-    // Five seconds' worth are 500,000 bytes.
+    // Five seconds at the limit are 500,000 bytes.
     let frame = |n: u32| Tag { kind: VIDEO, timestamp: n * 40, payload: [vec![0x14, 0], vec![7; 50_000]].concat() };
     (0..5).for_each(|n| publisher.send_tag(&frame(n)));
     publisher.receive_for(Duration::from_millis(300));
-    assert!(!publisher.closed, "half of what it may");
+    assert!(!publisher.closed, "half of the limit is accepted");
     (5..15).for_each(|n| publisher.send_tag(&frame(n)));
     let told = publisher.wait_status("NetStream.Publish.Denied");
     assert!(told.description().contains("max_bitrate, 800 kbit/s"), "{told:?}");
-    server.wait_log(&["code=too-fast"], ANSWER);
+    server.wait_log(&["code=too-fast"], ANSWER_TIMEOUT);
     server.assert_healthy();
 }

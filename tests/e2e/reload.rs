@@ -1,4 +1,4 @@
-//! Reload by SIGHUP: what changes for whom, and that nobody else notices.
+//! Reload by SIGHUP: the effect of each change, and that other clients do not notice.
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -11,35 +11,35 @@ use crate::common::flv::{Tag, VIDEO};
 use crate::common::process::{Process, eventually};
 use crate::common::scratch::Scratch;
 use crate::common::server::{self, Server, binary};
-use crate::common::wire::{ANSWER, Wire};
+use crate::common::wire::{ANSWER_TIMEOUT, Wire};
 use crate::media;
-use crate::players::{Kinds, PATIENCE, Player, publish};
+use crate::players::{CLIENT_TIMEOUT, Kinds, Player, publish};
 use crate::tools::need;
 
 const LIMIT: Duration = Duration::from_secs(10);
 
-/// A server whose configuration is written anew before each reload.
-pub(crate) struct Reloaded {
+/// A server with a configuration that tests rewrite.
+pub(crate) struct ReloadableServer {
     pub(crate) server: Server,
     path: PathBuf,
     done: usize,
 }
 
-impl Reloaded {
-    /// Starts a server with the directives behind `listen`.
-    pub(crate) fn start(scratch: &Scratch, rest: &str) -> Reloaded {
+impl ReloadableServer {
+    /// Starts a server with these directives after `listen`.
+    pub(crate) fn start(scratch: &Scratch, rest: &str) -> ReloadableServer {
         let path = scratch.file("srs.conf");
         for _ in 0..5 {
             let port = server::free_port();
             std::fs::write(&path, format!("listen 127.0.0.1:{port};\n{rest}\n")).expect("a file of ours");
             if let Some(server) = Server::run(scratch, port, &path) {
-                return Reloaded { server, path, done: 0 };
+                return ReloadableServer { server, path, done: 0 };
             }
         }
         panic!("five ports in a row were taken");
     }
 
-    /// Puts these in the place of the directives behind `listen`, and waits until they are in force.
+    /// Replaces the directives after `listen`, reloads, and waits until the reload is done.
     pub(crate) fn reload(&mut self, rest: &str) {
         let port = self.server.port;
         self.reload_whole(&format!("listen 127.0.0.1:{port};\n{rest}\n"));
@@ -49,15 +49,15 @@ impl Reloaded {
         self.send(text);
         self.done += 1;
         let done = self.done;
-        eventually("the reload is in force", LIMIT, || (self.count("configuration reloaded") == done).then_some(()));
+        eventually("the reload is done", LIMIT, || (self.count("configuration reloaded") == done).then_some(()));
     }
 
-    /// The same, for a configuration that is wrong.
+    /// Reloads an invalid configuration, and waits until it is rejected.
     fn reload_fails(&mut self, text: &str, reason: &str) {
         let before = self.count("configuration unchanged");
         self.send(text);
-        let is_said = |server: &Reloaded| server.count("configuration unchanged") > before;
-        eventually("the reload has failed", LIMIT, || is_said(self).then_some(()));
+        let is_said = |server: &ReloadableServer| server.count("configuration unchanged") > before;
+        eventually("the reload is rejected", LIMIT, || is_said(self).then_some(()));
         assert!(
             self.server.log_line(&["error", "reload failed", reason]).is_some(),
             "{reason} in {}",
@@ -87,7 +87,7 @@ fn players_of_an_untouched_vhost_lose_no_byte() {
     let ffmpeg = need!(ffmpeg);
     let scratch = Scratch::new();
     let vhost = "vhost __defaultVhost__ { }";
-    let mut reloaded = Reloaded::start(&scratch, vhost);
+    let mut reloaded = ReloadableServer::start(&scratch, vhost);
     let (source, url) = (media::h264_aac(&ffmpeg), reloaded.server.url("livestream"));
 
     let player = Player::ffmpeg(&scratch, "player", &ffmpeg, &url, Kinds::Both);
@@ -110,7 +110,7 @@ fn players_of_an_untouched_vhost_lose_no_byte() {
         assert!(round < 60, "the publisher does not end");
     }
     assert!(round >= 4, "{round} reloads while it was published");
-    publisher.wait_success(PATIENCE);
+    publisher.wait_success(CLIENT_TIMEOUT);
     let received = player.finish(&source.tags);
     Aligned::new(&source.tags, &received).assert_whole().assert_starts_at_zero();
     reloaded.server.assert_healthy();
@@ -119,7 +119,7 @@ fn players_of_an_untouched_vhost_lose_no_byte() {
 #[test]
 fn settings_of_a_running_stream_change_under_its_players() {
     let scratch = Scratch::new();
-    let mut reloaded = Reloaded::start(&scratch, "chunk_size 4096; vhost __defaultVhost__ { }");
+    let mut reloaded = ReloadableServer::start(&scratch, "chunk_size 4096; vhost __defaultVhost__ { }");
     let port = reloaded.server.port;
     let mut player = Wire::player(port, "livestream");
     let mut publisher = Wire::publisher(port, "livestream");
@@ -132,11 +132,11 @@ fn settings_of_a_running_stream_change_under_its_players() {
     };
     send(&mut publisher, 15);
     player.wait_frames(15);
-    // The player reads chunks by the size that it was told, so a size that it was not told of breaks what it gets.
+    // The player parses chunks with the announced size, so an unannounced change breaks its stream.
     reloaded.reload("chunk_size 200; vhost __defaultVhost__ { }");
     send(&mut publisher, 10);
     player.wait_frames(25);
-    // One that joins now begins before the change, at the last keyframe.
+    // A new player starts at the last keyframe, which is before the change.
     let mut joiner = Wire::player(port, "livestream");
     joiner.wait_frames(5);
     reloaded.reload("vhost __defaultVhost__ { chunk_size 60000; gop_cache off; }");
@@ -146,12 +146,12 @@ fn settings_of_a_running_stream_change_under_its_players() {
         let frames: Vec<_> = player.frames().map(|tag| tag.payload.clone()).collect();
         let first = 35 - u32::try_from(count).expect("small");
         let sent: Vec<_> = (first..35).map(|number| frame(number).payload).collect();
-        assert!(frames == sent, "{} frames, and not those that were sent", frames.len());
+        assert!(frames == sent, "{} frames, which differ from those sent", frames.len());
     }
-    // What it says to a player still arrives, in chunks of the new size.
+    // Commands to players still arrive, in chunks of the new size.
     player.command(1, "pause", 0.0, &[Amf::Null, Amf::Boolean(true), Amf::Number(0.0)]);
     player.wait_status("NetStream.Pause.Notify");
-    // And without the cache there is nothing to begin with.
+    // Without the GOP cache a new player gets no frames at first.
     let mut live = Wire::player(port, "livestream");
     live.receive_for(Duration::from_millis(300));
     assert_eq!(live.frames().count(), 0);
@@ -162,7 +162,7 @@ fn settings_of_a_running_stream_change_under_its_players() {
 fn clients_of_a_lost_vhost_are_told_and_closed_and_nobody_else() {
     let scratch = Scratch::new();
     let both = "vhost __defaultVhost__ { } vhost a.example { }";
-    let mut reloaded = Reloaded::start(&scratch, both);
+    let mut reloaded = ReloadableServer::start(&scratch, both);
     let port = reloaded.server.port;
     for (vhost, code, why) in [("", "vhost-removed", "removed"), ("enabled off;", "vhost-disabled", "disabled")] {
         let mut other = Wire::player(port, "livestream");
@@ -184,7 +184,7 @@ fn clients_of_a_lost_vhost_are_told_and_closed_and_nobody_else() {
         ] {
             let told = client.wait_status(status);
             assert!(told.description().contains(why), "{told:?}");
-            client.wait_closed(ANSWER);
+            client.wait_closed(ANSWER_TIMEOUT);
         }
         reloaded.server.wait_log(&[code, "closed"], LIMIT);
         other_publisher.send_tag(&frame(0));
@@ -199,11 +199,11 @@ fn clients_of_a_lost_vhost_are_told_and_closed_and_nobody_else() {
 fn what_is_wrong_changes_nothing() {
     let scratch = Scratch::new();
     let rest = "vhost __defaultVhost__ { }";
-    let mut reloaded = Reloaded::start(&scratch, rest);
+    let mut reloaded = ReloadableServer::start(&scratch, rest);
     let port = reloaded.server.port;
     let mut player = Wire::player(port, "livestream");
     reloaded.reload_fails(&format!("listen 127.0.0.1:{port};\nvhost a {{ gop_cach on; }}"), "srs.conf:2: unknown");
-    // A port that cannot be had fails the whole, also what comes before it and after it.
+    // A port in use makes the whole reload fail, including the addresses before and after it.
     let taken = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
     let (taken_port, free) = (taken.local_addr().expect("an address").port(), server::free_port());
     let text = format!("listen 127.0.0.1:{free} 127.0.0.1:{taken_port};\nmax_connections 1;");
@@ -223,7 +223,7 @@ fn what_is_wrong_changes_nothing() {
 fn ports_come_and_go_and_their_clients_stay() {
     let scratch = Scratch::new();
     let rest = "vhost __defaultVhost__ { }";
-    let mut reloaded = Reloaded::start(&scratch, rest);
+    let mut reloaded = ReloadableServer::start(&scratch, rest);
     let (old, new) = (reloaded.server.port, server::free_port());
     let mut player = Wire::player(old, "livestream");
     reloaded.reload_whole(&format!("listen 127.0.0.1:{new};\n{rest}"));
@@ -231,7 +231,7 @@ fn ports_come_and_go_and_their_clients_stay() {
     let mut publisher = Wire::publisher(new, "livestream");
     publisher.send_tag(&frame(0));
     player.wait_frames(1);
-    // All addresses in the place of one, and back: for a moment both are open.
+    // From one address to all addresses, and back: for a moment both sockets are open.
     for listen in [format!("{new}"), format!("127.0.0.1:{new} [::1]:{new}")] {
         reloaded.reload_whole(&format!("listen {listen};\n{rest}"));
         Wire::player(new, "livestream");

@@ -1,4 +1,4 @@
-//! RTMP over TLS, with the clients that people use.
+//! RTMP over TLS, with common clients.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -7,12 +7,12 @@ use crate::align::Aligned;
 use crate::common::process::{Process, eventually};
 use crate::common::scratch::Scratch;
 use crate::common::server::{Server, Settings, free_port};
-use crate::common::wire::{ANSWER, Wire};
+use crate::common::wire::{ANSWER_TIMEOUT, Wire};
 use crate::media;
-use crate::players::{Kinds, PATIENCE, Player, publish};
+use crate::players::{CLIENT_TIMEOUT, Kinds, Player, publish};
 use crate::tools::need;
 
-/// A certificate for `localhost` that signs itself, and its key.
+/// Creates a self-signed certificate for `localhost` and its key.
 fn certificate(scratch: &Scratch, name: &str) -> (PathBuf, PathBuf) {
     let (cert, key) = (scratch.file("cert.pem"), scratch.file("key.pem"));
     let options = "req -x509 -nodes -days 2 -newkey rsa:2048 -addext subjectAltName=DNS:localhost,IP:127.0.0.1";
@@ -29,7 +29,7 @@ fn certificate(scratch: &Scratch, name: &str) -> (PathBuf, PathBuf) {
     (cert, key)
 }
 
-/// A server with RTMPS, and its port for that.
+/// Starts a server with RTMPS. Returns it and its RTMPS port.
 fn server(scratch: &Scratch, more: &str) -> (Server, u16) {
     let (cert, key) = certificate(scratch, "localhost");
     let port = free_port();
@@ -48,9 +48,9 @@ fn ffmpeg_publishes_and_plays_over_tls() {
     let encrypted = Player::ffmpeg(&scratch, "encrypted", &ffmpeg, &url, Kinds::Both);
     let plain = Player::ffmpeg(&scratch, "plain", &ffmpeg, &server.url("livestream"), Kinds::Both);
     server.wait_clients(1);
-    // Both play before anything is published.
-    eventually("both play", PATIENCE, || (server.log().matches("play started: ").count() >= 2).then_some(()));
-    publish(&scratch, "publisher", &ffmpeg, source, &url, &[]).wait_success(PATIENCE);
+    // Both players wait for the stream.
+    eventually("both play", CLIENT_TIMEOUT, || (server.log().matches("play started: ").count() >= 2).then_some(()));
+    publish(&scratch, "publisher", &ffmpeg, source, &url, &[]).wait_success(CLIENT_TIMEOUT);
     Aligned::new(&source.tags, &encrypted.finish(&source.tags)).assert_whole();
     Aligned::new(&source.tags, &plain.finish(&source.tags)).assert_whole();
     server.assert_healthy();
@@ -62,23 +62,23 @@ fn gstreamer_publishes_and_plays_over_tls() {
     let scratch = Scratch::new();
     let (mut server, port) = server(&scratch, "");
     let source = media::h264_aac(&ffmpeg);
-    // Its elements take a certificate that nobody trusts only when they are told to.
+    // By default the elements refuse an untrusted certificate.
     let url = format!("rtmps://127.0.0.1:{port}/live/livestream tls-validation-flags=0");
     let file = scratch.file("player.flv");
     let play = format!("-e rtmp2src location={url} ! filesink buffer-mode=unbuffered location={}", file.display());
     let mut player = Process::start(&scratch, "player", &gst_launch, play.split(' '));
-    server.wait_log(&["play started"], PATIENCE);
+    server.wait_log(&["play started"], CLIENT_TIMEOUT);
     let from = source.path.display();
     let pipe = format!(
         "-e filesrc location={from} ! flvdemux name=in in.video ! queue ! mux.video in.audio ! queue ! mux.audio flvmux name=mux streamable=true ! rtmp2sink location={url}"
     );
     let mut publisher = Process::start(&scratch, "publisher", &gst_launch, pipe.split(' '));
-    publisher.wait_success(PATIENCE);
+    publisher.wait_success(CLIENT_TIMEOUT);
     let frames = || crate::common::flv::read(&file).iter().filter(|tag| tag.is_frame()).count();
     let sent = source.tags.iter().filter(|tag| tag.is_frame()).count();
-    eventually("the player has all but the last frames", PATIENCE, || (frames() + 10 >= sent).then_some(()));
+    eventually("the player has all but the last frames", CLIENT_TIMEOUT, || (frames() + 10 >= sent).then_some(()));
     player.interrupt();
-    player.wait(PATIENCE);
+    player.wait(CLIENT_TIMEOUT);
     server.assert_healthy();
 }
 
@@ -90,16 +90,16 @@ fn plain_and_tls_share_a_port_when_asked_and_only_then() {
     let source = media::h264_aac(&ffmpeg);
     let encrypted =
         Player::ffmpeg(&scratch, "player", &ffmpeg, &format!("rtmps://127.0.0.1:{port}/live/s"), Kinds::Both);
-    both.wait_log(&["play started"], PATIENCE);
+    both.wait_log(&["play started"], CLIENT_TIMEOUT);
     publish(&scratch, "publisher", &ffmpeg, source, &format!("rtmp://127.0.0.1:{port}/live/s"), &[])
-        .wait_success(PATIENCE);
+        .wait_success(CLIENT_TIMEOUT);
     Aligned::new(&source.tags, &encrypted.finish(&source.tags)).assert_whole();
     both.assert_healthy();
 
     let scratch = Scratch::new();
     let (mut only, port) = server(&scratch, "");
     assert!(std::panic::catch_unwind(|| Wire::connect(port)).is_err(), "plain RTMP on a port for RTMPS");
-    only.wait_log(&["without TLS"], ANSWER);
+    only.wait_log(&["without TLS"], ANSWER_TIMEOUT);
     only.assert_healthy();
 }
 
@@ -142,16 +142,16 @@ fn a_renewed_certificate_is_in_force_after_a_reload() {
     };
     let text = shown();
     assert!(text.contains("CN = localhost") || text.contains("CN=localhost"), "{text}");
-    // What is no certificate stays out, and the old one stays in force.
+    // An invalid certificate is rejected, and the old one stays in use.
     let (cert, _) = certificate(&scratch, "renewed");
     let good = std::fs::read(&cert).expect("a certificate");
     std::fs::write(&cert, "nothing").expect("a file in the scratch folder");
     server.process().signal(nix::sys::signal::Signal::SIGHUP);
-    server.wait_log(&["contains no certificate"], PATIENCE);
+    server.wait_log(&["contains no certificate"], CLIENT_TIMEOUT);
     assert!(shown().contains("localhost"));
     std::fs::write(&cert, good).expect("a file in the scratch folder");
     server.process().signal(nix::sys::signal::Signal::SIGHUP);
-    server.wait_log(&["configuration reloaded"], PATIENCE);
+    server.wait_log(&["configuration reloaded"], CLIENT_TIMEOUT);
     assert!(shown().contains("renewed"));
     server.assert_healthy();
 }

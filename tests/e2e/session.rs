@@ -1,5 +1,4 @@
-//! What a session looks like on the wire: answers, what a joiner gets first, what players are told, several streams on one
-//! connection.
+//! RTMP sessions on the wire: answers, the first messages for a new player, stream status, and several streams on one connection.
 
 use std::time::Duration;
 
@@ -8,7 +7,7 @@ use crate::common::amf::{Amf, amf_payload, amf_values};
 use crate::common::flv::{AUDIO, DATA, Tag, VIDEO};
 use crate::common::scratch::Scratch;
 use crate::common::server::{Server, Settings};
-use crate::common::wire::{ANSWER, Wire};
+use crate::common::wire::{ANSWER_TIMEOUT, Wire};
 
 fn metadata(wrapped: bool) -> Tag {
     let mut values = vec![Amf::text("onMetaData"), Amf::Object(vec![("width".to_owned(), Amf::Number(320.0))])];
@@ -26,7 +25,7 @@ fn audio_header() -> Tag {
     Tag { kind: AUDIO, timestamp: 0, payload: vec![0xaf, 0, 0x12, 0x10] }
 }
 
-/// Frame `number` of video at 25 frames a second, a keyframe each tenth, and the audio beside it.
+/// Returns video frame `number` at 25 frames a second, with a keyframe each tenth, and the audio of the same time.
 fn frames(number: u32) -> [Tag; 2] {
     let first = if number.is_multiple_of(10) { 0x17 } else { 0x27 };
     let id = number.to_be_bytes();
@@ -37,14 +36,14 @@ fn frames(number: u32) -> [Tag; 2] {
     ]
 }
 
-/// Sends the headers and the frames of these numbers, and gives what was sent.
+/// Sends the sequence headers and the frames of these numbers. Returns what was sent.
 fn send(publisher: &mut Wire, header: u8, numbers: std::ops::Range<u32>) -> Vec<Tag> {
     let tags: Vec<Tag> = [video_header(header), audio_header()].into_iter().chain(numbers.flat_map(frames)).collect();
     tags.iter().for_each(|tag| publisher.send_tag(tag));
     tags
 }
 
-/// Whether it is the `onMetaData` of the publisher.
+/// Returns true for the publisher's `onMetaData`.
 fn is_metadata(tag: &Tag) -> bool {
     tag.kind == DATA && amf_values(&tag.payload).first() == Some(&Amf::text("onMetaData"))
 }
@@ -65,11 +64,11 @@ fn connect_and_play_are_answered_as_flash_players_expect() {
     wire.wait_status("NetStream.Play.Reset");
     wire.wait_status("NetStream.Play.Start");
     let begin = id.to_be_bytes();
-    wire.wait("StreamBegin", ANSWER, |wire| {
+    wire.wait("StreamBegin", ANSWER_TIMEOUT, |wire| {
         wire.events.iter().any(|(event, data)| *event == 0 && *data == begin).then_some(())
     });
-    // Data.Start comes as data, behind what lets Flash read the samples.
-    let names = wire.wait("NetStream.Data.Start", ANSWER, |wire| {
+    // Data.Start is a data message, after the access sample that lets Flash read the samples.
+    let names = wire.wait("NetStream.Data.Start", ANSWER_TIMEOUT, |wire| {
         let data = wire.tags.iter().map(|tag| amf_values(&tag.payload));
         let names: Vec<String> = data
             .filter_map(|values| if let Some(Amf::String(name)) = values.first() { Some(name.clone()) } else { None })
@@ -118,11 +117,11 @@ fn a_joiner_gets_metadata_headers_and_the_last_gop_before_what_is_live() {
     assert_eq!(media[3].payload, frames(10)[0].payload, "the last keyframe");
     assert_eq!(joiner.frames().count(), 16, "frames from the last keyframe on");
     Aligned::new(&sent, &joiner.tags).assert_tail().assert_starts_at_zero();
-    Aligned::new(&sent, &watcher_end(&mut watcher, 36)).assert_whole().assert_starts_at_zero();
+    Aligned::new(&sent, &last_frames(&mut watcher, 36)).assert_whole().assert_starts_at_zero();
     server.assert_healthy();
 }
 
-fn watcher_end(watcher: &mut Wire, frames: usize) -> Vec<Tag> {
+fn last_frames(watcher: &mut Wire, frames: usize) -> Vec<Tag> {
     watcher.wait_frames(frames);
     watcher.tags.clone()
 }
@@ -136,7 +135,7 @@ fn other_data_messages_pass() {
     let cue = amf_payload(&[Amf::text("onCuePoint"), Amf::Object(vec![("name".to_owned(), Amf::text("goal"))])]);
     publisher.send_tag(&frames(0)[0]);
     publisher.send_tag(&Tag { kind: DATA, timestamp: 10, payload: cue.clone() });
-    player.wait("the cue point", ANSWER, |wire| wire.tags.iter().any(|tag| tag.payload == cue).then_some(()));
+    player.wait("the cue point", ANSWER_TIMEOUT, |wire| wire.tags.iter().any(|tag| tag.payload == cue).then_some(()));
     server.assert_healthy();
 }
 
@@ -148,7 +147,7 @@ fn players_stay_while_publishers_come_and_go() {
     let mut publisher = Wire::publisher(server.port, "livestream");
     send(&mut publisher, 1, 0..12);
     player.wait_frames(24);
-    // A publisher that is gone without a word, and one that begins at zero, with another header.
+    // A publisher that closes its connection, and one that starts at zero with another sequence header.
     drop(publisher);
     let mut publisher = Wire::next_publisher(server.port, "livestream");
     let sent = send(&mut publisher, 2, 0..12);
@@ -156,12 +155,12 @@ fn players_stay_while_publishers_come_and_go() {
     assert_monotone(&player.tags);
     let before: usize =
         player.tags.iter().position(|tag| *tag.payload == video_header(2).payload).expect("the new header came");
-    assert!(player.tags[before..].iter().any(Tag::is_keyframe), "the keyframe came behind the new header");
+    assert!(player.tags[before..].iter().any(Tag::is_keyframe), "the keyframe must follow the new sequence header");
     Aligned::new(&sent, &second_half(&player.tags)).assert_whole();
     server.assert_healthy();
 }
 
-/// Headers, and the later half of the frames of each kind.
+/// Returns the sequence headers, and the second half of the frames of each kind.
 fn second_half(tags: &[Tag]) -> Vec<Tag> {
     let mut half = Vec::new();
     for kind in [VIDEO, AUDIO] {
@@ -189,7 +188,7 @@ fn each_way_to_unpublish_frees_the_name() {
             "deleteStream" => publisher.command(0, way, 0.0, &[Amf::Null, Amf::Number(1.0)]),
             _ => drop(publisher),
         }
-        // A connection that is just cut may be an encoder that comes back in a moment; players need not hear of it at once.
+        // After a lost connection the encoder may return; players need not be told at once.
         player.wait("UnpublishNotify", Duration::from_secs(20), |wire| {
             let at = wire.commands.iter().position(|command| command.code() == "NetStream.Play.UnpublishNotify")?;
             Some(wire.commands.remove(at))
@@ -241,10 +240,10 @@ fn a_paused_player_gets_nothing_and_goes_on_live() {
     player.wait_status("NetStream.Unpause.Notify");
     (15..25).flat_map(frames).for_each(|tag| publisher.send_tag(&tag));
     let last = frames(24)[1].payload.clone();
-    player.wait("the last frame", ANSWER, |wire| wire.frames().any(|tag| tag.payload == last).then_some(()));
+    player.wait("the last frame", ANSWER_TIMEOUT, |wire| wire.frames().any(|tag| tag.payload == last).then_some(()));
     assert_monotone(&player.tags);
     let resumed = player.frames().filter(|tag| tag.kind == VIDEO).nth(5).cloned().expect("video came");
-    assert!(resumed.is_keyframe(), "video goes on with {resumed:?}");
+    assert!(resumed.is_keyframe(), "video resumes with {resumed:?}");
     server.assert_healthy();
 }
 
@@ -286,7 +285,7 @@ fn streams_of_different_vhosts_are_apart() {
     server.assert_healthy();
 }
 
-/// The server reads a publisher's socket in pieces. It must come back for the last ones without being called by more that arrives.
+/// The server reads a publisher's socket in pieces. It must read the last ones without the arrival of more data.
 #[test]
 fn a_large_frame_arrives_though_nothing_follows_it() {
     let scratch = Scratch::new();
@@ -298,13 +297,14 @@ fn a_large_frame_arrives_though_nothing_follows_it() {
         let [mut video, _] = frames(number);
         video.payload.resize(size, 7);
         publisher.send_tag(&video);
-        player.wait("the frame", ANSWER, |wire| wire.tags.iter().any(|tag| tag.payload == video.payload).then_some(()));
+        player.wait("the frame", ANSWER_TIMEOUT, |wire| {
+            wire.tags.iter().any(|tag| tag.payload == video.payload).then_some(())
+        });
     }
     server.assert_healthy();
 }
 
-/// A player that does not read while 60 MB are published costs a bounded backlog, disturbs nobody, and then goes on with whole
-/// GOPs.
+/// A player that does not read while 60 MB are published has a bounded queue, disturbs no other client, and continues with whole GOPs.
 #[test]
 fn a_player_that_does_not_read_loses_whole_gops() {
     const FRAME: usize = 60_000;
@@ -326,18 +326,18 @@ fn a_player_that_does_not_read_loses_whole_gops() {
         let tag = big(number);
         publisher.send_tag(&tag);
         sent.push(tag);
-        // The reader keeps up: it is never more than a few frames behind.
+        // The other player is never more than a few frames behind.
         reader.wait_frames(usize::try_from(number.saturating_sub(3)).expect("small"));
     }
     reader.wait_frames(sent.len() - 1);
     Aligned::new(&sent, &reader.tags).assert_whole();
 
     let last = sent.last().expect("frames were sent").payload.clone();
-    stuck.wait("the last frame", ANSWER * 3, |wire| wire.frames().any(|tag| tag.payload == last).then_some(()));
+    stuck.wait("the last frame", ANSWER_TIMEOUT * 3, |wire| wire.frames().any(|tag| tag.payload == last).then_some(()));
     assert_monotone(&stuck.tags);
     let number = |tag: &Tag| u32::from_be_bytes(tag.payload[5..9].try_into().expect("four bytes"));
     let received: Vec<&Tag> = stuck.frames().collect();
-    assert!(received.len() < sent.len() - 1, "nothing was dropped: the backlog has no bound");
+    assert!(received.len() < sent.len() - 1, "no frames were dropped: the queue is unbounded");
     for pair in received.windows(2) {
         let follows = number(pair[1]) == number(pair[0]) + 1;
         assert!(follows || pair[1].is_keyframe(), "{:?} is followed by {:?}", number(pair[0]), number(pair[1]));

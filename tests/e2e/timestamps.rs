@@ -1,4 +1,4 @@
-//! Long streams: timestamps across 2^24 ms (4.6 hours), where RTMP needs its extended field, and across 2^31 and 2^32 ms.
+//! Long streams: timestamps across 2^24 ms (4.6 hours), where RTMP needs its extended timestamp, and across 2^31 and 2^32 ms.
 
 use crate::align::Aligned;
 use crate::common::flv::{AUDIO, Tag, VIDEO};
@@ -6,10 +6,10 @@ use crate::common::scratch::Scratch;
 use crate::common::server::Server;
 use crate::common::wire::Wire;
 use crate::media;
-use crate::players::{Kinds, PATIENCE, Player, publish};
+use crate::players::{CLIENT_TIMEOUT, Kinds, Player, publish};
 use crate::tools::need;
 
-/// ffmpeg publishes with its timestamps moved by `offset` seconds; gives what a player that was there before received.
+/// Publishes with ffmpeg, with timestamps shifted by `offset` seconds. Returns the tags that a waiting player received.
 fn play_with_offset(offset: &str, check: impl FnOnce(&Aligned)) {
     let ffmpeg = need!(ffmpeg);
     let scratch = Scratch::new();
@@ -18,7 +18,7 @@ fn play_with_offset(offset: &str, check: impl FnOnce(&Aligned)) {
     let player = Player::ffmpeg(&scratch, "player", &ffmpeg, &url, Kinds::Both);
     server.wait_clients(1);
     let mut publisher = publish(&scratch, "publisher", &ffmpeg, source, &url, &["-output_ts_offset", offset]);
-    publisher.wait_success(PATIENCE);
+    publisher.wait_success(CLIENT_TIMEOUT);
     check(&Aligned::new(&source.tags, &player.finish(&source.tags)));
     server.assert_healthy();
 }
@@ -33,9 +33,8 @@ fn ffmpeg_publishes_across_24_bits() {
 
 #[test]
 fn ffmpeg_publishes_across_31_bits() {
-    // 2^31 ms are 2147483.648 s, 3.6 s into the stream. There ffmpeg, which sends 31 bits, starts at zero again: to the server a
-    // jump back by 24 days. What it makes of it must stay in step with the media: no more off than one frame of video each time
-    // that audio or video jumps.
+    // 2^31 ms are 2147483.648 s, 3.6 s into the stream. There ffmpeg, which sends 31 bits, starts at zero again: for the server a jump
+    // back by 24 days. The corrected timestamps may be off by one video frame each time that audio or video jumps.
     play_with_offset("2147480", |received| {
         received.assert_shift_within(100);
     });
@@ -43,13 +42,13 @@ fn ffmpeg_publishes_across_31_bits() {
 
 #[test]
 fn ffmpeg_publishes_across_32_bits() {
-    // 2^32 ms are 4294967.296 s, 3.3 s into the stream: to ffmpeg the second time that its 31 bits are through.
+    // 2^32 ms are 4294967.296 s, 3.3 s into the stream: ffmpeg's 31 bits overflow for the second time.
     play_with_offset("4294964", |received| {
         received.assert_shift_within(100);
     });
 }
 
-/// Video each 40 ms and audio each 20 ms, from `start` on, `count` frames of video.
+/// Returns video each 40 ms and audio each 20 ms from `start` on, with `count` video frames.
 fn frames(start: u32, count: u32) -> Vec<Tag> {
     let mut tags = vec![
         Tag { kind: VIDEO, timestamp: start, payload: vec![0x17, 0, 0, 0, 0, 1, 100, 0, 31] },
@@ -67,8 +66,8 @@ fn frames(start: u32, count: u32) -> Vec<Tag> {
     tags
 }
 
-/// A client publishes 4 s across `boundary`; one player is there before, and one joins before the boundary is crossed.
-fn cross(boundary: u64) {
+/// Publishes 4 s across `boundary`. One player waits for the stream, and one joins before the boundary.
+fn publish_across(boundary: u64) {
     let scratch = Scratch::new();
     let mut server = Server::start(&scratch);
     let start = u32::try_from((boundary - 2000) & 0xffff_ffff).expect("32 bits");
@@ -79,7 +78,7 @@ fn cross(boundary: u64) {
     before.iter().for_each(|tag| publisher.send_tag(tag));
     first.wait_frames(before.len() - 2);
     let mut second = Wire::player(server.port, "livestream");
-    // From the keyframe at 1 s on: 15 frames of video and the audio beside them.
+    // From the keyframe at 1 s on: 15 video frames and their audio.
     second.wait_frames(3 * 15);
     after.iter().for_each(|tag| publisher.send_tag(tag));
     first.wait_frames(tags.len() - 2);
@@ -89,21 +88,21 @@ fn cross(boundary: u64) {
     assert_eq!(last(&first).timestamp, 3980, "the timeline of a player starts at zero");
     let header = second.tags.clone();
     Aligned::new(&tags, &header).assert_one_shift().assert_starts_at_zero();
-    assert_eq!(last(&second).timestamp, 2980, "the timeline of a player that joins later starts at zero too");
+    assert_eq!(last(&second).timestamp, 2980, "the timeline of a player that joins later starts at zero, too");
     server.assert_healthy();
 }
 
 #[test]
 fn a_client_publishes_across_24_bits() {
-    cross(1 << 24);
+    publish_across(1 << 24);
 }
 
 #[test]
 fn a_client_publishes_across_31_bits() {
-    cross(1 << 31);
+    publish_across(1 << 31);
 }
 
 #[test]
 fn a_client_publishes_across_32_bits() {
-    cross(1 << 32);
+    publish_across(1 << 32);
 }

@@ -1,20 +1,20 @@
-//! The clients that are to be installed, and where they are.
+//! Paths of the installed clients.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::OnceLock;
 
-/// Gives the path of each client named, or leaves the test: by failing, or by returning when `SRS_TEST_SKIP_MISSING` is 1.
+/// Returns the path of a client. If it is not installed, the test fails, or is skipped if `SRS_TEST_SKIP_MISSING` is 1.
 macro_rules! need {
     ($tool:ident) => {
         match crate::tools::$tool() {
             Some(path) => path,
             None if crate::tools::skip_missing() => {
-                eprintln!("passed over: {} is not here", stringify!($tool));
+                eprintln!("skipped: {} is not installed", stringify!($tool));
                 return;
             }
             None => panic!(
-                "{} is not here; trunk-scripts/test.sh installs it, or set SRS_TEST_SKIP_MISSING=1 to pass over this test",
+                "{} is not installed; trunk-scripts/test.sh installs it, and SRS_TEST_SKIP_MISSING=1 skips this test",
                 stringify!($tool)
             ),
         }
@@ -40,13 +40,13 @@ pub(crate) fn chromium() -> Option<PathBuf> {
     in_path("chromium").or_else(|| in_path("chromium-browser")).or_else(|| in_path("google-chrome"))
 }
 
-/// hls.js, as trunk-scripts/hls-js.sh fetches it.
+/// Returns hls.js where trunk-scripts/hls-js.sh puts it.
 #[cfg(feature = "hls")]
 pub(crate) fn hls_js() -> Option<PathBuf> {
     Some(Path::new(env!("CARGO_MANIFEST_DIR")).join("objs/hls.min.js")).filter(|path| path.is_file())
 }
 
-/// nginx, with or without its RTMP module.
+/// Returns nginx, with or without its RTMP module.
 #[cfg(feature = "hls")]
 pub(crate) fn plain_nginx() -> Option<PathBuf> {
     in_path("nginx")
@@ -56,7 +56,7 @@ pub(crate) fn rtmpdump() -> Option<PathBuf> {
     in_path("rtmpdump")
 }
 
-/// `gst-launch-1.0`, when the elements that the tests use are there too.
+/// Returns `gst-launch-1.0` if the elements that the tests use are installed.
 pub(crate) fn gstreamer() -> Option<PathBuf> {
     let inspect = in_path("gst-inspect-1.0")?;
     let has =
@@ -64,16 +64,16 @@ pub(crate) fn gstreamer() -> Option<PathBuf> {
     ["rtmp2src", "rtmp2sink", "flvmux", "flvdemux"].into_iter().all(has).then(|| in_path("gst-launch-1.0"))?
 }
 
-/// The same, when it can do TLS too.
+/// Returns `gst-launch-1.0` if it supports TLS.
 #[cfg(feature = "ssl")]
 pub(crate) fn gstreamer_tls() -> Option<PathBuf> {
-    // What glib does TLS with is a plug-in of its own: Debian's glib-networking.
+    // glib's TLS is a plug-in: Debian's glib-networking.
     let folders = ["/usr/lib/x86_64-linux-gnu", "/usr/lib/aarch64-linux-gnu", "/usr/lib64", "/usr/lib"];
     let has = |folder: &&str| Path::new(folder).join("gio/modules/libgiognutls.so").exists();
     folders.iter().any(has).then(gstreamer)?
 }
 
-/// nginx and its RTMP module; the module is `None` when it is linked in.
+/// Returns nginx and its RTMP module; the module is `None` if it is linked in.
 pub(crate) fn nginx() -> Option<(PathBuf, Option<PathBuf>)> {
     let nginx = in_path("nginx")?;
     let built = Command::new(&nginx).arg("-V").output().ok()?.stderr;
@@ -92,7 +92,7 @@ pub(crate) fn openssl() -> Option<PathBuf> {
     in_path("openssl")
 }
 
-/// nginx and its stream module.
+/// Returns nginx and its stream module.
 pub(crate) fn nginx_stream() -> Option<(PathBuf, PathBuf)> {
     let modules = ["/usr/lib/nginx/modules", "/usr/share/nginx/modules"].map(Path::new);
     let module =
@@ -108,7 +108,7 @@ pub(crate) fn haproxy() -> Option<PathBuf> {
     in_path("haproxy")
 }
 
-/// An ffmpeg that speaks Enhanced RTMP: 6.1 or newer.
+/// Returns an ffmpeg that supports Enhanced RTMP: 6.1 or newer.
 pub(crate) fn new_ffmpeg() -> Option<PathBuf> {
     static FOUND: OnceLock<Option<PathBuf>> = OnceLock::new();
     FOUND.get_or_init(find_new_ffmpeg).clone()
@@ -117,7 +117,7 @@ pub(crate) fn new_ffmpeg() -> Option<PathBuf> {
 fn find_new_ffmpeg() -> Option<PathBuf> {
     if let Some(path) = std::env::var_os("SRS_TEST_FFMPEG_NEW") {
         let path = PathBuf::from(path);
-        assert!(path.is_file(), "SRS_TEST_FFMPEG_NEW is {}, which is not there", path.display());
+        assert!(path.is_file(), "SRS_TEST_FFMPEG_NEW={}: no such file", path.display());
         return Some(path);
     }
     let installed = Path::new(env!("CARGO_MANIFEST_DIR")).join("objs/tools/imageio_ffmpeg/binaries");
@@ -126,7 +126,7 @@ fn find_new_ffmpeg() -> Option<PathBuf> {
     installed.filter(is_ffmpeg).max().or_else(|| ffmpeg().filter(|path| is_new(path)))
 }
 
-/// Whether this ffmpeg says that it is 6.1 or newer.
+/// Returns true if this ffmpeg is 6.1 or newer.
 fn is_new(ffmpeg: &Path) -> bool {
     let Ok(output) = Command::new(ffmpeg).arg("-version").output() else { return false };
     let text = String::from_utf8_lossy(&output.stdout);
@@ -137,7 +137,7 @@ fn is_new(ffmpeg: &Path) -> bool {
 
 fn in_path(program: &str) -> Option<PathBuf> {
     let path = std::env::var_os("PATH")?;
-    // Debian keeps nginx in a folder that is not in everyone's PATH.
+    // Debian installs nginx in a folder that is in root's PATH only.
     std::env::split_paths(&path)
         .chain(["/usr/sbin".into()])
         .map(|folder| folder.join(program))

@@ -1,4 +1,4 @@
-//! HLS as people watch it: by ffmpeg from the embedded server and from nginx over the same files, and by a browser.
+//! HLS over HTTP: ffmpeg plays from the embedded server and from nginx with the same files, and a browser plays.
 
 use std::path::Path;
 use std::process::Command;
@@ -12,14 +12,14 @@ use crate::common::server::{Settings, free_port, listens};
 use crate::common::wire::Wire;
 use crate::http;
 use crate::media;
-use crate::players::{PATIENCE, publish};
+use crate::players::{CLIENT_TIMEOUT, publish};
 use crate::tools::need;
 
-/// Segments of a second, in the folder that the HTTP server of `http::start` has.
+/// Segments of one second, in the folder that the HTTP server of `http::start` serves.
 const HLS: Settings<'_> =
     Settings { root: "", vhost: "hls { enabled on; hls_path html; hls_fragment 1; hls_window 60; }", vhosts: "" };
 
-/// A packet that ffmpeg took from a playlist: stream, dts, pts, size and checksum.
+/// A packet that ffmpeg has read from a playlist: stream, dts, pts, size and checksum.
 #[derive(Debug, PartialEq)]
 struct Packet {
     stream: u32,
@@ -28,7 +28,7 @@ struct Packet {
     rest: String,
 }
 
-/// Plays the first `seconds` of a playlist, with the timestamps as they are.
+/// Plays the first `seconds` of a playlist, with unchanged timestamps.
 fn play(ffmpeg: &Path, url: &str, seconds: &str) -> Vec<Packet> {
     let mut command = Command::new(ffmpeg);
     command.args(["-nostdin", "-v", "warning", "-live_start_index", "0", "-copyts", "-start_at_zero", "-i", url]);
@@ -46,7 +46,7 @@ fn play(ffmpeg: &Path, url: &str, seconds: &str) -> Vec<Packet> {
     text.lines().filter(|line| !line.starts_with('#')).map(packet).collect()
 }
 
-/// nginx with conf/nginx-hls.conf as it is, but for its port, where `html` is the folder of the files.
+/// Starts nginx with conf/nginx-hls.conf, changed only in its port, for the folder `html`.
 fn start_nginx(scratch: &Scratch, nginx: &Path) -> (Process, u16) {
     let shipped = Path::new(env!("CARGO_MANIFEST_DIR")).join("conf/nginx-hls.conf");
     let shipped = std::fs::read_to_string(shipped).expect("conf/nginx-hls.conf is there");
@@ -58,10 +58,10 @@ fn start_nginx(scratch: &Scratch, nginx: &Path) -> (Process, u16) {
         let text = shipped.replace("listen          8081;", &format!("listen 127.0.0.1:{port};"));
         std::fs::write(scratch.file("nginx-hls.conf"), text).expect("a file in the scratch folder");
         let folder = scratch.folder().to_str().expect("a path of ours");
-        // One process, so that ending it leaves no worker behind, and it may read what the test wrote.
+        // One process, so that killing it leaves no worker, and with the rights to read the test's files.
         let arguments = ["-e", "stderr", "-p", folder, "-c", "nginx-hls.conf", "-g", "daemon off; master_process off;"];
         let mut process = Process::start(scratch, "nginx", nginx, arguments);
-        let is_up = eventually("nginx listens", PATIENCE, || {
+        let is_up = eventually("nginx listens", CLIENT_TIMEOUT, || {
             if process.ended().is_some() { Some(false) } else { listens(port).then_some(true) }
         });
         if is_up {
@@ -79,15 +79,15 @@ fn ffmpeg_plays_the_same_from_the_server_and_from_nginx() {
     let (mut server, port) = http::start(&scratch, "", HLS);
     let source = media::h264_aac(&ffmpeg);
     let mut publisher = publish(&scratch, "publisher", &ffmpeg, source, &server.url("livestream"), &[]);
-    publisher.wait_success(PATIENCE);
-    server.wait_log(&["publish stopped"], PATIENCE);
+    publisher.wait_success(CLIENT_TIMEOUT);
+    server.wait_log(&["publish stopped"], CLIENT_TIMEOUT);
     let playlist = scratch.file("html/live/livestream.m3u8");
-    eventually("six segments on disk", PATIENCE, || {
+    eventually("six segments on disk", CLIENT_TIMEOUT, || {
         let text = std::fs::read_to_string(&playlist).ok()?;
         (text.matches("#EXTINF").count() >= 6).then_some(())
     });
 
-    // The last keyframe of the source is at five seconds; the playlist has no end yet, so ffmpeg is told when to stop.
+    // The last keyframe of the source is at five seconds. The playlist has no end yet, so ffmpeg gets a duration.
     let by_server = play(&ffmpeg, &format!("http://127.0.0.1:{port}/live/livestream.m3u8"), "5.5");
     let (_nginx, port) = start_nginx(&scratch, &nginx);
     let by_nginx = play(&ffmpeg, &format!("http://127.0.0.1:{port}/live/livestream.m3u8"), "5.5");
@@ -95,19 +95,19 @@ fn ffmpeg_plays_the_same_from_the_server_and_from_nginx() {
 
     let video: Vec<_> = by_server.iter().filter(|packet| packet.stream == 0).collect();
     let audio: Vec<_> = by_server.iter().filter(|packet| packet.stream == 1).collect();
-    // 25 frames a second, and 44100 / 1024 of audio.
+    // 25 video frames and 44100 / 1024 audio frames a second.
     let in_time = source.tags.iter().filter(|tag| tag.kind == VIDEO && tag.is_frame() && tag.timestamp < 5500).count();
-    assert!(video.len().abs_diff(in_time) <= 3, "{} frames of video of {in_time}", video.len());
-    assert!(audio.len().abs_diff(236) <= 5, "{} frames of audio", audio.len());
-    // In units of 1/90000 s: 40 ms, and 1024 samples, over all segments.
+    assert!(video.len().abs_diff(in_time) <= 3, "{} of {in_time} video frames", video.len());
+    assert!(audio.len().abs_diff(236) <= 5, "{} audio frames", audio.len());
+    // In units of 1/90000 s: 40 ms and 1024 samples, across all segments.
     for (packets, step) in [(&video, 3600), (&audio, 2090)] {
         for pair in packets.windows(2) {
             let gap = pair[1].dts - pair[0].dts;
             assert!((gap - step).abs() <= 1, "{gap} between {pair:?}");
         }
     }
-    // Each frame is as far from its time in the source as all others of both kinds: audio and video are together as they were. Those
-    // of video are exact; the source has the times of audio in whole milliseconds, and HLS counts the samples from the first one.
+    // All frames of both kinds are shifted by the same time: audio and video stay in sync. Video times are exact. The source has audio
+    // times in whole milliseconds, and HLS counts the samples from the first one.
     let shifts = |packets: &[&Packet], kind| {
         let frames = source.tags.iter().filter(move |tag| tag.kind == kind && tag.is_frame());
         let shift = |(packet, tag): (&&Packet, &Tag)| packet.pts - 90 * tag.presentation_time();
@@ -115,7 +115,11 @@ fn ffmpeg_plays_the_same_from_the_server_and_from_nginx() {
     };
     let (of_video, of_audio) = (shifts(&video, VIDEO), shifts(&audio, AUDIO));
     assert!(of_video.iter().all(|&shift| shift == of_video[0]), "{of_video:?}");
-    assert!(of_audio.iter().all(|&shift| (shift - of_video[0]).abs() <= 90), "{of_audio:?} beside {}", of_video[0]);
+    assert!(
+        of_audio.iter().all(|&shift| (shift - of_video[0]).abs() <= 90),
+        "{of_audio:?}, and video by {}",
+        of_video[0]
+    );
     server.assert_healthy();
 }
 
@@ -134,7 +138,7 @@ fn a_browser_plays_the_page() {
     let _publisher = Process::start(&scratch, "publisher", &ffmpeg, arguments);
     let hostile = "<img src=x onerror=document.title=666>";
     let _hostile = Wire::publisher(server.port, hostile);
-    // hls.js is asked for, also where the browser has a player of its own.
+    // The page uses hls.js even if the browser can play HLS itself.
     let mut browser = Browser::open(&scratch, &chromium, (480, 900), &format!("http://127.0.0.1:{port}/#hls.js"));
     let video = "document.getElementById('video')";
     let time = |browser: &mut Browser| -> f64 {
@@ -142,7 +146,7 @@ fn a_browser_plays_the_page() {
     };
     let began =
         eventually("the picture moves", Duration::from_secs(60), || Some(time(&mut browser)).filter(|at| *at > 0.5));
-    eventually("it goes on", Duration::from_secs(30), || (time(&mut browser) > began + 3.0).then_some(()));
+    eventually("the playback continues", Duration::from_secs(30), || (time(&mut browser) > began + 3.0).then_some(()));
     for (expression, due) in [
         ("dataset.player", "hls.js"),
         ("dataset.errors", "undefined"),
@@ -152,9 +156,9 @@ fn a_browser_plays_the_page() {
     ] {
         assert_eq!(browser.evaluate(&format!("{video}.{expression}")), due, "{expression}");
     }
-    // Audio is decoded too.
+    // Audio is decoded, too.
     assert_ne!(browser.evaluate(&format!("{video}.webkitAudioDecodedByteCount")), "0");
-    assert_eq!(browser.evaluate("document.title"), "Live streams", "a name is text and nothing else");
+    assert_eq!(browser.evaluate("document.title"), "Live streams", "a stream name must be shown as plain text");
     let names = browser.evaluate("[...document.querySelectorAll('.name')].map((name) => name.textContent).join()");
     assert_eq!(names, format!("live/{hostile},live/livestream"));
     let picture = browser.screenshot();

@@ -1,9 +1,11 @@
-//! A short run of each fuzz target, on any toolchain: the corpus, every prefix of what is small in it, and seeded mutations.
-//! What is found here can be found again: the seed is fixed and printed. `trunk-scripts/fuzz.sh` is the long run, guided by
-//! coverage.
+//! A short run of each fuzz target on any toolchain: the corpus, every prefix of its small files, and mutations with a fixed seed, which is
+//! printed. `trunk-scripts/fuzz.sh` is the long run, guided by coverage.
 //!
-//! Environment: `SRS_FUZZ_SECONDS` how long each target's mutations last (default 1), `SRS_FUZZ_SEED`.
-#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test that meets the unexpected is to fail")]
+//! | variable | meaning |
+//! |---|---|
+//! | `SRS_FUZZ_SECONDS=N` | duration of the mutations of each target (default 1) |
+//! | `SRS_FUZZ_SEED=N` | another seed |
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a failed expectation fails the test")]
 
 use std::panic::{self, AssertUnwindSafe};
 use std::path::{Path, PathBuf};
@@ -14,11 +16,11 @@ mod targets;
 
 use targets::{TARGETS, Target};
 
-/// Up to this size, each prefix of an input is tried.
-const EVERY_PREFIX: usize = 600;
+/// Size in bytes up to which every prefix of an input is tried.
+const MAX_PREFIXED_SIZE: usize = 600;
 
-/// Mutations that are done in any case, however slow the machine is.
-const AT_LEAST: u32 = 200;
+/// Mutations that run however slow the machine is.
+const MIN_MUTATIONS: u32 = 200;
 
 fn corpus(name: &str) -> Vec<(PathBuf, Vec<u8>)> {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("fuzz/corpus").join(name);
@@ -28,7 +30,7 @@ fn corpus(name: &str) -> Vec<(PathBuf, Vec<u8>)> {
     files.into_iter().map(|path| (path.clone(), std::fs::read(path).unwrap())).collect()
 }
 
-/// Random numbers that are the same in each run (xorshift64*).
+/// Generator of pseudorandom numbers (xorshift64*).
 struct Random(u64);
 
 impl Random {
@@ -39,7 +41,7 @@ impl Random {
         (self.0.wrapping_mul(0x2545_f491_4f6c_dd1d) >> 33) as usize % bound.max(1)
     }
 
-    /// Numbers that decoders trip over, as often as any others.
+    /// Returns one of the values that often break decoders, or any other one, with equal probability.
     fn byte(&mut self) -> u8 {
         const ODD: [u8; 8] = [0, 1, 0x7f, 0x80, 0xff, 0xfe, 3, 9];
         if self.below(2) == 0 { ODD[self.below(ODD.len())] } else { self.below(256) as u8 }
@@ -77,11 +79,11 @@ fn number(variable: &str, default: u64) -> u64 {
     std::env::var(variable).ok().and_then(|value| value.parse().ok()).unwrap_or(default)
 }
 
-/// Runs one input; when it fails, says which it was, ready to be made a test.
+/// Runs one input. If it fails, prints its bytes, so that it can become a test.
 fn run((name, target): Target, input: &[u8], what: &str) {
     if let Err(failure) = panic::catch_unwind(AssertUnwindSafe(|| target(input))) {
         let bytes: String = input.iter().take(4096).map(|byte| format!("{byte:02x}")).collect();
-        eprintln!("{name}: {what} fails; {} bytes, in hex:\n{bytes}", input.len());
+        eprintln!("{name}: {what} fails; {} bytes in hexadecimal:\n{bytes}", input.len());
         panic::resume_unwind(failure);
     }
 }
@@ -91,7 +93,7 @@ fn smoke(name: &str) {
     let corpus = corpus(name);
     for (path, input) in &corpus {
         run(target, input, &path.display().to_string());
-        if input.len() <= EVERY_PREFIX {
+        if input.len() <= MAX_PREFIXED_SIZE {
             for end in 0..input.len() {
                 run(target, &input[..end], &format!("{}, cut at {end}", path.display()));
             }
@@ -101,7 +103,7 @@ fn smoke(name: &str) {
     let mut random = Random(seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1);
     let deadline = Instant::now() + Duration::from_secs(number("SRS_FUZZ_SECONDS", 1));
     let mut done = 0;
-    while done < AT_LEAST || Instant::now() < deadline {
+    while done < MIN_MUTATIONS || Instant::now() < deadline {
         let input = &corpus[random.below(corpus.len())].1;
         let other = &corpus[random.below(corpus.len())].1;
         let mutated = random.mutate(input, other);
