@@ -17,7 +17,7 @@
 //! message does not start them again. The watermark of the [`MemoryTracker`](crate::memory::MemoryTracker) runs steps 1 to 5 at
 //! once, and step 6 too above [`hard_limit`]; otherwise step 6 waits for [`EVICT_AFTER`]. So the limit is exceeded by an eighth
 //! at most, plus 32 KiB of input per connection until the limiter runs, plus what waits for the disk, once or twice the
-//! limit divided by [`DISK_DIVISOR`]. The system sees more than that, see `conf/full.conf`.
+//! limit divided by [`DISK_DIVISOR`]. The system sees more than that, see `docs/overload.md`.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
