@@ -16,6 +16,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
+mod cell;
 mod directive;
 mod environment;
 mod error;
@@ -35,6 +36,7 @@ mod table;
 mod units;
 mod vhost;
 
+pub use cell::{ConfigCell, ConfigSetter};
 pub use error::Error;
 pub use forward::{Destination, StreamNames, Target};
 pub use listen::{Listen, ListenKind};

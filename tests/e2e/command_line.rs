@@ -91,6 +91,15 @@ fn help() {
 }
 
 #[test]
+fn the_printed_reference_is_full_conf() {
+    let scratch = Scratch::new();
+    let (status, said) = run(&scratch, &["--print-reference"]);
+    let full = Path::new(env!("CARGO_MANIFEST_DIR")).join("conf/full.conf");
+    let full = std::fs::read_to_string(full).expect("conf/full.conf is there");
+    assert!(status == 0 && said == full, "run: simple_rtmp_server --print-reference > conf/full.conf");
+}
+
+#[test]
 fn an_unknown_option_is_named() {
     let scratch = Scratch::new();
     let (status, said) = run(&scratch, &["--frobnicate"]);
