@@ -5,7 +5,9 @@ use std::time::Duration;
 
 use crate::attacker::{Attacker, Close, Endpoint};
 use crate::random::Random;
-use crate::rig::{Port, Rig, Setup};
+#[cfg(feature = "ssl")]
+use crate::rig::Port;
+use crate::rig::{Rig, Setup};
 use crate::rtmp::{
     ABORT, AGGREGATE, AUDIO, COMMAND, COMMAND_AMF3, DATA, NULL, SET_CHUNK_SIZE, VIDEO, WINDOW_SIZE, chunked, command,
     connect, connect_session, frame, handshake, header, keyframe, message, number, object, play_session,

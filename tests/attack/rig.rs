@@ -67,6 +67,7 @@ pub(crate) struct Setup<'a> {
 }
 
 /// A server under attack.
+#[cfg_attr(not(feature = "hls"), allow(dead_code, reason = "some attacks are of HLS and HTTP"))]
 pub(crate) struct Rig {
     /// The RTMP port that is attacked.
     pub(crate) rtmp: Endpoint,
@@ -109,6 +110,7 @@ impl Drop for StopOnDrop<'_> {
     }
 }
 
+#[cfg_attr(not(feature = "hls"), allow(dead_code, reason = "some attacks are of HLS and HTTP"))]
 impl Rig {
     /// Starts a server and its healthy clients.
     pub(crate) fn start(setup: Setup<'_>) -> Rig {
