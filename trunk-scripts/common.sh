@@ -16,6 +16,7 @@ unknown_option() {
     fail "unknown option '$1'"
 }
 
+# here PROGRAM: true if the program is installed.
 here() { command -v "$1" >/dev/null 2>&1; }
 
 # persist COMMAND…: tries a command up to three times, because a registry can be unavailable for a moment.
