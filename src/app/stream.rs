@@ -32,7 +32,7 @@ mod track;
 pub use consumer::{Consumer, ConsumerStats, StartPosition};
 pub use publication::{Publication, StreamBusy};
 pub use reclaim::StreamUsage;
-pub use registry::Sources;
+pub use registry::StreamRegistry;
 #[cfg(feature = "hls")]
 pub(crate) use timeline::VIDEO_TIMEOUT_MS;
 
@@ -229,7 +229,7 @@ impl Source {
     /// handle to it. A stream that was never published is idle at once: there is nothing to keep.
     fn is_idle_for(&self, time: Duration) -> bool {
         self.0.with(|state| {
-            let has_handles = self.0.handle_count() > 1 + state.abandoned_handles;
+            let has_handles = self.0.handle_count() > 1;
             let is_long_idle = state.publication_count == 0 || state.idle_since.elapsed() >= time;
             !has_handles && state.is_idle() && is_long_idle
         })

@@ -28,7 +28,7 @@ pub(crate) struct Client {
     passed: AtomicU64,
     dropped: AtomicU64,
     incoming: OnceLock<Weak<Charge>>,
-    resources: Mutex<OwnedResources>,
+    stream_handles: Mutex<StreamHandles>,
     vhosts: Mutex<Vhosts>,
 }
 
@@ -39,10 +39,9 @@ struct Vhosts {
     stream: Option<Arc<Vhost>>,
 }
 
-/// Stream resources that the client's coroutine owns. Known here too because a stack overflow loses the coroutine's frames
-/// without a `drop`.
+/// Handles of the stream that the client publishes or plays, owned by its coroutine.
 #[derive(Default)]
-struct OwnedResources {
+struct StreamHandles {
     publication: Weak<Publication>,
     consumer: Weak<Consumer>,
 }
@@ -60,7 +59,7 @@ impl Client {
             passed: AtomicU64::new(0),
             dropped: AtomicU64::new(0),
             incoming: OnceLock::new(),
-            resources: Mutex::default(),
+            stream_handles: Mutex::default(),
             vhosts: Mutex::default(),
         }
     }
@@ -98,11 +97,11 @@ impl Client {
     }
 
     pub(crate) fn is_publishing(&self) -> bool {
-        self.resources().publication.strong_count() > 0
+        self.stream_handles().publication.strong_count() > 0
     }
 
     pub(crate) fn is_playing(&self) -> bool {
-        self.resources().consumer.strong_count() > 0
+        self.stream_handles().consumer.strong_count() > 0
     }
 
     /// Adds the client to a stats group. `count` returns its messages in that group so far.
@@ -119,11 +118,11 @@ impl Client {
     }
 
     pub(crate) fn set_publication(&self, publication: &Arc<Publication>) {
-        self.resources().publication = Arc::downgrade(publication);
+        self.stream_handles().publication = Arc::downgrade(publication);
     }
 
     pub(crate) fn set_consumer(&self, consumer: &Arc<Consumer>) {
-        self.resources().consumer = Arc::downgrade(consumer);
+        self.stream_handles().consumer = Arc::downgrade(consumer);
     }
 
     /// Creates the charge for the client's incomplete messages. Called once per connection.
@@ -138,20 +137,6 @@ impl Client {
         self.incoming.get().and_then(Weak::upgrade).map_or(0, |charge| charge.get())
     }
 
-    /// Releases what the client's coroutine owned, after its frames were lost.
-    pub(crate) fn release_resources(&self) {
-        let resources = std::mem::take(&mut *self.resources());
-        if let Some(publication) = resources.publication.upgrade() {
-            publication.abandon();
-        }
-        if let Some(consumer) = resources.consumer.upgrade() {
-            consumer.abandon();
-        }
-        if let Some(incoming) = self.incoming.get().and_then(Weak::upgrade) {
-            incoming.set(0);
-        }
-    }
-
     /// Returns the final message counts, at the first call only.
     pub(crate) fn finish_stats(&self) -> Option<MessageCounts> {
         let (passed, dropped) = (self.passed.load(Ordering::Relaxed), self.dropped.load(Ordering::Relaxed));
@@ -162,8 +147,8 @@ impl Client {
         self.vhosts.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn resources(&self) -> MutexGuard<'_, OwnedResources> {
-        self.resources.lock().unwrap_or_else(PoisonError::into_inner)
+    fn stream_handles(&self) -> MutexGuard<'_, StreamHandles> {
+        self.stream_handles.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

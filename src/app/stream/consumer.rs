@@ -129,14 +129,6 @@ impl Consumer {
         stats.flatten().unwrap_or_default()
     }
 
-    /// Removes the player without dropping the handle, which a coroutine that overflowed its stack cannot do.
-    pub fn abandon(&self) {
-        self.source.0.try_with(|state| {
-            state.abandoned_handles += 1;
-            state.remove_player(self.id);
-        });
-    }
-
     fn with<R>(&self, f: impl FnOnce(&mut StreamState, usize) -> R) -> R {
         self.source.0.with(|state| f(state, self.id))
     }

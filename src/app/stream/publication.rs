@@ -114,20 +114,6 @@ impl Publication {
         codecs.flatten().unwrap_or_default()
     }
 
-    /// Ends the publication without dropping the handle, which a coroutine that overflowed its stack cannot do.
-    pub fn abandon(&self) {
-        self.source.0.try_with(|state| {
-            state.abandoned_handles += 1;
-            self.release(state);
-        });
-    }
-
-    fn release(&self, state: &mut StreamState) {
-        if self.is_current(state) {
-            state.remove_publisher();
-        }
-    }
-
     /// Calls `f` if the publication is still the present one.
     fn with<R>(&self, f: impl FnOnce(&mut StreamState) -> R) -> Option<R> {
         self.source.0.with(|state| self.is_current(state).then(|| f(state)))
@@ -141,6 +127,10 @@ impl Publication {
 impl Drop for Publication {
     fn drop(&mut self) {
         // Not `with`: this may run while a panic unwinds out of one.
-        self.source.0.try_with(|state| self.release(state));
+        self.source.0.try_with(|state| {
+            if self.is_current(state) {
+                state.remove_publisher();
+            }
+        });
     }
 }

@@ -55,8 +55,6 @@ pub(super) struct StreamState {
     pub(super) idle_since: Instant,
     notice_window_start: Instant,
     notices_in_window: u32,
-    /// Handles that are never dropped, see [`Publication::abandon`](super::Publication::abandon).
-    pub(super) abandoned_handles: usize,
 }
 
 pub(super) struct Publisher {
@@ -88,7 +86,6 @@ impl StreamState {
             idle_since: Instant::now(),
             notice_window_start: Instant::now(),
             notices_in_window: 0,
-            abandoned_handles: 0,
         }
     }
 
