@@ -28,6 +28,9 @@ const MAX_DETAILS: usize = 255;
 /// Maximum number of consecutive messages without an event before [`Event::Yield`].
 const MAX_WITHOUT_EVENT: usize = 64;
 
+/// Maximum number of arguments of an [`Event::Command`]. The others are dropped.
+const MAX_COMMAND_ARGS: usize = 16;
+
 /// E-RTMP: maximum length of a FourCC (four characters, or "*" for any) and of a list of them. A `fourCcList` beyond these
 /// limits is not sent back.
 const MAX_FOUR_CC: usize = 4;
@@ -93,6 +96,9 @@ pub enum Event {
     ReceiveVideo(bool),
     /// Audio, video or data.
     Media(Message),
+    /// A command of a [registered](Server::register_command) name, of at most 64 KiB and 16 arguments. A reply is the
+    /// application's.
+    Command(Command),
     /// Many messages without an event were handled, and there may be more. The caller should yield.
     Yield,
 }
@@ -102,6 +108,8 @@ pub struct Server<S> {
     protocol: Protocol<S>,
     /// Number of message streams created so far.
     streams: u32,
+    /// Names of commands that only the application knows.
+    registered: Vec<&'static str>,
 }
 
 impl<S: Read + Write> Server<S> {
@@ -164,7 +172,13 @@ impl<S: Read + Write> Server<S> {
 impl<S> Server<S> {
     /// Wraps a connection whose handshake is done.
     pub fn new(stream: S) -> Self {
-        Self { protocol: Protocol::new(stream), streams: 0 }
+        Self { protocol: Protocol::new(stream), streams: 0, registered: Vec::new() }
+    }
+
+    /// Makes commands of this name, which must not be one of RTMP, reach the application as [`Event::Command`]. Without it,
+    /// an unknown command gets an empty reply.
+    pub fn register_command(&mut self, name: &'static str) {
+        self.registered.push(name);
     }
 
     /// Returns the protocol layer.
@@ -270,19 +284,19 @@ impl<S> Server<S> {
             }
             MessageType::COMMAND | MessageType::COMMAND_AMF3 => {
                 let command = Command::from_message(&message)?;
-                Ok(self.on_command(message.stream_id, &command))
+                Ok(self.on_command(message.stream_id, command))
             }
             // Shared objects and unknown types.
             _ => Ok(None),
         }
     }
 
-    fn on_command(&mut self, stream_id: u32, command: &Command) -> Option<Event> {
+    fn on_command(&mut self, stream_id: u32, mut command: Command) -> Option<Event> {
         let name = || command.text(0).to_owned();
         match command.name.as_str() {
             "createStream" => {
                 self.streams = self.streams.wrapping_add(1);
-                self.reply(command, Value::from(f64::from(self.streams)));
+                self.reply(&command, Value::from(f64::from(self.streams)));
             }
             "publish" => {
                 // publish(false) ends the publication.
@@ -316,24 +330,28 @@ impl<S> Server<S> {
             "seek" => {
                 self.send_stream_error(stream_id, "NetStream.Seek.Failed", "A live stream does not support seek.")
             }
-            "releaseStream" | "FCPublish" => self.reply(command, Value::Undefined),
+            "releaseStream" | "FCPublish" => self.reply(&command, Value::Undefined),
             "FCUnpublish" => {
                 let information = status("status", "NetStream.Unpublish.Success", "Stopped publishing stream.");
                 self.protocol.send_command(stream_id, &Command::new("onFCUnpublish", 0.0).arg(information));
-                self.reply(command, Value::Undefined);
+                self.reply(&command, Value::Undefined);
                 // FCUnpublish arrives on the connection, not on the stream that it ends.
                 return Some(Event::Stop(0));
             }
             "FCSubscribe" => {
-                self.reply(command, Value::Undefined);
+                self.reply(&command, Value::Undefined);
                 let information = status("status", "NetStream.Play.Start", "Subscribed to stream.");
                 self.protocol.send_command(0, &Command::new("onFCSubscribe", 0.0).arg(information));
             }
-            "getStreamLength" => self.reply(command, Value::from(0.0)),
+            "getStreamLength" => self.reply(&command, Value::from(0.0)),
             // Replies to commands of this server, which expects none.
             "_result" | "_error" | "onStatus" => {}
+            name if self.registered.contains(&name) => {
+                command.args.truncate(MAX_COMMAND_ARGS);
+                return Some(Event::Command(command));
+            }
             // _checkbw and unknown commands.
-            _ => self.reply(command, Value::Null),
+            _ => self.reply(&command, Value::Null),
         }
         None
     }

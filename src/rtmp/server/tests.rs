@@ -83,6 +83,33 @@ fn commands_without_effect_get_a_reply() {
 }
 
 #[test]
+fn only_commands_of_a_registered_name_reach_the_application() {
+    let check = Command::new("onSrsBandCheckStarting", 3.0).object(Object::new().with("limit", 9.0)).arg(true);
+    let mut client = Protocol::new(());
+    let mut call = |server: &mut Server<()>, command: &Command| {
+        client.send_command(0, command);
+        server.protocol().feed(&client.take_output()).unwrap();
+        (server.poll_event().unwrap(), commands(server))
+    };
+    let mut server = Server::new(());
+    let (event, replies) = call(&mut server, &check);
+    assert_eq!((event, replies[0].name.as_str()), (None, "_result"), "not registered yet");
+    server.register_command("onSrsBandCheckStarting");
+    server.register_command("createStream");
+    assert_eq!(call(&mut server, &check), (Some(Event::Command(check)), vec![]), "its values are decoded");
+    let many = (0..40).fold(Command::new("onSrsBandCheckStarting", 0.0), |command, n| command.arg(f64::from(n)));
+    let (Some(Event::Command(command)), _) = call(&mut server, &many) else { panic!("no event") };
+    assert_eq!((command.args.len(), command.number(15)), (MAX_COMMAND_ARGS, Some(15.0)), "the others are dropped");
+    let (event, replies) = call(&mut server, &Command::new("createStream", 4.0));
+    assert_eq!((event, replies[0].number(0)), (None, Some(1.0)), "commands of RTMP stay with the server");
+    let long =
+        Command::new("onSrsBandCheckStarting", 0.0).arg("x".repeat(65_000).as_str()).arg("x".repeat(1000).as_str());
+    client.send_command(0, &long);
+    server.protocol().feed(&client.take_output()).unwrap();
+    assert!(server.poll_event().is_err(), "more than 64 KiB");
+}
+
+#[test]
 fn pause_and_receive() {
     assert_eq!(send(1, &Command::new("pause", 0.0).arg(true).arg(0.0)).0, Some(Event::Pause(true)));
     assert_eq!(send(1, &Command::new("pauseRaw", 0.0).arg(false).arg(0.0)).0, Some(Event::Pause(false)));
