@@ -9,11 +9,12 @@ const ALLOWED: &[(&str, &[&str])] = &[
     ("memory", &[]),
     ("codec", &[]),
     ("rtmp", &["memory", "codec"]),
+    ("http", &[]),
     ("st", &["memory", "log"]),
     ("config", &[]),
     ("log", &["config", "st"]),
     ("os", &[]),
-    ("app", &["memory", "codec", "rtmp", "st", "config", "log", "os"]),
+    ("app", &["memory", "codec", "rtmp", "http", "st", "config", "log", "os"]),
 ];
 
 /// The only module that may use the runtime.
