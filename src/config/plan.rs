@@ -27,13 +27,17 @@ pub enum Reload {
     Restart(&'static str),
 }
 
-use Reload::{Now, Restart};
+use Reload::{Next, Now, Restart};
+
+/// The effects of a vhost that is added, and of one that is removed.
+const ADDED: Reload = Next("new connections to this host");
+const REMOVED: Reload = Now("its clients, which are disconnected");
 
 impl fmt::Display for Reload {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Now(whom) => write!(f, "at once for {whom}"),
-            Reload::Next(whom) => write!(f, "for {whom}"),
+            Now(clients) => write!(f, "at once for {clients}"),
+            Next(clients) => write!(f, "for {clients}"),
             Restart(reason) => write!(f, "after a restart: {reason}"),
         }
     }
@@ -159,8 +163,12 @@ pub(super) fn changes(old: &Settings, new: &Settings) -> Vec<Change> {
         let settings =
             old.0.get(at).zip(new.0.get(at)).and_then(|(old, new)| old.setting.as_ref().zip(new.setting.as_ref()));
         let listen_effect = settings.and_then(|(old, new)| listen_effect(old, new));
-        // A test holds that each row has an effect.
-        let reload = listen_effect.or(entry.reload).unwrap_or(Restart("the effect is unknown"));
+        let reload = match kind {
+            ChangeKind::Added => ADDED,
+            ChangeKind::Removed => REMOVED,
+            // A test holds that each row has an effect.
+            ChangeKind::Set => listen_effect.or(entry.reload).unwrap_or(Restart("the effect is unknown")),
+        };
         changes.push(Change { at: at.clone(), values, kind, reload });
     };
     // The directives of a block that is added or removed get no lines of their own.
@@ -225,15 +233,15 @@ mod tests {
                 "listen 1935 1936; vhost a.b { gop_cache off; } vhost here { gop_cache off; }"
             ),
             [
-                "vhost gone: removed; takes effect at once for clients of a removed vhost, which are disconnected; adding one disconnects nobody",
-                "vhost here: added; takes effect at once for clients of a removed vhost, which are disconnected; adding one disconnects nobody",
+                "vhost gone: removed; takes effect at once for its clients, which are disconnected",
+                "vhost here: added; takes effect for new connections to this host",
                 "gop_cache in vhost a.b: on -> off; takes effect at once for running streams of the vhost",
                 "listen: 1935 -> 1935 1936; takes effect at once for new connections; clients of a removed address stay connected",
                 "refer in vhost a.b: x.y -> (absent); takes effect for new requests to connect, publish or play; running streams continue",
                 "timeout in publish in vhost a.b: 5 -> 30s; takes effect at once for running publishers of the vhost",
             ]
         );
-        let allow = |whom: &str| format!("listen 1; vhost a {{ security {{ allow publish {whom}; deny play all; }} }}");
+        let allow = |from: &str| format!("listen 1; vhost a {{ security {{ allow publish {from}; deny play all; }} }}");
         assert_eq!(
             plan(&allow("10.0.0.1"), &allow("10.0.0.2")),
             [
@@ -270,18 +278,18 @@ mod tests {
     fn keys_of_targets_are_not_shown() {
         let config = |targets: &str| format!("listen 1; vhost a {{ forward {targets}; }}");
         let block = |targets: &str| format!("listen 1; vhost a {{ forward {{ destination {targets}; }} }}");
-        let whom = "takes effect at once for running streams of the vhost";
+        let effect = "takes effect at once for running streams of the vhost";
         assert_eq!(
             plan(&config("slave:1936"), &config("slave:1936 rtmp://h/live2/secret?k=secret rtmp://h/a/[stream]")),
-            [format!("forward in vhost a: slave:1936 -> slave:1936 rtmp://h/live2/…?… rtmp://h/a/[stream]; {whom}")]
+            [format!("forward in vhost a: slave:1936 -> slave:1936 rtmp://h/live2/…?… rtmp://h/a/[stream]; {effect}")]
         );
         assert_eq!(
-            plan(&block("rtmps://h:1/a/b/secret"), &block("rtmps://h:1/a/b/other")),
-            [format!("destination in forward in vhost a: rtmps://h:1/a/b/…, changed in a hidden part; {whom}")]
+            plan(&block("rtmp://h:1/a/b/secret"), &block("rtmp://h:1/a/b/other")),
+            [format!("destination in forward in vhost a: rtmp://h:1/a/b/…, changed in a hidden part; {effect}")]
         );
         assert_eq!(
             plan(&config("rtmp://h/a/secret"), &config("rtmp://h/a?[param]")),
-            [format!("forward in vhost a: rtmp://h/a/… -> rtmp://h/a?…; {whom}")]
+            [format!("forward in vhost a: rtmp://h/a/… -> rtmp://h/a?…; {effect}")]
         );
     }
 }

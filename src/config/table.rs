@@ -263,11 +263,11 @@ pub(super) const TABLE: &[Row] = &[
     block(Vhost, "forward", FORWARD_SHAPE, Some(STREAMS),
         "targets that get each published stream",
         "Sends each published stream on to other servers. The form with targets and without a block is that of the original SRS: it means \
-         the same as destination in the block. See docs/configuration.md."),
+         the same as destination in the block. See docs/forwarding.md."),
     setting(Vhost, "forward_tls_verify", Kind::Switch, "on", STREAMS,
         "verification of the certificates of rtmps targets",
         "Requires of an rtmps target a certificate for its name that this system trusts. With off, anybody on the way can read and change \
-         the stream. See docs/configuration.md for private authorities."),
+         the stream. See docs/forwarding.md for private authorities."),
     block(Vhost, "hls", HLS_SHAPE, Some(STREAMS),
         "HTTP Live Streaming",
         "HTTP Live Streaming: playlists and segments as files, with H.264, H.265, AAC and MP3. The form without a block is that of the \
@@ -310,7 +310,7 @@ pub(super) const TABLE: &[Row] = &[
         "targets that get each published stream",
         "Targets: HOST[:PORT] for a server of the same cluster, or an rtmp:// or rtmps:// URL in which [vhost], [app], [stream] and [param] \
          stand for those of the stream. Each target has its own connection with automatic reconnection, and a slow one delays nobody. See \
-         docs/configuration.md."),
+         docs/forwarding.md."),
 
     setting(Hls, "enabled", Kind::Switch, "off", STREAMS,
         "HLS is on",
@@ -319,16 +319,14 @@ pub(super) const TABLE: &[Row] = &[
     setting(Hls, "hls_path", DIRECTORY, "./objs/nginx/html", STREAMS,
         "root directory of the HLS files",
         "Root directory of the files APP/STREAM.m3u8 and APP/STREAM-N.ts, below a directory of the vhost's name except for \
-         __defaultVhost__. N continues after a restart, and no name is used twice. See docs/configuration.md for stream names that cannot \
-         have HLS."),
+         __defaultVhost__. N continues after a restart, and no name is used twice. See docs/hls.md for stream names that cannot have HLS."),
     setting(Hls, "hls_fragment", FRAGMENT, "10s", STREAMS,
         "minimum length of a segment",
         "Minimum length of a segment: it ends at the first keyframe after this time, or without video after this time alone. Set the \
          keyframe interval of the encoder to this time or to a part of it."),
     setting(Hls, "hls_window", WINDOW, "60s", STREAMS,
         "time that a playlist spans",
-        "Time that a playlist spans, at least three target durations. See docs/configuration.md for streams with very short or very long \
-         segments."),
+        "Time that a playlist spans, at least three target durations. See docs/hls.md for the number of segments."),
     setting(Hls, "hls_td_ratio", TD_RATIO, "1.5", STREAMS,
         "target duration as a multiple of hls_fragment",
         "Target duration of a playlist as a multiple of hls_fragment, or the longest segment if that is longer. Players reload the playlist \
@@ -339,7 +337,7 @@ pub(super) const TABLE: &[Row] = &[
     setting(Hls, "hls_dispose", DISPOSE, "120s", STREAMS,
         "time after which an ended stream is removed",
         "Time after its end after which the files of a stream are removed; 0 means never. Its playlist stays without segments, since it \
-         keeps the number of the next one. See docs/configuration.md for what bounds the number of files."),
+         keeps the number of the next one. See docs/hls.md for what bounds the number of files."),
     setting(Hls, "hls_on_error", ON_ERROR, "ignore", STREAMS,
         "reaction to a failing disk",
         "Reaction when the files of a stream cannot be written: ignore, or disconnect its publisher."),
