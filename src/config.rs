@@ -2,8 +2,8 @@
 //!
 //! ```text
 //! file ──> directive (grammar) ──> include ──> schema (check against `table`) ──┐
-//! SRS_* variables ──> environment ──────────────────────────────────────────────┴─> config crate (merge) ──> reader ──> Config
-//! two Configs ──> plan (changes, and when each takes effect)
+//! SRS_* variables ──> environment ──────────────────────────────────────────────┴─> merge (config crate) ──> reader
+//! reader ──> Config; two Configs ──> plan (changes, and when each takes effect)
 //! table ──> reference (conf/full.conf)
 //! ```
 //!

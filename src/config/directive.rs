@@ -1,5 +1,5 @@
-//! The nginx-style grammar: parses text to a tree of directives with their lines, and maps the tree to values of the `config`
-//! crate.
+//! The nginx-style grammar: parses text to a tree of directives with their lines, and maps the tree to values of the
+//! `config` crate.
 //!
 //! ```text
 //! block     = { directive }
@@ -19,8 +19,8 @@ use super::error::{Error, Reason};
 use super::include;
 use super::schema::{self, BlockKind, Shape};
 
-/// Maximum nesting of blocks. Three levels are in use; the bound keeps a hostile file from exhausting the stack when the tree is
-/// walked or dropped.
+/// Maximum nesting of blocks. Three levels are in use; the bound keeps a hostile file from exhausting the stack when
+/// the tree is walked or dropped.
 pub(super) const MAX_DEPTH: usize = 16;
 
 /// A word, with the file and the line where it begins.
@@ -200,8 +200,9 @@ fn ends_word(c: char) -> bool {
 /// | `vhost NAME { … }` | `vhost`: table of tables, by [`super::canonical`] name |
 /// | unsupported | `name`: array with one string per occurrence, with its origin |
 ///
-/// The crate interprets only top-level keys as path expressions (`a.b`, `a[3]`); those are plain names of the schema, while vhost
-/// names, with their dots, are one level below. It loses the origin of tables when it merges, so only leaves have positions.
+/// The crate interprets only top-level keys as path expressions (`a.b`, `a[3]`); those are plain names of the schema,
+/// while vhost names, with their dots, are one level below. It loses the origin of tables when it merges, so only
+/// leaves have positions.
 #[derive(Debug, Clone)]
 pub(super) struct Directives {
     /// The name of the file, for positions: the crate passes none for text from memory.

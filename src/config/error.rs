@@ -4,7 +4,8 @@ use std::fmt;
 
 use super::forward::Target;
 
-/// Maximum number of problems printed, so that a file that is no configuration at all (a log, a program) does not fill the screen.
+/// Maximum number of problems printed, so that a file that is no configuration at all (a log, a program) does not fill
+/// the screen.
 const MAX_PROBLEMS: usize = 20;
 
 /// Maximum characters of a quoted word.
@@ -114,7 +115,8 @@ pub(super) enum Reason {
     Other(String),
 }
 
-/// Returns a word of the file in double quotes, printable and of bounded length. Hides the part of a URL that may be a key.
+/// Returns a word of the file in double quotes, printable and of bounded length. Hides the part of a URL that may be a
+/// key.
 pub(super) fn quote(word: &str) -> String {
     let without_key = word.contains("://").then(|| Target::redact_word(word));
     let mut chars = without_key.as_deref().unwrap_or(word).chars();

@@ -5,9 +5,9 @@
 //!        | ( "rtmp" | "rtmps" ) "://" host [ ":" port ] [ "/" app [ "/" stream ] ] [ "?" parameters ]
 //! ```
 //!
-//! `[vhost]`, `[app]`, `[stream]` and `[param]` stand for those of the forwarded stream. An application may have several parts; the
-//! last part of two or more is the stream. A target is split before variables are expanded, so that no name can change which part
-//! is the host and which the path.
+//! `[vhost]`, `[app]`, `[stream]` and `[param]` stand for those of the forwarded stream. An application may have
+//! several parts; the last part of two or more is the stream. A target is split before variables are expanded, so that
+//! no name can change which part is the host and which the path.
 
 use std::fmt;
 use std::net::Ipv6Addr;
@@ -59,7 +59,8 @@ pub struct Destination {
     pub tc_url: String,
     /// Stream name for `publish`, with parameters.
     pub stream: String,
-    /// URL for the log, without parameters and without a stream name other than the stream's own, since that may be a key.
+    /// URL for the log, without parameters and without a stream name other than the stream's own, since that may be a
+    /// key.
     pub log_url: String,
 }
 
@@ -122,8 +123,8 @@ impl Target {
         }
     }
 
-    /// Redacts a word that is no valid target: keeps scheme, host, port and the first part of the path. The rest may be a key, and so
-    /// may the part before an `@`.
+    /// Redacts a word that is no valid target: keeps scheme, host, port and the first part of the path. The rest may be
+    /// a key, and so may the part before an `@`.
     pub(super) fn redact_word(word: &str) -> String {
         let (scheme, rest) = word.split_at(word.find("://").map_or(0, |at| at + 3));
         let (path, params) = rest.split_once('?').map_or((rest, ""), |(path, _)| (path, "?…"));
@@ -165,8 +166,8 @@ impl fmt::Display for Target {
 }
 
 impl Destination {
-    /// Parses the URL of a server's "Reconnect Request" (E-RTMP): scheme, host, port and application. The stream stays the same.
-    /// Returns none if it is invalid, or would drop TLS.
+    /// Parses the URL of a server's "Reconnect Request" (E-RTMP): scheme, host, port and application. The stream stays
+    /// the same. Returns none if it is invalid, or would drop TLS.
     pub fn redirected(&self, url: &str) -> Option<Self> {
         let target =
             Target::parse(url).filter(|target| target.is_url && target.tls >= self.tls && target.params.is_empty())?;

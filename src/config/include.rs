@@ -1,7 +1,7 @@
 //! `include FILE…;`: replaced by the directives of other files.
 //!
-//! A path is relative to the including file. With `*`, `?` or `[…]` it names all matching files in alphabetical order, possibly
-//! none; a wildcard does not match a leading dot.
+//! A path is relative to the including file. With `*`, `?` or `[…]` it names all matching files in alphabetical order,
+//! possibly none; a wildcard does not match a leading dot.
 
 use std::fs::File;
 use std::io::Read;

@@ -221,8 +221,8 @@ fn targets(words: &[&str]) -> Result<Vec<Target>, Mismatch> {
     Ok(all)
 }
 
-/// Parses a host name, to lower case, or an address. IPv6 addresses lose their brackets, since a host taken from a URL has
-/// none.
+/// Parses a host name, to lower case, or an address. IPv6 addresses lose their brackets, since a host taken from a URL
+/// has none.
 pub(super) fn host(word: &str) -> Option<String> {
     let bare = word.strip_prefix('[').and_then(|w| w.strip_suffix(']')).unwrap_or(word);
     if let Ok(address) = bare.parse::<Ipv6Addr>() {

@@ -17,12 +17,13 @@ pub struct Listen {
     pub address: SocketAddr,
     /// The protocol.
     pub kind: ListenKind,
-    /// `reuseport`: other processes of the same user with this option may listen on the address too; the kernel distributes the
-    /// connections among them (SO_REUSEPORT).
+    /// `reuseport`: other processes of the same user with this option may listen on the address too; the kernel
+    /// distributes the connections among them (SO_REUSEPORT).
     pub reuse_port: bool,
 }
 
-/// The protocol on an address. [`super::Config::listeners`] returns all addresses, and the server serves each by its kind.
+/// The protocol on an address. [`super::Config::listeners`] returns all addresses, and the server serves each by its
+/// kind.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ListenKind {
     /// RTMP over TCP.
@@ -84,7 +85,8 @@ impl fmt::Display for ListenKind {
     }
 }
 
-/// Parses an address or a port, which stands for all IPv4 addresses as in the original SRS. Port 0 (any free port) is invalid.
+/// Parses an address or a port, which stands for all IPv4 addresses as in the original SRS. Port 0 (any free port) is
+/// invalid.
 fn parse_address(word: &str) -> Option<SocketAddr> {
     let address = match parse_digits(word) {
         Some(port) => SocketAddr::from((Ipv4Addr::UNSPECIFIED, u16::try_from(port).ok()?)),

@@ -16,8 +16,8 @@ pub enum Network {
 }
 
 impl Network {
-    /// Parses `all`, `ADDR` or `ADDR/BITS`. Ignores bits after the prefix; an IPv4-mapped address (`::ffff:10.0.0.1`) is an IPv4
-    /// address.
+    /// Parses `all`, `ADDR` or `ADDR/BITS`. Ignores bits after the prefix; an IPv4-mapped address (`::ffff:10.0.0.1`)
+    /// is an IPv4 address.
     pub(super) fn parse(word: &str) -> Option<Self> {
         if word == "all" {
             return Some(Self::All);
@@ -110,8 +110,8 @@ impl Security {
         }
     }
 
-    /// Returns whether a client from `address` may do `action`, as in later versions of SRS: no if a deny matches, else yes if an
-    /// allow matches, else only if there are denies and no allow at all.
+    /// Returns whether a client from `address` may do `action`, as in later versions of SRS: no if a deny matches, else
+    /// yes if an allow matches, else only if there are denies and no allow at all.
     pub fn allows(&self, action: Action, address: IpAddr) -> bool {
         let any = |rules: &[Rule]| rules.iter().any(|rule| rule.matches(action, address));
         if !self.enabled {

@@ -1,11 +1,11 @@
 //! The plan of a reload: the differences between two configurations, and when each takes effect for whom.
 //!
-//! The plan compares effective values: defaults included, and `32m` equal to `33554432`. Each row of the table of directives has
-//! its [`Reload`] effect, so that no directive can be forgotten. To add a directive:
+//! The plan compares effective values: defaults included, and `32m` equal to `33554432`. Each row of the table of
+//! directives has its [`Reload`] effect, so that no directive can be forgotten. To add a directive:
 //!
 //! 1. add its row to `table::TABLE`;
-//! 2. read it from `Server::config()`, or from the stream's vhost, at the time when it is needed: then a reload only needs to
-//!    replace the configuration. `app::server::reload` has the few settings that are kept elsewhere.
+//! 2. read it from `Server::config()`, or from the stream's vhost, at the time when it is needed: then a reload only
+//!    needs to replace the configuration. `app::server::reload` has the few settings that are kept elsewhere.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
@@ -43,7 +43,8 @@ impl fmt::Display for Reload {
     }
 }
 
-/// Returns the effect where it depends on the values: an address that stays keeps its socket, with the options it was opened with.
+/// Returns the effect where it depends on the values: an address that stays keeps its socket, with the options it was
+/// opened with.
 fn listen_effect(old: &Setting, new: &Setting) -> Option<Reload> {
     let (Setting::Addresses(old), Setting::Addresses(new)) = (old, new) else { return None };
     let stays = |listen: &&Listen| new.iter().any(|other| other.address == listen.address);

@@ -103,7 +103,8 @@ pub(super) struct Reader {
     warnings: Vec<(String, String)>,
 }
 
-/// Defines a method for each kind. A kind that differs from the schema is a bug of this program, which reading any file shows.
+/// Defines a method for each kind. A kind that differs from the schema is a bug of this program, which reading any file
+/// shows.
 macro_rules! typed {
     ($($(#[$doc:meta])* $method:ident: $variant:ident -> $type:ty;)*) => {$(
         $(#[$doc])*
@@ -269,7 +270,8 @@ pub(super) fn from_crate(file: &str, error: ConfigError) -> Error {
     }
 }
 
-/// Returns the words of a value: of an array, as from a file, its items; of a scalar, as from the environment, its words.
+/// Returns the words of a value: of an array, as from a file, its items; of a scalar, as from the environment, its
+/// words.
 fn words(kind: Kind, value: &Value) -> Vec<String> {
     let text = |value: &Value| value.clone().into_string().unwrap_or_default();
     match &value.kind {

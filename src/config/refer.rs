@@ -2,8 +2,8 @@
 
 /// Returns whether `page_url` passes the list of hosts of a `refer` directive.
 ///
-/// All pages pass an empty list; an empty pageUrl does not pass a list. The host of the page must equal an item or be a subdomain of
-/// it, regardless of case: `www.github.com` passes `github.com`, `evilgithub.com` does not.
+/// All pages pass an empty list; an empty pageUrl does not pass a list. The host of the page must equal an item or be a
+/// subdomain of it, regardless of case: `www.github.com` passes `github.com`, `evilgithub.com` does not.
 ///
 /// The client itself says its pageUrl. The check prevents embedding in other sites; it is no authentication.
 pub fn refer_allows(list: &[String], page_url: &str) -> bool {
@@ -18,10 +18,11 @@ fn is_within(host: &str, item: &str) -> bool {
     !item.is_empty() && host[before..].eq_ignore_ascii_case(item) && (before == 0 || host[before - 1] == b'.')
 }
 
-/// Returns the host of a URL (RFC 3986, section 3.2) without userinfo, port, brackets and trailing dot; empty if there is none.
+/// Returns the host of a URL (RFC 3986, section 3.2) without userinfo, port, brackets and trailing dot; empty if there
+/// is none.
 ///
-/// The scheme may be absent, as some players send only `host/path`. A backslash ends the host, as in browsers, so that the host of
-/// `http://evil.com\@github.com` is not `github.com`.
+/// The scheme may be absent, as some players send only `host/path`. A backslash ends the host, as in browsers, so that
+/// the host of `http://evil.com\@github.com` is not `github.com`.
 fn host_of(url: &str) -> &str {
     let url = url.trim();
     let rest = match url.split_once("://") {

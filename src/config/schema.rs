@@ -229,8 +229,8 @@ fn identity(row: &Row, directive: &Directive) -> String {
     }
 }
 
-/// Finds the `;` that is missing at the end of a line: the next line begins with the name of a directive, which the grammar
-/// alone cannot tell from one more word. Returns the word before it.
+/// Finds the `;` that is missing at the end of a line: the next line begins with the name of a directive, which the
+/// grammar alone cannot tell from one more word. Returns the word before it.
 fn word_before_missing_semicolon(kind: BlockKind, directive: &Directive) -> Option<&Word> {
     let before = std::iter::once(&directive.name).chain(&directive.args);
     let mut pairs = before.zip(&directive.args);

@@ -3,7 +3,8 @@
 use super::error::Reason;
 use super::schema::{BlockKind, Row, TABLE};
 
-/// Returns the message for an unknown directive: the block where it belongs if it is known elsewhere, else a similar name.
+/// Returns the message for an unknown directive: the block where it belongs if it is known elsewhere, else a similar
+/// name.
 pub(super) fn unknown(block: BlockKind, name: &str) -> Reason {
     let elsewhere: Vec<_> = TABLE.iter().filter(|row| row.name == name).map(|row| row.block.phrase()).collect();
     if !elsewhere.is_empty() {
@@ -27,8 +28,8 @@ fn most_similar(name: &str, among: impl Fn(&Row) -> bool) -> Option<&'static Row
     rated.filter(|(d, row)| *d <= limit(row)).min_by_key(|(d, _)| *d).map(|(_, row)| row)
 }
 
-/// Returns the number of insertions, removals, replacements and swaps of neighbours that lead from `a` to `b` (optimal string
-/// alignment).
+/// Returns the number of insertions, removals, replacements and swaps of neighbours that lead from `a` to `b` (optimal
+/// string alignment).
 fn distance(a: &str, b: &str) -> usize {
     let (a, b) = (a.as_bytes(), b.as_bytes());
     let mut before: Vec<usize> = Vec::new();

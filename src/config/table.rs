@@ -90,8 +90,9 @@ const HTTP_CONNECTIONS: Reload = Next("new HTTP connections");
 const HTTP_REQUESTS: Reload = Next("new HTTP requests");
 const ALL_CLIENTS: Reload = Now("all clients");
 
-const CHUNK_SIZE_TEXT: &str = "Size of the RTMP chunks that are sent. Large chunks cost the least CPU (srs.conf uses 65000); a small size is \
-    for clients that cannot handle large ones. After a reload, players get the new size within the stream (Set Chunk Size).";
+const CHUNK_SIZE_TEXT: &str = "Size of the RTMP chunks that are sent. Large chunks cost the least CPU (srs.conf uses \
+    65000); a small size is for clients that cannot handle large ones. After a reload, players get the new size within \
+    the stream (Set Chunk Size).";
 
 /// All known directives, block by block.
 #[rustfmt::skip]
@@ -99,33 +100,37 @@ pub(super) const TABLE: &[Row] = &[
     optional(Root, "listen", Kind::Addresses,
         Now("new connections; clients of a removed address stay connected"),
         "addresses to serve RTMP on",
-        "Addresses to serve RTMP on, as many as needed: a port (on every IPv4 address), ADDRESS:PORT, or [ADDRESS]:PORT for IPv6 only. \
-         The word reuseport behind an address lets other processes of the same user listen on it too (SO_REUSEPORT); adding it to an \
-         open address, or removing it, takes effect after a restart. Required."),
+        "Addresses to serve RTMP on, as many as needed: a port (on every IPv4 address), ADDRESS:PORT, or \
+         [ADDRESS]:PORT for IPv6 only. The word reuseport behind an address lets other processes of the same user \
+         listen on it too (SO_REUSEPORT); adding it to an open address, or removing it, takes effect after a restart. \
+         Required."),
     setting(Root, "max_connections", number(1, 1_000_000, ""), "1000", CLIENTS,
         "clients served at a time",
-        "Publishers and players served at a time; further clients are refused. Each takes a file descriptor, and one more for each \
-         forward target of its stream. The server raises the limit of open files (ulimit -n) if it may, and warns if that is too low."),
+        "Publishers and players served at a time; further clients are refused. Each takes a file descriptor, and one \
+         more for each forward target of its stream. The server raises the limit of open files (ulimit -n) if it may, \
+         and warns if that is too low."),
     setting(Root, "max_connections_per_address", number(0, 1_000_000, ""), "0", CLIENTS,
         "clients of one address served at a time",
-        "Clients served at a time per client address; 0 means no limit. The addresses of an IPv6 /64 network count as one; connections \
-         from a proxy_protocol balancer do not count. Many players may share one address behind a router, so leave room for them."),
+        "Clients served at a time per client address; 0 means no limit. The addresses of an IPv6 /64 network count as \
+         one; connections from a proxy_protocol balancer do not count. Many players may share one address behind a \
+         router, so leave room for them."),
     setting(Root, "max_memory", Kind::Memory { max: 1 << 40 }, "30%", ALL_CLIENTS,
         "memory held for clients",
-        "Memory that may be held for all clients together, in bytes or as a share of the machine's memory (or of the control group's \
-         limit); 0 means no limit. Above it the server frees caches, then refuses new streams, then disconnects the clients that hold \
-         most: see docs/overload.md. Values below 64m are hardly useful."),
+        "Memory that may be held for all clients together, in bytes or as a share of the machine's memory (or of the \
+         control group's limit); 0 means no limit. Above it the server frees caches, then refuses new streams, then \
+         disconnects the clients that hold most: see docs/overload.md. Values below 64m are hardly useful."),
     setting(Root, "max_busy", number(0, 100, "percent"), "98", ALL_CLIENTS,
         "CPU share of RTMP work above which the server is overloaded",
-        "CPU share of RTMP work above which the server is overloaded; 0 turns this off. After 3 s it rejects new streams (503 over \
-         HTTP), after 6 s it disconnects 0.5 % of the players per second, newest first. See docs/overload.md."),
+        "CPU share of RTMP work above which the server is overloaded; 0 turns this off. After 3 s it rejects new \
+         streams (503 over HTTP), after 6 s it disconnects 0.5 % of the players per second, newest first. See \
+         docs/overload.md."),
     setting(Root, "handshake_timeout", TIMEOUT, "10s", CLIENTS,
         "time for the handshake",
         "Time that a client has for the RTMP handshake, including that of TLS. A slower client is disconnected."),
     setting(Root, "command_timeout", TIMEOUT, "30s", CLIENTS,
         "time for each of connect, publish and play",
-        "Time from the handshake to connect, and again from there, or from the end of a stream, to publish or play. A slower client is \
-         disconnected."),
+        "Time from the handshake to connect, and again from there, or from the end of a stream, to publish or play. A \
+         slower client is disconnected."),
     setting(Root, "send_timeout", TIMEOUT, "30s", CLIENTS,
         "time without progress after which a client is disconnected",
         "Time after which a client that reads nothing of what it is sent is disconnected."),
@@ -133,42 +138,44 @@ pub(super) const TABLE: &[Row] = &[
         "size of the RTMP chunks that are sent", CHUNK_SIZE_TEXT),
     setting(Root, "daemon", Kind::Switch, "off", Restart("a running process cannot leave its terminal"),
         "detach from the terminal",
-        "Detaches from the terminal at the start and runs in the background. Errors of the start are printed before that. Use off under \
-         a service manager such as systemd."),
+        "Detaches from the terminal at the start and runs in the background. Errors of the start are printed before \
+         that. Use off under a service manager such as systemd."),
     setting(Root, "pid", Kind::Path("FILE | off"), "off", Restart("other programs find the running server by this file"),
         "file with the process id",
-        "File with the process id, for programs that send signals; removed at the end. It is locked, so that two servers cannot use \
-         the same file."),
+        "File with the process id, for programs that send signals; removed at the end. It is locked, so that two \
+         servers cannot use the same file."),
     setting(Root, "srs_log_tank", TANKS, "console", LOG,
         "destination of the log",
         "Destination of the log: console is standard output, file is srs_log_file."),
     setting(Root, "srs_log_level", LEVELS, "trace", LOG,
         "lowest level that is logged",
-        "Lowest level that is logged, from verbose (everything) to error (failures only). The normal level is trace: connections and \
-         summaries. See docs/logging.md."),
+        "Lowest level that is logged, from verbose (everything) to error (failures only). The normal level is trace: \
+         connections and summaries. See docs/logging.md."),
     setting(Root, "srs_log_file", FILE, "./objs/srs.log", LOG,
         "file of the log",
         "Log file, used with srs_log_tank file. A relative path starts at the working directory."),
     optional(Root, "proxy_protocol", Kind::Networks, Next("new connections"),
         "load balancers that send a PROXY protocol header",
-        "Load balancers whose RTMP connections begin with a PROXY protocol header, version 1 or 2. The client address is taken from the \
-         header; a connection from there without one is closed. Use all only where nobody but the balancer can connect."),
+        "Load balancers whose RTMP connections begin with a PROXY protocol header, version 1 or 2. The client address \
+         is taken from the header; a connection from there without one is closed. Use all only where nobody but the \
+         balancer can connect."),
     block(Root, "pithy_print", Shape::Block(PithyPrint), None,
         "intervals of the summary lines",
-        "Intervals of the summary lines in the log. Each stage writes one line per interval, however many clients it has, for one \
-         client after the other. See docs/logging.md."),
+        "Intervals of the summary lines in the log. Each stage writes one line per interval, however many clients it \
+         has, for one client after the other. See docs/logging.md."),
     block(Root, "rtmps", Shape::Block(Rtmps), None,
         "RTMP over TLS",
         "RTMP over TLS, for clients that use rtmps://. Needs a server built with ./configure --with-ssl."),
     block(Root, "http_server", Shape::Block(HttpServer), None,
         "HTTP server",
-        "HTTP server for the HLS files of live streams (from memory), other files of a directory, and a page at / that lists and plays \
-         the streams. The block may also be named http_stream. A server built without HLS ignores it, with a warning."),
+        "HTTP server for the HLS files of live streams (from memory), other files of a directory, and a page at / that \
+         lists and plays the streams. The block may also be named http_stream. A server built without HLS ignores it, \
+         with a warning."),
     block(Root, "vhost", Shape::Named(Vhost),
         Some(Now("clients of a removed vhost, which are disconnected; adding one disconnects nobody")),
         "a virtual host",
-        "Settings of the streams of one host name; there may be many vhosts. A client that connects to rtmp://HOST/APP gets vhost HOST \
-         (in any case of letters), else __defaultVhost__, else it is refused."),
+        "Settings of the streams of one host name; there may be many vhosts. A client that connects to rtmp://HOST/APP \
+         gets vhost HOST (in any case of letters), else __defaultVhost__, else it is refused."),
 
     setting(PithyPrint, "publish", PITHY_INTERVAL, "1100ms", LOG,
         "interval for publishers", "Interval of the summary line of publishers."),
@@ -184,8 +191,8 @@ pub(super) const TABLE: &[Row] = &[
         "Addresses to serve RTMP over TLS on, as for the listen at the top of the file, but none of those."),
     setting(Rtmps, "cert", FILE, "./conf/server.crt", TLS,
         "file of the certificate",
-        "PEM file with the certificate, followed by the intermediate certificates. It is checked at the start and at each reload, which \
-         picks up a renewed certificate. A relative path starts at the working directory."),
+        "PEM file with the certificate, followed by the intermediate certificates. It is checked at the start and at \
+         each reload, which picks up a renewed certificate. A relative path starts at the working directory."),
     setting(Rtmps, "key", FILE, "./conf/server.key", TLS,
         "file of the private key", "PEM file with the private key of the certificate."),
     setting(Rtmps, "plain", Kind::Switch, "off", TLS,
@@ -200,8 +207,9 @@ pub(super) const TABLE: &[Row] = &[
         "Addresses to serve HTTP on, as for the listen at the top of the file, but none of those."),
     setting(HttpServer, "dir", DIRECTORY, "./objs/nginx/html", HTTP_REQUESTS,
         "directory of the files",
-        "Directory of the files; live files in memory take precedence. Nothing outside it is served, not through symbolic links either, \
-         and nothing whose name begins with a dot. A relative path starts at the working directory."),
+        "Directory of the files; live files in memory take precedence. Nothing outside it is served, not through \
+         symbolic links either, and nothing whose name begins with a dot. A relative path starts at the working \
+         directory."),
     setting(HttpServer, "page", Kind::Switch, "on", HTTP_REQUESTS,
         "page with the list of live streams",
         "Serves a page at / that lists the live streams by name and plays them. To hide the stream list, set page off."),
@@ -210,21 +218,25 @@ pub(super) const TABLE: &[Row] = &[
         "HTTP connections served at a time; further ones are answered 503. Each takes up to two file descriptors."),
     setting(HttpServer, "max_connections_per_address", number(0, 1_000_000, ""), "0", HTTP_CONNECTIONS,
         "connections of one address served at a time",
-        "HTTP connections served at a time per client address; 0 means no limit. Behind nginx or a CDN, all connections come from a few \
-         addresses."),
+        "HTTP connections served at a time per client address; 0 means no limit. Behind nginx or a CDN, all \
+         connections come from a few addresses."),
     setting(HttpServer, "request_timeout", TIMEOUT, "10s", HTTP_CONNECTIONS,
         "time for a request to arrive",
-        "Time from the first byte of a request to the last byte of its body. A slower client is answered 408 and disconnected."),
+        "Time from the first byte of a request to the last byte of its body. A slower client is answered 408 and \
+         disconnected."),
     setting(HttpServer, "idle_timeout", TIMEOUT, "60s", HTTP_CONNECTIONS,
         "time between two requests",
-        "Time that a connection may be idle between two requests. It is 5 s at most while three quarters of max_connections are taken."),
+        "Time that a connection may be idle between two requests. It is 5 s at most while three quarters of \
+         max_connections are taken."),
     setting(HttpServer, "send_timeout", TIMEOUT, "30s", HTTP_CONNECTIONS,
         "time without progress of a response",
-        "Time after which a client that reads nothing of a response is disconnected, plus one second for each 4 KB of the response."),
+        "Time after which a client that reads nothing of a response is disconnected, plus one second for each 4 KB of \
+         the response."),
     setting(HttpServer, "live_memory", BUFFER_SIZE, "512m", Now("segments completed after the reload"),
         "memory for live segments",
-        "Memory for live segments. A stream needs hls_window and some segments more: 60 s of 5 Mbit/s are 38 MB. Without room, the oldest \
-         segments of the largest stream are dropped and served from dir, which must then be the hls_path of the streams."),
+        "Memory for live segments. A stream needs hls_window and some segments more: 60 s of 5 Mbit/s are 38 MB. \
+         Without room, the oldest segments of the largest stream are dropped and served from dir, which must then be \
+         the hls_path of the streams."),
 
     setting(Vhost, "enabled", Kind::Switch, "on", Now("clients of the vhost, which are disconnected if it is off"),
         "the vhost is on",
@@ -232,46 +244,49 @@ pub(super) const TABLE: &[Row] = &[
     optional(Vhost, "chunk_size", CHUNK_SIZE, STREAMS, "size of the RTMP chunks that are sent", CHUNK_SIZE_TEXT),
     setting(Vhost, "gop_cache", Kind::Switch, "on", STREAMS,
         "players start at the last keyframe",
-        "Starts a player at the last keyframe, so that it has a picture at once. With off, it starts at the live point: the least delay, \
-         but no picture until the next keyframe."),
+        "Starts a player at the last keyframe, so that it has a picture at once. With off, it starts at the live \
+         point: the least delay, but no picture until the next keyframe."),
     setting(Vhost, "queue_length", seconds(1, 600), "30s", STREAMS,
         "time that a player may fall behind",
-        "Time that a slow player may fall behind before it is moved on to the newest keyframe. The player stays connected; the messages \
-         it missed are counted and logged as drops. The limit reached first counts, this one or queue_bytes."),
+        "Time that a slow player may fall behind before it is moved on to the newest keyframe. The player stays \
+         connected; the messages it missed are counted and logged as drops. The limit reached first counts, this one \
+         or queue_bytes."),
     setting(Vhost, "queue_bytes", BUFFER_SIZE, "32m", STREAMS,
         "bytes that a player may fall behind",
         "Bytes of the stream that a slow player may fall behind, see queue_length."),
     setting(Vhost, "mw_latency", millis(0, 10_000), "350ms", STREAMS,
         "longest wait for a merged write",
-        "Longest time that a message waits to be merged with others into one write: less CPU with many players, for that much delay. From \
-         20ms on, the publisher is read only that often too, though at least every 350 ms."),
+        "Longest time that a message waits to be merged with others into one write: less CPU with many players, for \
+         that much delay. From 20ms on, the publisher is read only that often too, though at least every 350 ms."),
     setting(Vhost, "mw_adaptive", Kind::Switch, "on", STREAMS,
         "short waits while the server is idle",
-        "Keeps the wait near zero while the server is mostly idle, and widens it to mw_latency as it gets busy. With off, the wait is \
-         always mw_latency."),
+        "Keeps the wait near zero while the server is mostly idle, and widens it to mw_latency as it gets busy. With \
+         off, the wait is always mw_latency."),
     setting(Vhost, "min_latency", Kind::Switch, "off", STREAMS,
         "no wait for a merged write",
-        "Sends each message at once, regardless of mw_latency and mw_adaptive: the least delay at the highest CPU cost."),
+        "Sends each message at once, regardless of mw_latency and mw_adaptive: the least delay at the highest CPU \
+         cost."),
     setting(Vhost, "tcp_nodelay", Kind::Switch, "off", CLIENTS,
         "send small segments at once",
-        "Sends small TCP segments at once (TCP_NODELAY). With off, the kernel collects them while a segment is unacknowledged (Nagle's \
-         algorithm): much less CPU with many players, for up to one round trip of delay."),
+        "Sends small TCP segments at once (TCP_NODELAY). With off, the kernel collects them while a segment is \
+         unacknowledged (Nagle's algorithm): much less CPU with many players, for up to one round trip of delay."),
     block(Vhost, "security", Shape::Block(Security), None,
         "client addresses that may publish and play",
         "Restricts by client address who may publish and play, over RTMP and RTMPS. The HTTP server is not covered."),
     block(Vhost, "publish", Shape::Block(Publish), None, "limits for publishers", "Limits for publishers."),
     block(Vhost, "forward", FORWARD_SHAPE, Some(STREAMS),
         "targets that get each published stream",
-        "Sends each published stream on to other servers. The form with targets and without a block is that of the original SRS: it means \
-         the same as destination in the block. See docs/forwarding.md."),
+        "Sends each published stream on to other servers. The form with targets and without a block is that of the \
+         original SRS: it means the same as destination in the block. See docs/forwarding.md."),
     setting(Vhost, "forward_tls_verify", Kind::Switch, "on", STREAMS,
         "verification of the certificates of rtmps targets",
-        "Requires of an rtmps target a certificate for its name that this system trusts. With off, anybody on the way can read and change \
-         the stream. See docs/forwarding.md for private authorities."),
+        "Requires of an rtmps target a certificate for its name that this system trusts. With off, anybody on the way \
+         can read and change the stream. See docs/forwarding.md for private authorities."),
     block(Vhost, "hls", HLS_SHAPE, Some(STREAMS),
         "HTTP Live Streaming",
-        "HTTP Live Streaming: playlists and segments as files, with H.264, H.265, AAC and MP3. The form without a block is that of the \
-         original SRS, with the hls_ directives beside it in the vhost. A slow, full or missing disk never affects RTMP."),
+        "HTTP Live Streaming: playlists and segments as files, with H.264, H.265, AAC and MP3. The form without a \
+         block is that of the original SRS, with the hls_ directives beside it in the vhost. A slow, full or missing \
+         disk never affects RTMP."),
     flat_hls("hls_path", DIRECTORY, "./objs/nginx/html", "root directory of the HLS files"),
     flat_hls("hls_fragment", FRAGMENT, "10s", "minimum length of a segment"),
     flat_hls("hls_window", WINDOW, "60s", "time that a playlist spans"),
@@ -281,9 +296,9 @@ pub(super) const TABLE: &[Row] = &[
     flat_hls("hls_on_error", ON_ERROR, "ignore", "reaction to a failing disk"),
     optional(Vhost, "refer", Kind::Hosts, REQUESTS,
         "hosts whose pages may publish and play",
-        "Hosts whose pages may publish and play: the host of the client's pageUrl must be an item or a subdomain of one, and a client \
-         without a pageUrl is refused. Without the directive, everybody may. The client itself says its pageUrl, so this prevents embedding \
-         elsewhere but is no login."),
+        "Hosts whose pages may publish and play: the host of the client's pageUrl must be an item or a subdomain of \
+         one, and a client without a pageUrl is refused. Without the directive, everybody may. The client itself says \
+         its pageUrl, so this prevents embedding elsewhere but is no login."),
     optional(Vhost, "refer_publish", Kind::Hosts, REQUESTS,
         "hosts whose pages may publish", "As refer, for publishing only; a publisher must pass both lists."),
     optional(Vhost, "refer_play", Kind::Hosts, REQUESTS,
@@ -291,12 +306,13 @@ pub(super) const TABLE: &[Row] = &[
 
     setting(Publish, "stall_timeout", TIMEOUT, "5s", PUBLISHERS,
         "silence after which a new publisher may take the stream over",
-        "Time without data after which a publisher loses its stream name to a new publisher. So an encoder that lost its connection can \
-         come back before the server has noticed. Until then, the new publisher is refused."),
+        "Time without data after which a publisher loses its stream name to a new publisher. So an encoder that lost \
+         its connection can come back before the server has noticed. Until then, the new publisher is refused."),
     setting(Publish, "reconnect_grace", seconds(0, 3600), "10s", PUBLISHERS,
         "time for a lost publisher to return",
-        "Time that players wait for a publisher whose connection was lost, before they are told that the stream ended (most players then \
-         stop). If the publisher returns in time, they just continue. The regular end of a stream is told at once."),
+        "Time that players wait for a publisher whose connection was lost, before they are told that the stream ended \
+         (most players then stop). If the publisher returns in time, they just continue. The regular end of a stream \
+         is told at once."),
     setting(Publish, "max_bitrate", number(0, 100_000_000, "kbit/s"), "0", PUBLISHERS,
         "bit rate above which a publisher is disconnected",
         "Bit rate above which a publisher is told so and disconnected, on average over 5 seconds; 0 means no limit."),
@@ -308,36 +324,38 @@ pub(super) const TABLE: &[Row] = &[
         "forwarding is on", "Forwards the streams. With off, none of the destinations is used."),
     optional(Forward, "destination", Kind::Targets, STREAMS,
         "targets that get each published stream",
-        "Targets: HOST[:PORT] for a server of the same cluster, or an rtmp:// or rtmps:// URL in which [vhost], [app], [stream] and [param] \
-         stand for those of the stream. Each target has its own connection with automatic reconnection, and a slow one delays nobody. See \
-         docs/forwarding.md."),
+        "Targets: HOST[:PORT] for a server of the same cluster, or an rtmp:// or rtmps:// URL in which [vhost], [app], \
+         [stream] and [param] stand for those of the stream. Each target has its own connection with automatic \
+         reconnection, and a slow one delays nobody. See docs/forwarding.md."),
 
     setting(Hls, "enabled", Kind::Switch, "off", STREAMS,
         "HLS is on",
-        "Writes the streams of the vhost as HLS. A stream for which a reload turns it off, or changes hls_path, ends its playlist with the \
-         next keyframe, after 10 s at the latest."),
+        "Writes the streams of the vhost as HLS. A stream for which a reload turns it off, or changes hls_path, ends \
+         its playlist with the next keyframe, after 10 s at the latest."),
     setting(Hls, "hls_path", DIRECTORY, "./objs/nginx/html", STREAMS,
         "root directory of the HLS files",
-        "Root directory of the files APP/STREAM.m3u8 and APP/STREAM-N.ts, below a directory of the vhost's name except for \
-         __defaultVhost__. N continues after a restart, and no name is used twice. See docs/hls.md for stream names that cannot have HLS."),
+        "Root directory of the files APP/STREAM.m3u8 and APP/STREAM-N.ts, below a directory of the vhost's name except \
+         for __defaultVhost__. N continues after a restart, and no name is used twice. See docs/hls.md for stream \
+         names that cannot have HLS."),
     setting(Hls, "hls_fragment", FRAGMENT, "10s", STREAMS,
         "minimum length of a segment",
-        "Minimum length of a segment: it ends at the first keyframe after this time, or without video after this time alone. Set the \
-         keyframe interval of the encoder to this time or to a part of it."),
+        "Minimum length of a segment: it ends at the first keyframe after this time, or without video after this time \
+         alone. Set the keyframe interval of the encoder to this time or to a part of it."),
     setting(Hls, "hls_window", WINDOW, "60s", STREAMS,
         "time that a playlist spans",
         "Time that a playlist spans, at least three target durations. See docs/hls.md for the number of segments."),
     setting(Hls, "hls_td_ratio", TD_RATIO, "1.5", STREAMS,
         "target duration as a multiple of hls_fragment",
-        "Target duration of a playlist as a multiple of hls_fragment, or the longest segment if that is longer. Players reload the playlist \
-         about once in this time and do not like it to change, so leave room for late keyframes."),
+        "Target duration of a playlist as a multiple of hls_fragment, or the longest segment if that is longer. \
+         Players reload the playlist about once in this time and do not like it to change, so leave room for late \
+         keyframes."),
     setting(Hls, "hls_cleanup", Kind::Switch, "on", STREAMS,
         "removal of segments that left the playlist",
         "Removes segments that left the playlist once no player can be loading them any more. With off, they stay."),
     setting(Hls, "hls_dispose", DISPOSE, "120s", STREAMS,
         "time after which an ended stream is removed",
-        "Time after its end after which the files of a stream are removed; 0 means never. Its playlist stays without segments, since it \
-         keeps the number of the next one. See docs/hls.md for what bounds the number of files."),
+        "Time after its end after which the files of a stream are removed; 0 means never. Its playlist stays without \
+         segments, since it keeps the number of the next one. See docs/hls.md for what bounds the number of files."),
     setting(Hls, "hls_on_error", ON_ERROR, "ignore", STREAMS,
         "reaction to a failing disk",
         "Reaction when the files of a stream cannot be written: ignore, or disconnect its publisher."),
@@ -346,11 +364,13 @@ pub(super) const TABLE: &[Row] = &[
         "addresses are checked", "Checks the address of a client before it publishes or plays."),
     optional(Security, "allow", Kind::Rule, REQUESTS,
         "addresses that may publish or play",
-        "Allows publish or play for an address, a network or all; as many lines as needed, in any order. A client is refused if a deny \
-         matches, else admitted if an allow matches. A client that no rule matches is admitted only if there are denies and no allow at all."),
+        "Allows publish or play for an address, a network or all; as many lines as needed, in any order. A client is \
+         refused if a deny matches, else admitted if an allow matches. A client that no rule matches is admitted only \
+         if there are denies and no allow at all."),
     optional(Security, "deny", Kind::Rule, REQUESTS,
         "addresses that must not publish or play",
-        "Denies publish or play for an address, a network or all; as many lines as needed. It takes precedence over allow."),
+        "Denies publish or play for an address, a network or all; as many lines as needed. It takes precedence over \
+         allow."),
 
     // Remove a line when its feature arrives.
     unsupported(Root, "heartbeat"),

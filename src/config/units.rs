@@ -64,8 +64,8 @@ pub(super) fn format_size(bytes: u64) -> String {
     }
 }
 
-/// Parses a time: a number with up to three decimals and a unit (ms, s, m, h, d), which is `bare` if there is none. The time
-/// must be whole milliseconds.
+/// Parses a time: a number with up to three decimals and a unit (ms, s, m, h, d), which is `bare` if there is none. The
+/// time must be whole milliseconds.
 pub(super) fn parse_time(word: &str, bare: TimeUnit) -> Option<Duration> {
     let (number, unit) = word.split_at(word.find(|c: char| c.is_ascii_alphabetic()).unwrap_or(word.len()));
     let unit = match (unit, bare) {

@@ -38,7 +38,8 @@ pub struct Vhost {
     pub forward: Forward,
     /// `hls`: HTTP Live Streaming.
     pub hls: Hls,
-    /// `refer`: hosts whose pages may publish and play, in lower case; empty for all. See [`refer_allows`](super::refer_allows).
+    /// `refer`: hosts whose pages may publish and play, in lower case; empty for all. See
+    /// [`refer_allows`](super::refer_allows).
     pub refer: Vec<String>,
     /// `refer_publish`: the same for publishing, in addition to `refer`.
     pub refer_publish: Vec<String>,
