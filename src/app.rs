@@ -1,22 +1,20 @@
-//! The server as a product: clients, streams, outputs, and what keeps them in bounds.
+//! The server as a product: clients, streams, outputs, and what keeps them in bounds. This file composes it.
 //!
 //! ```text
 //! publisher ──> rtmp ──> stream ──> rtmp ──> players
 //!                          ├──────> outputs: HLS files, forwarders
-//! viewer    <── http <─────┘ (feature `hls`)
+//! viewer    <── http <─────┘
 //! ```
 //!
-//! | module | content |
-//! |---|---|
-//! | [`server`] | listeners, accepting, background coroutines, control commands, reload |
-//! | [`session`] | connected clients, their requests, close reasons |
-//! | [`rtmp`] | RTMP connections from handshake to close, TLS |
-//! | [`stream`] | streams, their packet logs, publishers and players |
-//! | [`outputs`] | HLS and forwarding |
-//! | `http` | HTTP server for HLS and the console |
-//! | `limits` | memory limiter, load shedding, fairness, batching |
-//! | `stats` | periodic statistics in the log |
+//! | module | content | may use |
+//! |---|---|---|
+//! | [`session`], [`stream`], `limits`, `stats` | clients and requests; streams; memory, load, fairness; counters | each other |
+//! | `context` | handles of all of these, for connections and features | the above |
+//! | [`rtmp`], `http`, [`outputs`] | connections by protocol; HLS, forwarding | the above |
+//! | [`server`] | listeners, control commands, reload, shutdown | `context`, `session`, `stream`, `limits` |
+//! | this file | the list of features, and the start | all |
 
+mod context;
 #[cfg(feature = "hls")]
 pub mod http;
 mod limits;
@@ -27,4 +25,122 @@ pub mod session;
 mod stats;
 pub mod stream;
 
+use std::io;
+use std::sync::Arc;
+
+use self::context::{Context, Feature, Transitional};
+#[cfg(feature = "hls")]
+use self::http::Http;
+use self::limits::files;
+use self::limits::memory::MemoryLimiter;
+use self::limits::overload::LoadShedder;
+use self::outputs::forward::ForwardManager;
+#[cfg(feature = "hls")]
+use self::outputs::hls::Hls;
+#[cfg(feature = "hls")]
+use self::outputs::live_files::LiveFiles;
+use self::rtmp::server::RtmpServer;
+use self::rtmp::tls::TlsAcceptor;
+use self::server::Server;
+use self::server::acceptor::{self, ServeAccepted};
+use self::server::control::Control;
+use self::server::listeners::{Listeners, Sockets};
+use crate::config::{Config, ConfigCell, ListenKind};
+use crate::log::quoted;
+use crate::st;
+use crate::st::net::TcpStream;
+
 pub use session::close::CloseReason;
+
+/// The server of each protocol.
+struct Protocols {
+    rtmp: Arc<RtmpServer>,
+    #[cfg(feature = "hls")]
+    http: Arc<Http>,
+}
+
+impl ServeAccepted for Protocols {
+    fn serve_accepted(&self, stream: &TcpStream, kind: ListenKind) {
+        match kind {
+            ListenKind::Rtmp | ListenKind::Rtmps { .. } => self.rtmp.serve_accepted(stream, kind),
+            #[cfg(feature = "hls")]
+            ListenKind::Http => self.http.serve_accepted(stream),
+        }
+    }
+}
+
+/// Starts the server on sockets that already listen, and returns. Its coroutines continue. Must be called from a coroutine.
+///
+/// # Errors
+/// When the system has no memory or thread for the first coroutines.
+pub fn start(config: Config, sockets: Sockets, tls: TlsAcceptor, control: Control) -> io::Result<()> {
+    files::check_limit(&config);
+    let (config, config_setter) = ConfigCell::new(Arc::new(config));
+    #[cfg(feature = "hls")]
+    let live_files = LiveFiles::new();
+    #[cfg(feature = "hls")]
+    let hls = Hls::new(live_files.clone())?;
+    let forwards = ForwardManager::default();
+    let transitional = Transitional {
+        forwards: forwards.clone(),
+        #[cfg(feature = "hls")]
+        hls: hls.clone(),
+    };
+    let ctx = Context::new(config, transitional);
+
+    // The list of features. A new one is added here, and nowhere else.
+    let rtmp = Arc::new(RtmpServer::new(ctx.clone(), tls));
+    #[cfg(feature = "hls")]
+    let http = Arc::new(Http::new(ctx.clone(), live_files));
+    let features: Vec<Arc<dyn Feature>> = vec![
+        rtmp.clone(),
+        #[cfg(feature = "hls")]
+        Arc::new(outputs::hls::HlsFeature::new(ctx.clone(), hls)),
+        #[cfg(feature = "hls")]
+        http.clone(),
+        Arc::new(outputs::forward::ForwardFeature::new(ctx.clone(), forwards)),
+    ];
+
+    start_background(&ctx, &features)?;
+    let protocols = Protocols {
+        rtmp,
+        #[cfg(feature = "hls")]
+        http,
+    };
+    let listeners = Listeners::new(move |listener| acceptor::run(listener, &protocols));
+    let server = Server { ctx, config_setter, listeners, features };
+    server.listen(&server.ctx.config.get().listeners(), sockets)?;
+    st::spawn_supervised("control", move || control.run(&server))
+}
+
+/// Starts the background coroutines: statistics, idle streams, memory, load, and those of the features.
+fn start_background(ctx: &Context, features: &[Arc<dyn Feature>]) -> io::Result<()> {
+    for group in [&ctx.stats.play, &ctx.stats.publish, &ctx.stats.forward] {
+        let group = group.clone();
+        st::spawn_supervised("pithy print", move || group.run())?;
+    }
+    let totals = ctx.stats.closed.clone();
+    st::spawn_supervised("totals", move || totals.run())?;
+    let streams = ctx.streams.clone();
+    st::spawn_supervised("sweep", move || streams.run_sweeper())?;
+    if let Err(error) = st::start_watchdog() {
+        log::warn!("watchdog disabled, a blocked worker will not be reported: error={}", quoted(error));
+    }
+    let limiter = MemoryLimiter::new(
+        ctx.config.clone(),
+        ctx.memory.clone(),
+        ctx.streams.clone(),
+        ctx.clients.clone(),
+        ctx.admission.control(),
+        features.iter().filter_map(|feature| feature.clone().reclaim()).collect(),
+    );
+    st::spawn_supervised("memory", move || limiter.run())?;
+    let shedder =
+        LoadShedder::new(ctx.config.clone(), ctx.clients.clone(), ctx.batching.clone(), ctx.admission.control());
+    st::spawn_supervised("overload", move || shedder.run())?;
+    for feature in features {
+        feature.start()?;
+        log::debug!("feature started: feature={}", feature.name());
+    }
+    Ok(())
+}

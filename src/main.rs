@@ -10,7 +10,6 @@ use std::sync::{Arc, mpsc};
 
 use anyhow::Context as _;
 use srs::app::rtmp::tls::TlsAcceptor;
-use srs::app::server;
 use srs::app::server::control::Control;
 use srs::app::server::listeners::Sockets;
 use srs::config::Config;
@@ -97,7 +96,6 @@ fn main() -> ExitCode {
 
 /// Runs the server until a signal stops it.
 fn serve(config: Config, tls_acceptor: TlsAcceptor, file: PathBuf) -> anyhow::Result<()> {
-    st::limit_heap_retention();
     let inherited = st::net::inherited_listeners();
     // A reload reads the same file, whatever the working directory is then.
     let file = std::path::absolute(file)?;
@@ -122,7 +120,7 @@ fn serve(config: Config, tls_acceptor: TlsAcceptor, file: PathBuf) -> anyhow::Re
     let remove_pid_file = move || signal_pid_file.iter().for_each(|file| file.remove());
     os::watch_signals(move |command| inbox.post(command), remove_pid_file).context("cannot watch for signals")?;
     let (ended, end) = mpsc::channel();
-    st::run(move || server::start(config, sockets, tls_acceptor, Control { file, commands, ended }))??;
+    st::run(move || srs::app::start(config, sockets, tls_acceptor, Control { file, commands, ended }))??;
     // The coroutines serve; this thread waits. If the control coroutine is lost, the server continues without it.
     if end.recv().is_err() {
         loop {

@@ -1,7 +1,9 @@
-//! Protection of clients from each other: memory, load shedding, fairness, batching, heap trimming.
+//! Protection of clients from each other: memory, load shedding, fairness, batching.
 
+pub(crate) mod admission;
 pub(crate) mod batching;
 pub(crate) mod fairness;
-pub(crate) mod heap;
+pub(crate) mod files;
 pub(crate) mod memory;
 pub(crate) mod overload;
+pub(crate) mod reclaim;

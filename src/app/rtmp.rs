@@ -1,13 +1,16 @@
 //! RTMP clients: connections, TLS, and the constants that connections in both directions share.
 
-pub(crate) mod connection;
+mod connection;
+mod errors;
+mod play;
+mod publish;
+pub(crate) mod pump;
+mod serve;
+pub(crate) mod server;
 pub mod tls;
 pub(crate) mod write_queue;
 
 use std::time::Duration;
-
-/// Reads in a row after which a connection writes what is queued for its peer.
-pub(crate) const READS_PER_TURN: usize = 4;
 
 /// Time that a peer has to take the last messages and close.
 pub(crate) const CLOSE_TIMEOUT: Duration = Duration::from_secs(1);

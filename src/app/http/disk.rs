@@ -12,31 +12,36 @@ use std::time::Duration;
 
 use bytes::Bytes;
 
-use super::file_metadata::FileMetadata;
+use crate::http::file_metadata::FileMetadata;
 use crate::st::{self, Cond};
 
 /// Bytes per read. A file of at most this size is read when it is opened.
-pub(super) const CHUNK: u64 = 128 * 1024;
+pub const CHUNK: u64 = 128 * 1024;
 
 /// Disk jobs at a time: enough to keep the disk busy, and few enough that other jobs of the pool do not wait long.
 const MAX_JOBS: usize = 64;
 
 /// Bytes that disk jobs hold at most until their results are handed on.
-pub(crate) const MAX_IN_FLIGHT: usize = MAX_JOBS * CHUNK as usize;
+pub(super) const MAX_IN_FLIGHT: usize = MAX_JOBS * CHUNK as usize;
 
 /// Time that a request waits for a free job before it is answered 503.
 const JOB_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// Access to the files of a directory.
-pub(super) struct Disk {
-    jobs: AtomicUsize,
-    job_finished: Cond,
+/// Access to the files of a directory. Clones share the limit of jobs.
+#[derive(Clone)]
+pub struct Disk(Arc<Jobs>);
+
+struct Jobs {
+    running: AtomicUsize,
+    finished: Cond,
 }
 
 /// An opened file.
-pub(super) struct OpenFile {
-    pub(super) metadata: FileMetadata,
+pub struct OpenFile {
+    /// Type, size and validators.
+    pub metadata: FileMetadata,
     content: Content,
+    disk: Disk,
 }
 
 enum Content {
@@ -47,7 +52,8 @@ enum Content {
 
 /// Reason why a file cannot be opened or read.
 #[derive(Debug, thiserror::Error)]
-pub(super) enum OpenError {
+pub enum OpenError {
+    /// There is no such file, or it must not be served.
     #[error("no such file")]
     NotFound,
     /// The path is a directory and does not end with a slash.
@@ -56,18 +62,23 @@ pub(super) enum OpenError {
     /// No disk job became free within [`JOB_TIMEOUT`].
     #[error("the disk is busy")]
     Busy,
+    /// The system's error.
     #[error(transparent)]
     Failed(io::Error),
 }
 
 impl Disk {
-    pub(super) fn new() -> Self {
-        Self { jobs: AtomicUsize::new(0), job_finished: Cond::new() }
+    /// Creates access without jobs.
+    pub fn new() -> Self {
+        Self(Arc::new(Jobs { running: AtomicUsize::new(0), finished: Cond::new() }))
     }
 
-    /// Opens the file at `path` below `root`; index.html for a path that ends with a slash. `request` has checked that the path
-    /// does not lead upwards.
-    pub(super) fn open(&self, root: &Path, path: &str) -> Result<OpenFile, OpenError> {
+    /// Opens the file at `path` below `root`; index.html for a path that ends with a slash. The parser of requests has checked
+    /// that the path does not lead upwards.
+    ///
+    /// # Errors
+    /// [`OpenError`]
+    pub fn open(&self, root: &Path, path: &str) -> Result<OpenFile, OpenError> {
         // Hidden files (settings, repositories) and files that are being written are not served.
         let parts = path.strip_suffix('/').unwrap_or(path).split('/');
         if { parts }.any(|part| part.is_empty() || part.starts_with('.')) || path.ends_with(".tmp") {
@@ -75,34 +86,47 @@ impl Disk {
         }
         let path = if path.ends_with('/') { format!("{path}index.html") } else { path.to_owned() };
         let root = root.to_owned();
-        self.run(move || open(&root, &path))?
-    }
-
-    /// Reads a range of a file, at most [`CHUNK`] bytes.
-    pub(super) fn read(&self, file: &OpenFile, range: Range<u64>) -> Result<Bytes, OpenError> {
-        let file = match &file.content {
-            // The range lies within the metadata's length, which is the content's.
-            Content::Whole(content) => return Ok(content.slice(range.start as usize..range.end as usize)),
-            Content::Open(file) => file.clone(),
-        };
-        self.run(move || read(&file, range))?.map_err(OpenError::Failed)
+        let (metadata, content) = self.run(move || open(&root, &path))??;
+        Ok(OpenFile { metadata, content, disk: self.clone() })
     }
 
     fn run<T: Send + 'static>(&self, job: impl FnOnce() -> T + Send + 'static) -> Result<T, OpenError> {
-        while self.jobs.load(Ordering::Relaxed) >= MAX_JOBS {
-            if !self.job_finished.wait_timeout(JOB_TIMEOUT) {
+        let Jobs { running, finished } = &*self.0;
+        while running.load(Ordering::Relaxed) >= MAX_JOBS {
+            if !finished.wait_timeout(JOB_TIMEOUT) {
                 return Err(OpenError::Busy);
             }
         }
-        self.jobs.fetch_add(1, Ordering::Relaxed);
+        running.fetch_add(1, Ordering::Relaxed);
         let result = st::offload(job);
-        self.jobs.fetch_sub(1, Ordering::Relaxed);
-        self.job_finished.signal();
+        running.fetch_sub(1, Ordering::Relaxed);
+        finished.signal();
         result.map_err(|_| OpenError::Busy)
     }
 }
 
-fn open(root: &Path, path: &str) -> Result<OpenFile, OpenError> {
+impl Default for Disk {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl OpenFile {
+    /// Reads a range of the file, at most [`CHUNK`] bytes.
+    ///
+    /// # Errors
+    /// [`OpenError`]
+    pub fn read(&self, range: Range<u64>) -> Result<Bytes, OpenError> {
+        let file = match &self.content {
+            // The range lies within the metadata's length, which is the content's.
+            Content::Whole(content) => return Ok(content.slice(range.start as usize..range.end as usize)),
+            Content::Open(file) => file.clone(),
+        };
+        self.disk.run(move || read(&file, range))?.map_err(OpenError::Failed)
+    }
+}
+
+fn open(root: &Path, path: &str) -> Result<(FileMetadata, Content), OpenError> {
     // Resolved each time: the directory may be created or replaced while the server runs.
     let root = root.canonicalize().map_err(open_error)?;
     // Non-blocking, since opening a FIFO would wait for a writer.
@@ -124,7 +148,7 @@ fn open(root: &Path, path: &str) -> Result<OpenFile, OpenError> {
         0..=CHUNK => Content::Whole(read(&file, 0..metadata.len).map_err(OpenError::Failed)?),
         _ => Content::Open(Arc::new(file)),
     };
-    Ok(OpenFile { metadata, content })
+    Ok((metadata, content))
 }
 
 fn read(file: &File, range: Range<u64>) -> io::Result<Bytes> {
@@ -157,12 +181,11 @@ mod tests {
     fn content_of(root: &Path, path: &str) -> Result<Vec<u8>, String> {
         let (root, path) = (root.to_owned(), path.to_owned());
         let open = move || {
-            let disk = Disk::new();
-            let file = disk.open(&root, &path)?;
+            let file = Disk::new().open(&root, &path)?;
             let mut content = Vec::new();
             while (content.len() as u64) < file.metadata.len {
                 let at = content.len() as u64;
-                content.extend(disk.read(&file, at..(at + CHUNK).min(file.metadata.len))?);
+                content.extend(file.read(at..(at + CHUNK).min(file.metadata.len))?);
             }
             Ok(content)
         };

@@ -1,31 +1,32 @@
-//! Responses: head and body.
+//! Responses of handlers: a head, and a body in one of several forms.
 
-use std::fmt::Write as _;
 use std::ops::Range;
-use std::time::{SystemTime, UNIX_EPOCH};
 
 use bytes::Bytes;
 
+use super::channel::End;
 use super::disk::OpenFile;
-use super::file_metadata::{FileMetadata, http_date};
-use super::request::Refusal;
-use super::status::Status;
-
-/// Header lines of every response. Pages of any site may play the streams; browsers must not guess content types.
-const COMMON: &str = "Server: simple-rtmp-server\r\n\
-    Access-Control-Allow-Origin: *\r\n\
-    Access-Control-Expose-Headers: Content-Length, Content-Range, Date\r\n\
-    X-Content-Type-Options: nosniff\r\n";
+use super::writer::BodyWriter;
+use crate::http::conditions::Part;
+use crate::http::file_metadata::FileMetadata;
+use crate::http::refusal::Refusal;
+use crate::http::request::Request;
+use crate::http::response::{Head, ResponseLength};
+use crate::http::status::Status;
 
 /// A response. The lines that depend on the connection are added when it is sent.
-pub(super) struct Response {
-    pub(super) status: Status,
-    /// Header lines besides [`COMMON`] and those of the connection.
-    pub(super) lines: String,
-    pub(super) body: Body,
+pub struct Response {
+    /// Status, length and header lines.
+    pub head: Head,
+    /// The body, which is not sent in answer to a HEAD.
+    pub body: Body,
+    /// The connection is closed after the response.
+    pub close: bool,
 }
 
-pub(super) enum Body {
+/// The body of a response.
+pub enum Body {
+    /// No bytes.
     Empty,
     /// Bytes that memory accounting does not charge: a few, or static ones.
     Bytes(Bytes),
@@ -33,98 +34,142 @@ pub(super) enum Body {
     Charged(Bytes, Range<u64>),
     /// A range of a file on disk.
     File(OpenFile, Range<u64>),
+    /// Bytes that the function writes until it returns. It runs in the coroutine of the connection, and may wait. An error ends
+    /// the connection.
+    Stream(Box<WriteBody>),
 }
 
+/// A function that writes a body.
+pub type WriteBody = dyn FnOnce(&mut BodyWriter<'_, '_>) -> Result<(), End> + Send;
+
 impl Response {
-    /// Creates a response with a short text for people, and more header lines.
-    pub(super) fn text(status: Status, message: &str, lines: &str) -> Self {
+    /// Creates a response with a short text for people.
+    pub fn text(status: Status, message: &str) -> Self {
         let text = format!("{} {}: {message}\n", status.code(), status.reason());
-        let length = text.len();
-        let lines = format!(
-            "{lines}Content-Type: text/plain; charset=utf-8\r\nContent-Length: {length}\r\nCache-Control: no-store\r\n"
-        );
-        Self { status, lines, body: Body::Bytes(text.into()) }
+        Self::new(status, "text/plain; charset=utf-8", text.len()).with_body(Body::Bytes(text.into()))
     }
 
     /// Creates a JSON response. Memory accounting charges the body.
-    pub(super) fn json(body: Bytes) -> Self {
+    pub fn json(body: Bytes) -> Self {
         let length = body.len();
-        let lines =
-            format!("Content-Type: application/json\r\nContent-Length: {length}\r\nCache-Control: no-store\r\n");
-        let range = 0..length as u64;
-        Self { status: Status::Ok, lines, body: Body::Charged(body, range) }
+        Self::new(Status::Ok, "application/json", length).with_body(Body::Charged(body, 0..length as u64))
     }
 
-    /// Creates the response to a request that was refused.
-    pub(super) fn refusal(refusal: Refusal) -> Self {
-        let lines = if refusal.status == Status::MethodNotAllowed { "Allow: GET, HEAD, OPTIONS\r\n" } else { "" };
-        Self::text(refusal.status, refusal.message, lines)
-    }
-
-    /// Creates a response with a file, or a range of it.
-    pub(super) fn file(
-        metadata: &FileMetadata,
-        part: Option<Range<u64>>,
-        body: impl FnOnce(Range<u64>) -> Body,
+    /// Creates a response whose body has no known end, in chunks; for a client of HTTP/1.0 it ends with the connection.
+    pub fn stream(
+        content_type: &str,
+        write: impl FnOnce(&mut BodyWriter<'_, '_>) -> Result<(), End> + Send + 'static,
     ) -> Self {
-        let mut lines = String::with_capacity(metadata.head.len() + 128);
-        let (status, range) = match part {
-            Some(range) => {
-                // Writing to a String cannot fail, here and below.
-                let _ = write!(lines, "Content-Range: bytes {}-{}/{}\r\n", range.start, range.end - 1, metadata.len);
-                (Status::PartialContent, range)
+        Self::endless(ResponseLength::Chunked, content_type, Box::new(write))
+    }
+
+    /// Creates a response whose body ends with the connection.
+    pub fn stream_until_close(
+        content_type: &str,
+        write: impl FnOnce(&mut BodyWriter<'_, '_>) -> Result<(), End> + Send + 'static,
+    ) -> Self {
+        Self::endless(ResponseLength::UntilClose, content_type, Box::new(write))
+    }
+
+    /// Creates the response that changes the connection to another protocol, which `run` speaks.
+    pub fn upgrade(
+        protocol: &str,
+        run: impl FnOnce(&mut BodyWriter<'_, '_>) -> Result<(), End> + Send + 'static,
+    ) -> Self {
+        let head = Head::new(Status::SwitchingProtocols, ResponseLength::None).with("Upgrade", protocol);
+        Self { head, body: Body::Stream(Box::new(run)), close: true }
+    }
+
+    /// Creates the response to an OPTIONS request of something that allows these methods.
+    pub fn options(methods: &str) -> Self {
+        let head = Head::new(Status::NoContent, ResponseLength::None)
+            .with("Allow", methods)
+            .with("Access-Control-Allow-Methods", methods)
+            .with("Access-Control-Allow-Headers", "*, Range")
+            .with("Access-Control-Max-Age", 86400);
+        Self { head, body: Body::Empty, close: false }
+    }
+
+    /// Creates the response to a request with another method than these. Closes the connection, as a body may follow.
+    pub fn method_not_allowed(methods: &str) -> Self {
+        let message = format!("only {methods} are allowed");
+        Self { close: true, ..Self::text(Status::MethodNotAllowed, &message) }.with("Allow", methods)
+    }
+
+    /// Creates the response to a request that was refused. Closes the connection.
+    pub fn refusal(refusal: Refusal) -> Self {
+        Self { close: true, ..Self::text(refusal.status, refusal.message) }
+    }
+
+    /// Creates the response to a request of a file, by its conditions and its range. `body` returns the bytes of a range, which
+    /// is never empty.
+    pub fn file(request: &Request, metadata: &FileMetadata, body: impl FnOnce(Range<u64>) -> Body) -> Self {
+        let (status, range) = match request.conditions().evaluate(metadata, request.range()) {
+            Part::Whole => (Status::Ok, 0..metadata.len),
+            Part::Bytes(range) => (Status::PartialContent, range),
+            Part::NotModified => {
+                let head = Head::new(Status::NotModified, ResponseLength::None).with_lines(&metadata.head);
+                return Self { head, body: Body::Empty, close: false };
             }
-            None => (Status::Ok, 0..metadata.len),
+            Part::Failed => return Self::text(Status::PreconditionFailed, "the file has changed"),
+            Part::OutOfRange => {
+                return Self::text(Status::RangeNotSatisfiable, "the range lies behind the end of the file")
+                    .with("Content-Range", format_args!("bytes */{}", metadata.len));
+            }
         };
         let length = range.end - range.start;
-        let _ =
-            write!(lines, "Content-Type: {}\r\nContent-Length: {length}\r\n{}", metadata.content_type, metadata.head);
-        Self { status, lines, body: if length == 0 { Body::Empty } else { body(range) } }
-    }
-
-    /// Returns the head as sent, the empty line included.
-    pub(super) fn head(&self, keep_alive: bool, date: &str) -> String {
-        let mut head = String::with_capacity(COMMON.len() + self.lines.len() + 128);
-        let connection = if keep_alive { "keep-alive" } else { "close" };
-        let (code, reason) = (self.status.code(), self.status.reason());
-        let _ = write!(head, "HTTP/1.1 {code} {reason}\r\nDate: {date}\r\nConnection: {connection}\r\n{COMMON}");
-        head.push_str(&self.lines);
-        head.push_str("\r\n");
-        head
-    }
-}
-
-/// The text of the `Date` header, formatted once a second.
-#[derive(Default)]
-pub(super) struct DateCache {
-    seconds: i64,
-    date: String,
-}
-
-impl DateCache {
-    /// Returns the present date.
-    pub(super) fn now(&mut self) -> &str {
-        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
-        let now = i64::try_from(now).unwrap_or(i64::MAX);
-        if now != self.seconds || self.date.is_empty() {
-            (self.seconds, self.date) = (now, http_date(now));
+        let mut head = Head::new(status, ResponseLength::Known(length));
+        if status == Status::PartialContent {
+            let value = format_args!("bytes {}-{}/{}", range.start, range.end - 1, metadata.len);
+            head = head.with("Content-Range", value);
         }
-        &self.date
+        let head = head.with("Content-Type", metadata.content_type).with_lines(&metadata.head);
+        Self { head, body: if length == 0 { Body::Empty } else { body(range) }, close: false }
+    }
+
+    /// Adds a header line.
+    #[must_use]
+    pub fn with(self, name: &str, value: impl std::fmt::Display) -> Self {
+        Self { head: self.head.with(name, value), ..self }
+    }
+
+    fn new(status: Status, content_type: &str, length: usize) -> Self {
+        let head = Head::new(status, ResponseLength::Known(length as u64))
+            .with("Content-Type", content_type)
+            .with("Cache-Control", "no-store");
+        Self { head, body: Body::Empty, close: false }
+    }
+
+    fn endless(length: ResponseLength, content_type: &str, write: Box<WriteBody>) -> Self {
+        let head = Head::new(Status::Ok, length).with("Content-Type", content_type).with("Cache-Control", "no-store");
+        Self { head, body: Body::Stream(write), close: length == ResponseLength::UntilClose }
+    }
+
+    fn with_body(self, body: Body) -> Self {
+        Self { body, ..self }
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use std::time::UNIX_EPOCH;
+
     use super::*;
+    use crate::http::request::parse;
+    use crate::http::response::Persistence;
+
+    fn get(fields: &str) -> Request {
+        parse(format!("GET /a.ts HTTP/1.1\r\nHost: h\r\n{fields}\r\n").as_bytes()).unwrap().unwrap().0
+    }
 
     #[test]
     fn a_part_says_what_it_is_of() {
         let metadata = FileMetadata::of_file("a.ts", 1000, UNIX_EPOCH);
-        let response = Response::file(&metadata, Some(10..20), |range| {
+        let response = Response::file(&get("Range: bytes=10-19\r\n"), &metadata, |range| {
             assert_eq!(range, 10..20);
             Body::Bytes(Bytes::new())
         });
-        let head = response.head(true, "now");
+        let head = response.head.encode(Persistence::KeepAlive, "now", "");
         assert!(head.starts_with("HTTP/1.1 206 Partial Content\r\nDate: now\r\nConnection: keep-alive\r\n"), "{head}");
         for line in [
             "Content-Range: bytes 10-19/1000",
@@ -135,8 +180,8 @@ mod tests {
             assert!(head.contains(&format!("\r\n{line}\r\n")), "{line} in {head}");
         }
         assert!(head.ends_with("\r\n\r\n"));
-        let empty =
-            Response::file(&FileMetadata::of_file("a.ts", 0, UNIX_EPOCH), None, |_| panic!("there are no bytes"));
-        assert!(empty.head(false, "now").contains("\r\nContent-Length: 0\r\n"));
+        let empty = FileMetadata::of_file("a.ts", 0, UNIX_EPOCH);
+        let empty = Response::file(&get(""), &empty, |_| panic!("there are no bytes"));
+        assert!(empty.head.encode(Persistence::Close, "now", "").contains("\r\nContent-Length: 0\r\n"));
     }
 }

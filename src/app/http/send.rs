@@ -1,82 +1,75 @@
-//! Sending of responses: vectored writes from where the bytes are, with a minimum rate.
+//! Sending of responses: vectored writes from where the bytes are.
 
-use std::io::{self, IoSlice, Write};
-use std::sync::atomic::Ordering;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
-use bytes::{Buf, Bytes};
+use bytes::Bytes;
 
-use super::connection::{Connection, End};
+use super::channel::{Channel, End};
 use super::disk::CHUNK;
 use super::response::{Body, Response};
+use super::writer::BodyWriter;
+use crate::http::response::{Persistence, ResponseLength};
+use crate::http::status::Status;
 use crate::memory::Category;
 
-/// The minimum rate of a client, in bytes per second: a response gets `send_timeout` plus the time it takes at this rate.
-const MIN_RATE: u64 = 4 * 1024;
+/// The request that a response answers, as far as it matters to sending.
+#[derive(Clone, Copy)]
+pub(super) struct Recipient {
+    /// The client wants to keep the connection.
+    pub(super) keep_alive: bool,
+    /// The client wants the body.
+    pub(super) with_body: bool,
+    /// The client knows the chunked coding.
+    pub(super) knows_chunks: bool,
+}
 
-impl Connection<'_> {
-    /// Sends a response; the body only if `with_body`.
-    #[inline(never)] // Keeps its locals off the stack of a connection that waits.
-    pub(super) fn send(&mut self, response: Response, keep_alive: bool, with_body: bool) -> Result<(), End> {
-        let mut head = Bytes::from(self.http.head(&response, keep_alive));
-        let started = Instant::now();
-        match response.body {
-            Body::Bytes(body) if with_body => self.write(head, body, None),
-            Body::Charged(body, range) if with_body => {
-                // The range is one of the body, so it fits.
-                let part = body.slice(range.start as usize..range.end as usize);
-                self.write(head, part, Some((&body, started)))
-            }
-            Body::File(found, range) if with_body => {
-                let mut at = range.start;
-                let mut rest = Some(found);
-                while let Some(found) = rest.take() {
-                    let end = (at + CHUNK).min(range.end);
-                    let chunk = self.http.disk.read(&found, at..end).map_err(End::File)?;
-                    // Closes the file before the last chunk is written.
-                    rest = (end < range.end).then_some(found);
-                    let chunk = self.http.server.memory.charge_bytes(Category::Http, chunk);
-                    self.write(std::mem::take(&mut head), chunk.clone(), Some((&chunk, started)))?;
-                    at = end;
-                }
-                Ok(())
-            }
-            _ => self.write(head, Bytes::new(), None),
-        }
+/// Sends a response. Returns whether the connection is kept.
+#[inline(never)] // Keeps its locals off the stack of a connection that waits.
+pub(super) fn send(channel: &mut Channel<'_>, mut response: Response, to: Recipient) -> Result<bool, End> {
+    if response.head.length == ResponseLength::Chunked && !to.knows_chunks {
+        response.head.length = ResponseLength::UntilClose;
     }
+    let is_last = response.close || response.head.length == ResponseLength::UntilClose;
+    let persistence = match response.head.status {
+        Status::SwitchingProtocols => Persistence::Upgrade,
+        _ if to.keep_alive && !is_last => Persistence::KeepAlive,
+        _ => Persistence::Close,
+    };
+    let head = Bytes::from(channel.state.encode_head(&response.head, persistence));
+    let body = if to.with_body { response.body } else { Body::Empty };
+    send_parts(channel, head, body, response.head.length)?;
+    Ok(persistence == Persistence::KeepAlive)
+}
 
-    /// Writes head and body. Fails with a timeout when the client is slower than [`MIN_RATE`].
-    ///
-    /// `charged` is the buffer that memory accounting charges while the body is being written, and the start of the response:
-    /// such a response is aborted when memory is short.
-    fn write(&mut self, mut head: Bytes, mut body: Bytes, charged: Option<(&Bytes, Instant)>) -> Result<(), End> {
-        let bytes = (head.len() + body.len()) as u64;
-        self.stream.set_time_limit(Some(self.timeouts.send + Duration::from_secs(bytes / MIN_RATE)));
-        let mut stream = self.stream;
-        let mut stalled = None;
-        while head.has_remaining() || body.has_remaining() {
-            let n = stream.write_vectored(&[IoSlice::new(&head), IoSlice::new(&body)]).map_err(|error| {
-                // Only `StalledResponses` interrupts the stream.
-                let is_aborted = error.kind() == io::ErrorKind::ConnectionAborted;
-                if is_aborted { End::Memory } else { End::Network(error) }
-            })?;
-            self.http.counters.bytes.fetch_add(n as u64, Ordering::Relaxed);
-            let of_head = n.min(head.len());
-            head.advance(of_head);
-            body.advance(n - of_head);
-            if head.has_remaining() || body.has_remaining() {
-                if let Some((buffer, started)) = charged {
-                    let responses = &self.http.stalled;
-                    stalled.get_or_insert_with(|| responses.register(self.number, stream, buffer, started));
-                }
-                stream.wait_for_room();
+fn send_parts(channel: &mut Channel<'_>, mut head: Bytes, body: Body, length: ResponseLength) -> Result<(), End> {
+    let started = Instant::now();
+    match body {
+        Body::Empty => channel.write([head, Bytes::new(), Bytes::new()], None),
+        Body::Bytes(body) => channel.write([head, body, Bytes::new()], None),
+        Body::Charged(body, range) => {
+            // The range is one of the body, so it fits.
+            let part = body.slice(range.start as usize..range.end as usize);
+            channel.write([head, part, Bytes::new()], Some((&body, started)))
+        }
+        Body::File(found, range) => {
+            let mut at = range.start;
+            let mut rest = Some(found);
+            while let Some(found) = rest.take() {
+                let end = (at + CHUNK).min(range.end);
+                let chunk = found.read(at..end).map_err(End::File)?;
+                // Closes the file before the last chunk is written.
+                rest = (end < range.end).then_some(found);
+                let chunk = channel.state.memory.charge_bytes(Category::Http, chunk);
+                channel.write([std::mem::take(&mut head), chunk.clone(), Bytes::new()], Some((&chunk, started)))?;
+                at = end;
             }
+            Ok(())
         }
-        self.stream.set_time_limit(None);
-        if stalled.take().is_some() {
-            // It may have been aborted after the last byte was written.
-            self.stream.resume();
+        Body::Stream(write) => {
+            channel.write([head, Bytes::new(), Bytes::new()], None)?;
+            let mut writer = BodyWriter::new(channel, length == ResponseLength::Chunked);
+            write(&mut writer)?;
+            writer.finish()
         }
-        Ok(())
     }
 }

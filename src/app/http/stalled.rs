@@ -1,8 +1,8 @@
 //! Stalled responses: those whose clients do not read. When memory is short, the oldest are aborted.
 //!
-//! A client that reads a segment slowly keeps the whole segment in memory, even when nobody else needs it any more. One such
-//! client costs little, and the minimum rate in `send` bounds the time; thousands of them, each with another segment, would
-//! fill the memory.
+//! A client that reads a segment slowly keeps the whole segment in memory, even when nobody else needs it any more. One
+//! such client costs little, and the minimum rate in `channel` bounds the time; thousands of them, each with another
+//! segment, would fill the memory.
 
 use std::collections::{HashMap, HashSet};
 use std::time::Instant;
@@ -38,11 +38,11 @@ pub(super) struct StalledGuard<'a> {
 
 /// The result of [`StalledResponses::abort_oldest`].
 #[derive(Debug, Default, PartialEq, Eq)]
-pub(crate) struct Aborted {
+pub(super) struct Aborted {
     /// Responses aborted by this call.
-    pub(crate) responses: usize,
+    pub(super) responses: usize,
     /// Bytes that will be free when these responses, and those aborted earlier, have ended.
-    pub(crate) bytes: usize,
+    pub(super) bytes: usize,
 }
 
 impl StalledResponses {
@@ -55,7 +55,7 @@ impl StalledResponses {
     }
 
     /// Unregisters the response of a connection, if there is one.
-    pub(super) fn unregister(&self, number: u64) {
+    fn unregister(&self, number: u64) {
         self.0.try_with(|responses| responses.remove(&number));
     }
 
@@ -76,8 +76,9 @@ impl StalledResponses {
     }
 }
 
-/// Selects the bodies whose responses are to be aborted so that `excess` bytes will be free. Returns them, and the bytes that
-/// will be free. Each item of `responses` is a body, the start of the response, and whether it is aborted already.
+/// Selects the bodies whose responses are to be aborted so that `excess` bytes will be free. Returns them, and the
+/// bytes that will be free. Each item of `responses` is a body, the start of the response, and whether it is aborted
+/// already.
 fn select_bodies(
     responses: impl Iterator<Item = (BodyKey, Instant, bool)>,
     excess: usize,

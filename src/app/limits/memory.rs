@@ -16,22 +16,22 @@
 //! Steps 1 to 4 start with the stream that holds most and go on until an eighth of `max_memory` is free, so that the next
 //! message does not start them again. The watermark of the [`MemoryTracker`](crate::memory::MemoryTracker) runs steps 1 to 5 at
 //! once, and step 6 too above [`hard_limit`]; otherwise step 6 waits for [`EVICT_AFTER`]. So the limit is exceeded by an eighth
-//! at most, plus 32 KiB of input per connection until the limiter runs, plus what waits for the disk, once or twice the
-//! limit divided by [`DISK_DIVISOR`]. The system sees more than that, see `docs/overload.md`.
+//! at most, plus 32 KiB of input per connection until the limiter runs, plus what features hold on their way
+//! to the disk ([`Reclaim::unreclaimable_bytes`]). The system sees more than that, see `docs/overload.md`.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-#[cfg(feature = "hls")]
-use crate::app::http::MAX_IN_FLIGHT;
+use crate::app::limits::admission::AdmissionControl;
 use crate::app::limits::fairness::TimeSlice;
-use crate::app::server::Server;
+use crate::app::limits::reclaim::{Reclaim, ReclaimTarget};
 use crate::app::session::client::Client;
+use crate::app::session::clients::Clients;
 use crate::app::session::close::CloseReason;
-use crate::app::stream::{ClientHandle, Source, StreamUsage};
+use crate::app::stream::{ClientHandle, Source, StreamRegistry, StreamUsage};
+use crate::config::ConfigCell;
 use crate::log::Throttle;
-#[cfg(feature = "hls")]
-use crate::memory::Category;
+use crate::memory::MemoryTracker;
 use crate::os;
 use crate::st::{self, Cond, Shared};
 
@@ -58,20 +58,20 @@ const LOG_INTERVAL: Duration = Duration::from_secs(5);
 /// Time in which memory is freed without a yield. Long, because more arrives at each yield.
 const TIME_SLICE: Duration = Duration::from_millis(20);
 
-/// Divisor of `max_memory` for segments that wait for the disk: closing clients would not free them.
-#[cfg_attr(not(feature = "hls"), allow(dead_code, reason = "nothing waits for a disk"))]
-const DISK_DIVISOR: usize = 4;
-
-/// Divisor of `max_memory` for segment buffers kept for reuse. They are charged to nobody.
-#[cfg(feature = "hls")]
-const POOL_DIVISOR: usize = 16;
-
 /// Bytes below which a client is closed only after the publishers: closing it would free nothing.
 const MIN_VICTIM_BYTES: usize = 4096;
 
-/// Memory limiter of the server.
-#[derive(Default)]
+/// Features whose memory is reclaimed, in this order.
+pub(crate) type Reclaimers = Vec<Arc<dyn Reclaim>>;
+
+/// Memory limiter of the server, with what it measures and what it acts on.
 pub(crate) struct MemoryLimiter {
+    config: ConfigCell,
+    memory: MemoryTracker,
+    streams: StreamRegistry,
+    clients: Clients,
+    reclaimers: Reclaimers,
+    admission: AdmissionControl,
     state: Shared<State>,
     /// Signalled when the watermark is exceeded.
     high: Arc<Cond>,
@@ -106,7 +106,7 @@ struct Reclaimed {
     peak: usize,
     packet_logs: usize,
     gop_caches: usize,
-    hls_files: usize,
+    files: usize,
     responses: usize,
     clients: usize,
     publishers: usize,
@@ -136,102 +136,158 @@ fn high_watermark(max: usize, held: usize) -> usize {
     if held <= max { max } else { held + max / 16 }
 }
 
-/// Returns the bytes that no eviction of a client frees: file chunks just read, and segments queued for the disk.
-#[cfg(feature = "hls")]
-fn unreclaimable(server: &Server) -> usize {
-    server.memory.bytes_in(Category::Http).min(MAX_IN_FLIGHT) + server.hls.queued_bytes()
-}
-
-#[cfg(not(feature = "hls"))]
-fn unreclaimable(_: &Server) -> usize {
-    0
-}
-
 impl MemoryLimiter {
+    /// Creates the limiter. It does nothing before [`MemoryLimiter::run`].
+    pub(crate) fn new(
+        config: ConfigCell,
+        memory: MemoryTracker,
+        streams: StreamRegistry,
+        clients: Clients,
+        admission: AdmissionControl,
+        reclaimers: Reclaimers,
+    ) -> Self {
+        let (state, high) = (Shared::default(), Arc::default());
+        Self { config, memory, streams, clients, reclaimers, admission, state, high }
+    }
+
     /// Checks the usage and frees memory, forever.
-    pub(crate) fn run(server: &Server) {
-        let limiter = &server.memory_limiter;
-        let high = limiter.high.clone();
-        server.memory.on_high(move || {
+    pub(crate) fn run(&self) {
+        let high = self.high.clone();
+        self.memory.on_high(move || {
             st::net::set_eager_yield(true);
             high.signal();
         });
         let system_limit = os::memory_limit();
-        let mut aborting = false;
+        let mut freeing = false;
         loop {
-            let max = server.config().max_memory.bytes(system_limit);
-            let held = server.memory.total();
-            server.memory.set_watermark(high_watermark(max, held));
-            #[cfg(feature = "hls")]
-            {
-                server.hls.set_queue_limit(if max > 0 { max / DISK_DIVISOR } else { usize::MAX });
-                server.hls.set_pool_limit(if max > 0 { max / POOL_DIVISOR } else { usize::MAX });
+            let max = self.config.get().max_memory.bytes(system_limit);
+            let held = self.memory.total();
+            self.memory.set_watermark(high_watermark(max, held));
+            for reclaimer in &self.reclaimers {
+                reclaimer.set_memory_limit(if max > 0 { max } else { usize::MAX });
             }
-            let rejecting = limiter.admission_error().is_some();
+            let rejecting = self.state.with(|state| state.rejecting);
             // The watermark may have been exceeded before this wait. Then usage is above the limit, and there is no wait.
             if rejecting || max == 0 || held <= max {
-                limiter.high.wait_timeout(if rejecting { CHECK_INTERVAL } else { IDLE_CHECK_INTERVAL });
-            } else if aborting {
-                limiter.high.wait_timeout(RECHECK);
+                self.high.wait_timeout(if rejecting { CHECK_INTERVAL } else { IDLE_CHECK_INTERVAL });
+            } else if freeing {
+                self.high.wait_timeout(RECHECK);
             }
             st::net::set_eager_yield(false);
-            aborting = limiter.check(server, max, Instant::now());
+            freeing = self.check(max, Instant::now());
         }
     }
 
-    /// Returns the reason for rejecting new clients, if they are rejected now.
-    pub(crate) fn admission_error(&self) -> Option<CloseReason> {
-        let rejecting = self.state.with(|state| state.rejecting);
-        rejecting.then(|| CloseReason::Memory("server memory limit reached: no new clients are accepted".to_owned()))
-    }
-
-    /// Runs the steps that are due. Returns whether aborted HTTP responses are about to free memory.
-    fn check(&self, server: &Server, max: usize, now: Instant) -> bool {
-        #[cfg_attr(not(feature = "hls"), allow(unused_mut, reason = "without HTTP there are no responses"))]
-        let mut aborting_bytes = 0;
-        let held = || server.memory.total();
-        let before = held();
+    /// Runs the steps that are due. Returns whether what a feature has released is about to be freed.
+    fn check(&self, max: usize, now: Instant) -> bool {
+        let mut pending_bytes = 0;
+        let before = self.memory.total();
         let mut reclaimed = Reclaimed::default();
         if max > 0 && before > max {
             reclaimed.peak = before;
-            reclaimed.reclaim_streams(&server.sources.all(), low_watermark(max), &held);
-            #[cfg(feature = "hls")]
-            {
-                let is_enough = || held() <= low_watermark(max);
-                let mut time_slice = TimeSlice::new(TIME_SLICE);
-                reclaimed.hls_files = server.hls.evict_ended(is_enough, &mut time_slice);
-                reclaimed.hls_files += server.live_files.evict(is_enough, || time_slice.yield_if_used_up());
-                // The buffers of evicted segments went to the pool, which is charged to nobody.
-                if reclaimed.hls_files > 0 {
-                    st::drop_in_background(server.hls.drain_pool());
-                }
-                if let Some(http) = server.http.get() {
-                    let aborted = http.abort_stalled(held().saturating_sub(low_watermark(max)));
-                    (reclaimed.responses, aborting_bytes) = (aborted.responses, aborted.bytes);
-                }
+            let target = ReclaimTarget::new(&self.memory, low_watermark(max));
+            reclaimed.reclaim_streams(&self.streams.all(), &target);
+            let mut time_slice = TimeSlice::new(TIME_SLICE);
+            for reclaimer in &self.reclaimers {
+                let freed = reclaimer.reclaim(&target, &mut time_slice);
+                reclaimed.files += freed.files;
+                reclaimed.responses += freed.responses;
+                pending_bytes += freed.pending_bytes;
             }
         }
-        let held = || server.memory.total().saturating_sub(aborting_bytes);
-        let may_evict = self.state.with(|state| state.step(max, held(), now));
-        if may_evict && reclaimed.evict_largest(server, max, &held) {
+        let held = || self.memory.total().saturating_sub(pending_bytes);
+        let (may_evict, rejecting) = self.state.with(|state| (state.step(max, held(), now), state.rejecting));
+        self.admission.set_out_of_memory(rejecting);
+        if may_evict && self.evict_largest(&mut reclaimed, max, held()) {
             self.state.with(|state| state.evict_at = Some(now + CLOSE_DRAIN));
         }
         if let Some(reclaimed) = self.state.with(|state| state.warning(reclaimed, now)) {
             log::warn!(
-                "memory limit reached: limit={max} peak={} streams_cut={} gop_caches_dropped={} hls_files_dropped={} \
-                 downloads_closed={} publishers_closed={} players_closed={} others_closed={} held={}",
+                "memory limit reached: limit={max} peak={} streams_cut={} gop_caches_dropped={} files_dropped={} \
+                 responses_aborted={} publishers_closed={} players_closed={} others_closed={} held={}",
                 reclaimed.peak,
                 reclaimed.packet_logs,
                 reclaimed.gop_caches,
-                reclaimed.hls_files,
+                reclaimed.files,
                 reclaimed.responses,
                 reclaimed.publishers,
                 reclaimed.players,
                 reclaimed.clients,
-                server.memory,
+                self.memory,
             );
         }
-        aborting_bytes > 0
+        pending_bytes > 0
+    }
+
+    /// Runs step 6 until usage is at the low watermark. Returns whether players were closed, which need time to leave.
+    fn evict_largest(&self, reclaimed: &mut Reclaimed, max: usize, held: usize) -> bool {
+        let text = "server memory limit reached: clients that hold most are disconnected first";
+        let reason = CloseReason::Memory(text.to_owned());
+        let (victims, leaving) = self.victims();
+        let unreclaimable: usize = self.reclaimers.iter().map(|reclaimer| reclaimer.unreclaimable_bytes()).sum();
+        let mut excess = held.saturating_sub(unreclaimable + leaving).saturating_sub(low_watermark(max));
+        let (mut needs_time, mut time_slice) = (false, TimeSlice::new(TIME_SLICE));
+        for (bytes, victim) in victims {
+            if excess == 0 {
+                break;
+            }
+            time_slice.yield_if_used_up();
+            let freed = match victim {
+                Victim::Client(client) => {
+                    client.close(reason.clone());
+                    reclaimed.clients += 1;
+                    bytes
+                }
+                Victim::Publisher(source) if source.evict_publisher(&reason) => {
+                    reclaimed.publishers += 1;
+                    bytes
+                }
+                Victim::Publisher(_) => 0,
+                Victim::Players(source, behind) => {
+                    let each = (bytes / behind.max(1)).max(1);
+                    let closed = source.evict_players(excess.div_ceil(each), &reason);
+                    reclaimed.players += closed;
+                    needs_time = true;
+                    closed * each
+                }
+            };
+            excess = excess.saturating_sub(freed);
+        }
+        needs_time
+    }
+
+    /// Returns all holders with their bytes, in the order of eviction, and the bytes of those that are already closing.
+    fn victims(&self) -> (Vec<(usize, Victim)>, usize) {
+        let (mut victims, mut leaving) = (Vec::new(), 0);
+        for client in self.clients.all() {
+            match client.incoming_bytes() {
+                0 => {}
+                bytes if client.close_requested().is_some() => leaving += bytes,
+                bytes => victims.push((bytes, Victim::Client(client))),
+            }
+        }
+        for source in self.streams.all() {
+            let StreamUsage { bytes, pinned, players_behind: behind, players_closing: closing, is_published } =
+                source.usage();
+            // Lagging players share what they pin, so each counts with the same share.
+            let closing_bytes = if closing > 0 { pinned / (behind + closing) * closing } else { 0 };
+            leaving += closing_bytes;
+            if behind > 0 && pinned > closing_bytes {
+                victims.push((pinned - closing_bytes, Victim::Players(source.clone(), behind)));
+            }
+            if is_published {
+                victims.push((bytes - pinned.min(bytes), Victim::Publisher(source)));
+            }
+        }
+        victims.sort_unstable_by_key(|(bytes, victim)| {
+            let streams = match victim {
+                // A player sends little. What is counted may be its next command, not yet handled.
+                Victim::Client(client) => client.is_publishing() || *bytes < MIN_VICTIM_BYTES,
+                Victim::Publisher(_) | Victim::Players(..) => true,
+            };
+            (streams, std::cmp::Reverse(*bytes))
+        });
+        (victims, leaving)
     }
 }
 
@@ -262,7 +318,7 @@ impl State {
         sum.peak = sum.peak.max(new.peak);
         sum.packet_logs += new.packet_logs;
         sum.gop_caches += new.gop_caches;
-        sum.hls_files += new.hls_files;
+        sum.files += new.files;
         sum.responses += new.responses;
         sum.clients += new.clients;
         sum.publishers += new.publishers;
@@ -273,8 +329,8 @@ impl State {
 }
 
 impl Reclaimed {
-    /// Runs steps 1 and 2 until at most `enough` bytes are held.
-    fn reclaim_streams(&mut self, sources: &[Source], enough: usize, held: &impl Fn() -> usize) {
+    /// Runs steps 1 and 2 until the target is met.
+    fn reclaim_streams(&mut self, sources: &[Source], target: &ReclaimTarget<'_>) {
         let mut by_size: Vec<(usize, &Source)> = sources.iter().map(|source| (source.usage().bytes, source)).collect();
         by_size.sort_unstable_by_key(|(bytes, _)| std::cmp::Reverse(*bytes));
         type Step = fn(&Source);
@@ -285,87 +341,16 @@ impl Reclaimed {
         let mut time_slice = TimeSlice::new(TIME_SLICE);
         for (step, count) in steps {
             for (_, source) in &by_size {
-                if held() <= enough {
+                if target.is_met() {
                     return;
                 }
-                let before = held();
+                let before = target.excess();
                 step(source);
-                *count += usize::from(held() < before);
+                *count += usize::from(target.excess() < before);
                 time_slice.yield_if_used_up();
             }
         }
     }
-
-    /// Runs step 6 until usage is at the low watermark. Returns whether players were closed, which need time to leave.
-    fn evict_largest(&mut self, server: &Server, max: usize, held: &impl Fn() -> usize) -> bool {
-        let text = "server memory limit reached: clients that hold most are disconnected first";
-        let reason = CloseReason::Memory(text.to_owned());
-        let (victims, leaving) = victims(server);
-        let settled = held().saturating_sub(unreclaimable(server)).saturating_sub(leaving);
-        let mut excess = settled.saturating_sub(low_watermark(max));
-        let (mut needs_time, mut time_slice) = (false, TimeSlice::new(TIME_SLICE));
-        for (bytes, victim) in victims {
-            if excess == 0 {
-                break;
-            }
-            time_slice.yield_if_used_up();
-            let freed = match victim {
-                Victim::Client(client) => {
-                    client.close(reason.clone());
-                    self.clients += 1;
-                    bytes
-                }
-                Victim::Publisher(source) if source.evict_publisher(&reason) => {
-                    self.publishers += 1;
-                    bytes
-                }
-                Victim::Publisher(_) => 0,
-                Victim::Players(source, behind) => {
-                    let each = (bytes / behind.max(1)).max(1);
-                    let closed = source.evict_players(excess.div_ceil(each), &reason);
-                    self.players += closed;
-                    needs_time = true;
-                    closed * each
-                }
-            };
-            excess = excess.saturating_sub(freed);
-        }
-        needs_time
-    }
-}
-
-/// Returns all holders with their bytes, in the order of eviction, and the bytes of those that are already closing.
-fn victims(server: &Server) -> (Vec<(usize, Victim)>, usize) {
-    let (mut victims, mut leaving) = (Vec::new(), 0);
-    for client in server.clients() {
-        match client.incoming_bytes() {
-            0 => {}
-            bytes if client.close_requested().is_some() => leaving += bytes,
-            bytes => victims.push((bytes, Victim::Client(client))),
-        }
-    }
-    for source in server.sources.all() {
-        let StreamUsage { bytes, pinned, players_behind: behind, players_closing: closing, is_published } =
-            source.usage();
-        // Lagging players share what they pin, so each counts with the same share.
-        let closing_bytes = if closing > 0 { pinned / (behind + closing) * closing } else { 0 };
-        leaving += closing_bytes;
-        if behind > 0 && pinned > closing_bytes {
-            victims.push((pinned - closing_bytes, Victim::Players(source.clone(), behind)));
-        }
-        if is_published {
-            victims.push((bytes - pinned.min(bytes), Victim::Publisher(source)));
-        }
-    }
-    victims.sort_unstable_by_key(|(bytes, victim)| {
-        let streams = match victim {
-            // A player sends little. What is counted may be its next command, not yet handled.
-            Victim::Client(client) => client.is_publishing() || *bytes < MIN_VICTIM_BYTES,
-            Victim::Publisher(_) | Victim::Players(..) => true,
-        };
-        (streams, std::cmp::Reverse(*bytes))
-    });
-    (victims, leaving)
 }
 
 #[cfg(test)]

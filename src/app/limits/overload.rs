@@ -18,12 +18,13 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use crate::app::limits::batching;
-use crate::app::limits::fairness::WORK_BUDGET;
-use crate::app::server::Server;
+use crate::app::limits::admission::AdmissionControl;
+use crate::app::limits::batching::{self, Batching};
 use crate::app::session::client::Client;
+use crate::app::session::clients::Clients;
 use crate::app::session::close::CloseReason;
 use crate::app::stream::ClientHandle;
+use crate::config::ConfigCell;
 use crate::log::Throttle;
 use crate::st::{self, Shared};
 
@@ -48,15 +49,16 @@ const SPARE_SHARE: f64 = 0.05;
 
 /// Time for which work budgets stay reduced after the last rejection.
 const REDUCED_BUDGET_FOR: Duration = Duration::from_secs(60);
-/// Divisor of [`WORK_BUDGET`] under overload: leaves 2,560 messages/s or 40 Mbit/s. Without it, a hundred publishers just below
-/// the full budget would cause the eviction of all players.
-const BUDGET_DIVISOR: usize = 8;
-
 const LOG_INTERVAL: Duration = Duration::from_secs(5);
 
-/// Load shedder of the server.
-#[derive(Default)]
-pub(crate) struct LoadShedder(Shared<State>);
+/// Load shedder of the server, with what it measures and what it acts on.
+pub(crate) struct LoadShedder {
+    config: ConfigCell,
+    clients: Clients,
+    batching: Batching,
+    admission: AdmissionControl,
+    state: Shared<State>,
+}
 
 struct State {
     load: Load,
@@ -94,35 +96,34 @@ enum Action {
 }
 
 impl LoadShedder {
+    /// Creates the load shedder. It does nothing before [`LoadShedder::run`].
+    pub(crate) fn new(config: ConfigCell, clients: Clients, batching: Batching, admission: AdmissionControl) -> Self {
+        Self { config, clients, batching, admission, state: Shared::default() }
+    }
+
     /// Checks the load and reacts to it, forever.
-    pub(crate) fn run(server: &Server) {
+    pub(crate) fn run(&self) {
         loop {
-            st::sleep(if server.has_clients() { CHECK_INTERVAL } else { IDLE_CHECK_INTERVAL });
-            let max_busy = f64::from(server.config().max_busy) / 100.0;
-            server.load_shedder.check(server, max_busy, Instant::now());
+            st::sleep(if self.clients.is_empty() { IDLE_CHECK_INTERVAL } else { CHECK_INTERVAL });
+            let max_busy = f64::from(self.config.get().max_busy) / 100.0;
+            self.check(max_busy, Instant::now());
         }
     }
 
-    /// Returns the reason for rejecting new clients, if they are rejected now.
-    pub(crate) fn admission_error(&self) -> Option<CloseReason> {
-        let rejecting = self.0.with(|state| state.load.rejecting);
-        rejecting.then(|| CloseReason::Overload("server overloaded: no new clients are accepted".to_owned()))
-    }
-
-    /// Returns the work units per period above which a client loses its priority.
-    pub(crate) fn work_budget(&self) -> usize {
-        if self.0.with(|state| state.load.budget_reduced) { WORK_BUDGET / BUDGET_DIVISOR } else { WORK_BUDGET }
-    }
-
-    fn check(&self, server: &Server, max_busy: f64, now: Instant) {
+    fn check(&self, max_busy: f64, now: Instant) {
         // In this order: the windows follow the same measurement.
-        let (busy, window_scale) = (st::busy_share(), server.batching.window_scale(now));
-        let action = self.0.with(|state| state.load.step(now, busy, window_scale, max_busy));
+        let (busy, window_scale) = (st::busy_share(), self.batching.window_scale(now));
+        let action = self.state.with(|state| {
+            let action = state.load.step(now, busy, window_scale, max_busy);
+            self.admission.set_overloaded(state.load.rejecting);
+            self.admission.set_budget_reduced(state.load.budget_reduced);
+            action
+        });
         let mut evicted = 0;
         if action != Action::Serve {
-            let players: Vec<_> = server.clients().into_iter().filter(is_evictable).collect();
+            let players: Vec<_> = self.clients.all().into_iter().filter(is_evictable).collect();
             // If some players left by themselves, the measured load is not that of the remaining ones.
-            let evicts = action == Action::Evict && players.len() >= self.0.with(|state| state.remaining_players);
+            let evicts = action == Action::Evict && players.len() >= self.state.with(|state| state.remaining_players);
             let count = if evicts { players.len() / EVICT_DIVISOR + 1 } else { 0 };
             // Sorted by number, so the newest are last.
             for client in players.iter().rev().take(count) {
@@ -130,9 +131,9 @@ impl LoadShedder {
                 client.close(CloseReason::Overload(text.to_owned()));
                 evicted += 1;
             }
-            self.0.with(|state| state.remaining_players = players.len() - evicted);
+            self.state.with(|state| state.remaining_players = players.len() - evicted);
         }
-        let warning = self.0.with(|state| {
+        let warning = self.state.with(|state| {
             state.evicted += evicted;
             (action != Action::Serve && state.warning.pass(now)).then(|| std::mem::take(&mut state.evicted))
         });

@@ -26,7 +26,7 @@ use self::forwarder::Forwarder;
 use self::resolver::Resolver;
 use self::route::Route;
 use self::semaphore::FairSemaphore;
-use crate::app::server::Server;
+use crate::app::context::{Context, Feature};
 use crate::app::stream::Source;
 use crate::config::{Config, Destination, Forward, StreamNames};
 use crate::log::quoted;
@@ -101,6 +101,29 @@ impl ForwardState {
     }
 }
 
+/// Forwarding as a feature of the server.
+pub(crate) struct ForwardFeature {
+    ctx: Context,
+    manager: ForwardManager,
+}
+
+impl ForwardFeature {
+    /// Creates the feature around its forwarders.
+    pub(crate) fn new(ctx: Context, manager: ForwardManager) -> Self {
+        Self { ctx, manager }
+    }
+}
+
+impl Feature for ForwardFeature {
+    fn name(&self) -> &'static str {
+        "forward"
+    }
+
+    fn reconfigure(&self, _: &Config, new: &Config) {
+        self.manager.reconfigure(&self.ctx, new);
+    }
+}
+
 impl Default for ForwardManager {
     fn default() -> Self {
         let connecting = FairSemaphore::new(MAX_CONNECTING);
@@ -112,7 +135,7 @@ impl ForwardManager {
     /// Starts the forwarders of a stream that client `publisher` publishes. Must be called before the first message.
     pub(crate) fn publish(
         &self,
-        server: &Server,
+        ctx: &Context,
         publisher: u64,
         published: PublishedStream,
         forward: &Forward,
@@ -128,31 +151,21 @@ impl ForwardManager {
             stream.published = published;
             stream.publisher = Some(publisher);
             stream.publisher_changed = Instant::now();
-            update(server, stream, forward, true);
-            evict_unpublished(streams, server.config().max_connections);
+            update(ctx, stream, forward, true);
+            evict_unpublished(streams, ctx.config.get().max_connections);
         });
         ForwardGuard { manager: self.clone(), name, publisher }
     }
 
     /// Applies another configuration: stops forwarders of removed targets, and starts those of new ones.
-    pub(crate) fn reconfigure(&self, server: &Server, config: &Config) {
+    pub(crate) fn reconfigure(&self, ctx: &Context, config: &Config) {
         let none = Forward { targets: Vec::new(), tls_verify: true };
         self.streams.with(|streams| {
             for stream in streams.values_mut() {
                 let vhost = config.vhosts.get(&stream.published.vhost).filter(|vhost| vhost.enabled);
-                update(server, stream, vhost.map_or(&none, |vhost| &vhost.forward), false);
+                update(ctx, stream, vhost.map_or(&none, |vhost| &vhost.forward), false);
             }
         });
-    }
-
-    /// Ends the publication of a client whose [`ForwardGuard`] is lost with its stack.
-    pub(crate) fn unpublish(&self, publisher: u64) {
-        let of_publisher =
-            |(name, stream): (&String, &ForwardedStream)| (stream.publisher == Some(publisher)).then(|| name.clone());
-        let name = self.streams.try_with(|streams| streams.iter().find_map(of_publisher)).flatten();
-        if let Some(name) = name {
-            self.end_publication(&name, publisher);
-        }
     }
 
     fn end_publication(&self, name: &str, publisher: u64) {
@@ -166,12 +179,6 @@ impl ForwardManager {
                 }
             }
         });
-    }
-
-    /// Releases the permits of a forwarder that has ended, if any are lost with its stack.
-    fn release_permits(&self, number: u64) {
-        self.connecting.release(number);
-        self.resolver.lookups.release(number);
     }
 
     fn remove_forwarder(&self, name: &str, forwarder: &Arc<Forwarder>) {
@@ -188,7 +195,7 @@ impl ForwardManager {
 
 /// Stops a stream's forwarders that `forward` does not name, and starts those that are missing. `wait_for_media`: the
 /// stream has no message yet.
-fn update(server: &Server, stream: &mut ForwardedStream, forward: &Forward, wait_for_media: bool) {
+fn update(ctx: &Context, stream: &mut ForwardedStream, forward: &Forward, wait_for_media: bool) {
     let published = &stream.published;
     let names = StreamNames {
         vhost: &published.vhost,
@@ -219,7 +226,7 @@ fn update(server: &Server, stream: &mut ForwardedStream, forward: &Forward, wait
     }
     for target in wanted {
         let shown = target.destination.log_url.clone();
-        match Forwarder::start(server, published.source.clone(), target, wait_for_media) {
+        match Forwarder::start(ctx, published.source.clone(), target, wait_for_media) {
             Ok(forwarder) => stream.forwarders.push(forwarder),
             Err(error) => {
                 log::error!("forward not started: stream={name} target={shown} error={}", quoted(error));

@@ -27,6 +27,7 @@ mod tombstones;
 mod writer_thread;
 
 use std::collections::HashMap;
+use std::io;
 use std::path::{Component, Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -35,9 +36,11 @@ use self::atomic_file::TEMPORARY;
 use self::buffer_pool::BufferPool;
 use self::segment_writer::SegmentWriter;
 use self::stream::HlsStream;
+use crate::app::context::{Context, Feature};
 use crate::app::limits::fairness::TimeSlice;
+use crate::app::limits::reclaim::{Reclaim, ReclaimTarget, Reclaimed};
 use crate::app::outputs::live_files::LiveFiles;
-use crate::app::stream::{ClientHandle, Sink, Source, Sources};
+use crate::app::stream::{ClientHandle, Sink, Source, StreamRegistry};
 use crate::config::{Config, DEFAULT_VHOST, Vhost};
 use crate::log::quoted;
 use crate::memory::MemoryTracker;
@@ -83,12 +86,80 @@ struct Inner {
     limit_logged: Shared<bool>,
 }
 
+/// Divisor of `max_memory` for segments that wait for the disk: closing clients would not free them. What has no room is not
+/// written.
+const QUEUE_DIVISOR: usize = 4;
+
+/// Divisor of `max_memory` for segment buffers kept for reuse. They are charged to nobody.
+const POOL_DIVISOR: usize = 16;
+
+/// HLS as a feature of the server.
+pub(crate) struct HlsFeature {
+    ctx: Context,
+    hls: Hls,
+}
+
+impl HlsFeature {
+    /// Creates the feature around its streams.
+    pub(crate) fn new(ctx: Context, hls: Hls) -> Self {
+        Self { ctx, hls }
+    }
+}
+
+impl Feature for HlsFeature {
+    fn name(&self) -> &'static str {
+        "hls"
+    }
+
+    fn start(&self) -> io::Result<()> {
+        let (hls, ctx) = (self.hls.clone(), self.ctx.clone());
+        st::spawn_supervised("hls", move || hls.maintain(|| hls.reconfigure(&ctx.streams, &ctx.config.get())))
+    }
+
+    fn reconfigure(&self, _: &Config, new: &Config) {
+        self.hls.reconfigure(&self.ctx.streams, new);
+    }
+
+    /// Waits until all queued segments are written.
+    fn flush(&self, deadline: Instant) {
+        while !self.hls.0.writer.is_idle() && Instant::now() < deadline {
+            st::sleep(Duration::from_millis(10));
+        }
+    }
+
+    fn reclaim(self: Arc<Self>) -> Option<Arc<dyn Reclaim>> {
+        Some(self)
+    }
+}
+
+impl Reclaim for HlsFeature {
+    fn set_memory_limit(&self, max: usize) {
+        self.hls.0.writer.set_queue_limit(max / QUEUE_DIVISOR);
+        self.hls.0.buffers.set_limit(max / POOL_DIVISOR);
+    }
+
+    fn unreclaimable_bytes(&self) -> usize {
+        self.hls.0.writer.queued_bytes()
+    }
+
+    /// Evicts files from memory: of ended streams first, then of the others, largest stream first. They are on disk too.
+    fn reclaim(&self, target: &ReclaimTarget<'_>, slice: &mut TimeSlice) -> Reclaimed {
+        let mut files = self.hls.evict_ended(|| target.is_met(), slice);
+        files += self.hls.0.live_files.evict(|| target.is_met(), || slice.yield_if_used_up());
+        // The buffers of evicted segments went to the pool.
+        if files > 0 {
+            st::drop_in_background(self.hls.drain_pool());
+        }
+        Reclaimed { files, ..Reclaimed::default() }
+    }
+}
+
 /// `hls_path`, and the common prefix of the stream's files below it.
 type StreamKey = (PathBuf, String);
 
 impl Hls {
     /// Starts the thread that writes the files. The segments of each playlist are put into `live_files` as well.
-    pub(crate) fn start(live_files: LiveFiles) -> std::io::Result<Self> {
+    pub(crate) fn new(live_files: LiveFiles) -> std::io::Result<Self> {
         let writer = SegmentWriter::start()?;
         Ok(Self(Arc::new(Inner {
             writer,
@@ -120,7 +191,7 @@ impl Hls {
         });
     }
 
-    pub(crate) fn reconfigure(&self, sources: &Sources, config: &Config) {
+    fn reconfigure(&self, sources: &StreamRegistry, config: &Config) {
         for source in sources.all() {
             if let Some(vhost) = config.vhosts.get(&source.vhost_name()) {
                 self.attach(&source, vhost, config);
@@ -128,40 +199,13 @@ impl Hls {
         }
     }
 
-    /// Waits until all queued segments are written, at most for `limit`.
-    pub(crate) fn wait_written(&self, limit: Duration) {
-        let end = Instant::now() + limit;
-        while !self.0.writer.is_idle() && Instant::now() < end {
-            st::sleep(Duration::from_millis(10));
-        }
-    }
-
-    /// Returns the size of the segments that wait to be written, in bytes.
-    pub(crate) fn queued_bytes(&self) -> usize {
-        self.0.writer.queued_bytes()
-    }
-
-    /// Limits the size of the segments that wait to be written. Those beyond it are not written.
-    pub(crate) fn set_queue_limit(&self, bytes: usize) {
-        self.0.writer.set_queue_limit(bytes);
-    }
-
-    /// Limits the size of the buffer pool, which is charged to nobody.
-    pub(crate) fn set_pool_limit(&self, bytes: usize) {
-        self.0.buffers.set_limit(bytes);
-    }
-
-    pub(crate) fn pooled_bytes(&self) -> usize {
-        self.0.buffers.bytes()
-    }
-
-    pub(crate) fn drain_pool(&self) -> Vec<Vec<u8>> {
+    fn drain_pool(&self) -> Vec<Vec<u8>> {
         self.0.buffers.drain()
     }
 
     /// Evicts streams without a publisher from memory, the one that ended first in front, until `is_enough`. Returns the number of
     /// files.
-    pub(crate) fn evict_ended(&self, is_enough: impl Fn() -> bool, time_slice: &mut TimeSlice) -> usize {
+    fn evict_ended(&self, is_enough: impl Fn() -> bool, time_slice: &mut TimeSlice) -> usize {
         if is_enough() {
             return 0;
         }
@@ -215,7 +259,7 @@ impl Hls {
     }
 
     /// Maintains all streams, for ever. Sleeps while there are none. Calls `on_room` when streams that were refused may be attached.
-    pub(crate) fn maintain(&self, on_room: impl Fn()) {
+    fn maintain(&self, on_room: impl Fn()) {
         let mut trimmed_at = Instant::now();
         loop {
             while self.0.streams.with(|streams| streams.is_empty()) {

@@ -1,7 +1,7 @@
 //! RTMPS: accepts TLS on the ports configured for it, with the certificate in force.
 
 #[cfg(feature = "ssl")]
-use crate::app::rtmp::connection::setup_error;
+use crate::app::rtmp::errors::setup_error;
 use crate::app::session::close::CloseReason;
 use crate::config::{Config, ListenKind};
 use crate::st::net::TcpStream;
@@ -17,6 +17,7 @@ const TLS_HANDSHAKE: u8 = 0x16;
 const RTMP_VERSION: u8 = 3;
 
 /// The certificate in force, if RTMPS is enabled. A reload replaces it.
+#[derive(Clone)]
 pub struct TlsAcceptor {
     #[cfg(feature = "ssl")]
     acceptor: Shared<Option<tls::Acceptor>>,

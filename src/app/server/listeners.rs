@@ -85,13 +85,26 @@ impl Listener {
 }
 
 /// All sockets that accept.
-#[derive(Default)]
-pub(crate) struct Listeners(Shared<Vec<Arc<Listener>>>);
+pub(crate) struct Listeners {
+    open: Shared<Vec<Arc<Listener>>>,
+    accept: Arc<dyn Fn(&Listener) + Send + Sync>,
+}
 
 impl Listeners {
+    /// Creates a set without sockets. `accept` runs in a coroutine for each socket, until the socket is closed.
+    pub(crate) fn new(accept: impl Fn(&Listener) + Send + Sync + 'static) -> Self {
+        Self { open: Shared::default(), accept: Arc::new(accept) }
+    }
+
+    /// Closes all sockets.
+    pub(crate) fn close(&self) {
+        // Without new sockets nothing can fail.
+        let _ = self.replace(&[], Sockets::default());
+    }
+
     /// Opens the wanted addresses that are not open yet.
     pub(crate) fn bind(&self, wanted: &[Listen]) -> Result<Sockets, ListenError> {
-        let open_now = self.0.with(|open| open.clone());
+        let open_now = self.open.with(|open| open.clone());
         let is_open = |listen: &&Listen| open_now.iter().any(|open| open.listen().address == listen.address);
         let mut sockets = Sockets::default();
         for listen in wanted.iter().filter(|listen| !is_open(listen)) {
@@ -112,15 +125,13 @@ impl Listeners {
         Ok(sockets)
     }
 
-    /// Listens on exactly the wanted addresses: runs `accept` in a coroutine for each new socket, and closes the unwanted ones.
-    pub(crate) fn replace(
-        &self,
-        wanted: &[Listen],
-        new: Sockets,
-        accept: impl Fn(&Listener) + Clone + Send + 'static,
-    ) -> io::Result<()> {
+    /// Listens on exactly the wanted addresses: accepts on each new socket, and closes the unwanted ones.
+    ///
+    /// # Errors
+    /// When the system has no memory for a coroutine, or refuses a socket option.
+    pub(crate) fn replace(&self, wanted: &[Listen], new: Sockets) -> io::Result<()> {
         let find = |address| wanted.iter().find(|wanted| wanted.address == address);
-        let unwanted = self.0.with(|open| {
+        let unwanted = self.open.with(|open| {
             let (kept, unwanted) =
                 open.drain(..).partition(|open: &Arc<Listener>| find(open.listen().address).is_some());
             *open = kept;
@@ -130,7 +141,7 @@ impl Listeners {
             log::info!("listener closed: address={}", listener.listen().address);
             listener.socket.close();
         }
-        for listener in self.0.with(|open| open.clone()) {
+        for listener in self.open.with(|open| open.clone()) {
             let before = listener.listen();
             if let Some(wanted) = find(before.address).filter(|wanted| wanted.kind != before.kind) {
                 log::info!("listener changed: address={} kind={}", wanted.address, quoted(wanted.kind));
@@ -143,8 +154,8 @@ impl Listeners {
             socket.set_reuse_port(listen.reuse_port)?;
             log::info!("listener opened: address={} kind={}", listen.address, quoted(listen.kind));
             let listener = Arc::new(Listener { socket, listen: Shared::new(listen) });
-            self.0.with(|open| open.push(listener.clone()));
-            let accept = accept.clone();
+            self.open.with(|open| open.push(listener.clone()));
+            let accept = self.accept.clone();
             st::spawn_low_priority(
                 LowClass::Arrivals,
                 "accept",

@@ -9,6 +9,7 @@ use crate::app::session::client::Client;
 use crate::app::session::per_ip::ConnectionsPerIp;
 use crate::config::Config;
 use crate::log::Throttle;
+use crate::st::Shared;
 use crate::st::net::TcpStream;
 
 /// Clients beyond `max_connections` that are served just enough to receive the reason of their rejection. Further ones are
@@ -20,8 +21,11 @@ const MAX_REJECTING_PER_ADDRESS: usize = 4;
 
 const LOG_INTERVAL: Duration = Duration::from_secs(5);
 
-/// The connected clients, including those that are about to be rejected.
-pub(crate) struct Clients {
+/// The connected clients, including those that are about to be rejected. Clones are the same clients.
+#[derive(Clone, Default)]
+pub(crate) struct Clients(Shared<Table>);
+
+struct Table {
     last_number: u64,
     by_number: BTreeMap<u64, Arc<Client>>,
     /// Without connections of load balancers.
@@ -31,7 +35,7 @@ pub(crate) struct Clients {
     unreported: u64,
 }
 
-impl Default for Clients {
+impl Default for Table {
     fn default() -> Self {
         Self {
             last_number: 0,
@@ -44,28 +48,44 @@ impl Default for Clients {
 }
 
 impl Clients {
-    /// Returns a number not used before.
-    pub(crate) fn next_number(&mut self) -> u64 {
-        self.last_number += 1;
-        self.last_number
+    /// Returns a number not used before: of a client, or of another connection that has a number in the log.
+    pub(crate) fn next_number(&self) -> u64 {
+        self.0.with(Table::next_number)
     }
 
     pub(crate) fn is_empty(&self) -> bool {
-        self.by_number.is_empty()
+        self.len() == 0
     }
 
     pub(crate) fn len(&self) -> usize {
-        self.by_number.len()
+        self.0.with(|table| table.by_number.len())
     }
 
     /// Returns all clients, oldest first.
     pub(crate) fn all(&self) -> Vec<Arc<Client>> {
-        self.by_number.values().cloned().collect()
+        self.0.with(|table| table.by_number.values().cloned().collect())
     }
 
     /// Adds a client, and returns it with the text of its rejection if a limit is exceeded. Returns `None` if there are too
     /// many even to reject it.
-    pub(crate) fn add(&mut self, stream: &TcpStream, config: &Config) -> Option<(Arc<Client>, Option<String>)> {
+    pub(crate) fn add(&self, stream: &TcpStream, config: &Config) -> Option<(Arc<Client>, Option<String>)> {
+        self.0.with(|table| table.add(stream, config))
+    }
+
+    /// Removes a client, if it is present.
+    pub(crate) fn remove(&self, client: &Client) {
+        // Not `with`: this may run while a panic unwinds.
+        self.0.try_with(|table| table.remove(client));
+    }
+}
+
+impl Table {
+    fn next_number(&mut self) -> u64 {
+        self.last_number += 1;
+        self.last_number
+    }
+
+    fn add(&mut self, stream: &TcpStream, config: &Config) -> Option<(Arc<Client>, Option<String>)> {
         let address = stream.peer().ip();
         let is_balancer = config.proxy_protocol.iter().any(|balancer| balancer.contains(address));
         let same_address = if is_balancer { 0 } else { self.by_address.count(address) };
@@ -105,8 +125,7 @@ impl Clients {
         Some((client, rejection))
     }
 
-    /// Removes a client, if it is present.
-    pub(crate) fn remove(&mut self, client: &Client) {
+    fn remove(&mut self, client: &Client) {
         let removed = self.by_number.remove(&client.number).is_some();
         if removed && client.counts_for_address.load(Ordering::Relaxed) {
             self.by_address.remove(client.stream.peer().ip());

@@ -1,7 +1,6 @@
 //! Reasons for closing a connection: a closed list, logged, sent to the client, and counted.
 
 use std::fmt;
-use std::sync::atomic::{AtomicU64, Ordering};
 
 /// Reason for which a connection was closed.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -52,7 +51,7 @@ pub enum CloseReason {
 }
 
 /// Codes of all reasons, in the order of their counters.
-const CODES: [&str; 20] = [
+pub(crate) const CLOSE_CODES: [&str; 20] = [
     "by-peer",
     "network",
     "slow-start",
@@ -78,7 +77,7 @@ const CODES: [&str; 20] = [
 impl CloseReason {
     /// Returns the code for logs and counters: words joined by dashes.
     pub fn code(&self) -> &'static str {
-        CODES[self.index()]
+        CLOSE_CODES[self.index()]
     }
 
     /// Returns whether this is a normal end, or one that the operator caused.
@@ -86,8 +85,8 @@ impl CloseReason {
         matches!(self, Self::ByPeer | Self::VhostRemoved(_) | Self::VhostDisabled(_) | Self::ServerStopped)
     }
 
-    /// Returns the index in [`CODES`].
-    fn index(&self) -> usize {
+    /// Returns the index in [`CLOSE_CODES`].
+    pub(crate) fn index(&self) -> usize {
         match self {
             Self::ByPeer => 0,
             Self::Network(_) => 1,
@@ -140,34 +139,6 @@ impl fmt::Display for CloseReason {
     }
 }
 
-/// Number of closed connections by reason, since the server started. Any thread may read it.
-#[derive(Default)]
-pub(crate) struct CloseTotals([AtomicU64; CODES.len()]);
-
-impl CloseTotals {
-    pub(crate) fn count(&self, reason: &CloseReason) {
-        // 64 bits: at a million a second they last for half a million years.
-        self.0[reason.index()].fetch_add(1, Ordering::Relaxed);
-    }
-
-    /// Returns each code with its count, zeros included, in a fixed order.
-    pub(crate) fn all(&self) -> impl Iterator<Item = (&'static str, u64)> {
-        CODES.iter().zip(&self.0).map(|(&code, count)| (code, count.load(Ordering::Relaxed)))
-    }
-}
-
-/// The counts that are not zero: `by-peer=3 refused=1`.
-impl fmt::Display for CloseTotals {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let mut separator = "";
-        for (code, count) in self.all().filter(|(_, count)| *count > 0) {
-            write!(f, "{separator}{code}={count}")?;
-            separator = " ";
-        }
-        Ok(())
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -197,22 +168,11 @@ mod tests {
             (CloseReason::Memory(text()), "memory"),
             (CloseReason::Overload(text()), "overload"),
         ];
-        let totals = CloseTotals::default();
-        for (reason, code) in &all {
+        for (index, (reason, code)) in all.iter().enumerate() {
             assert_eq!(reason.code(), *code);
             assert!(!reason.to_string().is_empty());
-            totals.count(reason);
+            assert_eq!((reason.index(), CLOSE_CODES[index]), (index, *code));
         }
-        assert_eq!(totals.all().collect::<Vec<_>>(), CODES.map(|code| (code, 1)));
-    }
-
-    #[test]
-    fn totals_show_what_is_not_zero() {
-        let totals = CloseTotals::default();
-        assert_eq!(totals.to_string(), "");
-        totals.count(&CloseReason::ByPeer);
-        totals.count(&CloseReason::ByPeer);
-        totals.count(&CloseReason::Crashed);
-        assert_eq!(totals.to_string(), "by-peer=2 crashed=1");
+        assert_eq!(all.len(), CLOSE_CODES.len());
     }
 }

@@ -167,11 +167,6 @@ impl StatsGroup {
         Registration { group: self.clone(), number }
     }
 
-    /// Removes a source whose [`Registration`] was lost with its coroutine.
-    pub(crate) fn unregister(&self, number: u64) {
-        drop(Registration { group: self.clone(), number });
-    }
-
     /// Prints lines forever. Sleeps while the group is empty.
     pub(crate) fn run(&self) {
         loop {

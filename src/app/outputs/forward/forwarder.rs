@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use super::semaphore::{FairSemaphore, Permit};
 use super::session::{self, Failure};
 use super::{ForwardState, Target};
-use crate::app::server::Server;
+use crate::app::context::Context;
 use crate::app::session::close::CloseReason;
 use crate::app::stats::reporter::{ByteCounts, MessageCounts, Registration, StatsSource};
 use crate::app::stream::{ClientHandle, Consumer, Source, StartPosition};
@@ -52,14 +52,9 @@ struct Status {
 
 impl Forwarder {
     /// Starts a forwarder. With `wait_for_media`, it connects when the stream's first message has arrived.
-    pub(super) fn start(
-        server: &Server,
-        source: Source,
-        target: Target,
-        wait_for_media: bool,
-    ) -> io::Result<Arc<Self>> {
+    pub(super) fn start(ctx: &Context, source: Source, target: Target, wait_for_media: bool) -> io::Result<Arc<Self>> {
         let forwarder = Arc::new(Self {
-            number: server.next_number(),
+            number: ctx.clients.next_number(),
             target,
             stopped: AtomicBool::new(false),
             wakeup: Arc::default(),
@@ -71,18 +66,10 @@ impl Forwarder {
             consumer.fill(&mut Vec::new());
         }
         forwarder.status().consumer = Some(consumer.clone());
-        let registration = server.forward_stats.register(forwarder.clone());
+        let registration = ctx.stats.forward.register(forwarder.clone());
         forwarder.status().registration = Some(registration);
-        let task = ForwardTask { server: server.clone(), name: source.name(), forwarder: forwarder.clone() };
+        let task = ForwardTask { ctx: ctx.clone(), name: source.name(), forwarder: forwarder.clone() };
         st::spawn_low_priority(LowClass::Requests, "forward", forwarder.number, move || {
-            let lost = (ForwardTask::clone(&task), consumer.clone());
-            st::on_overflow(move || {
-                let (task, consumer) = lost;
-                if let Some(connection) = &task.forwarder.status().connection {
-                    connection.shutdown();
-                }
-                consumer.abandon();
-            });
             task.run(&source, &consumer);
         })?;
         Ok(forwarder)
@@ -221,7 +208,7 @@ impl ClientHandle for Forwarder {
 /// A forwarder's coroutine. Dropping it, or one of its clones, removes the forwarder from the server.
 #[derive(Clone)]
 struct ForwardTask {
-    server: Server,
+    ctx: Context,
     name: String,
     forwarder: Arc<Forwarder>,
 }
@@ -298,14 +285,13 @@ impl ForwardTask {
         position: StartPosition,
     ) -> Result<(), Failure> {
         self.forwarder.check_active()?;
-        session::run(&self.server, &self.forwarder, source, consumer, destination, position)
+        session::run(&self.ctx, &self.forwarder, source, consumer, destination, position)
     }
 }
 
 impl Drop for ForwardTask {
     fn drop(&mut self) {
-        self.server.forwards.remove_forwarder(&self.name, &self.forwarder);
-        self.server.forwards.release_permits(self.forwarder.number);
+        self.ctx.transitional.forwards.remove_forwarder(&self.name, &self.forwarder);
         // Breaks the reference cycles. The registration goes first: it still counts what the consumer sent.
         let registration = self.forwarder.status().registration.take();
         drop(registration);

@@ -1,24 +1,22 @@
 //! One connection of a forwarder to its target: connects, publishes, and sends the stream.
 
-use std::io::{self, Write};
+use std::io;
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
 use super::connect::{connect, host_and_port};
 use super::forwarder::Forwarder;
 use super::{ForwardState, route};
-use crate::app::limits::fairness::{self, PriorityController, WORK_BUDGET, WorkQuantum};
-use crate::app::rtmp::write_queue::WriteQueue;
-use crate::app::rtmp::{CLOSE_TIMEOUT, KEEPALIVE_IDLE, READS_PER_TURN};
-use crate::app::server::Server;
+use crate::app::context::Context;
+use crate::app::rtmp::KEEPALIVE_IDLE;
+use crate::app::rtmp::pump::{Handled, Next, Pump, Role, Round};
 use crate::app::stream::{Consumer, Source, StartPosition};
 use crate::codec::amf0::{Object, Value};
 use crate::config::Destination;
 use crate::rtmp::client::{Client, info_text};
 use crate::rtmp::command::Command;
 use crate::rtmp::message::{Message, MessageType};
-use crate::rtmp::protocol::MAX_PENDING_REPLIES;
-use crate::rtmp::protocol::Polled;
+use crate::rtmp::protocol::{Polled, Protocol};
 use crate::rtmp::{self, client};
 use crate::st;
 use crate::st::net::TcpStream;
@@ -89,52 +87,44 @@ impl From<io::Error> for Failure {
     }
 }
 
-struct Session<'a> {
+struct ForwarderRole<'a> {
     forwarder: &'a Forwarder,
     consumer: &'a Consumer,
     destination: &'a Destination,
-    stream: TcpStream,
     client: Client<TcpStream>,
-    stream_id: u32,
-    queue: WriteQueue,
-    queued_replies: usize,
-    quantum: WorkQuantum,
-    priority: PriorityController,
+    /// Set when the stream has ended.
+    drain_deadline: Option<Instant>,
 }
 
 /// Publishes the stream on the target until the stream ends, the forwarder is stopped, or the connection fails.
 pub(super) fn run(
-    server: &Server,
+    ctx: &Context,
     forwarder: &Forwarder,
     source: &Source,
     consumer: &Consumer,
     destination: &Destination,
     position: StartPosition,
 ) -> Result<(), Failure> {
-    let (stream, mut client, stream_id) = open(server, forwarder, source, destination)?;
+    let (stream, mut client, stream_id) = open(ctx, forwarder, source, destination)?;
     forwarder.check_active()?;
     log::info!("forward connected: address={} handshake={:?}", stream.peer(), client.form());
     consumer.start(stream_id, client.protocol().chunk_size(), position);
     forwarder.set_state(ForwardState::Sending);
-    let mut session = Session {
-        forwarder,
-        consumer,
-        destination,
-        stream,
-        client,
-        stream_id,
-        queue: WriteQueue::default(),
-        queued_replies: 0,
-        quantum: WorkQuantum::default(),
-        priority: PriorityController::new(Instant::now(), 0),
-    };
-    let result = session.send_media();
-    consumer.detach(&mut session.queue.0);
+    let mut pump = Pump::new(client.protocol(), Some(consumer), &ctx.admission, SEND_TIMEOUT);
+    let mut role = ForwarderRole { forwarder, consumer, destination, client, drain_deadline: None };
+    let result = pump.run(&mut role);
     match &result {
-        Ok(()) => session.graceful_close(),
-        // The target must learn of the end of this connection before the next one arrives.
-        Err(Failure::Redirected(_)) => session.graceful_close(),
-        Err(_) => {}
+        // After a redirection, the target must learn of the end of this connection before the next one arrives.
+        Ok(()) | Err(Failure::Redirected(_)) => {
+            let client = &mut role.client;
+            if pump.finish_before_close(client.protocol()).is_ok()
+                && client.unpublish(stream_id, &destination.stream).is_ok()
+            {
+                stream.linger(u64::MAX);
+            }
+        }
+        // Drops what the stream has begun to write.
+        Err(_) => consumer.detach(&mut Vec::new()),
     }
     result
 }
@@ -142,14 +132,14 @@ pub(super) fn run(
 /// Connects, and returns when the target has accepted the publication. Holds a permit to connect meanwhile.
 #[inline(never)] // As `publish`.
 fn open(
-    server: &Server,
+    ctx: &Context,
     forwarder: &Forwarder,
     source: &Source,
     destination: &Destination,
 ) -> Result<(TcpStream, Client<TcpStream>, u32), Failure> {
-    let _permit = forwarder.acquire(&server.forwards.connecting, &host_and_port(destination))?;
+    let _permit = forwarder.acquire(&ctx.transitional.forwards.connecting, &host_and_port(destination))?;
     forwarder.set_state(ForwardState::Connecting);
-    let stream = connect(server, forwarder, source, destination)?;
+    let stream = connect(ctx, forwarder, source, destination)?;
     forwarder.set_connection(&stream);
     // From here on, the end of the stream interrupts every wait on the connection.
     forwarder.check_active()?;
@@ -206,106 +196,45 @@ fn setup_error(error: rtmp::Error) -> Failure {
     }
 }
 
-impl Session<'_> {
-    fn send_media(&mut self) -> Result<(), Failure> {
-        let stream = self.stream.clone();
-        let mut last_progress = Instant::now();
-        let mut drain_deadline = None;
-        st::trim_stack();
-        loop {
-            if self.forwarder.is_stopped() {
-                return Ok(());
-            }
-            let mut all_read = self.read_input()?;
-            let work = fairness::work_units(self.client.protocol());
-            self.priority.update(Instant::now(), work, WORK_BUDGET, self.consumer.stats().sent > 0);
-            if self.queue.is_empty() {
-                last_progress = Instant::now();
-                // Above the limit, no input was read.
-                all_read &= self.queued_replies <= MAX_PENDING_REPLIES;
-                self.queued_replies = 0;
-                let chunk_size = self.consumer.fill(&mut self.queue.0);
-                // Replies come after these messages and use the same chunk size.
-                self.client.protocol().assume_chunk_size(chunk_size);
-            }
-            let mut deadline = (!self.queue.is_empty()).then(|| last_progress + SEND_TIMEOUT);
-            if self.consumer.stream_ended() {
-                self.forwarder.set_state(ForwardState::Ending);
-                let drain_deadline = *drain_deadline.get_or_insert_with(|| Instant::now() + DRAIN_TIMEOUT);
-                let all_sent = self.queue.is_empty() && self.consumer.is_finished();
-                if all_sent || Instant::now() >= drain_deadline {
-                    return Ok(());
-                }
-                deadline = Some(drain_deadline);
-            }
-            if !self.queue.is_empty() {
-                let written = stream.try_write_vectored(&self.queue.slices())?;
-                if written > 0 {
-                    self.queue.advance(written);
-                    last_progress = Instant::now();
-                    stream.yield_if_busy();
-                    continue;
-                }
-            }
-            // A target that never stops sending never gets to the wait.
-            let may_be_late = !all_read || stream.wait(deadline).timed_out;
-            if may_be_late && !self.queue.is_empty() && last_progress.elapsed() >= SEND_TIMEOUT {
-                return Err(Failure::NotReading);
-            }
-        }
+impl Role for ForwarderRole<'_> {
+    type End = ();
+    type Error = Failure;
+
+    fn not_reading() -> Failure {
+        Failure::NotReading
     }
 
-    /// Reads and handles the target's messages, and queues the replies. Returns whether no more can be read now.
-    fn read_input(&mut self) -> Result<bool, Failure> {
-        // A target that does not read its replies causes no more of them.
-        let replies_full = self.queued_replies > MAX_PENDING_REPLIES;
-        let mut all_read = replies_full;
-        for _ in 0..if replies_full { 0 } else { READS_PER_TURN } {
-            loop {
-                match self.client.protocol().poll_message()? {
-                    Polled::Message(message) => handle_command(&message, self.destination)?,
-                    Polled::Yield => {}
-                    Polled::Empty => break,
-                }
-                self.quantum.yield_if_used_up(fairness::work_units(self.client.protocol()));
-            }
-            let protocol = self.client.protocol();
-            let read = self.stream.try_read_with(|bytes| match bytes {
-                [] => Err(rtmp::Error::Closed),
-                bytes => protocol.feed(bytes),
-            });
-            match read? {
-                None => {
-                    all_read = true;
-                    break;
-                }
-                Some(fed) => fed?,
-            }
-            self.stream.yield_if_busy();
-            if self.client.protocol().output_len() > MAX_PENDING_REPLIES {
-                break;
-            }
-        }
-        let protocol = self.client.protocol();
-        if protocol.has_output() {
-            let replies = protocol.take_output();
-            self.consumer.detach(&mut self.queue.0);
-            self.queued_replies += replies.len();
-            self.queue.push(replies);
-        }
-        Ok(all_read)
+    fn protocol(&mut self) -> &mut Protocol<TcpStream> {
+        self.client.protocol()
     }
 
-    /// Writes the rest of the queue and the end of the publication, and lingers so that the target can read them.
-    fn graceful_close(&mut self) {
-        let stream = &self.stream;
-        stream.resume();
-        stream.set_time_limit(Some(CLOSE_TIMEOUT));
-        let mut writer = stream;
-        let is_written = self.queue.0.drain(..).all(|piece| writer.write_all(&piece).is_ok());
-        if is_written && self.client.unpublish(self.stream_id, &self.destination.stream).is_ok() {
-            stream.linger(u64::MAX);
+    fn start_round(&mut self, now: Instant) -> Result<Option<()>, Failure> {
+        let is_late = self.drain_deadline.is_some_and(|deadline| now >= deadline);
+        Ok((is_late || self.forwarder.is_stopped()).then_some(()))
+    }
+
+    fn handle_next(&mut self) -> Result<Handled<()>, Failure> {
+        match self.client.protocol().poll_message()? {
+            Polled::Message(message) => handle_command(&message, self.destination)?,
+            Polled::Yield => {}
+            Polled::Empty => return Ok(Handled::NoMessage),
         }
+        Ok(Handled::Message)
+    }
+
+    fn finish_round(&mut self, round: &Round) -> Result<Next<()>, Failure> {
+        if !self.consumer.stream_ended() {
+            return Ok(Next::Wait(None));
+        }
+        self.forwarder.set_state(ForwardState::Ending);
+        if round.all_sent && self.consumer.is_finished() {
+            return Ok(Next::End(()));
+        }
+        Ok(Next::Wait(Some(*self.drain_deadline.get_or_insert_with(|| round.now + DRAIN_TIMEOUT))))
+    }
+
+    fn has_media(&self, _: bool) -> bool {
+        self.consumer.stats().sent > 0
     }
 }
 

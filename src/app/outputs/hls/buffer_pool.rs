@@ -81,10 +81,6 @@ impl BufferPool {
         free(unused);
     }
 
-    pub(super) fn bytes(&self) -> usize {
-        self.lock().bytes()
-    }
-
     fn release(&self, mut buffer: Vec<u8>) {
         buffer.clear();
         let mut idle = self.lock();
@@ -190,12 +186,12 @@ mod tests {
         for _ in 0..5 {
             drop(pool.freeze(Vec::with_capacity(1000)));
         }
-        assert_eq!(pool.bytes(), 2000);
+        assert_eq!(pool.lock().bytes(), 2000);
         drop(pool.freeze(Vec::with_capacity(3000)));
-        assert_eq!(pool.bytes(), 0, "the others were older");
+        assert_eq!(pool.lock().bytes(), 0, "the others were older");
         pool.set_limit(usize::MAX);
         drop(pool.freeze(Vec::with_capacity(MAX_IDLE_BYTES)));
-        assert_eq!(pool.bytes(), MAX_IDLE_BYTES);
+        assert_eq!(pool.lock().bytes(), MAX_IDLE_BYTES);
     }
 
     #[test]
@@ -205,17 +201,17 @@ mod tests {
             drop(pool.freeze(Vec::with_capacity(1000)));
         }
         pool.trim();
-        assert_eq!(pool.bytes(), 5000, "they have just been returned");
+        assert_eq!(pool.lock().bytes(), 5000, "they have just been returned");
         let both = (pool.acquire(1000), pool.acquire(1000));
         drop((pool.freeze(both.0), pool.freeze(both.1)));
         pool.trim();
-        assert_eq!(pool.bytes(), 2000, "two of five were needed");
+        assert_eq!(pool.lock().bytes(), 2000, "two of five were needed");
         pool.trim();
-        assert_eq!(pool.bytes(), 0);
+        assert_eq!(pool.lock().bytes(), 0);
         drop(pool.freeze(Vec::with_capacity(1000)));
         pool.trim();
         pool.drain();
         pool.trim();
-        assert_eq!(pool.bytes(), 0, "drained before they could count as unused");
+        assert_eq!(pool.lock().bytes(), 0, "drained before they could count as unused");
     }
 }

@@ -255,7 +255,7 @@ fn of_a_flood_of_names_no_more_are_known_than_may_be() {
     let text = format!("listen 1; vhost v {{ hls on; hls_path {}; }}", folder.path().display());
     let config = crate::config::Config::parse("t", &text).unwrap();
     let vhost = config.vhost("v").unwrap();
-    let all = Hls::start(LiveFiles::new()).unwrap();
+    let all = Hls::new(LiveFiles::new()).unwrap();
     let start = |n: usize| {
         all.start_output(&format!("v/live/{n}"), vhost, &config, Arc::new(NullClient), &MemoryTracker::default())
     };

@@ -1,7 +1,7 @@
 //! The console page at `/`: the list of live streams, and a player.
 //!
-//! The player uses hls.js in browsers without HLS of their own. It is not part of this program: `make` downloads it next to the
-//! binary. Without it, the page plays only in browsers that support HLS.
+//! The player uses hls.js in browsers without HLS of their own. It is not part of this program: `make` downloads it
+//! next to the binary. Without it, the page plays only in browsers that support HLS.
 
 use std::collections::HashMap;
 use std::fmt::Write as _;
@@ -11,11 +11,16 @@ use std::time::{Duration, Instant, SystemTime};
 
 use bytes::Bytes;
 
-use super::percent_encode;
+use crate::app::context::Context;
+use crate::app::http::End;
+use crate::app::http::exchange::Exchange;
+use crate::app::http::response::{Body, Response};
+use crate::app::http::router::Handler;
 use crate::app::outputs::live_files::{LiveFile, LiveFiles};
-use crate::app::server::Server;
 use crate::app::stream::StreamSummary;
 use crate::config::DEFAULT_VHOST;
+use crate::http::request::Request;
+use crate::http::uri::percent_encode;
 use crate::log::quoted;
 use crate::memory::Category;
 use crate::st::{self, Cond, Shared};
@@ -32,8 +37,8 @@ const MAX_HLS_JS: u64 = 4 << 20;
 /// Lifetime of a stream list: it is rendered at most once in this time, however many clients ask.
 const LIST_TTL: Duration = Duration::from_millis(500);
 
-/// Maximum age of a list that is served while the next one is being rendered, and maximum time of rendering: after that, another
-/// request renders it.
+/// Maximum age of a list that is served while the next one is being rendered, and maximum time of rendering: after
+/// that, another request renders it.
 const RENDER_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Streams rendered before yielding: at most 0.2 ms, with names of maximum length in which each character is escaped.
@@ -42,8 +47,10 @@ const YIELD_EVERY: usize = 16;
 /// Maximum size of a list in bytes, about 20,000 streams with ordinary names. A slow client keeps a list in memory.
 const MAX_LIST_BYTES: usize = 4 << 20;
 
-/// The files of the page by path, and the cached stream list.
-pub(super) struct Console {
+/// Serves the files of the page, and the cached stream list.
+pub(crate) struct ConsoleHandler {
+    ctx: Context,
+    live_files: LiveFiles,
     files: HashMap<&'static str, Arc<LiveFile>>,
     list: Shared<ListCache>,
     list_rendered: Cond,
@@ -72,9 +79,10 @@ enum Cached {
     Miss,
 }
 
-impl Console {
-    /// Loads the files. Must be called from a coroutine, since it reads hls.js from disk.
-    pub(super) fn new() -> Self {
+impl ConsoleHandler {
+    /// Loads the files. `live_files` tell which streams have HLS. Must be called from a coroutine, since it reads hls.js from
+    /// disk.
+    pub(crate) fn new(ctx: Context, live_files: LiveFiles) -> Self {
         let hls_js = st::offload(read_hls_js).unwrap_or_default();
         let sources = [
             ("page.html", "", Some(Bytes::from_static(include_bytes!("console/page.html")))),
@@ -88,31 +96,44 @@ impl Console {
             file.metadata.head.push_str(POLICY);
             Some((path, Arc::new(file)))
         });
-        Self { files: files.collect(), list: Shared::default(), list_rendered: Cond::new() }
+        Self { ctx, live_files, files: files.collect(), list: Shared::default(), list_rendered: Cond::new() }
     }
 
-    /// Returns a file of the page.
-    pub(super) fn file(&self, path: &str) -> Option<Arc<LiveFile>> {
-        self.files.get(path).cloned()
-    }
-
-    /// Returns the live streams as JSON. `rtmp_port` is the port to play them over RTMP. Must be called from a coroutine: it may wait.
-    pub(super) fn stream_list(&self, server: &Server, rtmp_port: u16) -> Bytes {
+    /// Returns the live streams as JSON. `rtmp_port` is the port to play them over RTMP. May wait.
+    fn stream_list(&self, rtmp_port: u16) -> Bytes {
         loop {
             let now = Instant::now();
             match self.list.with(|cache| cache.get(now)) {
                 Cached::Hit(list) => return list,
                 Cached::InFlight => drop(self.list_rendered.wait_timeout(RENDER_TIMEOUT)),
                 Cached::Miss => {
-                    let list = render_list(&server.sources.published(), &server.live_files, rtmp_port);
+                    let list = render_list(&self.ctx.streams.published(), &self.live_files, rtmp_port);
                     // Charged, since slow clients may keep many old lists.
-                    let list = server.memory.charge_bytes(Category::Http, list.into());
+                    let list = self.ctx.memory.charge_bytes(Category::Http, list.into());
                     self.list.with(|cache| cache.insert(now, Instant::now(), list.clone()));
                     self.list_rendered.broadcast();
                     return list;
                 }
             }
         }
+    }
+}
+
+impl Handler for ConsoleHandler {
+    fn handle(&self, request: &Request, _: &mut Exchange<'_, '_>) -> Result<Option<Response>, End> {
+        let config = self.ctx.config.get();
+        if !config.http_server.page {
+            return Ok(None);
+        }
+        if request.path == "streams.json" {
+            let rtmp_port = config.listen.first().map_or(1935, |listen| listen.address.port());
+            return Ok(Some(Response::json(self.stream_list(rtmp_port))));
+        }
+        let Some(file) = self.files.get(request.path.as_str()) else { return Ok(None) };
+        Ok(Some(Response::file(request, &file.metadata, |range| {
+            // The range is one of the body, so it fits.
+            Body::Bytes(file.body.slice(range.start as usize..range.end as usize))
+        })))
     }
 }
 

@@ -1,0 +1,99 @@
+//! What the handler of a connection, or a feature, may use of the server.
+
+use std::error::Error;
+use std::io;
+use std::sync::Arc;
+use std::time::Instant;
+
+use crate::app::limits::admission::Admission;
+use crate::app::limits::batching::Batching;
+use crate::app::limits::reclaim::Reclaim;
+use crate::app::session::clients::Clients;
+use crate::app::stats::Stats;
+use crate::app::stream::StreamRegistry;
+use crate::config::{Config, ConfigCell};
+use crate::memory::MemoryTracker;
+
+/// Shared state of the server. Each field is a handle; clones are the same state. It knows no listener and no feature.
+#[derive(Clone)]
+pub(crate) struct Context {
+    /// The configuration in force.
+    pub(crate) config: ConfigCell,
+    /// All streams, by name.
+    pub(crate) streams: StreamRegistry,
+    /// The connected RTMP clients.
+    pub(crate) clients: Clients,
+    /// Whether new clients are accepted now.
+    pub(crate) admission: Admission,
+    /// Bytes held for all clients.
+    pub(crate) memory: MemoryTracker,
+    /// Counters of connections.
+    pub(crate) stats: Stats,
+    /// Merge windows of all streams.
+    pub(crate) batching: Batching,
+    pub(crate) transitional: Transitional,
+}
+
+/// Features that are still called by name.
+#[derive(Clone)]
+pub(crate) struct Transitional {
+    pub(crate) forwards: crate::app::outputs::forward::ForwardManager,
+    #[cfg(feature = "hls")]
+    pub(crate) hls: crate::app::outputs::hls::Hls,
+}
+
+impl Context {
+    /// Creates the state of a server without clients.
+    pub(crate) fn new(config: ConfigCell, transitional: Transitional) -> Self {
+        let memory = MemoryTracker::default();
+        Self {
+            streams: StreamRegistry::new(memory.clone()),
+            clients: Clients::default(),
+            admission: Admission::default(),
+            stats: Stats::new(&config.get()),
+            batching: Batching::default(),
+            memory,
+            config,
+            transitional,
+        }
+    }
+}
+
+/// The second half of a reload, which cannot fail.
+pub(crate) type Commit = Box<dyn FnOnce() + Send>;
+
+/// Failure to prepare a reload.
+pub(crate) type PrepareError = Box<dyn Error + Send + Sync>;
+
+/// A part of the server that can be left out: it hangs on streams, clients and listeners, and nothing names it but `app.rs`.
+pub(crate) trait Feature: Send + Sync {
+    /// The name, for the log.
+    fn name(&self) -> &'static str;
+
+    /// Starts the background coroutines. Called once, from a coroutine.
+    ///
+    /// # Errors
+    /// When the system has no memory or thread for them.
+    fn start(&self) -> io::Result<()> {
+        Ok(())
+    }
+
+    /// Does everything of a reload that can fail, without any effect. Called from a coroutine; may wait.
+    ///
+    /// # Errors
+    /// The reason for which the reload fails as a whole.
+    fn prepare(&self, _new: &Arc<Config>) -> Result<Commit, PrepareError> {
+        Ok(Box::new(|| {}))
+    }
+
+    /// Applies a configuration that is in force now.
+    fn reconfigure(&self, _old: &Config, _new: &Config) {}
+
+    /// Writes what would be lost with the process. Called once, when all streams have ended; returns by `deadline`.
+    fn flush(&self, _deadline: Instant) {}
+
+    /// Returns the feature's memory that can be reclaimed, if it has any.
+    fn reclaim(self: Arc<Self>) -> Option<Arc<dyn Reclaim>> {
+        None
+    }
+}

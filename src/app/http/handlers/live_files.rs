@@ -1,0 +1,28 @@
+//! Playlists and segments of live streams, from memory.
+
+use crate::app::http::End;
+use crate::app::http::exchange::Exchange;
+use crate::app::http::response::{Body, Response};
+use crate::app::http::router::Handler;
+use crate::app::outputs::live_files::LiveFiles;
+use crate::http::request::Request;
+
+/// Serves the files that outputs keep in memory.
+pub(crate) struct LiveFileHandler(LiveFiles);
+
+impl LiveFileHandler {
+    /// Creates a handler of these files.
+    pub(crate) fn new(files: LiveFiles) -> Self {
+        Self(files)
+    }
+}
+
+impl Handler for LiveFileHandler {
+    fn handle(&self, request: &Request, exchange: &mut Exchange<'_, '_>) -> Result<Option<Response>, End> {
+        let Some(file) = self.0.get(&request.path) else { return Ok(None) };
+        if let Err(response) = exchange.admit_viewer() {
+            return Ok(Some(*response));
+        }
+        Ok(Some(Response::file(request, &file.metadata, |range| Body::Charged(file.body.clone(), range))))
+    }
+}

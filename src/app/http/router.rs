@@ -1,0 +1,189 @@
+//! From a request to its handler, by the listener that it came by and its path.
+
+use super::channel::End;
+use super::exchange::Exchange;
+use super::response::Response;
+use crate::http::request::{Method, Request};
+use crate::http::status::Status;
+
+/// A block of the configuration with listeners for HTTP. Each has routes of its own.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Site(pub &'static str);
+
+/// `http_server`.
+pub const HTTP_SERVER: Site = Site("http_server");
+
+/// Answers requests. Called from the coroutine of the connection, and may wait.
+pub trait Handler: Send + Sync {
+    /// Returns the methods that the handler knows. Requests with others do not reach it; OPTIONS is answered for it, unless it
+    /// is in the list.
+    fn methods(&self) -> &'static [Method] {
+        &[Method::Get, Method::Head]
+    }
+
+    /// Returns the maximum size of a body that [`Exchange::read_body`] reads, in bytes. 0: requests have no body, or a small one
+    /// that is discarded.
+    fn max_body(&self) -> u64 {
+        0
+    }
+
+    /// Returns the response. `None`: the path is not one of this handler, and the next one of the same route is asked; the body
+    /// must not have been read then.
+    ///
+    /// # Errors
+    /// The reason for closing the connection; of [`End::Refused`], the client is told.
+    fn handle(&self, request: &Request, exchange: &mut Exchange<'_, '_>) -> Result<Option<Response>, End>;
+}
+
+/// The handlers by site and path. Of the prefixes that fit, the longest counts; its handlers are asked in the order in which
+/// they were added.
+#[derive(Default)]
+pub struct Router {
+    /// Longest prefixes first.
+    routes: Vec<Route>,
+}
+
+struct Route {
+    site: Site,
+    prefix: &'static str,
+    handler: Box<dyn Handler>,
+}
+
+impl Router {
+    /// Creates a router without routes.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Adds a handler for the paths of a site that are `prefix` or below it. Has no slash at its begin or end: `api/v1`; an
+    /// empty one is for all paths.
+    #[must_use]
+    pub fn with(mut self, site: Site, prefix: &'static str, handler: impl Handler + 'static) -> Self {
+        let route = Route { site, prefix, handler: Box::new(handler) };
+        let at = self.routes.partition_point(|other| other.prefix.len() >= prefix.len());
+        self.routes.insert(at, route);
+        self
+    }
+
+    /// Returns the maximum size of the body that a handler of the request reads.
+    pub(super) fn max_body(&self, site: Site, request: &Request) -> u64 {
+        let handlers = self.handlers(site, &request.path).filter(|handler| handler.methods().contains(&request.method));
+        handlers.map(Handler::max_body).max().unwrap_or(0)
+    }
+
+    /// Returns the response to a request.
+    pub(super) fn handle(
+        &self,
+        site: Site,
+        request: &Request,
+        exchange: &mut Exchange<'_, '_>,
+    ) -> Result<Response, End> {
+        let mut is_allowed = false;
+        for handler in self.handlers(site, &request.path) {
+            if handler.methods().contains(&request.method) {
+                is_allowed = true;
+                if let Some(response) = handler.handle(request, exchange)? {
+                    return Ok(response);
+                }
+            }
+        }
+        Ok(match request.method {
+            _ if is_allowed => Response::text(Status::NotFound, "no such file"),
+            Method::Options => Response::options(&self.allowed(site, &request.path)),
+            _ => Response::method_not_allowed(&self.allowed(site, &request.path)),
+        })
+    }
+
+    /// Returns the handlers of the longest prefix that fits.
+    fn handlers(&self, site: Site, path: &str) -> impl Iterator<Item = &dyn Handler> {
+        let is_below = |route: &Route| {
+            let rest = path.strip_prefix(route.prefix);
+            rest.is_some_and(|rest| route.prefix.is_empty() || rest.is_empty() || rest.starts_with('/'))
+        };
+        let prefix = self.routes.iter().find(|route| route.site == site && is_below(route)).map(|route| route.prefix);
+        let of_prefix = move |route: &&Route| route.site == site && Some(route.prefix) == prefix;
+        self.routes.iter().filter(of_prefix).map(|route| &*route.handler)
+    }
+
+    /// Returns the methods of a path, for `Allow`.
+    fn allowed(&self, site: Site, path: &str) -> String {
+        let mut allowed = Vec::new();
+        for method in [Method::Get, Method::Head, Method::Post, Method::Put, Method::Delete] {
+            if self.handlers(site, path).any(|handler| handler.methods().contains(&method)) {
+                allowed.push(method.name());
+            }
+        }
+        allowed.push(Method::Options.name());
+        allowed.join(", ")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    struct Named(&'static str, &'static [Method], u64);
+
+    impl Handler for Named {
+        fn methods(&self) -> &'static [Method] {
+            self.1
+        }
+
+        fn max_body(&self) -> u64 {
+            self.2
+        }
+
+        fn handle(&self, _: &Request, _: &mut Exchange<'_, '_>) -> Result<Option<Response>, End> {
+            Ok(None)
+        }
+    }
+
+    const OTHER: Site = Site("other");
+    const READ: &[Method] = &[Method::Get, Method::Head];
+
+    fn router() -> Router {
+        Router::new()
+            .with(HTTP_SERVER, "", Named("first", READ, 0))
+            .with(HTTP_SERVER, "api", Named("api", &[Method::Get, Method::Post, Method::Delete], 100))
+            .with(OTHER, "", Named("other", READ, 0))
+            .with(HTTP_SERVER, "api/v1", Named("v1", READ, 0))
+            .with(HTTP_SERVER, "", Named("second", READ, 0))
+            .with(HTTP_SERVER, "api", Named("upload", &[Method::Put], 1000))
+    }
+
+    #[test]
+    fn the_longest_prefix_counts_and_its_handlers_in_their_order() {
+        let router = router();
+        // The methods and limits tell the handlers apart.
+        let found = |site, path| router.handlers(site, path).map(Handler::max_body).collect::<Vec<_>>();
+        for (site, path, limits) in [
+            (HTTP_SERVER, "", &[0, 0][..]),
+            (HTTP_SERVER, "live/a.ts", &[0, 0]),
+            (HTTP_SERVER, "api", &[100, 1000]),
+            (HTTP_SERVER, "api/v2/x", &[100, 1000]),
+            (HTTP_SERVER, "api/v1", &[0]),
+            (HTTP_SERVER, "api/v1/", &[0]),
+            (HTTP_SERVER, "apis", &[0, 0]),
+            (HTTP_SERVER, "x/api", &[0, 0]),
+            (OTHER, "api", &[0]),
+            (Site("none"), "api", &[]),
+        ] {
+            assert_eq!(found(site, path), limits, "{site:?} {path}");
+        }
+        let names: Vec<_> = router.routes.iter().map(|route| route.prefix).collect();
+        assert_eq!(names, ["api/v1", "api", "api", "", "", ""]);
+    }
+
+    #[test]
+    fn methods_and_limits_are_those_of_the_path() {
+        let router = router();
+        assert_eq!(router.allowed(HTTP_SERVER, "a"), "GET, HEAD, OPTIONS");
+        assert_eq!(router.allowed(HTTP_SERVER, "api/v2"), "GET, POST, PUT, DELETE, OPTIONS");
+        assert_eq!(router.allowed(Site("none"), "a"), "OPTIONS");
+        let limit = |method: &str, path: &str| {
+            let request = crate::http::request::parse(format!("{method} {path} HTTP/1.1\r\nHost: h\r\n\r\n").as_bytes());
+            router.max_body(HTTP_SERVER, &request.unwrap().unwrap().0)
+        };
+        assert_eq!([limit("POST", "/api/a"), limit("PUT", "/api/a"), limit("POST", "/a")], [100, 1000, 0]);
+    }
+}

@@ -1,0 +1,133 @@
+//! The HTTP server: accepting, its limits, and its lines in the log.
+
+use std::io;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use super::connection;
+use super::disk::MAX_IN_FLIGHT;
+use super::response::{Body, Response};
+use super::router::{Router, Site};
+use super::state::{Counters, State};
+use crate::app::context::{Context, Feature};
+use crate::app::limits::fairness::TimeSlice;
+use crate::app::limits::reclaim::{Reclaim, ReclaimTarget, Reclaimed};
+use crate::app::session::clients::Clients;
+use crate::http::response::Persistence;
+use crate::http::status::Status;
+use crate::log::quoted;
+use crate::memory::Category;
+use crate::st::net::TcpStream;
+use crate::st::{self, LowClass};
+
+/// Interval of the summary line in the log, while there are requests.
+const SUMMARY_INTERVAL: Duration = Duration::from_secs(10);
+
+/// Retry time in seconds for connections beyond a limit.
+const RETRY_AFTER: u64 = 2;
+
+/// The HTTP server. Clones are the same server.
+#[derive(Clone)]
+pub(crate) struct Http(Arc<Inner>);
+
+struct Inner {
+    state: State,
+    router: Router,
+    /// Gives out the numbers of connections in the log.
+    clients: Clients,
+}
+
+impl Http {
+    /// Creates the HTTP server.
+    pub(crate) fn new(ctx: &Context, router: Router) -> Self {
+        let state = State::new(ctx.config.clone(), ctx.memory.clone(), ctx.admission.clone());
+        Self(Arc::new(Inner { state, router, clients: ctx.clients.clone() }))
+    }
+
+    /// Serves a connection that came by a listener of `site` in a coroutine of its own, or rejects it if there are too many.
+    pub(crate) fn serve_accepted(&self, stream: &TcpStream, site: Site) {
+        let (number, address) = (self.0.clients.next_number(), stream.peer().ip());
+        let permit = match self.0.state.connections.add(number, address, &self.0.state.config.get().http_server) {
+            Ok(permit) => permit,
+            Err(message) => return self.reject(stream, message),
+        };
+        // Without memory for a coroutine, the closure is dropped, and with it the permit and the connection.
+        let (http, stream) = (self.clone(), stream.clone());
+        let _ = st::spawn_low_priority(LowClass::Requests, "http", number, move || {
+            let _permit = permit;
+            let end = connection::serve(&http.0.state, &http.0.router, site, number, &stream);
+            let (peer, received, sent) = (stream.peer(), stream.bytes_received(), stream.bytes_sent());
+            log::debug!(
+                "HTTP connection closed: address={peer} reason={} bytes_in={received} bytes_out={sent}",
+                quoted(end)
+            );
+        });
+    }
+
+    /// Sends a 503 without waiting: bytes that the socket does not take at once are lost.
+    fn reject(&self, stream: &TcpStream, message: &str) {
+        self.0.state.counters.rejected.fetch_add(1, Ordering::Relaxed);
+        let response = Response::text(Status::ServiceUnavailable, message).with("Retry-After", RETRY_AFTER);
+        let mut bytes = self.0.state.encode_head(&response.head, Persistence::Close).into_bytes();
+        if let Body::Bytes(text) = &response.body {
+            bytes.extend_from_slice(text);
+        }
+        // Reads a request that has arrived, since closing a socket with unread bytes would discard the response.
+        let _ = stream.try_read(&mut [0; 1024]);
+        let _ = stream.try_write(&bytes);
+        stream.shutdown_write();
+    }
+
+    /// Logs a summary of each interval with requests. Does not return.
+    fn log_summaries(&self) {
+        let read = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
+        let now = || {
+            let Counters { requests, failed, bytes, rejected } = &self.0.state.counters;
+            [requests, failed, bytes, rejected].map(read)
+        };
+        let mut before = now();
+        loop {
+            st::sleep(SUMMARY_INTERVAL);
+            let after = now();
+            if after != before {
+                let [requests, failed, bytes, rejected] = std::array::from_fn(|n| after[n] - before[n]);
+                let connections = self.0.state.connections.len();
+                let kbps = bytes * 8 / 1000 / SUMMARY_INTERVAL.as_secs();
+                log::info!(
+                    "http -> requests={requests}, failed={failed}, obytes={bytes}, okbps={kbps}, \
+                     connections={connections}, turned_away={rejected}"
+                );
+                before = after;
+            }
+        }
+    }
+}
+
+impl Feature for Http {
+    fn name(&self) -> &'static str {
+        "http"
+    }
+
+    fn start(&self) -> io::Result<()> {
+        let http = self.clone();
+        st::spawn_supervised("http summary", move || http.log_summaries())
+    }
+
+    fn reclaim(self: Arc<Self>) -> Option<Arc<dyn Reclaim>> {
+        Some(self)
+    }
+}
+
+impl Reclaim for Http {
+    fn unreclaimable_bytes(&self) -> usize {
+        // Chunks of files that were just read.
+        self.0.state.memory.bytes_in(Category::Http).min(MAX_IN_FLIGHT)
+    }
+
+    /// Aborts stalled responses, the oldest first.
+    fn reclaim(&self, target: &ReclaimTarget<'_>, _: &mut TimeSlice) -> Reclaimed {
+        let aborted = self.0.state.stalled.abort_oldest(target.excess());
+        Reclaimed { responses: aborted.responses, pending_bytes: aborted.bytes, ..Reclaimed::default() }
+    }
+}

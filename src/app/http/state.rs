@@ -1,0 +1,75 @@
+//! State that all connections share.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::SystemTime;
+
+use super::permits::Connections;
+use super::stalled::StalledResponses;
+use crate::app::limits::admission::Admission;
+use crate::config::ConfigCell;
+use crate::http::date::DateCache;
+use crate::http::response::{Head, Persistence};
+use crate::http::status::Status;
+use crate::memory::MemoryTracker;
+use crate::st::Shared;
+
+/// Header lines of every response. Pages of any site may play the streams; browsers must not guess content types.
+const COMMON: &str = "Server: simple-rtmp-server\r\n\
+    Access-Control-Allow-Origin: *\r\n\
+    Access-Control-Expose-Headers: Content-Length, Content-Range, Date\r\n\
+    X-Content-Type-Options: nosniff\r\n";
+
+/// State that all connections share.
+pub(super) struct State {
+    pub(super) config: ConfigCell,
+    pub(super) memory: MemoryTracker,
+    pub(super) admission: Admission,
+    pub(super) connections: Connections,
+    pub(super) stalled: StalledResponses,
+    pub(super) counters: Counters,
+    date: Shared<DateCache>,
+}
+
+/// Counters since the start of the server.
+#[derive(Default)]
+pub(super) struct Counters {
+    pub(super) requests: AtomicU64,
+    /// Requests answered with a status of 400 or above.
+    pub(super) failed: AtomicU64,
+    /// Bytes sent, heads included.
+    pub(super) bytes: AtomicU64,
+    /// Connections refused because there were too many.
+    pub(super) rejected: AtomicU64,
+}
+
+impl State {
+    pub(super) fn new(config: ConfigCell, memory: MemoryTracker, admission: Admission) -> Self {
+        Self {
+            config,
+            memory,
+            admission,
+            connections: Connections::default(),
+            stalled: StalledResponses::default(),
+            counters: Counters::default(),
+            date: Shared::default(),
+        }
+    }
+
+    /// Returns the head of a response as sent.
+    pub(super) fn encode_head(&self, head: &Head, persistence: Persistence) -> String {
+        self.date.with(|date| head.encode(persistence, date.format(SystemTime::now()), COMMON))
+    }
+
+    /// Returns whether three quarters of `max_connections` are taken: idle connections are then closed early.
+    pub(super) fn is_crowded(&self) -> bool {
+        self.connections.len() >= self.config.get().http_server.max_connections / 4 * 3
+    }
+
+    /// Counts a response.
+    pub(super) fn count(&self, status: Status) {
+        self.counters.requests.fetch_add(1, Ordering::Relaxed);
+        if status.code() >= 400 {
+            self.counters.failed.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+}

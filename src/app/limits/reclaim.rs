@@ -1,0 +1,60 @@
+//! Memory that features can give back while the server is short of it.
+
+use super::fairness::TimeSlice;
+use crate::memory::MemoryTracker;
+
+/// A feature that holds memory which it can do without.
+pub(crate) trait Reclaim: Send + Sync {
+    /// Tells `max_memory` in bytes, `usize::MAX` without a limit. Called at each check of the memory limiter.
+    fn set_memory_limit(&self, _max: usize) {}
+
+    /// Returns the bytes that no eviction of a client frees.
+    fn unreclaimable_bytes(&self) -> usize {
+        0
+    }
+
+    /// Frees what hurts least first, until the target is met. May yield by `slice`.
+    fn reclaim(&self, target: &ReclaimTarget<'_>, slice: &mut TimeSlice) -> Reclaimed;
+}
+
+/// The usage at which reclaiming stops.
+pub(crate) struct ReclaimTarget<'a> {
+    memory: &'a MemoryTracker,
+    enough: usize,
+}
+
+/// Things that one call freed.
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Reclaimed {
+    /// Files dropped from memory.
+    pub(crate) files: usize,
+    /// Responses aborted.
+    pub(crate) responses: usize,
+    /// Bytes that are about to be freed, but still charged.
+    pub(crate) pending_bytes: usize,
+}
+
+impl<'a> ReclaimTarget<'a> {
+    /// Creates a target that is met when at most `enough` bytes are charged.
+    pub(crate) fn new(memory: &'a MemoryTracker, enough: usize) -> Self {
+        Self { memory, enough }
+    }
+
+    /// Returns the bytes that remain to be freed.
+    pub(crate) fn excess(&self) -> usize {
+        self.memory.total().saturating_sub(self.enough)
+    }
+
+    /// Returns whether enough is free.
+    pub(crate) fn is_met(&self) -> bool {
+        self.excess() == 0
+    }
+}
+
+impl std::ops::AddAssign for Reclaimed {
+    fn add_assign(&mut self, other: Self) {
+        self.files += other.files;
+        self.responses += other.responses;
+        self.pending_bytes += other.pending_bytes;
+    }
+}

@@ -1,0 +1,94 @@
+//! The RTMP server: one coroutine for each accepted client, from the first byte to the line about its end.
+
+use std::sync::Arc;
+
+use crate::app::context::{Commit, Context, Feature, PrepareError};
+use crate::app::rtmp::KEEPALIVE_IDLE;
+use crate::app::rtmp::serve::serve;
+use crate::app::rtmp::tls::TlsAcceptor;
+use crate::app::session::client::Client;
+use crate::app::session::close::CloseReason;
+use crate::config::{Config, ListenKind};
+use crate::log::{as_client, quoted};
+use crate::st::net::TcpStream;
+use crate::st::{self, LowClass};
+
+/// The RTMP server.
+pub(crate) struct RtmpServer {
+    ctx: Context,
+    tls: TlsAcceptor,
+}
+
+impl RtmpServer {
+    /// Creates the server. `tls` is the certificate of its RTMPS listeners.
+    pub(crate) fn new(ctx: Context, tls: TlsAcceptor) -> Self {
+        Self { ctx, tls }
+    }
+
+    /// Serves an accepted connection in a coroutine of its own, or rejects it.
+    pub(crate) fn serve_accepted(&self, stream: &TcpStream, kind: ListenKind) {
+        // A socket without keepalive is found dead at a write.
+        let _ = stream.set_keepalive(KEEPALIVE_IDLE);
+        let ctx = self.ctx.clone();
+        let Some((client, rejection)) = ctx.clients.add(stream, &ctx.config.get()) else {
+            ctx.stats.closed.count(&CloseReason::Full(String::new()));
+            return;
+        };
+        let (number, tls, unserved) = (client.number, self.tls.clone(), client.clone());
+        let spawned = st::spawn_low_priority(LowClass::Arrivals, "client", number, move || {
+            let guard = ClientGuard { ctx, client };
+            let reason = serve(&guard.ctx, &tls, &guard.client, kind, rejection);
+            record_close(&guard.ctx, &guard.client, &reason);
+        });
+        if let Err(error) = spawned {
+            // The guard was not made.
+            record_close(&self.ctx, &unserved, &CloseReason::Full(format!("no memory for a coroutine: {error}")));
+            self.ctx.clients.remove(&unserved);
+        }
+    }
+}
+
+impl Feature for RtmpServer {
+    fn name(&self) -> &'static str {
+        "rtmp"
+    }
+
+    /// Loads the certificate, even if its path is the same: a renewed certificate has the old name.
+    fn prepare(&self, new: &Arc<Config>) -> Result<Commit, PrepareError> {
+        let config = new.clone();
+        let loaded = st::offload(move || TlsAcceptor::load(&config))??;
+        let tls = self.tls.clone();
+        Ok(Box::new(move || tls.replace(loaded)))
+    }
+}
+
+/// Entry of a client in the list of clients. Dropping it removes the client.
+struct ClientGuard {
+    ctx: Context,
+    client: Arc<Client>,
+}
+
+impl Drop for ClientGuard {
+    fn drop(&mut self) {
+        self.ctx.clients.remove(&self.client);
+        // Without effect if the connection ended in order.
+        record_close(&self.ctx, &self.client, &CloseReason::Crashed);
+    }
+}
+
+/// Logs and counts the end of a connection. Only the first call for a client has an effect.
+fn record_close(ctx: &Context, client: &Client, reason: &CloseReason) {
+    let Some(messages) = client.finish_stats() else { return };
+    ctx.stats.closed.count(reason);
+    let line = format!(
+        "connection closed: code={} reason={} seconds={:.1} bytes_in={} bytes_out={} messages={} dropped={}",
+        reason.code(),
+        quoted(reason),
+        client.connected_at.elapsed().as_secs_f32(),
+        client.stream.bytes_received(),
+        client.stream.bytes_sent(),
+        messages.passed,
+        messages.dropped
+    );
+    as_client(client.number, || if reason.is_ordinary() { log::info!("{line}") } else { log::warn!("{line}") });
+}
