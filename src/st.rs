@@ -7,20 +7,20 @@
 //!
 //! | item | function |
 //! |---|---|
-//! | [`spawn`], [`run`] | a coroutine with its own stack; a panic or a stack overflow ends that coroutine alone |
+//! | [`spawn`], [`run`] | a coroutine with its own stack; a panic ends that coroutine alone; a stack overflow, which no input can cause, ends the process |
 //! | [`spawn_low_priority`], [`raise_priority`] | coroutines that share what the others leave of the worker's time |
 //! | [`sleep`], [`timer`], [`yield_now`] | deadlines kept by one coroutine on a timerfd; a yield lets sockets make progress |
 //! | [`Cond`], [`Inbox`], [`Shared`] | condition variable, queue from threads to a coroutine, state shared by coroutines |
 //! | [`offload`], [`drop_in_background`] | blocking work (names, disk), TLS handshakes and large frees on other threads |
-//! | [`trim_stack`], [`limit_heap_retention`], [`trim_heap`] | return unused memory to the system |
+//! | [`trim_stack`] | returns the unused pages of a stack to the system; the heap does that by itself, see `allocator` |
 //! | [`busy_share`], [`start_watchdog`] | load of the worker; a thread that logs when one coroutine holds the worker |
 //! | [`net`], `tls` (feature `ssl`) | sockets whose wait ends on readiness, a deadline or a wake-up; RTMPS |
 //!
 //! Two rules for code in a coroutine: never block the thread (no `std::thread::sleep`, no blocking file or name look-up), and
 //! never wait inside `Drop`, which may run while a panic unwinds.
 
+mod allocator;
 mod cond;
-mod heap;
 mod inbox;
 mod load;
 pub mod net;
@@ -37,7 +37,6 @@ pub mod tls;
 mod watchdog;
 
 pub use cond::Cond;
-pub use heap::{limit_heap_retention, trim_heap};
 pub use inbox::Inbox;
 pub use load::busy_share;
 pub use offload::{Overloaded, drop_in_background, offload};
@@ -52,7 +51,7 @@ use std::cell::RefCell;
 use std::io;
 use std::panic::{self, AssertUnwindSafe};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, Once, PoisonError};
+use std::sync::{Arc, Once};
 use std::time::Duration;
 
 use may::coroutine::{self, Coroutine};
@@ -76,8 +75,6 @@ struct Task {
     stack_top: AtomicUsize,
     finished: AtomicBool,
     on_finish: Cond,
-    /// Runs when the coroutine overflows its stack: its frames are then abandoned without being dropped.
-    on_overflow: Mutex<Option<Box<dyn FnOnce() + Send>>>,
 }
 
 thread_local! {
@@ -112,7 +109,7 @@ pub enum RunError {
     /// The operating system refused a resource (a stack, a timerfd).
     #[error("the coroutine runtime cannot start: {0}")]
     Start(#[from] io::Error),
-    /// The main coroutine panicked or overflowed its stack.
+    /// The main coroutine panicked.
     #[error("the main coroutine died")]
     Died,
 }
@@ -171,6 +168,14 @@ pub fn supervised(name: &'static str, f: impl Fn() + Send + 'static) -> impl FnO
     }
 }
 
+/// Spawns a coroutine of the server that runs as long as the process, and is restarted when it panics.
+///
+/// # Errors
+/// Those of [`spawn`].
+pub fn spawn_supervised(name: &'static str, f: impl Fn() + Send + 'static) -> io::Result<()> {
+    spawn(name, 0, supervised(name, f)).map(drop)
+}
+
 #[allow(unsafe_code)] // `may` has no safe way to spawn.
 fn spawn_task(
     name: &'static str,
@@ -187,7 +192,6 @@ fn spawn_task(
         stack_top: AtomicUsize::new(0),
         finished: AtomicBool::new(false),
         on_finish: Cond::new(),
-        on_overflow: Mutex::new(None),
     });
     let handle = Handle(task.clone());
     let builder = coroutine::Builder::new().stack_size(stack::stack_words());
@@ -232,16 +236,6 @@ pub fn current_client() -> u64 {
         .unwrap_or(0)
 }
 
-/// Registers a function that runs if the current coroutine overflows its stack. Its frames are then lost without any `drop`,
-/// so this is the place to shut its socket down. The function runs later, on the worker; it must not block.
-pub fn on_overflow(f: impl FnOnce() + Send + 'static) {
-    CURRENT.with_borrow(|current| {
-        if let Some(task) = current {
-            *task.on_overflow.lock().unwrap_or_else(PoisonError::into_inner) = Some(Box::new(f));
-        }
-    });
-}
-
 /// Runs `wait`, which switches to other coroutines, and restores the state of the current one afterwards. Each wait of this
 /// module goes through here.
 fn block<R>(wait: impl FnOnce() -> R) -> R {
@@ -261,7 +255,7 @@ fn block<R>(wait: impl FnOnce() -> R) -> R {
         watchdog::set_running(task.watchdog_tag);
         stack::set_current_top(task.stack_top.load(Ordering::Relaxed));
     }
-    reap(CURRENT.replace(me));
+    CURRENT.set(me);
     result
 }
 
@@ -274,7 +268,7 @@ fn start_task(task: Arc<Task>) {
     stack::set_current_top(task.stack_top.load(Ordering::Relaxed));
     stack::install_overflow_handler();
     watchdog::set_running(task.watchdog_tag);
-    reap(CURRENT.replace(Some(task)));
+    CURRENT.set(Some(task));
     timer::start();
 }
 
@@ -292,27 +286,6 @@ fn set_finished(task: &Task) {
     COROUTINES.fetch_sub(1, Ordering::Relaxed);
     task.finished.store(true, Ordering::Release);
     task.on_finish.broadcast();
-}
-
-/// Cleans up after a coroutine that overflowed its stack. A coroutine removes itself from [`CURRENT`] whenever it waits or
-/// ends; one that another coroutine finds there did neither, and the signal handler abandoned it.
-fn reap(abandoned: Option<Arc<Task>>) {
-    let Some(task) = abandoned else { return };
-    // It did not report that it stopped, and others may wait for that. The time of the coroutine that reaps it is not counted
-    // until its next turn.
-    if task.is_low.load(Ordering::Relaxed) {
-        priority::stop_running();
-    }
-    log::error!(
-        "coroutine overflowed its stack and was ended: coroutine={} client={} stack_bytes={STACK_BYTES}",
-        task.name,
-        task.id
-    );
-    let on_overflow = task.on_overflow.lock().unwrap_or_else(PoisonError::into_inner).take();
-    if let Some(f) = on_overflow {
-        f();
-    }
-    set_finished(&task);
 }
 
 /// Sends panics to the log, with the client they belong to. They never print a backtrace: its symbols take more stack than a
