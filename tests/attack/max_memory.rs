@@ -181,15 +181,15 @@ fn request_unread(rig: &Rig, path: &str) -> Option<Attacker> {
 fn hold_file(rig: &Rig) {
     let count = rig.count(1000, 4000, "downloads");
     let all: Vec<_> = (0..count).filter_map(|_| request_unread(rig, "/large.bin")).collect();
-    eventually("the log reports closed downloads", TIME_LIMIT, || (downloads_closed(rig) > 0).then_some(()));
+    eventually("the log reports closed downloads", TIME_LIMIT, || (responses_aborted(rig) > 0).then_some(()));
     assert_within_limit(rig, all.len());
     drop(all);
 }
 
 /// Returns the number of downloads closed for `max_memory`, according to the log.
 #[cfg(feature = "hls")]
-fn downloads_closed(rig: &Rig) -> usize {
-    memory_warnings(rig, "downloads_closed=").into_iter().sum()
+fn responses_aborted(rig: &Rig) -> usize {
+    memory_warnings(rig, "responses_aborted=").into_iter().sum()
 }
 
 /// Requests segments of 1 MB, five times the limit, that leave the playlist.
@@ -198,7 +198,7 @@ fn hold_segments(rig: &Rig) {
     let name = rig.unique_name("pinned");
     let mut publisher = Attacker::connect(rig.rtmp).expect("a connection");
     publisher.send(&[publish_session(&name), set_max_chunk_size(), message(6, 0, VIDEO, 1, &video_header())].concat());
-    let before = downloads_closed(rig);
+    let before = responses_aborted(rig);
     let mut all = Vec::new();
     for n in 0..160_u32 {
         publisher.send(&single_chunk(6, n * 1100, VIDEO, &keyframe(1_000_000)));
@@ -213,7 +213,7 @@ fn hold_segments(rig: &Rig) {
     }
     println!("    {unread} segments requested");
     assert!(unread > 50, "too few segments: {unread}");
-    eventually("the log reports closed downloads", TIME_LIMIT, || (downloads_closed(rig) > before).then_some(()));
+    eventually("the log reports closed downloads", TIME_LIMIT, || (responses_aborted(rig) > before).then_some(()));
     assert_within_limit(rig, all.len());
 }
 

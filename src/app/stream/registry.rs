@@ -6,7 +6,6 @@ use std::time::{Duration, Instant};
 
 use super::{Source, StreamSummary};
 use crate::config::{Config, Vhost};
-use crate::log::quoted;
 use crate::memory::MemoryTracker;
 use crate::st::{self, Cond, Shared};
 
@@ -102,12 +101,6 @@ impl StreamRegistry {
             let now = Instant::now();
             self.by_name.with(|sources| sources.values().for_each(|source| source.notify_unpublished_if_due(now)));
             self.remove_idle(KEEP_IDLE);
-            if self.is_empty() {
-                // Trimming delays nobody now, and an idle server does not keep the heap of a busy hour.
-                if let Err(error) = st::offload(st::trim_heap) {
-                    log::debug!("heap trim failed: error={}", quoted(error));
-                }
-            }
         }
     }
 
