@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use criterion::{BenchmarkId, Criterion, Throughput};
 use srs::app::CloseReason;
+use srs::app::session::info::{ClientInfo, StreamInfo};
 use srs::app::stream::{ClientHandle, Consumer, Publication, Source};
 use srs::config::Config;
 use srs::memory::MemoryTracker;
@@ -30,6 +31,28 @@ impl ClientHandle for FastClient {
     fn close(&self, _: CloseReason) {}
 }
 
+fn client_info() -> Arc<ClientInfo> {
+    Arc::new(ClientInfo {
+        id: 1,
+        ip: [127, 0, 0, 1].into(),
+        vhost: "v".to_owned(),
+        app: "live".to_owned(),
+        app_params: String::new(),
+        tc_url: String::new(),
+        page_url: String::new(),
+    })
+}
+
+fn stream_info() -> Arc<StreamInfo> {
+    Arc::new(StreamInfo {
+        vhost: "v".to_owned(),
+        app: "live".to_owned(),
+        stream: "s".to_owned(),
+        name: "v/live/s".to_owned(),
+        params: String::new(),
+    })
+}
+
 /// A published stream whose players have caught up.
 struct Stream {
     publication: Publication,
@@ -43,13 +66,15 @@ impl Stream {
     fn new(players: usize) -> Self {
         let config = Config::parse("bench", "listen 1935; vhost __defaultVhost__ { min_latency on; }").unwrap();
         let source = Source::new("v/live/s", config.vhost("v").unwrap().clone(), &MemoryTracker::default());
-        let publication = source.acquire_publish(1, Arc::new(FastClient)).ok().unwrap();
+        let publication =
+            source.reserve(1).unwrap().publish(Arc::new(FastClient), stream_info(), client_info()).unwrap();
         let payload = |first: u8| [&[first, 1, 0, 0, 0][..], &[0; 2000]].concat().into();
         let mut stream =
             Self { publication, _consumers: Vec::new(), keyframe: payload(0x17), inter_frame: payload(0x27), sent: 0 };
         stream.send_batch();
         stream.flush();
-        stream._consumers = (0..players).map(|_| source.join(Arc::new(FastClient), 1)).collect();
+        stream._consumers =
+            (0..players).map(|_| source.join(Arc::new(FastClient), 1, stream_info(), client_info())).collect();
         for consumer in &stream._consumers {
             let mut out = Vec::new();
             while !consumer.stats().caught_up {

@@ -3,10 +3,11 @@
 //! ```text
 //! publisher ─ Publication ─▶ Timeline ─▶ PacketLog ─┬─▶ players that have caught up: written at once, without blocking
 //!                                │                  └─▶ players that are behind: one coroutine each (Consumer)
-//!                                └─▶ Sink (HLS)
+//!                                └─▶ Outputs (HLS)
 //! ```
 //!
-//! Each message is encoded once. Only the writes to sockets grow with the number of players.
+//! Each message is encoded once. Only the writes to sockets grow with the number of players. What happens to streams is
+//! reported to the [`StreamObserver`] of their registry.
 //!
 //! | file | contents |
 //! |---|---|
@@ -14,12 +15,15 @@
 //! | [`publication`], [`consumer`] | the handles of a publisher's and a player's coroutine |
 //! | [`state`], [`incoming`] | a stream, and the path of a message through it |
 //! | [`timeline`], [`packet_log`], [`headers`] | corrected times, encoded packets, cached sequence headers |
-//! | [`player`], [`reclaim`] | the output of one player; memory that is given up when it is short |
+//! | [`player`], [`reclaim`] | the packets for one player; memory that is given up when it is short |
+//! | [`output`], [`observer`] | what features plug in: outputs beside the players, listeners of events |
 
 mod consumer;
 mod extended_timestamp;
 mod headers;
 mod incoming;
+mod observer;
+mod output;
 mod packet_log;
 mod player;
 mod publication;
@@ -30,25 +34,27 @@ mod timeline;
 mod track;
 
 pub use consumer::{Consumer, ConsumerStats, StartPosition};
-pub use publication::{Publication, StreamBusy};
+pub use observer::{Codecs, StreamEvent, StreamObserver};
+pub use output::{EndReason, Output, Packet, Publishing, Tag};
+pub use packet_log::PacketKind;
+pub use publication::{Publication, Reservation, StreamBusy};
 pub use reclaim::StreamUsage;
 pub use registry::StreamRegistry;
-#[cfg(feature = "hls")]
-pub(crate) use timeline::VIDEO_TIMEOUT_MS;
+pub use timeline::VIDEO_TIMEOUT_MS;
+pub use track::Track;
 
+use std::fmt;
 use std::io;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use bytes::Bytes;
-
-use self::headers::{CachedHeader, HeaderKey};
+use self::observer::SharedState;
 use self::state::StreamState;
 use crate::app::session::close::CloseReason;
+use crate::app::session::info::{ClientInfo, StreamInfo};
 use crate::codec::flv;
 use crate::config::Vhost;
 use crate::memory::MemoryTracker;
-use crate::st::Shared;
 
 /// A client as others see it: its socket, its coroutine, and its end.
 pub trait ClientHandle: Send + Sync {
@@ -65,27 +71,17 @@ pub trait ClientHandle: Send + Sync {
     fn close(&self, reason: CloseReason);
 }
 
-/// An output of a published stream beside its players. Times are corrected: milliseconds since the stream was created,
-/// which never run backwards within a track. Called for each message, so it must not block. Dropping it ends the
-/// output.
-pub trait Sink: Send + Sync {
-    /// Handles a video message with the header `tag`.
-    fn on_video(&mut self, time: u64, tag: &flv::VideoTag, payload: &Bytes);
-    /// Handles an audio message with the header `tag`.
-    fn on_audio(&mut self, time: u64, tag: &flv::AudioTag, payload: &Bytes);
-    /// Applies a new configuration of the vhost. Returns false if the output has to be replaced.
-    fn reconfigure(&mut self, vhost: &Vhost) -> bool;
-    /// Replaces this output. `next` creates the successor, if there is one; it is called after this output has ended,
-    /// unless the two are to overlap.
-    fn replace_with(self: Box<Self>, next: &mut dyn FnMut() -> Option<Box<dyn Sink>>) -> Option<Box<dyn Sink>> {
-        drop(self);
-        next()
-    }
-}
-
 /// A stream. Clones refer to the same stream.
 #[derive(Clone)]
-pub struct Source(Shared<StreamState>);
+pub struct Source(SharedState);
+
+/// Shows the name only.
+impl fmt::Debug for Source {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let name = self.0.try_with(|state| state.name.clone());
+        f.debug_tuple("Source").field(&name.as_deref().unwrap_or("in use")).finish()
+    }
+}
 
 /// Description of a published stream.
 #[derive(Debug, Clone)]
@@ -101,9 +97,14 @@ pub struct StreamSummary {
 }
 
 impl Source {
-    /// Creates a stream without publisher and players. Its memory is also charged to `parent`.
+    /// Creates a stream without publisher and players, whose events nobody observes. Its memory is also charged to
+    /// `parent`.
     pub fn new(name: &str, vhost: Arc<Vhost>, parent: &MemoryTracker) -> Self {
-        Self(Shared::new(StreamState::new(name, vhost, MemoryTracker::child_of(parent))))
+        Self::with_observer(name, vhost, parent, Arc::new(()))
+    }
+
+    fn with_observer(name: &str, vhost: Arc<Vhost>, parent: &MemoryTracker, observer: Arc<dyn StreamObserver>) -> Self {
+        Self(SharedState::new(StreamState::new(name, vhost, MemoryTracker::child_of(parent), observer)))
     }
 
     /// Returns the name of the stream's vhost.
@@ -129,11 +130,17 @@ impl Source {
     }
 
     /// Adds a player on the message stream `stream_id`. It starts with metadata and sequence headers, then at the last
-    /// keyframe if the vhost's `gop_cache` is on, else with the next message.
-    pub fn join(&self, client: Arc<dyn ClientHandle>, stream_id: u32) -> Consumer {
+    /// keyframe if the vhost's `gop_cache` is on, else with the next message. `stream` and `client` are for its events.
+    pub fn join(
+        &self,
+        handle: Arc<dyn ClientHandle>,
+        stream_id: u32,
+        stream: Arc<StreamInfo>,
+        client: Arc<ClientInfo>,
+    ) -> Consumer {
         self.0.with(|state| {
             state.on_first_subscriber();
-            let player = state.new_player(client, stream_id);
+            let player = state.new_player(handle, stream_id).with_info((stream, client));
             Consumer::new(self.clone(), state.add_player(player))
         })
     }
@@ -149,9 +156,9 @@ impl Source {
         })
     }
 
-    /// Returns whether the stream is published, or lost its publisher and the players have not been told yet.
+    /// Returns whether the stream is published, or has lost its publisher and not ended yet.
     pub fn is_live(&self) -> bool {
-        self.0.with(|state| state.publisher.is_some() || state.unpublish_at.is_some())
+        self.0.with(|state| state.announced.is_some())
     }
 
     /// Returns the tracker of the stream's memory.
@@ -170,48 +177,21 @@ impl Source {
             let publisher = state.publisher.as_ref()?;
             Some(StreamSummary {
                 name: state.name.clone(),
-                video: publisher.video,
-                audio: publisher.audio,
+                video: publisher.codecs.video,
+                audio: publisher.codecs.audio,
                 players: state.players.iter().flatten().filter(|player| !player.is_forwarder).count(),
             })
         })
     }
 
-    /// Ends the publication, if there is one, and tells the players at once, without the grace of a publisher that was
-    /// lost.
-    fn unpublish(&self) {
+    /// Ends the publication, if there is one, because the server stops, and tells the players at once, without the grace
+    /// of a publisher that was lost.
+    fn shut_down(&self) {
         self.0.with(|state| {
             let was_lost = state.unpublish_at.is_some();
-            if state.publisher.is_some() {
-                state.remove_publisher();
-            } else if !was_lost {
-                return;
-            }
-            state.notify_unpublished();
-        });
-    }
-
-    /// Lets `change` replace the sink of the present publication. It gets the stream's name, the publisher, and the
-    /// sink. The sink that is there afterwards gets the sequence headers so far, even if it has had them before.
-    pub fn change_sink(&self, change: impl FnOnce(&str, Arc<dyn ClientHandle>, &mut Option<Box<dyn Sink>>)) {
-        self.0.with(|state| {
-            let Some(publisher) = &state.publisher else { return };
-            change(&state.name, publisher.handle.clone(), &mut state.sink);
-            let Some(sink) = &mut state.sink else { return };
-            for CachedHeader { key, payload, .. } in state.headers.iter() {
-                match key {
-                    HeaderKey::Video { .. } => {
-                        if let Some(tag) = flv::read_video_header(payload) {
-                            sink.on_video(state.timeline.latest(), &tag, payload);
-                        }
-                    }
-                    HeaderKey::Audio { .. } => {
-                        if let Some(tag) = flv::read_audio_header(payload) {
-                            sink.on_audio(state.timeline.latest(), &tag, payload);
-                        }
-                    }
-                    HeaderKey::Metadata => {}
-                }
+            if state.publisher.is_some() || was_lost {
+                state.remove_publisher(EndReason::Shutdown);
+                state.notify_unpublished();
             }
         });
     }
@@ -226,12 +206,14 @@ impl Source {
     }
 
     /// Returns whether the stream has had neither publisher nor player for `time`, and nobody but the registry has a
-    /// handle to it. A stream that was never published is idle at once: there is nothing to keep.
+    /// handle to it. A stream that was never published is idle at once: there is nothing to keep. With a `time` of zero,
+    /// the grace of a publisher that was lost does not count.
     fn is_idle_for(&self, time: Duration) -> bool {
         self.0.with(|state| {
             let has_handles = self.0.handle_count() > 1;
-            let is_long_idle = state.publication_count == 0 || state.idle_since.elapsed() >= time;
-            !has_handles && state.is_idle() && is_long_idle
+            let may_resume = state.unpublish_at.is_some();
+            let is_long_idle = state.publication_count == 0 || (state.idle_since.elapsed() >= time && !may_resume);
+            !has_handles && state.is_idle() && (is_long_idle || time.is_zero())
         })
     }
 }

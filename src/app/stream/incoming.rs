@@ -6,6 +6,7 @@ use std::time::Instant;
 use bytes::Bytes;
 
 use super::headers::{CLEAR_DATA_FRAME, HeaderKey, ON_META_DATA, SET_DATA_FRAME};
+use super::output::{Packet, Tag};
 use super::packet_log::PacketKind;
 use super::state::StreamState;
 use super::track::Track;
@@ -14,7 +15,7 @@ use crate::rtmp::command::without_amf3_marker;
 use crate::rtmp::message::{Message, MessageType};
 
 impl StreamState {
-    /// Appends a message of the publisher to the packet log and passes it to the sink.
+    /// Appends a message of the publisher to the packet log and passes it to the outputs.
     pub(super) fn on_message(&mut self, message: &Message, arrived: Instant) {
         if let Some(publisher) = &mut self.publisher {
             publisher.last_activity = publisher.last_activity.max(arrived);
@@ -32,42 +33,40 @@ impl StreamState {
 
     fn on_audio(&mut self, message: &Message, arrived: Instant) {
         let tag = flv::read_audio_header(&message.payload);
-        if let (Some(publisher), Some(tag)) = (&mut self.publisher, &tag) {
-            publisher.audio = Some(tag.codec);
+        if let (Some(publisher), Some(tag)) = (&mut self.publisher, &tag)
+            && publisher.codecs.audio.replace(tag.codec) != Some(tag.codec)
+        {
+            self.on_codecs_changed();
         }
-        let time = match tag {
+        match tag {
             Some(tag) if tag.is_config() => {
                 let key = HeaderKey::Audio { track: tag.track, channel_config: !tag.is_sequence_header() };
-                self.on_header(key, message.payload.clone(), arrived)
+                self.on_header(key, Some(Tag::Audio(tag)), &message.payload, arrived);
             }
             // Also an empty message, which encoders send for silence.
-            _ => self.append(Track::Audio, message, PacketKind::Regular, arrived),
-        };
-        if let (Some(sink), Some(tag)) = (&mut self.sink, &tag) {
-            sink.on_audio(time, tag, &message.payload);
+            _ => self.append(Track::Audio, PacketKind::Regular, tag.map(Tag::Audio), message, arrived),
         }
     }
 
     fn on_video(&mut self, message: &Message, arrived: Instant) {
         let tag = flv::read_video_header(&message.payload);
-        if let (Some(publisher), Some(tag)) = (&mut self.publisher, &tag) {
-            publisher.video = Some(tag.codec);
+        if let (Some(publisher), Some(tag)) = (&mut self.publisher, &tag)
+            && publisher.codecs.video.replace(tag.codec) != Some(tag.codec)
+        {
+            self.on_codecs_changed();
         }
-        let time = match tag {
+        match tag {
             Some(tag) if tag.is_config() => {
                 let key = HeaderKey::Video { track: tag.track, color_info: !tag.is_sequence_header() };
-                self.on_header(key, message.payload.clone(), arrived)
+                self.on_header(key, Some(Tag::Video(tag)), &message.payload, arrived);
             }
             Some(tag) if tag.is_keyframe() && tag.track == 0 => {
                 self.gop_start = Some(self.log.next_seq());
-                self.append(Track::Video, message, PacketKind::Keyframe, arrived)
+                self.append(Track::Video, PacketKind::Keyframe, Some(Tag::Video(tag)), message, arrived);
             }
-            _ => self.append(Track::Video, message, PacketKind::Regular, arrived),
-        };
-        self.last_video_time = Some(self.timeline.latest());
-        if let (Some(sink), Some(tag)) = (&mut self.sink, &tag) {
-            sink.on_video(time, tag, &message.payload);
+            _ => self.append(Track::Video, PacketKind::Regular, tag.map(Tag::Video), message, arrived),
         }
+        self.last_video_time = Some(self.timeline.latest());
     }
 
     fn on_data(&mut self, message: &Message, arrived: Instant) {
@@ -78,31 +77,32 @@ impl StreamState {
             payload = payload.slice(SET_DATA_FRAME.len()..);
         }
         if payload.starts_with(ON_META_DATA) {
-            self.on_header(HeaderKey::Metadata, payload, arrived);
+            self.on_header(HeaderKey::Metadata, None, &payload, arrived);
         } else if payload.starts_with(CLEAR_DATA_FRAME) {
             self.headers.remove(HeaderKey::Metadata);
         } else {
-            self.append(Track::Data, &Message { payload, ..message.clone() }, PacketKind::Regular, arrived);
+            self.append(Track::Data, PacketKind::Regular, None, &Message { payload, ..message.clone() }, arrived);
         }
     }
 
-    /// Appends a header to the packet log and caches it for players that join. Returns its corrected time.
-    fn on_header(&mut self, key: HeaderKey, payload: Bytes, arrived: Instant) -> u64 {
+    /// Appends a header to the packet log, caches it for players that join, and passes it to the outputs.
+    fn on_header(&mut self, key: HeaderKey, tag: Option<Tag>, payload: &Bytes, arrived: Instant) {
         let track = key.track();
         let seq = self.log.next_seq();
-        let time = self.timeline.header_time(track);
-        self.log.append(track, time, PacketKind::Header, &payload, arrived);
-        let has_changed = self.headers.insert(key, &payload, seq, &self.memory);
+        let dts = self.timeline.header_time(track);
+        self.log.append(track, dts, PacketKind::Header, payload, arrived);
+        let has_changed = self.headers.insert(key, payload, seq, &self.memory);
         if has_changed && key != HeaderKey::Metadata {
             // The GOP cannot be decoded with the new header: players that join wait for the next keyframe.
             self.gop_start = None;
         }
-        time
+        self.outputs.packet(&self.name, &Packet { track, dts, kind: PacketKind::Header, tag, payload });
     }
 
-    fn append(&mut self, track: Track, message: &Message, kind: PacketKind, arrived: Instant) -> u64 {
-        let time = self.timeline.correct(track, message.timestamp, arrived);
-        self.log.append(track, time, kind, &message.payload, arrived);
-        time
+    /// Appends a message to the packet log and passes it to the outputs.
+    fn append(&mut self, track: Track, kind: PacketKind, tag: Option<Tag>, message: &Message, arrived: Instant) {
+        let dts = self.timeline.correct(track, message.timestamp, arrived);
+        self.log.append(track, dts, kind, &message.payload, arrived);
+        self.outputs.packet(&self.name, &Packet { track, dts, kind, tag, payload: &message.payload });
     }
 }

@@ -72,8 +72,10 @@ pub(super) struct LogEntry {
     header_len: usize,
 }
 
+/// Role of a message in its stream.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum PacketKind {
+pub enum PacketKind {
+    /// Any other message.
     Regular,
     /// Video keyframe: a player can start here.
     Keyframe,

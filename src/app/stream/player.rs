@@ -20,6 +20,7 @@ use super::headers::HeaderCache;
 use super::packet_log::{Batch, PacketLog};
 use super::track::Track;
 use super::{ClientHandle, ConsumerStats, StartPosition};
+use crate::app::session::info::{ClientInfo, StreamInfo};
 
 /// Limits of one [`Player::fill`], in buffers and in bytes; the latter also limits one write of the stream to a socket.
 const MAX_FILL_BUFFERS: usize = 64;
@@ -27,6 +28,9 @@ const MAX_FILL_BYTES: usize = 256 * 1024;
 
 /// Entries that one fill examines at most, unwanted ones included. A stream may have 100,000 of them.
 const MAX_FILL_ENTRIES: usize = 1024;
+
+/// A player, as events name it.
+pub(super) type PlayerInfo = (Arc<StreamInfo>, Arc<ClientInfo>);
 
 const ALL_TRACKS: u8 = u8::MAX;
 
@@ -40,6 +44,8 @@ pub(super) struct JoinPoint {
 #[derive(Clone)]
 pub(super) struct Player {
     pub(super) client: Arc<dyn ClientHandle>,
+    /// Stream and client of a player; `None` for a forwarder.
+    pub(super) info: Option<PlayerInfo>,
     stream_id: u32,
     chunk_size: u32,
     cursor: u64,
@@ -77,6 +83,7 @@ impl Player {
     pub(super) fn new(client: Arc<dyn ClientHandle>, stream_id: u32, chunk_size: usize, start: JoinPoint) -> Self {
         let mut player = Self {
             client,
+            info: None,
             stream_id,
             chunk_size: chunk_size as u32,
             cursor: 0,
@@ -100,6 +107,10 @@ impl Player {
         };
         player.move_to(start);
         player
+    }
+
+    pub(super) fn with_info(self, info: PlayerInfo) -> Self {
+        Self { info: Some(info), ..self }
     }
 
     /// Turns the player into a forwarder, which does not get status messages.

@@ -1,20 +1,30 @@
-//! The handle of a publisher's coroutine to its stream.
+//! The handle of a publisher's coroutine to its stream, and the reservation before it.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use super::observer::{Codecs, StreamEvent};
+use super::output::EndReason;
 use super::state::{Publisher, StreamState};
 use super::{ClientHandle, Source};
 use crate::app::session::close::CloseReason;
-use crate::codec::flv;
+use crate::app::session::info::{ClientInfo, StreamInfo};
 use crate::rtmp::message::Message;
 
-/// Error: the stream already has a publisher.
+/// Changes of codecs that are reported of one publication: a publisher may change them with each message.
+const MAX_CODEC_EVENTS: u8 = 16;
+
+/// Error: the stream already has a publisher, or one that is about to publish.
 #[derive(Debug, thiserror::Error)]
 #[error("the stream is being published by client {client}")]
 pub struct StreamBusy {
     /// Number of the publishing client.
     pub client: u64,
+}
+
+/// A stream reserved for one client, which is not its publisher yet. Dropping it releases the stream.
+pub struct Reservation {
+    source: Source,
 }
 
 /// The right to publish a stream. Dropping it ends the publication; players stay, and are told after the vhost's
@@ -25,30 +35,89 @@ pub struct Publication {
 }
 
 impl Source {
-    /// Makes the client the publisher. Replaces a publisher that was silent for the vhost's `stall_timeout`.
+    /// Reserves the stream for the client, so that it can be checked before it publishes. A publisher that was silent
+    /// for the vhost's `stall_timeout` goes on until then.
     ///
     /// # Errors
-    /// [`StreamBusy`] if the stream has another publisher.
-    pub fn acquire_publish(&self, client: u64, handle: Arc<dyn ClientHandle>) -> Result<Publication, StreamBusy> {
+    /// [`StreamBusy`] if the stream has another publisher, or is reserved.
+    pub fn reserve(&self, client: u64) -> Result<Reservation, StreamBusy> {
         self.0.with(|state| {
+            if let Some(client) = state.reserved_by {
+                return Err(StreamBusy { client });
+            }
+            state.check_replaceable()?;
+            state.reserved_by = Some(client);
+            Ok(Reservation { source: self.clone() })
+        })
+    }
+}
+
+impl Reservation {
+    /// Makes the client the publisher, and tells the players. Replaces a publisher that has stalled.
+    ///
+    /// # Errors
+    /// [`StreamBusy`] if the publisher that had stalled is active again.
+    pub fn publish(
+        self,
+        handle: Arc<dyn ClientHandle>,
+        stream: Arc<StreamInfo>,
+        client: Arc<ClientInfo>,
+    ) -> Result<Publication, StreamBusy> {
+        self.source.0.with(|state| {
+            state.check_replaceable()?;
             if let Some(publisher) = &state.publisher {
-                if publisher.last_activity.elapsed() < state.vhost.publish.stall_timeout {
-                    return Err(StreamBusy { client: publisher.client });
-                }
-                publisher.handle.close(CloseReason::Replaced { by: client });
-                state.remove_publisher();
+                publisher.handle.close(CloseReason::Replaced { by: client.id });
+                state.remove_publisher(EndReason::Replaced);
             }
             state.publication_count += 1;
             state.publication_start = state.log.next_seq();
             state.timeline.start_publication();
-            state.publisher =
-                Some(Publisher { client, handle, last_activity: Instant::now(), video: None, audio: None });
+            let resumed = state.announced.replace(stream.clone()).is_some();
+            let (source, stream_info, client_info) = (self.source.clone(), stream.clone(), client.clone());
+            state.events.push(StreamEvent::Published { stream: stream_info, client: client_info, source, resumed });
+            state.publisher = Some(Publisher {
+                stream,
+                client,
+                handle,
+                last_activity: Instant::now(),
+                codecs: Codecs::default(),
+                codec_events: 0,
+            });
             // Players that were not told of the loss of the last publisher are not told of the new one.
             if state.unpublish_at.take().is_none() {
                 let _ = state.notify_players("NetStream.Play.PublishNotify", "is now published");
             }
-            Ok(Publication { source: self.clone(), number: state.publication_count })
+            Ok(Publication { source: self.source.clone(), number: state.publication_count })
         })
+    }
+}
+
+impl Drop for Reservation {
+    fn drop(&mut self) {
+        // Not `with`: this may run while a panic unwinds out of one.
+        self.source.0.try_with(|state| state.reserved_by = None);
+    }
+}
+
+impl StreamState {
+    /// Returns an error if there is a publisher that has not stalled.
+    fn check_replaceable(&self) -> Result<(), StreamBusy> {
+        match &self.publisher {
+            Some(publisher) if publisher.last_activity.elapsed() < self.vhost.publish.stall_timeout => {
+                Err(StreamBusy { client: publisher.client.id })
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// Reports the codecs of the publication after a change.
+    pub(super) fn on_codecs_changed(&mut self) {
+        let Some(publisher) = &mut self.publisher else { return };
+        if publisher.codec_events < MAX_CODEC_EVENTS {
+            publisher.codec_events += 1;
+            let (stream, codecs) = (publisher.stream.clone(), publisher.codecs);
+            self.events.push(StreamEvent::CodecsKnown { stream, codecs });
+        }
     }
 }
 
@@ -103,14 +172,14 @@ impl Publication {
     /// Ends the publication at the publisher's request and tells the players at once.
     pub fn unpublish(&self) {
         self.with(|state| {
-            state.remove_publisher();
+            state.remove_publisher(EndReason::Unpublished);
             state.notify_unpublished();
         });
     }
 
-    /// Returns the codecs of the video and audio received so far.
-    pub fn codecs(&self) -> (Option<flv::VideoCodec>, Option<flv::AudioCodec>) {
-        let codecs = self.with(|state| state.publisher.as_ref().map(|publisher| (publisher.video, publisher.audio)));
+    /// Returns the codecs received so far.
+    pub fn codecs(&self) -> Codecs {
+        let codecs = self.with(|state| state.publisher.as_ref().map(|publisher| publisher.codecs));
         codecs.flatten().unwrap_or_default()
     }
 
@@ -129,7 +198,7 @@ impl Drop for Publication {
         // Not `with`: this may run while a panic unwinds out of one.
         self.source.0.try_with(|state| {
             if self.is_current(state) {
-                state.remove_publisher();
+                state.remove_publisher(EndReason::Unpublished);
             }
         });
     }

@@ -2,6 +2,7 @@
 //! order.
 
 use super::Source;
+use super::output::EndReason;
 use super::player::Player;
 use super::state::StreamState;
 use crate::app::session::close::CloseReason;
@@ -58,7 +59,7 @@ impl Source {
             // Before `remove_publisher`, which evicts in the background: bytes that stay charged would cost another
             // client its connection.
             state.evict_before(state.log.end_seq());
-            state.remove_publisher();
+            state.remove_publisher(EndReason::Unpublished);
             state.evict_before(state.log.end_seq());
             true
         })

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use super::{Source, StreamSummary};
+use super::{Source, StreamObserver, StreamSummary};
 use crate::config::{Config, Vhost};
 use crate::memory::MemoryTracker;
 use crate::st::{self, Cond, Shared};
@@ -21,34 +21,38 @@ const SWEEP_INTERVAL: Duration = Duration::from_secs(1);
 
 /// All streams. A stream is not removed while a [`Source`] of it exists, so all clients that ask for a name share one
 /// stream.
-#[derive(Clone, Default)]
+#[derive(Clone)]
 pub struct StreamRegistry {
     by_name: Shared<HashMap<String, Source>>,
     added: Arc<Cond>,
     memory: MemoryTracker,
+    observer: Arc<dyn StreamObserver>,
 }
 
 impl StreamRegistry {
-    /// Creates an empty registry. The memory of its streams is charged to `memory`.
-    pub fn new(memory: MemoryTracker) -> Self {
-        Self { memory, ..Self::default() }
+    /// Creates an empty registry. The memory of its streams is charged to `memory`, and their events are reported to
+    /// `observer`.
+    pub fn new(memory: MemoryTracker, observer: Arc<dyn StreamObserver>) -> Self {
+        Self { by_name: Shared::default(), added: Arc::default(), memory, observer }
     }
 
     /// Returns the stream `name` (vhost/app/stream), and creates it if there is none.
     pub fn get_or_create(&self, name: &str, vhost: &Arc<Vhost>) -> Source {
-        self.by_name.with(|sources| {
+        let (source, removed) = self.by_name.with(|sources| {
             if let Some(source) = sources.get(name) {
-                return source.clone();
+                return (source.clone(), Vec::new());
             }
             // Only when the count has doubled, not for each new name.
-            if sources.len() >= MAX_IDLE && sources.len().is_power_of_two() {
-                sources.retain(|_, source| !source.is_idle_for(Duration::ZERO));
-            }
-            let source = Source::new(name, vhost.clone(), &self.memory);
+            let is_crowded = sources.len() >= MAX_IDLE && sources.len().is_power_of_two();
+            let removed = if is_crowded { extract_idle(sources, Duration::ZERO) } else { Vec::new() };
+            let source = Source::with_observer(name, vhost.clone(), &self.memory, self.observer.clone());
             sources.insert(name.to_owned(), source.clone());
             self.added.signal();
-            source
-        })
+            (source, removed)
+        });
+        // Not before the registry is free: this reports events.
+        drop(removed);
+        source
     }
 
     /// Returns the streams that are published now, sorted by name.
@@ -75,9 +79,9 @@ impl StreamRegistry {
         });
     }
 
-    /// Ends all publications and tells the players at once.
+    /// Ends all publications because the server stops, and tells the players at once.
     pub fn unpublish_all(&self) {
-        self.all().iter().for_each(Source::unpublish);
+        self.all().iter().for_each(Source::shut_down);
     }
 
     /// Returns the number of streams.
@@ -99,40 +103,39 @@ impl StreamRegistry {
             }
             st::sleep(SWEEP_INTERVAL);
             let now = Instant::now();
-            self.by_name.with(|sources| sources.values().for_each(|source| source.notify_unpublished_if_due(now)));
+            self.all().iter().for_each(|source| source.notify_unpublished_if_due(now));
             self.remove_idle(KEEP_IDLE);
         }
     }
 
-    fn remove_idle(&self, time: Duration) {
-        self.by_name.with(|sources| {
-            sources.retain(|_, source| !source.is_idle_for(time));
+    pub(super) fn remove_idle(&self, time: Duration) {
+        let removed = self.by_name.with(|sources| {
+            let removed = extract_idle(sources, time);
             sources.shrink_to(2 * sources.len());
+            removed
         });
+        // Not before the registry is free: this reports events.
+        drop(removed);
     }
+}
+
+fn extract_idle(sources: &mut HashMap<String, Source>, time: Duration) -> Vec<Source> {
+    sources.extract_if(|_, source| source.is_idle_for(time)).map(|(_, source)| source).collect()
 }
 
 #[cfg(test)]
 mod tests {
+    use super::super::tests::{Socket, acquire};
     use super::*;
-
-    struct IgnoringClient;
-    impl super::super::ClientHandle for IgnoringClient {
-        fn try_write(&self, _: &[u8]) -> std::io::Result<usize> {
-            Ok(0)
-        }
-        fn wake(&self) {}
-        fn close(&self, _: crate::app::CloseReason) {}
-    }
 
     #[test]
     fn a_stream_that_is_held_is_never_removed() {
         let config = Config::parse("t", "listen 1935; vhost __defaultVhost__ { }").unwrap();
         let vhost = config.vhost("x").unwrap();
-        let sources = StreamRegistry::new(MemoryTracker::default());
+        let sources = StreamRegistry::new(MemoryTracker::default(), Arc::new(()));
         let held = sources.get_or_create("v/live/held", vhost);
         let idle = sources.get_or_create("v/live/idle", vhost);
-        let publication = idle.acquire_publish(1, Arc::new(IgnoringClient)).unwrap();
+        let publication = acquire(&idle, 1, Socket::new(0)).unwrap();
         let published = sources.published();
         assert_eq!(published.iter().map(|stream| stream.name.as_str()).collect::<Vec<_>>(), ["v/live/idle"]);
         drop(publication);

@@ -5,13 +5,15 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 
+use super::ClientHandle;
 use super::headers::HeaderCache;
+use super::observer::{Codecs, EventQueue, StreamEvent, StreamObserver};
+use super::output::{EndReason, Outputs};
 use super::packet_log::{PacketKind, PacketLog};
 use super::player::{JoinPoint, Player};
 use super::timeline::{Timeline, VIDEO_TIMEOUT_MS};
 use super::track::Track;
-use super::{ClientHandle, Sink};
-use crate::codec::flv;
+use crate::app::session::info::{ClientInfo, StreamInfo};
 use crate::config::Vhost;
 use crate::memory::MemoryTracker;
 use crate::rtmp::server::encode_stream_status;
@@ -33,7 +35,12 @@ pub(super) struct StreamState {
     pub(super) name: String,
     pub(super) vhost: Arc<Vhost>,
     pub(super) memory: MemoryTracker,
+    pub(super) events: EventQueue,
+    /// Client that has reserved the stream to publish it.
+    pub(super) reserved_by: Option<u64>,
     pub(super) publisher: Option<Publisher>,
+    /// The stream as its last publisher named it, until `Unpublished` is reported.
+    pub(super) announced: Option<Arc<StreamInfo>>,
     /// Number of publications so far, which identifies the present one.
     pub(super) publication_count: u64,
     /// Sequence number of the first packet of the present publication, or of the last one.
@@ -45,7 +52,7 @@ pub(super) struct StreamState {
     /// Time of the last video message of the publication, in milliseconds.
     pub(super) last_video_time: Option<u64>,
     pub(super) headers: HeaderCache,
-    pub(super) sink: Option<Box<dyn Sink>>,
+    pub(super) outputs: Outputs,
     /// Players and forwarders by id. Unused ids are in `free_ids`.
     pub(super) players: Vec<Option<Player>>,
     free_ids: Vec<usize>,
@@ -58,28 +65,33 @@ pub(super) struct StreamState {
 }
 
 pub(super) struct Publisher {
-    pub(super) client: u64,
+    pub(super) stream: Arc<StreamInfo>,
+    pub(super) client: Arc<ClientInfo>,
     pub(super) handle: Arc<dyn ClientHandle>,
     pub(super) last_activity: Instant,
-    pub(super) video: Option<flv::VideoCodec>,
-    pub(super) audio: Option<flv::AudioCodec>,
+    pub(super) codecs: Codecs,
+    /// Number of `CodecsKnown` events.
+    pub(super) codec_events: u8,
 }
 
 impl StreamState {
-    pub(super) fn new(name: &str, vhost: Arc<Vhost>, memory: MemoryTracker) -> Self {
+    pub(super) fn new(name: &str, vhost: Arc<Vhost>, memory: MemoryTracker, observer: Arc<dyn StreamObserver>) -> Self {
         Self {
             name: name.to_owned(),
             log: PacketLog::new(vhost.chunk_size, &memory),
             memory,
             vhost,
+            events: EventQueue::new(observer),
+            reserved_by: None,
             publisher: None,
+            announced: None,
             publication_count: 0,
             publication_start: 0,
             timeline: Timeline::default(),
             gop_start: None,
             last_video_time: None,
             headers: HeaderCache::default(),
-            sink: None,
+            outputs: Outputs::default(),
             players: Vec::new(),
             free_ids: Vec::new(),
             unpublish_at: None,
@@ -182,6 +194,9 @@ impl StreamState {
     }
 
     pub(super) fn add_player(&mut self, player: Player) -> usize {
+        if let Some((stream, client)) = player.info.clone() {
+            self.events.push(StreamEvent::Played { stream, client });
+        }
         if let Some(id) = self.free_ids.pop() {
             self.players[id] = Some(player);
             return id;
@@ -191,8 +206,11 @@ impl StreamState {
     }
 
     pub(super) fn remove_player(&mut self, id: usize) {
-        if self.players[id].take().is_some() {
+        if let Some(player) = self.players[id].take() {
             self.free_ids.push(id);
+            if let Some((stream, client)) = player.info {
+                self.events.push(StreamEvent::Stopped { stream, client });
+            }
         }
         self.release_if_idle();
     }
@@ -221,22 +239,28 @@ impl StreamState {
         true
     }
 
-    /// Ends the publication. Players stay, and are told if no publisher is back after `reconnect_grace`.
-    pub(super) fn remove_publisher(&mut self) {
-        self.publisher = None;
-        self.sink = None;
+    /// Ends the publication, if there is one. Players stay, and are told if no publisher is back after
+    /// `reconnect_grace`.
+    pub(super) fn remove_publisher(&mut self, reason: EndReason) {
+        let Some(Publisher { stream, client, .. }) = self.publisher.take() else { return };
+        self.unpublish_at = Some(Instant::now() + self.vhost.publish.reconnect_grace);
+        self.events.push(StreamEvent::PublisherLost { stream, client });
+        self.outputs.end(&self.name, reason);
         self.flush();
         self.gop_start = None;
         self.last_video_time = None;
         self.headers.clear();
-        self.unpublish_at = Some(Instant::now() + self.vhost.publish.reconnect_grace);
         let end = self.log.end_seq();
         self.trim(self.players.iter().flatten().map(|player| player.first_needed(end)).min());
         self.release_if_idle();
     }
 
+    /// Ends the stream, and tells the players.
     pub(super) fn notify_unpublished(&mut self) {
         self.unpublish_at = None;
+        if let Some(stream) = self.announced.take() {
+            self.events.push(StreamEvent::Unpublished { stream });
+        }
         let end = self.log.next_seq();
         self.players.iter_mut().flatten().for_each(|player| player.end_forwarding(end));
         if !self.notify_players("NetStream.Play.UnpublishNotify", "is now unpublished") {
@@ -259,5 +283,15 @@ impl StreamState {
             self.trim(None);
             self.log.shrink();
         }
+    }
+}
+
+impl Drop for StreamState {
+    fn drop(&mut self) {
+        // The stream is removed within its `reconnect_grace`.
+        if let Some(stream) = self.announced.take() {
+            self.events.push(StreamEvent::Unpublished { stream });
+        }
+        self.events.report_rest();
     }
 }

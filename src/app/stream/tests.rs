@@ -1,12 +1,16 @@
 //! Tests of a stream with players whose sockets are in memory. Their output is decoded as a client decodes it.
 
+mod events;
 mod forwarders;
 mod memory;
+mod outputs;
 mod players;
 mod publishers;
 
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+
+use bytes::Bytes;
 
 use super::headers::{ON_META_DATA, SET_DATA_FRAME};
 use super::*;
@@ -15,7 +19,7 @@ use crate::rtmp::chunk::ChunkDecoder;
 use crate::rtmp::message::{Message, MessageType};
 
 /// A client whose socket accepts a limited number of bytes.
-struct Socket {
+pub(super) struct Socket {
     /// Bytes that it accepts until it is full.
     room: AtomicUsize,
     written: Mutex<Vec<u8>>,
@@ -24,7 +28,7 @@ struct Socket {
 }
 
 impl Socket {
-    fn new(room: usize) -> Arc<Self> {
+    pub(super) fn new(room: usize) -> Arc<Self> {
         let room = AtomicUsize::new(room);
         Arc::new(Self { room, written: Mutex::default(), woken: AtomicBool::new(false), closed: Mutex::default() })
     }
@@ -61,7 +65,7 @@ impl TestPlayer {
 
     fn with_room(source: &Source, room: usize) -> Self {
         let socket = Socket::new(room);
-        let consumer = source.join(socket.clone(), 1);
+        let consumer = join(source, socket.clone());
         let mut decoder = ChunkDecoder::new();
         // The server sends this before a player joins.
         let size = (source.chunk_size() as u32).to_be_bytes();
@@ -117,6 +121,37 @@ impl TestPlayer {
     }
 }
 
+pub(super) fn client_info(id: u64) -> Arc<ClientInfo> {
+    Arc::new(ClientInfo {
+        id,
+        ip: [127, 0, 0, 1].into(),
+        vhost: "v".to_owned(),
+        app: "live".to_owned(),
+        app_params: String::new(),
+        tc_url: String::new(),
+        page_url: String::new(),
+    })
+}
+
+pub(super) fn stream_info() -> Arc<StreamInfo> {
+    Arc::new(StreamInfo {
+        vhost: "v".to_owned(),
+        app: "live".to_owned(),
+        stream: "s".to_owned(),
+        name: "v/live/s".to_owned(),
+        params: String::new(),
+    })
+}
+
+/// Publishes a stream as client `id`, without anything between reservation and publication.
+pub(super) fn acquire(source: &Source, id: u64, handle: Arc<dyn ClientHandle>) -> Result<Publication, StreamBusy> {
+    source.reserve(id)?.publish(handle, stream_info(), client_info(id))
+}
+
+fn join(source: &Source, handle: Arc<dyn ClientHandle>) -> Consumer {
+    source.join(handle, 1, stream_info(), client_info(100))
+}
+
 /// Returns a stream that sends each message at once.
 fn source(directives: &str) -> Source {
     source_with_window(&format!("min_latency on; {directives}"))
@@ -129,7 +164,7 @@ fn source_with_window(directives: &str) -> Source {
 }
 
 fn publish(source: &Source) -> Publication {
-    source.acquire_publish(1, Socket::new(0)).unwrap()
+    acquire(source, 1, Socket::new(0)).unwrap()
 }
 
 fn message(kind: MessageType, timestamp: u32, payload: &[u8]) -> Message {

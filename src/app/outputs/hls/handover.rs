@@ -1,11 +1,9 @@
 //! The move of a running stream to another directory, or to none. The old output ends and the new one starts at the same
 //! keyframe, so that no segment is cut short and no frame is lost.
 
-use bytes::Bytes;
-
 use super::output::HlsOutput;
-use crate::app::stream::Sink;
-use crate::codec::flv::{AudioPacket, AudioTag, VideoPacket, VideoTag};
+use crate::app::stream::{EndReason, Output, Packet, Tag};
+use crate::codec::flv::{AudioPacket, VideoPacket};
 use crate::config::Vhost;
 
 /// Maximum wait for a keyframe, in milliseconds.
@@ -15,13 +13,13 @@ const MAX_WAIT_FOR_KEYFRAME: u64 = 10_000;
 pub(super) struct Handover {
     old: Option<HlsOutput>,
     /// `None` if HLS was disabled.
-    new: Option<Box<dyn Sink>>,
+    new: Option<Box<dyn Output>>,
     /// Time of the first message, in milliseconds.
     started_at: Option<u64>,
 }
 
 impl Handover {
-    pub(super) fn new(old: HlsOutput, new: Option<Box<dyn Sink>>) -> Self {
+    pub(super) fn new(old: HlsOutput, new: Option<Box<dyn Output>>) -> Self {
         Self { old: Some(old), new, started_at: None }
     }
 
@@ -36,37 +34,35 @@ impl Handover {
     }
 }
 
-impl Sink for Handover {
-    fn on_video(&mut self, time: u64, tag: &VideoTag, payload: &Bytes) {
-        let is_header = tag.packet == VideoPacket::SequenceHeader;
-        let is_keyframe = tag.packet == VideoPacket::Frame && tag.is_keyframe();
-        if is_keyframe || self.is_overdue(time) {
+impl Output for Handover {
+    fn packet(&mut self, packet: &Packet<'_>) {
+        let (is_header, ends_old) = match &packet.tag {
+            Some(Tag::Video(tag)) => {
+                let is_keyframe = tag.packet == VideoPacket::Frame && tag.is_keyframe();
+                (tag.packet == VideoPacket::SequenceHeader, is_keyframe)
+            }
+            // Without video there is no keyframe to wait for.
+            Some(Tag::Audio(tag)) => {
+                let is_audio_only = self.old.as_ref().is_some_and(|old| !old.has_video());
+                (tag.packet == AudioPacket::SequenceHeader, is_audio_only)
+            }
+            None => return,
+        };
+        if ends_old || self.is_overdue(packet.dts) {
             self.finish_old();
         }
         if let Some(old) = &mut self.old {
-            old.on_video(time, tag, payload);
+            old.packet(packet);
         }
         if let Some(new) = &mut self.new
             && (is_header || self.old.is_none())
         {
-            new.on_video(time, tag, payload);
+            new.packet(packet);
         }
     }
 
-    fn on_audio(&mut self, time: u64, tag: &AudioTag, payload: &Bytes) {
-        // Without video there is no keyframe to wait for.
-        if self.old.as_ref().is_some_and(|old| !old.has_video()) || self.is_overdue(time) {
-            self.finish_old();
-        }
-        if let Some(old) = &mut self.old {
-            old.on_audio(time, tag, payload);
-        }
-        if let Some(new) = &mut self.new
-            && (tag.packet == AudioPacket::SequenceHeader || self.old.is_none())
-        {
-            new.on_audio(time, tag, payload);
-        }
-    }
+    // Dropping it ends both.
+    fn end(self: Box<Self>, _: EndReason) {}
 
     fn reconfigure(&mut self, vhost: &Vhost) -> bool {
         match &mut self.new {

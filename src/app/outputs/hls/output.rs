@@ -1,11 +1,8 @@
 //! The output that a publisher's stream is written to.
 
-use bytes::Bytes;
-
 use super::handover::Handover;
 use super::stream::HlsStream;
-use crate::app::stream::Sink;
-use crate::codec::flv::{AudioTag, VideoTag};
+use crate::app::stream::{EndReason, Output, Packet, Tag};
 use crate::config::Vhost;
 
 /// The HLS output of one publisher. Dropping it ends the last segment.
@@ -27,20 +24,23 @@ impl HlsOutput {
     }
 }
 
-impl Sink for HlsOutput {
-    fn on_video(&mut self, time: u64, tag: &VideoTag, payload: &Bytes) {
-        self.0.0.with(|state| state.on_video(time, tag, payload));
-    }
-
-    fn on_audio(&mut self, time: u64, tag: &AudioTag, payload: &Bytes) {
-        self.0.0.with(|state| state.on_audio(time, tag, payload));
+impl Output for HlsOutput {
+    fn packet(&mut self, packet: &Packet<'_>) {
+        match &packet.tag {
+            Some(Tag::Video(tag)) => self.0.0.with(|state| state.on_video(packet.dts, tag, packet.payload)),
+            Some(Tag::Audio(tag)) => self.0.0.with(|state| state.on_audio(packet.dts, tag, packet.payload)),
+            None => {}
+        }
     }
 
     fn reconfigure(&mut self, vhost: &Vhost) -> bool {
         self.0.0.with(|state| state.reconfigure(&vhost.hls))
     }
 
-    fn replace_with(self: Box<Self>, next: &mut dyn FnMut() -> Option<Box<dyn Sink>>) -> Option<Box<dyn Sink>> {
+    // Dropping it ends it: the reason makes no difference.
+    fn end(self: Box<Self>, _: EndReason) {}
+
+    fn replace_with(self: Box<Self>, next: &mut dyn FnMut() -> Option<Box<dyn Output>>) -> Option<Box<dyn Output>> {
         Some(Box::new(Handover::new(*self, next())))
     }
 }

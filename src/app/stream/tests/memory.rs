@@ -136,7 +136,7 @@ fn a_cache_without_players_goes_and_comes_again_with_the_next_keyframe() {
 fn a_publisher_is_evicted_with_all_of_its_stream_and_knows_why() {
     let source = source("");
     let socket = Socket::new(0);
-    let publication = source.acquire_publish(1, socket.clone()).unwrap();
+    let publication = acquire(&source, 1, socket.clone()).unwrap();
     send_headers(&publication);
     let slow = TestPlayer::with_room(&source, 0);
     send(&publication, &[key(0, 1), inter(40, 2), inter(80, 3)]);

@@ -72,11 +72,11 @@ fn players_are_not_told_of_a_publisher_that_is_back_soon() {
 fn a_second_publisher_is_refused_and_one_that_stalls_is_replaced() {
     let source = source("publish { stall_timeout 1; }");
     let first_socket = Socket::new(0);
-    let first = source.acquire_publish(1, first_socket.clone()).unwrap();
-    assert_eq!(source.acquire_publish(2, Socket::new(0)).err().unwrap().client, 1);
+    let first = acquire(&source, 1, first_socket.clone()).unwrap();
+    assert_eq!(acquire(&source, 2, Socket::new(0)).err().unwrap().client, 1);
     source.0.with(|state| state.publisher.as_mut().unwrap().last_activity -= Duration::from_secs(2));
     let is_current = |publication: &Publication| source.0.with(|state| publication.is_current(state));
-    let second = source.acquire_publish(3, Socket::new(0)).unwrap();
+    let second = acquire(&source, 3, Socket::new(0)).unwrap();
     assert_eq!(*first_socket.closed.lock().unwrap(), Some(CloseReason::Replaced { by: 3 }));
     assert!(!is_current(&first) && is_current(&second));
     // Messages of the first, and its end, change nothing for the second.
@@ -85,7 +85,32 @@ fn a_second_publisher_is_refused_and_one_that_stalls_is_replaced() {
     assert!(is_current(&second));
     assert_eq!(source.0.with(|state| state.log.next_seq()), 0);
     drop(second);
-    assert!(source.acquire_publish(4, Socket::new(0)).is_ok());
+    assert!(acquire(&source, 4, Socket::new(0)).is_ok());
+}
+
+#[test]
+fn a_reserved_stream_is_refused_to_others_and_a_stalled_publisher_goes_on_until_it_is_replaced() {
+    let source = source("publish { stall_timeout 1; }");
+    let mut player = TestPlayer::join(&source);
+    player.got();
+    let reservation = source.reserve(7).unwrap();
+    assert_eq!(source.reserve(8).err().unwrap().client, 7);
+    assert!(!source.is_live() && player.got().is_empty(), "players are told when it is published");
+    drop(reservation);
+    let first = publish(&source);
+    assert_eq!(player.got().len(), 1);
+    let stall = || source.0.with(|state| state.publisher.as_mut().unwrap().last_activity -= Duration::from_secs(2));
+    assert_eq!(source.reserve(2).err().unwrap().client, 1);
+    stall();
+    let reservation = source.reserve(2).unwrap();
+    assert_eq!(source.reserve(3).err().unwrap().client, 2);
+    // It recovers while the other client is checked.
+    first.on_message(&key(0, 1), Instant::now());
+    let refused = reservation.publish(Socket::new(0), stream_info(), client_info(2));
+    assert_eq!(refused.err().unwrap().client, 1);
+    stall();
+    let second = acquire(&source, 3, Socket::new(0)).unwrap();
+    assert!(source.0.with(|state| second.is_current(state) && state.reserved_by.is_none()));
 }
 
 #[test]

@@ -2,6 +2,7 @@
 
 use super::super::output::HlsOutput;
 use super::*;
+use crate::app::stream::{Packet, PacketKind, Tag, Track};
 
 #[test]
 fn files_are_below_hls_path_whatever_the_names_are() {
@@ -52,9 +53,9 @@ fn publish(stream: &HlsStream, hls: &crate::config::Hls) -> HlsOutput {
     stream.publish(hls, Arc::new(NullClient), &MemoryTracker::default()).unwrap()
 }
 
-fn send_keyframe(sink: &mut dyn Sink, time: u64) {
-    send_to(sink, time, AVC_HEADER);
-    send_to(sink, time, &frame(true, 100));
+fn send_keyframe(output: &mut dyn Output, time: u64) {
+    send_to(output, time, AVC_HEADER);
+    send_to(output, time, &frame(true, 100));
 }
 
 #[test]
@@ -273,19 +274,19 @@ fn of_a_flood_of_names_no_more_are_known_than_may_be() {
 fn hand_over(messages: &[(u64, Vec<u8>)], switch: u64) -> [MediaPlaylist; 2] {
     let folders = [tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap()];
     let [(old, hls, old_live), (new, new_hls, new_live)] = folders.each_ref().map(stream_in);
-    let mut sink: Box<dyn Sink> = Box::new(publish(&old, &hls));
+    let mut output: Box<dyn Output> = Box::new(publish(&old, &hls));
     let mut is_switched = false;
     for (time, payload) in messages {
         if *time >= switch && !std::mem::replace(&mut is_switched, true) {
-            sink = sink.replace_with(&mut || Some(Box::new(publish(&new, &new_hls)) as Box<dyn Sink>)).unwrap();
+            output = output.replace_with(&mut || Some(Box::new(publish(&new, &new_hls)) as Box<dyn Output>)).unwrap();
             // As the source does with the sequence headers.
             for header in [AVC_HEADER, AAC_HEADER] {
-                send_to(&mut *sink, *time, header);
+                send_to(&mut *output, *time, header);
             }
         }
-        send_to(&mut *sink, *time, payload);
+        send_to(&mut *output, *time, payload);
     }
-    drop(sink);
+    drop(output);
     [(old, old_live), (new, new_live)].map(|(stream, live)| {
         let playlist = || {
             stream.tick(Instant::now());
@@ -307,13 +308,13 @@ fn hand_over(messages: &[(u64, Vec<u8>)], switch: u64) -> [MediaPlaylist; 2] {
     })
 }
 
-fn send_to(sink: &mut dyn Sink, time: u64, payload: &[u8]) {
-    let payload = Bytes::copy_from_slice(payload);
-    if payload[0] == 0xaf {
-        sink.on_audio(time, &flv::read_audio_header(&payload).unwrap(), &payload);
-    } else {
-        sink.on_video(time, &flv::read_video_header(&payload).unwrap(), &payload);
-    }
+fn send_to(output: &mut dyn Output, time: u64, payload: &[u8]) {
+    let payload = &Bytes::copy_from_slice(payload);
+    let (track, tag) = match payload[0] {
+        0xaf => (Track::Audio, Tag::Audio(flv::read_audio_header(payload).unwrap())),
+        _ => (Track::Video, Tag::Video(flv::read_video_header(payload).unwrap())),
+    };
+    output.packet(&Packet { track, dts: time, kind: PacketKind::Regular, tag: Some(tag), payload });
 }
 
 fn milliseconds_of(list: &MediaPlaylist) -> u64 {

@@ -1,0 +1,186 @@
+//! Outputs of a published stream beside its subscribers, such as HLS: any number, one of each feature.
+
+use std::panic::{self, AssertUnwindSafe};
+use std::sync::Arc;
+
+use bytes::Bytes;
+
+use super::headers::HeaderKey;
+use super::packet_log::PacketKind;
+use super::state::StreamState;
+use super::track::Track;
+use super::{ClientHandle, Source};
+use crate::app::session::info::{ClientInfo, StreamInfo};
+use crate::codec::flv::{self, AudioTag, VideoTag};
+use crate::config::Vhost;
+use crate::memory::MemoryTracker;
+
+/// A corrected message of a publisher.
+#[derive(Debug, Clone, Copy)]
+pub struct Packet<'a> {
+    /// The track.
+    pub track: Track,
+    /// Decoding time in milliseconds since the stream was created. It never runs backwards within a track, except that
+    /// a header has the time of the message before it.
+    pub dts: u64,
+    /// The kind.
+    pub kind: PacketKind,
+    /// The header of the payload; `None` for data, and for audio and video whose header is empty or truncated.
+    pub tag: Option<Tag>,
+    /// The payload of the RTMP message. Data has no `@setDataFrame` in front.
+    pub payload: &'a Bytes,
+}
+
+/// Header of a media message.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Tag {
+    /// Header of a video message.
+    Video(VideoTag),
+    /// Header of an audio message.
+    Audio(AudioTag),
+}
+
+/// Reason for the end of an output.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum EndReason {
+    /// The publisher has stopped or was lost.
+    Unpublished,
+    /// Another publisher has replaced one that stalled.
+    Replaced,
+    /// A new configuration disables the output, or needs another one in its place.
+    Reconfigured,
+    /// The server is shutting down.
+    Shutdown,
+}
+
+/// An output of one publication.
+///
+/// Its methods are called while the stream is in use: they must not use the stream, and must not block. An output that
+/// panics is dropped with an error in the log; neither the publisher nor other outputs notice.
+pub trait Output: Send + Sync {
+    /// Handles a packet. Called for each message of the publisher.
+    fn packet(&mut self, packet: &Packet<'_>);
+
+    /// Applies a new configuration of the vhost. Returns false if the output has to be replaced.
+    fn reconfigure(&mut self, vhost: &Vhost) -> bool;
+
+    /// Ends the output.
+    fn end(self: Box<Self>, reason: EndReason);
+
+    /// Replaces this output. `next` creates the successor, if there is one; it is called after this output has ended,
+    /// unless the two are to overlap.
+    fn replace_with(self: Box<Self>, next: &mut dyn FnMut() -> Option<Box<dyn Output>>) -> Option<Box<dyn Output>> {
+        self.end(EndReason::Reconfigured);
+        next()
+    }
+}
+
+/// A publication, as a new output sees it.
+pub struct Publishing<'a> {
+    /// The stream.
+    pub stream: &'a Arc<StreamInfo>,
+    /// The publisher.
+    pub client: &'a Arc<ClientInfo>,
+    /// Handle of the publisher.
+    pub handle: &'a Arc<dyn ClientHandle>,
+    /// Tracker of the stream's memory.
+    pub memory: &'a MemoryTracker,
+}
+
+/// The outputs of a publication, by feature.
+#[derive(Default)]
+pub(super) struct Outputs(Vec<(&'static str, Box<dyn Output>)>);
+
+impl Outputs {
+    /// Passes a packet to all outputs.
+    pub(super) fn packet(&mut self, stream: &str, packet: &Packet<'_>) {
+        let mut index = 0;
+        while let Some((feature, output)) = self.0.get_mut(index) {
+            if guard(stream, feature, || output.packet(packet)).is_some() {
+                index += 1;
+            } else {
+                let (feature, output) = self.0.remove(index);
+                guard(stream, feature, || drop(output));
+            }
+        }
+    }
+
+    /// Ends all outputs.
+    pub(super) fn end(&mut self, stream: &str, reason: EndReason) {
+        for (feature, output) in self.0.drain(..) {
+            guard(stream, feature, || output.end(reason));
+        }
+    }
+
+    fn take(&mut self, feature: &str) -> Option<Box<dyn Output>> {
+        let index = self.0.iter().position(|(name, _)| *name == feature)?;
+        Some(self.0.remove(index).1)
+    }
+}
+
+/// Runs code of an output. Returns `None` if it panicked.
+fn guard<R>(stream: &str, feature: &str, f: impl FnOnce() -> R) -> Option<R> {
+    let result = panic::catch_unwind(AssertUnwindSafe(f));
+    if result.is_err() {
+        log::error!("output panicked and was dropped: stream={stream} output={feature}");
+    }
+    result.ok()
+}
+
+impl Source {
+    /// Starts, changes or ends the output of a feature, as the configuration says: an output that is there is
+    /// reconfigured if it is still `enabled`, and replaced if it cannot be. `start` creates an output; the new one gets
+    /// the metadata and sequence headers so far. Does nothing if the stream is not published.
+    pub fn attach_output(
+        &self,
+        feature: &'static str,
+        vhost: &Vhost,
+        enabled: bool,
+        mut start: impl FnMut(&Publishing<'_>) -> Option<Box<dyn Output>>,
+    ) {
+        self.0.with(|state| {
+            let Some(publisher) = &state.publisher else { return };
+            let publishing = Publishing {
+                stream: &publisher.stream,
+                client: &publisher.client,
+                handle: &publisher.handle,
+                memory: &state.memory,
+            };
+            let mut start = || if enabled { start(&publishing) } else { None };
+            let name = &state.name;
+            let new = match state.outputs.take(feature) {
+                Some(mut old) => match guard(name, feature, || enabled && old.reconfigure(vhost)) {
+                    Some(true) => return state.outputs.0.push((feature, old)),
+                    Some(false) => guard(name, feature, || old.replace_with(&mut start)),
+                    None => guard(name, feature, || drop(old)).map(|()| None),
+                },
+                None => guard(name, feature, start),
+            };
+            let Some(mut new) = new.flatten() else { return };
+            if guard(name, feature, || state.replay_headers(&mut *new)).is_some() {
+                state.outputs.0.push((feature, new));
+            } else {
+                guard(name, feature, || drop(new));
+            }
+        });
+    }
+}
+
+impl StreamState {
+    fn replay_headers(&self, output: &mut dyn Output) {
+        for header in self.headers.iter() {
+            let tag = match header.key {
+                HeaderKey::Video { .. } => flv::read_video_header(&header.payload).map(Tag::Video),
+                HeaderKey::Audio { .. } => flv::read_audio_header(&header.payload).map(Tag::Audio),
+                HeaderKey::Metadata => None,
+            };
+            output.packet(&Packet {
+                track: header.key.track(),
+                dts: self.timeline.latest(),
+                kind: PacketKind::Header,
+                tag,
+                payload: &header.payload,
+            });
+        }
+    }
+}
