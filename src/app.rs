@@ -15,7 +15,8 @@
 //! | this file | the list of features, and the start | all |
 
 mod context;
-#[cfg(feature = "hls")]
+pub mod events;
+#[cfg(feature = "http")]
 pub mod http;
 mod limits;
 pub mod outputs;
@@ -28,17 +29,22 @@ pub mod stream;
 use std::io;
 use std::sync::Arc;
 
-use self::context::{Context, Feature, Transitional};
-#[cfg(feature = "hls")]
-use self::http::Http;
+use self::context::{Context, Feature};
+#[cfg(feature = "http")]
+use self::http::{
+    Http,
+    handlers::{console::ConsoleHandler, live_files::LiveFileHandler, static_files::StaticFileHandler},
+    router::{HTTP_SERVER, Router},
+};
 use self::limits::files;
 use self::limits::memory::MemoryLimiter;
 use self::limits::overload::LoadShedder;
 use self::outputs::forward::ForwardManager;
 #[cfg(feature = "hls")]
 use self::outputs::hls::Hls;
-#[cfg(feature = "hls")]
+#[cfg(any(feature = "hls", feature = "http"))]
 use self::outputs::live_files::LiveFiles;
+use self::rtmp::gates;
 use self::rtmp::server::RtmpServer;
 use self::rtmp::tls::TlsAcceptor;
 use self::server::Server;
@@ -55,7 +61,7 @@ pub use session::close::CloseReason;
 /// The server of each protocol.
 struct Protocols {
     rtmp: Arc<RtmpServer>,
-    #[cfg(feature = "hls")]
+    #[cfg(feature = "http")]
     http: Arc<Http>,
 }
 
@@ -63,8 +69,11 @@ impl ServeAccepted for Protocols {
     fn serve_accepted(&self, stream: &TcpStream, kind: ListenKind) {
         match kind {
             ListenKind::Rtmp | ListenKind::Rtmps { .. } => self.rtmp.serve_accepted(stream, kind),
-            #[cfg(feature = "hls")]
-            ListenKind::Http => self.http.serve_accepted(stream),
+            #[cfg(feature = "http")]
+            ListenKind::Http => self.http.serve_accepted(stream, HTTP_SERVER),
+            // The configuration has no such listener then.
+            #[cfg(not(feature = "http"))]
+            ListenKind::Http => {}
         }
     }
 }
@@ -76,35 +85,39 @@ impl ServeAccepted for Protocols {
 pub fn start(config: Config, sockets: Sockets, tls: TlsAcceptor, control: Control) -> io::Result<()> {
     files::check_limit(&config);
     let (config, config_setter) = ConfigCell::new(Arc::new(config));
-    #[cfg(feature = "hls")]
+    #[cfg(any(feature = "hls", feature = "http"))]
     let live_files = LiveFiles::new();
     #[cfg(feature = "hls")]
     let hls = Hls::new(live_files.clone())?;
-    let forwards = ForwardManager::default();
-    let transitional = Transitional {
-        forwards: forwards.clone(),
-        #[cfg(feature = "hls")]
-        hls: hls.clone(),
-    };
-    let ctx = Context::new(config, transitional);
+    let ctx = Context::new(config);
 
     // The list of features. A new one is added here, and nowhere else.
     let rtmp = Arc::new(RtmpServer::new(ctx.clone(), tls));
-    #[cfg(feature = "hls")]
-    let http = Arc::new(Http::new(ctx.clone(), live_files));
+    #[cfg(feature = "http")]
+    let http = {
+        let router = Router::new()
+            .with(HTTP_SERVER, "", LiveFileHandler::new(live_files.clone()))
+            .with(HTTP_SERVER, "", ConsoleHandler::new(ctx.clone(), live_files))
+            .with(HTTP_SERVER, "", StaticFileHandler::new(ctx.config.clone()));
+        Arc::new(Http::new(&ctx, router))
+    };
     let features: Vec<Arc<dyn Feature>> = vec![
         rtmp.clone(),
         #[cfg(feature = "hls")]
         Arc::new(outputs::hls::HlsFeature::new(ctx.clone(), hls)),
-        #[cfg(feature = "hls")]
+        #[cfg(feature = "http")]
         http.clone(),
-        Arc::new(outputs::forward::ForwardFeature::new(ctx.clone(), forwards)),
+        Arc::new(ForwardManager::new(ctx.clone())),
     ];
 
+    let listeners = features.iter().filter_map(|feature| feature.clone().listener()).collect();
+    let gates = features.iter().filter_map(|feature| feature.clone().gate());
+    let gates = gates::built_in(ctx.admission.clone()).into_iter().chain(gates).collect();
+    ctx.events.register(listeners, gates);
     start_background(&ctx, &features)?;
     let protocols = Protocols {
         rtmp,
-        #[cfg(feature = "hls")]
+        #[cfg(feature = "http")]
         http,
     };
     let listeners = Listeners::new(move |listener| acceptor::run(listener, &protocols));

@@ -40,6 +40,7 @@ fn client_info() -> Arc<ClientInfo> {
         app_params: String::new(),
         tc_url: String::new(),
         page_url: String::new(),
+        forward_route: String::new(),
     })
 }
 

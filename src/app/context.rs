@@ -5,6 +5,7 @@ use std::io;
 use std::sync::Arc;
 use std::time::Instant;
 
+use crate::app::events::{Events, Gate, Listener};
 use crate::app::limits::admission::Admission;
 use crate::app::limits::batching::Batching;
 use crate::app::limits::reclaim::Reclaim;
@@ -27,34 +28,28 @@ pub(crate) struct Context {
     pub(crate) admission: Admission,
     /// Bytes held for all clients.
     pub(crate) memory: MemoryTracker,
+    /// Listeners and gates of the features.
+    pub(crate) events: Events,
     /// Counters of connections.
     pub(crate) stats: Stats,
     /// Merge windows of all streams.
     pub(crate) batching: Batching,
-    pub(crate) transitional: Transitional,
-}
-
-/// Features that are still called by name.
-#[derive(Clone)]
-pub(crate) struct Transitional {
-    pub(crate) forwards: crate::app::outputs::forward::ForwardManager,
-    #[cfg(feature = "hls")]
-    pub(crate) hls: crate::app::outputs::hls::Hls,
 }
 
 impl Context {
     /// Creates the state of a server without clients.
-    pub(crate) fn new(config: ConfigCell, transitional: Transitional) -> Self {
+    pub(crate) fn new(config: ConfigCell) -> Self {
         let memory = MemoryTracker::default();
+        let events = Events::default();
         Self {
-            streams: StreamRegistry::new(memory.clone()),
+            streams: StreamRegistry::new(memory.clone(), Arc::new(events.clone())),
+            events,
             clients: Clients::default(),
             admission: Admission::default(),
             stats: Stats::new(&config.get()),
             batching: Batching::default(),
             memory,
             config,
-            transitional,
         }
     }
 }
@@ -91,6 +86,16 @@ pub(crate) trait Feature: Send + Sync {
 
     /// Writes what would be lost with the process. Called once, when all streams have ended; returns by `deadline`.
     fn flush(&self, _deadline: Instant) {}
+
+    /// Returns the feature's listener to events, if it has one.
+    fn listener(self: Arc<Self>) -> Option<Arc<dyn Listener>> {
+        None
+    }
+
+    /// Returns the feature's gate, if it has one. Gates are asked in the order of the features.
+    fn gate(self: Arc<Self>) -> Option<Arc<dyn Gate>> {
+        None
+    }
 
     /// Returns the feature's memory that can be reclaimed, if it has any.
     fn reclaim(self: Arc<Self>) -> Option<Arc<dyn Reclaim>> {

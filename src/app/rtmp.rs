@@ -2,6 +2,7 @@
 
 mod connection;
 mod errors;
+pub(crate) mod gates;
 mod play;
 mod publish;
 pub(crate) mod pump;

@@ -27,7 +27,10 @@ use self::resolver::Resolver;
 use self::route::Route;
 use self::semaphore::FairSemaphore;
 use crate::app::context::{Context, Feature};
-use crate::app::stream::Source;
+use crate::app::events::{Event, Gate, GateAction, GateRequest, Listener};
+use crate::app::session::close::CloseReason;
+use crate::app::session::info::{ClientInfo, StreamInfo};
+use crate::app::stream::{Source, StreamEvent};
 use crate::config::{Config, Destination, Forward, StreamNames};
 use crate::log::quoted;
 use crate::st::Shared;
@@ -39,14 +42,14 @@ const MAX_CONNECTING: usize = 64;
 
 /// A published stream, as its forwarders need it.
 #[derive(Clone)]
-pub(crate) struct PublishedStream {
-    pub(crate) source: Source,
-    pub(crate) vhost: String,
-    pub(crate) app: String,
-    pub(crate) stream: String,
+struct PublishedStream {
+    source: Source,
+    vhost: String,
+    app: String,
+    stream: String,
     /// The publisher's parameters, without the `?`.
-    pub(crate) params: String,
-    pub(crate) route: Route,
+    params: String,
+    route: Route,
 }
 
 /// A target of one stream. Two forwarders with equal targets would do the same.
@@ -60,6 +63,7 @@ struct Target {
 
 #[derive(Clone)]
 pub(crate) struct ForwardManager {
+    ctx: Context,
     streams: Shared<HashMap<String, ForwardedStream>>,
     connecting: FairSemaphore,
     resolver: Arc<Resolver>,
@@ -70,13 +74,6 @@ struct ForwardedStream {
     publisher: Option<u64>,
     publisher_changed: Instant,
     forwarders: Vec<Arc<Forwarder>>,
-}
-
-/// A publication that is forwarded. Dropping it starts no more forwarders; those that run end with the stream.
-pub(crate) struct ForwardGuard {
-    manager: ForwardManager,
-    name: String,
-    publisher: u64,
 }
 
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -101,70 +98,101 @@ impl ForwardState {
     }
 }
 
-/// Forwarding as a feature of the server.
-pub(crate) struct ForwardFeature {
-    ctx: Context,
-    manager: ForwardManager,
-}
-
-impl ForwardFeature {
-    /// Creates the feature around its forwarders.
-    pub(crate) fn new(ctx: Context, manager: ForwardManager) -> Self {
-        Self { ctx, manager }
-    }
-}
-
-impl Feature for ForwardFeature {
+impl Feature for ForwardManager {
     fn name(&self) -> &'static str {
         "forward"
     }
 
+    /// Applies another configuration: stops forwarders of removed targets, and starts those of new ones.
     fn reconfigure(&self, _: &Config, new: &Config) {
-        self.manager.reconfigure(&self.ctx, new);
+        let none = Forward { targets: Vec::new(), tls_verify: true };
+        self.streams.with(|streams| {
+            for stream in streams.values_mut() {
+                let vhost = new.vhosts.get(&stream.published.vhost).filter(|vhost| vhost.enabled);
+                update(self, stream, vhost.map_or(&none, |vhost| &vhost.forward), false);
+            }
+        });
+    }
+
+    fn listener(self: Arc<Self>) -> Option<Arc<dyn Listener>> {
+        Some(self)
+    }
+
+    fn gate(self: Arc<Self>) -> Option<Arc<dyn Gate>> {
+        Some(self)
     }
 }
 
-impl Default for ForwardManager {
-    fn default() -> Self {
-        let connecting = FairSemaphore::new(MAX_CONNECTING);
-        Self { streams: Shared::default(), connecting, resolver: Arc::new(Resolver::new()) }
+impl Listener for ForwardManager {
+    fn on_event(&self, event: &Event) {
+        match event {
+            Event::Stream(StreamEvent::Published { stream, client, source, .. }) => {
+                let config = self.ctx.config.get();
+                if let Some(vhost) = config.vhosts.get(&stream.vhost) {
+                    self.publish(stream, client, source, &vhost.forward, config.max_connections);
+                }
+            }
+            Event::Stream(StreamEvent::PublisherLost { stream, client }) => {
+                self.end_publication(&stream.name, client.id)
+            }
+            _ => {}
+        }
+    }
+}
+
+impl Gate for ForwardManager {
+    fn name(&self) -> &'static str {
+        "forward"
+    }
+
+    /// Refuses a stream that would return to a server which it has passed.
+    fn check(&self, request: &GateRequest) -> Result<(), CloseReason> {
+        let GateRequest { action: GateAction::Publish, stream: Some(stream), client, .. } = request else {
+            return Ok(());
+        };
+        match Route::parse(&client.forward_route).loop_error(&stream.name) {
+            Some(error) => Err(CloseReason::Refused(error.to_owned())),
+            None => Ok(()),
+        }
     }
 }
 
 impl ForwardManager {
-    /// Starts the forwarders of a stream that client `publisher` publishes. Must be called before the first message.
-    pub(crate) fn publish(
+    /// Creates the feature without streams.
+    pub(crate) fn new(ctx: Context) -> Self {
+        let connecting = FairSemaphore::new(MAX_CONNECTING);
+        Self { ctx, streams: Shared::default(), connecting, resolver: Arc::new(Resolver::new()) }
+    }
+
+    /// Starts the forwarders of a stream, before its first message.
+    fn publish(
         &self,
-        ctx: &Context,
-        publisher: u64,
-        published: PublishedStream,
+        stream: &StreamInfo,
+        client: &ClientInfo,
+        source: &Source,
         forward: &Forward,
-    ) -> ForwardGuard {
-        let name = published.source.name();
+        max_streams: usize,
+    ) {
+        let published = PublishedStream {
+            source: source.clone(),
+            vhost: stream.vhost.clone(),
+            app: stream.app.clone(),
+            stream: stream.stream.clone(),
+            params: stream.params.clone(),
+            route: Route::parse(&client.forward_route),
+        };
         self.streams.with(|streams| {
-            let stream = streams.entry(name.clone()).or_insert_with(|| ForwardedStream {
+            let stream = streams.entry(stream.name.clone()).or_insert_with(|| ForwardedStream {
                 published: published.clone(),
                 publisher: None,
                 publisher_changed: Instant::now(),
                 forwarders: Vec::new(),
             });
             stream.published = published;
-            stream.publisher = Some(publisher);
+            stream.publisher = Some(client.id);
             stream.publisher_changed = Instant::now();
-            update(ctx, stream, forward, true);
-            evict_unpublished(streams, ctx.config.get().max_connections);
-        });
-        ForwardGuard { manager: self.clone(), name, publisher }
-    }
-
-    /// Applies another configuration: stops forwarders of removed targets, and starts those of new ones.
-    pub(crate) fn reconfigure(&self, ctx: &Context, config: &Config) {
-        let none = Forward { targets: Vec::new(), tls_verify: true };
-        self.streams.with(|streams| {
-            for stream in streams.values_mut() {
-                let vhost = config.vhosts.get(&stream.published.vhost).filter(|vhost| vhost.enabled);
-                update(ctx, stream, vhost.map_or(&none, |vhost| &vhost.forward), false);
-            }
+            update(self, stream, forward, true);
+            evict_unpublished(streams, max_streams);
         });
     }
 
@@ -195,7 +223,7 @@ impl ForwardManager {
 
 /// Stops a stream's forwarders that `forward` does not name, and starts those that are missing. `wait_for_media`: the
 /// stream has no message yet.
-fn update(ctx: &Context, stream: &mut ForwardedStream, forward: &Forward, wait_for_media: bool) {
+fn update(manager: &ForwardManager, stream: &mut ForwardedStream, forward: &Forward, wait_for_media: bool) {
     let published = &stream.published;
     let names = StreamNames {
         vhost: &published.vhost,
@@ -226,7 +254,7 @@ fn update(ctx: &Context, stream: &mut ForwardedStream, forward: &Forward, wait_f
     }
     for target in wanted {
         let shown = target.destination.log_url.clone();
-        match Forwarder::start(ctx, published.source.clone(), target, wait_for_media) {
+        match Forwarder::start(manager, published.source.clone(), target, wait_for_media) {
             Ok(forwarder) => stream.forwarders.push(forwarder),
             Err(error) => {
                 log::error!("forward not started: stream={name} target={shown} error={}", quoted(error));
@@ -243,11 +271,5 @@ fn evict_unpublished(streams: &mut HashMap<String, ForwardedStream>, max_streams
         let oldest = unpublished.min_by_key(|(_, stream)| stream.publisher_changed).map(|(name, _)| name.clone());
         let Some(stream) = oldest.and_then(|name| streams.remove(&name)) else { return };
         stream.forwarders.iter().for_each(|forwarder| forwarder.stop());
-    }
-}
-
-impl Drop for ForwardGuard {
-    fn drop(&mut self) {
-        self.manager.end_publication(&self.name, self.publisher);
     }
 }

@@ -37,10 +37,11 @@ use self::buffer_pool::BufferPool;
 use self::segment_writer::SegmentWriter;
 use self::stream::HlsStream;
 use crate::app::context::{Context, Feature};
+use crate::app::events::{Event, Listener};
 use crate::app::limits::fairness::TimeSlice;
 use crate::app::limits::reclaim::{Reclaim, ReclaimTarget, Reclaimed};
 use crate::app::outputs::live_files::LiveFiles;
-use crate::app::stream::{ClientHandle, Sink, Source, StreamRegistry};
+use crate::app::stream::{ClientHandle, Output, Source, StreamEvent, StreamRegistry};
 use crate::config::{Config, DEFAULT_VHOST, Vhost};
 use crate::log::quoted;
 use crate::memory::MemoryTracker;
@@ -102,6 +103,7 @@ pub(crate) struct HlsFeature {
 impl HlsFeature {
     /// Creates the feature around its streams.
     pub(crate) fn new(ctx: Context, hls: Hls) -> Self {
+        hls.0.live_files.set_limit(ctx.config.get().http_server.live_limit());
         Self { ctx, hls }
     }
 }
@@ -117,6 +119,7 @@ impl Feature for HlsFeature {
     }
 
     fn reconfigure(&self, _: &Config, new: &Config) {
+        self.hls.0.live_files.set_limit(new.http_server.live_limit());
         self.hls.reconfigure(&self.ctx.streams, new);
     }
 
@@ -127,8 +130,23 @@ impl Feature for HlsFeature {
         }
     }
 
+    fn listener(self: Arc<Self>) -> Option<Arc<dyn Listener>> {
+        Some(self)
+    }
+
     fn reclaim(self: Arc<Self>) -> Option<Arc<dyn Reclaim>> {
         Some(self)
+    }
+}
+
+impl Listener for HlsFeature {
+    /// Attaches an output to each stream that is published.
+    fn on_event(&self, event: &Event) {
+        let Event::Stream(StreamEvent::Published { stream, source, .. }) = event else { return };
+        let config = self.ctx.config.get();
+        if let Some(vhost) = config.vhosts.get(&stream.vhost) {
+            self.hls.attach(source, vhost, &config);
+        }
     }
 }
 
@@ -174,20 +192,8 @@ impl Hls {
     /// Attaches an HLS output to a published stream, changes it, or detaches it, as the vhost's configuration says. New lengths apply
     /// to the open segment; a new directory takes over at the next keyframe.
     pub(crate) fn attach(&self, source: &Source, vhost: &Arc<Vhost>, config: &Config) {
-        let memory = source.memory();
-        source.change_sink(|name, publisher, sink| {
-            let is_enabled = vhost.hls.enabled;
-            let stays = is_enabled && sink.as_mut().is_some_and(|sink| sink.reconfigure(vhost));
-            if !stays {
-                let mut next = || {
-                    let start = || self.start_output(name, vhost, config, publisher.clone(), &memory);
-                    is_enabled.then(start).flatten()
-                };
-                *sink = match sink.take() {
-                    Some(old) => old.replace_with(&mut next),
-                    None => next(),
-                };
-            }
+        source.attach_output("hls", vhost, vhost.hls.enabled, |publishing| {
+            self.start_output(&publishing.stream.name, vhost, config, publishing.handle.clone(), publishing.memory)
         });
     }
 
@@ -224,7 +230,7 @@ impl Hls {
         config: &Config,
         publisher: Arc<dyn ClientHandle>,
         memory: &MemoryTracker,
-    ) -> Option<Box<dyn Sink>> {
+    ) -> Option<Box<dyn Output>> {
         let base = match file_base(name, vhost, config) {
             Ok(base) => base,
             Err(reason) => {
@@ -255,7 +261,7 @@ impl Hls {
         if output.is_none() {
             log::warn!("HLS disabled, another stream writes the same files: stream={name} path={}", quoted(&base));
         }
-        output.map(|output| Box::new(output) as Box<dyn Sink>)
+        output.map(|output| Box::new(output) as Box<dyn Output>)
     }
 
     /// Maintains all streams, for ever. Sleeps while there are none. Calls `on_room` when streams that were refused may be attached.

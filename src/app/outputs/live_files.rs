@@ -9,7 +9,7 @@ use std::time::SystemTime;
 
 use bytes::Bytes;
 
-use crate::app::http::file_metadata::FileMetadata;
+use crate::http::file_metadata::FileMetadata;
 
 /// Suffix of playlists. They are never evicted, since a stream needs its playlist.
 const PLAYLIST_SUFFIX: &str = ".m3u8";
@@ -61,7 +61,7 @@ pub struct LiveFile {
     /// The content.
     pub body: Bytes,
     /// Type, size and validators.
-    pub(crate) metadata: FileMetadata,
+    pub metadata: FileMetadata,
 }
 
 impl LiveFile {
@@ -124,13 +124,13 @@ impl LiveFiles {
 
     /// Evicts the oldest files of the largest owner, one by one, until `is_enough`. Calls `pause` after each, as there may be tens of
     /// thousands. Returns their number.
-    pub(crate) fn evict(&self, is_enough: impl Fn() -> bool, mut pause: impl FnMut()) -> usize {
+    pub fn evict(&self, is_enough: impl Fn() -> bool, mut pause: impl FnMut()) -> usize {
         let evict_one = || if is_enough() { None } else { self.lock().evict_from_largest() };
         std::iter::from_fn(evict_one).map(drop).inspect(|()| pause()).count()
     }
 
     /// Evicts the oldest files of one owner, at most `max`. Returns their number.
-    pub(crate) fn evict_oldest(&self, owner: &str, max: usize) -> usize {
+    pub fn evict_oldest(&self, owner: &str, max: usize) -> usize {
         let evict_one = || self.lock().evict_from(owner);
         std::iter::from_fn(evict_one).take(max).map(drop).count()
     }

@@ -5,22 +5,23 @@ use std::io::{self, Read};
 use std::sync::Arc;
 use std::time::Duration;
 
+use crate::app::context::Context;
+use crate::app::events::{Event, GateAction, GateRequest};
 use crate::app::limits::fairness::{self, WorkQuantum};
-use crate::app::outputs::forward::route::{self, Route};
-use crate::app::rtmp::CLOSE_TIMEOUT;
 use crate::app::rtmp::errors::setup_error;
 use crate::app::rtmp::pump::Pump;
-use crate::app::context::Context;
 use crate::app::rtmp::tls::TlsAcceptor;
+use crate::app::rtmp::{CLOSE_TIMEOUT, gates};
 use crate::app::session::client::Client;
 use crate::app::session::close::CloseReason;
+use crate::app::session::info::{ClientInfo, FORWARD_ROUTE_PROPERTY, StreamInfo};
 use crate::app::session::request::{self, AppRequest, StreamRequest};
 use crate::codec::proxy::{self, Header};
-use crate::config::{Action, ListenKind, refer_allows};
+use crate::config::{ListenKind, Vhost};
 use crate::log::quoted;
 use crate::memory::Category;
-use crate::rtmp::server::{Connect, Server as Rtmp};
 use crate::rtmp::handshake;
+use crate::rtmp::server::{Connect, Server as Rtmp};
 use crate::st::net::TcpStream;
 
 /// Bytes of incomplete messages that a client may have in memory before it publishes: two of the longest commands.
@@ -42,9 +43,7 @@ pub(super) struct Connection<'a> {
 
 pub(super) struct Admitted {
     pub(super) app: AppRequest,
-    pub(super) page_url: String,
-    /// The servers that the client's stream has passed, if the client is a forwarder.
-    pub(super) route: Route,
+    pub(super) info: Arc<ClientInfo>,
 }
 
 /// Reads the PROXY header if the peer is a configured balancer, and sets the client's address from it.
@@ -120,7 +119,7 @@ impl<'a> Connection<'a> {
     #[inline(never)] // As `read_proxy_header`.
     pub(super) fn admit(&mut self, form: handshake::Form, too_many: Option<String>) -> Result<Admitted, CloseReason> {
         let connect = self.rtmp.connect().map_err(setup_error)?;
-        if let Some(reason) = too_many.map(CloseReason::Full).or_else(|| self.ctx.admission.check().err()) {
+        if let Some(reason) = too_many.map(CloseReason::Full) {
             return Err(self.reject(connect, "NetConnection.Connect.Rejected", reason));
         }
         let app = match AppRequest::new(&connect, &self.ctx.config.get()) {
@@ -133,8 +132,19 @@ impl<'a> Connection<'a> {
                 return Err(self.reject(connect, code, CloseReason::Refused(error.to_string())));
             }
         };
-        if !refer_allows(&app.vhost.refer, &connect.page_url) {
-            let reason = page_refused("refer", &connect.page_url);
+        let info = Arc::new(ClientInfo {
+            id: self.client.number,
+            ip: self.client.address().ip(),
+            vhost: app.vhost.name.clone(),
+            app: app.app.clone(),
+            app_params: app.params.clone(),
+            tc_url: connect.tc_url.clone(),
+            page_url: connect.page_url.clone(),
+            forward_route: connect.text(FORWARD_ROUTE_PROPERTY).to_owned(),
+        });
+        let (action, vhost) = (GateAction::Connect, app.vhost.clone());
+        let request = GateRequest { action, client: info.clone(), stream: None, vhost };
+        if let Err(reason) = gates::ask(self.ctx, self.client, self.rtmp.protocol(), &request) {
             return Err(self.reject(connect, "NetConnection.Connect.Rejected", reason));
         }
         if app.vhost.tcp_nodelay {
@@ -150,39 +160,32 @@ impl<'a> Connection<'a> {
         );
         self.client.set_vhost(&app.vhost);
         self.rtmp.accept_connect(&connect, app.vhost.chunk_size);
-        let route = Route::parse(connect.text(route::CONNECT_PROPERTY));
-        Ok(Admitted { app, page_url: connect.page_url, route })
+        self.client.set_info(&info);
+        self.ctx.events.emit(&Event::Connected(info.clone()));
+        Ok(Admitted { app, info })
     }
 
     pub(super) fn yield_if_used_up(&mut self) {
         self.quantum.yield_if_used_up(fairness::work_units(self.rtmp.protocol()));
     }
 
-    /// Resolves the stream name of a `publish` or `play`, and checks `refer`, `security` and the server's load.
-    pub(super) fn resolve(&self, admitted: &Admitted, name: &str, is_publish: bool) -> Result<StreamRequest, CloseReason> {
-        let request = admitted
-            .app
-            .stream(name, &self.ctx.config.get())
-            .map_err(|error| CloseReason::Refused(error.to_string()))?;
-        let vhost = &request.vhost;
-        let own = if is_publish { ("refer_publish", &vhost.refer_publish) } else { ("refer_play", &vhost.refer_play) };
-        // `refer` again: the stream's vhost can differ from the connection's.
-        for (directive, list) in [("refer", &vhost.refer), own] {
-            if !refer_allows(list, &admitted.page_url) {
-                return Err(page_refused(directive, &admitted.page_url));
-            }
-        }
-        // The load can have changed since `connect`.
-        if let Some(reason) = self.ctx.admission.check().err() {
-            return Err(reason);
-        }
-        let (action, verb) = if is_publish { (Action::Publish, "publish") } else { (Action::Play, "play") };
-        let address = self.client.address().ip();
-        if !vhost.security.allows(action, address) {
-            let why = format!("security of vhost {} does not allow {address} to {verb}", vhost.name);
-            return Err(CloseReason::Denied(why));
-        }
-        Ok(request)
+    /// Resolves the stream name of a `publish` or `play`.
+    pub(super) fn resolve(&self, admitted: &Admitted, name: &str) -> Result<StreamRequest, CloseReason> {
+        let request = admitted.app.stream(name, &self.ctx.config.get());
+        request.map_err(|error| CloseReason::Refused(error.to_string()))
+    }
+
+    /// Asks all gates about a `publish` or `play`. May wait.
+    pub(super) fn ask_gates(
+        &mut self,
+        action: GateAction,
+        client: &Arc<ClientInfo>,
+        stream: &Arc<StreamInfo>,
+        vhost: &Arc<Vhost>,
+    ) -> Result<(), CloseReason> {
+        let (client, stream, vhost) = (client.clone(), Some(stream.clone()), vhost.clone());
+        let request = GateRequest { action, client, stream, vhost };
+        gates::ask(self.ctx, self.client, self.rtmp.protocol(), &request)
     }
 
     fn reject(&mut self, connect: Connect, code: &str, reason: CloseReason) -> CloseReason {
@@ -229,6 +232,12 @@ impl<'a> Connection<'a> {
     }
 }
 
-fn page_refused(directive: &str, page_url: &str) -> CloseReason {
-    CloseReason::Refused(format!("{directive} of the vhost does not allow the page {page_url:?}"))
+pub(super) fn stream_info(admitted: &Admitted, request: &StreamRequest) -> Arc<StreamInfo> {
+    Arc::new(StreamInfo {
+        vhost: request.vhost.name.clone(),
+        app: admitted.app.app.clone(),
+        stream: request.stream.clone(),
+        name: request.name.clone(),
+        params: request.params.clone(),
+    })
 }

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use crate::app::context::{Commit, Context, Feature, PrepareError};
+use crate::app::events::Event;
 use crate::app::rtmp::KEEPALIVE_IDLE;
 use crate::app::rtmp::serve::serve;
 use crate::app::rtmp::tls::TlsAcceptor;
@@ -80,6 +81,10 @@ impl Drop for ClientGuard {
 fn record_close(ctx: &Context, client: &Client, reason: &CloseReason) {
     let Some(messages) = client.finish_stats() else { return };
     ctx.stats.closed.count(reason);
+    if let Some(info) = client.info() {
+        let (bytes_in, bytes_out) = (client.stream.bytes_received(), client.stream.bytes_sent());
+        ctx.events.emit(&Event::Closed { client: info.clone(), reason: reason.clone(), bytes_in, bytes_out });
+    }
     let line = format!(
         "connection closed: code={} reason={} seconds={:.1} bytes_in={} bytes_out={} messages={} dropped={}",
         reason.code(),

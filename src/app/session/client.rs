@@ -7,6 +7,7 @@ use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
 use std::time::Instant;
 
 use crate::app::session::close::CloseReason;
+use crate::app::session::info::ClientInfo;
 use crate::app::stats::reporter::{ByteCounts, MessageCounts, Registration, StatsGroup, StatsSource};
 use crate::app::stream::{ClientHandle, Consumer, Publication};
 use crate::config::Vhost;
@@ -30,6 +31,8 @@ pub(crate) struct Client {
     incoming: OnceLock<Weak<Charge>>,
     stream_handles: Mutex<StreamHandles>,
     vhosts: Mutex<Vhosts>,
+    /// Set once the client is connected to an application.
+    info: OnceLock<Arc<ClientInfo>>,
 }
 
 /// Vhosts of a client. The stream's name may choose another one than the connection's.
@@ -61,6 +64,7 @@ impl Client {
             incoming: OnceLock::new(),
             stream_handles: Mutex::default(),
             vhosts: Mutex::default(),
+            info: OnceLock::new(),
         }
     }
 
@@ -73,6 +77,16 @@ impl Client {
     pub(crate) fn set_remote_addr(&self, address: SocketAddr) {
         let canonical = SocketAddr::new(address.ip().to_canonical(), address.port());
         let _ = self.proxied_addr.set(canonical);
+    }
+
+    /// Sets what is known of the client after its `connect`. The first call counts.
+    pub(crate) fn set_info(&self, info: &Arc<ClientInfo>) {
+        let _ = self.info.set(info.clone());
+    }
+
+    /// Returns what is known of the client after its `connect`, if it was accepted.
+    pub(crate) fn info(&self) -> Option<&Arc<ClientInfo>> {
+        self.info.get()
     }
 
     /// Returns the reason for which another coroutine has closed the client, if one has.

@@ -2,6 +2,9 @@
 
 use std::net::IpAddr;
 
+/// The property of a connect object in which a forwarder names the servers that its stream has passed.
+pub(crate) const FORWARD_ROUTE_PROPERTY: &str = "srsForwardRoute";
+
 /// A connected client and what its `connect` asked for. It does not change during the connection.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ClientInfo {
@@ -19,6 +22,8 @@ pub struct ClientInfo {
     pub tc_url: String,
     /// `pageUrl` as the client sent it.
     pub page_url: String,
+    /// The servers that the client's streams have passed, as a forwarder of another server sent it; else empty.
+    pub forward_route: String,
 }
 
 /// A stream as one client publishes or plays it.

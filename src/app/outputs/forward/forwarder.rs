@@ -7,8 +7,7 @@ use std::time::{Duration, Instant};
 
 use super::semaphore::{FairSemaphore, Permit};
 use super::session::{self, Failure};
-use super::{ForwardState, Target};
-use crate::app::context::Context;
+use super::{ForwardManager, ForwardState, Target};
 use crate::app::session::close::CloseReason;
 use crate::app::stats::reporter::{ByteCounts, MessageCounts, Registration, StatsSource};
 use crate::app::stream::{ClientHandle, Consumer, Source, StartPosition};
@@ -52,9 +51,14 @@ struct Status {
 
 impl Forwarder {
     /// Starts a forwarder. With `wait_for_media`, it connects when the stream's first message has arrived.
-    pub(super) fn start(ctx: &Context, source: Source, target: Target, wait_for_media: bool) -> io::Result<Arc<Self>> {
+    pub(super) fn start(
+        manager: &ForwardManager,
+        source: Source,
+        target: Target,
+        wait_for_media: bool,
+    ) -> io::Result<Arc<Self>> {
         let forwarder = Arc::new(Self {
-            number: ctx.clients.next_number(),
+            number: manager.ctx.clients.next_number(),
             target,
             stopped: AtomicBool::new(false),
             wakeup: Arc::default(),
@@ -66,9 +70,9 @@ impl Forwarder {
             consumer.fill(&mut Vec::new());
         }
         forwarder.status().consumer = Some(consumer.clone());
-        let registration = ctx.stats.forward.register(forwarder.clone());
+        let registration = manager.ctx.stats.forward.register(forwarder.clone());
         forwarder.status().registration = Some(registration);
-        let task = ForwardTask { ctx: ctx.clone(), name: source.name(), forwarder: forwarder.clone() };
+        let task = ForwardTask { manager: manager.clone(), name: source.name(), forwarder: forwarder.clone() };
         st::spawn_low_priority(LowClass::Requests, "forward", forwarder.number, move || {
             task.run(&source, &consumer);
         })?;
@@ -208,7 +212,7 @@ impl ClientHandle for Forwarder {
 /// A forwarder's coroutine. Dropping it, or one of its clones, removes the forwarder from the server.
 #[derive(Clone)]
 struct ForwardTask {
-    ctx: Context,
+    manager: ForwardManager,
     name: String,
     forwarder: Arc<Forwarder>,
 }
@@ -285,13 +289,13 @@ impl ForwardTask {
         position: StartPosition,
     ) -> Result<(), Failure> {
         self.forwarder.check_active()?;
-        session::run(&self.ctx, &self.forwarder, source, consumer, destination, position)
+        session::run(&self.manager, &self.forwarder, source, consumer, destination, position)
     }
 }
 
 impl Drop for ForwardTask {
     fn drop(&mut self) {
-        self.ctx.transitional.forwards.remove_forwarder(&self.name, &self.forwarder);
+        self.manager.remove_forwarder(&self.name, &self.forwarder);
         // Breaks the reference cycles. The registration goes first: it still counts what the consumer sent.
         let registration = self.forwarder.status().registration.take();
         drop(registration);

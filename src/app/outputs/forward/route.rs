@@ -9,8 +9,6 @@ use std::hash::{BuildHasher, RandomState};
 use std::net::{IpAddr, SocketAddr, UdpSocket};
 use std::sync::OnceLock;
 
-pub(crate) const CONNECT_PROPERTY: &str = "srsForwardRoute";
-
 /// Servers that a stream may pass: far more than needed. Ends loops that the ids do not show.
 const MAX_HOPS: usize = 16;
 

@@ -6,10 +6,10 @@ use std::time::{Duration, Instant};
 
 use super::connect::{connect, host_and_port};
 use super::forwarder::Forwarder;
-use super::{ForwardState, route};
-use crate::app::context::Context;
+use super::{ForwardManager, ForwardState};
 use crate::app::rtmp::KEEPALIVE_IDLE;
 use crate::app::rtmp::pump::{Handled, Next, Pump, Role, Round};
+use crate::app::session::info::FORWARD_ROUTE_PROPERTY;
 use crate::app::stream::{Consumer, Source, StartPosition};
 use crate::codec::amf0::{Object, Value};
 use crate::config::Destination;
@@ -98,19 +98,19 @@ struct ForwarderRole<'a> {
 
 /// Publishes the stream on the target until the stream ends, the forwarder is stopped, or the connection fails.
 pub(super) fn run(
-    ctx: &Context,
+    manager: &ForwardManager,
     forwarder: &Forwarder,
     source: &Source,
     consumer: &Consumer,
     destination: &Destination,
     position: StartPosition,
 ) -> Result<(), Failure> {
-    let (stream, mut client, stream_id) = open(ctx, forwarder, source, destination)?;
+    let (stream, mut client, stream_id) = open(manager, forwarder, source, destination)?;
     forwarder.check_active()?;
     log::info!("forward connected: address={} handshake={:?}", stream.peer(), client.form());
     consumer.start(stream_id, client.protocol().chunk_size(), position);
     forwarder.set_state(ForwardState::Sending);
-    let mut pump = Pump::new(client.protocol(), Some(consumer), &ctx.admission, SEND_TIMEOUT);
+    let mut pump = Pump::new(client.protocol(), Some(consumer), &manager.ctx.admission, SEND_TIMEOUT);
     let mut role = ForwarderRole { forwarder, consumer, destination, client, drain_deadline: None };
     let result = pump.run(&mut role);
     match &result {
@@ -132,14 +132,14 @@ pub(super) fn run(
 /// Connects, and returns when the target has accepted the publication. Holds a permit to connect meanwhile.
 #[inline(never)] // As `publish`.
 fn open(
-    ctx: &Context,
+    manager: &ForwardManager,
     forwarder: &Forwarder,
     source: &Source,
     destination: &Destination,
 ) -> Result<(TcpStream, Client<TcpStream>, u32), Failure> {
-    let _permit = forwarder.acquire(&ctx.transitional.forwards.connecting, &host_and_port(destination))?;
+    let _permit = forwarder.acquire(&manager.connecting, &host_and_port(destination))?;
     forwarder.set_state(ForwardState::Connecting);
-    let stream = connect(ctx, forwarder, source, destination)?;
+    let stream = connect(manager, forwarder, source, destination)?;
     forwarder.set_connection(&stream);
     // From here on, the end of the stream interrupts every wait on the connection.
     forwarder.check_active()?;
@@ -179,7 +179,7 @@ fn publish(
     client.protocol().limit_incomplete(MAX_INCOMPLETE);
     let any = Object::new().with("*", client::CAN_FORWARD);
     let more = Object::new()
-        .with(route::CONNECT_PROPERTY, forwarder.target().route.to_string())
+        .with(FORWARD_ROUTE_PROPERTY, forwarder.target().route.to_string())
         .with("fourCcList", Value::StrictArray(vec!["*".into()]))
         .with("videoFourCcInfoMap", any.clone())
         .with("audioFourCcInfoMap", any)

@@ -1,0 +1,143 @@
+//! Events and gates: how features learn of clients and streams, and how they refuse them, without being named by them.
+//!
+//! ```text
+//! connection, stream ── emit(Event) ──> every Listener, in order of registration; told after, must not block
+//! connection ── check(GateRequest) ──> every Gate, until one refuses; asked before any status reaches the client
+//! ```
+
+use std::panic::{self, AssertUnwindSafe};
+use std::sync::{Arc, OnceLock};
+
+use crate::app::session::close::CloseReason;
+use crate::app::session::info::{ClientInfo, StreamInfo};
+use crate::app::stream::{StreamEvent, StreamObserver};
+use crate::config::Vhost;
+use crate::log::quoted;
+
+/// Something that has happened. Events of one client and of one stream are in order and paired:
+///
+/// | scope | sequence |
+/// |---|---|
+/// | client | `Connected Closed` |
+/// | stream | `Published (PublisherLost Published)* PublisherLost Unpublished` |
+/// | player | `Played Stopped` |
+#[derive(Debug, Clone)]
+pub enum Event {
+    /// A client was accepted.
+    Connected(Arc<ClientInfo>),
+    /// The connection of an accepted client has ended.
+    Closed {
+        /// The client.
+        client: Arc<ClientInfo>,
+        /// The reason.
+        reason: CloseReason,
+        /// Bytes received over the connection.
+        bytes_in: u64,
+        /// Bytes sent over the connection.
+        bytes_out: u64,
+    },
+    /// Something has happened to a stream.
+    Stream(StreamEvent),
+    /// A segment of HLS is complete.
+    Segment {
+        /// The stream.
+        stream: Arc<StreamInfo>,
+        /// The file, below `hls_path`.
+        path: String,
+        /// The length in milliseconds.
+        duration_ms: u64,
+    },
+    /// A recording is complete.
+    Recorded {
+        /// The stream.
+        stream: Arc<StreamInfo>,
+        /// The file.
+        path: String,
+    },
+}
+
+/// Receives events. Called on the worker; must not block.
+pub trait Listener: Send + Sync {
+    /// Handles one event.
+    fn on_event(&self, event: &Event);
+}
+
+/// The action that a client asks permission for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum GateAction {
+    /// To connect to an application.
+    Connect,
+    /// To publish a stream.
+    Publish,
+    /// To play a stream.
+    Play,
+}
+
+/// A request for permission.
+#[derive(Debug, Clone)]
+pub struct GateRequest {
+    /// The action.
+    pub action: GateAction,
+    /// The client.
+    pub client: Arc<ClientInfo>,
+    /// The stream; `None` for [`GateAction::Connect`].
+    pub stream: Option<Arc<StreamInfo>>,
+    /// The configuration of the vhost: the stream's, or for [`GateAction::Connect`] the connection's.
+    pub vhost: Arc<Vhost>,
+}
+
+/// Decides on requests.
+pub trait Gate: Send + Sync {
+    /// The name, for the log.
+    fn name(&self) -> &'static str;
+
+    /// Returns whether [`Gate::check`] may wait. Such gates are asked in a coroutine of their own, so that the client can leave.
+    fn may_block(&self, _: &GateRequest) -> bool {
+        false
+    }
+
+    /// Returns `Ok` to let the request pass.
+    ///
+    /// # Errors
+    /// The reason of the refusal, which the client is told.
+    fn check(&self, request: &GateRequest) -> Result<(), CloseReason>;
+}
+
+/// The listeners and gates of the server. Clones are the same set, which is fixed by [`Events::register`] at the start.
+#[derive(Clone, Default)]
+pub(crate) struct Events(Arc<OnceLock<Registered>>);
+
+#[derive(Default)]
+struct Registered {
+    listeners: Vec<Arc<dyn Listener>>,
+    gates: Vec<Arc<dyn Gate>>,
+}
+
+impl Events {
+    /// Sets the listeners and gates. Only the first call has an effect; events before it are lost.
+    pub(crate) fn register(&self, listeners: Vec<Arc<dyn Listener>>, gates: Vec<Arc<dyn Gate>>) {
+        let _ = self.0.set(Registered { listeners, gates });
+    }
+
+    /// Tells every listener. A listener that panics is logged, and the others are told all the same.
+    pub(crate) fn emit(&self, event: &Event) {
+        let Some(registered) = self.0.get() else { return };
+        for listener in &registered.listeners {
+            // Also called while a panic unwinds: a second one must not leave this function.
+            if panic::catch_unwind(AssertUnwindSafe(|| listener.on_event(event))).is_err() {
+                log::error!("event listener panicked: event={}", quoted(format_args!("{event:?}")));
+            }
+        }
+    }
+
+    /// Returns the gates, in the order in which they are asked.
+    pub(crate) fn gates(&self) -> &[Arc<dyn Gate>] {
+        self.0.get().map_or(&[], |registered| &registered.gates)
+    }
+}
+
+impl StreamObserver for Events {
+    fn on_stream_event(&self, event: StreamEvent) {
+        self.emit(&Event::Stream(event));
+    }
+}

@@ -1,0 +1,174 @@
+//! Gates of an RTMP connection: the checks that every server has, and how a connection asks all gates.
+//!
+//! Gates are asked before any status reaches the client, for `publish` after the name is reserved. So a refusal reaches the
+//! client as a status, and no race produces a publication without its end.
+
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use crate::app::context::Context;
+use crate::app::events::{Gate, GateAction, GateRequest};
+use crate::app::limits::admission::Admission;
+use crate::app::session::client::Client;
+use crate::app::session::close::CloseReason;
+use crate::config::{Action, refer_allows};
+use crate::rtmp::{self, protocol::Protocol};
+use crate::st;
+use crate::st::net::TcpStream;
+
+/// Longest time for one gate. It bounds gates that forget to bound themselves.
+const GATE_TIMEOUT: Duration = Duration::from_secs(60);
+
+/// Bytes of input that are read while a gate is asked, to notice that the client has left.
+const MAX_EARLY_INPUT: u64 = 64 * 1024;
+
+/// Returns the gates of every server: load, page, address.
+pub(crate) fn built_in(admission: Admission) -> Vec<Arc<dyn Gate>> {
+    vec![Arc::new(AdmissionGate(admission)), Arc::new(ReferGate), Arc::new(SecurityGate)]
+}
+
+/// Refuses everybody while memory is short or the worker is overloaded. Those who are connected already too: the load can have
+/// changed since.
+struct AdmissionGate(Admission);
+
+impl Gate for AdmissionGate {
+    fn name(&self) -> &'static str {
+        "admission"
+    }
+
+    fn check(&self, _: &GateRequest) -> Result<(), CloseReason> {
+        self.0.check()
+    }
+}
+
+/// Checks the page of a client against `refer`, `refer_publish` and `refer_play`.
+struct ReferGate;
+
+impl Gate for ReferGate {
+    fn name(&self) -> &'static str {
+        "refer"
+    }
+
+    fn check(&self, request: &GateRequest) -> Result<(), CloseReason> {
+        let (vhost, page_url) = (&request.vhost, &request.client.page_url);
+        let own = match request.action {
+            GateAction::Connect => None,
+            GateAction::Publish => Some(("refer_publish", &vhost.refer_publish)),
+            GateAction::Play => Some(("refer_play", &vhost.refer_play)),
+        };
+        // `refer` at each action: the stream's vhost can differ from the connection's.
+        for (directive, list) in [("refer", &vhost.refer)].into_iter().chain(own) {
+            if !refer_allows(list, page_url) {
+                let text = format!("{directive} of the vhost does not allow the page {page_url:?}");
+                return Err(CloseReason::Refused(text));
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Checks the address of a client against the rules of `security`.
+struct SecurityGate;
+
+impl Gate for SecurityGate {
+    fn name(&self) -> &'static str {
+        "security"
+    }
+
+    fn check(&self, request: &GateRequest) -> Result<(), CloseReason> {
+        let (action, verb) = match request.action {
+            GateAction::Connect => return Ok(()),
+            GateAction::Publish => (Action::Publish, "publish"),
+            GateAction::Play => (Action::Play, "play"),
+        };
+        let (vhost, ip) = (&request.vhost, request.client.ip);
+        if !vhost.security.allows(action, ip) {
+            return Err(CloseReason::Denied(format!("security of vhost {} does not allow {ip} to {verb}", vhost.name)));
+        }
+        Ok(())
+    }
+}
+
+/// Asks all gates, until one refuses.
+///
+/// # Errors
+/// The reason of the refusal, or of the client's end while a gate was asked.
+pub(super) fn ask(
+    ctx: &Context,
+    client: &Client,
+    protocol: &mut Protocol<TcpStream>,
+    request: &GateRequest,
+) -> Result<(), CloseReason> {
+    for gate in ctx.events.gates() {
+        if gate.may_block(request) {
+            ask_while_reading(gate, client, protocol, request)?;
+        } else {
+            gate.check(request)?;
+        }
+    }
+    Ok(())
+}
+
+/// Asks a gate in a coroutine of its own, and reads from the client meanwhile, so that its end is noticed.
+fn ask_while_reading(
+    gate: &Arc<dyn Gate>,
+    client: &Client,
+    protocol: &mut Protocol<TcpStream>,
+    request: &GateRequest,
+) -> Result<(), CloseReason> {
+    let stream = &client.stream;
+    let answer: Arc<Mutex<Option<Result<(), CloseReason>>>> = Arc::default();
+    let asking = {
+        let (gate, request, answer, wake) = (gate.clone(), request.clone(), answer.clone(), WakeOnDrop(stream.clone()));
+        st::spawn("gate", client.number, move || {
+            // Dropped last, also when the gate panics.
+            let _wake = wake;
+            let result = gate.check(&request);
+            *answer.lock().unwrap_or_else(PoisonError::into_inner) = Some(result);
+        })
+        .map_err(|error| CloseReason::Full(format!("no memory for a coroutine: {error}")))?
+    };
+    let deadline = Instant::now() + GATE_TIMEOUT;
+    let received = stream.bytes_received();
+    loop {
+        if let Some(answer) = answer.lock().unwrap_or_else(PoisonError::into_inner).take() {
+            return answer;
+        }
+        if asking.is_finished() {
+            log::error!("gate panicked, request refused: gate={}", gate.name());
+            return Err(CloseReason::Refused("internal server error".to_owned()));
+        }
+        if let Some(reason) = client.close_requested() {
+            return Err(reason);
+        }
+        if Instant::now() >= deadline {
+            log::error!("gate too slow, request refused: gate={} seconds={}", gate.name(), GATE_TIMEOUT.as_secs());
+            return Err(CloseReason::Refused("the server could not decide in time".to_owned()));
+        }
+        if stream.bytes_received() - received < MAX_EARLY_INPUT && read(stream, protocol)? {
+            continue;
+        }
+        stream.wait(Some(deadline));
+    }
+}
+
+/// Reads once. Returns whether there was input.
+fn read(stream: &TcpStream, protocol: &mut Protocol<TcpStream>) -> Result<bool, CloseReason> {
+    let fed = stream.try_read_with(|bytes| match bytes {
+        [] => Err(rtmp::Error::Closed),
+        bytes => protocol.feed(bytes),
+    });
+    match fed? {
+        Some(result) => Ok(result.map(|()| true)?),
+        None => Ok(false),
+    }
+}
+
+/// Wakes the client's coroutine when it is dropped.
+struct WakeOnDrop(TcpStream);
+
+impl Drop for WakeOnDrop {
+    fn drop(&mut self) {
+        self.0.wake();
+    }
+}

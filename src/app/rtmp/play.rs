@@ -1,0 +1,178 @@
+//! Serves a client that plays: sends batches of the stream, and replies to its commands.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use crate::app::events::GateAction;
+use crate::app::rtmp::connection::{Admitted, Connection, stream_info};
+use crate::app::rtmp::pump::{Handled, Next, Pump, Role, Round};
+use crate::app::session::close::CloseReason;
+use crate::app::stats::reporter::MessageCounts;
+use crate::app::stream::Consumer;
+use crate::log::Throttle;
+use crate::rtmp::message::UserControl;
+use crate::rtmp::protocol::Protocol;
+use crate::rtmp::server::{Event, Play};
+use crate::st::net::TcpStream;
+
+/// Time between pings to a player while there is nothing to send.
+const PING_INTERVAL: Duration = Duration::from_secs(30);
+
+/// Bytes that the kernel buffers for a player in addition to those in flight.
+const MAX_UNSENT: usize = 512 * 1024;
+
+const DROP_LOG_INTERVAL: Duration = Duration::from_secs(5);
+
+struct PlayerRole<'a, 'c> {
+    connection: &'a mut Connection<'c>,
+    consumer: &'a Consumer,
+    name: &'a str,
+    stream_id: u32,
+    paused: bool,
+    /// The server stops. The player still gets what the stream has for it.
+    draining: bool,
+    logged_drops: u64,
+    drop_log: Throttle,
+}
+
+impl Connection<'_> {
+    /// Sends a stream until the client ends the playback. Returns the client's next `play`, if that ended it.
+    pub(super) fn serve_player(&mut self, admitted: &Admitted, play: &Play) -> Result<Option<Play>, CloseReason> {
+        let request = match self.resolve(admitted, &play.name) {
+            Ok(request) => request,
+            Err(reason) => return Err(self.refuse(play.stream_id, "NetStream.Play.Failed", reason)),
+        };
+        let info = stream_info(admitted, &request);
+        if let Err(reason) = self.ask_gates(GateAction::Play, &admitted.info, &info, &request.vhost) {
+            return Err(self.refuse(play.stream_id, "NetStream.Play.Failed", reason));
+        }
+        let source = self.ctx.streams.get_or_create(&request.name, &request.vhost);
+        log::info!("play started: stream={}", request.name);
+        // The stream's vhost can differ from the connection's, and from that of the playback before.
+        if source.chunk_size() != self.rtmp.protocol().chunk_size() {
+            self.rtmp.protocol().set_chunk_size(source.chunk_size());
+        }
+        self.rtmp.start_play(play);
+        self.rtmp.protocol().release_buffers();
+        let stream = &self.client.stream;
+        stream.set_time_limit(None);
+        // Without the limit, the kernel buffers uncounted megabytes for a player that does not read.
+        let _ = stream.set_unsent_limit(MAX_UNSENT);
+        let consumer = Arc::new(source.join(self.client.clone(), play.stream_id, info, admitted.info.clone()));
+        drop(source);
+        self.client.set_consumer(&consumer);
+        consumer.receive_audio(self.wants_audio);
+        consumer.receive_video(self.wants_video);
+        let counted = consumer.clone();
+        let _registration = self.client.register(&self.ctx.stats.play, move || {
+            let stats = counted.stats();
+            MessageCounts { passed: stats.sent, dropped: stats.dropped }
+        });
+        self.client.set_stream_vhost(Some(&request.vhost));
+        let mut pump = Pump::new(self.rtmp.protocol(), Some(&consumer), &self.ctx.admission, self.send_timeout);
+        let result = pump.run(&mut PlayerRole {
+            connection: self,
+            consumer: &consumer,
+            name: &request.name,
+            stream_id: play.stream_id,
+            paused: false,
+            draining: false,
+            logged_drops: 0,
+            drop_log: Throttle::new(DROP_LOG_INTERVAL),
+        });
+        self.client.set_stream_vhost(None);
+        consumer.pause(true);
+        let result = result.and_then(|next| {
+            pump.finish(self.rtmp.protocol())?;
+            Ok(next)
+        });
+        if let Some(reason) = self.client.close_requested() {
+            self.close_stream(&mut pump, play.stream_id, "NetStream.Play.Failed", &reason);
+        }
+        let next = result?;
+        self.rtmp.stop_play(play.stream_id);
+        log::info!("play stopped: stream={}", request.name);
+        Ok(next)
+    }
+}
+
+impl Role for PlayerRole<'_, '_> {
+    type End = Option<Play>;
+    type Error = CloseReason;
+
+    fn not_reading() -> CloseReason {
+        CloseReason::NotReading
+    }
+
+    fn protocol(&mut self) -> &mut Protocol<TcpStream> {
+        self.connection.rtmp.protocol()
+    }
+
+    fn start_round(&mut self, _: Instant) -> Result<Option<Self::End>, CloseReason> {
+        match self.connection.client.close_requested() {
+            None => Ok(None),
+            Some(CloseReason::ServerStopped) => {
+                self.draining = true;
+                Ok(None)
+            }
+            Some(reason) => Err(reason),
+        }
+    }
+
+    fn handle_next(&mut self) -> Result<Handled<Self::End>, CloseReason> {
+        let rtmp = &mut self.connection.rtmp;
+        let Some(event) = rtmp.poll_event()? else { return Ok(Handled::NoMessage) };
+        match event {
+            Event::Stop(id) if id == 0 || id == self.stream_id => return Ok(Handled::End(None)),
+            Event::Play(play) => return Ok(Handled::End(Some(play))),
+            Event::Publish(publish) => {
+                let why = "a connection that plays cannot publish";
+                rtmp.send_stream_error(publish.stream_id, "NetStream.Publish.Denied", why);
+            }
+            Event::Pause(paused) if paused != self.paused => {
+                self.paused = paused;
+                self.consumer.pause(paused);
+                rtmp.send_pause_status(self.stream_id, paused);
+            }
+            Event::ReceiveAudio(wanted) => {
+                self.connection.wants_audio = wanted;
+                self.consumer.receive_audio(wanted);
+            }
+            Event::ReceiveVideo(wanted) => {
+                self.connection.wants_video = wanted;
+                self.consumer.receive_video(wanted);
+            }
+            _ => {}
+        }
+        Ok(Handled::Message)
+    }
+
+    fn finish_round(&mut self, round: &Round) -> Result<Next<Self::End>, CloseReason> {
+        self.log_drops(round.now);
+        if self.draining && round.all_sent {
+            return Err(CloseReason::ServerStopped);
+        }
+        Ok(Next::Wait(round.all_sent.then(|| round.now + PING_INTERVAL)))
+    }
+
+    /// Pings a player that was sent nothing: its end of the connection may be gone.
+    fn on_deadline(&mut self) {
+        let uptime = self.connection.client.connected_at.elapsed().as_millis() as u32;
+        self.protocol().user_control(UserControl::PingRequest(uptime));
+    }
+
+    fn has_media(&self, is_busy: bool) -> bool {
+        !is_busy && self.consumer.stats().sent > 0
+    }
+}
+
+impl PlayerRole<'_, '_> {
+    fn log_drops(&mut self, now: Instant) {
+        let total = self.consumer.stats().dropped;
+        if total > self.logged_drops && self.drop_log.pass(now) {
+            let dropped = total - self.logged_drops;
+            log::warn!("player too slow, messages dropped: stream={} dropped={dropped} total={total}", self.name);
+            self.logged_drops = total;
+        }
+    }
+}

@@ -1,0 +1,292 @@
+//! Serves a client that publishes: reads its media into the stream.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+use crate::app::events::GateAction;
+use crate::app::rtmp::connection::{Admitted, Connection, stream_info};
+use crate::app::rtmp::pump::{Handled, Next, Pump, Role, Round};
+use crate::app::session::close::CloseReason;
+use crate::app::stats::reporter::MessageCounts;
+use crate::app::stream::{Codecs, Publication, StreamBusy};
+use crate::log::quoted;
+use crate::rtmp::chunk::MAX_INCOMPLETE;
+use crate::rtmp::protocol::Protocol;
+use crate::rtmp::server::{Event, Publish};
+use crate::st::net::TcpStream;
+
+/// Bytes after which coalesced reads wake the coroutine. Reading each message by itself is most of a publisher's cost.
+const COALESCE_BYTES: usize = 16 * 1024;
+
+/// Time between coalesced reads while the stream has no players.
+const IDLE_READ_INTERVAL: Duration = Duration::from_millis(250);
+
+/// With players, reads coalesce for the batch window. A shorter window than this is not worth it.
+const MIN_COALESCE: Duration = Duration::from_millis(20);
+
+/// Longest time between coalesced reads with players: the publisher's commands wait as well.
+const MAX_COALESCE: Duration = Duration::from_millis(350);
+
+/// Time over which the bit rate is measured, so that a keyframe after a still picture does not exceed the limit.
+const RATE_WINDOW: Duration = Duration::from_secs(5);
+
+struct PublisherRole<'a, 'c> {
+    connection: &'a mut Connection<'c>,
+    publication: &'a Publication,
+    name: &'a str,
+    stream_id: u32,
+    received: Arc<AtomicU64>,
+    last_read: Instant,
+    round_started: Instant,
+    /// Earliest time at which the input that is read now can have arrived.
+    arrived_after: Instant,
+    coalescing: bool,
+    /// Start of the present rate window, and the bytes received before it.
+    rate_window: (Instant, u64),
+    logged_codecs: Codecs,
+}
+
+impl Connection<'_> {
+    /// Reads a client's stream until the client ends it.
+    #[inline(never)] // Keeps its locals off the stack of a waiting player.
+    pub(super) fn serve_publisher(&mut self, admitted: &Admitted, publish: &Publish) -> Result<(), CloseReason> {
+        let id = publish.stream_id;
+        let request = match self.resolve(admitted, &publish.name) {
+            Ok(request) => request,
+            Err(reason) => return Err(self.refuse(id, "NetStream.Publish.Denied", reason)),
+        };
+        let source = self.ctx.streams.get_or_create(&request.name, &request.vhost);
+        let busy = |busy: StreamBusy| CloseReason::Busy(busy.to_string());
+        let reservation = match source.reserve(self.client.number) {
+            Ok(reservation) => reservation,
+            Err(error) => return Err(self.refuse(id, "NetStream.Publish.BadName", busy(error))),
+        };
+        let info = stream_info(admitted, &request);
+        if let Err(reason) = self.ask_gates(GateAction::Publish, &admitted.info, &info, &request.vhost) {
+            // Free before the client is told: it may try again at once.
+            drop(reservation);
+            return Err(self.refuse(id, "NetStream.Publish.Denied", reason));
+        }
+        let publication = match reservation.publish(self.client.clone(), info, admitted.info.clone()) {
+            Ok(publication) => Arc::new(publication),
+            Err(error) => return Err(self.refuse(id, "NetStream.Publish.BadName", busy(error))),
+        };
+        self.client.set_publication(&publication);
+        log::info!("publish started: stream={} params_bytes={}", request.name, request.params.len());
+        self.rtmp.protocol().limit_incomplete(MAX_INCOMPLETE);
+        self.rtmp.start_publish(publish);
+        // Set before the first wait, during which a reload may remove the vhost.
+        self.client.set_stream_vhost(Some(&request.vhost));
+        let mut pump = Pump::new(self.rtmp.protocol(), None, &self.ctx.admission, self.send_timeout);
+        let result = self.receive_media(&mut pump, &publication, &request.name, id);
+        self.client.set_stream_vhost(None);
+        if let Some((code, reason)) = self.publish_close_status(&result) {
+            self.close_stream(&mut pump, id, code, &reason);
+        }
+        log::info!("publish stopped: stream={}", request.name);
+        result?;
+        self.rtmp.stop_publish(id);
+        Ok(())
+    }
+
+    fn receive_media(
+        &mut self,
+        pump: &mut Pump<'_>,
+        publication: &Publication,
+        name: &str,
+        stream_id: u32,
+    ) -> Result<(), CloseReason> {
+        let stream = self.client.stream.clone();
+        stream.set_time_limit(None);
+        let received = Arc::new(AtomicU64::new(0));
+        let counter = received.clone();
+        let _registration = self.client.register(&self.ctx.stats.publish, move || MessageCounts {
+            passed: counter.load(Ordering::Relaxed),
+            dropped: 0,
+        });
+        let now = Instant::now();
+        let result = pump.run(&mut PublisherRole {
+            connection: self,
+            publication,
+            name,
+            stream_id,
+            received,
+            last_read: now,
+            round_started: now,
+            arrived_after: now,
+            coalescing: false,
+            rate_window: (now, stream.bytes_received()),
+            logged_codecs: Codecs::default(),
+        });
+        set_read_coalescing(&stream, false);
+        result?;
+        publication.unpublish();
+        Ok(pump.finish(self.rtmp.protocol())?)
+    }
+
+    /// Returns the status to send, with its reason, if the server ends the publication.
+    fn publish_close_status(&self, result: &Result<(), CloseReason>) -> Option<(&'static str, CloseReason)> {
+        let requested = self.client.close_requested();
+        let reason = requested.or_else(|| result.clone().err().filter(|r| matches!(r, CloseReason::TooFast(_))))?;
+        let code = match reason {
+            CloseReason::Replaced { .. } => "NetStream.Publish.BadName",
+            _ => "NetStream.Publish.Denied",
+        };
+        Some((code, reason))
+    }
+}
+
+impl Role for PublisherRole<'_, '_> {
+    type End = ();
+    type Error = CloseReason;
+
+    fn not_reading() -> CloseReason {
+        CloseReason::NotReading
+    }
+
+    fn protocol(&mut self) -> &mut Protocol<TcpStream> {
+        self.connection.rtmp.protocol()
+    }
+
+    fn start_round(&mut self, now: Instant) -> Result<Option<()>, CloseReason> {
+        if let Some(reason) = self.connection.client.close_requested() {
+            return Err(reason);
+        }
+        // Without coalescing, input is read as soon as it arrives.
+        self.arrived_after = if self.coalescing { self.round_started } else { now };
+        self.round_started = now;
+        Ok(None)
+    }
+
+    fn handle_next(&mut self) -> Result<Handled<()>, CloseReason> {
+        let rtmp = &mut self.connection.rtmp;
+        let Some(event) = rtmp.poll_event()? else { return Ok(Handled::NoMessage) };
+        match event {
+            Event::Media(message) => {
+                self.received.fetch_add(1, Ordering::Relaxed);
+                self.publication.on_message(&message, self.arrived_after);
+            }
+            Event::Stop(id) if id == 0 || id == self.stream_id => return Ok(Handled::End(())),
+            Event::Publish(again) => {
+                let why = "this connection already publishes a stream";
+                rtmp.send_stream_error(again.stream_id, "NetStream.Publish.Denied", why);
+            }
+            Event::Play(play) => {
+                let why = "a connection that publishes cannot play";
+                rtmp.send_stream_error(play.stream_id, "NetStream.Play.Failed", why);
+            }
+            _ => {}
+        }
+        Ok(Handled::Message)
+    }
+
+    fn on_input(&mut self, now: Instant) {
+        self.last_read = now;
+        self.publication.record_activity(now);
+    }
+
+    fn finish_round(&mut self, round: &Round) -> Result<Next<()>, CloseReason> {
+        let (now, publication) = (round.now, self.publication);
+        let stream = &self.connection.client.stream;
+        if let Some(max) = exceeded_rate(&mut self.rate_window, now, stream.bytes_received(), publication.max_bitrate())
+        {
+            return Err(CloseReason::TooFast(max));
+        }
+        let window_scale = self.connection.ctx.batching.window_scale(now);
+        let flush = publication.flush_if_due(now, window_scale);
+        log_codecs(publication, self.name, &mut self.logged_codecs);
+        // While replies are unwritten, the send timeout applies instead.
+        let silent = round.all_sent.then(|| self.last_read + publication.timeout());
+        if !round.input_pending && silent.is_some_and(|silent| now >= silent) {
+            return Err(CloseReason::SilentPublisher);
+        }
+        let interval = read_interval(publication.batch_window(window_scale));
+        if interval.is_some() != self.coalescing {
+            self.coalescing = !self.coalescing;
+            set_read_coalescing(stream, self.coalescing);
+            return Ok(Next::Round);
+        }
+        let next_read = interval.map(|time| now + time);
+        Ok(Next::Wait([flush, next_read, silent].into_iter().flatten().min()))
+    }
+
+    fn on_deadline(&mut self) {
+        if self.coalescing {
+            self.connection.client.stream.assume_readable();
+        }
+    }
+
+    fn has_media(&self, _: bool) -> bool {
+        self.received.load(Ordering::Relaxed) > 0
+    }
+}
+
+/// Returns `max` (kbit/s, 0 for no limit) if more arrived in the current rate window than is allowed for all of it.
+/// Starts a new window when it is over.
+fn exceeded_rate(window: &mut (Instant, u64), now: Instant, received: u64, max: u64) -> Option<u64> {
+    let (started, received_before) = *window;
+    let kbits = (received - received_before) / 125;
+    if max > 0 && kbits > max * RATE_WINDOW.as_secs() {
+        return Some(max);
+    }
+    if now.duration_since(started) >= RATE_WINDOW {
+        *window = (now, received);
+    }
+    None
+}
+
+/// Returns the time between coalesced reads, if reads are to coalesce. `batch_window` is `None` without players.
+fn read_interval(batch_window: Option<Duration>) -> Option<Duration> {
+    match batch_window {
+        None => Some(IDLE_READ_INTERVAL),
+        Some(window) if window >= MIN_COALESCE => Some(window.min(MAX_COALESCE)),
+        Some(_) => None,
+    }
+}
+
+/// Wakes the publisher's coroutine for every [`COALESCE_BYTES`] only, or for any byte.
+fn set_read_coalescing(stream: &TcpStream, coalescing: bool) {
+    // If the socket does not take the option, the only loss is processor time.
+    let _ = stream.set_receive_low_water(if coalescing { COALESCE_BYTES } else { 1 });
+    stream.assume_readable();
+}
+
+fn log_codecs(publication: &Publication, name: &str, logged: &mut Codecs) {
+    let codecs = publication.codecs();
+    if codecs != *logged {
+        *logged = codecs;
+        let Codecs { video, audio } = codecs;
+        let video = video.map_or_else(|| "none".to_owned(), |codec| codec.to_string());
+        let audio = audio.map_or_else(|| "none".to_owned(), |codec| codec.to_string());
+        log::info!("codecs known: stream={name} video={} audio={}", quoted(video), quoted(audio));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn reads_coalesce_when_nobody_waits_for_a_single_message() {
+        let ms = Duration::from_millis;
+        assert_eq!(read_interval(None), Some(IDLE_READ_INTERVAL), "no players");
+        assert_eq!((read_interval(Some(ms(0))), read_interval(Some(ms(19)))), (None, None));
+        assert_eq!((read_interval(Some(ms(20))), read_interval(Some(ms(350)))), (Some(ms(20)), Some(ms(350))));
+        assert_eq!(read_interval(Some(ms(3000))), Some(ms(350)), "the publisher's commands wait as well");
+    }
+
+    #[test]
+    fn a_rate_is_that_of_five_seconds() {
+        let start = Instant::now();
+        let at = |seconds| start + Duration::from_secs(seconds);
+        // 1000 kbit/s are 625,000 bytes in five seconds, however they are spread.
+        let mut window = (start, 0);
+        assert_eq!(exceeded_rate(&mut window, at(0), 625_000, 1000), None, "all at once");
+        assert_eq!(exceeded_rate(&mut window, at(1), 625_200, 1000), Some(1000));
+        assert_eq!(exceeded_rate(&mut window, at(1), 625_200, 0), None, "no limit");
+        assert_eq!(exceeded_rate(&mut window, at(5), 625_000, 1000), None);
+        assert_eq!(exceeded_rate(&mut window, at(6), 1_250_000, 1000), None, "the next five");
+        assert_eq!(exceeded_rate(&mut window, at(6), 1_250_200, 1000), Some(1000));
+    }
+}

@@ -1,0 +1,343 @@
+//! The loop of a connection that carries a stream. It serves publishers, players and forwarders.
+//!
+//! ```text
+//! socket ── read_input ──> Protocol ──> Role::handle_next ──> replies ──┐
+//!                                                                       ├──> WriteQueue ── write ──> socket
+//!                          stream ──> Consumer ── fill ─────────────────┘
+//! ```
+//!
+//! One round reads, fills the queue if it is empty, writes, updates the priority, and waits for the next event.
+//!
+//! | limit | effect |
+//! |---|---|
+//! | more than [`MAX_PENDING_REPLIES`] of replies are unwritten | no input is read |
+//! | no byte was written for the send timeout | the peer does not read: the loop fails |
+//! | [`MAX_READS`], [`WORK_BUDGET`] | the round's reading ends, and what is queued is written |
+//! | work quantum, work budget | the coroutine yields; it loses its priority |
+
+use std::io::{self, Write};
+use std::time::{Duration, Instant};
+
+use crate::app::limits::admission::Admission;
+use crate::app::limits::fairness::{self, PriorityController, WORK_BUDGET, WorkQuantum};
+use crate::app::rtmp::CLOSE_TIMEOUT;
+use crate::app::rtmp::write_queue::WriteQueue;
+use crate::app::stream::Consumer;
+use crate::rtmp;
+use crate::rtmp::protocol::{MAX_PENDING_REPLIES, Protocol};
+use crate::st;
+use crate::st::net::TcpStream;
+
+/// Reads of one round.
+const MAX_READS: usize = 4;
+
+/// The purpose of a connection, which decides what its input means and when it ends.
+pub(crate) trait Role {
+    /// The result when the loop ends in order.
+    type End;
+    /// The reason when it does not.
+    type Error: From<rtmp::Error> + From<io::Error>;
+
+    /// Returns the error for a peer that does not read what it is sent.
+    fn not_reading() -> Self::Error;
+
+    /// Returns the protocol of the connection.
+    fn protocol(&mut self) -> &mut Protocol<TcpStream>;
+
+    /// Starts a round. Returns the end if another coroutine asked for it.
+    fn start_round(&mut self, now: Instant) -> Result<Option<Self::End>, Self::Error>;
+
+    /// Handles the next message of the buffered input. Replies stay in the protocol.
+    fn handle_next(&mut self) -> Result<Handled<Self::End>, Self::Error>;
+
+    /// Records that bytes have arrived.
+    fn on_input(&mut self, _now: Instant) {}
+
+    /// Decides what follows when nothing more can be written now.
+    fn finish_round(&mut self, round: &Round) -> Result<Next<Self::End>, Self::Error>;
+
+    /// Handles the end of a wait at its deadline.
+    fn on_deadline(&mut self) {}
+
+    /// Returns whether the connection has carried media, for which it gets high priority. `is_busy`: it does not wait now.
+    fn has_media(&self, is_busy: bool) -> bool;
+}
+
+/// The result of [`Role::handle_next`].
+pub(crate) enum Handled<End> {
+    /// A message was handled.
+    Message,
+    /// More input is needed.
+    NoMessage,
+    /// The message ends the loop. Later messages belong to what serves the connection next.
+    End(End),
+}
+
+/// A round as [`Role::finish_round`] sees it.
+pub(crate) struct Round {
+    /// The time at which the round started.
+    pub(crate) now: Instant,
+    /// The queue is written, and the stream has nothing to add.
+    pub(crate) all_sent: bool,
+    /// The round ended before all input was read.
+    pub(crate) input_pending: bool,
+}
+
+/// What follows a round.
+pub(crate) enum Next<End> {
+    /// A wait, until this time at most.
+    Wait(Option<Instant>),
+    /// The next round, without a wait.
+    Round,
+    /// The end of the loop.
+    End(End),
+}
+
+enum Input<End> {
+    /// All input is read, or no more may be read now.
+    Drained,
+    Pending,
+    End(End),
+}
+
+/// The state of the loop.
+pub(crate) struct Pump<'a> {
+    stream: TcpStream,
+    /// The position in the stream that is sent. Publishers have none.
+    consumer: Option<&'a Consumer>,
+    admission: Admission,
+    /// Time without write progress after which the peer counts as not reading.
+    send_timeout: Duration,
+    queue: WriteQueue,
+    /// Bytes of the replies in the queue, written ones included, until the queue is empty.
+    queued_replies: usize,
+    /// Last time at which a byte was written, or at which the queue was empty.
+    last_progress: Instant,
+    quantum: WorkQuantum,
+    priority: PriorityController,
+    stack_trimmed: bool,
+}
+
+impl<'a> Pump<'a> {
+    pub(crate) fn new(
+        protocol: &Protocol<TcpStream>,
+        consumer: Option<&'a Consumer>,
+        admission: &Admission,
+        send_timeout: Duration,
+    ) -> Self {
+        let now = Instant::now();
+        Self {
+            stream: protocol.stream().clone(),
+            consumer,
+            admission: admission.clone(),
+            send_timeout,
+            queue: WriteQueue::default(),
+            queued_replies: 0,
+            last_progress: now,
+            quantum: WorkQuantum::default(),
+            priority: PriorityController::new(now, fairness::work_units(protocol)),
+            stack_trimmed: false,
+        }
+    }
+
+    /// Runs the loop until the role, the peer or a failure ends it. [`Pump::finish`] writes what is left in the queue.
+    ///
+    /// # Errors
+    /// Those of the role and of the connection.
+    pub(crate) fn run<R: Role>(&mut self, role: &mut R) -> Result<R::End, R::Error> {
+        // The replies to the command that started the role, and the first media, are one write.
+        self.queue_replies(role.protocol());
+        self.fill(role.protocol());
+        loop {
+            let now = Instant::now();
+            if let Some(end) = role.start_round(now)? {
+                return Ok(end);
+            }
+            let mut input_pending = match self.read_input(role, now)? {
+                Input::Drained => false,
+                Input::Pending => true,
+                Input::End(end) => return Ok(end),
+            };
+            // A player that receives neither audio nor video skips many messages, a part of them in each round.
+            let mut is_skipping = false;
+            if self.queue.is_empty() {
+                // Above the limit, no input was read.
+                input_pending |= self.replies_full();
+                self.forget_replies(role.protocol());
+                is_skipping = self.fill(role.protocol());
+            }
+            if self.write()? {
+                continue;
+            }
+            let all_sent = self.queue.is_empty() && !is_skipping;
+            let next = role.finish_round(&Round { now, all_sent, input_pending })?;
+            let (deadline, starts_next) = match next {
+                Next::Wait(deadline) => (deadline, false),
+                Next::Round => (None, true),
+                Next::End(end) => return Ok(end),
+            };
+            if is_skipping {
+                st::yield_now();
+            }
+            let is_busy = input_pending || is_skipping || starts_next;
+            let work = fairness::work_units(role.protocol());
+            self.priority.update(now, work, self.admission.work_budget(), role.has_media(is_busy));
+            let timed_out = !is_busy && self.wait(deadline);
+            // A peer that never stops sending never gets to the wait.
+            if (is_busy || timed_out) && self.send_deadline().is_some_and(|deadline| Instant::now() >= deadline) {
+                return Err(R::not_reading());
+            }
+            if timed_out {
+                role.on_deadline();
+                self.queue_replies(role.protocol());
+            }
+        }
+    }
+
+    /// Blocks until the queue is written, and with it the rest of a message that was begun: other messages can follow.
+    ///
+    /// # Errors
+    /// Those of the connection.
+    pub(crate) fn finish(&mut self, protocol: &mut Protocol<TcpStream>) -> io::Result<()> {
+        if let Some(consumer) = self.consumer {
+            consumer.detach(&mut self.queue.0);
+        }
+        let mut stream = &self.stream;
+        while !self.queue.is_empty() || self.consumer.is_some_and(|rest| rest.continue_partial(&mut self.queue.0)) {
+            for piece in self.queue.0.drain(..) {
+                stream.write_all(&piece)?;
+            }
+        }
+        self.forget_replies(protocol);
+        Ok(())
+    }
+
+    /// Does the same as [`Pump::finish`] for a connection that is about to close, even if it was interrupted: in at most
+    /// [`CLOSE_TIMEOUT`], which also applies to what follows.
+    ///
+    /// # Errors
+    /// Those of the connection.
+    pub(crate) fn finish_before_close(&mut self, protocol: &mut Protocol<TcpStream>) -> io::Result<()> {
+        self.stream.resume();
+        self.stream.set_time_limit(Some(CLOSE_TIMEOUT));
+        self.finish(protocol)
+    }
+
+    /// Reads and handles input, and queues the replies. Bounded by reads and work.
+    fn read_input<R: Role>(&mut self, role: &mut R, now: Instant) -> Result<Input<R::End>, R::Error> {
+        // A peer that does not read its replies causes no more of them.
+        if self.replies_full() {
+            return Ok(Input::Drained);
+        }
+        let mut input = Input::Pending;
+        let work_before = fairness::work_units(role.protocol());
+        'reads: for _ in 0..MAX_READS {
+            // Messages come before the read: some arrived together with the command that started the role.
+            while role.protocol().output_len() <= MAX_PENDING_REPLIES {
+                match role.handle_next()? {
+                    Handled::Message => {}
+                    Handled::NoMessage => break,
+                    Handled::End(end) => return Ok(Input::End(end)),
+                }
+                let work = fairness::work_units(role.protocol());
+                self.quantum.yield_if_used_up(work);
+                if work.wrapping_sub(work_before) > WORK_BUDGET {
+                    break 'reads;
+                }
+            }
+            let protocol = role.protocol();
+            if protocol.output_len() > MAX_PENDING_REPLIES {
+                break;
+            }
+            let fed = self.stream.try_read_with(|bytes| match bytes {
+                [] => Err(rtmp::Error::Closed),
+                bytes => protocol.feed(bytes),
+            });
+            match fed? {
+                Some(result) => result?,
+                None => {
+                    input = Input::Drained;
+                    break;
+                }
+            }
+            role.on_input(now);
+            self.stream.yield_if_busy();
+            self.quantum.yield_if_used_up(fairness::work_units(role.protocol()));
+        }
+        self.queue_replies(role.protocol());
+        Ok(if self.replies_full() { Input::Drained } else { input })
+    }
+
+    /// Moves the protocol's replies to the end of the queue.
+    fn queue_replies(&mut self, protocol: &mut Protocol<TcpStream>) {
+        if !protocol.has_output() {
+            return;
+        }
+        if self.queue.is_empty() {
+            self.last_progress = Instant::now();
+        }
+        if let Some(consumer) = self.consumer {
+            consumer.detach(&mut self.queue.0);
+        }
+        let replies = protocol.take_output();
+        self.queued_replies += replies.len();
+        protocol.set_in_flight_replies(self.queued_replies);
+        self.queue.push(replies);
+    }
+
+    fn replies_full(&self) -> bool {
+        self.queued_replies > MAX_PENDING_REPLIES
+    }
+
+    /// Stops counting the replies: they are written.
+    fn forget_replies(&mut self, protocol: &mut Protocol<TcpStream>) {
+        self.queued_replies = 0;
+        protocol.set_in_flight_replies(0);
+    }
+
+    /// Queues the stream's next output. Returns whether there is more to examine although there was no output.
+    fn fill(&mut self, protocol: &mut Protocol<TcpStream>) -> bool {
+        let Some(consumer) = self.consumer else { return false };
+        let chunk_size = consumer.fill(&mut self.queue.0);
+        // Replies come after this output and use the same chunk size.
+        protocol.assume_chunk_size(chunk_size);
+        self.last_progress = Instant::now();
+        self.queue.is_empty() && consumer.has_more()
+    }
+
+    /// Writes as much of the queue as the socket takes. Returns whether that was anything.
+    fn write(&mut self) -> io::Result<bool> {
+        if self.queue.is_empty() {
+            return Ok(false);
+        }
+        let written = self.stream.try_write_vectored(&self.queue.slices())?;
+        if written == 0 {
+            return Ok(false);
+        }
+        self.queue.advance(written);
+        self.last_progress = Instant::now();
+        self.stream.yield_if_busy();
+        Ok(true)
+    }
+
+    /// Waits for an event of the socket, at most until `deadline` or the send timeout. Returns whether the time is up.
+    fn wait(&mut self, deadline: Option<Instant>) -> bool {
+        if self.queue.is_empty() {
+            self.queue = WriteQueue::default();
+            if !self.stack_trimmed {
+                self.stack_trimmed = true;
+                st::trim_stack();
+            }
+        }
+        let deadline = [deadline, self.send_deadline()].into_iter().flatten().min();
+        self.stream.wait(deadline).timed_out
+    }
+
+    /// Returns when the peer counts as not reading; `None` if there is nothing to write.
+    fn send_deadline(&self) -> Option<Instant> {
+        (!self.queue.is_empty()).then(|| self.last_progress + self.send_timeout)
+    }
+}
+
+#[cfg(test)]
+mod tests;
