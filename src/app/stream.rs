@@ -15,32 +15,37 @@
 //! | [`publication`], [`consumer`] | the handles of a publisher's and a player's coroutine |
 //! | [`state`], [`incoming`] | a stream, and the path of a message through it |
 //! | [`timeline`], [`packet_log`], [`headers`] | corrected times, encoded packets, cached sequence headers |
-//! | [`player`], [`reclaim`] | the packets for one player; memory that is given up when it is short |
+//! | [`subscriber`], [`cursor`], [`encode`] | a player or forwarder: its position in the log, and its bytes on the wire |
+//! | [`forwarder`], [`reclaim`] | the end of a forwarder; memory that is given up when it is short |
 //! | [`output`], [`observer`] | what features plug in: outputs beside the players, listeners of events |
 
 mod consumer;
-mod extended_timestamp;
+mod cursor;
+mod encode;
+mod forwarder;
 mod headers;
 mod incoming;
 mod observer;
 mod output;
 mod packet_log;
-mod player;
 mod publication;
 mod reclaim;
 mod registry;
 mod state;
+mod subscriber;
 mod timeline;
 mod track;
 
-pub use consumer::{Consumer, ConsumerStats, StartPosition};
+pub use consumer::{Consumer, ConsumerStats};
+pub use forwarder::StartPosition;
 pub use observer::{Codecs, StreamEvent, StreamObserver};
 pub use output::{EndReason, Output, Packet, Publishing, Tag};
 pub use packet_log::PacketKind;
 pub use publication::{Publication, Reservation, StreamBusy};
 pub use reclaim::StreamUsage;
 pub use registry::StreamRegistry;
-pub use timeline::VIDEO_TIMEOUT_MS;
+#[cfg(feature = "hls")]
+pub(crate) use timeline::VIDEO_TIMEOUT_MS;
 pub use track::Track;
 
 use std::fmt;
@@ -48,8 +53,10 @@ use std::io;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use self::encode::rtmp::RtmpEncoder;
 use self::observer::SharedState;
 use self::state::StreamState;
+use self::subscriber::Subscriber;
 use crate::app::session::close::CloseReason;
 use crate::app::session::info::{ClientInfo, StreamInfo};
 use crate::codec::flv;
@@ -140,19 +147,9 @@ impl Source {
     ) -> Consumer {
         self.0.with(|state| {
             state.on_first_subscriber();
-            let player = state.new_player(handle, stream_id).with_info((stream, client));
-            Consumer::new(self.clone(), state.add_player(player))
-        })
-    }
-
-    /// Adds a forwarder, a player that publishes the stream elsewhere. It gets messages as a publisher sends them,
-    /// without status messages. Packets are kept for it from now on; output starts with [`Consumer::start`]. At the end
-    /// that players are told of, its client is woken, and [`Consumer::is_finished`] holds once all was handed out.
-    pub fn join_forwarder(&self, client: Arc<dyn ClientHandle>) -> Consumer {
-        self.0.with(|state| {
-            state.on_first_subscriber();
-            let player = state.new_player(client, 0).into_forwarder();
-            Consumer::new(self.clone(), state.add_player(player))
+            let encoder = RtmpEncoder::new(stream_id, state.log.chunk_size());
+            let player = Subscriber::new(handle, Some((stream, client)), encoder, state.join_point());
+            Consumer::new(self.clone(), state.add_subscriber(player))
         })
     }
 
@@ -179,7 +176,7 @@ impl Source {
                 name: state.name.clone(),
                 video: publisher.codecs.video,
                 audio: publisher.codecs.audio,
-                players: state.players.iter().flatten().filter(|player| !player.is_forwarder).count(),
+                players: state.subscribers.iter().flatten().filter(|subscriber| subscriber.is_player()).count(),
             })
         })
     }

@@ -1,12 +1,13 @@
-//! The handle of a player's coroutine to its stream. The [`player`](super::player) module has the behaviour.
+//! The handle of a subscriber's coroutine to its stream. The [`subscriber`](super::subscriber) module has the behaviour.
 
 use std::time::Duration;
 
 use bytes::Bytes;
 
 use super::Source;
-use super::player::Player;
+use super::cursor::JoinPoint;
 use super::state::StreamState;
+use super::subscriber::Subscriber;
 use super::track::Track;
 
 /// Counters of a player.
@@ -18,15 +19,6 @@ pub struct ConsumerStats {
     pub dropped: u64,
     /// Whether everything so far was handed out.
     pub caught_up: bool,
-}
-
-/// Position at which a forwarder starts.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum StartPosition {
-    /// The first packet kept for the forwarder since it joined, or since its stream ended.
-    Retained,
-    /// The place where a player that joins now starts.
-    JoinPoint,
 }
 
 /// A player or forwarder of a stream. Dropping it removes the player.
@@ -52,61 +44,33 @@ impl Consumer {
 
     /// Returns whether there are packets to examine, wanted or not. If so, an empty output is not the end.
     pub fn has_more(&self) -> bool {
-        self.with(|state, id| state.players[id].as_ref().is_some_and(|player| player.has_more(&state.log)))
+        self.with(|state, id| state.subscribers[id].as_ref().is_some_and(|player| player.cursor.has_more(&state.log)))
     }
 
     /// Stops writes of the stream to the socket. Appends to `out` what the stream has begun to write, which has to be
     /// sent first.
     pub fn detach(&self, out: &mut Vec<Bytes>) {
-        self.with_player(|player| player.detach(out));
+        self.with_subscriber(|player| player.detach(out));
     }
 
     /// Appends the next piece of a message of which a part was handed out. The rest has to be sent before anything else
     /// on the connection. Returns whether there was a piece.
     pub fn continue_partial(&self, out: &mut Vec<Bytes>) -> bool {
-        self.with(|state, id| state.players[id].as_mut().is_some_and(|player| player.continue_partial(&state.log, out)))
+        self.with(|state, id| {
+            let player = state.subscribers[id].as_mut();
+            player.is_some_and(|player| player.encoder.continue_partial(state.log.memory(), out))
+        })
     }
 
     /// Pauses the player, or resumes it at the last keyframe.
     pub fn pause(&self, paused: bool) {
-        self.with(|state, id| {
-            let join_point = state.join_point();
-            if let Some(player) = &mut state.players[id] {
-                player.pause(paused, join_point);
-            }
-        });
-    }
-
-    /// Starts a forwarder on the message stream `stream_id` of its target, which was told `chunk_size`.
-    pub fn start(&self, stream_id: u32, chunk_size: usize, position: StartPosition) {
-        self.with(|state, id| {
-            let join_point = state.join_point();
-            if let Some(player) = &mut state.players[id] {
-                player.start(stream_id, chunk_size, position, join_point);
-            }
-        });
-    }
-
-    /// Prepares a forwarder whose stream has ended for the next publication. Returns where to start then: at its first
-    /// packet, unless the connection failed before.
-    pub fn reset_for_next(&self) -> StartPosition {
-        self.with_player(Player::reset_for_next).unwrap_or(StartPosition::JoinPoint)
-    }
-
-    /// Returns whether a forwarder's stream has ended and all of it was handed out.
-    pub fn is_finished(&self) -> bool {
-        self.with_player(|player| player.is_finished()).unwrap_or(true)
-    }
-
-    /// Returns whether a forwarder's stream has ended.
-    pub fn stream_ended(&self) -> bool {
-        self.with_player(|player| player.stream_ended()).unwrap_or(true)
+        self.with_join_point(|player, join_point| player.pause(paused, join_point));
     }
 
     /// Returns how far the player is behind the latest message.
     pub fn delay(&self) -> Duration {
         self.with(|state, id| {
-            let next = state.players[id].as_ref().and_then(|player| state.log.get(player.cursor()));
+            let next = state.subscribers[id].as_ref().and_then(|player| state.log.get(player.cursor.seq));
             next.map_or(Duration::ZERO, |entry| {
                 Duration::from_millis(state.timeline.latest().saturating_sub(entry.time))
             })
@@ -115,32 +79,42 @@ impl Consumer {
 
     /// Selects whether the player gets audio.
     pub fn receive_audio(&self, wanted: bool) {
-        self.with_player(|player| player.receive(Track::Audio, wanted));
+        self.with_subscriber(|player| player.receive(Track::Audio, wanted));
     }
 
     /// Selects whether the player gets video, which starts again with a keyframe.
     pub fn receive_video(&self, wanted: bool) {
-        self.with_player(|player| player.receive(Track::Video, wanted));
+        self.with_subscriber(|player| player.receive(Track::Video, wanted));
     }
 
     /// Returns the counters of the player; zeros if the stream is in use, which can only be while a panic unwinds.
     pub fn stats(&self) -> ConsumerStats {
-        let stats = self.source.0.try_with(|state| state.players[self.id].as_ref().map(Player::stats));
+        let stats =
+            self.source.0.try_with(|state| state.subscribers[self.id].as_ref().map(|player| player.cursor.stats()));
         stats.flatten().unwrap_or_default()
+    }
+
+    pub(super) fn with_join_point(&self, f: impl FnOnce(&mut Subscriber, JoinPoint)) {
+        self.with(|state, id| {
+            let join_point = state.join_point();
+            if let Some(subscriber) = &mut state.subscribers[id] {
+                f(subscriber, join_point);
+            }
+        });
     }
 
     fn with<R>(&self, f: impl FnOnce(&mut StreamState, usize) -> R) -> R {
         self.source.0.with(|state| f(state, self.id))
     }
 
-    fn with_player<R>(&self, f: impl FnOnce(&mut Player) -> R) -> Option<R> {
-        self.with(|state, id| state.players[id].as_mut().map(f))
+    pub(super) fn with_subscriber<R>(&self, f: impl FnOnce(&mut Subscriber) -> R) -> Option<R> {
+        self.with(|state, id| state.subscribers[id].as_mut().map(f))
     }
 }
 
 impl Drop for Consumer {
     fn drop(&mut self) {
         // Not `with`: this may run while a panic unwinds out of one.
-        self.source.0.try_with(|state| state.remove_player(self.id));
+        self.source.0.try_with(|state| state.remove_subscriber(self.id));
     }
 }

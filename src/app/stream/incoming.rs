@@ -26,7 +26,7 @@ impl StreamState {
             MessageType::DATA | MessageType::DATA_AMF3 => self.on_data(message, arrived),
             _ => {}
         }
-        if self.log.is_batch_full(self.player_count() > 0) {
+        if self.log.is_batch_full(self.subscriber_count() > 0) {
             self.flush();
         }
     }

@@ -1,8 +1,8 @@
 //! The packet log of a stream: each message encoded once, as RTMP chunks, for all players.
 //!
 //! ```text
-//! message ─ append ─▶ open batch ─ close_batch ─▶ closed Batch (one buffer) ─▶ sockets of caught-up players
-//!                                                   └─▶ LogEntry seq 7, 8, 9 … ─ get ─▶ players that are behind
+//! message ─ append ─▶ open batch ─ close_batch ─▶ closed Batch (one buffer) ─▶ sockets of those that have caught up
+//!                                                   └─▶ LogEntry seq 7, 8, 9 … ─ get ─▶ Cursors that are behind
 //!                     trim, evict_bulk ◀─ oldest entries
 //! ```
 //!
@@ -21,10 +21,9 @@ use std::time::Instant;
 
 use bytes::{Bytes, BytesMut};
 
-use super::extended_timestamp::ExtendedTimestampEncoder;
+use super::encode::rtmp::SharedMessage;
 use super::track::Track;
 use crate::memory::{Category, Charge, MemoryTracker};
-use crate::rtmp::chunk::{ChunkHeader, MAX_DELTA, encode, encode_delta};
 use crate::st;
 
 /// Allocation unit of the open batch, in bytes.
@@ -46,30 +45,13 @@ const MIN_BULK_EVICTION: usize = 4096;
 /// Capacity, in entries, that is kept even when unused. Spare capacity is not charged to the memory tracker.
 const KEPT_CAPACITY: usize = 256;
 
-/// Length of a type 0 chunk header without an extended timestamp, on the chunk streams used here.
-const FULL_HEADER: usize = 12;
-
-/// Bytes added for each chunk after the first: its header and, at most, an extended timestamp.
-pub(super) const MAX_CONTINUATION_HEADER: usize = 5;
-
-/// Bytes that are certainly enough for the header of a message.
-pub(super) const MAX_MESSAGE_HEADER: usize = 64;
-
-/// Position of the message length in a chunk header of type 0 or 1, with a chunk stream id of one byte.
-const LENGTH_FIELD: Range<usize> = 4..7;
-
 #[derive(Debug, Clone)]
 pub(super) struct LogEntry {
     pub(super) track: Track,
     /// Corrected time, in milliseconds.
     pub(super) time: u64,
     pub(super) kind: PacketKind,
-    /// True if `bytes` carry a delta to the previous entry of the track. If not, each player needs a copy of its own.
-    pub(super) has_delta: bool,
-    pub(super) bytes: Bytes,
-    /// Chunk size of `bytes`. It can change with the vhost's configuration.
-    pub(super) chunk_size: u32,
-    header_len: usize,
+    pub(super) message: SharedMessage,
 }
 
 /// Role of a message in its stream.
@@ -182,30 +164,15 @@ impl PacketLog {
 
     /// Encodes a message into the open batch.
     pub(super) fn append(&mut self, track: Track, time: u64, kind: PacketKind, payload: &[u8], now: Instant) {
-        let delta = self.last_times[track as usize].and_then(|last| u32::try_from(time.checked_sub(last)?).ok());
-        let delta = delta.filter(|&delta| delta <= MAX_DELTA && track != Track::Status);
+        let since_last = self.last_times[track as usize].and_then(|last| time.checked_sub(last));
         self.last_times[track as usize] = Some(time);
-        let chunk_size = self.chunk_size();
-        let max_len = payload.len() + payload.len() / chunk_size * MAX_CONTINUATION_HEADER + MAX_MESSAGE_HEADER;
+        let max_len = SharedMessage::max_len(payload.len(), self.chunk_size);
         if self.open.capacity() - self.open.len() < max_len {
             self.open.reserve(BATCH_ALLOCATION.max(max_len));
         }
         let start = self.open.len();
-        // Timestamp and message stream differ by player: `LogEntry::with_full_header` sets them.
-        let header = ChunkHeader { csid: track.csid(), kind: track.message_type(), timestamp: 0, stream_id: 0 };
-        let header_len = match delta {
-            Some(delta) => encode_delta(&mut self.open, &header, delta, payload, chunk_size),
-            None => encode(&mut self.open, &header, payload, chunk_size),
-        };
-        let entry = LogEntry {
-            track,
-            time,
-            kind,
-            has_delta: delta.is_some(),
-            bytes: Bytes::new(),
-            chunk_size: self.chunk_size,
-            header_len,
-        };
+        let message = SharedMessage::encode(&mut self.open, track, since_last, payload, self.chunk_size);
+        let entry = LogEntry { track, time, kind, message };
         self.open_entries.push((start..self.open.len(), entry));
         self.opened_at.get_or_insert(now);
         self.update_charge();
@@ -226,8 +193,8 @@ impl PacketLog {
         let mut batch = Batch { bytes, tracks: 0, chunk_size: self.chunk_size, all_delta: true, message_count };
         for (range, mut entry) in self.open_entries.drain(..) {
             batch.tracks |= entry.track.bit();
-            batch.all_delta &= entry.has_delta;
-            entry.bytes = batch.bytes.slice(range);
+            batch.all_delta &= entry.message.has_delta;
+            entry.message.bytes = batch.bytes.slice(range);
             self.entries.push_back(entry);
         }
         if self.open_entries.capacity() > KEPT_CAPACITY {
@@ -254,7 +221,7 @@ impl PacketLog {
             if self.first_seq >= keep_seq && entry.time >= oldest && self.closed_bytes <= max_bytes {
                 break;
             }
-            self.closed_bytes -= entry.bytes.len() + size_of::<LogEntry>();
+            self.closed_bytes -= entry.message.bytes.len() + size_of::<LogEntry>();
             self.first_seq += 1;
             self.entries.pop_front();
         }
@@ -277,62 +244,12 @@ impl PacketLog {
         let kept = self.entries.split_off(evicted);
         st::drop_in_background(std::mem::replace(&mut self.entries, kept));
         self.first_seq += evicted as u64;
-        self.closed_bytes = self.entries.iter().map(|entry| entry.bytes.len() + size_of::<LogEntry>()).sum();
+        self.closed_bytes = self.entries.iter().map(|entry| entry.message.bytes.len() + size_of::<LogEntry>()).sum();
         self.update_charge();
     }
 
     fn update_charge(&self) {
         self.charge.set(self.open.len() + (self.entries.len() + self.open_entries.len()) * size_of::<LogEntry>());
-    }
-}
-
-impl LogEntry {
-    /// Appends the message to `out` with an absolute `timestamp`, on the message stream `stream_id`. A message with an
-    /// extended timestamp is not appended: its encoder is returned.
-    pub(super) fn with_full_header(
-        &self,
-        timestamp: u32,
-        stream_id: u32,
-        out: &mut Vec<Bytes>,
-    ) -> Option<ExtendedTimestampEncoder> {
-        let header = ChunkHeader { csid: self.track.csid(), kind: self.track.message_type(), timestamp, stream_id };
-        let mut head = BytesMut::new();
-        let header_len = encode(&mut head, &header, &[], self.chunk_size as usize);
-        if header_len != FULL_HEADER {
-            return Some(ExtendedTimestampEncoder::new(self, header));
-        }
-        // Only the header of the first chunk differs.
-        self.set_message_length(&mut head);
-        out.extend([head.freeze(), self.bytes.slice(self.header_len..)]);
-        None
-    }
-
-    /// Writes the length of the whole message into `head`, which was encoded with none or a part of the payload.
-    pub(super) fn set_message_length(&self, head: &mut [u8]) {
-        head[LENGTH_FIELD].copy_from_slice(&(self.payload_len() as u32).to_be_bytes()[1..]);
-    }
-
-    pub(super) fn payload_len(&self) -> usize {
-        // Each chunk after the first has a header of one byte.
-        let body = self.bytes.len() - self.header_len;
-        body - body.saturating_sub(1) / (self.chunk_size as usize + 1)
-    }
-
-    pub(super) fn payload(&self) -> Vec<u8> {
-        self.payload_of_chunks(0, usize::MAX)
-    }
-
-    /// Returns a copy of the payload of `count` chunks after the first `skip`.
-    pub(super) fn payload_of_chunks(&self, skip: usize, count: usize) -> Vec<u8> {
-        let chunk_size = self.chunk_size as usize;
-        let body = &self.bytes[self.header_len..];
-        let left = self.payload_len().saturating_sub(skip.saturating_mul(chunk_size));
-        let mut payload = Vec::with_capacity(left.min(count.saturating_mul(chunk_size)));
-        // Each piece but the last ends with the header of the next chunk.
-        for piece in body.chunks(chunk_size + 1).skip(skip).take(count) {
-            payload.extend_from_slice(&piece[..piece.len().min(chunk_size)]);
-        }
-        payload
     }
 }
 

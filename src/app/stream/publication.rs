@@ -134,7 +134,7 @@ impl Publication {
     /// Returns how long a message may wait now to be sent together with others; `None` if there is no player. The first
     /// player wakes the publisher. `window_scale`: see [`Publication::flush_if_due`].
     pub fn batch_window(&self, window_scale: f64) -> Option<Duration> {
-        self.with(|state| (state.player_count() > 0).then(|| state.batch_window(window_scale))).flatten()
+        self.with(|state| (state.subscriber_count() > 0).then(|| state.batch_window(window_scale))).flatten()
     }
 
     /// Appends an audio, video or data message. [`Publication::flush_if_due`] writes it to players. `arrived` is the
@@ -147,7 +147,7 @@ impl Publication {
     /// from 0 to 1, is the part of `mw_latency` that messages may wait if the vhost's window is adaptive.
     pub fn flush_if_due(&self, now: Instant, window_scale: f64) -> Option<Instant> {
         self.with(|state| {
-            if state.player_count() == 0 {
+            if state.subscriber_count() == 0 {
                 return None;
             }
             let due = state.log.batch_opened_at()? + state.batch_window(window_scale);

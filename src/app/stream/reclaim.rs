@@ -3,8 +3,8 @@
 
 use super::Source;
 use super::output::EndReason;
-use super::player::Player;
 use super::state::StreamState;
+use super::subscriber::Subscriber;
 use crate::app::session::close::CloseReason;
 use crate::memory::Category;
 
@@ -29,8 +29,8 @@ impl Source {
         self.0.with(|state| StreamUsage {
             bytes: state.memory.total(),
             pinned: state.memory.bytes_in(Category::Media).saturating_sub(state.log.bytes() + state.headers.bytes()),
-            players_behind: state.players.iter().flatten().filter(|player| player.is_behind()).count(),
-            players_closing: state.players.iter().flatten().filter(|player| player.is_evicted).count(),
+            players_behind: state.subscribers.iter().flatten().filter(|player| player.is_behind()).count(),
+            players_closing: state.subscribers.iter().flatten().filter(|player| player.is_evicted).count(),
             is_published: state.publisher.is_some(),
         })
     }
@@ -43,7 +43,7 @@ impl Source {
     /// Evicts all packets of a stream without players. A player that joins then waits for the next keyframe.
     pub fn reclaim_gop_cache(&self) {
         self.0.with(|state| {
-            if state.player_count() == 0 {
+            if state.subscriber_count() == 0 {
                 state.flush();
                 state.gop_start = None;
                 state.evict_before(state.log.end_seq());
@@ -69,8 +69,8 @@ impl Source {
     /// how many. Their memory is free when they have left.
     pub fn evict_players(&self, count: usize, reason: &CloseReason) -> usize {
         self.0.with(|state| {
-            let mut behind: Vec<&mut Player> =
-                state.players.iter_mut().flatten().filter(|player| player.is_behind()).collect();
+            let mut behind: Vec<&mut Subscriber> =
+                state.subscribers.iter_mut().flatten().filter(|player| player.is_behind()).collect();
             behind.sort_by_key(|player| player.last_fill);
             let closed = behind.len().min(count);
             behind.into_iter().take(count).for_each(|player| player.evict(reason));
@@ -86,11 +86,11 @@ impl StreamState {
     }
 }
 
-impl Player {
+impl Subscriber {
     /// Returns whether the player holds memory that players which have caught up do not need. Forwarders, which the
     /// operator configured, do not count.
     fn is_behind(&self) -> bool {
-        !self.caught_up && !self.paused_idle && !self.is_forwarder && !self.is_evicted
+        !self.cursor.caught_up && !self.paused_idle && self.is_player() && !self.is_evicted
     }
 
     fn evict(&mut self, reason: &CloseReason) {

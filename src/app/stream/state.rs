@@ -1,4 +1,4 @@
-//! The state of a stream: its publisher, its players, and the packets kept for them.
+//! The state of a stream: its publisher, its subscribers, and the packets kept for them.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -6,11 +6,12 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 
 use super::ClientHandle;
+use super::cursor::JoinPoint;
 use super::headers::HeaderCache;
 use super::observer::{Codecs, EventQueue, StreamEvent, StreamObserver};
 use super::output::{EndReason, Outputs};
 use super::packet_log::{PacketKind, PacketLog};
-use super::player::{JoinPoint, Player};
+use super::subscriber::Subscriber;
 use super::timeline::{Timeline, VIDEO_TIMEOUT_MS};
 use super::track::Track;
 use crate::app::session::info::{ClientInfo, StreamInfo};
@@ -54,7 +55,7 @@ pub(super) struct StreamState {
     pub(super) headers: HeaderCache,
     pub(super) outputs: Outputs,
     /// Players and forwarders by id. Unused ids are in `free_ids`.
-    pub(super) players: Vec<Option<Player>>,
+    pub(super) subscribers: Vec<Option<Subscriber>>,
     free_ids: Vec<usize>,
     /// When players are told that the publisher is gone, unless one is back by then.
     pub(super) unpublish_at: Option<Instant>,
@@ -92,7 +93,7 @@ impl StreamState {
             last_video_time: None,
             headers: HeaderCache::default(),
             outputs: Outputs::default(),
-            players: Vec::new(),
+            subscribers: Vec::new(),
             free_ids: Vec::new(),
             unpublish_at: None,
             idle_since: Instant::now(),
@@ -101,8 +102,8 @@ impl StreamState {
         }
     }
 
-    pub(super) fn player_count(&self) -> usize {
-        self.players.len() - self.free_ids.len()
+    pub(super) fn subscriber_count(&self) -> usize {
+        self.subscribers.len() - self.free_ids.len()
     }
 
     /// Returns the place where a player that joins now starts.
@@ -136,36 +137,36 @@ impl StreamState {
         }
     }
 
-    /// Closes the open batch and writes it to all players that have caught up.
+    /// Closes the open batch and writes it to all subscribers that have caught up.
     pub(super) fn flush(&mut self) {
         let Some(batch) = self.log.close_batch() else { return };
         let end = self.log.end_seq();
         let (mut first_needed, started, mut has_time) = (None, Instant::now(), true);
-        for id in 0..self.players.len() {
-            // The data of players is spread over the heap, and the kernel's work for one player evicts that of the next
+        for id in 0..self.subscribers.len() {
+            // The data of subscribers is spread over the heap, and the kernel's work for one evicts that of the next
             // from the processor's cache. Without these prefetches the worker waits for memory for 7 % of its time.
-            if let Some(second) = self.player(id + 2) {
+            if let Some(second) = self.subscriber(id + 2) {
                 st::prefetch(&*second.client);
             }
-            if let Some(next) = self.player(id + 1) {
+            if let Some(next) = self.subscriber(id + 1) {
                 next.client.prefetch();
             }
             if id % WRITES_PER_CLOCK_CHECK == WRITES_PER_CLOCK_CHECK - 1 {
                 has_time = has_time && started.elapsed() < MAX_WRITE_TIME;
             }
-            let Some(player) = &mut self.players[id] else { continue };
-            player.write_batch(&batch, end, has_time);
-            first_needed = first_needed.into_iter().chain([player.first_needed(end)]).min();
+            let Some(subscriber) = &mut self.subscribers[id] else { continue };
+            subscriber.write_batch(&batch, end, has_time);
+            first_needed = first_needed.into_iter().chain([subscriber.cursor.first_needed(end)]).min();
         }
         self.trim(first_needed);
     }
 
-    fn player(&self, id: usize) -> Option<&Player> {
-        self.players.get(id)?.as_ref()
+    fn subscriber(&self, id: usize) -> Option<&Subscriber> {
+        self.subscribers.get(id)?.as_ref()
     }
 
     /// Evicts packets that neither a joining player nor one that is behind will get. `first_needed` is the first
-    /// sequence number that a player still needs.
+    /// sequence number that a subscriber still needs.
     fn trim(&mut self, first_needed: Option<u64>) {
         let start = self.join_point().seq;
         let keep = first_needed.map_or(start, |needed| needed.min(start));
@@ -177,9 +178,9 @@ impl StreamState {
         self.gop_start = self.gop_start.filter(|&gop| gop >= self.log.first_seq());
     }
 
-    /// Prepares the stream for its first player or forwarder. Does nothing if there is one.
+    /// Prepares the stream for its first subscriber. Does nothing if there is one.
     pub(super) fn on_first_subscriber(&mut self) {
-        if self.player_count() == 0 {
+        if self.subscriber_count() == 0 {
             // The open batch has waited without a deadline, and so may unread input of the publisher.
             self.flush();
             if let Some(publisher) = &self.publisher {
@@ -188,27 +189,22 @@ impl StreamState {
         }
     }
 
-    /// Creates a player that starts at the join point. It is not added yet.
-    pub(super) fn new_player(&self, client: Arc<dyn ClientHandle>, stream_id: u32) -> Player {
-        Player::new(client, stream_id, self.log.chunk_size(), self.join_point())
-    }
-
-    pub(super) fn add_player(&mut self, player: Player) -> usize {
-        if let Some((stream, client)) = player.info.clone() {
+    pub(super) fn add_subscriber(&mut self, subscriber: Subscriber) -> usize {
+        if let Some((stream, client)) = subscriber.player.clone() {
             self.events.push(StreamEvent::Played { stream, client });
         }
         if let Some(id) = self.free_ids.pop() {
-            self.players[id] = Some(player);
+            self.subscribers[id] = Some(subscriber);
             return id;
         }
-        self.players.push(Some(player));
-        self.players.len() - 1
+        self.subscribers.push(Some(subscriber));
+        self.subscribers.len() - 1
     }
 
-    pub(super) fn remove_player(&mut self, id: usize) {
-        if let Some(player) = self.players[id].take() {
+    pub(super) fn remove_subscriber(&mut self, id: usize) {
+        if let Some(subscriber) = self.subscribers[id].take() {
             self.free_ids.push(id);
-            if let Some((stream, client)) = player.info {
+            if let Some((stream, client)) = subscriber.player {
                 self.events.push(StreamEvent::Stopped { stream, client });
             }
         }
@@ -217,8 +213,8 @@ impl StreamState {
 
     pub(super) fn fill(&mut self, id: usize, out: &mut Vec<Bytes>) -> usize {
         let join_point = self.join_point();
-        let Some(player) = &mut self.players[id] else { return self.log.chunk_size() };
-        player.fill(join_point, &self.headers, &self.log, self.timeline.latest(), out)
+        let Some(subscriber) = &mut self.subscribers[id] else { return self.log.chunk_size() };
+        subscriber.fill(join_point, &self.headers, &self.log, self.timeline.latest(), out)
     }
 
     /// Sends players an `onStatus` within the stream. Returns false if there were too many of them within the last
@@ -231,7 +227,7 @@ impl StreamState {
         if self.notices_in_window > MAX_NOTICES {
             return false;
         }
-        if self.player_count() > 0 {
+        if self.subscriber_count() > 0 {
             let payload = encode_stream_status(code, &format!("{} {event}.", self.name));
             self.log.append(Track::Status, self.timeline.latest(), PacketKind::Regular, &payload, Instant::now());
             self.flush();
@@ -251,7 +247,7 @@ impl StreamState {
         self.last_video_time = None;
         self.headers.clear();
         let end = self.log.end_seq();
-        self.trim(self.players.iter().flatten().map(|player| player.first_needed(end)).min());
+        self.trim(self.subscribers.iter().flatten().map(|subscriber| subscriber.cursor.first_needed(end)).min());
         self.release_if_idle();
     }
 
@@ -262,7 +258,7 @@ impl StreamState {
             self.events.push(StreamEvent::Unpublished { stream });
         }
         let end = self.log.next_seq();
-        self.players.iter_mut().flatten().for_each(|player| player.end_forwarding(end));
+        self.subscribers.iter_mut().flatten().for_each(|subscriber| subscriber.end_forwarding(end));
         if !self.notify_players("NetStream.Play.UnpublishNotify", "is now unpublished") {
             // Players are told later, if there is no publisher by then.
             self.unpublish_at = Some(Instant::now() + NOTICE_WINDOW);
@@ -270,14 +266,14 @@ impl StreamState {
     }
 
     pub(super) fn is_idle(&self) -> bool {
-        self.publisher.is_none() && self.player_count() == 0
+        self.publisher.is_none() && self.subscriber_count() == 0
     }
 
     /// Releases memory if neither publisher nor player is left.
     fn release_if_idle(&mut self) {
         if self.is_idle() {
             self.idle_since = Instant::now();
-            self.players = Vec::new();
+            self.subscribers = Vec::new();
             self.free_ids = Vec::new();
             // Packets that were kept for a player that was behind can be many.
             self.trim(None);

@@ -1,5 +1,5 @@
 use super::*;
-use crate::rtmp::chunk::ChunkDecoder;
+use crate::rtmp::chunk::{ChunkDecoder, MAX_DELTA};
 use crate::rtmp::message::Message;
 
 const CHUNK_SIZE: usize = 128;
@@ -32,7 +32,9 @@ fn an_entry_with_a_full_header_decodes_to_its_message_at_any_size_and_time() {
             log.close_batch().unwrap();
             for seq in [0, 1] {
                 let mut out = Vec::new();
-                if let Some(mut encoder) = log.get(seq).unwrap().with_full_header(time, 7, &mut out) {
+                if let Some(mut encoder) =
+                    log.get(seq).unwrap().message.with_full_header(Track::Video, time, 7, &mut out)
+                {
                     while out.is_empty() || !encoder.is_done() {
                         out.push(encoder.next_piece(&MemoryTracker::default()));
                         assert!(out[out.len() - 1].len() < 140_000);
@@ -94,7 +96,7 @@ fn a_batch_is_its_entries_in_a_row() {
         (0b11, false, 20),
         "the first of each track has no delta"
     );
-    let entries: Vec<u8> = (0..20).flat_map(|seq| log.get(seq).unwrap().bytes.to_vec()).collect();
+    let entries: Vec<u8> = (0..20).flat_map(|seq| log.get(seq).unwrap().message.bytes.to_vec()).collect();
     assert_eq!(entries, batch.bytes);
     assert_eq!(log.bytes(), batch.bytes.len() + 20 * size_of::<LogEntry>());
 }
@@ -107,7 +109,7 @@ fn a_delta_that_cannot_be_written_is_not_shared() {
         log.append(Track::Video, time, PacketKind::Regular, &[1], now);
     }
     log.close_batch();
-    let has_delta: Vec<_> = (0..5).map(|seq| log.get(seq).unwrap().has_delta).collect();
+    let has_delta: Vec<_> = (0..5).map(|seq| log.get(seq).unwrap().message.has_delta).collect();
     assert_eq!(has_delta, [false, true, false, true, false], "the first, a step back, a step too far");
 }
 
@@ -118,7 +120,7 @@ fn trimming_keeps_what_is_needed_within_its_bounds() {
         log.append(Track::Video, time * 100, PacketKind::Regular, &[1; 92], Instant::now());
     }
     log.close_batch();
-    let entry = log.get(9).unwrap().bytes.len() + size_of::<LogEntry>();
+    let entry = log.get(9).unwrap().message.bytes.len() + size_of::<LogEntry>();
     log.trim(3, 0, usize::MAX);
     assert_eq!((log.first_seq(), log.get(2).is_none()), (3, true));
     log.trim(3, 450, usize::MAX);
@@ -147,7 +149,7 @@ fn many_entries_are_evicted_in_bulk_and_few_are_not() {
     log.evict_bulk(all - 10);
     other.trim(all - 10, 0, usize::MAX);
     assert_eq!((log.first_seq(), log.end_seq(), log.bytes()), (other.first_seq(), all, other.bytes()));
-    assert_eq!(log.get(all - 10).unwrap().bytes, other.get(all - 10).unwrap().bytes);
+    assert_eq!(log.get(all - 10).unwrap().message.bytes, other.get(all - 10).unwrap().message.bytes);
     let mut log = filled();
     log.evict_bulk(u64::MAX);
     assert_eq!((log.first_seq(), log.end_seq(), log.bytes()), (all, all, 0));

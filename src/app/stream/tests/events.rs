@@ -344,7 +344,7 @@ proptest! {
             let is_published = source.0.with(|state| state.publisher.is_some());
             prop_assert_eq!(is_published, grammar.publisher.is_some(), "after {:?}", action);
             prop_assert_eq!(source.is_live(), grammar.announced, "after {:?}", action);
-            let players = source.0.with(|state| state.player_count());
+            let players = source.0.with(|state| state.subscriber_count());
             prop_assert_eq!(players as u32, grammar.players.values().sum::<u32>(), "after {:?}", action);
         }
         drop(handles);

@@ -340,9 +340,9 @@ fn the_ids_of_players_that_left_are_used_again() {
     let mut players: Vec<_> = (0..4).map(|_| TestPlayer::join(&source)).collect();
     players.remove(2);
     players.remove(0);
-    assert_eq!(source.0.with(|state| (state.player_count(), state.players.len())), (2, 4));
+    assert_eq!(source.0.with(|state| (state.subscriber_count(), state.subscribers.len())), (2, 4));
     players.extend((0..3).map(|_| TestPlayer::join(&source)));
-    assert_eq!(source.0.with(|state| (state.player_count(), state.players.len())), (5, 5));
+    assert_eq!(source.0.with(|state| (state.subscriber_count(), state.subscribers.len())), (5, 5));
     drop(players);
-    assert_eq!(source.0.with(|state| (state.player_count(), state.players.len())), (0, 0));
+    assert_eq!(source.0.with(|state| (state.subscriber_count(), state.subscribers.len())), (0, 0));
 }

@@ -1,11 +1,11 @@
-//! Encoder for a message with an extended timestamp, for one player.
+//! Encoder for a message with an extended timestamp, for one subscriber.
 //!
 //! A timestamp of 2^24 - 1 ms or more is repeated in each chunk (RTMP section 5.3.1.3), so the chunks of the packet log
 //! do not fit. A large message is encoded piece by piece, because a thousand players may get it at once.
 
 use bytes::{Bytes, BytesMut};
 
-use super::packet_log::{LogEntry, MAX_CONTINUATION_HEADER, MAX_MESSAGE_HEADER};
+use super::shared::{MAX_CONTINUATION_HEADER, MAX_MESSAGE_HEADER, SharedMessage};
 use crate::memory::{Category, MemoryTracker};
 use crate::rtmp::chunk::{ChunkHeader, encode, encode_continuation};
 
@@ -13,29 +13,28 @@ use crate::rtmp::chunk::{ChunkHeader, encode, encode_continuation};
 const PIECE_BYTES: usize = 128 * 1024;
 
 /// Encoder of one message.
-#[derive(Clone)]
-pub(super) struct ExtendedTimestampEncoder {
-    entry: LogEntry,
+pub(crate) struct ExtendedTimestampEncoder {
+    message: SharedMessage,
     header: ChunkHeader,
     encoded_chunks: usize,
 }
 
 impl ExtendedTimestampEncoder {
-    pub(super) fn new(entry: &LogEntry, header: ChunkHeader) -> Self {
-        Self { entry: entry.clone(), header, encoded_chunks: 0 }
+    pub(super) fn new(message: &SharedMessage, header: ChunkHeader) -> Self {
+        Self { message: message.clone(), header, encoded_chunks: 0 }
     }
 
     /// Returns the next piece, charged to `memory`.
-    pub(super) fn next_piece(&mut self, memory: &MemoryTracker) -> Bytes {
-        let chunk_size = self.entry.chunk_size as usize;
+    pub(crate) fn next_piece(&mut self, memory: &MemoryTracker) -> Bytes {
+        let chunk_size = self.message.chunk_size as usize;
         let chunks = (PIECE_BYTES / chunk_size).max(1);
-        let payload = self.entry.payload_of_chunks(self.encoded_chunks, chunks);
+        let payload = self.message.payload_of_chunks(self.encoded_chunks, chunks);
         let max_len = payload.len() + payload.len() / chunk_size * MAX_CONTINUATION_HEADER + MAX_MESSAGE_HEADER;
         let mut piece = BytesMut::with_capacity(max_len);
         if self.encoded_chunks == 0 {
             encode(&mut piece, &self.header, &payload, chunk_size);
             // The header has the length of this piece.
-            self.entry.set_message_length(&mut piece);
+            self.message.set_message_length(&mut piece);
         } else {
             encode_continuation(&mut piece, &self.header, &payload, chunk_size);
         }
@@ -44,7 +43,7 @@ impl ExtendedTimestampEncoder {
     }
 
     /// Returns whether the whole message is encoded.
-    pub(super) fn is_done(&self) -> bool {
-        self.encoded_chunks * self.entry.chunk_size as usize >= self.entry.payload_len()
+    pub(crate) fn is_done(&self) -> bool {
+        self.encoded_chunks * self.message.chunk_size as usize >= self.message.payload_len()
     }
 }

@@ -1,0 +1,113 @@
+//! The position of a subscriber in the packet log, and what it wants of it. It knows no wire.
+
+use super::ConsumerStats;
+use super::packet_log::{LogEntry, PacketKind, PacketLog};
+use super::track::Track;
+
+const ALL_TRACKS: u8 = u8::MAX;
+
+/// A position in the packet log where a subscriber can start.
+#[derive(Clone, Copy)]
+pub(super) struct JoinPoint {
+    pub(super) seq: u64,
+    /// Video is dropped until a keyframe.
+    pub(super) awaits_keyframe: bool,
+}
+
+/// A cursor into the packet log.
+pub(super) struct Cursor {
+    /// Sequence number of the next message.
+    pub(super) seq: u64,
+    /// Sequence number before which the subscription ends.
+    pub(super) end: Option<u64>,
+    /// Tracks that are wanted, a bit each.
+    pub(super) wanted: u8,
+    /// Video is dropped until a keyframe.
+    pub(super) awaits_keyframe: bool,
+    pub(super) paused: bool,
+    /// Everything so far was handed out, so the stream may write to the socket.
+    pub(super) caught_up: bool,
+    /// Messages handed out.
+    pub(super) sent: u64,
+    /// Messages that were evicted before they were handed out.
+    dropped: u64,
+}
+
+impl Cursor {
+    pub(super) fn new(start: JoinPoint) -> Self {
+        let JoinPoint { seq, awaits_keyframe } = start;
+        Self {
+            seq,
+            end: None,
+            wanted: ALL_TRACKS,
+            awaits_keyframe,
+            paused: false,
+            caught_up: false,
+            sent: 0,
+            dropped: 0,
+        }
+    }
+
+    pub(super) fn move_to(&mut self, start: JoinPoint) {
+        (self.seq, self.awaits_keyframe) = (start.seq, start.awaits_keyframe);
+    }
+
+    /// Counts the messages that a move to the join point drops.
+    pub(super) fn count_dropped(&mut self, start: JoinPoint) {
+        self.dropped += start.seq.saturating_sub(self.seq);
+    }
+
+    /// Selects whether a track is wanted. Returns false if nothing changes.
+    pub(super) fn select(&mut self, track: Track, wanted: bool) -> bool {
+        let bit = track.bit();
+        if (self.wanted & bit != 0) == wanted {
+            return false;
+        }
+        self.caught_up = false;
+        self.wanted ^= bit;
+        self.awaits_keyframe |= wanted && track == Track::Video;
+        true
+    }
+
+    /// Returns whether a message is to be handed out: its track is wanted, and can be decoded from here on.
+    pub(super) fn accepts(&mut self, entry: &LogEntry) -> bool {
+        if self.wanted & entry.track.bit() == 0 {
+            return false;
+        }
+        if entry.track == Track::Video && self.awaits_keyframe && entry.kind != PacketKind::Header {
+            if entry.kind != PacketKind::Keyframe {
+                return false;
+            }
+            self.awaits_keyframe = false;
+        }
+        true
+    }
+
+    /// Returns whether all messages on these tracks are to be handed out.
+    pub(super) fn accepts_all(&self, tracks: u8) -> bool {
+        tracks & !self.wanted == 0 && !self.awaits_keyframe
+    }
+
+    /// Returns the next message, wanted or not.
+    pub(super) fn next<'a>(&self, log: &'a PacketLog) -> Option<&'a LogEntry> {
+        if self.is_at_end() { None } else { log.get(self.seq) }
+    }
+
+    /// Returns whether there are messages to examine, wanted or not.
+    pub(super) fn has_more(&self, log: &PacketLog) -> bool {
+        !self.paused && !self.is_at_end() && (self.seq < log.first_seq() || log.get(self.seq).is_some())
+    }
+
+    pub(super) fn is_at_end(&self) -> bool {
+        self.end.is_some_and(|end| self.seq >= end)
+    }
+
+    /// Returns the first sequence number, up to `end`, that the packet log has to keep.
+    pub(super) fn first_needed(&self, end: u64) -> u64 {
+        if self.paused { end } else { self.seq }
+    }
+
+    pub(super) fn stats(&self) -> ConsumerStats {
+        ConsumerStats { sent: self.sent, dropped: self.dropped, caught_up: self.caught_up }
+    }
+}

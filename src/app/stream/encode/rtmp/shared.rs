@@ -1,0 +1,110 @@
+//! A message as RTMP chunks that are the same for all subscribers, except for the first header.
+
+use std::ops::Range;
+
+use bytes::{Bytes, BytesMut};
+
+use super::extended_timestamp::ExtendedTimestampEncoder;
+use crate::app::stream::track::Track;
+use crate::rtmp::chunk::{ChunkHeader, MAX_DELTA, encode, encode_delta};
+
+/// Length of a type 0 chunk header without an extended timestamp, on the chunk streams used here.
+const FULL_HEADER: usize = 12;
+
+/// Bytes added for each chunk after the first: its header and, at most, an extended timestamp.
+pub(super) const MAX_CONTINUATION_HEADER: usize = 5;
+
+/// Bytes that are certainly enough for the header of a message.
+pub(super) const MAX_MESSAGE_HEADER: usize = 64;
+
+/// Position of the message length in a chunk header of type 0 or 1, with a chunk stream id of one byte.
+const LENGTH_FIELD: Range<usize> = 4..7;
+
+/// A message as RTMP chunks.
+#[derive(Debug, Clone)]
+pub(crate) struct SharedMessage {
+    /// All chunks. Empty until the batch of the message is closed.
+    pub(crate) bytes: Bytes,
+    /// Chunk size of `bytes`. It can change with the vhost's configuration.
+    pub(crate) chunk_size: u32,
+    header_len: u8,
+    /// True if `bytes` carry a delta to the previous message of the track. If not, each subscriber needs a copy.
+    pub(crate) has_delta: bool,
+}
+
+impl SharedMessage {
+    /// Returns a bound of the encoded length.
+    pub(crate) fn max_len(payload_len: usize, chunk_size: u32) -> usize {
+        payload_len + payload_len / chunk_size as usize * MAX_CONTINUATION_HEADER + MAX_MESSAGE_HEADER
+    }
+
+    /// Appends a message to `out`: with `since_last`, the milliseconds since the previous message of the track, if that
+    /// can be written as a delta.
+    pub(crate) fn encode(
+        out: &mut BytesMut,
+        track: Track,
+        since_last: Option<u64>,
+        payload: &[u8],
+        chunk_size: u32,
+    ) -> Self {
+        let delta = since_last.and_then(|time| u32::try_from(time).ok());
+        let delta = delta.filter(|&delta| delta <= MAX_DELTA && track != Track::Status);
+        // Timestamp and message stream differ by subscriber: `with_full_header` sets them.
+        let header = ChunkHeader { csid: track.csid(), kind: track.message_type(), timestamp: 0, stream_id: 0 };
+        let header_len = match delta {
+            Some(delta) => encode_delta(out, &header, delta, payload, chunk_size as usize),
+            None => encode(out, &header, payload, chunk_size as usize),
+        };
+        // At most three bytes of basic header, eleven of message header, four of extended timestamp.
+        Self { bytes: Bytes::new(), chunk_size, header_len: header_len as u8, has_delta: delta.is_some() }
+    }
+
+    /// Appends the message to `out` with an absolute `timestamp`, on the message stream `stream_id`. A message with an
+    /// extended timestamp is not appended: its encoder is returned.
+    pub(crate) fn with_full_header(
+        &self,
+        track: Track,
+        timestamp: u32,
+        stream_id: u32,
+        out: &mut Vec<Bytes>,
+    ) -> Option<Box<ExtendedTimestampEncoder>> {
+        let header = ChunkHeader { csid: track.csid(), kind: track.message_type(), timestamp, stream_id };
+        let mut head = BytesMut::new();
+        let header_len = encode(&mut head, &header, &[], self.chunk_size as usize);
+        if header_len != FULL_HEADER {
+            return Some(Box::new(ExtendedTimestampEncoder::new(self, header)));
+        }
+        // Only the header of the first chunk differs.
+        self.set_message_length(&mut head);
+        out.extend([head.freeze(), self.bytes.slice(usize::from(self.header_len)..)]);
+        None
+    }
+
+    /// Writes the length of the whole message into `head`, which was encoded with none or a part of the payload.
+    pub(super) fn set_message_length(&self, head: &mut [u8]) {
+        head[LENGTH_FIELD].copy_from_slice(&(self.payload_len() as u32).to_be_bytes()[1..]);
+    }
+
+    pub(super) fn payload_len(&self) -> usize {
+        // Each chunk after the first has a header of one byte.
+        let body = self.bytes.len() - usize::from(self.header_len);
+        body - body.saturating_sub(1) / (self.chunk_size as usize + 1)
+    }
+
+    pub(super) fn payload(&self) -> Vec<u8> {
+        self.payload_of_chunks(0, usize::MAX)
+    }
+
+    /// Returns a copy of the payload of `count` chunks after the first `skip`.
+    pub(super) fn payload_of_chunks(&self, skip: usize, count: usize) -> Vec<u8> {
+        let chunk_size = self.chunk_size as usize;
+        let body = &self.bytes[usize::from(self.header_len)..];
+        let left = self.payload_len().saturating_sub(skip.saturating_mul(chunk_size));
+        let mut payload = Vec::with_capacity(left.min(count.saturating_mul(chunk_size)));
+        // Each piece but the last ends with the header of the next chunk.
+        for piece in body.chunks(chunk_size + 1).skip(skip).take(count) {
+            payload.extend_from_slice(&piece[..piece.len().min(chunk_size)]);
+        }
+        payload
+    }
+}

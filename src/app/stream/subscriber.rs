@@ -1,0 +1,190 @@
+//! A player or forwarder as its stream sees it: a cursor into the packet log, not a queue.
+//!
+//! | state | who writes to the socket |
+//! |---|---|
+//! | caught up | the stream: [`Subscriber::write_batch`] writes each closed batch without blocking |
+//! | behind: joining, socket full, track filter, other chunk size | its coroutine, from [`Subscriber::fill`] |
+//! | paused | nobody, except for the rest of a message that was begun |
+//!
+//! A subscriber that falls behind by more than the packet log keeps continues at the join point: whole GOPs are dropped.
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use bytes::Bytes;
+
+use super::ClientHandle;
+use super::cursor::{Cursor, JoinPoint};
+use super::encode::rtmp::RtmpEncoder;
+use super::headers::HeaderCache;
+use super::packet_log::{Batch, PacketLog};
+use super::track::Track;
+use crate::app::session::info::{ClientInfo, StreamInfo};
+
+/// Limits of one [`Subscriber::fill`], in buffers and in bytes; the latter also limits one write of the stream to a
+/// socket.
+const MAX_FILL_BUFFERS: usize = 64;
+const MAX_FILL_BYTES: usize = 256 * 1024;
+
+/// Entries that one fill examines at most, unwanted ones included. A stream may have 100,000 of them.
+const MAX_FILL_ENTRIES: usize = 1024;
+
+/// A player, as its events name it.
+pub(super) type PlayerInfo = (Arc<StreamInfo>, Arc<ClientInfo>);
+
+pub(super) struct Subscriber {
+    pub(super) client: Arc<dyn ClientHandle>,
+    /// `None` for a forwarder.
+    pub(super) player: Option<PlayerInfo>,
+    pub(super) cursor: Cursor,
+    pub(super) encoder: RtmpEncoder,
+    /// Rest of a batch that the socket did not take.
+    unsent: Bytes,
+    /// Paused, and nothing was handed out since.
+    pub(super) paused_idle: bool,
+    pub(super) is_evicted: bool,
+    pub(super) last_fill: Instant,
+}
+
+impl Subscriber {
+    pub(super) fn new(
+        client: Arc<dyn ClientHandle>,
+        player: Option<PlayerInfo>,
+        encoder: RtmpEncoder,
+        start: JoinPoint,
+    ) -> Self {
+        Self {
+            client,
+            player,
+            cursor: Cursor::new(start),
+            encoder,
+            unsent: Bytes::new(),
+            paused_idle: false,
+            is_evicted: false,
+            last_fill: Instant::now(),
+        }
+    }
+
+    pub(super) fn is_player(&self) -> bool {
+        self.player.is_some()
+    }
+
+    /// Pauses, or resumes at the join point.
+    pub(super) fn pause(&mut self, paused: bool, join_point: JoinPoint) {
+        if self.cursor.paused == paused {
+            return;
+        }
+        self.cursor.paused = paused;
+        self.cursor.caught_up = false;
+        self.paused_idle = false;
+        // After a short pause the join point can be before the cursor: nothing is sent twice.
+        if !paused && join_point.seq > self.cursor.seq {
+            self.move_to(join_point);
+        }
+    }
+
+    /// Selects whether a track is wanted.
+    pub(super) fn receive(&mut self, track: Track, wanted: bool) {
+        if self.cursor.select(track, wanted) {
+            self.encoder.on_select(track, wanted);
+        }
+    }
+
+    /// Appends the next output to `out`. Returns the chunk size after it. `latest` is the time of the latest message.
+    /// See [`Consumer::fill`](super::Consumer::fill).
+    pub(super) fn fill(
+        &mut self,
+        join_point: JoinPoint,
+        headers: &HeaderCache,
+        log: &PacketLog,
+        latest: u64,
+        out: &mut Vec<Bytes>,
+    ) -> usize {
+        self.cursor.caught_up = false;
+        self.last_fill = Instant::now();
+        self.take_unsent(out);
+        if self.encoder.continue_partial(log.memory(), out) || self.cursor.paused {
+            self.paused_idle = out.is_empty();
+            return self.encoder.chunk_size();
+        }
+        if self.cursor.seq < log.first_seq() {
+            self.cursor.count_dropped(join_point);
+            self.move_to(join_point);
+        }
+        // A forwarder fills only once before its first keyframe.
+        let max_entries = if self.is_player() { MAX_FILL_ENTRIES } else { usize::MAX };
+        let (mut bytes, mut entries) = (0, 0);
+        self.cursor.sent += self.encoder.append_headers(&self.cursor, headers, log, latest, out);
+        // Unwanted messages do not count: an empty `out` means that the subscriber has caught up.
+        while out.len() < MAX_FILL_BUFFERS
+            && bytes < MAX_FILL_BYTES
+            && entries < max_entries
+            && !self.encoder.has_partial()
+            && let Some(entry) = self.cursor.next(log)
+        {
+            let before = out.len();
+            if self.cursor.accepts(entry) {
+                self.encoder.append(entry, self.cursor.seq, log, out);
+                self.cursor.sent += 1;
+            } else {
+                self.encoder.skip(entry.track);
+            }
+            bytes += out[before..].iter().map(Bytes::len).sum::<usize>();
+            self.cursor.seq += 1;
+            self.encoder.set_position(self.cursor.seq);
+            entries += 1;
+        }
+        self.cursor.caught_up = out.is_empty() && self.cursor.end.is_none() && !self.cursor.has_more(log);
+        self.encoder.chunk_size()
+    }
+
+    /// Stops writes of the stream to the socket, and appends what it has begun to write to `out`.
+    pub(super) fn detach(&mut self, out: &mut Vec<Bytes>) {
+        self.cursor.caught_up = false;
+        self.take_unsent(out);
+    }
+
+    /// Writes a closed batch, which ends before `end`, to the socket of a subscriber that has caught up; or wakes its
+    /// coroutine, if the bytes do not fit the subscriber or `has_time` is false.
+    pub(super) fn write_batch(&mut self, batch: &Batch, end: u64, has_time: bool) {
+        if !self.cursor.caught_up {
+            return;
+        }
+        if !(has_time && self.encoder.shares(batch) && self.cursor.accepts_all(batch.tracks)) {
+            self.wake();
+            return;
+        }
+        self.cursor.seq = end;
+        self.encoder.set_position(end);
+        self.cursor.sent += batch.message_count;
+        let first = &batch.bytes[..batch.bytes.len().min(MAX_FILL_BYTES)];
+        // The coroutine gets the same error when it writes.
+        let written = self.client.try_write(first).unwrap_or(0);
+        if written < batch.bytes.len() {
+            self.unsent = batch.bytes.slice(written..);
+            self.wake();
+        }
+    }
+
+    /// Leaves the next output to the coroutine.
+    pub(super) fn wake(&mut self) {
+        self.cursor.caught_up = false;
+        self.client.wake();
+    }
+
+    pub(super) fn discard_unsent(&mut self) {
+        self.unsent = Bytes::new();
+    }
+
+    fn take_unsent(&mut self, out: &mut Vec<Bytes>) {
+        if !self.unsent.is_empty() {
+            out.push(std::mem::take(&mut self.unsent));
+        }
+    }
+
+    /// Moves the cursor to another place.
+    pub(super) fn move_to(&mut self, start: JoinPoint) {
+        self.cursor.move_to(start);
+        self.encoder.on_move();
+    }
+}
