@@ -4,7 +4,9 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use super::{Waker, park, timer};
+use super::block::park;
+use super::waker::Waker;
+use super::{clock, timer};
 
 /// A condition variable. It needs no mutex: nothing else runs between the check of a condition and the wait for it.
 #[derive(Default)]
@@ -31,7 +33,7 @@ impl Cond {
 
     /// Waits until signalled, at most for `timeout`. Returns whether it was signalled.
     pub fn wait_timeout(&self, timeout: Duration) -> bool {
-        self.wait_until(Some(Instant::now() + timeout))
+        self.wait_until(Some(clock::now() + timeout))
     }
 
     /// Wakes the coroutine that has waited longest.
@@ -53,7 +55,7 @@ impl Cond {
         let waiter = Arc::new(Waiter { signalled: AtomicBool::new(false), waker: Waker::of_current() });
         self.waiters().push(waiter.clone());
         let timer = deadline.map(|deadline| timer::add(deadline, waiter.waker.clone()));
-        while !waiter.signalled.load(Ordering::Acquire) && deadline.is_none_or(|deadline| Instant::now() < deadline) {
+        while !waiter.signalled.load(Ordering::Acquire) && deadline.is_none_or(|deadline| clock::now() < deadline) {
             park();
         }
         if let Some(timer) = timer {

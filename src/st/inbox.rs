@@ -3,7 +3,8 @@
 use std::collections::VecDeque;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use super::{Waker, park};
+use super::block::park;
+use super::waker::Waker;
 
 /// A queue that any thread may post to and one coroutine receives from. It is unbounded: the posting side must limit itself.
 pub struct Inbox<T>(Mutex<State<T>>);

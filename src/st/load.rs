@@ -5,10 +5,13 @@ use std::time::{Duration, Instant};
 
 use nix::time::{ClockId, clock_gettime};
 
-use super::priority;
+use super::clock;
 
 /// Length of one measurement: long enough to even out bursts, short enough to follow a change of load.
 const PERIOD: Duration = Duration::from_millis(100);
+
+/// Guaranteed share of low priority: a server that is too busy to accept clients must still be able to tell them so.
+pub(super) const MIN_LOW_PRIORITY_SHARE: f64 = 0.05;
 
 #[derive(Clone, Copy)]
 struct Sample {
@@ -21,13 +24,24 @@ struct Sample {
 
 thread_local! {
     static LAST: Cell<Option<Sample>> = const { Cell::new(None) };
+    static LOW_PRIORITY_TIME: Cell<Duration> = const { Cell::new(Duration::ZERO) };
+}
+
+/// Returns the time that coroutines of low priority have used since the worker started.
+pub(super) fn low_priority_time() -> Duration {
+    LOW_PRIORITY_TIME.get()
+}
+
+/// Counts a run of a coroutine of low priority.
+pub(super) fn add_low_priority_time(used: Duration) {
+    LOW_PRIORITY_TIME.set(LOW_PRIORITY_TIME.get() + used);
 }
 
 /// Returns the share of the worker's time, from 0 to 1, that coroutines of normal priority used in the last `PERIOD`. Time of
 /// low priority counts as free, except for its guaranteed minimum. Measured on request, at most once per period.
 pub fn busy_share() -> f64 {
     LAST.with(|last| {
-        let now = Instant::now();
+        let now = clock::now();
         let previous = last.get();
         if let Some(previous) = previous
             && now.duration_since(previous.at) < PERIOD
@@ -35,7 +49,7 @@ pub fn busy_share() -> f64 {
             return previous.busy;
         }
         let cpu = clock_gettime(ClockId::CLOCK_THREAD_CPUTIME_ID).map_or(Duration::ZERO, Duration::from);
-        let low_priority = priority::time_used();
+        let low_priority = low_priority_time();
         let busy = previous.map_or(0.0, |previous| {
             let wall = now.duration_since(previous.at).as_secs_f64();
             let low = (low_priority - previous.low_priority).as_secs_f64() / wall;
@@ -49,7 +63,7 @@ pub fn busy_share() -> f64 {
 /// Returns the share of normal priority, given the share `all` of processor time and the share `low` of low priority. `low` is
 /// wall-clock time and includes time in which the worker was not scheduled.
 fn normal_share(all: f64, low: f64) -> f64 {
-    ((all - low) / (1.0 - low.min(priority::MIN_SHARE))).clamp(0.0, 1.0)
+    ((all - low) / (1.0 - low.min(MIN_LOW_PRIORITY_SHARE))).clamp(0.0, 1.0)
 }
 
 #[cfg(test)]

@@ -1,8 +1,7 @@
 //! Replacement of the TLS session in a build without `ssl`.
 
-use std::io::{self, IoSlice};
+use std::io::{self, IoSlice, Read, Write};
 
-use super::net::RawSocket;
 use crate::memory::Charge;
 
 /// A type without values: no connection has a TLS session.
@@ -13,7 +12,7 @@ impl Session {
         match *self {}
     }
 
-    pub(super) fn try_read(&self, _: &mut RawSocket<'_>, _: &mut [u8]) -> io::Result<Option<usize>> {
+    pub(super) fn try_read(&self, _: &mut (impl Read + Write), _: &mut [u8]) -> io::Result<Option<usize>> {
         match *self {}
     }
 
@@ -25,15 +24,15 @@ impl Session {
         match *self {}
     }
 
-    pub(super) fn try_write(&self, _: &mut RawSocket<'_>, _: &[IoSlice<'_>]) -> io::Result<usize> {
+    pub(super) fn try_write(&self, _: &mut (impl Read + Write), _: &[IoSlice<'_>]) -> io::Result<usize> {
         match *self {}
     }
 
-    pub(super) fn flush(&self, _: &mut RawSocket<'_>) -> io::Result<bool> {
+    pub(super) fn flush(&self, _: &mut (impl Read + Write)) -> io::Result<bool> {
         match *self {}
     }
 
-    pub(super) fn close(&self, _: &mut RawSocket<'_>) {
+    pub(super) fn close(&self, _: &mut (impl Read + Write)) {
         match *self {}
     }
 }

@@ -14,9 +14,11 @@ use std::io;
 use std::panic::{self, AssertUnwindSafe};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, Once, PoisonError};
 use std::thread;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use super::{Waker, park, timer};
+use super::block::park;
+use super::waker::Waker;
+use super::{clock, timer};
 use crate::log::quoted;
 
 static BLOCKING: ThreadPool = ThreadPool::new("offload", 4, 1024, false);
@@ -61,18 +63,18 @@ pub(super) fn compute<T: Send + 'static>(
 ) -> io::Result<T> {
     let (result, job) = make_job(f);
     let ticket = COMPUTE.submit(job).map_err(|_| io::Error::other(Overloaded))?;
-    let mut next_check = Instant::now() + CHECK_INTERVAL;
+    let mut next_check = clock::now() + CHECK_INTERVAL;
     loop {
         if let Some(result) = result.take() {
             return result.map_err(io::Error::other);
         }
-        if Instant::now() < next_check {
+        if clock::now() < next_check {
             let timer = timer::add(next_check, Waker::of_current());
             park();
             timer::remove(timer);
             continue;
         }
-        next_check = Instant::now() + CHECK_INTERVAL;
+        next_check = clock::now() + CHECK_INTERVAL;
         if let Err(error) = check_wanted()
             && COMPUTE.cancel(ticket)
         {
@@ -208,6 +210,7 @@ fn set_nice() {
 mod tests {
     use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
     use std::sync::mpsc;
+    use std::time::Instant;
 
     use super::super::{Handle, run, sleep, spawn};
     use super::*;

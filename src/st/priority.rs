@@ -6,7 +6,7 @@
 //! low priority gets all the time that nobody else needs.
 //!
 //! On a busy worker that alone would take a considerable part of the time of normal priority. When normal priority needs more
-//! than [`THROTTLE_ABOVE`], low priority gets what is left minus [`HEADROOM`], but at least [`MIN_SHARE`].
+//! than [`THROTTLE_ABOVE`], low priority gets what is left minus [`HEADROOM`], but at least [`MIN_LOW_PRIORITY_SHARE`].
 
 use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
@@ -17,7 +17,9 @@ use std::time::{Duration, Instant};
 
 use may::coroutine::{self, Coroutine};
 
-use super::{CURRENT, load, timer};
+use super::load::{self, MIN_LOW_PRIORITY_SHARE};
+use super::task::{CURRENT, LowClass};
+use super::{alarm, clock};
 
 /// Time for all coroutines of low priority in one round. A further round costs some microseconds.
 const QUANTUM: Duration = Duration::from_millis(1);
@@ -31,21 +33,8 @@ const THROTTLE_ABOVE: f64 = 0.5;
 /// Share of the time that throttling leaves free.
 const HEADROOM: f64 = 0.05;
 
-/// Guaranteed share of low priority: a server that is too busy to accept clients must still be able to tell them so.
-pub(super) const MIN_SHARE: f64 = 0.05;
-
 thread_local! {
     static SCHEDULER: Scheduler = const { Scheduler::new() };
-}
-
-/// The kind of a coroutine of low priority. Each class has its own queue, so that few of one do not wait behind thousands of
-/// the other.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum LowClass {
-    /// New clients, which do not stream yet.
-    Arrivals = 0,
-    /// Clients with one request after the other, such as HTTP.
-    Requests = 1,
 }
 
 /// Admission of coroutines of low priority.
@@ -54,12 +43,10 @@ struct Scheduler {
     running_since: Cell<Option<Instant>>,
     /// A coroutine has been admitted and does not run yet.
     admission_pending: Cell<bool>,
-    /// Time used since the worker started.
-    total: Cell<Duration>,
     /// Time used in this round.
     in_round: Cell<Duration>,
     period_end: Cell<Option<Instant>>,
-    /// Upper bound of `total` until the end of the period.
+    /// Upper bound of the time used since the worker started, until the end of the period.
     allowed_total: Cell<Duration>,
     queues: RefCell<[VecDeque<Rc<Ticket>>; 2]>,
     next_class: Cell<usize>,
@@ -91,28 +78,28 @@ fn set_low(is_low: bool) {
     CURRENT.with_borrow(|current| {
         if let Some(task) = current.as_ref().filter(|task| task.low_class.is_some()) {
             task.is_low.store(is_low, Ordering::Relaxed);
-            if is_low { SCHEDULER.with(|scheduler| scheduler.start_run(Instant::now())) } else { stop_running() }
+            if is_low { SCHEDULER.with(|scheduler| scheduler.start_run(clock::now())) } else { stop_running() }
         }
     });
 }
 
 /// Waits until the current coroutine, which has low priority, is admitted. From then on its time counts.
 pub(super) fn admit(class: LowClass) {
-    let ticket = SCHEDULER.with(|scheduler| scheduler.start_or_enqueue(class, Instant::now()));
+    let ticket = SCHEDULER.with(|scheduler| scheduler.start_or_enqueue(class, clock::now()));
     if let Some(ticket) = ticket {
         while !ticket.is_admitted.get() {
             coroutine::park();
         }
         SCHEDULER.with(|scheduler| {
             scheduler.admission_pending.set(false);
-            scheduler.start_run(Instant::now());
+            scheduler.start_run(clock::now());
         });
     }
 }
 
 /// Ends the run of the current coroutine of low priority, which is about to wait or has ended.
 pub(super) fn stop_running() {
-    SCHEDULER.with(|scheduler| scheduler.finish_run(Instant::now()));
+    SCHEDULER.with(|scheduler| scheduler.finish_run(clock::now()));
 }
 
 /// Starts a new round: every coroutine that could run has run.
@@ -123,17 +110,11 @@ pub(super) fn on_round(now: Instant) {
     });
 }
 
-/// Returns the time that coroutines of low priority have used since the worker started.
-pub(super) fn time_used() -> Duration {
-    SCHEDULER.with(|scheduler| scheduler.total.get())
-}
-
 impl Scheduler {
     const fn new() -> Self {
         Self {
             running_since: Cell::new(None),
             admission_pending: Cell::new(false),
-            total: Cell::new(Duration::ZERO),
             in_round: Cell::new(Duration::ZERO),
             period_end: Cell::new(None),
             allowed_total: Cell::new(Duration::ZERO),
@@ -161,7 +142,7 @@ impl Scheduler {
     fn finish_run(&self, now: Instant) {
         let Some(since) = self.running_since.take() else { return };
         let used = now.saturating_duration_since(since);
-        self.total.set(self.total.get() + used);
+        load::add_low_priority_time(used);
         self.in_round.set(self.in_round.get() + used);
         self.admit_next(now);
     }
@@ -177,8 +158,8 @@ impl Scheduler {
             return;
         }
         if !self.may_run(now) {
-            let is_spent = self.total.get() >= self.allowed_total.get();
-            timer::schedule_round(if is_spent { self.period_end.get().unwrap_or(now) } else { now });
+            let is_spent = load::low_priority_time() >= self.allowed_total.get();
+            alarm::set(if is_spent { self.period_end.get().unwrap_or(now) } else { now });
             return;
         }
         let class = self.next_class.get();
@@ -198,17 +179,17 @@ impl Scheduler {
         if self.period_end.get().is_none_or(|end| now >= end) {
             self.period_end.set(Some(now + PERIOD));
             // An overrun of the last period is deducted, up to half a period: more would lock low priority out for long.
-            let total = self.total.get();
+            let total = load::low_priority_time();
             let start = total.min(self.allowed_total.get()).max(total.saturating_sub(PERIOD / 2));
             self.allowed_total.set(start + PERIOD.mul_f64(allowed_share(load::busy_share())));
         }
-        self.in_round.get() < QUANTUM && self.total.get() < self.allowed_total.get()
+        self.in_round.get() < QUANTUM && load::low_priority_time() < self.allowed_total.get()
     }
 }
 
 /// Returns the share of the worker's time for low priority when normal priority uses the share `busy`.
 fn allowed_share(busy: f64) -> f64 {
-    if busy < THROTTLE_ABOVE { 1.0 } else { (1.0 - HEADROOM - busy).max(MIN_SHARE) }
+    if busy < THROTTLE_ABOVE { 1.0 } else { (1.0 - HEADROOM - busy).max(MIN_LOW_PRIORITY_SHARE) }
 }
 
 #[cfg(test)]
@@ -272,9 +253,9 @@ mod tests {
             let raised = spawn_low_priority(LowClass::Requests, "stranger", 0, || {
                 let raised = raise_priority();
                 yield_now();
-                let before = time_used();
+                let before = load::low_priority_time();
                 spin(Duration::from_millis(2));
-                assert_eq!(time_used(), before, "raised time does not count as low priority");
+                assert_eq!(load::low_priority_time(), before, "raised time does not count as low priority");
                 drop(raised);
                 yield_now();
             });
@@ -282,9 +263,9 @@ mod tests {
             for handle in [broken, raised, last] {
                 handle.unwrap().join();
             }
-            let before = time_used();
+            let before = load::low_priority_time();
             spawn_low_priority(LowClass::Requests, "stranger", 0, || spin(Duration::from_millis(2))).unwrap().join();
-            assert!(time_used() - before >= Duration::from_millis(2));
+            assert!(load::low_priority_time() - before >= Duration::from_millis(2));
         })
         .unwrap();
     }
@@ -294,25 +275,6 @@ mod tests {
         for (busy, expected) in [(0.0, 1.0), (0.49, 1.0), (0.5, 0.45), (0.8, 0.15), (0.9, 0.05), (1.0, 0.05)] {
             assert!((allowed_share(busy) - expected).abs() < 0.001, "{busy}: {}", allowed_share(busy));
         }
-    }
-
-    #[test]
-    fn one_that_overflows_its_stack_holds_nobody_up() {
-        #[allow(unconditional_recursion, reason = "the test overflows the stack")]
-        fn deeper(n: u64) -> u64 {
-            std::hint::black_box(deeper(std::hint::black_box(n + 1)) + 1)
-        }
-        run(|| {
-            let lost = spawn_low_priority(LowClass::Requests, "stranger", 0, || {
-                std::hint::black_box(deeper(0));
-            })
-            .unwrap();
-            let next: Vec<_> =
-                (0..3).map(|_| spawn_low_priority(LowClass::Requests, "stranger", 0, yield_now).unwrap()).collect();
-            next.iter().for_each(Handle::join);
-            lost.join();
-        })
-        .unwrap();
     }
 
     #[test]

@@ -19,6 +19,7 @@ use std::io;
 
 use rustls::{ClientConnection, Connection, ServerConnection};
 
+use self::session::{invalid_data, would_block_to_none};
 use super::net::TcpStream;
 use super::offload::compute;
 
@@ -59,12 +60,12 @@ impl TcpStream {
         let mut bytes_in = 0;
         loop {
             while session.wants_write() {
-                self.write_blocking(|| would_block_to_zero(session.write_tls(&mut self.raw_socket())))?;
+                self.write_blocking(|| would_block_to_zero(session.write_tls(&mut self.socket())))?;
             }
             if !session.is_handshaking() {
                 break;
             }
-            match self.read_blocking(|| would_block_to_none(session.read_tls(&mut self.raw_socket())))? {
+            match self.read_blocking(|| would_block_to_none(session.read_tls(&mut self.socket())))? {
                 0 => return Err(io::ErrorKind::UnexpectedEof.into()),
                 n => bytes_in += n,
             }
@@ -76,7 +77,7 @@ impl TcpStream {
             session = returned;
             if let Err(error) = result {
                 // Sends an alert to the peer, if possible.
-                let _ = session.write_tls(&mut self.raw_socket());
+                let _ = session.write_tls(&mut self.socket());
                 return Err(invalid_data(error));
             }
             if bytes_in > max_bytes && session.is_handshaking() {
@@ -94,20 +95,8 @@ impl TcpStream {
     }
 }
 
-fn invalid_data(error: rustls::Error) -> io::Error {
-    io::Error::new(io::ErrorKind::InvalidData, format!("TLS: {error}"))
-}
-
 fn would_block_to_zero(result: io::Result<usize>) -> io::Result<usize> {
     Ok(would_block_to_none(result)?.unwrap_or(0))
-}
-
-fn would_block_to_none(result: io::Result<usize>) -> io::Result<Option<usize>> {
-    match result {
-        Ok(n) => Ok(Some(n)),
-        Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(None),
-        Err(error) => Err(error),
-    }
 }
 
 #[cfg(test)]

@@ -8,6 +8,8 @@ use std::sync::{Mutex, Once, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use super::clock;
+
 /// Longest time that a coroutine may run without being reported.
 const MAX_RUN: Duration = Duration::from_millis(500);
 
@@ -60,10 +62,10 @@ pub fn start_watchdog() -> std::io::Result<()> {
     let mut result = Ok(());
     ONCE.call_once(|| {
         let watch = || {
-            let mut watchdog = Watchdog::new(MAX_RUN, Instant::now());
+            let mut watchdog = Watchdog::new(MAX_RUN, clock::now());
             loop {
                 thread::sleep(CHECK_INTERVAL);
-                watchdog.check(RUNNING.load(Ordering::Relaxed), Instant::now()).into_iter().for_each(log);
+                watchdog.check(RUNNING.load(Ordering::Relaxed), clock::now()).into_iter().for_each(log);
             }
         };
         result = thread::Builder::new().name("watchdog".into()).spawn(watch).map(drop);

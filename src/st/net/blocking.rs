@@ -5,7 +5,8 @@ use std::sync::PoisonError;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
-use super::{TcpStream, retry_interrupted};
+use super::stream::TcpStream;
+use crate::st::clock;
 
 impl TcpStream {
     /// Sets the longest time that a blocking write waits for any room; `None` for no limit. Costs no system call.
@@ -16,7 +17,7 @@ impl TcpStream {
     /// Limits all blocking reads and writes together: they time out once `limit` has passed from now, even if bytes arrived
     /// meanwhile. `None` removes the limit.
     pub fn set_time_limit(&self, limit: Option<Duration>) {
-        *self.0.expiry.lock().unwrap_or_else(PoisonError::into_inner) = limit.map(|limit| Instant::now() + limit);
+        *self.0.expiry.lock().unwrap_or_else(PoisonError::into_inner) = limit.map(|limit| clock::now() + limit);
     }
 
     /// Blocks until there is a byte, and returns it without consuming it. Returns `None` at the end of the stream.
@@ -25,11 +26,7 @@ impl TcpStream {
     /// Those of recv(2), and of the time limit.
     pub fn peek_byte(&self) -> io::Result<Option<u8>> {
         let mut first = [0];
-        let n = self.read_blocking(|| match retry_interrupted(|| self.0.io.inner().peek(&mut first)) {
-            Ok(n) => Ok(Some(n)),
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(None),
-            Err(error) => Err(error),
-        })?;
+        let n = self.read_blocking(|| self.socket().try_peek(&mut first))?;
         Ok((n > 0).then_some(first[0]))
     }
 
@@ -103,7 +100,7 @@ impl TcpStream {
 
     /// Fails when the limit of [`TcpStream::set_time_limit`] has passed, for peers that send without a pause.
     fn check_time_limit(&self) -> io::Result<()> {
-        if self.expiry().is_some_and(|expiry| Instant::now() >= expiry) {
+        if self.expiry().is_some_and(|expiry| clock::now() >= expiry) {
             return Err(io::ErrorKind::TimedOut.into());
         }
         Ok(())
@@ -119,7 +116,7 @@ impl TcpStream {
         match self.0.write_timeout.load(Ordering::Relaxed) {
             0 => expiry,
             ms => {
-                let deadline = Instant::now() + Duration::from_millis(ms.into());
+                let deadline = clock::now() + Duration::from_millis(ms.into());
                 Some(expiry.map_or(deadline, |expiry| expiry.min(deadline)))
             }
         }
@@ -149,7 +146,7 @@ impl Write for &TcpStream {
 
     fn flush(&mut self) -> io::Result<()> {
         let Some(session) = self.0.session.get() else { return Ok(()) };
-        self.write_blocking(|| session.flush(&mut self.raw_socket()).map(usize::from)).map(drop)
+        self.write_blocking(|| session.flush(&mut self.socket()).map(usize::from)).map(drop)
     }
 }
 

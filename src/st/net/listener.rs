@@ -8,8 +8,8 @@ use std::sync::atomic::{AtomicBool, AtomicI32, Ordering};
 use may::io::{CoIo, WaitIo};
 use socket2::{Domain, Protocol, SockRef, Socket, Type};
 
-use super::super::block;
-use super::TcpStream;
+use super::stream::TcpStream;
+use crate::st::block::block;
 
 /// Most connections that the kernel queues until they are accepted: its own default limit (net.core.somaxconn). A client that
 /// finds the queue full tries again one second later.

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use socket2::SockRef;
 
-use super::TcpStream;
+use super::stream::TcpStream;
 
 impl TcpStream {
     /// Sets whether small writes are sent at once (TCP_NODELAY).
@@ -13,7 +13,7 @@ impl TcpStream {
     /// # Errors
     /// Those of setsockopt(2).
     pub fn set_nodelay(&self, nodelay: bool) -> io::Result<()> {
-        self.0.io.inner().set_nodelay(nodelay)
+        self.socket().io.inner().set_nodelay(nodelay)
     }
 
     /// Makes the kernel detect within minutes that the peer is gone (SO_KEEPALIVE): probes start after `idle`.
@@ -21,7 +21,7 @@ impl TcpStream {
     /// # Errors
     /// Those of setsockopt(2).
     pub fn set_keepalive(&self, idle: Duration) -> io::Result<()> {
-        SockRef::from(self.0.io.inner()).set_tcp_keepalive(&socket2::TcpKeepalive::new().with_time(idle))
+        SockRef::from(self.socket().io.inner()).set_tcp_keepalive(&socket2::TcpKeepalive::new().with_time(idle))
     }
 
     /// Makes the socket readable only from `bytes` bytes on, or at its end (SO_RCVLOWAT).
@@ -44,7 +44,7 @@ impl TcpStream {
     #[allow(unsafe_code)] // No crate at hand has these options.
     fn set_number(&self, level: libc::c_int, name: libc::c_int, number: usize) -> io::Result<()> {
         let number = libc::c_int::try_from(number).unwrap_or(libc::c_int::MAX);
-        let fd = std::os::fd::AsRawFd::as_raw_fd(self.0.io.inner());
+        let fd = std::os::fd::AsRawFd::as_raw_fd(self.socket().io.inner());
         // SAFETY: the descriptor is open as long as `self` is; the value is read for the length of a C int, which it has.
         let result = unsafe {
             let value = (&raw const number).cast();

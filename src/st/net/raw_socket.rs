@@ -1,45 +1,119 @@
-//! The socket below TLS.
+//! The socket of a connection, below TLS.
 
 use std::io::{self, IoSlice, Read, Write};
-use std::sync::atomic::Ordering;
+use std::net;
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 
-use super::{Inner, TcpStream, retry_interrupted};
+use may::io::CoIo;
 
-/// The socket of a connection for its TLS session. It does not block, and it counts bytes.
-pub(in crate::st) struct RawSocket<'a>(&'a Inner);
+/// A socket that does not block. It counts bytes and remembers the events that a wait has consumed.
+pub(in crate::st) struct RawSocket {
+    pub(super) io: CoIo<net::TcpStream>,
+    pub(super) bytes_received: AtomicU64,
+    pub(super) bytes_sent: AtomicU64,
+    /// A read may find data: an event came since a read found the socket empty.
+    pub(super) readable: AtomicBool,
+    /// The event of the connection's end came, perhaps with the last bytes; no event will follow.
+    pub(super) end_seen: AtomicBool,
+    /// Reads and writes since the last wait.
+    pub(super) ops_since_wait: AtomicU32,
+}
 
-impl TcpStream {
-    /// Returns the socket that the TLS session reads from and writes to.
-    pub(in crate::st) fn raw_socket(&self) -> RawSocket<'_> {
-        RawSocket(&self.0)
+impl RawSocket {
+    pub(super) fn new(stream: net::TcpStream) -> io::Result<Self> {
+        Ok(Self {
+            io: CoIo::new(stream)?,
+            bytes_received: AtomicU64::new(0),
+            bytes_sent: AtomicU64::new(0),
+            readable: AtomicBool::new(true),
+            end_seen: AtomicBool::new(false),
+            ops_since_wait: AtomicU32::new(0),
+        })
+    }
+
+    /// Reads available bytes. Returns `None` if there are none yet, and `Some(0)` at the end of the stream.
+    pub(super) fn try_read(&self, buffer: &mut [u8]) -> io::Result<Option<usize>> {
+        if !self.readable.load(Ordering::Relaxed) {
+            return Ok(None);
+        }
+        match retry_interrupted(|| self.io.inner().read(buffer)) {
+            Ok(n) => {
+                self.bytes_received.fetch_add(n as u64, Ordering::Relaxed);
+                // A partly filled buffer means that the socket is empty. After the event of the end, the end is read next.
+                if n > 0 && n < buffer.len() && !self.end_seen.load(Ordering::Relaxed) {
+                    self.readable.store(false, Ordering::Relaxed);
+                }
+                Ok(Some(n))
+            }
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                self.readable.store(false, Ordering::Relaxed);
+                Ok(None)
+            }
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Reads available bytes without consuming them. Returns `None` if there are none yet.
+    pub(super) fn try_peek(&self, buffer: &mut [u8]) -> io::Result<Option<usize>> {
+        match retry_interrupted(|| self.io.inner().peek(buffer)) {
+            Ok(n) => Ok(Some(n)),
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Writes as many bytes as fit and returns their number, 0 if there is no room.
+    pub(super) fn try_write(&self, bytes: &[u8]) -> io::Result<usize> {
+        self.count_written(retry_interrupted(|| self.io.inner().write(bytes)))
+    }
+
+    /// Writes as many bytes of several slices as fit, in one system call, and returns their number.
+    pub(super) fn try_write_vectored(&self, slices: &[IoSlice<'_>]) -> io::Result<usize> {
+        self.count_written(retry_interrupted(|| self.io.inner().write_vectored(slices)))
+    }
+
+    fn count_written(&self, result: io::Result<usize>) -> io::Result<usize> {
+        match result {
+            Ok(n) => {
+                self.bytes_sent.fetch_add(n as u64, Ordering::Relaxed);
+                Ok(n)
+            }
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(0),
+            Err(error) => Err(error),
+        }
     }
 }
 
-impl<'a> RawSocket<'a> {
-    pub(super) fn of(inner: &'a Inner) -> Self {
-        Self(inner)
-    }
-}
-
-impl Read for RawSocket<'_> {
+/// For the TLS session.
+impl Read for &RawSocket {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        let n = self.0.try_read(buffer)?.ok_or(io::ErrorKind::WouldBlock)?;
+        let n = self.try_read(buffer)?.ok_or(io::ErrorKind::WouldBlock)?;
         // Each read counts: it has 4 KB at most, but that may be hundreds of records with next to no payload.
-        self.0.ops_since_wait.fetch_add(1, Ordering::Relaxed);
+        self.ops_since_wait.fetch_add(1, Ordering::Relaxed);
         Ok(n)
     }
 }
 
-impl Write for RawSocket<'_> {
+/// For the TLS session.
+impl Write for &RawSocket {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        self.0.count_written(retry_interrupted(|| self.0.io.inner().write(bytes)))
+        self.try_write(bytes)
     }
 
     fn write_vectored(&mut self, slices: &[IoSlice<'_>]) -> io::Result<usize> {
-        self.0.count_written(retry_interrupted(|| self.0.io.inner().write_vectored(slices)))
+        self.try_write_vectored(slices)
     }
 
     fn flush(&mut self) -> io::Result<()> {
         Ok(())
+    }
+}
+
+fn retry_interrupted<T>(mut call: impl FnMut() -> io::Result<T>) -> io::Result<T> {
+    loop {
+        match call() {
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            result => return result,
+        }
     }
 }

@@ -1,13 +1,16 @@
 //! Waits for a socket: until it is ready, until a deadline, or until it is woken.
 
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, MutexGuard, PoisonError, Weak};
+use std::sync::{Arc, Weak};
 use std::time::Instant;
 
 use may::io::WaitIo;
 
-use super::{Inner, TcpStream};
-use crate::st::{Waker, block, timer, yield_now};
+use super::stream::{Inner, TcpStream};
+use crate::st::block::block;
+use crate::st::clock;
+use crate::st::timer::yield_now;
+use crate::st::waker::{TimerTarget, Waker};
 
 /// Number of reads and writes without a wait after which a coroutine yields.
 const MAX_OPS: u32 = 16;
@@ -34,18 +37,6 @@ pub struct WaitResult {
     pub timed_out: bool,
 }
 
-/// A weak reference to a connection, for timers.
-#[derive(Clone)]
-pub(crate) struct WeakStream(Weak<Inner>);
-
-/// The deadline of the current wait. Most waits end long before their deadline, so the timer is not removed then. When it
-/// fires, it checks whether the deadline has moved.
-#[derive(Default)]
-pub(super) struct WaitTimer {
-    deadline: Option<Instant>,
-    timer: Option<timer::Key>,
-}
-
 /// Makes busy coroutines yield after each read and write, instead of after `MAX_OPS`, until it is called with false: so that a
 /// coroutine that must react to their input runs in time.
 pub fn set_eager_yield(enabled: bool) {
@@ -55,26 +46,26 @@ pub fn set_eager_yield(enabled: bool) {
 impl TcpStream {
     /// Blocks until the socket has an event, until `deadline`, or until woken. May return early: check the condition again.
     pub fn wait(&self, deadline: Option<Instant>) -> WaitResult {
-        let is_late = || deadline.is_some_and(|deadline| Instant::now() >= deadline);
+        let is_late = || deadline.is_some_and(|deadline| clock::now() >= deadline);
         if self.0.session.get().is_some_and(|session| session.take_read_pending()) {
             yield_now();
             return WaitResult { readable: true, woken: false, timed_out: is_late() };
         }
-        self.set_deadline(deadline);
-        let events = block(|| self.0.io.wait_io());
-        self.0.ops_since_wait.store(0, Ordering::Relaxed);
+        self.0.wait_timer().set(deadline, || self.0.timer_waker());
+        let events = block(|| self.socket().io.wait_io());
+        self.socket().ops_since_wait.store(0, Ordering::Relaxed);
         if let Some(session) = self.0.session.get() {
             // The rest of a write, or the answer to a change of keys. The next read or write reports an error again.
-            let _ = session.flush(&mut self.raw_socket());
+            let _ = session.flush(&mut self.socket());
         }
         if events & EVENTS_OF_END != 0 {
-            self.0.end_seen.store(true, Ordering::Relaxed);
+            self.socket().end_seen.store(true, Ordering::Relaxed);
         }
         if events & EVENTS_OF_READ != 0 {
-            self.0.readable.store(true, Ordering::Relaxed);
+            self.socket().readable.store(true, Ordering::Relaxed);
         }
         WaitResult {
-            readable: self.0.readable.load(Ordering::Relaxed),
+            readable: self.socket().readable.load(Ordering::Relaxed),
             woken: events & WOKEN != 0,
             timed_out: is_late(),
         }
@@ -82,7 +73,7 @@ impl TcpStream {
 
     /// Ends the current or next wait of the coroutine that blocks on this socket.
     pub fn wake(&self) {
-        self.0.io.waker().wakeup();
+        self.socket().io.waker().wakeup();
     }
 
     /// Makes blocking reads and writes fail with `ConnectionAborted` until [`TcpStream::resume`]: so that a coroutine that waits
@@ -106,55 +97,28 @@ impl TcpStream {
     /// Counts an operation on `bytes` bytes, and yields if it is due.
     pub(super) fn yield_if_busy_after(&self, bytes: usize) {
         let ops = 1 + u32::try_from(bytes / BYTES_PER_OP).unwrap_or(MAX_OPS);
-        if self.0.ops_since_wait.fetch_add(ops, Ordering::Relaxed).saturating_add(ops) > MAX_OPS
+        if self.socket().ops_since_wait.fetch_add(ops, Ordering::Relaxed).saturating_add(ops) > MAX_OPS
             || EAGER_YIELD.load(Ordering::Relaxed)
         {
-            self.0.ops_since_wait.store(0, Ordering::Relaxed);
+            self.socket().ops_since_wait.store(0, Ordering::Relaxed);
             yield_now();
-        }
-    }
-
-    fn set_deadline(&self, deadline: Option<Instant>) {
-        let mut wait_timer = self.0.wait_timer();
-        wait_timer.deadline = deadline;
-        if let Some(deadline) = deadline
-            && wait_timer.timer.is_none_or(|timer| timer.0 > deadline)
-        {
-            if let Some(timer) = wait_timer.timer.take() {
-                timer::remove(timer);
-            }
-            wait_timer.timer = Some(timer::add(deadline, Waker::Socket(WeakStream(Arc::downgrade(&self.0)))));
         }
     }
 }
 
 impl Inner {
-    fn wait_timer(&self) -> MutexGuard<'_, WaitTimer> {
-        self.wait_timer.lock().unwrap_or_else(PoisonError::into_inner)
+    fn timer_waker(self: &Arc<Self>) -> Waker {
+        let this: Weak<Self> = Arc::downgrade(self);
+        Waker::Target(this)
     }
 }
 
-impl Drop for WaitTimer {
-    fn drop(&mut self) {
-        if let Some(timer) = self.timer.take() {
-            timer::remove(timer);
-        }
-    }
-}
-
-impl WeakStream {
-    /// Wakes the coroutine, or sets the timer again if the deadline has moved.
-    pub(in crate::st) fn on_timer(&self) {
-        let Some(inner) = self.0.upgrade() else { return };
-        let mut wait_timer = inner.wait_timer();
-        wait_timer.timer = None;
-        match wait_timer.deadline {
-            None => {}
-            Some(deadline) if deadline <= Instant::now() => {
-                drop(wait_timer);
-                inner.io.waker().wakeup();
-            }
-            Some(deadline) => wait_timer.timer = Some(timer::add(deadline, Waker::Socket(self.clone()))),
+impl TimerTarget for Inner {
+    /// Wakes the coroutine if the deadline of its wait has passed.
+    fn on_timer(self: Arc<Self>) {
+        let is_over = self.wait_timer().on_fired(clock::now(), || self.timer_waker());
+        if is_over {
+            self.socket.io.waker().wakeup();
         }
     }
 }

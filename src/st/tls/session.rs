@@ -3,13 +3,12 @@
 use std::io::{self, IoSlice, Read, Write};
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use rustls::Connection;
 
-use super::super::net::RawSocket;
-use super::{invalid_data, would_block_to_none};
 use crate::memory::Charge;
+use crate::st::clock;
 
 /// Most encrypted bytes that the kernel has not taken yet. A write accepts no more than this at a time, and nothing while any of
 /// it is left.
@@ -62,7 +61,11 @@ impl Session {
     }
 
     /// Reads decrypted bytes, after decrypting input of the socket if needed. Returns `None` if there are none yet.
-    pub(in crate::st) fn try_read(&self, socket: &mut RawSocket<'_>, buffer: &mut [u8]) -> io::Result<Option<usize>> {
+    pub(in crate::st) fn try_read(
+        &self,
+        socket: &mut (impl Read + Write),
+        buffer: &mut [u8],
+    ) -> io::Result<Option<usize>> {
         let mut tls = self.tls();
         self.read_pending.store(false, Ordering::Relaxed);
         let mut started = None;
@@ -83,7 +86,8 @@ impl Session {
                 let error = format!("TLS: more than {MAX_BYTES_WITHOUT_DATA} bytes without payload");
                 return Err(io::Error::new(io::ErrorKind::InvalidData, error));
             }
-            if started.get_or_insert_with(Instant::now).elapsed() >= MAX_READ_TIME {
+            let now = clock::now();
+            if now - *started.get_or_insert(now) >= MAX_READ_TIME {
                 self.read_pending.store(true, Ordering::Relaxed);
                 return Ok(None);
             }
@@ -117,7 +121,11 @@ impl Session {
 
     /// Encrypts up to [`MAX_UNSENT`] bytes, sends what fits, and returns the number of encrypted bytes, 0 if there is no room. The
     /// rest follows with the next write, wait or flush.
-    pub(in crate::st) fn try_write(&self, socket: &mut RawSocket<'_>, slices: &[IoSlice<'_>]) -> io::Result<usize> {
+    pub(in crate::st) fn try_write(
+        &self,
+        socket: &mut (impl Read + Write),
+        slices: &[IoSlice<'_>],
+    ) -> io::Result<usize> {
         let mut tls = self.tls();
         if !self.write_pending(&mut tls, socket)? {
             return Ok(0);
@@ -131,12 +139,12 @@ impl Session {
     }
 
     /// Sends unsent bytes. Returns whether all are sent.
-    pub(in crate::st) fn flush(&self, socket: &mut RawSocket<'_>) -> io::Result<bool> {
+    pub(in crate::st) fn flush(&self, socket: &mut (impl Read + Write)) -> io::Result<bool> {
         self.write_pending(&mut self.tls(), socket)
     }
 
     /// Sends a close_notify alert.
-    pub(in crate::st) fn close(&self, socket: &mut RawSocket<'_>) {
+    pub(in crate::st) fn close(&self, socket: &mut (impl Read + Write)) {
         let mut tls = self.tls();
         tls.send_close_notify(); // Has an effect once.
         // Without room the alert is not sent; the end of the connection still tells the peer.
@@ -144,7 +152,7 @@ impl Session {
     }
 
     /// Writes encrypted bytes to the socket. Returns whether all are written.
-    fn write_pending(&self, tls: &mut Connection, socket: &mut RawSocket<'_>) -> io::Result<bool> {
+    fn write_pending(&self, tls: &mut Connection, socket: &mut (impl Read + Write)) -> io::Result<bool> {
         let mut sent = 0;
         while tls.wants_write() {
             match would_block_to_none(tls.write_tls(socket))? {
@@ -161,5 +169,17 @@ impl Session {
             unsent.set(0);
         }
         Ok(true)
+    }
+}
+
+pub(super) fn invalid_data(error: rustls::Error) -> io::Error {
+    io::Error::new(io::ErrorKind::InvalidData, format!("TLS: {error}"))
+}
+
+pub(super) fn would_block_to_none(result: io::Result<usize>) -> io::Result<Option<usize>> {
+    match result {
+        Ok(n) => Ok(Some(n)),
+        Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(None),
+        Err(error) => Err(error),
     }
 }
