@@ -17,6 +17,7 @@
 //! | [`timeline`], [`packet_log`], [`headers`] | corrected times, encoded packets, cached sequence headers |
 //! | [`subscriber`], [`cursor`], [`encode`] | a player or forwarder: its position in the log, and its bytes on the wire |
 //! | [`forwarder`], [`reclaim`] | the end of a forwarder; memory that is given up when it is short |
+//! | [`snapshot`], [`ingest`], [`media_info`] | a stream in numbers: health of its input, properties of its media |
 //! | [`output`], [`observer`] | what features plug in: outputs beside the players, listeners of events |
 
 mod consumer;
@@ -25,12 +26,15 @@ mod encode;
 mod forwarder;
 mod headers;
 mod incoming;
+mod ingest;
+mod media_info;
 mod observer;
 mod output;
 mod packet_log;
 mod publication;
 mod reclaim;
 mod registry;
+mod snapshot;
 mod state;
 mod subscriber;
 mod timeline;
@@ -38,12 +42,15 @@ mod track;
 
 pub use consumer::{Consumer, ConsumerStats};
 pub use forwarder::StartPosition;
+pub use ingest::IngestSnapshot;
+pub use media_info::MediaInfo;
 pub use observer::{Codecs, StreamEvent, StreamObserver};
 pub use output::{EndReason, Output, Packet, Publishing, Tag};
 pub use packet_log::PacketKind;
 pub use publication::{Publication, Reservation, StreamBusy};
 pub use reclaim::StreamUsage;
 pub use registry::StreamRegistry;
+pub use snapshot::StreamSnapshot;
 #[cfg(feature = "hls")]
 pub(crate) use timeline::VIDEO_TIMEOUT_MS;
 pub use track::Track;

@@ -19,6 +19,7 @@ impl StreamState {
     pub(super) fn on_message(&mut self, message: &Message, arrived: Instant) {
         if let Some(publisher) = &mut self.publisher {
             publisher.last_activity = publisher.last_activity.max(arrived);
+            publisher.messages += 1;
         }
         match message.kind {
             MessageType::AUDIO => self.on_audio(message, arrived),
@@ -102,6 +103,11 @@ impl StreamState {
     /// Appends a message to the packet log and passes it to the outputs.
     fn append(&mut self, track: Track, kind: PacketKind, tag: Option<Tag>, message: &Message, arrived: Instant) {
         let dts = self.timeline.correct(track, message.timestamp, arrived);
+        if let Some(publisher) = &mut self.publisher
+            && track != Track::Data
+        {
+            publisher.ingest.on_media(track, dts, kind, message.payload.len(), publisher.last_activity);
+        }
         self.log.append(track, dts, kind, &message.payload, arrived);
         self.outputs.packet(&self.name, &Packet { track, dts, kind, tag, payload: &message.payload });
     }

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use super::ingest::IngestMeter;
 use super::observer::{Codecs, StreamEvent};
 use super::output::EndReason;
 use super::state::{Publisher, StreamState};
@@ -72,6 +73,7 @@ impl Reservation {
             state.publication_count += 1;
             state.publication_start = state.log.next_seq();
             state.timeline.start_publication();
+            let now = Instant::now();
             let resumed = state.announced.replace(stream.clone()).is_some();
             let (source, stream_info, client_info) = (self.source.clone(), stream.clone(), client.clone());
             state.events.push(StreamEvent::Published { stream: stream_info, client: client_info, source, resumed });
@@ -79,7 +81,9 @@ impl Reservation {
                 stream,
                 client,
                 handle,
-                last_activity: Instant::now(),
+                last_activity: now,
+                messages: 0,
+                ingest: Box::new(IngestMeter::new(now)),
                 codecs: Codecs::default(),
                 codec_events: 0,
             });

@@ -8,6 +8,7 @@ use bytes::Bytes;
 use super::ClientHandle;
 use super::cursor::JoinPoint;
 use super::headers::HeaderCache;
+use super::ingest::IngestMeter;
 use super::observer::{Codecs, EventQueue, StreamEvent, StreamObserver};
 use super::output::{EndReason, Outputs};
 use super::packet_log::{PacketKind, PacketLog};
@@ -57,6 +58,8 @@ pub(super) struct StreamState {
     /// Players and forwarders by id. Unused ids are in `free_ids`.
     pub(super) subscribers: Vec<Option<Subscriber>>,
     free_ids: Vec<usize>,
+    /// Messages dropped for subscribers that have left.
+    pub(super) dropped: u64,
     /// When players are told that the publisher is gone, unless one is back by then.
     pub(super) unpublish_at: Option<Instant>,
     /// Time since which there has been neither publisher nor player.
@@ -69,7 +72,10 @@ pub(super) struct Publisher {
     pub(super) stream: Arc<StreamInfo>,
     pub(super) client: Arc<ClientInfo>,
     pub(super) handle: Arc<dyn ClientHandle>,
+    /// Time of the last read of input.
     pub(super) last_activity: Instant,
+    pub(super) messages: u64,
+    pub(super) ingest: Box<IngestMeter>,
     pub(super) codecs: Codecs,
     /// Number of `CodecsKnown` events.
     pub(super) codec_events: u8,
@@ -95,6 +101,7 @@ impl StreamState {
             outputs: Outputs::default(),
             subscribers: Vec::new(),
             free_ids: Vec::new(),
+            dropped: 0,
             unpublish_at: None,
             idle_since: Instant::now(),
             notice_window_start: Instant::now(),
@@ -204,6 +211,7 @@ impl StreamState {
     pub(super) fn remove_subscriber(&mut self, id: usize) {
         if let Some(subscriber) = self.subscribers[id].take() {
             self.free_ids.push(id);
+            self.dropped += subscriber.cursor.stats().dropped;
             if let Some((stream, client)) = subscriber.player {
                 self.events.push(StreamEvent::Stopped { stream, client });
             }

@@ -6,6 +6,7 @@ mod memory;
 mod outputs;
 mod players;
 mod publishers;
+mod snapshot;
 
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
