@@ -98,7 +98,7 @@ pub enum Event {
     Media(Message),
     /// A command of a [registered](Server::register_command) name, of at most 64 KiB and 16 arguments. A reply is the
     /// application's.
-    Command(Command),
+    Command(Box<Command>),
     /// Many messages without an event were handled, and there may be more. The caller should yield.
     Yield,
 }
@@ -348,7 +348,7 @@ impl<S> Server<S> {
             "_result" | "_error" | "onStatus" => {}
             name if self.registered.contains(&name) => {
                 command.args.truncate(MAX_COMMAND_ARGS);
-                return Some(Event::Command(command));
+                return Some(Event::Command(Box::new(command)));
             }
             // _checkbw and unknown commands.
             _ => self.reply(&command, Value::Null),

@@ -96,7 +96,7 @@ fn only_commands_of_a_registered_name_reach_the_application() {
     assert_eq!((event, replies[0].name.as_str()), (None, "_result"), "not registered yet");
     server.register_command("onSrsBandCheckStarting");
     server.register_command("createStream");
-    assert_eq!(call(&mut server, &check), (Some(Event::Command(check)), vec![]), "its values are decoded");
+    assert_eq!(call(&mut server, &check), (Some(Event::Command(Box::new(check))), vec![]), "its values are decoded");
     let many = (0..40).fold(Command::new("onSrsBandCheckStarting", 0.0), |command, n| command.arg(f64::from(n)));
     let (Some(Event::Command(command)), _) = call(&mut server, &many) else { panic!("no event") };
     assert_eq!((command.args.len(), command.number(15)), (MAX_COMMAND_ARGS, Some(15.0)), "the others are dropped");
