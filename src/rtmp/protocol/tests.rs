@@ -75,9 +75,9 @@ fn consecutive_empty_aggregates_are_skipped() {
     peer.send(ChunkStreamId::AUDIO, &Message { kind: MessageType(8), payload: Bytes::from_static(&[1]), ..empty });
     let mut protocol = Protocol::new(());
     protocol.feed(&peer.take_output()).unwrap();
-    // A small stack, because a recursive implementation would overflow it.
+    // A small stack, because a recursive implementation would overflow it. The allocator takes some for itself.
     let kind = std::thread::Builder::new()
-        .stack_size(64 * 1024)
+        .stack_size(256 * 1024)
         .spawn(move || protocol.next_message().unwrap().map(|message| message.kind.0));
     assert_eq!(kind.unwrap().join().unwrap(), Some(8));
 }
