@@ -55,9 +55,9 @@ use reader::{Reader, Section};
 /// The vhost of all hosts without a vhost of their own.
 pub const DEFAULT_VHOST: &str = "__defaultVhost__";
 
-/// The warning of a build without `hls`. No error, since srs.conf uses HLS.
-const NO_HLS: &str =
-    "this server was built without HLS and its HTTP server: ignored; build it with ./configure --with-hls";
+/// The warnings of builds without a feature. No errors, since srs.conf uses both.
+const NO_HLS: &str = "this server was built without HLS: ignored; build it with ./configure --with-hls";
+const NO_HTTP: &str = "this server was built without its HTTP server: ignored; build it with ./configure --with-http";
 
 /// A valid configuration: each value is within its range.
 #[derive(Debug, Clone, PartialEq)]
@@ -263,7 +263,6 @@ impl Config {
             let kind = ListenKind::Rtmps { plain: self.rtmps.plain };
             all.extend(self.rtmps.listen.iter().map(|listen| Listen { kind, ..*listen }));
         }
-        #[cfg(feature = "hls")]
         if self.http_server.enabled {
             all.extend(self.http_server.listen.iter().map(|listen| Listen { kind: ListenKind::Http, ..*listen }));
         }
@@ -354,7 +353,7 @@ impl Rtmps {
 
 impl HttpServer {
     fn read(reader: &mut Reader, section: Section<'_>, rtmp: &[Listen], file_name: &str) -> HttpServer {
-        let http_server = HttpServer {
+        let mut http_server = HttpServer {
             enabled: reader.switch(section, "enabled"),
             listen: reader.addresses(section, "listen"),
             dir: reader.path(section, "dir"),
@@ -371,8 +370,9 @@ impl HttpServer {
             let is_used = |listen: &&Listen| rtmp.iter().any(|rtmp| rtmp.address == listen.address);
             if let Some(used) = http_server.listen.iter().find(is_used) {
                 reader.problem(at("listen"), Reason::PortOfRtmp(used.address));
-            } else if !cfg!(feature = "hls") {
-                reader.warn(at("enabled"), NO_HLS);
+            } else if !cfg!(feature = "http") {
+                reader.warn(at("enabled"), NO_HTTP);
+                http_server.enabled = false;
             }
         }
         http_server

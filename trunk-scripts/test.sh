@@ -181,6 +181,7 @@ clippy "default features" --all-targets
 clippy "no features" --all-targets --no-default-features
 clippy "ssl only" --lib --bins --no-default-features --features ssl
 clippy "hls only" --lib --bins --no-default-features --features hls
+clippy "http only" --lib --bins --no-default-features --features http
 step "build tests" 420 cargo test --locked --no-run || true
 # shellcheck disable=SC2016 # for the other bash
 step "release build (rest of it)" 600 bash -c 'until [ -e "$0/status" ]; do sleep 0.2; done; cat "$0/log"; exit "$(cat "$0/status")"' "$release" || true

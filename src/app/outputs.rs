@@ -3,5 +3,4 @@
 pub(crate) mod forward;
 #[cfg(feature = "hls")]
 pub mod hls;
-#[cfg(feature = "hls")]
 pub mod live_files;

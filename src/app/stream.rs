@@ -51,8 +51,7 @@ pub use publication::{Publication, Reservation, StreamBusy};
 pub use reclaim::StreamUsage;
 pub use registry::StreamRegistry;
 pub use snapshot::StreamSnapshot;
-#[cfg(feature = "hls")]
-pub(crate) use timeline::VIDEO_TIMEOUT_MS;
+pub use timeline::VIDEO_TIMEOUT_MS;
 pub use track::Track;
 
 use std::fmt;

@@ -34,7 +34,6 @@ pub enum ListenKind {
         plain: bool,
     },
     /// HTTP over TCP.
-    #[cfg(feature = "hls")]
     Http,
 }
 
@@ -79,7 +78,6 @@ impl fmt::Display for ListenKind {
             ListenKind::Rtmp => "RTMP",
             ListenKind::Rtmps { plain: false } => "RTMPS",
             ListenKind::Rtmps { plain: true } => "RTMPS and RTMP",
-            #[cfg(feature = "hls")]
             ListenKind::Http => "HTTP",
         })
     }

@@ -169,8 +169,8 @@ pub(super) const TABLE: &[Row] = &[
     block(Root, "http_server", Shape::Block(HttpServer), None,
         "HTTP server",
         "HTTP server for the HLS files of live streams (from memory), other files of a directory, and a page at / that \
-         lists and plays the streams. The block may also be named http_stream. A server built without HLS ignores it, \
-         with a warning."),
+         lists and plays the streams. The block may also be named http_stream. Needs a server built with \
+         ./configure --with-http; another one ignores it, with a warning."),
     block(Root, "vhost", Shape::Named(Vhost),
         Some(Now("clients of a removed vhost, which are disconnected; adding one disconnects nobody")),
         "a virtual host",

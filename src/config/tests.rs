@@ -294,19 +294,29 @@ fn rtmps_without_ssl_is_refused_with_how_to_build_it() {
 
 #[cfg(not(feature = "hls"))]
 #[test]
-fn hls_and_http_server_without_hls_are_ignored_with_how_to_build_it() {
-    let text = "listen 1935;\nhttp_server {\nenabled on; }\nvhost a {\nhls on; }\nvhost b { hls {\nenabled on; } }";
-    let config = parse(text);
-    let why = "this server was built without HLS and its HTTP server: ignored; build it with ./configure --with-hls";
-    assert_eq!(config.warnings, [3, 5, 7].map(|line| format!("a.conf:{line}: {why}")));
-    assert_eq!(config.listeners().len(), 1);
-    assert!(parse("listen 1935; http_server { } vhost a { hls off; hls_fragment 5; }").warnings.is_empty());
+fn hls_without_hls_is_ignored_with_how_to_build_it() {
+    let config = parse("listen 1935;\nvhost a {\nhls on; }\nvhost b { hls {\nenabled on; } }");
+    let why = "this server was built without HLS: ignored; build it with ./configure --with-hls";
+    assert_eq!(config.warnings, [3, 5].map(|line| format!("a.conf:{line}: {why}")));
+    assert!(config.vhosts.values().all(|vhost| !vhost.hls.enabled));
+    assert!(parse("listen 1935; vhost a { hls off; hls_fragment 5; }").warnings.is_empty());
+}
+
+#[cfg(not(feature = "http"))]
+#[test]
+fn http_server_without_http_is_ignored_with_how_to_build_it() {
+    let config = parse("listen 1935;\nhttp_server {\nenabled on; }\nvhost a { }");
+    let why = "this server was built without its HTTP server: ignored; build it with ./configure --with-http";
+    assert_eq!(config.warnings, [format!("a.conf:3: {why}")]);
+    assert_eq!((config.listeners().len(), config.http_server.live_limit()), (1, 0));
+    assert!(parse("listen 1935; http_server { } vhost a { }").warnings.is_empty());
 }
 
 #[test]
 fn http_server_has_another_name_and_ports_of_its_own() {
     let config = parse("listen 1935; http_stream { enabled on; dir x; } vhost a { }");
-    assert!(config.http_server.enabled && config.http_server.dir == Path::new("x"));
+    assert_eq!(config.http_server.enabled, cfg!(feature = "http"));
+    assert_eq!(config.http_server.dir, Path::new("x"));
     assert_eq!(
         refused("listen 1935 8080;\nhttp_server { enabled on;\nlisten 8081 8080; }"),
         "a.conf:3: 0.0.0.0:8080 is already used for RTMP; give http_server another port, e.g. \"listen 8080;\""
@@ -363,6 +373,7 @@ fn every_file_in_conf_is_right_and_without_warnings() {
             let config = Config::load_with(&path, []).unwrap_or_else(|e| panic!("{e}"));
             let mut warnings = config.warnings;
             warnings.retain(|warning| cfg!(feature = "hls") || !warning.contains("--with-hls"));
+            warnings.retain(|warning| cfg!(feature = "http") || !warning.contains("--with-http"));
             assert_eq!(warnings, Vec::<String>::new());
             count += 1;
         }

@@ -151,7 +151,7 @@ impl Hls {
         let block = vhost.block("hls");
         let section = |name: &str| block.if_has(name, vhost);
         let is_block = vhost.is_block("hls");
-        let hls = Hls {
+        let mut hls = Hls {
             enabled: if is_block { reader.switch(block, "enabled") } else { reader.switch(vhost, "hls") },
             path: reader.path(section("hls_path"), "hls_path"),
             fragment: reader.duration(section("hls_fragment"), "hls_fragment"),
@@ -167,6 +167,7 @@ impl Hls {
         if hls.enabled && !cfg!(feature = "hls") {
             let at = if is_block { block.position("enabled") } else { vhost.position("hls") };
             reader.warn(at.unwrap_or("the configuration").to_owned(), NO_HLS);
+            hls.enabled = false;
         }
         hls
     }

@@ -102,7 +102,7 @@ impl Attacker {
     }
 
     /// Returns the next bytes that arrive within `time`; empty if none do, or if the server closes the connection.
-    #[cfg(any(feature = "hls", feature = "ssl"))]
+    #[cfg(any(all(feature = "hls", feature = "http"), feature = "ssl"))]
     pub(crate) fn receive_some(&mut self, time: Duration) -> Vec<u8> {
         let mut buffer = vec![0; 16 * 1024];
         let count = self.read(Instant::now() + time, &mut buffer);
@@ -129,7 +129,7 @@ impl Attacker {
     }
 
     /// Shuts down one direction of the connection, or both.
-    #[cfg(feature = "hls")]
+    #[cfg(all(feature = "hls", feature = "http"))]
     pub(crate) fn shutdown(&self, how: Shutdown) {
         // Fails if the server has closed the connection.
         let _ = self.socket.shutdown(how);

@@ -18,13 +18,13 @@ pub(crate) fn path() -> &'static str {
 
 /// Builds the server with this program's features and returns the path that cargo reports.
 fn build() -> String {
-    let features = [cfg!(feature = "ssl").then_some("ssl"), cfg!(feature = "hls").then_some("hls")];
-    let features: Vec<_> = features.into_iter().flatten().collect();
+    let all = [("ssl", cfg!(feature = "ssl")), ("hls", cfg!(feature = "hls")), ("http", cfg!(feature = "http"))];
+    let features: Vec<_> = all.into_iter().filter(|(_, is_on)| *is_on).map(|(name, _)| name).collect();
     let mut cargo = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
     cargo.args(["build", "--release", "--locked", "--bin", "simple_rtmp_server"]);
     cargo.args(["--message-format", "json-render-diagnostics"]).current_dir(env!("CARGO_MANIFEST_DIR"));
     // With all features the command is the one that operators use, and so is what cargo caches.
-    if features.len() < 2 {
+    if features.len() < all.len() {
         cargo.arg("--no-default-features").arg("--features").arg(features.join(","));
     }
     // Variables that cargo sets for this program would make some dependencies be built anew.

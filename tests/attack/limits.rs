@@ -20,7 +20,7 @@ pub(crate) const TIME_LIMIT: Duration = Duration::from_secs(20);
 fn descriptors() {
     let mut rig = Rig::start(Setup { side_by_side: true, ..Setup::default() });
     rig.attack("RTMP clients take all descriptors", use_up_descriptors_by_rtmp);
-    #[cfg(feature = "hls")]
+    #[cfg(all(feature = "hls", feature = "http"))]
     if rig.attack_from_rest("HTTP clients take all descriptors", use_up_descriptors_by_http) {
         // HLS files need descriptors, too: viewers were served from memory meanwhile.
         rig.server.wait_log(&["HLS segments written to disk again"], TIME_LIMIT);
@@ -152,7 +152,7 @@ fn use_up_descriptors(rig: &Rig, endpoint: Endpoint, request: &[u8], limit: Dura
     }
     thread::sleep(rig.seconds(3, 20));
     rig.server.wait_log(&["cannot accept clients"], limit);
-    #[cfg(feature = "hls")]
+    #[cfg(all(feature = "hls", feature = "http"))]
     rig.server.wait_log(&["HLS segments not written to disk", "Too many open files"], limit);
     drop(clients);
     eventually("the server accepts clients again", limit, || accepts(endpoint, request).then_some(()));
@@ -164,7 +164,7 @@ fn use_up_descriptors_by_rtmp(rig: &Rig) {
     rig.server.wait_log(&["accepting clients again"], TIME_LIMIT);
 }
 
-#[cfg(feature = "hls")]
+#[cfg(all(feature = "hls", feature = "http"))]
 fn use_up_descriptors_by_http(rig: &Rig) {
     use_up_descriptors(rig, rig.http, b"GET / HTTP/1.1\r\nHost: x\r\n\r\n", TIME_LIMIT);
 }

@@ -38,11 +38,11 @@ mod viewer;
 
 mod behaviour;
 mod bytes;
-#[cfg(feature = "hls")]
+#[cfg(all(feature = "hls", feature = "http"))]
 mod disk_use;
-#[cfg(feature = "hls")]
+#[cfg(all(feature = "hls", feature = "http"))]
 mod http_behaviour;
-#[cfg(feature = "hls")]
+#[cfg(all(feature = "hls", feature = "http"))]
 mod http_requests;
 mod limits;
 mod max_memory;

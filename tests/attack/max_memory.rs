@@ -64,7 +64,7 @@ fn memory_of_idle_clients() {
 }
 
 /// HTTP clients that do not read must not make the server disconnect publishers and players.
-#[cfg(feature = "hls")]
+#[cfg(all(feature = "hls", feature = "http"))]
 #[test]
 fn memory_over_http() {
     let mut rig = start(Port::Plain);
@@ -168,7 +168,7 @@ fn hold_segment_buffers(rig: &Rig) {
 }
 
 /// Requests a file and reads nothing of it.
-#[cfg(feature = "hls")]
+#[cfg(all(feature = "hls", feature = "http"))]
 fn request_unread(rig: &Rig, path: &str) -> Option<Attacker> {
     let mut attacker = Attacker::connect(rig.http)?;
     attacker.shrink_receive_buffer();
@@ -177,7 +177,7 @@ fn request_unread(rig: &Rig, path: &str) -> Option<Attacker> {
 }
 
 /// Makes the server read 128 KiB for each client: four times the limit.
-#[cfg(feature = "hls")]
+#[cfg(all(feature = "hls", feature = "http"))]
 fn hold_file(rig: &Rig) {
     let count = rig.count(1000, 4000, "downloads");
     let all: Vec<_> = (0..count).filter_map(|_| request_unread(rig, "/large.bin")).collect();
@@ -187,13 +187,13 @@ fn hold_file(rig: &Rig) {
 }
 
 /// Returns the number of downloads closed for `max_memory`, according to the log.
-#[cfg(feature = "hls")]
+#[cfg(all(feature = "hls", feature = "http"))]
 fn responses_aborted(rig: &Rig) -> usize {
     memory_warnings(rig, "responses_aborted=").into_iter().sum()
 }
 
 /// Requests segments of 1 MB, five times the limit, that leave the playlist.
-#[cfg(feature = "hls")]
+#[cfg(all(feature = "hls", feature = "http"))]
 fn hold_segments(rig: &Rig) {
     let name = rig.unique_name("pinned");
     let mut publisher = Attacker::connect(rig.rtmp).expect("a connection");

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use crate::attacker::Attacker;
-#[cfg(feature = "hls")]
+#[cfg(all(feature = "hls", feature = "http"))]
 use crate::disk_use::two_headers;
 use crate::max_memory::{MAX_MEMORY, assert_within_limit};
 use crate::rig::{Rig, Setup};
@@ -24,7 +24,7 @@ fn memory_that_is_easily_forgotten() {
     rig.attack_from_rest("publishers of one large message", large_messages);
     rig.attack_from_rest("large objects in a connect that is refused", large_connects);
     rig.attack_from_rest("a large message after five hours, for players that do not read", late_message);
-    #[cfg(feature = "hls")]
+    #[cfg(all(feature = "hls", feature = "http"))]
     rig.attack_from_rest("streams with long playlists, one after the other", long_playlists);
     rig.finish();
 }
@@ -190,7 +190,7 @@ fn late_message(rig: &Rig) {
 }
 
 /// Publishes streams with names that triple in length when they are escaped, and playlists of the maximum size.
-#[cfg(feature = "hls")]
+#[cfg(all(feature = "hls", feature = "http"))]
 fn long_playlists(rig: &Rig) {
     let Some(mut attacker) = Attacker::connect(rig.rtmp) else { return };
     attacker.send(&[connect_session(), create_stream()].concat());

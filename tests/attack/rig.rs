@@ -67,11 +67,11 @@ pub(crate) struct Setup<'a> {
 }
 
 /// A server under attack.
-#[cfg_attr(not(feature = "hls"), allow(dead_code, reason = "some attacks are of HLS and HTTP"))]
+#[cfg_attr(not(all(feature = "hls", feature = "http")), allow(dead_code, reason = "some attacks are of HLS and HTTP"))]
 pub(crate) struct Rig {
     /// The RTMP port that is attacked.
     pub(crate) rtmp: Endpoint,
-    /// The HTTP port, in builds with HLS.
+    /// The HTTP port, in builds with HLS and HTTP.
     pub(crate) http: Endpoint,
     pub(crate) server: Server,
     healthy: Option<HealthyClients>,
@@ -110,7 +110,7 @@ impl Drop for StopOnDrop<'_> {
     }
 }
 
-#[cfg_attr(not(feature = "hls"), allow(dead_code, reason = "some attacks are of HLS and HTTP"))]
+#[cfg_attr(not(all(feature = "hls", feature = "http")), allow(dead_code, reason = "some attacks are of HLS and HTTP"))]
 impl Rig {
     /// Starts a server and its healthy clients.
     pub(crate) fn start(setup: Setup<'_>) -> Rig {
@@ -128,16 +128,20 @@ impl Rig {
         if !vhost.contains("publish {") {
             vhost += SHORT_GRACE;
         }
-        if cfg!(feature = "hls") {
+        if cfg!(all(feature = "hls", feature = "http")) {
             root += &format!("http_server {{ enabled on; listen 127.0.0.1:{}; dir html; }}\n", http.port);
             vhost += HLS;
         }
         let server = Server::with(&scratch, Settings { root: &root, vhost: &vhost, ..Settings::default() });
         let plain = Endpoint { port: server.port, tls: false };
         let rtmp = tls_port.map_or(plain, |port| Endpoint { port, tls: true });
-        let healthy = HealthyClients::start(rtmp, &[rtmp, rtmp, plain], cfg!(feature = "hls").then_some(http.port));
+        let healthy = HealthyClients::start(
+            rtmp,
+            &[rtmp, rtmp, plain],
+            cfg!(all(feature = "hls", feature = "http")).then_some(http.port),
+        );
         // The levels before the first attack include what comes with the first segments.
-        if cfg!(feature = "hls") {
+        if cfg!(all(feature = "hls", feature = "http")) {
             eventually("the healthy viewer has a segment", RECOVERY, || healthy.has_viewed().then_some(()));
         }
         std::thread::sleep(Duration::from_secs(1));

@@ -8,15 +8,15 @@ use crate::rtmp::{
     AUDIO, NULL, SET_CHUNK_SIZE, VIDEO, command, connect_session, create_stream, frame, header, keyframe, message,
     play, publish_session, video_header,
 };
-#[cfg(feature = "hls")]
+#[cfg(all(feature = "hls", feature = "http"))]
 use crate::rtmp::{set_max_chunk_size, single_chunk};
 
 #[test]
 fn work_that_is_easily_forgotten() {
     let mut rig = Rig::start(Setup::default());
-    #[cfg(feature = "hls")]
+    #[cfg(all(feature = "hls", feature = "http"))]
     rig.attack("frames of millions of NAL units", many_units);
-    #[cfg(feature = "hls")]
+    #[cfg(all(feature = "hls", feature = "http"))]
     rig.attack("small keyframes with large parameter sets", large_parameter_sets);
     rig.attack("players that skip what they have not asked for", skipped_frames);
     rig.attack("large messages in chunks of one byte", tiny_chunks);
@@ -24,7 +24,7 @@ fn work_that_is_easily_forgotten() {
     rig.finish();
 }
 
-#[cfg(feature = "hls")]
+#[cfg(all(feature = "hls", feature = "http"))]
 fn many_units(rig: &Rig) {
     let Some(mut attacker) = Attacker::connect(rig.rtmp) else { return };
     // NAL unit lengths of one byte.
@@ -37,7 +37,7 @@ fn many_units(rig: &Rig) {
     rig.assert_new_players_served();
 }
 
-#[cfg(feature = "hls")]
+#[cfg(all(feature = "hls", feature = "http"))]
 fn large_parameter_sets(rig: &Rig) {
     let set = [&[0x67][..], &[0x55; 15_000]].concat();
     let length = u16::try_from(set.len()).expect("16 bits").to_be_bytes();

@@ -16,12 +16,12 @@ mod common;
 
 mod align;
 mod binary;
-#[cfg(feature = "hls")]
+#[cfg(all(feature = "hls", feature = "http"))]
 mod browser;
 mod media;
 mod players;
 mod tools;
-#[cfg(feature = "hls")]
+#[cfg(all(feature = "hls", feature = "http"))]
 mod web;
 
 mod access;
@@ -32,13 +32,13 @@ mod forward;
 mod forward_crowd;
 mod forward_trouble;
 mod gstreamer;
-#[cfg(feature = "hls")]
+#[cfg(all(feature = "hls", feature = "http"))]
 mod hls;
-#[cfg(feature = "hls")]
+#[cfg(all(feature = "hls", feature = "http"))]
 mod hls_changes;
-#[cfg(feature = "hls")]
+#[cfg(all(feature = "hls", feature = "http"))]
 mod hls_streams;
-#[cfg(feature = "hls")]
+#[cfg(feature = "http")]
 mod http;
 mod live;
 mod nginx;
@@ -50,5 +50,5 @@ mod rtmps;
 mod session;
 mod shedding;
 mod timestamps;
-#[cfg(feature = "hls")]
+#[cfg(all(feature = "hls", feature = "http"))]
 mod ts_info;

@@ -8,13 +8,13 @@ use std::time::Duration;
 use nix::sys::signal::Signal;
 
 use crate::common::flv::{Tag, VIDEO};
-#[cfg(feature = "hls")]
+#[cfg(all(feature = "hls", feature = "http"))]
 use crate::common::http_client::Client;
 use crate::common::process::eventually;
 use crate::common::scratch::Scratch;
 use crate::common::server::{Server, Settings, write_configuration};
 use crate::common::wire::{ANSWER_TIMEOUT, Wire};
-#[cfg(feature = "hls")]
+#[cfg(all(feature = "hls", feature = "http"))]
 use crate::http;
 
 const MIB: usize = 1 << 20;
@@ -179,7 +179,7 @@ fn an_overload_sheds_the_newest_players_and_nobody_new_is_let_in() {
     server.assert_healthy();
 }
 
-#[cfg(feature = "hls")]
+#[cfg(all(feature = "hls", feature = "http"))]
 #[test]
 fn who_watches_over_http_goes_on_and_who_comes_is_told_to_wait_when_there_is_too_much_to_do() {
     let scratch = Scratch::new();

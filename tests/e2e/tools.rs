@@ -30,24 +30,24 @@ pub(crate) fn ffmpeg() -> Option<PathBuf> {
     in_path("ffmpeg")
 }
 
-#[cfg(feature = "hls")]
+#[cfg(feature = "http")]
 pub(crate) fn curl() -> Option<PathBuf> {
     in_path("curl")
 }
 
-#[cfg(feature = "hls")]
+#[cfg(all(feature = "hls", feature = "http"))]
 pub(crate) fn chromium() -> Option<PathBuf> {
     in_path("chromium").or_else(|| in_path("chromium-browser")).or_else(|| in_path("google-chrome"))
 }
 
 /// Returns hls.js where trunk-scripts/hls-js.sh puts it.
-#[cfg(feature = "hls")]
+#[cfg(all(feature = "hls", feature = "http"))]
 pub(crate) fn hls_js() -> Option<PathBuf> {
     Some(Path::new(env!("CARGO_MANIFEST_DIR")).join("objs/hls.min.js")).filter(|path| path.is_file())
 }
 
 /// Returns nginx, with or without its RTMP module.
-#[cfg(feature = "hls")]
+#[cfg(all(feature = "hls", feature = "http"))]
 pub(crate) fn plain_nginx() -> Option<PathBuf> {
     in_path("nginx")
 }

@@ -8,7 +8,7 @@ use std::time::Instant;
 use super::track::Track;
 
 /// Time without a video message, in milliseconds, after which a stream counts as one without video.
-pub(crate) const VIDEO_TIMEOUT_MS: u64 = 10_000;
+pub const VIDEO_TIMEOUT_MS: u64 = 10_000;
 
 /// Largest step forward, in milliseconds, that is not a jump of the encoder's clock, unless at least half as much time
 /// has passed.
