@@ -78,8 +78,9 @@ impl Router {
         request: &Request,
         exchange: &mut Exchange<'_, '_>,
     ) -> Result<Response, End> {
-        let mut is_allowed = false;
+        let (mut is_known, mut is_allowed) = (false, false);
         for handler in self.handlers(site, &request.path) {
+            is_known = true;
             if handler.methods().contains(&request.method) {
                 is_allowed = true;
                 if let Some(response) = handler.handle(request, exchange)? {
@@ -88,7 +89,7 @@ impl Router {
             }
         }
         Ok(match request.method {
-            _ if is_allowed => Response::text(Status::NotFound, "no such file"),
+            _ if is_allowed || !is_known => Response::text(Status::NotFound, "no such file"),
             Method::Options => Response::options(&self.allowed(site, &request.path)),
             _ => Response::method_not_allowed(&self.allowed(site, &request.path)),
         })
@@ -122,15 +123,15 @@ impl Router {
 mod tests {
     use super::*;
 
-    struct Named(&'static str, &'static [Method], u64);
+    struct Limited(&'static [Method], u64);
 
-    impl Handler for Named {
+    impl Handler for Limited {
         fn methods(&self) -> &'static [Method] {
-            self.1
+            self.0
         }
 
         fn max_body(&self) -> u64 {
-            self.2
+            self.1
         }
 
         fn handle(&self, _: &Request, _: &mut Exchange<'_, '_>) -> Result<Option<Response>, End> {
@@ -143,29 +144,29 @@ mod tests {
 
     fn router() -> Router {
         Router::new()
-            .with(HTTP_SERVER, "", Named("first", READ, 0))
-            .with(HTTP_SERVER, "api", Named("api", &[Method::Get, Method::Post, Method::Delete], 100))
-            .with(OTHER, "", Named("other", READ, 0))
-            .with(HTTP_SERVER, "api/v1", Named("v1", READ, 0))
-            .with(HTTP_SERVER, "", Named("second", READ, 0))
-            .with(HTTP_SERVER, "api", Named("upload", &[Method::Put], 1000))
+            .with(HTTP_SERVER, "", Limited(READ, 0))
+            .with(HTTP_SERVER, "api", Limited(&[Method::Get, Method::Post, Method::Delete], 100))
+            .with(OTHER, "", Limited(READ, 20))
+            .with(HTTP_SERVER, "api/v1", Limited(READ, 10))
+            .with(HTTP_SERVER, "", Limited(READ, 1))
+            .with(HTTP_SERVER, "api", Limited(&[Method::Put], 1000))
     }
 
     #[test]
     fn the_longest_prefix_counts_and_its_handlers_in_their_order() {
         let router = router();
-        // The methods and limits tell the handlers apart.
+        // The limits tell the handlers apart.
         let found = |site, path| router.handlers(site, path).map(Handler::max_body).collect::<Vec<_>>();
         for (site, path, limits) in [
-            (HTTP_SERVER, "", &[0, 0][..]),
-            (HTTP_SERVER, "live/a.ts", &[0, 0]),
+            (HTTP_SERVER, "", &[0, 1][..]),
+            (HTTP_SERVER, "live/a.ts", &[0, 1]),
             (HTTP_SERVER, "api", &[100, 1000]),
             (HTTP_SERVER, "api/v2/x", &[100, 1000]),
-            (HTTP_SERVER, "api/v1", &[0]),
-            (HTTP_SERVER, "api/v1/", &[0]),
-            (HTTP_SERVER, "apis", &[0, 0]),
-            (HTTP_SERVER, "x/api", &[0, 0]),
-            (OTHER, "api", &[0]),
+            (HTTP_SERVER, "api/v1", &[10]),
+            (HTTP_SERVER, "api/v1/", &[10]),
+            (HTTP_SERVER, "apis", &[0, 1]),
+            (HTTP_SERVER, "x/api", &[0, 1]),
+            (OTHER, "api", &[20]),
             (Site("none"), "api", &[]),
         ] {
             assert_eq!(found(site, path), limits, "{site:?} {path}");
@@ -181,7 +182,8 @@ mod tests {
         assert_eq!(router.allowed(HTTP_SERVER, "api/v2"), "GET, POST, PUT, DELETE, OPTIONS");
         assert_eq!(router.allowed(Site("none"), "a"), "OPTIONS");
         let limit = |method: &str, path: &str| {
-            let request = crate::http::request::parse(format!("{method} {path} HTTP/1.1\r\nHost: h\r\n\r\n").as_bytes());
+            let request =
+                crate::http::request::parse(format!("{method} {path} HTTP/1.1\r\nHost: h\r\n\r\n").as_bytes());
             router.max_body(HTTP_SERVER, &request.unwrap().unwrap().0)
         };
         assert_eq!([limit("POST", "/api/a"), limit("PUT", "/api/a"), limit("POST", "/a")], [100, 1000, 0]);
