@@ -18,10 +18,6 @@ use std::time::{Duration, SystemTime};
 
 use bytes::{Bytes, BytesMut};
 #[cfg(feature = "hls")]
-use srs::app::http::conditions::{self, Part};
-#[cfg(feature = "hls")]
-use srs::app::http::request;
-#[cfg(feature = "hls")]
 use srs::app::outputs::hls::buffer_pool::BufferPool;
 #[cfg(feature = "hls")]
 use srs::app::outputs::hls::segmenter::Segmenter;
@@ -30,6 +26,10 @@ use srs::codec::nalu::{self, Nalus, VideoConfig};
 use srs::codec::proxy::{self, Header};
 use srs::codec::{aac, amf0, amf3, avc, flv, hevc, mp3};
 use srs::config::{Config, Target as ForwardTarget};
+#[cfg(feature = "http")]
+use srs::http::conditions::{self, Part};
+#[cfg(feature = "http")]
+use srs::http::request;
 use srs::rtmp::chunk::{ChunkDecoder, ChunkHeader, ChunkStreamId, encode};
 use srs::rtmp::client::Client;
 use srs::rtmp::command::Command;
@@ -68,8 +68,10 @@ pub const TARGETS: &[Target] = &[
     ("mp3", mp3),
     #[cfg(feature = "hls")]
     ("ts", ts),
-    #[cfg(feature = "hls")]
+    #[cfg(feature = "http")]
     ("http", http),
+    #[cfg(feature = "http")]
+    ("http_body", http_body),
     ("proxy", proxy),
     ("directive", directive),
 ];
@@ -409,8 +411,8 @@ pub fn ts(data: &[u8]) {
     assert_eq!(segmenter.buffered_bytes(), 0, "nothing is left after the end");
 }
 
-/// Parses an HTTP request and its range.
-#[cfg(feature = "hls")]
+/// Parses the head of an HTTP request, its query and its range.
+#[cfg(feature = "http")]
 pub fn http(data: &[u8]) {
     let Ok(Some((request, length))) = request::parse(data) else { return };
     assert!(length <= data.len() && length <= request::MAX_HEAD);
@@ -424,8 +426,40 @@ pub fn http(data: &[u8]) {
         assert_eq!(request::parse(&head[..end]), Ok(None), "the first {end} bytes");
     }
     for size in [0, 1, 188, u64::MAX] {
-        if let Some(Part::Bytes(bytes)) = request.range.as_deref().map(|range| conditions::parse_range(range, size)) {
+        if let Some(Part::Bytes(bytes)) = request.range().map(|range| conditions::parse_range(range, size)) {
             assert!(bytes.start < bytes.end && bytes.end <= size);
+        }
+    }
+    let _ = request.conditions();
+    for (name, value) in request.query.pairs() {
+        assert!(request.query.get(&name).is_some(), "{name:?}={value:?}");
+    }
+}
+
+/// Parses an HTTP request with its body, which arrives at once, in pieces, and byte by byte: the result must be the same.
+#[cfg(feature = "http")]
+pub fn http_body(data: &[u8]) {
+    const MAX_BODY: u64 = 1000;
+    let Ok(Some((request, length))) = request::parse(data) else { return };
+    let rest = &data[length..];
+    let decode = |piece: usize| {
+        let mut decoder = request.body_decoder(MAX_BODY)?;
+        let (mut at, mut body) = (0, Vec::new());
+        for end in (piece..rest.len()).step_by(piece).chain([rest.len()]) {
+            let consumed = decoder.decode(&rest[at..end], &mut body)?;
+            assert!(consumed <= end - at && body.len() as u64 <= MAX_BODY);
+            at += consumed;
+        }
+        assert!(body.len() <= at, "a body is never longer than its coding");
+        Ok((decoder.is_finished(), at, body))
+    };
+    let whole = decode(rest.len().max(1));
+    for piece in [1, 7] {
+        match (&whole, decode(piece)) {
+            (Ok(whole), Ok(pieces)) => assert_eq!(*whole, pieces, "in pieces of {piece} bytes"),
+            // A line that is too long is refused before its end arrives, perhaps for another reason.
+            (Err::<_, srs::http::refusal::Refusal>(_), Err(_)) => {}
+            (whole, pieces) => panic!("{whole:?} differs from {pieces:?} in pieces of {piece} bytes"),
         }
     }
 }

@@ -132,6 +132,7 @@ macro_rules! smoke {
 smoke! {
     handshake chunk message session client request amf0 amf3 flv avc hevc aac mp3
     #[cfg(feature = "hls")] ts
-    #[cfg(feature = "hls")] http
+    #[cfg(feature = "http")] http
+    #[cfg(feature = "http")] http_body
     proxy directive
 }
