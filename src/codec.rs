@@ -13,4 +13,5 @@ pub mod hevc;
 pub mod mp3;
 pub mod nalu;
 pub mod proxy;
+pub mod sps;
 pub mod ts;
