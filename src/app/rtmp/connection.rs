@@ -144,7 +144,8 @@ impl<'a> Connection<'a> {
         });
         let (action, vhost) = (GateAction::Connect, app.vhost.clone());
         let request = GateRequest { action, client: info.clone(), stream: None, vhost };
-        if let Err(reason) = gates::ask(self.ctx, self.client, self.rtmp.protocol(), &request) {
+        let passed = gates::ask_immediate(self.ctx, &request);
+        if let Err(reason) = passed.and_then(|()| self.ask_blocking_gates(&request)) {
             return Err(self.reject(connect, "NetConnection.Connect.Rejected", reason));
         }
         if app.vhost.tcp_nodelay {
@@ -175,17 +176,9 @@ impl<'a> Connection<'a> {
         request.map_err(|error| CloseReason::Refused(error.to_string()))
     }
 
-    /// Asks all gates about a `publish` or `play`. May wait.
-    pub(super) fn ask_gates(
-        &mut self,
-        action: GateAction,
-        client: &Arc<ClientInfo>,
-        stream: &Arc<StreamInfo>,
-        vhost: &Arc<Vhost>,
-    ) -> Result<(), CloseReason> {
-        let (client, stream, vhost) = (client.clone(), Some(stream.clone()), vhost.clone());
-        let request = GateRequest { action, client, stream, vhost };
-        gates::ask(self.ctx, self.client, self.rtmp.protocol(), &request)
+    /// Asks the gates that may wait.
+    pub(super) fn ask_blocking_gates(&mut self, request: &GateRequest) -> Result<(), CloseReason> {
+        gates::ask_blocking(self.ctx, self.client, self.rtmp.protocol(), request)
     }
 
     fn reject(&mut self, connect: Connect, code: &str, reason: CloseReason) -> CloseReason {
@@ -230,6 +223,16 @@ impl<'a> Connection<'a> {
             stream.linger(u64::MAX);
         }
     }
+}
+
+/// Returns what the gates are asked about a `publish` or `play`.
+pub(super) fn gate_request(
+    action: GateAction,
+    admitted: &Admitted,
+    stream: &Arc<StreamInfo>,
+    vhost: &Arc<Vhost>,
+) -> GateRequest {
+    GateRequest { action, client: admitted.info.clone(), stream: Some(stream.clone()), vhost: vhost.clone() }
 }
 
 pub(super) fn stream_info(admitted: &Admitted, request: &StreamRequest) -> Arc<StreamInfo> {

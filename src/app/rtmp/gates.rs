@@ -89,24 +89,27 @@ impl Gate for SecurityGate {
     }
 }
 
-/// Asks all gates, until one refuses.
+/// Asks the gates that answer at once, until one refuses. For `publish` that is before the name is reserved: a stream that
+/// returns to its own server finds its name in use, and is to be told of the loop.
+///
+/// # Errors
+/// The reason of the refusal.
+pub(super) fn ask_immediate(ctx: &Context, request: &GateRequest) -> Result<(), CloseReason> {
+    ctx.events.gates().iter().filter(|gate| !gate.may_block(request)).try_for_each(|gate| gate.check(request))
+}
+
+/// Asks the gates that may wait, until one refuses.
 ///
 /// # Errors
 /// The reason of the refusal, or of the client's end while a gate was asked.
-pub(super) fn ask(
+pub(super) fn ask_blocking(
     ctx: &Context,
     client: &Client,
     protocol: &mut Protocol<TcpStream>,
     request: &GateRequest,
 ) -> Result<(), CloseReason> {
-    for gate in ctx.events.gates() {
-        if gate.may_block(request) {
-            ask_while_reading(gate, client, protocol, request)?;
-        } else {
-            gate.check(request)?;
-        }
-    }
-    Ok(())
+    let mut gates = ctx.events.gates().iter().filter(|gate| gate.may_block(request));
+    gates.try_for_each(|gate| ask_while_reading(gate, client, protocol, request))
 }
 
 /// Asks a gate in a coroutine of its own, and reads from the client meanwhile, so that its end is noticed.

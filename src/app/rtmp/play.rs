@@ -4,7 +4,8 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use crate::app::events::GateAction;
-use crate::app::rtmp::connection::{Admitted, Connection, stream_info};
+use crate::app::rtmp::connection::{Admitted, Connection, gate_request, stream_info};
+use crate::app::rtmp::gates;
 use crate::app::rtmp::pump::{Handled, Next, Pump, Role, Round};
 use crate::app::session::close::CloseReason;
 use crate::app::stats::reporter::MessageCounts;
@@ -43,7 +44,9 @@ impl Connection<'_> {
             Err(reason) => return Err(self.refuse(play.stream_id, "NetStream.Play.Failed", reason)),
         };
         let info = stream_info(admitted, &request);
-        if let Err(reason) = self.ask_gates(GateAction::Play, &admitted.info, &info, &request.vhost) {
+        let gate_request = gate_request(GateAction::Play, admitted, &info, &request.vhost);
+        let passed = gates::ask_immediate(self.ctx, &gate_request);
+        if let Err(reason) = passed.and_then(|()| self.ask_blocking_gates(&gate_request)) {
             return Err(self.refuse(play.stream_id, "NetStream.Play.Failed", reason));
         }
         let source = self.ctx.streams.get_or_create(&request.name, &request.vhost);
@@ -58,9 +61,10 @@ impl Connection<'_> {
         stream.set_time_limit(None);
         // Without the limit, the kernel buffers uncounted megabytes for a player that does not read.
         let _ = stream.set_unsent_limit(MAX_UNSENT);
-        let consumer = Arc::new(source.join(self.client.clone(), play.stream_id, info, admitted.info.clone()));
+        let consumer = source.join(self.client.clone(), play.stream_id, info.clone(), admitted.info.clone());
+        let consumer = Arc::new(consumer);
         drop(source);
-        self.client.set_consumer(&consumer);
+        self.client.set_consumer(&consumer, &info);
         consumer.receive_audio(self.wants_audio);
         consumer.receive_video(self.wants_video);
         let counted = consumer.clone();

@@ -5,7 +5,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use crate::app::events::GateAction;
-use crate::app::rtmp::connection::{Admitted, Connection, stream_info};
+use crate::app::rtmp::connection::{Admitted, Connection, gate_request, stream_info};
+use crate::app::rtmp::gates;
 use crate::app::rtmp::pump::{Handled, Next, Pump, Role, Round};
 use crate::app::session::close::CloseReason;
 use crate::app::stats::reporter::MessageCounts;
@@ -56,23 +57,27 @@ impl Connection<'_> {
             Ok(request) => request,
             Err(reason) => return Err(self.refuse(id, "NetStream.Publish.Denied", reason)),
         };
+        let info = stream_info(admitted, &request);
+        let gate_request = gate_request(GateAction::Publish, admitted, &info, &request.vhost);
+        if let Err(reason) = gates::ask_immediate(self.ctx, &gate_request) {
+            return Err(self.refuse(id, "NetStream.Publish.Denied", reason));
+        }
         let source = self.ctx.streams.get_or_create(&request.name, &request.vhost);
         let busy = |busy: StreamBusy| CloseReason::Busy(busy.to_string());
         let reservation = match source.reserve(self.client.number) {
             Ok(reservation) => reservation,
             Err(error) => return Err(self.refuse(id, "NetStream.Publish.BadName", busy(error))),
         };
-        let info = stream_info(admitted, &request);
-        if let Err(reason) = self.ask_gates(GateAction::Publish, &admitted.info, &info, &request.vhost) {
+        if let Err(reason) = self.ask_blocking_gates(&gate_request) {
             // Free before the client is told: it may try again at once.
             drop(reservation);
             return Err(self.refuse(id, "NetStream.Publish.Denied", reason));
         }
-        let publication = match reservation.publish(self.client.clone(), info, admitted.info.clone()) {
+        let publication = match reservation.publish(self.client.clone(), info.clone(), admitted.info.clone()) {
             Ok(publication) => Arc::new(publication),
             Err(error) => return Err(self.refuse(id, "NetStream.Publish.BadName", busy(error))),
         };
-        self.client.set_publication(&publication);
+        self.client.set_publication(&publication, &info);
         log::info!("publish started: stream={} params_bytes={}", request.name, request.params.len());
         self.rtmp.protocol().limit_incomplete(MAX_INCOMPLETE);
         self.rtmp.start_publish(publish);
