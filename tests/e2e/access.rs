@@ -72,7 +72,7 @@ fn security_decides_by_address_and_says_so() {
             };
             let answer = wire.wait_status(due);
             if !may {
-                assert!(answer.description().contains(&format!("let 127.0.0.1 {verb}")), "{answer:?}");
+                assert!(answer.description().contains(&format!("allow 127.0.0.1 to {verb}")), "{answer:?}");
                 wire.wait_closed(ANSWER_TIMEOUT);
             }
         }

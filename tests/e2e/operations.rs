@@ -55,7 +55,7 @@ fn quit_tells_publishers_and_drains_players() {
     player.wait_frames(1);
     server.process().signal(Signal::SIGQUIT);
     let told = publisher.wait_status("NetStream.Publish.Denied");
-    assert!(told.description().contains("stops"), "{told:?}");
+    assert!(told.description().contains("shutting down"), "{told:?}");
     publisher.wait_closed(ANSWER_TIMEOUT);
     player.wait_status("NetStream.Play.UnpublishNotify");
     assert!(player.frames().count() > 0);
