@@ -9,11 +9,11 @@ mod psi;
 #[cfg(test)]
 pub(crate) mod tests;
 
+pub use self::packet::PACKET_SIZE;
+pub use self::psi::AudioCodec;
+
 use self::packet::{PacketWriter, Pid};
 use super::nalu::{self, Codec, Nalus, START_CODE, VideoConfig};
-
-/// Size of a packet, in bytes.
-pub const PACKET_SIZE: usize = 188;
 
 /// Frequency of the clock of all time stamps, in Hz.
 pub const CLOCK_HZ: u64 = 90_000;
@@ -42,17 +42,6 @@ const AUDIO_PES_SIZE: usize = 60_000;
 
 /// Maximum difference between pts and dts. More is an error of the encoder.
 const MAX_COMPOSITION: i64 = 10 * CLOCK_HZ as i64;
-
-/// The audio codec, as listed in the PMT.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum AudioCodec {
-    /// AAC in ADTS.
-    Aac,
-    /// MPEG-1 audio, layer III.
-    Mp3,
-    /// MPEG-2 audio, layer III, at half the sample rates.
-    Mp3HalfRate,
-}
 
 /// A writer of consecutive segments.
 #[derive(Debug, Default)]

@@ -6,8 +6,13 @@
 
 #[cfg(feature = "ssl")]
 mod digest;
+mod error;
+
+pub use error::Error;
 
 use std::io::{Read, Write};
+
+use super::error::Error as RtmpError;
 
 /// Size of C1, S1, C2 and S2, in bytes.
 pub const SIZE: usize = 1536;
@@ -20,17 +25,6 @@ const VERSION: u8 = 3;
 const SERVER_VERSION: [u8; 4] = [4, 5, 0, 1];
 #[cfg(feature = "ssl")]
 const CLIENT_VERSION: [u8; 4] = [9, 0, 124, 2];
-
-/// A failed handshake.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum Error {
-    /// The first byte belongs to another protocol or to an unknown version.
-    #[error("this is not RTMP but {}", describe(*.0))]
-    NotRtmp(u8),
-    /// The operating system returned no random bytes.
-    #[error("no random bytes: {0}")]
-    Random(getrandom::Error),
-}
 
 /// The form of a handshake.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -45,7 +39,7 @@ pub enum Form {
 ///
 /// # Errors
 /// When the first byte belongs to another protocol, or the connection fails.
-pub fn accept(stream: &mut (impl Read + Write)) -> Result<Form, super::Error> {
+pub fn accept(stream: &mut (impl Read + Write)) -> Result<Form, RtmpError> {
     let mut buffer = vec![0; 1 + SIZE];
     // Checks the first byte before it waits for the rest: in other protocols the client may wait for the server.
     let first = read_some(stream, &mut buffer)?;
@@ -66,7 +60,7 @@ pub fn accept(stream: &mut (impl Read + Write)) -> Result<Form, super::Error> {
 ///
 /// # Errors
 /// When the server speaks another protocol or the connection fails.
-pub fn connect(stream: &mut (impl Read + Write), complex: bool) -> Result<Form, super::Error> {
+pub fn connect(stream: &mut (impl Read + Write), complex: bool) -> Result<Form, RtmpError> {
     let mut c0_c1 = vec![0; 1 + SIZE];
     c0_c1[0] = VERSION;
     getrandom::fill(&mut c0_c1[9..]).map_err(Error::Random)?;
@@ -115,25 +109,14 @@ fn reply_to(c1: &[u8]) -> Result<(Vec<u8>, Form), Error> {
     Ok((reply, Form::Simple))
 }
 
-/// Names the protocol that starts with this byte.
-fn describe(first: u8) -> String {
-    match first {
-        0x16 => "TLS (is the address meant to be rtmp:// and not rtmps://?)".into(),
-        b'G' | b'P' | b'H' | b'O' | b'D' | b'C' => "HTTP (this port accepts rtmp:// only)".into(),
-        b'S' => "SSH".into(),
-        6 | 8 | 9 => "RTMPE, which is not supported".into(),
-        other => format!("an unknown protocol (first byte {other:#04x}, RTMP starts with 0x03)"),
-    }
-}
-
-fn read_some(stream: &mut impl Read, buffer: &mut [u8]) -> Result<usize, super::Error> {
+fn read_some(stream: &mut impl Read, buffer: &mut [u8]) -> Result<usize, RtmpError> {
     match stream.read(buffer)? {
-        0 => Err(super::Error::Closed),
+        0 => Err(RtmpError::Closed),
         n => Ok(n),
     }
 }
 
-fn read_exact(stream: &mut impl Read, mut buffer: &mut [u8]) -> Result<(), super::Error> {
+fn read_exact(stream: &mut impl Read, mut buffer: &mut [u8]) -> Result<(), RtmpError> {
     while !buffer.is_empty() {
         let n = read_some(stream, buffer)?;
         buffer = &mut buffer[n..];

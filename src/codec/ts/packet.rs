@@ -1,6 +1,7 @@
 //! Packets (ISO/IEC 13818-1, section 2.4.3.2) and PES headers (section 2.4.3.6).
 
-use super::PACKET_SIZE;
+/// Size of a packet, in bytes.
+pub const PACKET_SIZE: usize = 188;
 
 /// The streams of the program.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -1,10 +1,20 @@
 //! The program association table and the program map table (ISO/IEC 13818-1, section 2.4.4).
 
-use super::packet::Pid;
-use super::{AudioCodec, PACKET_SIZE};
+use super::packet::{PACKET_SIZE, Pid};
 use crate::codec::nalu::Codec;
 
 const PROGRAM: u16 = 1;
+
+/// The audio codec, as listed in the PMT.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum AudioCodec {
+    /// AAC in ADTS.
+    Aac,
+    /// MPEG-1 audio, layer III.
+    Mp3,
+    /// MPEG-2 audio, layer III, at half the sample rates.
+    Mp3HalfRate,
+}
 
 /// The streams of the program.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -8,7 +8,7 @@
 use hmac::{Hmac, KeyInit, Mac};
 use sha2::Sha256;
 
-use super::{Error, SIZE};
+use super::error::Error;
 
 /// Size of a digest, in bytes.
 const DIGEST: usize = 32;
@@ -71,7 +71,7 @@ pub(super) fn sign_s2(s2: &mut [u8], c1_digest: &[u8; DIGEST]) {
 /// Returns a C2 that is signed for the digest of S1, and the schema of S1. `None`: S1 has no digest.
 pub(super) fn sign_c2(s1: &[u8]) -> Result<Option<(Vec<u8>, u8)>, Error> {
     let Some((schema, s1_digest)) = verify(s1, SERVER) else { return Ok(None) };
-    let mut c2 = vec![0; SIZE];
+    let mut c2 = vec![0; s1.len()];
     getrandom::fill(&mut c2).map_err(Error::Random)?;
     sign_reply(&mut c2, PLAYER, &s1_digest);
     Ok(Some((c2, schema.number())))
@@ -111,7 +111,7 @@ fn sign(packet: &mut [u8], schema: Schema, key: &[u8]) {
 
 fn sign_reply(packet: &mut [u8], key: &[u8], digest: &[u8; DIGEST]) {
     let key = hmac(&[key, &SHARED].concat(), &[digest]);
-    let at = SIZE - DIGEST;
+    let at = packet.len() - DIGEST;
     let reply = hmac(&key, &[&packet[..at]]);
     packet[at..].copy_from_slice(&reply);
 }
