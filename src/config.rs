@@ -1,8 +1,8 @@
 //! The configuration: from a file in nginx style to typed values.
 //!
 //! ```text
-//! file ──> directive (grammar) ──> include ──> schema (check against `table`) ──┐
-//! SRS_* variables ──> environment ──────────────────────────────────────────────┴─> merge (config crate) ──> reader
+//! file ──> directive (grammar) ──> include ──> check (against `table`) ──> format ──┐
+//! SRS_* variables ──> environment ──────────────────────────────────────────────────┴─> merge (config crate) ──> reader
 //! reader ──> Config; two Configs ──> plan (changes, and when each takes effect)
 //! table ──> reference (conf/full.conf)
 //! ```
@@ -17,19 +17,25 @@ use std::sync::Arc;
 use std::time::Duration;
 
 mod cell;
+mod check;
 mod directive;
 mod environment;
 mod error;
+mod format;
 mod forward;
+mod hooks;
+mod http_api;
 mod include;
 mod kind;
 mod listen;
 mod memory;
+mod names;
 mod network;
 pub mod plan;
 mod reader;
 mod refer;
 mod reference;
+mod reload;
 mod schema;
 mod suggest;
 mod table;
@@ -39,24 +45,25 @@ mod vhost;
 pub use cell::{ConfigCell, ConfigSetter};
 pub use error::Error;
 pub use forward::{Destination, StreamNames, Target};
+pub use hooks::{HookUrl, HttpHooks};
+pub use http_api::{ApiAuth, ApiRole, ApiToken, HttpApi, Secret};
 pub use listen::{Listen, ListenKind};
 pub use memory::MemoryLimit;
+pub use names::DEFAULT_VHOST;
 pub use network::{Action, Network, Rule, Security};
 pub use refer::refer_allows;
 pub use reference::reference;
 pub use vhost::{Forward, Hls, HlsOnError, Publish, Vhost};
 
-use directive::{Directives, position};
 use environment::Environment;
-use error::Reason;
+use error::{Reason, position};
+use format::Directives;
+use include::read_error;
+use names::canonical;
 use plan::{Change, Settings};
 use reader::{Reader, Section};
 
-/// The vhost of all hosts without a vhost of their own.
-pub const DEFAULT_VHOST: &str = "__defaultVhost__";
-
-/// The warnings of builds without a feature. No errors, since srs.conf uses both.
-const NO_HLS: &str = "this server was built without HLS: ignored; build it with ./configure --with-hls";
+/// The warning of a build without the feature `http`. No error, since srs.conf uses it.
 const NO_HTTP: &str = "this server was built without its HTTP server: ignored; build it with ./configure --with-http";
 
 /// A valid configuration: each value is within its range.
@@ -92,6 +99,8 @@ pub struct Config {
     pub rtmps: Rtmps,
     /// `http_server`: the HTTP server.
     pub http_server: HttpServer,
+    /// `http_api`: the HTTP API.
+    pub http_api: HttpApi,
     /// `srs_log_…`: destination and level of the log.
     pub log: Log,
     /// `vhost`, by [`Vhost::name`]. Look up with [`Config::vhost`].
@@ -139,6 +148,8 @@ pub struct HttpServer {
     pub dir: PathBuf,
     /// `page`: serve the console page at /.
     pub page: bool,
+    /// `api`: serve the API of `http_api` too.
+    pub api: bool,
     /// `max_connections`: connections served at a time.
     pub max_connections: usize,
     /// `max_connections_per_address`: the same per client address; 0 means no limit.
@@ -266,6 +277,9 @@ impl Config {
         if self.http_server.enabled {
             all.extend(self.http_server.listen.iter().map(|listen| Listen { kind: ListenKind::Http, ..*listen }));
         }
+        if self.http_api.enabled {
+            all.extend(self.http_api.listen.iter().map(|listen| Listen { kind: ListenKind::HttpApi, ..*listen }));
+        }
         all
     }
 
@@ -278,6 +292,12 @@ impl Config {
         let rtmps = Rtmps::read(reader, root.block("rtmps"), &listen, file_name);
         let rtmp: Vec<_> = listen.iter().chain(rtmps.listen.iter().filter(|_| rtmps.enabled)).copied().collect();
         let http_server = HttpServer::read(reader, root.block("http_server"), &rtmp, file_name);
+        let used: Vec<_> = rtmp.into_iter().chain(http_server.listen.iter().copied().filter(|_| http_server.enabled)).collect();
+        let http_api = HttpApi::read(reader, root.block("http_api"), &used, file_name);
+        if http_server.enabled && http_server.api {
+            let at = || root.block("http_server").position("api").unwrap_or(file_name).to_owned();
+            http_api.auth.check(reader, &http_server.listen, at);
+        }
         let mut vhosts = BTreeMap::new();
         for (name, section) in root.named("vhost") {
             vhosts.insert(name.to_owned(), Arc::new(Vhost::read(reader, section, name, chunk_size)));
@@ -310,6 +330,7 @@ impl Config {
             pithy_print: PithyPrint::read(reader, root.block("pithy_print")),
             rtmps,
             http_server,
+            http_api,
             log,
             vhosts,
             warnings: reader.take_warnings(),
@@ -358,6 +379,7 @@ impl HttpServer {
             listen: reader.addresses(section, "listen"),
             dir: reader.path(section, "dir"),
             page: reader.switch(section, "page"),
+            api: reader.switch(section, "api"),
             max_connections: reader.size(section, "max_connections"),
             max_connections_per_address: reader.size(section, "max_connections_per_address"),
             request_timeout: reader.duration(section, "request_timeout"),
@@ -400,24 +422,6 @@ impl Log {
             },
             file: reader.path(root, "srs_log_file"),
         }
-    }
-}
-
-/// Returns the key of a vhost: host names are equal in any case, and IPv6 addresses in any spelling.
-fn canonical(name: &str) -> String {
-    if name.eq_ignore_ascii_case(DEFAULT_VHOST) {
-        return DEFAULT_VHOST.to_owned();
-    }
-    kind::host(name).unwrap_or_else(|| name.to_lowercase())
-}
-
-/// Returns the message for a file that cannot be read.
-fn read_error(error: &std::io::Error) -> String {
-    match error.kind() {
-        ErrorKind::NotFound => "no such file".to_owned(),
-        ErrorKind::PermissionDenied => "permission denied; the user of the server must be able to read it".to_owned(),
-        ErrorKind::IsADirectory => "this is a directory; name a file in it".to_owned(),
-        _ => error.to_string(),
     }
 }
 

@@ -1,5 +1,4 @@
-//! The nginx-style grammar: parses text to a tree of directives with their lines, and maps the tree to values of the
-//! `config` crate.
+//! The nginx-style grammar: parses text to a tree of directives with their lines.
 //!
 //! ```text
 //! block     = { directive }
@@ -9,15 +8,11 @@
 //! comment   = "#" at the beginning of a word, up to the end of the line
 //! ```
 //!
-//! The known directives are in `schema`.
+//! The known directives are in `table`.
 
 use std::sync::Arc;
 
-use ::config::{FileStoredFormat, Format, Map, Value, ValueKind};
-
-use super::error::{Error, Reason};
-use super::include;
-use super::schema::{self, BlockKind, Shape};
+use super::error::{Error, Reason, position};
 
 /// Maximum nesting of blocks. Three levels are in use; the bound keeps a hostile file from exhausting the stack when
 /// the tree is walked or dropped.
@@ -90,11 +85,6 @@ pub(super) fn parse(file: &str, text: &str) -> Result<Vec<Directive>, Error> {
         Some((_, owner)) => Err(Error::one(position(file, owner.name.line), Reason::MissingBrace(owner.name.text))),
         None => Ok(block),
     }
-}
-
-/// Returns `FILE:LINE`, the form of every position and of the origin of every value.
-pub(super) fn position(file: &str, line: usize) -> String {
-    format!("{file}:{line}")
 }
 
 fn directive(words: Vec<Word>) -> Option<Directive> {
@@ -186,96 +176,6 @@ impl Scanner<'_> {
 
 fn ends_word(c: char) -> bool {
     matches!(c, ' ' | '\t' | '\r' | '\n' | ';' | '{' | '}')
-}
-
-/// The grammar as a format of the `config` crate. Checks the text against the schema.
-///
-/// The mapping lets other sources (the environment) override it key by key:
-///
-/// | directive | value |
-/// |---|---|
-/// | `name a b;` | `name`: array of strings, origin `FILE:LINE` |
-/// | `name a b;` with a value per line | `name`: array of such arrays |
-/// | `name { … }` | `name`: table |
-/// | `vhost NAME { … }` | `vhost`: table of tables, by [`super::canonical`] name |
-/// | unsupported | `name`: array with one string per occurrence, with its origin |
-///
-/// The crate interprets only top-level keys as path expressions (`a.b`, `a[3]`); those are plain names of the schema,
-/// while vhost names, with their dots, are one level below. It loses the origin of tables when it merges, so only
-/// leaves have positions.
-#[derive(Debug, Clone)]
-pub(super) struct Directives {
-    /// The name of the file, for positions: the crate passes none for text from memory.
-    pub(super) file: String,
-}
-
-impl Format for Directives {
-    fn parse(
-        &self,
-        uri: Option<&String>,
-        text: &str,
-    ) -> Result<Map<String, Value>, Box<dyn std::error::Error + Send + Sync>> {
-        let file = uri.unwrap_or(&self.file);
-        let mut tree = include::expand(file, parse(file, text)?)?;
-        for directive in &mut tree {
-            if let Some((_, name)) = schema::ALIASES.iter().find(|(alias, _)| *alias == directive.name.text) {
-                directive.name.text = (*name).to_owned();
-            }
-        }
-        Error::unless_empty(schema::check(&tree))?;
-        Ok(table(BlockKind::Root, tree))
-    }
-}
-
-impl FileStoredFormat for Directives {
-    fn file_extensions(&self) -> &'static [&'static str] {
-        &["conf"]
-    }
-}
-
-/// Maps a block that has been checked.
-fn table(kind: BlockKind, block: Vec<Directive>) -> Map<String, Value> {
-    let mut table = Map::new();
-    for Directive { name, args, block } in block {
-        let Some(row) = schema::find(kind, &name.text) else { continue };
-        let origin = name.position();
-        let string = |text: String| Value::new(Some(&origin), text);
-        let slot = table.entry(name.text.clone()).or_insert_with(|| Value::new(Some(&origin), ValueKind::Nil));
-        let is_block = block.is_some();
-        let block = block.unwrap_or_default();
-        match row.shape {
-            Shape::Either { block: inner, .. } if is_block => slot.kind = self::table(inner, block).into(),
-            Shape::Setting { kind, .. } if kind.is_value_per_line() => {
-                let words = args.into_iter().map(|word| string(word.text)).collect::<Vec<_>>();
-                let one = Value::new(Some(&origin), words);
-                match &mut slot.kind {
-                    ValueKind::Array(all) => all.push(one),
-                    kind => *kind = vec![one].into(),
-                }
-            }
-            Shape::Setting { .. } | Shape::Either { .. } => {
-                let words = args.into_iter().map(|word| string(word.text));
-                match &mut slot.kind {
-                    ValueKind::Array(all) if row.may_repeat() => all.extend(words),
-                    kind => *kind = words.collect::<Vec<_>>().into(),
-                }
-            }
-            Shape::Block(inner) => slot.kind = self::table(inner, block).into(),
-            Shape::Named(inner) => {
-                let key = args.first().map(|word| super::canonical(&word.text)).unwrap_or_default();
-                let value = Value::new(Some(&origin), self::table(inner, block));
-                match &mut slot.kind {
-                    ValueKind::Table(all) => drop(all.insert(key, value)),
-                    kind => *kind = Map::from([(key, value)]).into(),
-                }
-            }
-            Shape::Unsupported => match &mut slot.kind {
-                ValueKind::Array(all) => all.push(string(name.text)),
-                kind => *kind = vec![string(name.text)].into(),
-            },
-        }
-    }
-    table
 }
 
 #[cfg(test)]

@@ -15,7 +15,8 @@ use std::ffi::OsString;
 use ::config::{ConfigError, Map, Source, Value, ValueKind};
 
 use super::error::{Error, Problem, Reason};
-use super::schema::{BlockKind, Shape, rows};
+use super::schema::{BlockKind, Shape};
+use super::table::rows;
 
 const PREFIX: &str = "SRS_";
 

@@ -102,6 +102,17 @@ pub(super) enum Reason {
     NoTls { target: String },
     #[error("{0} is already used for RTMP; give http_server another port, e.g. \"listen 8080;\"")]
     PortOfRtmp(std::net::SocketAddr),
+    #[error("{0} is already used for another protocol; give http_api another port, e.g. \"listen 127.0.0.1:1985;\"")]
+    PortOfApi(std::net::SocketAddr),
+    #[error(
+        "anybody who reaches {0} could use the API: write \"listen 127.0.0.1:{port};\", or add a secret, e.g. \
+         \"auth {{ token ops admin SECRET; }}\" in http_api (\"auth none;\" allows everybody)", port = .0.port()
+    )]
+    OpenApi(std::net::SocketAddr),
+    #[error("auth has no secret, so nobody could use the API; add e.g. \"token ops admin SECRET;\"")]
+    NoCredentials,
+    #[error("auth has a \"{has}\", but its \"{lacks}\" is missing; add it")]
+    HalfLogin { has: &'static str, lacks: &'static str },
     #[error(
         "{0} is already used for RTMP without TLS; give rtmps another port, e.g. \"listen 1936;\", or, to serve both on one port, \
          remove it from the \"listen\" at the top of the file and add \"plain on;\" here"
@@ -113,6 +124,22 @@ pub(super) enum Reason {
     NoSsl,
     #[error("{0}")]
     Other(String),
+}
+
+/// Reason why words are not of a kind.
+#[derive(Debug, Clone, PartialEq)]
+pub(super) enum Mismatch {
+    /// Too few or too many words.
+    Count,
+    /// This word is invalid.
+    Word(String),
+    /// This word is there twice.
+    Repeated(String),
+}
+
+/// Returns `FILE:LINE`, the form of every position and of the origin of every value.
+pub(super) fn position(file: &str, line: usize) -> String {
+    format!("{file}:{line}")
 }
 
 /// Returns a word of the file in double quotes, printable and of bounded length. Hides the part of a URL that may be a

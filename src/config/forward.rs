@@ -12,7 +12,7 @@
 use std::fmt;
 use std::net::Ipv6Addr;
 
-use super::kind;
+use super::names::{DEFAULT_VHOST, host};
 
 /// Default ports of RTMP and of RTMP over TLS.
 const RTMP_PORT: u16 = 1935;
@@ -150,7 +150,7 @@ impl Target {
             if self.port == default_port { host } else { format!("{host}:{}", self.port) }
         };
         // A server of the same cluster selects the vhost by the host of tcUrl.
-        let vhost = Some(names.vhost).filter(|&vhost| !self.is_url && vhost != super::DEFAULT_VHOST);
+        let vhost = Some(names.vhost).filter(|&vhost| !self.is_url && vhost != DEFAULT_VHOST);
         let tc_url = format!("{scheme}://{}/{app}", authority(vhost.unwrap_or(&host)));
         let log_name = if name == names.stream { names.stream } else { "…" };
         let log_url = format!("{scheme}://{}/{app}/{log_name}", authority(&host));
@@ -199,7 +199,7 @@ fn split_authority(authority: &str) -> Option<(String, Option<u16>)> {
         None => (authority, None),
     };
     let sample = StreamNames { vhost: "v", app: "a", stream: "s", params: "p" };
-    kind::host(&expand(host, sample)).map(|_| (host.to_owned(), port))
+    self::host(&expand(host, sample)).map(|_| (host.to_owned(), port))
 }
 
 fn parse_port(text: &str) -> Option<u16> {

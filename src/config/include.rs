@@ -4,11 +4,11 @@
 //! possibly none; a wildcard does not match a leading dot.
 
 use std::fs::File;
-use std::io::Read;
+use std::io::{ErrorKind, Read};
 use std::path::{Path, PathBuf};
 
-use super::directive::{self, Directive, Word, position};
-use super::error::{Error, Reason, quote};
+use super::directive::{self, Directive, Word};
+use super::error::{Error, Reason, position, quote};
 
 /// The name of the directive.
 pub(super) const INCLUDE: &str = "include";
@@ -62,7 +62,7 @@ impl Expansion {
                     return Err(problem(Reason::Other(format!("more than {MAX_FILES} files are included"))));
                 }
                 let canonical =
-                    std::fs::canonicalize(&path).map_err(|e| problem(cannot_include(word, &super::read_error(&e))))?;
+                    std::fs::canonicalize(&path).map_err(|e| problem(cannot_include(word, &read_error(&e))))?;
                 if self.open.contains(&canonical) {
                     let message = format!("{} would include itself", path.display());
                     return Err(problem(cannot_include(word, &message)));
@@ -117,17 +117,27 @@ fn paths(word: &Word) -> Result<Vec<PathBuf>, String> {
 }
 
 fn read(path: &Path) -> Result<Vec<u8>, String> {
-    let file = File::open(path).map_err(|e| super::read_error(&e))?;
-    let metadata = file.metadata().map_err(|e| super::read_error(&e))?;
+    let file = File::open(path).map_err(|e| read_error(&e))?;
+    let metadata = file.metadata().map_err(|e| read_error(&e))?;
     if !metadata.is_file() {
         return Err("this is not a regular file".to_owned());
     }
     let mut bytes = Vec::new();
-    file.take(MAX_BYTES + 1).read_to_end(&mut bytes).map_err(|e| super::read_error(&e))?;
+    file.take(MAX_BYTES + 1).read_to_end(&mut bytes).map_err(|e| read_error(&e))?;
     if bytes.len() as u64 > MAX_BYTES {
         return Err(format!("it is larger than {MAX_BYTES} bytes"));
     }
     Ok(bytes)
+}
+
+/// Returns the message for a file that cannot be read.
+pub(super) fn read_error(error: &std::io::Error) -> String {
+    match error.kind() {
+        ErrorKind::NotFound => "no such file".to_owned(),
+        ErrorKind::PermissionDenied => "permission denied; the user of the server must be able to read it".to_owned(),
+        ErrorKind::IsADirectory => "this is a directory; name a file in it".to_owned(),
+        _ => error.to_string(),
+    }
 }
 
 #[cfg(test)]

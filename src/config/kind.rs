@@ -1,11 +1,14 @@
 //! The kinds of value that a directive can have: how each is parsed and described.
 
-use std::net::Ipv6Addr;
 use std::time::Duration;
 
+use super::error::Mismatch;
 use super::forward::Target;
+use super::http_api::{ApiRole, ApiToken, Secret};
+use super::hooks::HookUrl;
 use super::listen::Listen;
 use super::memory::MemoryLimit;
+use super::names::host;
 use super::network::{Action, Network, Rule};
 use super::units::{
     TimeUnit, format_size, format_thousandths, format_time, parse_digits, parse_size, parse_thousandths, parse_time,
@@ -30,12 +33,18 @@ pub(super) enum Kind {
     Choice(&'static [&'static str]),
     /// A path. The text is its placeholder in the reference.
     Path(&'static str),
+    /// Any word; a secret one is shown nowhere. `name` is its placeholder in the reference.
+    Text { name: &'static str, is_secret: bool },
+    /// A name, a role and a secret. The directive may be repeated.
+    Token,
     /// One or more `port`, `addr:port` or `[addr]:port`, each at most once, with its own options.
     Addresses,
     /// One or more host names.
     Hosts,
     /// One or more `host[:port]` or `rtmp://…`, each at most once.
     Targets,
+    /// One or more `http://…` or `https://…`.
+    Urls,
     /// One or more addresses, networks or `all`.
     Networks,
     /// `publish` or `play`, and an address, a network or `all`. The directive may be repeated.
@@ -53,22 +62,14 @@ pub(super) enum Setting {
     Memory(MemoryLimit),
     Choice(&'static str),
     Path(String),
+    Text(String),
+    Token(ApiToken),
     Addresses(Vec<Listen>),
     Hosts(Vec<String>),
     Targets(Vec<Target>),
+    Urls(Vec<HookUrl>),
     Networks(Vec<Network>),
     Rule(Rule),
-}
-
-/// Reason why words are not of a kind.
-#[derive(Debug, Clone, PartialEq)]
-pub(super) enum Mismatch {
-    /// Too few or too many words.
-    Count,
-    /// This word is invalid.
-    Word(String),
-    /// This word is there twice.
-    Repeated(String),
 }
 
 impl Kind {
@@ -81,6 +82,10 @@ impl Kind {
                 words.iter().map(|w| host(w).ok_or_else(|| invalid(w))).collect::<Result<_, _>>().map(Setting::Hosts)
             }
             (Kind::Targets, _) => targets(words).map(Setting::Targets),
+            (Kind::Urls, _) => {
+                let urls = words.iter().map(|w| HookUrl::parse(w).ok_or_else(|| invalid(&Target::redact_word(w))));
+                urls.collect::<Result<_, _>>().map(Setting::Urls)
+            }
             (Kind::Networks, _) => words.iter().map(|w| network(w)).collect::<Result<_, _>>().map(Setting::Networks),
             (Kind::Rule, [action, from]) => {
                 let action = match *action {
@@ -91,6 +96,15 @@ impl Kind {
                 network(from).map(|network| Setting::Rule(Rule { action, network }))
             }
             (Kind::Rule, _) => Err(Mismatch::Count),
+            (Kind::Token, [name, role, secret]) => match ApiRole::parse(role) {
+                _ if name.is_empty() || secret.is_empty() => Err(invalid("")),
+                Some(role) => {
+                    let (name, secret) = ((*name).to_owned(), Secret::from(*secret));
+                    Ok(Setting::Token(ApiToken { name, role, secret }))
+                }
+                None => Err(invalid(role)),
+            },
+            (Kind::Token, _) => Err(Mismatch::Count),
             (_, [word]) => self.read_one(word).ok_or_else(|| invalid(word)),
             _ => Err(Mismatch::Count),
         }
@@ -121,20 +135,33 @@ impl Kind {
             .map(Setting::Memory),
             Kind::Choice(choices) => choices.iter().find(|c| **c == word).map(|c| Setting::Choice(c)),
             Kind::Path(_) => Some(word).filter(|w| !w.is_empty()).map(|w| Setting::Path(w.to_owned())),
-            Kind::Addresses | Kind::Hosts | Kind::Targets | Kind::Networks | Kind::Rule => None,
+            Kind::Text { .. } => Some(word).filter(|w| !w.is_empty()).map(|w| Setting::Text(w.to_owned())),
+            Kind::Addresses
+            | Kind::Hosts
+            | Kind::Targets
+            | Kind::Urls
+            | Kind::Networks
+            | Kind::Rule
+            | Kind::Token => None,
         }
     }
 
     /// Returns whether each line of a repeated directive is a value of its own, instead of more words of one value.
     pub(super) fn is_value_per_line(self) -> bool {
-        matches!(self, Kind::Rule)
+        matches!(self, Kind::Rule | Kind::Token)
+    }
+
+    /// Returns whether the value contains a secret, which is shown nowhere.
+    pub(super) fn is_secret(self) -> bool {
+        matches!(self, Kind::Token | Kind::Text { is_secret: true, .. })
     }
 
     /// Returns the number of words, for "takes …".
     pub(super) fn count(self) -> &'static str {
         match self {
-            Kind::Addresses | Kind::Hosts | Kind::Targets | Kind::Networks => "one value or more",
+            Kind::Addresses | Kind::Hosts | Kind::Targets | Kind::Urls | Kind::Networks => "one value or more",
             Kind::Rule => "two values",
+            Kind::Token => "three values",
             _ => "one value",
         }
     }
@@ -163,7 +190,10 @@ impl Kind {
             }
             Kind::Hosts => "a host name, without scheme, port and path".to_owned(),
             Kind::Targets => "a host, a host and a port, or rtmp://HOST[:PORT][/APP[/STREAM]][?PARAMETERS]".to_owned(),
+            Kind::Urls => "http://HOST[:PORT][/PATH][?QUERY], or the same with https".to_owned(),
             Kind::Networks => "an address, a network such as 10.0.0.0/8, or all".to_owned(),
+            Kind::Text { .. } => "a word; put it in quotes if it contains blanks or any of ; { } #".to_owned(),
+            Kind::Token => "a name, then read, kick or admin, then the secret".to_owned(),
             Kind::Rule => "publish or play, then an address, a network such as 10.0.0.0/8, or all".to_owned(),
         }
     }
@@ -177,10 +207,12 @@ impl Kind {
             Kind::Size { .. } => "BYTES".to_owned(),
             Kind::Memory { .. } => "BYTES | PERCENT%".to_owned(),
             Kind::Choice(words) => words.join(" | "),
-            Kind::Path(placeholder) => placeholder.to_owned(),
+            Kind::Path(placeholder) | Kind::Text { name: placeholder, .. } => placeholder.to_owned(),
+            Kind::Token => "NAME read | kick | admin SECRET".to_owned(),
             Kind::Addresses => "[ADDRESS:]PORT [reuseport] ...".to_owned(),
             Kind::Hosts => "HOST ...".to_owned(),
             Kind::Targets => "HOST[:PORT] | URL ...".to_owned(),
+            Kind::Urls => "URL ...".to_owned(),
             Kind::Networks => "ADDRESS | NETWORK | all ...".to_owned(),
             Kind::Rule => "publish | play ADDRESS | NETWORK | all".to_owned(),
         }
@@ -219,17 +251,6 @@ fn targets(words: &[&str]) -> Result<Vec<Target>, Mismatch> {
         all.push(target);
     }
     Ok(all)
-}
-
-/// Parses a host name, to lower case, or an address. IPv6 addresses lose their brackets, since a host taken from a URL
-/// has none.
-pub(super) fn host(word: &str) -> Option<String> {
-    let bare = word.strip_prefix('[').and_then(|w| w.strip_suffix(']')).unwrap_or(word);
-    if let Ok(address) = bare.parse::<Ipv6Addr>() {
-        return Some(address.to_string());
-    }
-    let is_label = |l: &str| !l.is_empty() && l.chars().all(|c| c.is_alphanumeric() || c == '-' || c == '_');
-    word.split('.').all(is_label).then(|| word.to_lowercase())
 }
 
 #[cfg(test)]
@@ -314,15 +335,5 @@ mod tests {
             assert_eq!(read(bad), None, "{bad:?}");
         }
         assert_eq!(kind.expected(), "a number of bytes from 0 to 4g, or a share from 1% to 100%");
-    }
-
-    #[test]
-    fn hosts_are_names_alone() {
-        assert_eq!(host("GitHub.com"), Some("github.com".to_owned()));
-        assert_eq!(host("[0:0::1]"), Some("::1".to_owned()));
-        assert_eq!(host("10.0.0.1"), Some("10.0.0.1".to_owned()));
-        for bad in ["http://github.com", "github.com:80", ".github.com", "github.com/", "a..b", "", "*", "a b"] {
-            assert_eq!(host(bad), None, "{bad:?}");
-        }
     }
 }

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::fmt;
 use std::net::{Ipv4Addr, SocketAddr};
 
-use super::kind::Mismatch;
+use super::error::Mismatch;
 use super::units::parse_digits;
 
 /// The option after an address that lets several sockets share it.
@@ -33,8 +33,10 @@ pub enum ListenKind {
         /// Also accept RTMP over TCP.
         plain: bool,
     },
-    /// HTTP over TCP.
+    /// HTTP over TCP: `http_server`.
     Http,
+    /// HTTP over TCP: `http_api`.
+    HttpApi,
 }
 
 impl Listen {
@@ -79,6 +81,7 @@ impl fmt::Display for ListenKind {
             ListenKind::Rtmps { plain: false } => "RTMPS",
             ListenKind::Rtmps { plain: true } => "RTMPS and RTMP",
             ListenKind::Http => "HTTP",
+            ListenKind::HttpApi => "HTTP API",
         })
     }
 }

@@ -2,8 +2,6 @@
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-use super::reader::{Reader, Section};
-
 /// An address, a network such as `10.0.0.0/8`, or all addresses.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Network {
@@ -102,14 +100,6 @@ pub struct Security {
 }
 
 impl Security {
-    pub(super) fn read(reader: &mut Reader, section: Section<'_>) -> Security {
-        Security {
-            enabled: reader.switch(section, "enabled"),
-            allow: reader.rules(section, "allow"),
-            deny: reader.rules(section, "deny"),
-        }
-    }
-
     /// Returns whether a client from `address` may do `action`, as in later versions of SRS: no if a deny matches, else
     /// yes if an allow matches, else only if there are denies and no allow at all.
     pub fn allows(&self, action: Action, address: IpAddr) -> bool {

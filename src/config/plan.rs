@@ -11,37 +11,18 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
 use super::forward::Target;
-use super::kind::Setting;
+use super::hooks::HookUrl;
+use super::kind::{Kind, Setting};
 use super::listen::Listen;
 use super::reader::Section;
-use super::schema::{Row, Shape, rows};
-
-/// The time at which a change takes effect. The text completes "takes effect …".
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Reload {
-    /// At once, for these.
-    Now(&'static str),
-    /// For these; what runs already keeps the old value.
-    Next(&'static str),
-    /// After a restart only, for this reason.
-    Restart(&'static str),
-}
-
-use Reload::{Next, Now, Restart};
+pub use super::reload::Reload;
+use super::reload::Reload::{Next, Now, Restart};
+use super::schema::{Row, Shape};
+use super::table::rows;
 
 /// The effects of a vhost that is added, and of one that is removed.
 const ADDED: Reload = Next("new connections to this host");
 const REMOVED: Reload = Now("its clients, which are disconnected");
-
-impl fmt::Display for Reload {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Now(clients) => write!(f, "at once for {clients}"),
-            Next(clients) => write!(f, "for {clients}"),
-            Restart(reason) => write!(f, "after a restart: {reason}"),
-        }
-    }
-}
 
 /// Returns the effect where it depends on the values: an address that stays keeps its socket, with the options it was
 /// opened with.
@@ -97,11 +78,15 @@ impl Settings {
                 }
                 Shape::Setting { .. } | Shape::Either { .. } => {
                     let (setting, text) = section.effective(row);
-                    // A plan is logged, and targets contain stream keys.
+                    let is_secret = row.kind().is_some_and(Kind::is_secret);
+                    // A plan is logged: no passwords, and targets contain stream keys. The whole text is still compared.
+                    let setting = if is_secret { Some(Setting::Text(text.clone())) } else { setting };
                     let text = match &setting {
                         Some(Setting::Targets(targets)) => {
                             targets.iter().map(Target::redacted).collect::<Vec<_>>().join(" ")
                         }
+                        Some(Setting::Urls(urls)) => urls.iter().map(HookUrl::redacted).collect::<Vec<_>>().join(" "),
+                        _ if is_secret && !text.is_empty() => "…".to_owned(),
                         _ => text,
                     };
                     self.insert(row, format!("{}{suffix}", row.name), setting, text, false);

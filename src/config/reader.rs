@@ -9,11 +9,14 @@ use ::config::{ConfigError, Map, Value, ValueKind};
 
 use super::error::{Error, Problem, Reason};
 use super::forward::Target;
+use super::http_api::ApiToken;
+use super::hooks::HookUrl;
 use super::kind::{Kind, Setting};
 use super::listen::Listen;
 use super::memory::MemoryLimit;
 use super::network::{Network, Rule};
-use super::schema::{self, BlockKind, Row, Shape};
+use super::schema::{BlockKind, Row, Shape};
+use super::table;
 
 /// A block. In an absent one, each directive has its default.
 #[derive(Debug, Clone, Copy)]
@@ -172,6 +175,19 @@ impl Reader {
         all
     }
 
+    /// Reads URLs of callbacks; empty if absent.
+    pub(super) fn urls(&mut self, section: Section<'_>, name: &str) -> Vec<HookUrl> {
+        let all = match self.setting(section, name) {
+            Some(Setting::Urls(all)) => all,
+            _ => Vec::new(),
+        };
+        if let Some(url) = all.iter().find(|url| url.tls && !cfg!(feature = "ssl")) {
+            let at = section.value(name).and_then(Value::origin).unwrap_or("the configuration").to_owned();
+            self.problem(at, Reason::NoTls { target: url.redacted() });
+        }
+        all
+    }
+
     /// Reads networks; empty if absent.
     pub(super) fn networks(&mut self, section: Section<'_>, name: &str) -> Vec<Network> {
         match self.setting(section, name) {
@@ -180,19 +196,35 @@ impl Reader {
         }
     }
 
-    /// Reads all rules of this name. A scalar, as from the environment, is one rule.
+    /// Reads a text; none if it is absent.
+    pub(super) fn text(&mut self, section: Section<'_>, name: &str) -> Option<String> {
+        match self.setting(section, name) {
+            Some(Setting::Text(text)) => Some(text),
+            _ => None,
+        }
+    }
+
+    /// Reads all rules of this name.
     pub(super) fn rules(&mut self, section: Section<'_>, name: &str) -> Vec<Rule> {
+        let rule = |setting| if let Setting::Rule(rule) = setting { Some(rule) } else { None };
+        self.lines(section, name, Kind::Rule).into_iter().filter_map(rule).collect()
+    }
+
+    /// Reads all tokens of this name.
+    pub(super) fn tokens(&mut self, section: Section<'_>, name: &str) -> Vec<ApiToken> {
+        let token = |setting| if let Setting::Token(token) = setting { Some(token) } else { None };
+        self.lines(section, name, Kind::Token).into_iter().filter_map(token).collect()
+    }
+
+    /// Reads the lines of a directive with one value per line. A scalar, as from the environment, is one line.
+    fn lines(&mut self, section: Section<'_>, name: &str, kind: Kind) -> Vec<Setting> {
         let row = row(section.kind, name);
         let values = match section.value(name) {
             Some(Value { kind: ValueKind::Array(values), .. }) => values.as_slice(),
             Some(value) => std::slice::from_ref(value),
             None => &[],
         };
-        let rules = values.iter().map(|value| self.parse(row, Kind::Rule, value));
-        rules
-            .flatten()
-            .filter_map(|setting| if let Setting::Rule(rule) = setting { Some(rule) } else { None })
-            .collect()
+        values.iter().filter_map(|value| self.parse(row, kind, value)).collect()
     }
 
     /// Reads a setting, else its default, else none. An invalid one is a problem, and reads as if absent.
@@ -233,7 +265,7 @@ impl Reader {
 
     /// Warns of each unsupported directive in a block.
     pub(super) fn warn_unsupported(&mut self, section: Section<'_>) {
-        for row in schema::rows(section.kind).filter(|row| matches!(row.shape, Shape::Unsupported)) {
+        for row in table::rows(section.kind).filter(|row| matches!(row.shape, Shape::Unsupported)) {
             let Some(Value { kind: ValueKind::Array(uses), .. }) = section.value(row.name) else { continue };
             for value in uses {
                 let at = value.origin().unwrap_or("the configuration").to_owned();
@@ -293,6 +325,6 @@ fn words_of_all(kind: Kind, value: &Value) -> Vec<String> {
 }
 
 fn row(kind: BlockKind, name: &str) -> &'static Row {
-    let Some(row) = schema::find(kind, name) else { unreachable!("\"{name}\" is read, but the schema lacks it") };
+    let Some(row) = table::find(kind, name) else { unreachable!("\"{name}\" is read, but the schema lacks it") };
     row
 }

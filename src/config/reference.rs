@@ -1,6 +1,8 @@
 //! The configuration reference: the table of directives as a configuration file, `conf/full.conf`.
 
-use super::schema::{BlockKind, Row, Shape, TABLE, rows};
+use super::names::DEFAULT_VHOST;
+use super::schema::{BlockKind, Row, Shape};
+use super::table::{TABLE, rows};
 
 /// Maximum width of a line.
 const WIDTH: usize = 100;
@@ -42,7 +44,7 @@ fn write_block(text: &mut String, block: BlockKind, depth: usize) {
     for row in blocks {
         let (name, inner) = match row.shape {
             Shape::Block(inner) | Shape::Either { block: inner, .. } => (row.name.to_owned(), inner),
-            Shape::Named(inner) => (format!("{} {}", row.name, super::DEFAULT_VHOST), inner),
+            Shape::Named(inner) => (format!("{} {}", row.name, DEFAULT_VHOST), inner),
             Shape::Setting { .. } | Shape::Unsupported => continue,
         };
         write_comment(text, row, &indent);

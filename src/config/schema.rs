@@ -1,14 +1,9 @@
-//! The schema: blocks, shapes and rows of directives, and the check of a file against the [`TABLE`] of all directives.
+//! The schema: blocks, shapes and rows of directives. The rows are in `table`.
 
-use std::collections::HashMap;
-
-use super::directive::{Directive, Word};
-use super::error::{Problem, Reason, quote};
-use super::include::INCLUDE;
-use super::kind::{self, Kind, Mismatch};
-use super::plan::Reload;
-use super::suggest::unknown;
-pub(super) use super::table::TABLE;
+use super::error::{Mismatch, Reason};
+use super::kind::Kind;
+use super::names::DEFAULT_VHOST;
+use super::reload::Reload;
 
 /// A kind of block.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -16,12 +11,16 @@ pub(super) enum BlockKind {
     Root,
     PithyPrint,
     HttpServer,
+    HttpApi,
+    ApiAuth,
+    RawApi,
     Rtmps,
     Vhost,
     Publish,
     Security,
     Forward,
     Hls,
+    HttpHooks,
 }
 
 impl BlockKind {
@@ -31,12 +30,16 @@ impl BlockKind {
             BlockKind::Root => "root",
             BlockKind::PithyPrint => "pithy_print",
             BlockKind::HttpServer => "http_server",
+            BlockKind::HttpApi => "http_api",
+            BlockKind::ApiAuth => "auth",
+            BlockKind::RawApi => "raw_api",
             BlockKind::Rtmps => "rtmps",
             BlockKind::Vhost => "vhost",
             BlockKind::Publish => "publish",
             BlockKind::Security => "security",
             BlockKind::Forward => "forward",
             BlockKind::Hls => "hls",
+            BlockKind::HttpHooks => "http_hooks",
         }
     }
 
@@ -46,12 +49,16 @@ impl BlockKind {
             BlockKind::Root => "at the top of the file",
             BlockKind::PithyPrint => "in pithy_print",
             BlockKind::HttpServer => "in http_server",
+            BlockKind::HttpApi => "in http_api",
+            BlockKind::ApiAuth => "in auth of http_api",
+            BlockKind::RawApi => "in raw_api of http_api",
             BlockKind::Rtmps => "in rtmps",
             BlockKind::Vhost => "in vhost",
             BlockKind::Publish => "in publish",
             BlockKind::Security => "in security",
             BlockKind::Forward => "in forward",
             BlockKind::Hls => "in hls",
+            BlockKind::HttpHooks => "in http_hooks",
         }
     }
 }
@@ -88,20 +95,31 @@ pub(super) struct Row {
 impl Row {
     /// Returns whether it may stand several times in its block.
     pub(super) fn may_repeat(&self) -> bool {
-        matches!(self.shape, Shape::Unsupported | Shape::Setting { kind: Kind::Addresses | Kind::Rule, .. })
+        matches!(self.shape, Shape::Unsupported | Shape::Setting { kind: Kind::Addresses | Kind::Rule | Kind::Token, .. })
+    }
+
+    /// Returns the kind of its words, if it has a form with words.
+    pub(super) fn kind(&self) -> Option<Kind> {
+        match self.shape {
+            Shape::Setting { kind, .. } | Shape::Either { kind, .. } => Some(kind),
+            Shape::Block(_) | Shape::Named(_) | Shape::Unsupported => None,
+        }
     }
 
     /// Returns a valid line, with the default if there is one.
     pub(super) fn example(&self) -> String {
         let words = match self.shape {
-            Shape::Named(_) => return format!("{} {} {{ }}", self.name, super::DEFAULT_VHOST),
+            Shape::Named(_) => return format!("{} {} {{ }}", self.name, DEFAULT_VHOST),
             Shape::Block(_) | Shape::Unsupported => return format!("{} {{ }}", self.name),
             Shape::Setting { default: Some(default), .. } | Shape::Either { default: Some(default), .. } => default,
             Shape::Setting { kind, .. } | Shape::Either { kind, .. } => match kind {
                 Kind::Hosts => "github.com github.io",
                 Kind::Networks => "192.0.2.0/24",
                 Kind::Rule => "publish 127.0.0.1",
+                Kind::Token => "ops admin SECRET",
+                Kind::Text { name, .. } => name,
                 Kind::Addresses => "1935",
+                Kind::Urls => "http://127.0.0.1:8085/api/v1/streams",
                 Kind::Targets => "192.168.1.2:1935 rtmp://example.com/live",
                 _ => "4096",
             },
@@ -118,124 +136,4 @@ impl Row {
             Mismatch::Repeated(again) => Reason::Repeated { name, again },
         }
     }
-}
-
-/// Names of root directives in other versions, and their names here.
-pub(super) const ALIASES: &[(&str, &str)] = &[("http_stream", "http_server")];
-
-/// Returns the row of a directive in a block.
-pub(super) fn find(block: BlockKind, name: &str) -> Option<&'static Row> {
-    TABLE.iter().find(|row| row.block == block && row.name == name)
-}
-
-/// Returns the rows of a block, in the order of the table.
-pub(super) fn rows(block: BlockKind) -> impl Iterator<Item = &'static Row> {
-    TABLE.iter().filter(move |row| row.block == block)
-}
-
-/// Checks a file. Returns all problems in the order of the file.
-pub(super) fn check(tree: &[Directive]) -> Vec<Problem> {
-    let mut checker = Checker { problems: Vec::new() };
-    checker.check_block(BlockKind::Root, tree);
-    checker.problems
-}
-
-struct Checker {
-    problems: Vec<Problem>,
-}
-
-impl Checker {
-    fn report(&mut self, at: &Word, reason: Reason) {
-        self.problems.push(Problem { at: at.position(), reason });
-    }
-
-    fn check_block(&mut self, kind: BlockKind, block: &[Directive]) {
-        let mut seen = HashMap::new();
-        for directive in block {
-            let line = &directive.name;
-            let Some(row) = find(kind, &directive.name.text) else {
-                self.report(line, unknown(kind, &directive.name.text));
-                continue;
-            };
-            if let Some(after) = word_before_missing_semicolon(kind, directive) {
-                self.report(after, Reason::MissingSemicolon(after.text.clone()));
-                continue;
-            }
-            if !row.may_repeat() {
-                let what = identity(row, directive);
-                if let Some(&first) = seen.get(&what) {
-                    let first = line_of(first, line);
-                    self.report(line, Reason::Duplicate { what, first });
-                } else {
-                    seen.insert(what, line);
-                }
-            }
-            self.check_directive(row, directive);
-        }
-    }
-
-    fn check_directive(&mut self, row: &'static Row, directive: &Directive) {
-        let line = &directive.name;
-        let words: Vec<&str> = directive.args.iter().map(|word| word.text.as_str()).collect();
-        let (name, summary) = (row.name, row.summary);
-        match (row.shape, &directive.block) {
-            (Shape::Unsupported, _) => {}
-            (Shape::Setting { .. }, Some(_)) => {
-                self.report(line, Reason::UnwantedBlock { name, example: row.example() })
-            }
-            (Shape::Setting { kind, .. } | Shape::Either { kind, .. }, None) => {
-                if let Err(mismatch) = kind.read(&words) {
-                    self.report(line, row.mismatch(kind, words.len(), mismatch));
-                }
-            }
-            (Shape::Block(_) | Shape::Named(_), None) => {
-                self.report(line, Reason::NoBlock { name, example: row.example() })
-            }
-            (Shape::Block(inner) | Shape::Either { block: inner, .. }, Some(block)) => {
-                if !words.is_empty() {
-                    self.report(line, Reason::UnwantedValue { name, example: format!("{name} {{ }}") });
-                }
-                self.check_block(inner, block);
-            }
-            (Shape::Named(inner), Some(block)) => {
-                match words.as_slice() {
-                    [host] if *host == super::DEFAULT_VHOST || kind::host(host).is_some() => {}
-                    [host] => self.report(line, row.mismatch(Kind::Hosts, 1, Mismatch::Word((*host).to_owned()))),
-                    _ => {
-                        let (takes, example) = ("one name", row.example());
-                        self.report(line, Reason::Count { name, takes, got: words.len(), example, summary });
-                    }
-                }
-                self.check_block(inner, block);
-            }
-        }
-    }
-}
-
-/// Returns the line of `first`, with its file if that is not the file of `second`.
-fn line_of(first: &Word, second: &Word) -> String {
-    if first.file == second.file {
-        format!("line {}", first.line)
-    } else {
-        format!("line {} of {}", first.line, first.file)
-    }
-}
-
-/// Returns the text that may occur only once in a block: the directive, or for a vhost its name too.
-fn identity(row: &Row, directive: &Directive) -> String {
-    match (row.shape, directive.args.first()) {
-        (Shape::Named(_), Some(host)) => format!("{} {}", row.name, quote(&super::canonical(&host.text))),
-        _ => quote(row.name),
-    }
-}
-
-/// Finds the `;` that is missing at the end of a line: the next line begins with the name of a directive, which the
-/// grammar alone cannot tell from one more word. Returns the word before it.
-fn word_before_missing_semicolon(kind: BlockKind, directive: &Directive) -> Option<&Word> {
-    let before = std::iter::once(&directive.name).chain(&directive.args);
-    let mut pairs = before.zip(&directive.args);
-    let is_directive = |name: &str| name == INCLUDE || find(kind, name).is_some();
-    let begins_line =
-        |(before, word): &(&Word, &Word)| word.line > before.line && !word.quoted && is_directive(&word.text);
-    pairs.find(begins_line).map(|(before, _)| before)
 }

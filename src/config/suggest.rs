@@ -1,7 +1,8 @@
 //! Suggestions for unknown directives.
 
 use super::error::Reason;
-use super::schema::{BlockKind, Row, TABLE};
+use super::schema::{BlockKind, Row};
+use super::table::TABLE;
 
 /// Returns the message for an unknown directive: the block where it belongs if it is known elsewhere, else a similar
 /// name.

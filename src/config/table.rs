@@ -1,10 +1,10 @@
 //! The table of all directives: the only place with their ranges, defaults, reload effects and descriptions.
 
 use super::kind::Kind;
-use super::plan::Reload::{self, Next, Now, Restart};
+use super::reload::Reload::{self, Next, Now, Restart};
 use super::schema::{BlockKind, Row, Shape};
 use super::units::TimeUnit;
-use BlockKind::{Forward, Hls, HttpServer, PithyPrint, Publish, Root, Rtmps, Security, Vhost};
+use BlockKind::{ApiAuth, HttpApi, RawApi, Forward, Hls, HttpHooks, HttpServer, PithyPrint, Publish, Root, Rtmps, Security, Vhost};
 
 /// Creates the row of a directive with a default.
 const fn setting(
@@ -64,12 +64,19 @@ const fn millis(min: u64, max: u64) -> Kind {
     Kind::Time { min, max, bare: TimeUnit::Milliseconds }
 }
 
+/// Creates a time whose range is in milliseconds and whose numbers without a unit are seconds.
+const fn millis_of_seconds(min: u64, max: u64) -> Kind {
+    Kind::Time { min, max, bare: TimeUnit::Seconds }
+}
+
 const CHUNK_SIZE: Kind = Kind::Size { min: 128, max: 65536 };
 const PITHY_INTERVAL: Kind = millis(100, 3_600_000);
 const TIMEOUT: Kind = seconds(1, 3600);
 const BUFFER_SIZE: Kind = Kind::Size { min: 1 << 20, max: 4 << 30 };
 const HLS_SHAPE: Shape = Shape::Either { kind: Kind::Switch, default: Some("off"), block: Hls };
 const FORWARD_SHAPE: Shape = Shape::Either { kind: Kind::Targets, default: None, block: Forward };
+const AUTH_SHAPE: Shape =
+    Shape::Either { kind: Kind::Choice(&["required", "none"]), default: Some("required"), block: ApiAuth };
 const FRAGMENT: Kind = Kind::Time { min: 500, max: 600_000, bare: TimeUnit::Seconds };
 const WINDOW: Kind = seconds(1, 86_400);
 const TD_RATIO: Kind = Kind::Ratio { min: 1000, max: 10_000 };
@@ -88,6 +95,7 @@ const LOG: Reload = Now("the log");
 const TLS: Reload = Next("new TLS connections");
 const HTTP_CONNECTIONS: Reload = Next("new HTTP connections");
 const HTTP_REQUESTS: Reload = Next("new HTTP requests");
+const HOOKS: Reload = Now("questions and events after the reload");
 const ALL_CLIENTS: Reload = Now("all clients");
 
 const CHUNK_SIZE_TEXT: &str = "Size of the RTMP chunks that are sent. Large chunks cost the least CPU (srs.conf uses \
@@ -171,6 +179,11 @@ pub(super) const TABLE: &[Row] = &[
         "HTTP server for the HLS files of live streams (from memory), other files of a directory, and a page at / that \
          lists and plays the streams. The block may also be named http_stream. Needs a server built with \
          ./configure --with-http; another one ignores it, with a warning."),
+    block(Root, "http_api", Shape::Block(HttpApi), None,
+        "HTTP API",
+        "HTTP API, compatible with that of SRS, and metrics for Prometheus: see docs/http-api.md. Its limits of \
+         connections and time are those of http_server. Needs a server built with ./configure --with-http; another one \
+         ignores it, with a warning."),
     block(Root, "vhost", Shape::Named(Vhost),
         Some(Now("clients of a removed vhost, which are disconnected; adding one disconnects nobody")),
         "a virtual host",
@@ -213,6 +226,10 @@ pub(super) const TABLE: &[Row] = &[
     setting(HttpServer, "page", Kind::Switch, "on", HTTP_REQUESTS,
         "page with the list of live streams",
         "Serves a page at / that lists the live streams by name and plays them. To hide the stream list, set page off."),
+    setting(HttpServer, "api", Kind::Switch, "off", HTTP_REQUESTS,
+        "HTTP API on the same ports",
+        "Serves the API of http_api below /api/v1 too, whether http_api is enabled or not. Who may use it is set by auth \
+         in http_api."),
     setting(HttpServer, "max_connections", number(1, 1_000_000, ""), "4000", HTTP_CONNECTIONS,
         "connections served at a time",
         "HTTP connections served at a time; further ones are answered 503. Each takes up to two file descriptors."),
@@ -237,6 +254,42 @@ pub(super) const TABLE: &[Row] = &[
         "Memory for live segments. A stream needs hls_window and some segments more: 60 s of 5 Mbit/s are 38 MB. \
          Without room, the oldest segments of the largest stream are dropped and served from dir, which must then be \
          the hls_path of the streams."),
+
+    setting(HttpApi, "enabled", Kind::Switch, "off", HTTP_CONNECTIONS,
+        "the HTTP API is on",
+        "Turns the API on, as srs.conf does."),
+    setting(HttpApi, "listen", Kind::Addresses, "127.0.0.1:1985", HTTP_CONNECTIONS,
+        "addresses to serve the API on",
+        "Addresses to serve the API on, as for the listen at the top of the file, but none of those. Other addresses \
+         than those of the machine itself (127.0.0.1, [::1]) need an auth."),
+    setting(HttpApi, "crossdomain", Kind::Switch, "off", HTTP_REQUESTS,
+        "pages of other sites may use the API",
+        "Lets pages of other sites use the API from a browser (CORS), and with callback=NAME also by JSONP. A browser \
+         sends such requests for any page that is open in it, so do not combine it with an API that needs no secret."),
+    block(HttpApi, "auth", AUTH_SHAPE, Some(HTTP_REQUESTS),
+        "who may use the API",
+        "Secrets of those who may use the API. The form without a block is for an API without secrets: required \
+         allows loopback addresses only, none allows any."),
+    block(HttpApi, "raw_api", Shape::Block(RawApi), None,
+        "the raw API of SRS", "The path /api/v1/raw of SRS."),
+
+    setting(ApiAuth, "enabled", Kind::Switch, "on", HTTP_REQUESTS,
+        "secrets are asked for", "Asks for a secret. With off, the block means the same as auth required."),
+    optional(ApiAuth, "username", Kind::Text { name: "NAME", is_secret: false }, HTTP_REQUESTS,
+        "name of a login",
+        "Name of a login (HTTP Basic) that may do everything. It needs a password."),
+    optional(ApiAuth, "password", Kind::Text { name: "SECRET", is_secret: true }, HTTP_REQUESTS,
+        "password of the login", "Password of the login."),
+    optional(ApiAuth, "token", Kind::Token, HTTP_REQUESTS,
+        "a token that may be sent instead of a login",
+        "A token (Authorization: Bearer SECRET); as many lines as needed, each with a name for the log. read only \
+         shows, kick disconnects clients too, admin reloads the configuration too."),
+
+    setting(RawApi, "enabled", Kind::Switch, "off", HTTP_REQUESTS,
+        "the raw API is on", "Turns the raw API on."),
+    setting(RawApi, "allow_reload", Kind::Switch, "off", HTTP_REQUESTS,
+        "it may reload the configuration",
+        "Allows POST /api/v1/raw?rpc=reload. POST /api/v1/reload needs no permission here."),
 
     setting(Vhost, "enabled", Kind::Switch, "on", Now("clients of the vhost, which are disconnected if it is off"),
         "the vhost is on",
@@ -294,6 +347,11 @@ pub(super) const TABLE: &[Row] = &[
     flat_hls("hls_cleanup", Kind::Switch, "on", "removal of segments that left the playlist"),
     flat_hls("hls_dispose", DISPOSE, "120s", "time after which an ended stream is removed"),
     flat_hls("hls_on_error", ON_ERROR, "ignore", "reaction to a failing disk"),
+    block(Vhost, "http_hooks", Shape::Block(HttpHooks), None,
+        "HTTP callbacks",
+        "Asks HTTP backends before clients publish and play, and tells them when clients have stopped, with the \
+         requests of SRS 6. Each directive takes several URLs, http or https; a question passes if all agree. See \
+         docs/callbacks.md."),
     optional(Vhost, "refer", Kind::Hosts, REQUESTS,
         "hosts whose pages may publish and play",
         "Hosts whose pages may publish and play: the host of the client's pageUrl must be an item or a subdomain of \
@@ -360,6 +418,39 @@ pub(super) const TABLE: &[Row] = &[
         "reaction to a failing disk",
         "Reaction when the files of a stream cannot be written: ignore, or disconnect its publisher."),
 
+    setting(HttpHooks, "enabled", Kind::Switch, "off", HOOKS,
+        "callbacks are on", "Asks and tells the backends. With off, none of the URLs is used."),
+    optional(HttpHooks, "on_connect", Kind::Urls, HOOKS,
+        "backends that are asked once per connection",
+        "Asked once per connection, before its first on_publish or on_play: only then the stream's name and parameters \
+         are known. A refusal ends the connection."),
+    optional(HttpHooks, "on_close", Kind::Urls, HOOKS,
+        "backends that are told of the end of a connection",
+        "Told when a connection ends for which on_connect passed, or would have passed."),
+    optional(HttpHooks, "on_publish", Kind::Urls, HOOKS,
+        "backends that are asked before a client publishes",
+        "Asked when the stream's name is free and reserved for the client, before the client is told anything."),
+    optional(HttpHooks, "on_unpublish", Kind::Urls, HOOKS,
+        "backends that are told when a client no longer publishes",
+        "Told once for each on_publish that passed."),
+    optional(HttpHooks, "on_play", Kind::Urls, HOOKS,
+        "backends that are asked before a client plays",
+        "Asked before an RTMP client plays. Viewers over HTTP are not asked about."),
+    optional(HttpHooks, "on_stop", Kind::Urls, HOOKS,
+        "backends that are told when a client no longer plays",
+        "Told once for each on_play that passed."),
+    setting(HttpHooks, "hooks_timeout", millis_of_seconds(100, 10_000), "3s", HOOKS,
+        "time for one request",
+        "Time for one request to a backend, from the connection to the end of its answer."),
+    setting(HttpHooks, "hooks_retry", number(0, 3, ""), "1", HOOKS,
+        "further attempts of a question",
+        "Further attempts if a backend cannot be reached, does not answer in time, or answers with a status of 500 or \
+         more. What is only told is retried until it is delivered."),
+    setting(HttpHooks, "on_hook_failure", Kind::Choice(&["deny", "allow"]), "deny", HOOKS,
+        "decision while a backend does not answer",
+        "Decision about a client if a backend gave no answer in all attempts. A backend that failed 5 times in a row is \
+         not asked again for 5 s, and clients need not wait."),
+
     setting(Security, "enabled", Kind::Switch, "off", REQUESTS,
         "addresses are checked", "Checks the address of a client before it publishes or plays."),
     optional(Security, "allow", Kind::Rule, REQUESTS,
@@ -374,13 +465,24 @@ pub(super) const TABLE: &[Row] = &[
 
     // Remove a line when its feature arrives.
     unsupported(Root, "heartbeat"),
-    unsupported(Root, "http_api"),
     unsupported(Vhost, "bandcheck"),
     unsupported(Vhost, "dvr"),
-    unsupported(Vhost, "http_hooks"),
     unsupported(Vhost, "ingest"),
     unsupported(Vhost, "transcode"),
 ];
+
+/// Names of root directives in other versions, and their names here.
+pub(super) const ALIASES: &[(&str, &str)] = &[("http_stream", "http_server")];
+
+/// Returns the row of a directive in a block.
+pub(super) fn find(block: BlockKind, name: &str) -> Option<&'static Row> {
+    TABLE.iter().find(|row| row.block == block && row.name == name)
+}
+
+/// Returns the rows of a block, in the order of the table.
+pub(super) fn rows(block: BlockKind) -> impl Iterator<Item = &'static Row> {
+    TABLE.iter().filter(move |row| row.block == block)
+}
 
 #[cfg(test)]
 mod tests {

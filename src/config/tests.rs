@@ -241,12 +241,12 @@ fn what_is_missing_as_a_whole_is_said() {
 fn directives_of_other_versions_are_ignored_with_a_warning() {
     let config = parse(
         "listen 1935;\nheartbeat on;\nvhost __defaultVhost__ {\ndvr on;\ndvr { enabled on;\ndvr_path x; }\n\
-         transcode live/a { ffmpeg x; }\ngop_cache off; }\nhttp_api ./objs/srs.pid;\n",
+         transcode live/a { ffmpeg x; }\ngop_cache off; }\nheartbeat ./objs/srs.pid;\n",
     );
     let warning = |(line, name)| format!("a.conf:{line}: \"{name}\" is not supported by this version: ignored");
     assert_eq!(
         config.warnings,
-        [(2, "heartbeat"), (4, "dvr"), (5, "dvr"), (7, "transcode"), (9, "http_api")].map(warning)
+        [(2, "heartbeat"), (4, "dvr"), (5, "dvr"), (7, "transcode"), (9, "heartbeat")].map(warning)
     );
     assert!(!config.vhost("a").unwrap().gop_cache);
 }

@@ -3,9 +3,13 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
+use super::forward::Target;
+use super::hooks::HttpHooks;
 use super::network::Security;
 use super::reader::{Reader, Section};
-use super::{NO_HLS, Target};
+
+/// The warning of a build without the feature `hls`. No error, since srs.conf uses it.
+const NO_HLS: &str = "this server was built without HLS: ignored; build it with ./configure --with-hls";
 
 /// A virtual host: the settings of the streams of one host name.
 #[derive(Debug, Clone, PartialEq)]
@@ -38,6 +42,8 @@ pub struct Vhost {
     pub forward: Forward,
     /// `hls`: HTTP Live Streaming.
     pub hls: Hls,
+    /// `http_hooks`: backends that are asked and told about clients.
+    pub http_hooks: HttpHooks,
     /// `refer`: hosts whose pages may publish and play, in lower case; empty for all. See
     /// [`refer_allows`](super::refer_allows).
     pub refer: Vec<String>,
@@ -123,9 +129,20 @@ impl Vhost {
             },
             forward: Forward::read(reader, section),
             hls: Hls::read(reader, section),
+            http_hooks: HttpHooks::read(reader, section.block("http_hooks")),
             refer: reader.hosts(section, "refer"),
             refer_publish: reader.hosts(section, "refer_publish"),
             refer_play: reader.hosts(section, "refer_play"),
+        }
+    }
+}
+
+impl Security {
+    fn read(reader: &mut Reader, section: Section<'_>) -> Security {
+        Security {
+            enabled: reader.switch(section, "enabled"),
+            allow: reader.rules(section, "allow"),
+            deny: reader.rules(section, "deny"),
         }
     }
 }

@@ -91,15 +91,3 @@ fn a_large_file_is_read_in_linear_time() {
     let text = "vhost a { refer b c d; }\n".repeat(100_000);
     assert_eq!(parse("a.conf", &text).unwrap().len(), 100_000);
 }
-
-#[test]
-fn values_know_where_they_stand() {
-    let text = "\nlisten 1935\n1936;\nvhost A.b { refer c; }\nvhost d { dvr on; dvr off; }";
-    let table = Format::parse(&Directives { file: "a.conf".to_owned() }, None, text).unwrap();
-    assert_eq!(table["listen"].origin(), Some("a.conf:2"));
-    assert_eq!(table["listen"].clone().into_array().unwrap().len(), 2);
-    let vhosts = table["vhost"].clone().into_table().unwrap();
-    let refer = vhosts["a.b"].clone().into_table().unwrap()["refer"].clone();
-    assert_eq!(refer.origin(), Some("a.conf:4"));
-    assert_eq!(vhosts["d"].clone().into_table().unwrap()["dvr"].clone().into_array().unwrap().len(), 2);
-}

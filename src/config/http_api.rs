@@ -1,0 +1,261 @@
+//! `http_api`: the HTTP API, and who may use it.
+
+use std::fmt;
+use std::net::SocketAddr;
+
+use super::error::Reason;
+use super::listen::Listen;
+use super::reader::{Reader, Section};
+
+/// The warning of a build without the feature `http`. No error, since srs.conf uses it.
+const NO_HTTP: &str = "this server was built without its HTTP server: ignored; build it with ./configure --with-http";
+
+/// The HTTP API.
+#[derive(Debug, Clone, PartialEq)]
+pub struct HttpApi {
+    /// `enabled`.
+    pub enabled: bool,
+    /// `listen`: addresses; at least one, without duplicates, none used for other protocols. None but loopback
+    /// addresses without [`ApiAuth`].
+    pub listen: Vec<Listen>,
+    /// `crossdomain`: pages of other sites may use the API.
+    pub crossdomain: bool,
+    /// `auth`: who may use it.
+    pub auth: ApiAuth,
+    /// `enabled` of `raw_api`: the path `/api/v1/raw` of SRS.
+    pub raw_enabled: bool,
+    /// `allow_reload` of `raw_api`: it may reload the configuration.
+    pub raw_reload: bool,
+}
+
+/// Who may use the API.
+#[derive(Debug, Clone, PartialEq)]
+pub enum ApiAuth {
+    /// Everybody who reaches a loopback address.
+    Loopback,
+    /// Everybody: `auth none;`.
+    Open,
+    /// Those who know a secret; at least one.
+    Secrets {
+        /// `username` and `password`, for [`ApiRole::Admin`].
+        login: Option<(String, Secret)>,
+        /// `token`.
+        tokens: Vec<ApiToken>,
+    },
+}
+
+/// A bearer token.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ApiToken {
+    /// The name, for the log.
+    pub name: String,
+    /// What its owner may do.
+    pub role: ApiRole,
+    /// The token.
+    pub secret: Secret,
+}
+
+/// What the user of an API may do; each role includes those before it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum ApiRole {
+    /// Read.
+    Read,
+    /// Disconnect clients.
+    Kick,
+    /// Everything.
+    Admin,
+}
+
+/// A secret, which `Debug` does not show.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Secret(String);
+
+impl Secret {
+    /// Returns the secret.
+    pub fn expose(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Debug for Secret {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Secret")
+    }
+}
+
+impl From<&str> for Secret {
+    fn from(secret: &str) -> Self {
+        Self(secret.to_owned())
+    }
+}
+
+impl ApiRole {
+    /// Parses `read`, `kick` or `admin`.
+    pub(super) fn parse(word: &str) -> Option<Self> {
+        match word {
+            "read" => Some(Self::Read),
+            "kick" => Some(Self::Kick),
+            "admin" => Some(Self::Admin),
+            _ => None,
+        }
+    }
+
+    /// Returns the name in the configuration.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Read => "read",
+            Self::Kick => "kick",
+            Self::Admin => "admin",
+        }
+    }
+}
+
+impl HttpApi {
+    /// Reads the block. `used` are the addresses of other protocols.
+    pub(super) fn read(reader: &mut Reader, section: Section<'_>, used: &[Listen], file_name: &str) -> Self {
+        let raw = section.block("raw_api");
+        let mut api = Self {
+            enabled: reader.switch(section, "enabled"),
+            listen: reader.addresses(section, "listen"),
+            crossdomain: reader.switch(section, "crossdomain"),
+            auth: ApiAuth::read(reader, section, file_name),
+            raw_enabled: reader.switch(raw, "enabled"),
+            raw_reload: reader.switch(raw, "allow_reload"),
+        };
+        if api.enabled {
+            let at = |name| section.position(name).unwrap_or(file_name).to_owned();
+            let is_used = |listen: &&Listen| used.iter().any(|other| other.address == listen.address);
+            if let Some(taken) = api.listen.iter().find(is_used) {
+                reader.problem(at("listen"), Reason::PortOfApi(taken.address));
+            } else if !cfg!(feature = "http") {
+                reader.warn(at("enabled"), NO_HTTP);
+                api.enabled = false;
+            } else {
+                api.auth.check(reader, &api.listen, || at("listen"));
+            }
+        }
+        api
+    }
+}
+
+impl ApiAuth {
+    fn read(reader: &mut Reader, section: Section<'_>, file_name: &str) -> Self {
+        if !section.is_block("auth") {
+            return if reader.choice(section, "auth") == "none" { Self::Open } else { Self::Loopback };
+        }
+        let block = section.block("auth");
+        if !reader.switch(block, "enabled") {
+            return Self::Loopback;
+        }
+        let (username, password) = (reader.text(block, "username"), reader.text(block, "password"));
+        let tokens = reader.tokens(block, "token");
+        let at = |name| block.position(name).or(section.position("auth")).unwrap_or(file_name).to_owned();
+        let login = match (username, password) {
+            (Some(username), Some(password)) => Some((username, Secret(password))),
+            (None, None) => None,
+            (Some(_), None) => {
+                reader.problem(at("username"), Reason::HalfLogin { has: "username", lacks: "password" });
+                None
+            }
+            (None, Some(_)) => {
+                reader.problem(at("password"), Reason::HalfLogin { has: "password", lacks: "username" });
+                None
+            }
+        };
+        if login.is_none() && tokens.is_empty() {
+            reader.problem(at("enabled"), Reason::NoCredentials);
+        }
+        Self::Secrets { login, tokens }
+    }
+
+    /// Adds a problem if the API would be open to other machines although nobody said that it may be.
+    pub(super) fn check(&self, reader: &mut Reader, listen: &[Listen], at: impl FnOnce() -> String) {
+        let is_local = |address: &SocketAddr| address.ip().to_canonical().is_loopback();
+        let open = listen.iter().map(|listen| listen.address).find(|address| !is_local(address));
+        if let (Self::Loopback, Some(address)) = (self, open) {
+            reader.problem(at(), Reason::OpenApi(address));
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::Config;
+    use super::*;
+
+    fn parse(api: &str) -> Result<HttpApi, String> {
+        let text = format!("listen 1935;\nhttp_api {{\nenabled on; {api}\n}}\nvhost __defaultVhost__ {{ }}");
+        Config::parse("t", &text).map(|config| config.http_api).map_err(|error| error.to_string())
+    }
+
+    #[test]
+    fn the_default_is_for_this_machine_only() {
+        let api = parse("").unwrap();
+        assert_eq!(api.listen[0].address.to_string(), "127.0.0.1:1985");
+        assert_eq!((api.auth, api.crossdomain, api.raw_enabled), (ApiAuth::Loopback, false, false));
+        assert!(!Config::parse("t", "listen 1935;").unwrap().http_api.enabled);
+    }
+
+    #[test]
+    #[cfg(feature = "http")]
+    fn an_open_api_has_to_be_meant() {
+        let error = parse("\nlisten 1985;").unwrap_err();
+        assert_eq!(
+            error,
+            "t:4: anybody who reaches 0.0.0.0:1985 could use the API: write \"listen 127.0.0.1:1985;\", or add a secret, \
+             e.g. \"auth { token ops admin SECRET; }\" in http_api (\"auth none;\" allows everybody)"
+        );
+        assert_eq!(parse("listen 1985; auth none;").unwrap().auth, ApiAuth::Open);
+        assert_eq!(parse("listen [::1]:1985;").unwrap().auth, ApiAuth::Loopback);
+        assert!(parse("listen 1985; auth { enabled off; token a read s; }").is_err());
+        let server = "listen 1; http_server { enabled on; listen 8080; api on; } vhost a { }";
+        assert!(Config::parse("t", server).unwrap_err().to_string().contains("anybody who reaches 0.0.0.0:8080"));
+        assert!(Config::parse("t", &format!("{server} http_api {{ auth none; }}")).is_ok());
+    }
+
+    #[test]
+    fn secrets_are_read_and_never_shown() {
+        let api = parse("listen 1985; auth { username u; password \"p:q\"; token a read s1; token b kick s2; }").unwrap();
+        let ApiAuth::Secrets { login, tokens } = &api.auth else { panic!("{:?}", api.auth) };
+        assert_eq!(login.as_ref().map(|(name, secret)| (name.as_str(), secret.expose())), Some(("u", "p:q")));
+        let roles: Vec<_> = tokens.iter().map(|token| (token.name.as_str(), token.role, token.secret.expose())).collect();
+        assert_eq!(roles, [("a", ApiRole::Read, "s1"), ("b", ApiRole::Kick, "s2")]);
+        let shown = format!("{:?}", api.auth);
+        assert!(!shown.contains("p:q") && !shown.contains("s1"), "{shown}");
+        let error = parse("auth { token a write hush; }").unwrap_err();
+        assert!(error.contains("\"write\"") && !error.contains("hush"), "{error}");
+        for (bad, part) in [
+            ("auth { }", "no secret"),
+            ("auth { username u; }", "\"password\" is missing"),
+            ("auth { password p; }", "\"username\" is missing"),
+            ("auth maybe;", "\"maybe\""),
+        ] {
+            assert!(parse(bad).unwrap_err().contains(part), "{bad}: {}", parse(bad).unwrap_err());
+        }
+    }
+
+    #[test]
+    fn a_plan_hides_secrets_and_tells_that_they_changed() {
+        let config = |auth: &str| {
+            Config::parse("t", &format!("listen 1; http_api {{ auth {{ {auth} }} }} vhost a {{ }}")).unwrap()
+        };
+        let (old, new) = (config("token a read one; username u; password two;"), config("token a read x; username u; password y;"));
+        let plan: Vec<_> = old.changes_to(&new).iter().map(ToString::to_string).collect();
+        let effect = "changed in a hidden part; takes effect for new HTTP requests";
+        assert_eq!(
+            plan,
+            [
+                format!("password in auth in http_api: …, {effect}"),
+                format!("token in auth in http_api: …, {effect}")
+            ]
+        );
+    }
+
+    #[test]
+    #[cfg(feature = "http")]
+    fn no_address_serves_two_protocols() {
+        let text = "listen 1935; http_server { enabled on; listen 127.0.0.1:1985; } http_api { enabled on; } vhost a { }";
+        let error = Config::parse("t", text).unwrap_err().to_string();
+        assert!(error.contains("127.0.0.1:1985 is already used"), "{error}");
+    }
+}
