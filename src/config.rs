@@ -16,6 +16,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
+mod api_token;
 mod cell;
 mod check;
 mod directive;
@@ -23,6 +24,7 @@ mod environment;
 mod error;
 mod format;
 mod forward;
+mod hook_url;
 mod hooks;
 mod http_api;
 mod include;
@@ -42,11 +44,13 @@ mod table;
 mod units;
 mod vhost;
 
+pub use api_token::{ApiRole, ApiToken, Secret};
 pub use cell::{ConfigCell, ConfigSetter};
 pub use error::Error;
 pub use forward::{Destination, StreamNames, Target};
-pub use hooks::{HookUrl, HttpHooks};
-pub use http_api::{ApiAuth, ApiRole, ApiToken, HttpApi, Secret};
+pub use hook_url::HookUrl;
+pub use hooks::HttpHooks;
+pub use http_api::{ApiAuth, HttpApi};
 pub use listen::{Listen, ListenKind};
 pub use memory::MemoryLimit;
 pub use names::DEFAULT_VHOST;
@@ -292,7 +296,8 @@ impl Config {
         let rtmps = Rtmps::read(reader, root.block("rtmps"), &listen, file_name);
         let rtmp: Vec<_> = listen.iter().chain(rtmps.listen.iter().filter(|_| rtmps.enabled)).copied().collect();
         let http_server = HttpServer::read(reader, root.block("http_server"), &rtmp, file_name);
-        let used: Vec<_> = rtmp.into_iter().chain(http_server.listen.iter().copied().filter(|_| http_server.enabled)).collect();
+        let used: Vec<_> =
+            rtmp.into_iter().chain(http_server.listen.iter().copied().filter(|_| http_server.enabled)).collect();
         let http_api = HttpApi::read(reader, root.block("http_api"), &used, file_name);
         if http_server.enabled && http_server.api {
             let at = || root.block("http_server").position("api").unwrap_or(file_name).to_owned();

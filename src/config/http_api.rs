@@ -1,8 +1,8 @@
 //! `http_api`: the HTTP API, and who may use it.
 
-use std::fmt;
 use std::net::SocketAddr;
 
+use super::api_token::{ApiToken, Secret};
 use super::error::Reason;
 use super::listen::Listen;
 use super::reader::{Reader, Section};
@@ -37,77 +37,11 @@ pub enum ApiAuth {
     Open,
     /// Those who know a secret; at least one.
     Secrets {
-        /// `username` and `password`, for [`ApiRole::Admin`].
+        /// `username` and `password`, for [`ApiRole::Admin`](super::ApiRole::Admin).
         login: Option<(String, Secret)>,
         /// `token`.
         tokens: Vec<ApiToken>,
     },
-}
-
-/// A bearer token.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct ApiToken {
-    /// The name, for the log.
-    pub name: String,
-    /// What its owner may do.
-    pub role: ApiRole,
-    /// The token.
-    pub secret: Secret,
-}
-
-/// What the user of an API may do; each role includes those before it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub enum ApiRole {
-    /// Read.
-    Read,
-    /// Disconnect clients.
-    Kick,
-    /// Everything.
-    Admin,
-}
-
-/// A secret, which `Debug` does not show.
-#[derive(Clone, PartialEq, Eq)]
-pub struct Secret(String);
-
-impl Secret {
-    /// Returns the secret.
-    pub fn expose(&self) -> &str {
-        &self.0
-    }
-}
-
-impl fmt::Debug for Secret {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("Secret")
-    }
-}
-
-impl From<&str> for Secret {
-    fn from(secret: &str) -> Self {
-        Self(secret.to_owned())
-    }
-}
-
-impl ApiRole {
-    /// Parses `read`, `kick` or `admin`.
-    pub(super) fn parse(word: &str) -> Option<Self> {
-        match word {
-            "read" => Some(Self::Read),
-            "kick" => Some(Self::Kick),
-            "admin" => Some(Self::Admin),
-            _ => None,
-        }
-    }
-
-    /// Returns the name in the configuration.
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::Read => "read",
-            Self::Kick => "kick",
-            Self::Admin => "admin",
-        }
-    }
 }
 
 impl HttpApi {
@@ -180,7 +114,7 @@ impl ApiAuth {
 
 #[cfg(test)]
 mod tests {
-    use super::super::Config;
+    use super::super::{ApiRole, Config};
     use super::*;
 
     fn parse(api: &str) -> Result<HttpApi, String> {
@@ -215,10 +149,12 @@ mod tests {
 
     #[test]
     fn secrets_are_read_and_never_shown() {
-        let api = parse("listen 1985; auth { username u; password \"p:q\"; token a read s1; token b kick s2; }").unwrap();
+        let api =
+            parse("listen 1985; auth { username u; password \"p:q\"; token a read s1; token b kick s2; }").unwrap();
         let ApiAuth::Secrets { login, tokens } = &api.auth else { panic!("{:?}", api.auth) };
         assert_eq!(login.as_ref().map(|(name, secret)| (name.as_str(), secret.expose())), Some(("u", "p:q")));
-        let roles: Vec<_> = tokens.iter().map(|token| (token.name.as_str(), token.role, token.secret.expose())).collect();
+        let roles: Vec<_> =
+            tokens.iter().map(|token| (token.name.as_str(), token.role, token.secret.expose())).collect();
         assert_eq!(roles, [("a", ApiRole::Read, "s1"), ("b", ApiRole::Kick, "s2")]);
         let shown = format!("{:?}", api.auth);
         assert!(!shown.contains("p:q") && !shown.contains("s1"), "{shown}");
@@ -239,22 +175,21 @@ mod tests {
         let config = |auth: &str| {
             Config::parse("t", &format!("listen 1; http_api {{ auth {{ {auth} }} }} vhost a {{ }}")).unwrap()
         };
-        let (old, new) = (config("token a read one; username u; password two;"), config("token a read x; username u; password y;"));
+        let (old, new) =
+            (config("token a read one; username u; password two;"), config("token a read x; username u; password y;"));
         let plan: Vec<_> = old.changes_to(&new).iter().map(ToString::to_string).collect();
         let effect = "changed in a hidden part; takes effect for new HTTP requests";
         assert_eq!(
             plan,
-            [
-                format!("password in auth in http_api: …, {effect}"),
-                format!("token in auth in http_api: …, {effect}")
-            ]
+            [format!("password in auth in http_api: …, {effect}"), format!("token in auth in http_api: …, {effect}")]
         );
     }
 
     #[test]
     #[cfg(feature = "http")]
     fn no_address_serves_two_protocols() {
-        let text = "listen 1935; http_server { enabled on; listen 127.0.0.1:1985; } http_api { enabled on; } vhost a { }";
+        let text =
+            "listen 1935; http_server { enabled on; listen 127.0.0.1:1985; } http_api { enabled on; } vhost a { }";
         let error = Config::parse("t", text).unwrap_err().to_string();
         assert!(error.contains("127.0.0.1:1985 is already used"), "{error}");
     }

@@ -2,10 +2,10 @@
 
 use std::time::Duration;
 
+use super::api_token::{ApiRole, ApiToken, Secret};
 use super::error::Mismatch;
 use super::forward::Target;
-use super::http_api::{ApiRole, ApiToken, Secret};
-use super::hooks::HookUrl;
+use super::hook_url::HookUrl;
 use super::listen::Listen;
 use super::memory::MemoryLimit;
 use super::names::host;
@@ -136,13 +136,9 @@ impl Kind {
             Kind::Choice(choices) => choices.iter().find(|c| **c == word).map(|c| Setting::Choice(c)),
             Kind::Path(_) => Some(word).filter(|w| !w.is_empty()).map(|w| Setting::Path(w.to_owned())),
             Kind::Text { .. } => Some(word).filter(|w| !w.is_empty()).map(|w| Setting::Text(w.to_owned())),
-            Kind::Addresses
-            | Kind::Hosts
-            | Kind::Targets
-            | Kind::Urls
-            | Kind::Networks
-            | Kind::Rule
-            | Kind::Token => None,
+            Kind::Addresses | Kind::Hosts | Kind::Targets | Kind::Urls | Kind::Networks | Kind::Rule | Kind::Token => {
+                None
+            }
         }
     }
 

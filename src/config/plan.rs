@@ -11,7 +11,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
 use super::forward::Target;
-use super::hooks::HookUrl;
+use super::hook_url::HookUrl;
 use super::kind::{Kind, Setting};
 use super::listen::Listen;
 use super::reader::Section;

@@ -7,10 +7,10 @@ use std::time::Duration;
 
 use ::config::{ConfigError, Map, Value, ValueKind};
 
+use super::api_token::ApiToken;
 use super::error::{Error, Problem, Reason};
 use super::forward::Target;
-use super::http_api::ApiToken;
-use super::hooks::HookUrl;
+use super::hook_url::HookUrl;
 use super::kind::{Kind, Setting};
 use super::listen::Listen;
 use super::memory::MemoryLimit;

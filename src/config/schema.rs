@@ -95,7 +95,10 @@ pub(super) struct Row {
 impl Row {
     /// Returns whether it may stand several times in its block.
     pub(super) fn may_repeat(&self) -> bool {
-        matches!(self.shape, Shape::Unsupported | Shape::Setting { kind: Kind::Addresses | Kind::Rule | Kind::Token, .. })
+        matches!(
+            self.shape,
+            Shape::Unsupported | Shape::Setting { kind: Kind::Addresses | Kind::Rule | Kind::Token, .. }
+        )
     }
 
     /// Returns the kind of its words, if it has a form with words.

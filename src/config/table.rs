@@ -4,7 +4,9 @@ use super::kind::Kind;
 use super::reload::Reload::{self, Next, Now, Restart};
 use super::schema::{BlockKind, Row, Shape};
 use super::units::TimeUnit;
-use BlockKind::{ApiAuth, HttpApi, RawApi, Forward, Hls, HttpHooks, HttpServer, PithyPrint, Publish, Root, Rtmps, Security, Vhost};
+use BlockKind::{
+    ApiAuth, Forward, Hls, HttpApi, HttpHooks, HttpServer, PithyPrint, Publish, RawApi, Root, Rtmps, Security, Vhost,
+};
 
 /// Creates the row of a directive with a default.
 const fn setting(

@@ -44,6 +44,18 @@ fn absent_directives_have_their_defaults() {
             dispose: Duration::from_secs(120),
             on_error: HlsOnError::Ignore,
         },
+        http_hooks: HttpHooks {
+            enabled: false,
+            on_connect: vec![],
+            on_close: vec![],
+            on_publish: vec![],
+            on_unpublish: vec![],
+            on_play: vec![],
+            on_stop: vec![],
+            timeout: Duration::from_secs(3),
+            retry: 1,
+            allow_on_failure: false,
+        },
         refer: vec![],
         refer_publish: vec![],
         refer_play: vec![],
@@ -117,6 +129,11 @@ fn each_directive_reaches_its_field() {
                  enabled on; hls_path /a/b; hls_fragment 2.5; hls_window 12; hls_td_ratio 1; hls_cleanup off;
                  hls_dispose 0; hls_on_error disconnect;
              }
+             http_hooks {
+                 enabled on; on_connect http://a:1/c; on_close http://a/d http://b/d; on_publish http://a/p?k=1;
+                 on_unpublish http://a/u; on_play http://a/y; on_stop http://a/s; hooks_timeout 0.5; hooks_retry 3;
+                 on_hook_failure allow;
+             }
              refer GitHub.com github.io; refer_publish a.b; refer_play c.d;
          }
          vhost b { chunk_size 128; }",
@@ -186,6 +203,18 @@ fn each_directive_reaches_its_field() {
             dispose: Duration::ZERO,
             on_error: HlsOnError::Disconnect,
         },
+        http_hooks: HttpHooks {
+            enabled: true,
+            on_connect: urls(&["http://a:1/c"]),
+            on_close: urls(&["http://a/d", "http://b/d"]),
+            on_publish: urls(&["http://a/p?k=1"]),
+            on_unpublish: urls(&["http://a/u"]),
+            on_play: urls(&["http://a/y"]),
+            on_stop: urls(&["http://a/s"]),
+            timeout: Duration::from_millis(500),
+            retry: 3,
+            allow_on_failure: true,
+        },
         refer: vec!["github.com".to_owned(), "github.io".to_owned()],
         refer_publish: vec!["a.b".to_owned()],
         refer_play: vec!["c.d".to_owned()],
@@ -196,6 +225,10 @@ fn each_directive_reaches_its_field() {
         assert_eq!(parse(&format!("listen 1; srs_log_level {word};")).log.level, level);
     }
     assert!(LogLevel::Verbose < LogLevel::Info && LogLevel::Trace < LogLevel::Warn);
+}
+
+fn urls(all: &[&str]) -> Vec<HookUrl> {
+    all.iter().map(|url| HookUrl::parse(url).unwrap()).collect()
 }
 
 #[test]
