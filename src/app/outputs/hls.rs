@@ -12,7 +12,7 @@ mod atomic_file;
 mod audio;
 pub mod buffer_pool;
 mod dir_cache;
-mod handover;
+mod job;
 mod output;
 mod playlist;
 mod rate_limit;
@@ -34,6 +34,7 @@ use std::time::{Duration, Instant};
 
 use self::atomic_file::TEMPORARY;
 use self::buffer_pool::BufferPool;
+use self::output::HlsOutput;
 use self::segment_writer::SegmentWriter;
 use self::stream::HlsStream;
 use crate::app::context::{Context, Feature};
@@ -257,7 +258,7 @@ impl Hls {
             return None;
         };
         self.0.stream_added.signal();
-        let output = stream.publish(&vhost.hls, publisher, memory);
+        let output = HlsOutput::start(&stream, &vhost.hls, publisher, memory);
         if output.is_none() {
             log::warn!("HLS disabled, another stream writes the same files: stream={name} path={}", quoted(&base));
         }

@@ -1,30 +1,42 @@
 //! The handle of a subscriber's coroutine to its stream. The [`subscriber`](super::subscriber) module has the behaviour.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
 
-use super::Source;
-use super::cursor::JoinPoint;
+use super::client_handle::ClientHandle;
+use super::cursor::{ConsumerStats, JoinPoint};
+use super::encode::rtmp::RtmpEncoder;
+use super::source::Source;
 use super::state::StreamState;
 use super::subscriber::Subscriber;
 use super::track::Track;
-
-/// Counters of a player.
-#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
-pub struct ConsumerStats {
-    /// Messages handed to its socket.
-    pub sent: u64,
-    /// Messages dropped because the player was too far behind.
-    pub dropped: u64,
-    /// Whether everything so far was handed out.
-    pub caught_up: bool,
-}
+use crate::app::session::info::{ClientInfo, StreamInfo};
 
 /// A player or forwarder of a stream. Dropping it removes the player.
 pub struct Consumer {
     source: Source,
     id: usize,
+}
+
+impl Source {
+    /// Adds a player on the message stream `stream_id`. It starts with metadata and sequence headers, then at the last
+    /// keyframe if the vhost's `gop_cache` is on, else with the next message. `stream` and `client` are for its events.
+    pub fn join(
+        &self,
+        handle: Arc<dyn ClientHandle>,
+        stream_id: u32,
+        stream: Arc<StreamInfo>,
+        client: Arc<ClientInfo>,
+    ) -> Consumer {
+        self.with(|state| {
+            state.on_first_subscriber();
+            let encoder = RtmpEncoder::new(stream_id, state.log.chunk_size());
+            let player = Subscriber::new(handle, Some((stream, client)), encoder, state.join_point());
+            Consumer::new(self.clone(), state.add_subscriber(player))
+        })
+    }
 }
 
 impl Consumer {
@@ -90,7 +102,7 @@ impl Consumer {
     /// Returns the counters of the player; zeros if the stream is in use, which can only be while a panic unwinds.
     pub fn stats(&self) -> ConsumerStats {
         let stats =
-            self.source.0.try_with(|state| state.subscribers[self.id].as_ref().map(|player| player.cursor.stats()));
+            self.source.try_with(|state| state.subscribers[self.id].as_ref().map(|player| player.cursor.stats()));
         stats.flatten().unwrap_or_default()
     }
 
@@ -104,7 +116,7 @@ impl Consumer {
     }
 
     fn with<R>(&self, f: impl FnOnce(&mut StreamState, usize) -> R) -> R {
-        self.source.0.with(|state| f(state, self.id))
+        self.source.with(|state| f(state, self.id))
     }
 
     pub(super) fn with_subscriber<R>(&self, f: impl FnOnce(&mut Subscriber) -> R) -> Option<R> {
@@ -115,6 +127,6 @@ impl Consumer {
 impl Drop for Consumer {
     fn drop(&mut self) {
         // Not `with`: this may run while a panic unwinds out of one.
-        self.source.0.try_with(|state| state.remove_subscriber(self.id));
+        self.source.try_with(|state| state.remove_subscriber(self.id));
     }
 }

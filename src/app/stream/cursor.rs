@@ -1,10 +1,20 @@
 //! The position of a subscriber in the packet log, and what it wants of it. It knows no wire.
 
-use super::ConsumerStats;
 use super::packet_log::{LogEntry, PacketKind, PacketLog};
 use super::track::Track;
 
 const ALL_TRACKS: u8 = u8::MAX;
+
+/// Counters of a player.
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
+pub struct ConsumerStats {
+    /// Messages handed to its socket.
+    pub sent: u64,
+    /// Messages dropped because the player was too far behind.
+    pub dropped: u64,
+    /// Whether everything so far was handed out.
+    pub caught_up: bool,
+}
 
 /// A position in the packet log where a subscriber can start.
 #[derive(Clone, Copy)]

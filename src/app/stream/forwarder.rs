@@ -2,11 +2,13 @@
 
 use std::sync::Arc;
 
+use super::client_handle::ClientHandle;
+use super::consumer::Consumer;
 use super::cursor::JoinPoint;
 use super::encode::rtmp::RtmpEncoder;
+use super::source::Source;
 use super::subscriber::Subscriber;
 use super::track::Track;
-use super::{ClientHandle, Consumer, Source};
 
 /// Position at which a forwarder starts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -22,7 +24,7 @@ impl Source {
     /// status messages. Packets are kept for it from now on; output starts with [`Consumer::start`]. At the end that
     /// players are told of, its client is woken, and [`Consumer::is_finished`] holds once all was handed out.
     pub fn join_forwarder(&self, client: Arc<dyn ClientHandle>) -> Consumer {
-        self.0.with(|state| {
+        self.with(|state| {
             state.on_first_subscriber();
             let encoder = RtmpEncoder::new(0, state.log.chunk_size()).for_publishing();
             let mut forwarder = Subscriber::new(client, None, encoder, state.join_point());

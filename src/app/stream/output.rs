@@ -5,13 +5,11 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
-use super::headers::HeaderKey;
+use super::client_handle::ClientHandle;
 use super::packet_log::PacketKind;
-use super::state::StreamState;
 use super::track::Track;
-use super::{ClientHandle, Source};
 use crate::app::session::info::{ClientInfo, StreamInfo};
-use crate::codec::flv::{self, AudioTag, VideoTag};
+use crate::codec::flv::{AudioTag, VideoTag};
 use crate::config::Vhost;
 use crate::memory::MemoryTracker;
 
@@ -89,7 +87,7 @@ pub struct Publishing<'a> {
 
 /// The outputs of a publication, by feature.
 #[derive(Default)]
-pub(super) struct Outputs(Vec<(&'static str, Box<dyn Output>)>);
+pub(super) struct Outputs(pub(super) Vec<(&'static str, Box<dyn Output>)>);
 
 impl Outputs {
     /// Passes a packet to all outputs.
@@ -112,75 +110,17 @@ impl Outputs {
         }
     }
 
-    fn take(&mut self, feature: &str) -> Option<Box<dyn Output>> {
+    pub(super) fn take(&mut self, feature: &str) -> Option<Box<dyn Output>> {
         let index = self.0.iter().position(|(name, _)| *name == feature)?;
         Some(self.0.remove(index).1)
     }
 }
 
 /// Runs code of an output. Returns `None` if it panicked.
-fn guard<R>(stream: &str, feature: &str, f: impl FnOnce() -> R) -> Option<R> {
+pub(super) fn guard<R>(stream: &str, feature: &str, f: impl FnOnce() -> R) -> Option<R> {
     let result = panic::catch_unwind(AssertUnwindSafe(f));
     if result.is_err() {
         log::error!("output panicked and was dropped: stream={stream} output={feature}");
     }
     result.ok()
-}
-
-impl Source {
-    /// Starts, changes or ends the output of a feature, as the configuration says: an output that is there is
-    /// reconfigured if it is still `enabled`, and replaced if it cannot be. `start` creates an output; the new one gets
-    /// the metadata and sequence headers so far. Does nothing if the stream is not published.
-    pub fn attach_output(
-        &self,
-        feature: &'static str,
-        vhost: &Vhost,
-        enabled: bool,
-        mut start: impl FnMut(&Publishing<'_>) -> Option<Box<dyn Output>>,
-    ) {
-        self.0.with(|state| {
-            let Some(publisher) = &state.publisher else { return };
-            let publishing = Publishing {
-                stream: &publisher.stream,
-                client: &publisher.client,
-                handle: &publisher.handle,
-                memory: &state.memory,
-            };
-            let mut start = || if enabled { start(&publishing) } else { None };
-            let name = &state.name;
-            let new = match state.outputs.take(feature) {
-                Some(mut old) => match guard(name, feature, || enabled && old.reconfigure(vhost)) {
-                    Some(true) => return state.outputs.0.push((feature, old)),
-                    Some(false) => guard(name, feature, || old.replace_with(&mut start)),
-                    None => guard(name, feature, || drop(old)).map(|()| None),
-                },
-                None => guard(name, feature, start),
-            };
-            let Some(mut new) = new.flatten() else { return };
-            if guard(name, feature, || state.replay_headers(&mut *new)).is_some() {
-                state.outputs.0.push((feature, new));
-            } else {
-                guard(name, feature, || drop(new));
-            }
-        });
-    }
-}
-
-impl StreamState {
-    fn replay_headers(&self, output: &mut dyn Output) {
-        for header in self.headers.iter() {
-            let tag = match header.key {
-                HeaderKey::Video { .. } => flv::read_video_header(&header.payload).map(Tag::Video),
-                HeaderKey::Audio { .. } => flv::read_audio_header(&header.payload).map(Tag::Audio),
-                HeaderKey::Metadata => None,
-            };
-            output.packet(&Packet {
-                track: header.key.track(),
-                dts: self.timeline.latest(),
-                kind: PacketKind::Header,
-                tag,
-                payload: &header.payload,
-            });
-        }
-    }
 }

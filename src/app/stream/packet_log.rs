@@ -21,7 +21,7 @@ use std::time::Instant;
 
 use bytes::{Bytes, BytesMut};
 
-use super::encode::rtmp::SharedMessage;
+use super::encode::rtmp::shared::SharedMessage;
 use super::track::Track;
 use crate::memory::{Category, Charge, MemoryTracker};
 use crate::st;

@@ -3,11 +3,12 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use super::changes::{Change, Codecs};
+use super::client_handle::ClientHandle;
 use super::ingest::IngestMeter;
-use super::observer::{Codecs, StreamEvent};
 use super::output::EndReason;
+use super::source::Source;
 use super::state::{Publisher, StreamState};
-use super::{ClientHandle, Source};
 use crate::app::session::close::CloseReason;
 use crate::app::session::info::{ClientInfo, StreamInfo};
 use crate::rtmp::message::Message;
@@ -42,7 +43,7 @@ impl Source {
     /// # Errors
     /// [`StreamBusy`] if the stream has another publisher, or is reserved.
     pub fn reserve(&self, client: u64) -> Result<Reservation, StreamBusy> {
-        self.0.with(|state| {
+        self.with(|state| {
             if let Some(client) = state.reserved_by {
                 return Err(StreamBusy { client });
             }
@@ -64,7 +65,7 @@ impl Reservation {
         stream: Arc<StreamInfo>,
         client: Arc<ClientInfo>,
     ) -> Result<Publication, StreamBusy> {
-        self.source.0.with(|state| {
+        self.source.with(|state| {
             state.check_replaceable()?;
             if let Some(publisher) = &state.publisher {
                 publisher.handle.close(CloseReason::Replaced { by: client.id });
@@ -75,8 +76,7 @@ impl Reservation {
             state.timeline.start_publication();
             let now = Instant::now();
             let resumed = state.announced.replace(stream.clone()).is_some();
-            let (source, stream_info, client_info) = (self.source.clone(), stream.clone(), client.clone());
-            state.events.push(StreamEvent::Published { stream: stream_info, client: client_info, source, resumed });
+            state.changes.push(Change::Published { stream: stream.clone(), client: client.clone(), resumed });
             state.publisher = Some(Publisher {
                 stream,
                 client,
@@ -99,7 +99,7 @@ impl Reservation {
 impl Drop for Reservation {
     fn drop(&mut self) {
         // Not `with`: this may run while a panic unwinds out of one.
-        self.source.0.try_with(|state| state.reserved_by = None);
+        self.source.try_with(|state| state.reserved_by = None);
     }
 }
 
@@ -120,7 +120,7 @@ impl StreamState {
         if publisher.codec_events < MAX_CODEC_EVENTS {
             publisher.codec_events += 1;
             let (stream, codecs) = (publisher.stream.clone(), publisher.codecs);
-            self.events.push(StreamEvent::CodecsKnown { stream, codecs });
+            self.changes.push(Change::CodecsKnown { stream, codecs });
         }
     }
 }
@@ -165,12 +165,12 @@ impl Publication {
 
     /// Returns how long the publisher may be silent before it is closed.
     pub fn timeout(&self) -> Duration {
-        self.source.0.with(|state| state.vhost.publish.timeout)
+        self.source.with(|state| state.vhost.publish.timeout)
     }
 
     /// Returns the vhost's bit rate limit for publishers, in kbit/s; 0 for no limit.
     pub fn max_bitrate(&self) -> u64 {
-        self.source.0.with(|state| state.vhost.publish.max_bitrate)
+        self.source.with(|state| state.vhost.publish.max_bitrate)
     }
 
     /// Ends the publication at the publisher's request and tells the players at once.
@@ -189,7 +189,7 @@ impl Publication {
 
     /// Calls `f` if the publication is still the present one.
     fn with<R>(&self, f: impl FnOnce(&mut StreamState) -> R) -> Option<R> {
-        self.source.0.with(|state| self.is_current(state).then(|| f(state)))
+        self.source.with(|state| self.is_current(state).then(|| f(state)))
     }
 
     pub(super) fn is_current(&self, state: &StreamState) -> bool {
@@ -200,7 +200,7 @@ impl Publication {
 impl Drop for Publication {
     fn drop(&mut self) {
         // Not `with`: this may run while a panic unwinds out of one.
-        self.source.0.try_with(|state| {
+        self.source.try_with(|state| {
             if self.is_current(state) {
                 state.remove_publisher(EndReason::Unpublished);
             }

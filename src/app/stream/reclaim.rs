@@ -1,8 +1,8 @@
 //! Memory that a stream gives up when the server is short of it. The memory limit decides which stream, and in which
 //! order.
 
-use super::Source;
 use super::output::EndReason;
+use super::source::Source;
 use super::state::StreamState;
 use super::subscriber::Subscriber;
 use crate::app::session::close::CloseReason;
@@ -26,7 +26,7 @@ pub struct StreamUsage {
 impl Source {
     /// Returns what the stream holds now.
     pub fn usage(&self) -> StreamUsage {
-        self.0.with(|state| StreamUsage {
+        self.with(|state| StreamUsage {
             bytes: state.memory.total(),
             pinned: state.memory.bytes_in(Category::Media).saturating_sub(state.log.bytes() + state.headers.bytes()),
             players_behind: state.subscribers.iter().flatten().filter(|player| player.is_behind()).count(),
@@ -37,12 +37,12 @@ impl Source {
 
     /// Evicts all packets before the present GOP. Players that are behind continue at its keyframe, or at the next one.
     pub fn reclaim_packet_log(&self) {
-        self.0.with(|state| state.evict_before(state.join_point().seq));
+        self.with(|state| state.evict_before(state.join_point().seq));
     }
 
     /// Evicts all packets of a stream without players. A player that joins then waits for the next keyframe.
     pub fn reclaim_gop_cache(&self) {
-        self.0.with(|state| {
+        self.with(|state| {
             if state.subscriber_count() == 0 {
                 state.flush();
                 state.gop_start = None;
@@ -53,7 +53,7 @@ impl Source {
 
     /// Closes the publisher and evicts all packets. Returns whether there was a publisher.
     pub fn evict_publisher(&self, reason: &CloseReason) -> bool {
-        self.0.with(|state| {
+        self.with(|state| {
             let Some(publisher) = &state.publisher else { return false };
             publisher.handle.close(reason.clone());
             // Before `remove_publisher`, which evicts in the background: bytes that stay charged would cost another
@@ -68,7 +68,7 @@ impl Source {
     /// Closes up to `count` players that are behind, those first that have not asked for output for longest. Returns
     /// how many. Their memory is free when they have left.
     pub fn evict_players(&self, count: usize, reason: &CloseReason) -> usize {
-        self.0.with(|state| {
+        self.with(|state| {
             let mut behind: Vec<&mut Subscriber> =
                 state.subscribers.iter_mut().flatten().filter(|player| player.is_behind()).collect();
             behind.sort_by_key(|player| player.last_fill);

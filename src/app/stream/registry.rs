@@ -4,7 +4,8 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use super::{Source, StreamObserver, StreamSummary};
+use super::source::{Source, StreamObserver};
+use crate::codec::flv;
 use crate::config::{Config, Vhost};
 use crate::memory::MemoryTracker;
 use crate::st::{self, Cond, Shared};
@@ -18,6 +19,19 @@ const MAX_IDLE: usize = 4096;
 
 /// Interval of the sweeper while there are streams.
 const SWEEP_INTERVAL: Duration = Duration::from_secs(1);
+
+/// Description of a published stream.
+#[derive(Debug, Clone)]
+pub struct StreamSummary {
+    /// Full name: vhost/app/stream.
+    pub name: String,
+    /// Video codec, once a video message has arrived.
+    pub video: Option<flv::VideoCodec>,
+    /// Audio codec, once an audio message has arrived.
+    pub audio: Option<flv::AudioCodec>,
+    /// Number of RTMP players.
+    pub players: usize,
+}
 
 /// All streams. A stream is not removed while a [`Source`] of it exists, so all clients that ask for a name share one
 /// stream.
@@ -51,7 +65,7 @@ impl StreamRegistry {
             (source, removed)
         });
         // Not before the registry is free: this reports events.
-        drop(removed);
+        removed.iter().for_each(Source::end_removed);
         source
     }
 
@@ -115,7 +129,22 @@ impl StreamRegistry {
             removed
         });
         // Not before the registry is free: this reports events.
-        drop(removed);
+        removed.iter().for_each(Source::end_removed);
+    }
+}
+
+impl Source {
+    /// Returns the description of the stream; `None` if it is not published.
+    fn published(&self) -> Option<StreamSummary> {
+        self.with(|state| {
+            let publisher = state.publisher.as_ref()?;
+            Some(StreamSummary {
+                name: state.name.clone(),
+                video: publisher.codecs.video,
+                audio: publisher.codecs.audio,
+                players: state.subscribers.iter().flatten().filter(|subscriber| subscriber.is_player()).count(),
+            })
+        })
     }
 }
 

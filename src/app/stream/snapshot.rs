@@ -2,10 +2,10 @@
 
 use std::time::Instant;
 
-use super::Source;
+use super::changes::Codecs;
 use super::ingest::IngestSnapshot;
 use super::media_info::MediaInfo;
-use super::observer::Codecs;
+use super::source::Source;
 
 /// The present state of a stream.
 #[derive(Debug, Clone, PartialEq)]
@@ -43,7 +43,7 @@ impl Source {
     }
 
     pub(super) fn snapshot_at(&self, now: Instant) -> StreamSnapshot {
-        self.0.with(|state| {
+        self.with(|state| {
             let publisher = state.publisher.as_ref();
             let vhost = state.vhost.name.clone();
             let (app, stream) = match publisher {

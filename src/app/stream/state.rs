@@ -5,11 +5,11 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 
-use super::ClientHandle;
+use super::changes::{Change, ChangeQueue, Codecs};
+use super::client_handle::ClientHandle;
 use super::cursor::JoinPoint;
 use super::headers::HeaderCache;
 use super::ingest::IngestMeter;
-use super::observer::{Codecs, EventQueue, StreamEvent, StreamObserver};
 use super::output::{EndReason, Outputs};
 use super::packet_log::{PacketKind, PacketLog};
 use super::subscriber::Subscriber;
@@ -37,7 +37,7 @@ pub(super) struct StreamState {
     pub(super) name: String,
     pub(super) vhost: Arc<Vhost>,
     pub(super) memory: MemoryTracker,
-    pub(super) events: EventQueue,
+    pub(super) changes: ChangeQueue,
     /// Client that has reserved the stream to publish it.
     pub(super) reserved_by: Option<u64>,
     pub(super) publisher: Option<Publisher>,
@@ -82,13 +82,13 @@ pub(super) struct Publisher {
 }
 
 impl StreamState {
-    pub(super) fn new(name: &str, vhost: Arc<Vhost>, memory: MemoryTracker, observer: Arc<dyn StreamObserver>) -> Self {
+    pub(super) fn new(name: &str, vhost: Arc<Vhost>, memory: MemoryTracker) -> Self {
         Self {
             name: name.to_owned(),
             log: PacketLog::new(vhost.chunk_size, &memory),
             memory,
             vhost,
-            events: EventQueue::new(observer),
+            changes: ChangeQueue::default(),
             reserved_by: None,
             publisher: None,
             announced: None,
@@ -198,7 +198,7 @@ impl StreamState {
 
     pub(super) fn add_subscriber(&mut self, subscriber: Subscriber) -> usize {
         if let Some((stream, client)) = subscriber.player.clone() {
-            self.events.push(StreamEvent::Played { stream, client });
+            self.changes.push(Change::Played { stream, client });
         }
         if let Some(id) = self.free_ids.pop() {
             self.subscribers[id] = Some(subscriber);
@@ -213,7 +213,7 @@ impl StreamState {
             self.free_ids.push(id);
             self.dropped += subscriber.cursor.stats().dropped;
             if let Some((stream, client)) = subscriber.player {
-                self.events.push(StreamEvent::Stopped { stream, client });
+                self.changes.push(Change::Stopped { stream, client });
             }
         }
         self.release_if_idle();
@@ -248,7 +248,7 @@ impl StreamState {
     pub(super) fn remove_publisher(&mut self, reason: EndReason) {
         let Some(Publisher { stream, client, .. }) = self.publisher.take() else { return };
         self.unpublish_at = Some(Instant::now() + self.vhost.publish.reconnect_grace);
-        self.events.push(StreamEvent::PublisherLost { stream, client });
+        self.changes.push(Change::PublisherLost { stream, client });
         self.outputs.end(&self.name, reason);
         self.flush();
         self.gop_start = None;
@@ -262,14 +262,19 @@ impl StreamState {
     /// Ends the stream, and tells the players.
     pub(super) fn notify_unpublished(&mut self) {
         self.unpublish_at = None;
-        if let Some(stream) = self.announced.take() {
-            self.events.push(StreamEvent::Unpublished { stream });
-        }
+        self.end_announced();
         let end = self.log.next_seq();
         self.subscribers.iter_mut().flatten().for_each(|subscriber| subscriber.end_forwarding(end));
         if !self.notify_players("NetStream.Play.UnpublishNotify", "is now unpublished") {
             // Players are told later, if there is no publisher by then.
             self.unpublish_at = Some(Instant::now() + NOTICE_WINDOW);
+        }
+    }
+
+    /// Reports the end of a stream, if it was published.
+    pub(super) fn end_announced(&mut self) {
+        if let Some(stream) = self.announced.take() {
+            self.changes.push(Change::Unpublished { stream });
         }
     }
 
@@ -287,15 +292,5 @@ impl StreamState {
             self.trim(None);
             self.log.shrink();
         }
-    }
-}
-
-impl Drop for StreamState {
-    fn drop(&mut self) {
-        // The stream is removed within its `reconnect_grace`.
-        if let Some(stream) = self.announced.take() {
-            self.events.push(StreamEvent::Unpublished { stream });
-        }
-        self.events.report_rest();
     }
 }

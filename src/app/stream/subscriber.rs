@@ -13,7 +13,7 @@ use std::time::Instant;
 
 use bytes::Bytes;
 
-use super::ClientHandle;
+use super::client_handle::ClientHandle;
 use super::cursor::{Cursor, JoinPoint};
 use super::encode::rtmp::RtmpEncoder;
 use super::headers::HeaderCache;

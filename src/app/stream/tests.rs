@@ -8,14 +8,19 @@ mod players;
 mod publishers;
 mod snapshot;
 
-use std::sync::Mutex;
+use std::io;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 
 use super::headers::{ON_META_DATA, SET_DATA_FRAME};
 use super::*;
-use crate::config::Config as ServerConfig;
+use crate::app::session::close::CloseReason;
+use crate::app::session::info::{ClientInfo, StreamInfo};
+use crate::config::{Config as ServerConfig, Vhost};
+use crate::memory::MemoryTracker;
 use crate::rtmp::chunk::ChunkDecoder;
 use crate::rtmp::message::{Message, MessageType};
 
@@ -165,7 +170,7 @@ fn source_with_window(directives: &str) -> Source {
     Source::new("v/live/s", config.vhost("x").unwrap().clone(), &MemoryTracker::default())
 }
 
-fn publish(source: &Source) -> Publication {
+pub(in crate::app) fn publish(source: &Source) -> Publication {
     acquire(source, 1, Socket::new(0)).unwrap()
 }
 

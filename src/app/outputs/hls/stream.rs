@@ -1,17 +1,13 @@
 //! A handle to a stream, for the output that writes it and the maintenance that removes it.
 
-use std::sync::Arc;
 use std::time::Instant;
 
 use super::buffer_pool::BufferPool;
-use super::output::HlsOutput;
 use super::segment_writer::SegmentWriter;
 use super::stream_state::StreamState;
 use crate::app::limits::fairness::TimeSlice;
 use crate::app::outputs::live_files::LiveFiles;
-use crate::app::stream::ClientHandle;
 use crate::config::Hls;
-use crate::memory::MemoryTracker;
 use crate::st::Shared;
 
 /// A stream that is published or was so lately. Clones refer to the same stream.
@@ -29,18 +25,6 @@ impl HlsStream {
         buffers: BufferPool,
     ) -> Self {
         Self(Shared::new(StreamState::new(name, base, settings, writer, live_files, buffers)))
-    }
-
-    /// Starts the output of a publisher, whose buffers are charged to `memory`. Returns `None` if there is one already: two streams of
-    /// different vhosts may have the same files.
-    pub(super) fn publish(
-        &self,
-        settings: &Hls,
-        publisher: Arc<dyn ClientHandle>,
-        memory: &MemoryTracker,
-    ) -> Option<HlsOutput> {
-        let started = self.0.with(|state| state.start(settings, publisher, memory));
-        started.then(|| HlsOutput::new(self.clone()))
     }
 
     /// Returns when the stream ended, unless it is published.

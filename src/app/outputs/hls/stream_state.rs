@@ -7,8 +7,9 @@ use std::time::{Duration, Instant, SystemTime};
 use bytes::Bytes;
 
 use super::buffer_pool::BufferPool;
+use super::job::{Job, StreamFiles};
 use super::playlist::{Durations, Entry, Playlist};
-use super::segment_writer::{Job, SegmentWriter, StreamFiles};
+use super::segment_writer::SegmentWriter;
 use super::segmenter::{Segment, Segmenter};
 use crate::app::CloseReason;
 use crate::app::outputs::live_files::{LiveFile, LiveFiles};

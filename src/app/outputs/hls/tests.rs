@@ -13,8 +13,8 @@ use bytes::Bytes;
 use m3u8_rs::MediaPlaylist;
 
 use self::rig::*;
+use super::job::{Job, StreamFiles};
 use super::playlist::{Durations, Entry};
-use super::segment_writer::{Job, StreamFiles};
 use super::*;
 use crate::codec::flv;
 use crate::codec::ts::tests::Demuxed;

@@ -11,8 +11,8 @@ use std::time::{Duration, Instant};
 use crossbeam_channel::{Receiver, RecvTimeoutError};
 
 use super::dir_cache::DirCache;
+use super::job::{Counters, Job, QueuedJob, StreamFiles};
 use super::segment_store::{REMOVE_BATCH, SegmentStore};
-use super::segment_writer::{Counters, Job, QueuedJob, StreamFiles};
 use super::tombstones::Tombstones;
 use crate::log::{Throttle, quoted};
 

@@ -1,13 +1,12 @@
 //! RTMP chunks for one subscriber: headers before media, and absolute timestamps where a delta is not valid. Everything
 //! else are the shared bytes of the packet log.
 
-mod extended_timestamp;
-mod shared;
+pub(crate) mod extended_timestamp;
+pub(crate) mod shared;
 
 use bytes::{Bytes, BytesMut};
 
 use self::extended_timestamp::ExtendedTimestampEncoder;
-pub(crate) use self::shared::SharedMessage;
 use crate::app::stream::cursor::Cursor;
 use crate::app::stream::headers::{CachedHeader, HeaderCache, HeaderKey, set_data_frame};
 use crate::app::stream::packet_log::{Batch, LogEntry, PacketKind, PacketLog};
@@ -173,8 +172,16 @@ impl RtmpEncoder {
             out.push(log.memory().charge_bytes(Category::Media, self.encode_published_data(entry, wire_timestamp)));
             return;
         }
-        self.partial = message.with_full_header(track, wire_timestamp, self.stream_id, out);
-        self.continue_partial(log.memory(), out);
+        let header = ChunkHeader {
+            csid: track.csid(),
+            kind: track.message_type(),
+            timestamp: wire_timestamp,
+            stream_id: self.stream_id,
+        };
+        if !message.with_full_header(&header, out) {
+            self.partial = Some(Box::new(ExtendedTimestampEncoder::new(message, header)));
+            self.continue_partial(log.memory(), out);
+        }
         // A forwarder gets the whole message at once: there is one per target, and its stream may end with this
         // message.
         while self.as_publisher && self.continue_partial(log.memory(), out) {}

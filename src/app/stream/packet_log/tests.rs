@@ -1,5 +1,6 @@
 use super::*;
-use crate::rtmp::chunk::{ChunkDecoder, MAX_DELTA};
+use crate::app::stream::encode::rtmp::extended_timestamp::ExtendedTimestampEncoder;
+use crate::rtmp::chunk::{ChunkDecoder, ChunkHeader, MAX_DELTA};
 use crate::rtmp::message::Message;
 
 const CHUNK_SIZE: usize = 128;
@@ -32,9 +33,15 @@ fn an_entry_with_a_full_header_decodes_to_its_message_at_any_size_and_time() {
             log.close_batch().unwrap();
             for seq in [0, 1] {
                 let mut out = Vec::new();
-                if let Some(mut encoder) =
-                    log.get(seq).unwrap().message.with_full_header(Track::Video, time, 7, &mut out)
-                {
+                let message = &log.get(seq).unwrap().message;
+                let header = ChunkHeader {
+                    csid: Track::Video.csid(),
+                    kind: Track::Video.message_type(),
+                    timestamp: time,
+                    stream_id: 7,
+                };
+                if !message.with_full_header(&header, &mut out) {
+                    let mut encoder = ExtendedTimestampEncoder::new(message, header);
                     while out.is_empty() || !encoder.is_done() {
                         out.push(encoder.next_piece(&MemoryTracker::default()));
                         assert!(out[out.len() - 1].len() < 140_000);

@@ -36,7 +36,7 @@ impl StreamObserver for Recorder {
             && self.attaches.load(Ordering::Relaxed)
         {
             // The stream is free: an observer may use it.
-            let vhost = source.0.with(|state| state.vhost.clone());
+            let vhost = source.with(|state| state.vhost.clone());
             source.attach_output("failing", &vhost, true, |_| Some(Box::new(FailingOutput)));
         }
         self.events.lock().unwrap().push(event);
@@ -108,7 +108,7 @@ fn a_stream_tells_of_its_publishers_players_and_codecs() {
 fn a_replaced_publisher_is_lost_before_the_next_one_publishes() {
     let (_registry, source, observer) = observed("publish { stall_timeout 1; }");
     let _first = acquire(&source, 1, Socket::new(0)).unwrap();
-    source.0.with(|state| state.publisher.as_mut().unwrap().last_activity -= Duration::from_secs(2));
+    source.with(|state| state.publisher.as_mut().unwrap().last_activity -= Duration::from_secs(2));
     let _second = acquire(&source, 2, Socket::new(0)).unwrap();
     assert_eq!(observer.names(), ["published 1", "lost 1", "resumed 2"]);
 }
@@ -142,7 +142,7 @@ fn events_are_told_while_a_panic_unwinds() {
     observer.names();
     let result = panic::catch_unwind(AssertUnwindSafe(|| {
         let _handles = (publication, consumer);
-        source.0.with(|_| panic!("a fault of a coroutine, on purpose"));
+        source.with(|_| panic!("a fault of a coroutine, on purpose"));
     }));
     assert!(result.is_err());
     assert_eq!(observer.names(), ["lost 1", "stopped 100"]);
@@ -281,7 +281,7 @@ impl Handles {
             }
             Action::Lose => self.publication = None,
             Action::Unpublish => self.publication.iter().for_each(Publication::unpublish),
-            Action::Stall => source.0.with(|state| {
+            Action::Stall => source.with(|state| {
                 if let Some(publisher) = &mut state.publisher {
                     publisher.last_activity -= Duration::from_secs(2);
                 }
@@ -312,7 +312,7 @@ impl Handles {
                 self.next_client = handles.next_client;
                 let _ = panic::catch_unwind(AssertUnwindSafe(|| {
                     let _handles = handles;
-                    source.0.with(|_| panic!("a fault of a coroutine, on purpose"));
+                    source.with(|_| panic!("a fault of a coroutine, on purpose"));
                 }));
             }
             Action::RemoveIdle => {}
@@ -327,7 +327,7 @@ proptest! {
     #[test]
     fn events_are_paired_and_in_order_whatever_happens(actions in prop::collection::vec(action(), 1..80)) {
         let (registry, mut source, observer) = observed("publish { reconnect_grace 3600; stall_timeout 1; }");
-        let vhost = source.0.with(|state| state.vhost.clone());
+        let vhost = source.with(|state| state.vhost.clone());
         let mut handles = Handles::default();
         let mut grammar = Grammar::default();
         for action in actions {
@@ -341,15 +341,15 @@ proptest! {
             for event in observer.events.lock().unwrap().drain(..) {
                 prop_assert_eq!(grammar.check(&event), Ok(()), "after {:?}", action);
             }
-            let is_published = source.0.with(|state| state.publisher.is_some());
+            let is_published = source.with(|state| state.publisher.is_some());
             prop_assert_eq!(is_published, grammar.publisher.is_some(), "after {:?}", action);
             prop_assert_eq!(source.is_live(), grammar.announced, "after {:?}", action);
-            let players = source.0.with(|state| state.subscriber_count());
+            let players = source.with(|state| state.subscriber_count());
             prop_assert_eq!(players as u32, grammar.players.values().sum::<u32>(), "after {:?}", action);
         }
         drop(handles);
         drop(source);
-        drop(registry);
+        registry.remove_idle(Duration::ZERO);
         for event in observer.events.lock().unwrap().drain(..) {
             prop_assert_eq!(grammar.check(&event), Ok(()), "at the end");
         }

@@ -12,7 +12,7 @@ fn charged_bytes(source: &Source) -> usize {
 }
 
 fn log_bytes(source: &Source) -> usize {
-    source.0.with(|state| state.log.bytes())
+    source.with(|state| state.log.bytes())
 }
 
 proptest! {

@@ -48,7 +48,7 @@ impl Drop for RecordingOutput {
 /// Attaches an output to the present publication. It never panics if `panics_at` is `never`.
 fn attach(source: &Source, feature: &'static str, panics_at: &'static str) -> Calls {
     let calls = Calls::default();
-    let vhost = source.0.with(|state| state.vhost.clone());
+    let vhost = source.with(|state| state.vhost.clone());
     source.attach_output(feature, &vhost, true, |publishing| {
         assert_eq!((publishing.stream.stream.as_str(), publishing.client.id), ("s", 1));
         Some(Box::new(RecordingOutput { calls: calls.clone(), panics_at }))
@@ -105,7 +105,7 @@ fn an_output_that_panics_twice_or_at_its_end_hurts_nobody() {
     let failing = attach(&source, "failing", "");
     assert_eq!(taken(&failing), ["Data Header - 1", "drop"]);
     let reconfigured = attach(&source, "reconfigured", "reconfigure");
-    let vhost = source.0.with(|state| state.vhost.clone());
+    let vhost = source.with(|state| state.vhost.clone());
     source.attach_output("reconfigured", &vhost, true, |_| None);
     assert_eq!(taken(&reconfigured)[3..], ["reconfigure", "drop"]);
     let ending = attach(&source, "ending", "end");
@@ -139,7 +139,7 @@ fn an_output_is_told_why_it_ends() {
     assert_eq!(taken(&calls), ["end Reconfigured", "drop"]);
 
     let calls = attach(&source, "a", "never");
-    source.0.with(|state| state.publisher.as_mut().unwrap().last_activity -= Duration::from_secs(2));
+    source.with(|state| state.publisher.as_mut().unwrap().last_activity -= Duration::from_secs(2));
     let second = acquire(&source, 1, Socket::new(0)).unwrap();
     assert_eq!(taken(&calls)[3..], ["end Replaced", "drop"]);
     drop(publication);

@@ -94,7 +94,7 @@ fn a_player_too_far_behind_goes_on_at_a_keyframe_and_the_packet_log_is_bounded()
     let mut held = 0;
     for n in 1..2500u32 {
         send(&publication, &[if n % 25 == 0 { key(n * 40, 1) } else { inter(n * 40, 2) }, audio(n * 40 + 7, 3)]);
-        held = held.max(source.0.with(|state| state.log.end_seq() - state.log.first_seq()));
+        held = held.max(source.with(|state| state.log.end_seq() - state.log.first_seq()));
         player.run();
     }
     assert!(held <= 2 * 25 * 6, "5 s and the output under way, not 100 s: {held}");
@@ -115,7 +115,7 @@ fn a_packet_log_has_a_bound_in_bytes_also_without_keyframes() {
     let big = [&[0x27, 1, 0, 0, 0][..], &[9; 100_000]].concat();
     for n in 1..100 {
         send(&publication, &[message(MessageType::VIDEO, n * 40, &big)]);
-        assert!(source.0.with(|state| state.log.bytes()) <= 1 << 20);
+        assert!(source.with(|state| state.log.bytes()) <= 1 << 20);
     }
     // The GOP does not fit any more: a player that joins now waits for a keyframe.
     let mut player = TestPlayer::join(&source);
@@ -130,7 +130,7 @@ fn an_audio_stream_gives_a_joining_player_its_last_second() {
     let publication = publish(&source);
     send(&publication, &[audio_header(3)]);
     send(&publication, &(0..1000).map(|n| audio(n * 23, n as u8)).collect::<Vec<_>>());
-    assert!(source.0.with(|state| state.log.end_seq() - state.log.first_seq()) < 50);
+    assert!(source.with(|state| state.log.end_seq() - state.log.first_seq()) < 50);
     let mut player = TestPlayer::join(&source);
     let got = player.got();
     assert_eq!(got[0], ('a', 0, 3));
@@ -340,9 +340,9 @@ fn the_ids_of_players_that_left_are_used_again() {
     let mut players: Vec<_> = (0..4).map(|_| TestPlayer::join(&source)).collect();
     players.remove(2);
     players.remove(0);
-    assert_eq!(source.0.with(|state| (state.subscriber_count(), state.subscribers.len())), (2, 4));
+    assert_eq!(source.with(|state| (state.subscriber_count(), state.subscribers.len())), (2, 4));
     players.extend((0..3).map(|_| TestPlayer::join(&source)));
-    assert_eq!(source.0.with(|state| (state.subscriber_count(), state.subscribers.len())), (5, 5));
+    assert_eq!(source.with(|state| (state.subscriber_count(), state.subscribers.len())), (5, 5));
     drop(players);
-    assert_eq!(source.0.with(|state| (state.subscriber_count(), state.subscribers.len())), (0, 0));
+    assert_eq!(source.with(|state| (state.subscriber_count(), state.subscribers.len())), (0, 0));
 }

@@ -74,8 +74,8 @@ fn a_second_publisher_is_refused_and_one_that_stalls_is_replaced() {
     let first_socket = Socket::new(0);
     let first = acquire(&source, 1, first_socket.clone()).unwrap();
     assert_eq!(acquire(&source, 2, Socket::new(0)).err().unwrap().client, 1);
-    source.0.with(|state| state.publisher.as_mut().unwrap().last_activity -= Duration::from_secs(2));
-    let is_current = |publication: &Publication| source.0.with(|state| publication.is_current(state));
+    source.with(|state| state.publisher.as_mut().unwrap().last_activity -= Duration::from_secs(2));
+    let is_current = |publication: &Publication| source.with(|state| publication.is_current(state));
     let second = acquire(&source, 3, Socket::new(0)).unwrap();
     assert_eq!(*first_socket.closed.lock().unwrap(), Some(CloseReason::Replaced { by: 3 }));
     assert!(!is_current(&first) && is_current(&second));
@@ -83,7 +83,7 @@ fn a_second_publisher_is_refused_and_one_that_stalls_is_replaced() {
     first.on_message(&key(0, 1), Instant::now());
     drop(first);
     assert!(is_current(&second));
-    assert_eq!(source.0.with(|state| state.log.next_seq()), 0);
+    assert_eq!(source.with(|state| state.log.next_seq()), 0);
     drop(second);
     assert!(acquire(&source, 4, Socket::new(0)).is_ok());
 }
@@ -99,7 +99,7 @@ fn a_reserved_stream_is_refused_to_others_and_a_stalled_publisher_goes_on_until_
     drop(reservation);
     let first = publish(&source);
     assert_eq!(player.got().len(), 1);
-    let stall = || source.0.with(|state| state.publisher.as_mut().unwrap().last_activity -= Duration::from_secs(2));
+    let stall = || source.with(|state| state.publisher.as_mut().unwrap().last_activity -= Duration::from_secs(2));
     assert_eq!(source.reserve(2).err().unwrap().client, 1);
     stall();
     let reservation = source.reserve(2).unwrap();
@@ -110,7 +110,7 @@ fn a_reserved_stream_is_refused_to_others_and_a_stalled_publisher_goes_on_until_
     assert_eq!(refused.err().unwrap().client, 1);
     stall();
     let second = acquire(&source, 3, Socket::new(0)).unwrap();
-    assert!(source.0.with(|state| second.is_current(state) && state.reserved_by.is_none()));
+    assert!(source.with(|state| second.is_current(state) && state.reserved_by.is_none()));
 }
 
 #[test]
@@ -122,7 +122,7 @@ fn a_header_too_large_to_keep_is_passed_on() {
     let large = [ON_META_DATA, &[7; MAX_HEADER_BYTES]].concat();
     send(&publication, &[metadata(1), message(MessageType::DATA, 0, &large)]);
     assert_eq!(player.got().last(), Some(&('d', 0, 7)));
-    assert!(source.0.with(|state| state.headers.iter().count() == 0));
+    assert!(source.with(|state| state.headers.iter().count() == 0));
 }
 
 #[test]
@@ -152,14 +152,14 @@ fn data_messages_pass_and_metadata_is_kept() {
     let payloads: Vec<_> = player.received().into_iter().map(|message| message.payload).collect();
     assert_eq!(payloads, [[ON_META_DATA, &[1][..]].concat(), cue.clone(), cue]);
     send(&publication, &[message(MessageType::DATA, 7, CLEAR_DATA_FRAME)]);
-    assert!(source.0.with(|state| state.headers.iter().count() == 0));
+    assert!(source.with(|state| state.headers.iter().count() == 0));
 }
 
 #[test]
 fn the_window_is_what_the_vhost_says() {
     let vhost = |directives: &str| {
         let source = source_with_window(directives);
-        move |window_scale| source.0.with(|state| state.batch_window(window_scale).as_millis())
+        move |window_scale| source.with(|state| state.batch_window(window_scale).as_millis())
     };
     let adaptive = vhost("mw_latency 350;");
     assert_eq!((adaptive(0.0), adaptive(0.2), adaptive(1.0)), (0, 70, 350));

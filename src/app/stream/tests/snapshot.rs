@@ -19,7 +19,7 @@ fn a_published_stream_tells_what_it_gets_and_what_it_drops() {
     let source = source("queue_length 1;");
     let start = Instant::now();
     let publication = acquire(&source, 7, Socket::new(0)).unwrap();
-    source.0.with(|state| state.publisher.as_mut().unwrap().ingest = Box::new(IngestMeter::new(start)));
+    source.with(|state| *state.publisher.as_mut().unwrap().ingest = IngestMeter::new(start));
     let send_at = |at: u64, message: Message| {
         let now = start + Duration::from_millis(at);
         publication.record_activity(now);

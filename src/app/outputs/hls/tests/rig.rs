@@ -10,8 +10,8 @@ use bytes::Bytes;
 use m3u8_rs::MediaPlaylist;
 
 use super::super::buffer_pool::BufferPool;
+use super::super::job::{Counters, Job, StreamFiles};
 use super::super::playlist::{Durations, Entry, Playlist};
-use super::super::segment_writer::{Counters, Job, StreamFiles};
 use super::super::segmenter::{Segment, Segmenter};
 use super::super::writer_thread::WriterThread;
 use crate::codec::flv;

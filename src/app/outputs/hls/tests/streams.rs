@@ -1,6 +1,5 @@
 //! Tests of whole streams: the paths of their files, their owners, and the move to another directory.
 
-use super::super::output::HlsOutput;
 use super::*;
 use crate::app::stream::{Packet, PacketKind, Tag, Track};
 
@@ -50,7 +49,7 @@ fn stream_in(folder: &tempfile::TempDir) -> (HlsStream, crate::config::Hls, Live
 }
 
 fn publish(stream: &HlsStream, hls: &crate::config::Hls) -> HlsOutput {
-    stream.publish(hls, Arc::new(NullClient), &MemoryTracker::default()).unwrap()
+    HlsOutput::start(stream, hls, Arc::new(NullClient), &MemoryTracker::default()).unwrap()
 }
 
 fn send_keyframe(output: &mut dyn Output, time: u64) {
@@ -63,10 +62,10 @@ fn two_streams_do_not_share_files() {
     let folder = tempfile::tempdir().unwrap();
     let (stream, hls, _) = stream_in(&folder);
     let memory = MemoryTracker::default();
-    let one = stream.publish(&hls, Arc::new(NullClient), &memory).unwrap();
-    assert!(stream.publish(&hls, Arc::new(NullClient), &memory).is_none());
+    let one = HlsOutput::start(&stream, &hls, Arc::new(NullClient), &memory).unwrap();
+    assert!(HlsOutput::start(&stream, &hls, Arc::new(NullClient), &memory).is_none());
     drop(one);
-    assert!(stream.publish(&hls, Arc::new(NullClient), &memory).is_some());
+    assert!(HlsOutput::start(&stream, &hls, Arc::new(NullClient), &memory).is_some());
 }
 
 #[test]
@@ -103,7 +102,7 @@ fn of_a_stream_that_never_had_a_segment_nothing_is_kept() {
     assert!(!stream.tick(Instant::now()), "it is published");
     drop(output);
     assert!(stream.retained_since().is_none() && stream.tick(Instant::now()));
-    assert!(stream.publish(&hls, Arc::new(NullClient), &MemoryTracker::default()).is_some());
+    assert!(HlsOutput::start(&stream, &hls, Arc::new(NullClient), &MemoryTracker::default()).is_some());
 }
 
 #[test]
@@ -245,7 +244,7 @@ fn a_stream_is_closed_in_memory_before_the_disk_has_time_for_it() {
     stream.close(Instant::now());
     assert!(stream.retained_since().is_none() && stream.is_closed());
     assert!(!stream.tick(Instant::now() + Duration::from_secs(1000)), "the writer thread does not know yet");
-    drop(stream.publish(&hls, Arc::new(NullClient), &MemoryTracker::default()));
+    drop(HlsOutput::start(&stream, &hls, Arc::new(NullClient), &MemoryTracker::default()));
     assert!(!stream.tick(Instant::now() + Duration::from_secs(1000)), "that publisher sent nothing");
     drop(never_reads);
 }

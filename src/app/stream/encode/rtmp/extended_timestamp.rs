@@ -20,7 +20,7 @@ pub(crate) struct ExtendedTimestampEncoder {
 }
 
 impl ExtendedTimestampEncoder {
-    pub(super) fn new(message: &SharedMessage, header: ChunkHeader) -> Self {
+    pub(crate) fn new(message: &SharedMessage, header: ChunkHeader) -> Self {
         Self { message: message.clone(), header, encoded_chunks: 0 }
     }
 

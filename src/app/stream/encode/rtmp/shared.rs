@@ -4,7 +4,6 @@ use std::ops::Range;
 
 use bytes::{Bytes, BytesMut};
 
-use super::extended_timestamp::ExtendedTimestampEncoder;
 use crate::app::stream::track::Track;
 use crate::rtmp::chunk::{ChunkHeader, MAX_DELTA, encode, encode_delta};
 
@@ -59,25 +58,18 @@ impl SharedMessage {
         Self { bytes: Bytes::new(), chunk_size, header_len: header_len as u8, has_delta: delta.is_some() }
     }
 
-    /// Appends the message to `out` with an absolute `timestamp`, on the message stream `stream_id`. A message with an
-    /// extended timestamp is not appended: its encoder is returned.
-    pub(crate) fn with_full_header(
-        &self,
-        track: Track,
-        timestamp: u32,
-        stream_id: u32,
-        out: &mut Vec<Bytes>,
-    ) -> Option<Box<ExtendedTimestampEncoder>> {
-        let header = ChunkHeader { csid: track.csid(), kind: track.message_type(), timestamp, stream_id };
+    /// Appends the message to `out` with another header, which has an absolute timestamp. Returns false if that would be
+    /// an extended timestamp, which is in each chunk; nothing is appended then.
+    pub(crate) fn with_full_header(&self, header: &ChunkHeader, out: &mut Vec<Bytes>) -> bool {
         let mut head = BytesMut::new();
-        let header_len = encode(&mut head, &header, &[], self.chunk_size as usize);
+        let header_len = encode(&mut head, header, &[], self.chunk_size as usize);
         if header_len != FULL_HEADER {
-            return Some(Box::new(ExtendedTimestampEncoder::new(self, header)));
+            return false;
         }
         // Only the header of the first chunk differs.
         self.set_message_length(&mut head);
         out.extend([head.freeze(), self.bytes.slice(usize::from(self.header_len)..)]);
-        None
+        true
     }
 
     /// Writes the length of the whole message into `head`, which was encoded with none or a part of the payload.

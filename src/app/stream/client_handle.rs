@@ -1,0 +1,20 @@
+//! A client as a stream sees it.
+
+use std::io;
+
+use crate::app::session::close::CloseReason;
+
+/// A client as others see it: its socket, its coroutine, and its end.
+pub trait ClientHandle: Send + Sync {
+    /// Writes without blocking. Returns the number of bytes written, 0 if the socket is full.
+    ///
+    /// # Errors
+    /// When the connection has failed.
+    fn try_write(&self, bytes: &[u8]) -> io::Result<usize>;
+    /// Prefetches into the processor's cache what the next [`try_write`](Self::try_write) reads.
+    fn prefetch(&self) {}
+    /// Wakes the client's coroutine.
+    fn wake(&self);
+    /// Closes the connection.
+    fn close(&self, reason: CloseReason);
+}
