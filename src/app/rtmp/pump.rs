@@ -224,6 +224,7 @@ impl<'a> Pump<'a> {
     }
 
     /// Reads and handles input, and queues the replies. Bounded by reads and work.
+    #[inline(never)] // Keeps its locals off the stack of a waiting player.
     fn read_input<R: Role>(&mut self, role: &mut R, now: Instant) -> Result<Input<R::End>, R::Error> {
         // A peer that does not read its replies causes no more of them.
         if self.replies_full() {
