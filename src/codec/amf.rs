@@ -1,8 +1,21 @@
 //! Common parts of the AMF0 and AMF3 readers: the position in the input, the limits, and a loop that reads nested values
 //! without recursion.
 
-use super::amf0::{MAX_VALUES, Value};
-use super::amf3::MAX_COPIED;
+use super::amf0::Value;
+
+/// Maximum nesting of objects and arrays. Metadata of real encoders needs 3. The limit also bounds the recursion of clone,
+/// print and drop.
+pub const MAX_NESTING: usize = 16;
+
+/// Maximum number of values of one call, including object members and array elements. A value takes at least one byte on the
+/// wire and up to 160 in memory (a member of an object, in a vector that has just grown). So one call allocates at most
+/// 10 MiB, plus at most twice the bytes of all texts. Real metadata has a few dozen values, but the seek index of a recorded
+/// file, which some encoders send, has two for each keyframe.
+pub const MAX_VALUES: usize = 65_536;
+
+/// Maximum size of the texts that one call copies by reference, in bytes. A reference of one byte stands for a whole string
+/// or for the names of a whole class; clients use references for short names.
+pub const MAX_COPIED: usize = 1 << 20;
 
 /// The remaining limits of one call, shared by AMF0 and the AMF3 values inside it.
 #[derive(Debug)]

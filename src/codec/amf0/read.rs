@@ -1,8 +1,10 @@
 //! The reader of AMF0.
 
-use super::{Error, MAX_NESTING, Object, Value, marker};
-use crate::codec::amf::{Budget, Cursor, Reader as _, Start, decode_text};
-use crate::codec::{amf, amf3};
+use super::error::Error;
+use super::marker;
+use super::value::{Object, Value};
+use crate::codec::amf::{self, Budget, Cursor, MAX_NESTING, Reader as _, Start, decode_text};
+use crate::codec::amf3;
 
 /// Reads one value and moves `input` past it. On error `input` is unchanged.
 ///

@@ -1,6 +1,7 @@
 use proptest::prelude::*;
 
 use super::*;
+use crate::codec::amf3;
 
 fn read_one(bytes: &[u8]) -> Result<Value, Error> {
     let mut input = bytes;

@@ -1,6 +1,7 @@
 //! The writer of AMF0.
 
-use super::{Object, Value, marker};
+use super::marker;
+use super::value::{Object, Value};
 
 /// Appends a value.
 ///

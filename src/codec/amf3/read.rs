@@ -1,8 +1,8 @@
 //! The reader of AMF3.
 
-use super::Error;
-use crate::codec::amf::{self, Budget, Cursor, Reader as _, Start, decode_text};
-use crate::codec::amf0::{MAX_NESTING, Object, Value};
+use super::error::Error;
+use crate::codec::amf::{self, Budget, Cursor, MAX_NESTING, Reader as _, Start, decode_text};
+use crate::codec::amf0::{Object, Value};
 
 /// Reads a value as [`read`](super::read) does, inside `depth` AMF0 containers and within their remaining limits.
 pub(in crate::codec) fn read_within(input: &mut &[u8], depth: usize, budget: &mut Budget) -> Result<Value, Error> {

@@ -1,7 +1,7 @@
 use proptest::prelude::*;
 
 use super::*;
-use crate::codec::amf0::Object;
+use crate::codec::amf0::{MAX_NESTING, MAX_VALUES, Object};
 
 fn read_one(bytes: &[u8]) -> Result<Value, Error> {
     let mut input = bytes;
