@@ -35,6 +35,8 @@ pub enum CloseReason {
     Overload(String),
     /// The publisher's HLS files could not be written, and `hls_on_error` is `disconnect`.
     Hls(String),
+    /// A backend of `http_hooks` refused the request, or did not answer.
+    Hook(String),
     /// The publisher stalled, and another one took over its stream.
     Replaced {
         /// Number of the client that publishes the stream now.
@@ -48,10 +50,12 @@ pub enum CloseReason {
     VhostDisabled(String),
     /// The server is shutting down.
     ServerStopped,
+    /// An operator disconnected the client.
+    Kicked,
 }
 
 /// Codes of all reasons, in the order of their counters.
-pub(crate) const CLOSE_CODES: [&str; 20] = [
+pub(crate) const CLOSE_CODES: [&str; 22] = [
     "by-peer",
     "network",
     "slow-start",
@@ -72,6 +76,8 @@ pub(crate) const CLOSE_CODES: [&str; 20] = [
     "too-fast",
     "memory",
     "overload",
+    "hook",
+    "kicked",
 ];
 
 impl CloseReason {
@@ -82,7 +88,7 @@ impl CloseReason {
 
     /// Returns whether this is a normal end, or one that the operator caused.
     pub fn is_ordinary(&self) -> bool {
-        matches!(self, Self::ByPeer | Self::VhostRemoved(_) | Self::VhostDisabled(_) | Self::ServerStopped)
+        matches!(self, Self::ByPeer | Self::VhostRemoved(_) | Self::VhostDisabled(_) | Self::ServerStopped | Self::Kicked)
     }
 
     /// Returns the index in [`CLOSE_CODES`].
@@ -108,6 +114,8 @@ impl CloseReason {
             Self::TooFast(_) => 17,
             Self::Memory(_) => 18,
             Self::Overload(_) => 19,
+            Self::Hook(_) => 20,
+            Self::Kicked => 21,
         }
     }
 }
@@ -128,13 +136,15 @@ impl fmt::Display for CloseReason {
             | Self::Busy(why)
             | Self::Full(why)
             | Self::Memory(why)
-            | Self::Overload(why) => write!(f, "{why}"),
+            | Self::Overload(why)
+            | Self::Hook(why) => write!(f, "{why}"),
             Self::Hls(why) => write!(f, "HLS files of the stream cannot be written: {why}"),
             Self::Replaced { by } => write!(f, "the publisher stalled, and client {by} took over the stream"),
             Self::Crashed => write!(f, "internal server error, see the error logged before"),
             Self::VhostRemoved(vhost) => write!(f, "vhost {vhost} was removed"),
             Self::VhostDisabled(vhost) => write!(f, "vhost {vhost} was disabled"),
             Self::ServerStopped => write!(f, "the server is shutting down"),
+            Self::Kicked => write!(f, "an operator disconnected the client"),
         }
     }
 }
@@ -167,6 +177,8 @@ mod tests {
             (CloseReason::TooFast(8000), "too-fast"),
             (CloseReason::Memory(text()), "memory"),
             (CloseReason::Overload(text()), "overload"),
+            (CloseReason::Hook(text()), "hook"),
+            (CloseReason::Kicked, "kicked"),
         ];
         for (index, (reason, code)) in all.iter().enumerate() {
             assert_eq!(reason.code(), *code);

@@ -1,0 +1,131 @@
+//! The answer of a backend to a question.
+
+use serde_json::Value;
+
+/// Nesting of an answer beyond which it is not parsed: the parser recurses, and a coroutine's stack is small.
+const MAX_NESTING: usize = 16;
+
+/// Longest message of a backend that is passed on to the client, in characters.
+const MAX_MESSAGE: usize = 200;
+
+/// Bytes of an answer that are logged.
+const MAX_LOGGED: usize = 200;
+
+/// What a backend answered.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Answer {
+    /// The client passes.
+    Allowed,
+    /// The client is refused, for a reason that it is told.
+    Refused(String),
+    /// Not an answer of this protocol. The client is refused, and the answer is logged.
+    NotUnderstood,
+}
+
+/// Reads an answer. `0`, `"0"`, and an object whose `code` is one of these, allow with status 200 or 201. A byte order mark and
+/// white space around it do not matter.
+pub(super) fn read(status: u16, body: &[u8]) -> Answer {
+    let text = String::from_utf8_lossy(body);
+    let text = text.trim_start_matches('\u{feff}').trim();
+    let value = if is_shallow(text) { serde_json::from_str(text).unwrap_or(Value::Null) } else { Value::Null };
+    let code = value.as_object().map_or(Some(&value), |object| object.get("code"));
+    let is_zero = code.is_some_and(|code| code.as_i64() == Some(0) || code.as_str() == Some("0"));
+    if is_zero && matches!(status, 200 | 201) {
+        return Answer::Allowed;
+    }
+    if let Some(message) = value.get("message").and_then(Value::as_str).map(printable).filter(|text| !text.is_empty()) {
+        return Answer::Refused(message);
+    }
+    match code {
+        Some(code @ (Value::Number(_) | Value::String(_))) if !is_zero => {
+            Answer::Refused(format!("refused by the callback backend: code {}", printable(&code.to_string())))
+        }
+        _ if matches!(status, 401 | 403) => {
+            Answer::Refused(format!("refused by the callback backend: status {status}"))
+        }
+        _ => Answer::NotUnderstood,
+    }
+}
+
+/// Returns the beginning of an answer, for the log.
+pub(super) fn shown(body: &[u8]) -> String {
+    String::from_utf8_lossy(&body[..body.len().min(MAX_LOGGED)]).into_owned()
+}
+
+/// Returns a text in one line of bounded length.
+fn printable(text: &str) -> String {
+    text.chars().filter(|c| !c.is_control()).take(MAX_MESSAGE).collect()
+}
+
+/// Returns whether brackets outside of strings nest at most [`MAX_NESTING`] levels.
+fn is_shallow(text: &str) -> bool {
+    let (mut depth, mut in_string, mut escaped) = (0_usize, false, false);
+    for byte in text.bytes() {
+        match byte {
+            _ if escaped => escaped = false,
+            b'\\' if in_string => escaped = true,
+            b'"' => in_string = !in_string,
+            _ if in_string => {}
+            b'[' | b'{' => depth += 1,
+            b']' | b'}' => depth = depth.saturating_sub(1),
+            _ => {}
+        }
+        if depth > MAX_NESTING {
+            return false;
+        }
+    }
+    true
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn zero_in_any_dress_allows() {
+        for body in [
+            "0",
+            " 0\r\n",
+            "\u{feff}0",
+            "\"0\"",
+            "{\"code\":0}",
+            "{\"code\": \"0\", \"data\":[{}]}",
+            "\u{feff} {\"code\":0}\n",
+        ] {
+            assert_eq!(read(200, body.as_bytes()), Answer::Allowed, "{body:?}");
+            assert_eq!(read(201, body.as_bytes()), Answer::Allowed, "{body:?}");
+            assert_ne!(read(204, body.as_bytes()), Answer::Allowed, "{body:?}");
+        }
+    }
+
+    #[test]
+    fn a_refusal_has_the_message_of_the_backend_or_its_code() {
+        let refused = |status, body: &str| match read(status, body.as_bytes()) {
+            Answer::Refused(text) => text,
+            other => panic!("{body}: {other:?}"),
+        };
+        assert_eq!(refused(200, "{\"code\":1,\"message\":\"not\\n today\"}"), "not today");
+        assert_eq!(refused(403, "{\"code\":0,\"message\":\"no\"}"), "no");
+        assert_eq!(refused(200, "1"), "refused by the callback backend: code 1");
+        assert_eq!(refused(200, "{\"code\":-3,\"message\":\"\"}"), "refused by the callback backend: code -3");
+        assert_eq!(refused(403, ""), "refused by the callback backend: status 403");
+        assert_eq!(refused(200, &format!("{{\"code\":1,\"message\":\"{}\"}}", "ä".repeat(9999))).chars().count(), 200);
+    }
+
+    #[test]
+    fn what_is_no_answer_is_not_understood() {
+        let deep = "[".repeat(60_000);
+        for body in ["", "ok", "{}", "{\"code\":null}", "[0]", "<html>0</html>", "{\"code\":0", "00", "true", &deep] {
+            assert_eq!(read(200, body.as_bytes()), Answer::NotUnderstood, "{:.20}", body);
+        }
+        assert_eq!(read(302, b"0"), Answer::NotUnderstood);
+        assert_eq!(read(200, &[0xff, 0xfe, b'0']), Answer::NotUnderstood);
+        assert_eq!(shown(&[b'x'; 1000]).len(), 200);
+    }
+
+    #[test]
+    fn brackets_in_strings_do_not_nest() {
+        assert!(is_shallow(&format!("\"\\\"{}\"", "[".repeat(100))));
+        assert!(is_shallow(&"[]".repeat(100)) && !is_shallow(&"[".repeat(17)));
+    }
+}

@@ -1,0 +1,263 @@
+//! One HTTP/1.1 request and its answer, on a connection that is open. `ureq-proto` has the protocol; this has the bounds.
+
+use std::io::{self, Read, Write};
+
+use ureq_proto::client::{Call, RecvBodyResult, RecvResponseResult, SendRequestResult, state::RecvBody};
+use ureq_proto::http::Request;
+use ureq_proto::{BodyMode, Error};
+
+/// Longest head of an answer in bytes.
+const MAX_HEAD: usize = 16 * 1024;
+
+/// Longest body of an answer in bytes.
+const MAX_BODY: usize = 64 * 1024;
+
+/// Bytes of one read. The buffer is on the heap: the stack of a coroutine is small.
+const READ_BYTES: usize = 4096;
+
+/// Bytes that the head of a request needs beside its URL.
+const HEAD_BYTES: usize = 1024;
+
+/// The name of this server in requests.
+const USER_AGENT: &str = concat!("simple-rtmp-server/", env!("CARGO_PKG_VERSION"));
+
+/// An answer.
+#[derive(Debug)]
+pub(super) struct Reply {
+    pub(super) status: u16,
+    pub(super) body: Vec<u8>,
+    /// The connection can be used for another request.
+    pub(super) reusable: bool,
+}
+
+/// A request without an answer.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum Failure {
+    /// The connection ended before the first byte of an answer: a connection that was kept open may have ended earlier.
+    #[error("the backend closed the connection without an answer")]
+    NoAnswer,
+    #[error("the backend closed the connection within its answer")]
+    Incomplete,
+    #[error("the answer is too long: its {part} has more than {max} bytes")]
+    TooLong { part: &'static str, max: usize },
+    #[error("invalid HTTP: {0}")]
+    Http(#[from] Error),
+    #[error("{}", if .0.kind() == io::ErrorKind::TimedOut { "the backend did not answer in time".to_owned() } else { .0.to_string() })]
+    Io(#[from] io::Error),
+}
+
+/// Posts a JSON body and waits for the answer.
+///
+/// # Errors
+/// When there is no complete and valid answer within the bounds.
+pub(super) fn post<S: Read + Write>(stream: &mut S, url: &str, body: &str) -> Result<Reply, Failure> {
+    let request = Request::post(url)
+        .header("connection", "keep-alive")
+        .header("content-length", body.len())
+        .header("content-type", "application/json")
+        .header("user-agent", USER_AGENT)
+        .body(())
+        .map_err(|error| io::Error::new(io::ErrorKind::InvalidInput, error))?;
+    let mut call = Call::new(request)?.proceed();
+    let mut head = vec![0; url.len() + HEAD_BYTES];
+    let mut bytes = Vec::with_capacity(head.len() + body.len());
+    while !call.can_proceed() {
+        let used = call.write(&mut head)?;
+        bytes.extend_from_slice(&head[..used]);
+    }
+    let unexpected = || io::Error::other("the request has another state than its headers say");
+    let Some(SendRequestResult::SendBody(mut call)) = call.proceed()? else { return Err(unexpected().into()) };
+    call.consume_direct_write(body.len())?;
+    bytes.extend_from_slice(body.as_bytes());
+    // If the backend has closed the connection, reading tells more than the error of writing.
+    let _ = stream.write_all(&bytes).and_then(|()| stream.flush());
+    let mut call = call.proceed().ok_or_else(unexpected)?;
+
+    let mut input = Input { stream, bytes: Vec::new(), buffer: head, has_input: false };
+    input.buffer.resize(READ_BYTES, 0);
+    let response = loop {
+        let (used, response) = call.try_response(&input.bytes, false)?;
+        input.bytes.drain(..used);
+        if let Some(response) = response {
+            break response;
+        }
+        if input.bytes.len() >= MAX_HEAD {
+            return Err(Failure::TooLong { part: "head", max: MAX_HEAD });
+        }
+        // A used-up informational answer may be followed by the next one.
+        if used == 0 && !input.read()? {
+            return Err(if input.has_input { Failure::Incomplete } else { Failure::NoAnswer });
+        }
+    };
+    let status = response.status().as_u16();
+    let (body, must_close) = match call.proceed().ok_or_else(unexpected)? {
+        RecvResponseResult::RecvBody(call) => read_body(call, &mut input)?,
+        RecvResponseResult::Redirect(call) => (Vec::new(), call.must_close_connection()),
+        RecvResponseResult::Cleanup(call) => (Vec::new(), call.must_close_connection()),
+    };
+    Ok(Reply { status, body, reusable: !must_close && input.bytes.is_empty() })
+}
+
+/// Reads the body. Returns whether the connection must be closed after it.
+#[inline(never)] // Keeps its locals off the stack of a coroutine that waits for the head.
+fn read_body<S: Read + Write>(mut call: Call<RecvBody>, input: &mut Input<'_, S>) -> Result<(Vec<u8>, bool), Failure> {
+    let mut body = Vec::new();
+    let mut output = vec![0; READ_BYTES];
+    let until_close = call.body_mode() == BodyMode::CloseDelimited;
+    let mut ended = false;
+    while until_close || !call.can_proceed() {
+        let (used, produced) = call.read(&input.bytes, &mut output)?;
+        input.bytes.drain(..used);
+        body.extend_from_slice(&output[..produced]);
+        if body.len() > MAX_BODY || input.bytes.len() > MAX_BODY {
+            return Err(Failure::TooLong { part: "body", max: MAX_BODY });
+        }
+        if used == 0 && produced == 0 && !input.read()? {
+            if !until_close && !call.is_ended_chunked() {
+                return Err(Failure::Incomplete);
+            }
+            ended = true;
+            break;
+        }
+    }
+    let must_close = match call.proceed() {
+        Some(RecvBodyResult::Redirect(call)) => call.must_close_connection(),
+        Some(RecvBodyResult::Cleanup(call)) => call.must_close_connection(),
+        None => true,
+    };
+    Ok((body, must_close || ended))
+}
+
+/// The input of a connection that is not parsed yet.
+struct Input<'a, S> {
+    stream: &'a mut S,
+    bytes: Vec<u8>,
+    buffer: Vec<u8>,
+    has_input: bool,
+}
+
+impl<S: Read> Input<'_, S> {
+    /// Reads once. Returns false at the end of the connection.
+    fn read(&mut self) -> io::Result<bool> {
+        let read = match self.stream.read(&mut self.buffer) {
+            Ok(read) => read,
+            Err(error) if matches!(error.kind(), io::ErrorKind::ConnectionReset | io::ErrorKind::BrokenPipe) => 0,
+            Err(error) => return Err(error),
+        };
+        self.bytes.extend_from_slice(&self.buffer[..read]);
+        self.has_input |= read > 0;
+        Ok(read > 0)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A connection that answers with `answer`, in pieces of `piece` bytes, and then ends.
+    struct Script {
+        answer: Vec<u8>,
+        piece: usize,
+        sent: Vec<u8>,
+    }
+
+    impl Read for Script {
+        fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+            let n = self.piece.min(self.answer.len()).min(buffer.len());
+            buffer[..n].copy_from_slice(&self.answer[..n]);
+            self.answer.drain(..n);
+            Ok(n)
+        }
+    }
+
+    impl Write for Script {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            self.sent.extend_from_slice(bytes);
+            Ok(bytes.len())
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    fn answered(answer: impl AsRef<[u8]>, piece: usize) -> (Result<Reply, Failure>, String) {
+        let mut script = Script { answer: answer.as_ref().to_vec(), piece, sent: Vec::new() };
+        let reply = post(&mut script, "http://backend:8085/api/v1/streams?key=1", "{\"action\":\"on_publish\"}");
+        (reply, String::from_utf8(script.sent).unwrap())
+    }
+
+    #[test]
+    fn the_request_is_complete() {
+        let sent = answered("HTTP/1.1 200 OK\r\nContent-Length: 1\r\n\r\n0", 9999).1;
+        let (head, body) = sent.split_once("\r\n\r\n").unwrap();
+        assert_eq!(body, "{\"action\":\"on_publish\"}");
+        assert!(head.starts_with("POST /api/v1/streams?key=1 HTTP/1.1\r\n"), "{head}");
+        for line in
+            ["host: backend:8085", "content-length: 23", "content-type: application/json", "connection: keep-alive"]
+        {
+            assert!(head.contains(line), "{head}");
+        }
+    }
+
+    #[test]
+    fn answers_are_read_in_any_framing_and_cut_anywhere() {
+        for (answer, body, reusable) in [
+            ("HTTP/1.1 200 OK\r\nContent-Length: 1\r\n\r\n0", "0", true),
+            ("HTTP/1.1 200 OK\r\nContent-Length: 1\r\nConnection: close\r\n\r\n0", "0", false),
+            ("HTTP/1.1 200 OK\r\nContent-Length: 1\r\n\r\n0HTTP/1.1 400 x", "0", false),
+            (
+                "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n4\r\n{\"co\r\n6\r\nde\":0}\r\n0\r\n\r\n",
+                "{\"code\":0}",
+                true,
+            ),
+            ("HTTP/1.1 200 OK\r\n\r\n0", "0", false),
+            ("HTTP/1.0 200 OK\r\n\r\n0", "0", false),
+            ("HTTP/1.0 200 OK\r\nContent-Length: 1\r\n\r\n0", "0", false),
+            ("HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n", "", true),
+            ("HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 200 OK\r\nContent-Length: 1\r\n\r\n0", "0", true),
+        ] {
+            for piece in 1..answer.len() {
+                let reply = answered(answer, piece).0.unwrap_or_else(|error| panic!("{answer} {piece}: {error}"));
+                assert_eq!((reply.status, reply.body.as_slice()), (200, body.as_bytes()), "{answer} {piece}");
+                // Bytes behind the answer are seen only if they came with it.
+                assert!(reply.reusable == reusable || answer.ends_with('x'), "{answer} {piece}");
+            }
+            assert_eq!(answered(answer, answer.len()).0.unwrap().reusable, reusable, "{answer}");
+        }
+        assert_eq!(answered("HTTP/1.1 204 No Content\r\n\r\n", 99).0.unwrap().status, 204);
+        assert_eq!(
+            answered("HTTP/1.1 302 Found\r\nLocation: /x\r\nContent-Length: 0\r\n\r\n", 99).0.unwrap().status,
+            302
+        );
+    }
+
+    #[test]
+    fn half_an_answer_and_nonsense_fail() {
+        let whole = "HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\n0123456789";
+        for length in 1..whole.len() {
+            let error = answered(&whole[..length], 7).0.unwrap_err();
+            assert!(matches!(error, Failure::Incomplete), "{length}: {error}");
+        }
+        assert!(matches!(answered("", 7).0, Err(Failure::NoAnswer)));
+        for nonsense in
+            ["SSH-2.0-OpenSSH_9.6\r\n\r\n", "HTTP/1.1 abc OK\r\n\r\n", "HTTP/1.1 200 OK\r\nContent-Length: x\r\n\r\n0"]
+        {
+            assert!(matches!(answered(nonsense, 7).0, Err(Failure::Http(_))), "{nonsense}");
+        }
+    }
+
+    #[test]
+    fn an_answer_without_an_end_fails() {
+        let long = |head: &str| [head.as_bytes(), &vec![b'a'; 200_000]].concat();
+        for (answer, part) in [
+            (long("HTTP/1.1 200 OK\r\nX: "), "head"),
+            (long("HTTP/1.1 200 OK\r\n\r\n"), "body"),
+            (long("HTTP/1.1 200 OK\r\nContent-Length: 200000\r\n\r\n"), "body"),
+            (long("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n30d40\r\n"), "body"),
+        ] {
+            let error = answered(answer, 4096).0.unwrap_err();
+            assert!(matches!(error, Failure::TooLong { part: due, .. } if due == part), "{part}: {error}");
+        }
+    }
+}

@@ -1,0 +1,82 @@
+//! The rules by which callbacks are answered.
+
+use serde_json::{Value, json};
+use structopt::StructOpt;
+
+/// The answer that accepts.
+pub(crate) const ACCEPTED: &str = "{\"code\":0}";
+
+/// The rules of the command line.
+#[derive(StructOpt, Debug, Clone, Default)]
+pub(crate) struct Rules {
+    /// Refuses to let clients publish this stream; may be repeated
+    #[structopt(long = "deny-publish", value_name = "STREAM", number_of_values = 1)]
+    pub(crate) deny_publish: Vec<String>,
+    /// Refuses to let clients play this stream; may be repeated
+    #[structopt(long = "deny-play", value_name = "STREAM", number_of_values = 1)]
+    pub(crate) deny_play: Vec<String>,
+    /// Message of refusals, which the client is told
+    #[structopt(long, default_value = "refused by srs_hooks", value_name = "TEXT")]
+    pub(crate) message: String,
+    /// Time before each answer, in milliseconds
+    #[structopt(long, default_value = "0", value_name = "MS")]
+    pub(crate) delay: u64,
+    /// Share of requests that are answered with status 500, in percent
+    #[structopt(long, default_value = "0", value_name = "PERCENT")]
+    pub(crate) fail: u64,
+}
+
+/// An answer.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum Answer {
+    /// Status 200 with this body.
+    Body(String),
+    /// Status 500.
+    Fail,
+}
+
+impl Rules {
+    /// Answers a callback, the `number`th one from 1.
+    pub(crate) fn answer(&self, event: &Value, number: u64) -> Answer {
+        // Evenly spread, and the same in each run.
+        let failures = |number: u64| number * self.fail.min(100) / 100;
+        if failures(number) > failures(number - 1) {
+            return Answer::Fail;
+        }
+        let denied = match event["action"].as_str() {
+            Some("on_publish") => &self.deny_publish,
+            Some("on_play") => &self.deny_play,
+            _ => return Answer::Body(ACCEPTED.to_owned()),
+        };
+        match denied.iter().any(|denied| event["stream"] == denied.as_str()) {
+            true => Answer::Body(json!({ "code": 1, "message": self.message }).to_string()),
+            false => Answer::Body(ACCEPTED.to_owned()),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn event(action: &str, stream: &str) -> Value {
+        json!({ "action": action, "stream": stream })
+    }
+
+    #[test]
+    fn denied_streams_are_refused_with_the_message() {
+        let rules = Rules { deny_publish: vec!["a".into()], message: "no".into(), ..Rules::default() };
+        assert_eq!(rules.answer(&event("on_publish", "a"), 1), Answer::Body("{\"code\":1,\"message\":\"no\"}".into()));
+        for (action, stream) in [("on_publish", "b"), ("on_play", "a"), ("on_unpublish", "a")] {
+            assert_eq!(rules.answer(&event(action, stream), 1), Answer::Body(ACCEPTED.into()));
+        }
+        assert_eq!(rules.answer(&Value::Null, 1), Answer::Body(ACCEPTED.into()));
+    }
+
+    #[test]
+    fn failures_are_spread_evenly() {
+        let rules = Rules { fail: 25, ..Rules::default() };
+        let fails: Vec<_> = (1..=8).filter(|n| rules.answer(&Value::Null, *n) == Answer::Fail).collect();
+        assert_eq!(fails, [4, 8]);
+    }
+}
