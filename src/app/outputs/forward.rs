@@ -12,33 +12,31 @@
 //! players stay as well.
 
 mod connect;
+mod failure;
 mod forwarder;
 mod resolver;
 pub(crate) mod route;
 mod semaphore;
 mod session;
+mod target;
+mod task;
 
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Instant;
 
 use self::forwarder::Forwarder;
-use self::resolver::Resolver;
 use self::route::Route;
-use self::semaphore::FairSemaphore;
+use self::target::{Dialer, Target};
 use crate::app::context::{Context, Feature};
-use crate::app::events::{Event, Gate, GateAction, GateRequest, Listener};
+use crate::app::events::{Event, Gate, GateAction, GateAnswer, GateRequest, Listener};
 use crate::app::session::close::CloseReason;
 use crate::app::session::info::{ClientInfo, StreamInfo};
+use crate::app::stats::snapshot::Section;
 use crate::app::stream::{Source, StreamEvent};
-use crate::config::{Config, Destination, Forward, StreamNames};
+use crate::config::{Config, Forward, StreamNames};
 use crate::log::quoted;
 use crate::st::Shared;
-
-/// Forwarders of the whole server that connect at a time, at most half of them to one target. A target answers within
-/// milliseconds, so that hundreds connect in a second, and a client that publishes one name after the other cannot
-/// cause more connections.
-const MAX_CONNECTING: usize = 64;
 
 /// A published stream, as its forwarders need it.
 #[derive(Clone)]
@@ -52,21 +50,10 @@ struct PublishedStream {
     route: Route,
 }
 
-/// A target of one stream. Two forwarders with equal targets would do the same.
-#[derive(Debug, Clone, PartialEq, Eq)]
-struct Target {
-    destination: Destination,
-    tls_verify: bool,
-    /// The servers that the stream has passed, including this one.
-    route: Route,
-}
-
 #[derive(Clone)]
 pub(crate) struct ForwardManager {
-    ctx: Context,
+    dialer: Arc<Dialer>,
     streams: Shared<HashMap<String, ForwardedStream>>,
-    connecting: FairSemaphore,
-    resolver: Arc<Resolver>,
 }
 
 struct ForwardedStream {
@@ -74,28 +61,6 @@ struct ForwardedStream {
     publisher: Option<u64>,
     publisher_changed: Instant,
     forwarders: Vec<Arc<Forwarder>>,
-}
-
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-enum ForwardState {
-    /// Waits for media, for a permit to connect, or for the next attempt.
-    #[default]
-    Waiting,
-    Connecting,
-    Sending,
-    /// The stream has ended; sends the rest and closes.
-    Ending,
-}
-
-impl ForwardState {
-    fn name(self) -> &'static str {
-        match self {
-            Self::Connecting => "connecting",
-            Self::Sending => "sending",
-            Self::Waiting => "waiting",
-            Self::Ending => "ending",
-        }
-    }
 }
 
 impl Feature for ForwardManager {
@@ -114,6 +79,23 @@ impl Feature for ForwardManager {
         });
     }
 
+    fn snapshot(&self) -> Option<Section> {
+        let forwarders: Vec<_> = self.streams.with(|streams| {
+            let of_stream = |(name, stream): (&String, &ForwardedStream)| {
+                stream.forwarders.iter().map(|forwarder| (name.clone(), forwarder.clone())).collect::<Vec<_>>()
+            };
+            streams.iter().flat_map(of_stream).collect()
+        });
+        let mut section = Section::new("forward");
+        section.items = forwarders.iter().map(|(stream, forwarder)| forwarder.report(stream)).collect();
+        let sending = forwarders.iter().filter(|(_, forwarder)| forwarder.is_sending()).count();
+        Some(section.with("forwarders", "Forwarders of all streams.", forwarders.len() as u64).with(
+            "forwarders_sending",
+            "Forwarders that are connected and send.",
+            sending as u64,
+        ))
+    }
+
     fn listener(self: Arc<Self>) -> Option<Arc<dyn Listener>> {
         Some(self)
     }
@@ -127,7 +109,7 @@ impl Listener for ForwardManager {
     fn on_event(&self, event: &Event) {
         match event {
             Event::Stream(StreamEvent::Published { stream, client, source, .. }) => {
-                let config = self.ctx.config.get();
+                let config = self.dialer.ctx.config.get();
                 if let Some(vhost) = config.vhosts.get(&stream.vhost) {
                     self.publish(stream, client, source, &vhost.forward, config.max_connections);
                 }
@@ -146,13 +128,13 @@ impl Gate for ForwardManager {
     }
 
     /// Refuses a stream that would return to a server which it has passed.
-    fn check(&self, request: &GateRequest) -> Result<(), CloseReason> {
+    fn check(&self, request: &GateRequest) -> Result<GateAnswer, CloseReason> {
         let GateRequest { action: GateAction::Publish, stream: Some(stream), client, .. } = request else {
-            return Ok(());
+            return Ok(GateAnswer::default());
         };
         match Route::parse(&client.forward_route).loop_error(&stream.name) {
             Some(error) => Err(CloseReason::Refused(error.to_owned())),
-            None => Ok(()),
+            None => Ok(GateAnswer::default()),
         }
     }
 }
@@ -160,8 +142,7 @@ impl Gate for ForwardManager {
 impl ForwardManager {
     /// Creates the feature without streams.
     pub(crate) fn new(ctx: Context) -> Self {
-        let connecting = FairSemaphore::new(MAX_CONNECTING);
-        Self { ctx, streams: Shared::default(), connecting, resolver: Arc::new(Resolver::new()) }
+        Self { dialer: Arc::new(Dialer::new(ctx)), streams: Shared::default() }
     }
 
     /// Starts the forwarders of a stream, before its first message.
@@ -254,7 +235,9 @@ fn update(manager: &ForwardManager, stream: &mut ForwardedStream, forward: &Forw
     }
     for target in wanted {
         let shown = target.destination.log_url.clone();
-        match Forwarder::start(manager, published.source.clone(), target, wait_for_media) {
+        let (registry, of_stream) = (manager.clone(), name.clone());
+        let on_end = move |forwarder: &Arc<Forwarder>| registry.remove_forwarder(&of_stream, forwarder);
+        match task::start(&manager.dialer, published.source.clone(), target, wait_for_media, on_end) {
             Ok(forwarder) => stream.forwarders.push(forwarder),
             Err(error) => {
                 log::error!("forward not started: stream={name} target={shown} error={}", quoted(error));

@@ -4,10 +4,10 @@ use std::io;
 use std::net::{SocketAddr, ToSocketAddrs};
 use std::time::Duration;
 
-use super::ForwardManager;
+use super::failure::Failure;
 use super::forwarder::Forwarder;
 use super::route::is_own;
-use super::session::Failure;
+use super::target::Dialer;
 use crate::app::session::request::AppRequest;
 use crate::app::stream::Source;
 use crate::config::Destination;
@@ -22,15 +22,15 @@ const MAX_ADDRESSES: usize = 8;
 
 /// Connects to the first address of the target that accepts, unless the target is this stream on this server.
 pub(super) fn connect(
-    manager: &ForwardManager,
+    dialer: &Dialer,
     forwarder: &Forwarder,
     source: &Source,
     destination: &Destination,
 ) -> Result<TcpStream, Failure> {
-    let addresses = resolve(manager, forwarder, destination)?;
-    let listeners: Vec<_> = manager.ctx.config.get().listeners().iter().map(|listen| listen.address).collect();
+    let addresses = resolve(dialer, forwarder, destination)?;
+    let listeners: Vec<_> = dialer.ctx.config.get().listeners().iter().map(|listen| listen.address).collect();
     if let Some(&address) = addresses.iter().find(|&&address| is_own(address, &listeners))
-        && is_same_stream(manager, source, destination)
+        && is_same_stream(dialer, source, destination)
     {
         return Err(Failure::Loop { address });
     }
@@ -51,16 +51,12 @@ pub(super) fn connect(
 }
 
 /// Resolves the target's host on a thread for blocking work, unless it is an address.
-fn resolve(
-    manager: &ForwardManager,
-    forwarder: &Forwarder,
-    destination: &Destination,
-) -> Result<Vec<SocketAddr>, Failure> {
+fn resolve(dialer: &Dialer, forwarder: &Forwarder, destination: &Destination) -> Result<Vec<SocketAddr>, Failure> {
     let Destination { host, port, .. } = destination;
     if let Ok(address) = host.parse() {
         return Ok(vec![SocketAddr::new(address, *port)]);
     }
-    let (resolver, target) = (&manager.resolver, host_and_port(destination));
+    let (resolver, target) = (&dialer.resolver, host_and_port(destination));
     let _permit = forwarder.acquire(&resolver.lookups, &target)?;
     let name = (host.clone(), *port);
     let look_up = move || name.to_socket_addrs().map(|all| all.take(MAX_ADDRESSES).collect());
@@ -75,8 +71,8 @@ pub(super) fn host_and_port(Destination { host, port, .. }: &Destination) -> Str
     format!("{host}:{port}")
 }
 
-fn is_same_stream(manager: &ForwardManager, source: &Source, destination: &Destination) -> bool {
-    let (connect, config) = (Connect::new(&destination.app, &destination.tc_url), manager.ctx.config.get());
+fn is_same_stream(dialer: &Dialer, source: &Source, destination: &Destination) -> bool {
+    let (connect, config) = (Connect::new(&destination.app, &destination.tc_url), dialer.ctx.config.get());
     let request = AppRequest::new(&connect, &config).and_then(|app| app.stream(&destination.stream, &config));
     request.is_ok_and(|request| request.name == source.name())
 }

@@ -1,30 +1,24 @@
-//! A forwarder: sends one stream to one target, over one connection after the other, as long as the stream lives.
+//! A forwarder as others see it: its target, its state, and its place in the stream. The module [`task`](super::task) runs it.
 
 use std::io;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
+use serde_json::{Map, Value};
+
+use super::failure::Failure;
 use super::semaphore::{FairSemaphore, Permit};
-use super::session::{self, Failure};
-use super::{ForwardManager, ForwardState, Target};
+use super::target::{ForwardState, Target};
 use crate::app::session::close::CloseReason;
 use crate::app::stats::reporter::{ByteCounts, MessageCounts, Registration, StatsSource};
-use crate::app::stream::{ClientHandle, Consumer, Source, StartPosition};
-use crate::config::Destination;
+use crate::app::stream::{ClientHandle, Consumer};
 use crate::log::quoted;
+use crate::st::Cond;
 use crate::st::net::TcpStream;
-use crate::st::{self, Cond, LowClass};
-
-/// Delay before a failed target is tried again: the first, and the longest. It doubles in between.
-const MIN_RETRY_DELAY: Duration = Duration::from_secs(2);
-const MAX_RETRY_DELAY: Duration = Duration::from_secs(30);
 
 /// Time of sending after which a connection counts as good: the next delay is the first again.
 const GOOD_AFTER: Duration = Duration::from_secs(10);
-
-/// Bytes kept of an error text, which can contain text of the target.
-const MAX_ERROR_LEN: usize = 512;
 
 pub(super) struct Forwarder {
     number: u64,
@@ -50,33 +44,38 @@ struct Status {
 }
 
 impl Forwarder {
-    /// Starts a forwarder. With `wait_for_media`, it connects when the stream's first message has arrived.
-    pub(super) fn start(
-        manager: &ForwardManager,
-        source: Source,
-        target: Target,
-        wait_for_media: bool,
-    ) -> io::Result<Arc<Self>> {
-        let forwarder = Arc::new(Self {
-            number: manager.ctx.clients.next_number(),
-            target,
-            stopped: AtomicBool::new(false),
-            wakeup: Arc::default(),
-            status: Mutex::default(),
-        });
-        let consumer = Arc::new(source.join_forwarder(forwarder.clone()));
-        if wait_for_media {
-            // A consumer that got nothing is woken by the next message.
-            consumer.fill(&mut Vec::new());
-        }
-        forwarder.status().consumer = Some(consumer.clone());
-        let registration = manager.ctx.stats.forward.register(forwarder.clone());
-        forwarder.status().registration = Some(registration);
-        let task = ForwardTask { manager: manager.clone(), name: source.name(), forwarder: forwarder.clone() };
-        st::spawn_low_priority(LowClass::Requests, "forward", forwarder.number, move || {
-            task.run(&source, &consumer);
-        })?;
-        Ok(forwarder)
+    /// Creates a forwarder that has not started.
+    pub(super) fn new(number: u64, target: Target) -> Self {
+        Self { number, target, stopped: AtomicBool::new(false), wakeup: Arc::default(), status: Mutex::default() }
+    }
+
+    pub(super) fn number(&self) -> u64 {
+        self.number
+    }
+
+    /// Sets the forwarder's place in the stream and its entry in the statistics.
+    pub(super) fn register(&self, consumer: Arc<Consumer>, registration: Registration) {
+        let mut status = self.status();
+        status.consumer = Some(consumer);
+        status.registration = Some(registration);
+    }
+
+    /// Drops what [`Forwarder::register`] has set, which refers to the forwarder in turn. The registration goes first: it still
+    /// counts what the consumer sent.
+    pub(super) fn unregister(&self) {
+        let registration = self.status().registration.take();
+        drop(registration);
+        let consumer = self.status().consumer.take();
+        drop(consumer);
+    }
+
+    pub(super) fn set_last_error(&self, error: String) {
+        self.status().last_error = Some(error);
+    }
+
+    /// Waits for `time`, unless the forwarder is woken.
+    pub(super) fn pause(&self, time: Duration) {
+        self.wakeup.wait_timeout(time);
     }
 
     pub(super) fn target(&self) -> &Target {
@@ -110,7 +109,7 @@ impl Forwarder {
     }
 
     /// Waits until the stream has a message, if it had none at the start.
-    fn wait_for_media(&self, consumer: &Consumer) {
+    pub(super) fn wait_for_media(&self, consumer: &Consumer) {
         while consumer.stats().caught_up && !self.is_finished() {
             self.wakeup.wait();
         }
@@ -129,7 +128,35 @@ impl Forwarder {
         }
     }
 
-    fn was_good(&self) -> bool {
+    pub(super) fn is_sending(&self) -> bool {
+        self.status().state == ForwardState::Sending
+    }
+
+    /// Returns the state of the forwarder as a part of a snapshot.
+    pub(super) fn report(&self, stream: &str) -> Map<String, Value> {
+        let (bytes, messages) = (self.bytes(), self.messages());
+        let status = self.status();
+        let (state, attempts, last_error, consumer) =
+            (status.state, status.attempts, status.last_error.clone(), status.consumer.clone());
+        drop(status);
+        let is_sending = state == ForwardState::Sending;
+        let delay = consumer.filter(|_| is_sending).map_or(Duration::ZERO, |consumer| consumer.delay());
+        let delay = u64::try_from(delay.as_millis()).unwrap_or(u64::MAX);
+        let fields: [(&str, Value); 9] = [
+            ("stream", stream.into()),
+            ("target", self.target.destination.log_url.clone().into()),
+            ("state", state.name().into()),
+            ("delay_ms", delay.into()),
+            ("attempts", attempts.into()),
+            ("last_error", last_error.into()),
+            ("bytes_out", bytes.sent.into()),
+            ("messages", messages.passed.into()),
+            ("dropped", messages.dropped.into()),
+        ];
+        fields.map(|(name, value)| (name.to_owned(), value)).into_iter().collect()
+    }
+
+    pub(super) fn was_good(&self) -> bool {
         self.status().sending_since.is_some_and(|since| since.elapsed() >= GOOD_AFTER)
     }
 
@@ -137,7 +164,7 @@ impl Forwarder {
         self.status().connection = Some(connection.clone());
     }
 
-    fn clear_connection(&self) {
+    pub(super) fn clear_connection(&self) {
         let mut status = self.status();
         if let Some(connection) = status.connection.take() {
             status.bytes_sent += connection.bytes_sent();
@@ -207,106 +234,4 @@ impl ClientHandle for Forwarder {
     fn close(&self, _: CloseReason) {
         self.stop();
     }
-}
-
-/// A forwarder's coroutine. Dropping it, or one of its clones, removes the forwarder from the server.
-#[derive(Clone)]
-struct ForwardTask {
-    manager: ForwardManager,
-    name: String,
-    forwarder: Arc<Forwarder>,
-}
-
-impl ForwardTask {
-    fn run(&self, source: &Source, consumer: &Arc<Consumer>) {
-        let forwarder = &self.forwarder;
-        let configured = &forwarder.target.destination;
-        let (name, target) = (&self.name, &configured.log_url);
-        forwarder.wait_for_media(consumer);
-        log::info!("forward started: stream={name} target={target}");
-        let mut destination = configured.clone();
-        let mut position = StartPosition::Retained;
-        let mut retry_delay = MIN_RETRY_DELAY;
-        let mut was_redirected = false;
-        loop {
-            let result = self.run_session(source, consumer, &destination, position);
-            forwarder.clear_connection();
-            if forwarder.is_stopped() {
-                log::info!("forward stopped: stream={name} target={target}");
-                return;
-            }
-            if consumer.stream_ended() {
-                if !source.is_live() {
-                    log::info!("forward finished: stream={name} target={target}");
-                    return;
-                }
-                position = consumer.reset_for_next();
-                continue;
-            }
-            consumer.pause(true);
-            position = StartPosition::JoinPoint;
-            destination = configured.clone();
-            if forwarder.was_good() {
-                retry_delay = MIN_RETRY_DELAY;
-                was_redirected = false;
-            }
-            match result {
-                Err(Failure::Redirected(redirected)) if !was_redirected => {
-                    was_redirected = true;
-                    log::info!("forward redirected: stream={name} target={target} to={}", redirected.log_url);
-                    destination = *redirected;
-                    continue;
-                }
-                Err(failure) if failure.is_permanent() => {
-                    let error = failure.to_string();
-                    log::error!("forward disabled: stream={name} target={target} error={}", quoted(error));
-                    return;
-                }
-                result => {
-                    was_redirected = false;
-                    let delay = jittered(retry_delay);
-                    let mut error = result.err().map_or_else(|| "ended".to_owned(), |failure| failure.to_string());
-                    error.truncate(error.floor_char_boundary(MAX_ERROR_LEN));
-                    log::warn!(
-                        "forward failed: stream={name} target={target} error={} retry_seconds={:.1}",
-                        quoted(&error),
-                        delay.as_secs_f32()
-                    );
-                    forwarder.status().last_error = Some(error);
-                    forwarder.set_state(ForwardState::Waiting);
-                    forwarder.wakeup.wait_timeout(delay);
-                    retry_delay = (retry_delay * 2).min(MAX_RETRY_DELAY);
-                }
-            }
-        }
-    }
-
-    fn run_session(
-        &self,
-        source: &Source,
-        consumer: &Consumer,
-        destination: &Destination,
-        position: StartPosition,
-    ) -> Result<(), Failure> {
-        self.forwarder.check_active()?;
-        session::run(&self.manager, &self.forwarder, source, consumer, destination, position)
-    }
-}
-
-impl Drop for ForwardTask {
-    fn drop(&mut self) {
-        self.manager.remove_forwarder(&self.name, &self.forwarder);
-        // Breaks the reference cycles. The registration goes first: it still counts what the consumer sent.
-        let registration = self.forwarder.status().registration.take();
-        drop(registration);
-        let consumer = self.forwarder.status().consumer.take();
-        drop(consumer);
-    }
-}
-
-/// Returns `delay` changed by up to a fifth, so that forwarders which failed together do not reconnect together.
-fn jittered(delay: Duration) -> Duration {
-    let mut random = [0; 1];
-    let _ = getrandom::fill(&mut random);
-    delay.mul_f64(0.8 + 0.4 * f64::from(random[0]) / 255.0)
 }

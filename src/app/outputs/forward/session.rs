@@ -1,12 +1,12 @@
 //! One connection of a forwarder to its target: connects, publishes, and sends the stream.
 
 use std::io;
-use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
 use super::connect::{connect, host_and_port};
+use super::failure::Failure;
 use super::forwarder::Forwarder;
-use super::{ForwardManager, ForwardState};
+use super::target::{Dialer, ForwardState};
 use crate::app::rtmp::KEEPALIVE_IDLE;
 use crate::app::rtmp::pump::{Handled, Next, Pump, Role, Round};
 use crate::app::session::info::FORWARD_ROUTE_PROPERTY;
@@ -18,6 +18,7 @@ use crate::rtmp::command::Command;
 use crate::rtmp::message::{Message, MessageType};
 use crate::rtmp::protocol::{Polled, Protocol};
 use crate::rtmp::{self, client};
+#[cfg(feature = "ssl")]
 use crate::st;
 use crate::st::net::TcpStream;
 #[cfg(feature = "ssl")]
@@ -38,55 +39,6 @@ const MAX_INCOMPLETE: usize = 64 * 1024;
 /// E-RTMP, capsEx: reconnect requests (1), multitrack (2), ModEx (4), nanosecond offsets (8).
 const CAPS_EX: f64 = 15.0;
 
-#[derive(Debug, thiserror::Error)]
-pub(super) enum Failure {
-    #[error("nothing left to send")]
-    Finished,
-    #[error("cannot resolve {host}: {error}")]
-    Resolve { host: String, error: String },
-    #[error("cannot connect to {address}: {error}")]
-    Connect { address: SocketAddr, error: io::Error },
-    #[error("forwarding loop: {address} is this server itself")]
-    Loop { address: SocketAddr },
-    #[error("{0}")]
-    Rtmp(rtmp::Error),
-    #[error("the target does not answer")]
-    NoAnswer,
-    #[error("the target does not read")]
-    NotReading,
-    #[error("the target reported {code}: {description}")]
-    Refused { code: String, description: String },
-    #[error("the target closed the connection")]
-    Closed,
-    #[error("the target redirected twice in a row")]
-    Redirected(Box<Destination>),
-}
-
-impl Failure {
-    pub(super) fn is_permanent(&self) -> bool {
-        matches!(self, Self::Loop { .. })
-    }
-}
-
-impl From<rtmp::Error> for Failure {
-    fn from(error: rtmp::Error) -> Self {
-        match error {
-            rtmp::Error::Io(io) => io.into(),
-            rtmp::Error::Closed => Self::Closed,
-            other => Self::Rtmp(other),
-        }
-    }
-}
-
-impl From<io::Error> for Failure {
-    fn from(error: io::Error) -> Self {
-        match error.kind() {
-            io::ErrorKind::ConnectionReset | io::ErrorKind::BrokenPipe => Self::Closed,
-            _ => Self::Rtmp(rtmp::Error::Io(error)),
-        }
-    }
-}
-
 struct ForwarderRole<'a> {
     forwarder: &'a Forwarder,
     consumer: &'a Consumer,
@@ -98,19 +50,19 @@ struct ForwarderRole<'a> {
 
 /// Publishes the stream on the target until the stream ends, the forwarder is stopped, or the connection fails.
 pub(super) fn run(
-    manager: &ForwardManager,
+    dialer: &Dialer,
     forwarder: &Forwarder,
     source: &Source,
     consumer: &Consumer,
     destination: &Destination,
     position: StartPosition,
 ) -> Result<(), Failure> {
-    let (stream, mut client, stream_id) = open(manager, forwarder, source, destination)?;
+    let (stream, mut client, stream_id) = open(dialer, forwarder, source, destination)?;
     forwarder.check_active()?;
     log::info!("forward connected: address={} handshake={:?}", stream.peer(), client.form());
     consumer.start(stream_id, client.protocol().chunk_size(), position);
     forwarder.set_state(ForwardState::Sending);
-    let mut pump = Pump::new(client.protocol(), Some(consumer), &manager.ctx.admission, SEND_TIMEOUT);
+    let mut pump = Pump::new(client.protocol(), Some(consumer), &dialer.ctx.admission, SEND_TIMEOUT);
     let mut role = ForwarderRole { forwarder, consumer, destination, client, drain_deadline: None };
     let result = pump.run(&mut role);
     match &result {
@@ -132,14 +84,14 @@ pub(super) fn run(
 /// Connects, and returns when the target has accepted the publication. Holds a permit to connect meanwhile.
 #[inline(never)] // As `publish`.
 fn open(
-    manager: &ForwardManager,
+    dialer: &Dialer,
     forwarder: &Forwarder,
     source: &Source,
     destination: &Destination,
 ) -> Result<(TcpStream, Client<TcpStream>, u32), Failure> {
-    let _permit = forwarder.acquire(&manager.connecting, &host_and_port(destination))?;
+    let _permit = forwarder.acquire(&dialer.connecting, &host_and_port(destination))?;
     forwarder.set_state(ForwardState::Connecting);
-    let stream = connect(manager, forwarder, source, destination)?;
+    let stream = connect(dialer, forwarder, source, destination)?;
     forwarder.set_connection(&stream);
     // From here on, the end of the stream interrupts every wait on the connection.
     forwarder.check_active()?;
