@@ -355,9 +355,9 @@ pub fn aac(data: &[u8]) {
         let bits = header.iter().fold(0_u64, |bits, &byte| bits << 8 | u64::from(byte));
         let field = |from: u32, count: u32| bits >> (56 - from - count) & ((1 << count) - 1);
         assert_eq!((field(0, 12), field(12, 4)), (0xfff, 1), "MPEG-4, without a checksum");
-        assert_eq!(field(16, 2) + 1, config.object_type.into());
+        assert_eq!(field(16, 2) + 1, u64::from(config.object_type));
         assert!(field(18, 4) < 13, "a rate with a number");
-        assert_eq!(field(23, 3), config.channels.into());
+        assert_eq!(field(23, 3), u64::from(config.channels));
         assert_eq!(field(30, 13), (length + aac::ADTS_HEADER_SIZE) as u64);
         assert_eq!(field(54, 2), 0, "one frame");
     }

@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use crate::app::context::Context;
-use crate::app::events::{Gate, GateAction, GateRequest};
+use crate::app::events::{Gate, GateAction, GateAnswer, GateRequest};
 use crate::app::limits::admission::Admission;
 use crate::app::session::client::Client;
 use crate::app::session::close::CloseReason;
@@ -36,8 +36,8 @@ impl Gate for AdmissionGate {
         "admission"
     }
 
-    fn check(&self, _: &GateRequest) -> Result<(), CloseReason> {
-        self.0.check()
+    fn check(&self, _: &GateRequest) -> Result<GateAnswer, CloseReason> {
+        self.0.check().map(|()| GateAnswer::default())
     }
 }
 
@@ -49,7 +49,7 @@ impl Gate for ReferGate {
         "refer"
     }
 
-    fn check(&self, request: &GateRequest) -> Result<(), CloseReason> {
+    fn check(&self, request: &GateRequest) -> Result<GateAnswer, CloseReason> {
         let (vhost, page_url) = (&request.vhost, &request.client.page_url);
         let own = match request.action {
             GateAction::Connect => None,
@@ -63,7 +63,7 @@ impl Gate for ReferGate {
                 return Err(CloseReason::Refused(text));
             }
         }
-        Ok(())
+        Ok(GateAnswer::default())
     }
 }
 
@@ -75,9 +75,9 @@ impl Gate for SecurityGate {
         "security"
     }
 
-    fn check(&self, request: &GateRequest) -> Result<(), CloseReason> {
+    fn check(&self, request: &GateRequest) -> Result<GateAnswer, CloseReason> {
         let (action, verb) = match request.action {
-            GateAction::Connect => return Ok(()),
+            GateAction::Connect => return Ok(GateAnswer::default()),
             GateAction::Publish => (Action::Publish, "publish"),
             GateAction::Play => (Action::Play, "play"),
         };
@@ -85,7 +85,7 @@ impl Gate for SecurityGate {
         if !vhost.security.allows(action, ip) {
             return Err(CloseReason::Denied(format!("security of vhost {} does not allow {ip} to {verb}", vhost.name)));
         }
-        Ok(())
+        Ok(GateAnswer::default())
     }
 }
 
@@ -95,10 +95,10 @@ impl Gate for SecurityGate {
 /// # Errors
 /// The reason of the refusal.
 pub(super) fn ask_immediate(ctx: &Context, request: &GateRequest) -> Result<(), CloseReason> {
-    ctx.events.gates().iter().filter(|gate| !gate.may_block(request)).try_for_each(|gate| gate.check(request))
+    ctx.events.gates().iter().filter(|gate| !gate.may_block(request)).try_for_each(|gate| gate.check(request).map(drop))
 }
 
-/// Asks the gates that may wait, until one refuses.
+/// Asks the gates that may wait, until one refuses, and returns what they grant.
 ///
 /// # Errors
 /// The reason of the refusal, or of the client's end while a gate was asked.
@@ -107,9 +107,11 @@ pub(super) fn ask_blocking(
     client: &Client,
     protocol: &mut Protocol<TcpStream>,
     request: &GateRequest,
-) -> Result<(), CloseReason> {
+) -> Result<GateAnswer, CloseReason> {
     let mut gates = ctx.events.gates().iter().filter(|gate| gate.may_block(request));
-    gates.try_for_each(|gate| ask_while_reading(gate, client, protocol, request))
+    gates.try_fold(GateAnswer::default(), |granted, gate| {
+        ask_while_reading(gate, client, protocol, request).map(|answer| granted.and(answer))
+    })
 }
 
 /// Asks a gate in a coroutine of its own, and reads from the client meanwhile, so that its end is noticed.
@@ -118,9 +120,9 @@ fn ask_while_reading(
     client: &Client,
     protocol: &mut Protocol<TcpStream>,
     request: &GateRequest,
-) -> Result<(), CloseReason> {
+) -> Result<GateAnswer, CloseReason> {
     let stream = &client.stream;
-    let answer: Arc<Mutex<Option<Result<(), CloseReason>>>> = Arc::default();
+    let answer: Arc<Mutex<Option<Result<GateAnswer, CloseReason>>>> = Arc::default();
     let asking = {
         let (gate, request, answer, wake) = (gate.clone(), request.clone(), answer.clone(), WakeOnDrop(stream.clone()));
         st::spawn("gate", client.number, move || {
@@ -175,3 +177,6 @@ impl Drop for WakeOnDrop {
         self.0.wake();
     }
 }
+
+#[cfg(test)]
+mod tests;
