@@ -98,6 +98,11 @@ impl MemoryTracker {
         self.0.bytes[category as usize].load(Ordering::Relaxed)
     }
 
+    /// Returns the bytes held in each category, by its name.
+    pub fn by_category(&self) -> impl Iterator<Item = (&'static str, usize)> {
+        Category::ALL.iter().map(|(category, name)| (*name, self.bytes_in(*category)))
+    }
+
     /// Returns the bytes held in all categories.
     pub fn total(&self) -> usize {
         self.0.total()

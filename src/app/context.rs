@@ -2,7 +2,7 @@
 
 use std::error::Error;
 use std::io;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Instant;
 
 use crate::app::events::{Events, Gate, Listener};
@@ -10,7 +10,9 @@ use crate::app::limits::admission::Admission;
 use crate::app::limits::batching::Batching;
 use crate::app::limits::reclaim::Reclaim;
 use crate::app::session::clients::Clients;
+use crate::app::session::operator::ReloadRequests;
 use crate::app::stats::Stats;
+use crate::app::stats::snapshot::Section;
 use crate::app::stream::StreamRegistry;
 use crate::config::{Config, ConfigCell};
 use crate::memory::MemoryTracker;
@@ -34,6 +36,10 @@ pub(crate) struct Context {
     pub(crate) stats: Stats,
     /// Merge windows of all streams.
     pub(crate) batching: Batching,
+    /// Reloads that operators ask for.
+    pub(crate) reloads: ReloadRequests,
+    /// The features, for reports of the whole server.
+    pub(crate) features: Features,
 }
 
 impl Context {
@@ -48,9 +54,28 @@ impl Context {
             admission: Admission::default(),
             stats: Stats::new(&config.get()),
             batching: Batching::default(),
+            reloads: ReloadRequests::default(),
+            features: Features::default(),
             memory,
             config,
         }
+    }
+}
+
+/// The features of the server. Clones are the same list, which is fixed by [`Features::register`] at the start.
+#[derive(Clone, Default)]
+pub(crate) struct Features(Arc<OnceLock<Vec<Arc<dyn Feature>>>>);
+
+impl Features {
+    /// Sets the features. Only the first call has an effect.
+    pub(crate) fn register(&self, features: Vec<Arc<dyn Feature>>) {
+        let _ = self.0.set(features);
+    }
+
+    /// Returns the features, in the order of their registration.
+    #[cfg_attr(not(feature = "http"), allow(dead_code, reason = "read over HTTP only"))]
+    pub(crate) fn all(&self) -> &[Arc<dyn Feature>] {
+        self.0.get().map_or(&[], Vec::as_slice)
     }
 }
 
@@ -94,6 +119,11 @@ pub(crate) trait Feature: Send + Sync {
 
     /// Returns the feature's gate, if it has one. Gates are asked in the order of the features.
     fn gate(self: Arc<Self>) -> Option<Arc<dyn Gate>> {
+        None
+    }
+
+    /// Returns what the feature reports of itself, if it has anything to report. May wait.
+    fn snapshot(&self) -> Option<Section> {
         None
     }
 

@@ -1,9 +1,16 @@
 //! Counters, and their periodic log lines.
 
+#[cfg(feature = "http")]
+pub(crate) mod collect;
 pub(crate) mod reporter;
+#[cfg_attr(not(feature = "http"), allow(dead_code, reason = "read over HTTP only"))]
+pub(crate) mod snapshot;
 pub(crate) mod totals;
 
+use std::time::Instant;
+
 use crate::config::Config;
+use crate::st;
 
 use self::reporter::StatsGroup;
 use self::totals::CloseTotals;
@@ -11,6 +18,8 @@ use self::totals::CloseTotals;
 /// The counters that connections keep. Clones are the same counters.
 #[derive(Clone)]
 pub(crate) struct Stats {
+    #[cfg_attr(not(feature = "http"), allow(dead_code, reason = "read over HTTP only"))]
+    pub(crate) started_at: Instant,
     pub(crate) play: StatsGroup,
     pub(crate) publish: StatsGroup,
     pub(crate) forward: StatsGroup,
@@ -21,6 +30,7 @@ impl Stats {
     /// Creates counters at zero, with the intervals of `pithy_print`.
     pub(crate) fn new(config: &Config) -> Self {
         Self {
+            started_at: st::now(),
             play: StatsGroup::new("->", "clients", config.pithy_print.play),
             publish: StatsGroup::new("<-", "clients", config.pithy_print.publish),
             forward: StatsGroup::new("->", "forwarders", config.pithy_print.forwarder),

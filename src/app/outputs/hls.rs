@@ -42,10 +42,11 @@ use crate::app::events::{Event, Listener};
 use crate::app::limits::fairness::TimeSlice;
 use crate::app::limits::reclaim::{Reclaim, ReclaimTarget, Reclaimed};
 use crate::app::outputs::live_files::LiveFiles;
+use crate::app::stats::snapshot::Section;
 use crate::app::stream::{ClientHandle, Output, Source, StreamEvent, StreamRegistry};
 use crate::config::{Config, DEFAULT_VHOST, Vhost};
 use crate::log::quoted;
-use crate::memory::MemoryTracker;
+use crate::memory::{Category, MemoryTracker};
 use crate::st::{self, Cond, Shared};
 
 /// Maximum number of ended streams that are kept for their players, see `hls_dispose`. The bound keeps a client that publishes name
@@ -129,6 +130,16 @@ impl Feature for HlsFeature {
         while !self.hls.0.writer.is_idle() && Instant::now() < deadline {
             st::sleep(Duration::from_millis(10));
         }
+    }
+
+    fn snapshot(&self) -> Option<Section> {
+        let streams = self.hls.0.streams.with(|streams| streams.len());
+        let held = self.ctx.memory.bytes_in(Category::Hls);
+        Some(
+            Section::new("hls")
+                .with("streams", "Streams with a playlist, those that have ended included.", streams as u64)
+                .with("held_bytes", "Bytes of segments and playlists in memory.", held as u64),
+        )
     }
 
     fn listener(self: Arc<Self>) -> Option<Arc<dyn Listener>> {

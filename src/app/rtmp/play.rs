@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use crate::app::events::GateAction;
-use crate::app::rtmp::connection::{Admitted, Connection, gate_request, stream_info};
+use crate::app::rtmp::connection::{Admitted, Connection, gate_request, rename, stream_info};
 use crate::app::rtmp::gates;
 use crate::app::rtmp::pump::{Handled, Next, Pump, Role, Round};
 use crate::app::session::close::CloseReason;
@@ -46,9 +46,15 @@ impl Connection<'_> {
         let info = stream_info(admitted, &request);
         let gate_request = gate_request(GateAction::Play, admitted, &info, &request.vhost);
         let passed = gates::ask_immediate(self.ctx, &gate_request);
-        if let Err(reason) = passed.and_then(|()| self.ask_blocking_gates(&gate_request)) {
-            return Err(self.refuse(play.stream_id, "NetStream.Play.Failed", reason));
-        }
+        let granted = match passed.and_then(|()| self.ask_blocking_gates(&gate_request)) {
+            Ok(granted) => granted,
+            Err(reason) => return Err(self.refuse(play.stream_id, "NetStream.Play.Failed", reason)),
+        };
+        let (request, info) = match granted.stream.map(|name| rename(admitted, &request, &name)) {
+            None => (request, info),
+            Some(Ok(renamed)) => renamed,
+            Some(Err(reason)) => return Err(self.refuse(play.stream_id, "NetStream.Play.Failed", reason)),
+        };
         let source = self.ctx.streams.get_or_create(&request.name, &request.vhost);
         log::info!("play started: stream={}", request.name);
         // The stream's vhost can differ from the connection's, and from that of the playback before.

@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use crate::app::events::GateAction;
-use crate::app::rtmp::connection::{Admitted, Connection, gate_request, stream_info};
+use crate::app::rtmp::connection::{Admitted, Connection, gate_request, rename, stream_info};
 use crate::app::rtmp::gates;
 use crate::app::rtmp::pump::{Handled, Next, Pump, Role, Round};
 use crate::app::session::close::CloseReason;
@@ -43,6 +43,8 @@ struct PublisherRole<'a, 'c> {
     /// Earliest time at which the input that is read now can have arrived.
     arrived_after: Instant,
     coalescing: bool,
+    /// Limit of the bit rate that the gates set, in kbit/s.
+    granted_bitrate: Option<u64>,
     /// Start of the present rate window, and the bytes received before it.
     rate_window: (Instant, u64),
     logged_codecs: Codecs,
@@ -58,8 +60,8 @@ impl Connection<'_> {
             Err(reason) => return Err(self.refuse(id, "NetStream.Publish.Denied", reason)),
         };
         let info = stream_info(admitted, &request);
-        let gate_request = gate_request(GateAction::Publish, admitted, &info, &request.vhost);
-        if let Err(reason) = gates::ask_immediate(self.ctx, &gate_request) {
+        let question = gate_request(GateAction::Publish, admitted, &info, &request.vhost);
+        if let Err(reason) = gates::ask_immediate(self.ctx, &question) {
             return Err(self.refuse(id, "NetStream.Publish.Denied", reason));
         }
         let source = self.ctx.streams.get_or_create(&request.name, &request.vhost);
@@ -68,11 +70,35 @@ impl Connection<'_> {
             Ok(reservation) => reservation,
             Err(error) => return Err(self.refuse(id, "NetStream.Publish.BadName", busy(error))),
         };
-        if let Err(reason) = self.ask_blocking_gates(&gate_request) {
-            // Free before the client is told: it may try again at once.
-            drop(reservation);
-            return Err(self.refuse(id, "NetStream.Publish.Denied", reason));
-        }
+        let granted = match self.ask_blocking_gates(&question) {
+            Ok(granted) => granted,
+            Err(reason) => {
+                // Free before the client is told: it may try again at once.
+                drop(reservation);
+                return Err(self.refuse(id, "NetStream.Publish.Denied", reason));
+            }
+        };
+        let (request, info, reservation) = match granted.stream {
+            None => (request, info, reservation),
+            Some(name) => {
+                drop(reservation);
+                drop(source);
+                let renamed = rename(admitted, &request, &name).and_then(|(request, info)| {
+                    // A forwarded stream may come back under its public name.
+                    let again = gate_request(GateAction::Publish, admitted, &info, &request.vhost);
+                    gates::ask_immediate(self.ctx, &again).map(|()| (request, info))
+                });
+                let (request, info) = match renamed {
+                    Ok(renamed) => renamed,
+                    Err(reason) => return Err(self.refuse(id, "NetStream.Publish.Denied", reason)),
+                };
+                let source = self.ctx.streams.get_or_create(&request.name, &request.vhost);
+                match source.reserve(self.client.number) {
+                    Ok(reservation) => (request, info, reservation),
+                    Err(error) => return Err(self.refuse(id, "NetStream.Publish.BadName", busy(error))),
+                }
+            }
+        };
         let publication = match reservation.publish(self.client.clone(), info.clone(), admitted.info.clone()) {
             Ok(publication) => Arc::new(publication),
             Err(error) => return Err(self.refuse(id, "NetStream.Publish.BadName", busy(error))),
@@ -84,7 +110,7 @@ impl Connection<'_> {
         // Set before the first wait, during which a reload may remove the vhost.
         self.client.set_stream_vhost(Some(&request.vhost));
         let mut pump = Pump::new(self.rtmp.protocol(), None, &self.ctx.admission, self.send_timeout);
-        let result = self.receive_media(&mut pump, &publication, &request.name, id);
+        let result = self.receive_media(&mut pump, &publication, &request.name, id, granted.max_bitrate);
         self.client.set_stream_vhost(None);
         if let Some((code, reason)) = self.publish_close_status(&result) {
             self.close_stream(&mut pump, id, code, &reason);
@@ -101,6 +127,7 @@ impl Connection<'_> {
         publication: &Publication,
         name: &str,
         stream_id: u32,
+        granted_bitrate: Option<u64>,
     ) -> Result<(), CloseReason> {
         let stream = self.client.stream.clone();
         stream.set_time_limit(None);
@@ -121,6 +148,7 @@ impl Connection<'_> {
             round_started: now,
             arrived_after: now,
             coalescing: false,
+            granted_bitrate,
             rate_window: (now, stream.bytes_received()),
             logged_codecs: Codecs::default(),
         });
@@ -194,8 +222,10 @@ impl Role for PublisherRole<'_, '_> {
     fn finish_round(&mut self, round: &Round) -> Result<Next<()>, CloseReason> {
         let (now, publication) = (round.now, self.publication);
         let stream = &self.connection.client.stream;
-        if let Some(max) = exceeded_rate(&mut self.rate_window, now, stream.bytes_received(), publication.max_bitrate())
-        {
+        // 0 means no limit.
+        let limits = self.granted_bitrate.into_iter().chain([publication.max_bitrate()]).filter(|&limit| limit > 0);
+        let limit = limits.min().unwrap_or(0);
+        if let Some(max) = exceeded_rate(&mut self.rate_window, now, stream.bytes_received(), limit) {
             return Err(CloseReason::TooFast(max));
         }
         let window_scale = self.connection.ctx.batching.window_scale(now);

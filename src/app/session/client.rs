@@ -7,12 +7,12 @@ use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
 use std::time::Instant;
 
 use crate::app::session::close::CloseReason;
-use crate::app::session::info::ClientInfo;
+use crate::app::session::info::{ClientInfo, StreamInfo};
 use crate::app::stats::reporter::{ByteCounts, MessageCounts, Registration, StatsGroup, StatsSource};
 use crate::app::stream::{ClientHandle, Consumer, Publication};
 use crate::config::Vhost;
 use crate::memory::{Category, Charge, MemoryTracker};
-use crate::st::net::TcpStream;
+use crate::st::{self, net::TcpStream};
 
 #[repr(C)] // Keeps `stream` first: `prefetch` in the loop over a stream's players fetches the start of this struct.
 pub(crate) struct Client {
@@ -47,6 +47,7 @@ struct Vhosts {
 struct StreamHandles {
     publication: Weak<Publication>,
     consumer: Weak<Consumer>,
+    info: Option<Arc<StreamInfo>>,
 }
 
 impl Client {
@@ -54,7 +55,7 @@ impl Client {
         Self {
             number,
             stream: stream.clone(),
-            connected_at: Instant::now(),
+            connected_at: st::now(),
             proxied_addr: OnceLock::new(),
             close_requested: Mutex::new(None),
             stats_finished: AtomicBool::new(false),
@@ -131,12 +132,24 @@ impl Client {
         self.dropped.fetch_add(messages.dropped, Ordering::Relaxed);
     }
 
-    pub(crate) fn set_publication(&self, publication: &Arc<Publication>) {
-        self.stream_handles().publication = Arc::downgrade(publication);
+    /// Sets the stream that it publishes.
+    pub(crate) fn set_publication(&self, publication: &Arc<Publication>, info: &Arc<StreamInfo>) {
+        let mut handles = self.stream_handles();
+        handles.publication = Arc::downgrade(publication);
+        handles.info = Some(info.clone());
     }
 
-    pub(crate) fn set_consumer(&self, consumer: &Arc<Consumer>) {
-        self.stream_handles().consumer = Arc::downgrade(consumer);
+    /// Sets the stream that it plays.
+    pub(crate) fn set_consumer(&self, consumer: &Arc<Consumer>, info: &Arc<StreamInfo>) {
+        let mut handles = self.stream_handles();
+        handles.consumer = Arc::downgrade(consumer);
+        handles.info = Some(info.clone());
+    }
+
+    /// Returns the stream that it publishes or plays, or did last.
+    #[cfg_attr(not(feature = "http"), allow(dead_code, reason = "read over HTTP only"))]
+    pub(crate) fn stream_info(&self) -> Option<Arc<StreamInfo>> {
+        self.stream_handles().info.clone()
     }
 
     /// Creates the charge for the client's incomplete messages. Called once per connection.

@@ -3,14 +3,14 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use crate::app::session::client::Client;
 use crate::app::session::per_ip::ConnectionsPerIp;
 use crate::config::Config;
 use crate::log::Throttle;
-use crate::st::Shared;
 use crate::st::net::TcpStream;
+use crate::st::{self, Shared};
 
 /// Clients beyond `max_connections` that are served just enough to receive the reason of their rejection. Further ones are
 /// closed at once.
@@ -66,6 +66,12 @@ impl Clients {
         self.0.with(|table| table.by_number.values().cloned().collect())
     }
 
+    /// Returns the client of a number.
+    #[cfg_attr(not(feature = "http"), allow(dead_code, reason = "used over HTTP only"))]
+    pub(crate) fn get(&self, number: u64) -> Option<Arc<Client>> {
+        self.0.with(|table| table.by_number.get(&number).cloned())
+    }
+
     /// Adds a client, and returns it with the text of its rejection if a limit is exceeded. Returns `None` if there are too
     /// many even to reject it.
     pub(crate) fn add(&self, stream: &TcpStream, config: &Config) -> Option<(Arc<Client>, Option<String>)> {
@@ -95,7 +101,7 @@ impl Table {
             || (address_full && same_address >= max_per_address + MAX_REJECTING_PER_ADDRESS)
         {
             self.unreported += 1;
-            if self.warning.pass(Instant::now()) {
+            if self.warning.pass(st::now()) {
                 let (directive, limit) = match address_full {
                     true => ("max_connections_per_address", max_per_address),
                     false => ("max_connections", max),

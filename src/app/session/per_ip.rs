@@ -32,7 +32,8 @@ impl ConnectionsPerIp {
     }
 }
 
-fn key(address: IpAddr) -> IpAddr {
+/// Returns the address, or the /64 of an IPv6 address, by which connections are counted.
+pub(crate) fn key(address: IpAddr) -> IpAddr {
     match address.to_canonical() {
         IpAddr::V6(address) => {
             let bits = u128::from(address) >> (128 - IPV6_PREFIX) << (128 - IPV6_PREFIX);

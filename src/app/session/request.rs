@@ -119,6 +119,25 @@ impl AppRequest {
     }
 }
 
+impl StreamRequest {
+    /// Returns the request under another name in the same vhost and in the application `app`.
+    ///
+    /// # Errors
+    /// When the name is invalid.
+    pub fn renamed(&self, app: &str, stream: &str) -> Result<Self, Error> {
+        check("stream name", stream)?;
+        if stream.contains('?') {
+            return Err(Error::BadName { what: "stream name", name: stream.to_owned() });
+        }
+        Ok(Self {
+            name: format!("{}/{app}/{stream}", self.vhost.name),
+            vhost: self.vhost.clone(),
+            stream: stream.to_owned(),
+            params: self.params.clone(),
+        })
+    }
+}
+
 fn find(name: &str, config: &Config) -> Result<Arc<Vhost>, Error> {
     // Truncated, because it is quoted in replies and in the log.
     let shown = || name.chars().take(MAX_NAME).collect();

@@ -12,10 +12,10 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant, UNIX_EPOCH};
 
 use crate::log::as_client;
-use crate::st::{Cond, Shared};
+use crate::st::{self, Cond, Shared};
 
 /// Interval of rate samples. A window lasts up to this much longer than its length.
 const SAMPLE_INTERVAL: Duration = Duration::from_secs(10);
@@ -90,6 +90,29 @@ struct Entry {
     rates: Rates,
 }
 
+/// The numbers of a source, or of a whole group.
+#[derive(Debug, Default, Clone, Copy)]
+#[cfg_attr(not(feature = "http"), allow(dead_code, reason = "read over HTTP only"))]
+pub(crate) struct SourceStats {
+    pub(crate) messages: MessageCounts,
+    /// Bytes since it joined the group.
+    pub(crate) bytes: ByteCounts,
+    /// Bit rates over 30 seconds.
+    pub(crate) kbps_in: u64,
+    pub(crate) kbps_out: u64,
+}
+
+#[cfg_attr(not(feature = "http"), allow(dead_code, reason = "read over HTTP only"))]
+impl SourceStats {
+    /// `before` are the bytes of the source when it joined, which its rates count too.
+    fn new(traffic: Traffic, rates: &Rates, before: ByteCounts, now: Instant) -> Self {
+        let Traffic { messages, bytes } = traffic;
+        let all = ByteCounts { sent: bytes.sent + before.sent, received: bytes.received + before.received };
+        let [(kbps_out, kbps_in), _] = rates.kbps(now, all);
+        Self { messages, bytes, kbps_in, kbps_out }
+    }
+}
+
 #[derive(Default, Clone, Copy)]
 struct Traffic {
     messages: MessageCounts,
@@ -105,7 +128,7 @@ pub(crate) struct Registration {
 impl StatsGroup {
     /// Creates a group whose lines start with `arrow`, the direction of the media, and show its size as `count_key`.
     pub(crate) fn new(arrow: &'static str, count_key: &'static str, interval: Duration) -> Self {
-        let now = Instant::now();
+        let now = st::now();
         let state = State {
             interval,
             next_line: now,
@@ -128,7 +151,7 @@ impl StatsGroup {
             let changed = state.interval != interval;
             if changed {
                 state.interval = interval;
-                state.next_line = Instant::now() + interval;
+                state.next_line = st::now() + interval;
             }
             changed
         });
@@ -139,7 +162,7 @@ impl StatsGroup {
 
     /// Adds a source. It replaces one of the same number.
     pub(crate) fn register(&self, source: Arc<dyn StatsSource>) -> Registration {
-        let now = Instant::now();
+        let now = st::now();
         let (number, bytes) = (source.number(), source.bytes());
         let entry = Entry {
             source,
@@ -167,12 +190,35 @@ impl StatsGroup {
         Registration { group: self.clone(), number }
     }
 
+    /// Returns the numbers of one source.
+    #[cfg_attr(not(feature = "http"), allow(dead_code, reason = "read over HTTP only"))]
+    pub(crate) fn stats_of(&self, number: u64) -> Option<SourceStats> {
+        let now = st::now();
+        self.state.with(|state| {
+            let entry = state.entries.get(*state.indices.get(&number)?)?;
+            Some(SourceStats::new(entry.traffic(), &entry.rates, entry.bytes_at_registration, now))
+        })
+    }
+
+    /// Returns the sum over all sources, present and former.
+    #[cfg_attr(not(feature = "http"), allow(dead_code, reason = "read over HTTP only"))]
+    pub(crate) fn total(&self) -> SourceStats {
+        let now = st::now();
+        self.state.with(|state| {
+            let traffic = state.traffic();
+            let is_empty = state.entries.is_empty();
+            let stats = SourceStats::new(traffic, &state.rates, ByteCounts::default(), now);
+            // No samples are taken then, and nothing flows.
+            if is_empty { SourceStats { kbps_in: 0, kbps_out: 0, ..stats } } else { stats }
+        })
+    }
+
     /// Prints lines forever. Sleeps while the group is empty.
     pub(crate) fn run(&self) {
         loop {
-            match self.state.with(|state| state.tick(self.arrow, self.count_key, Instant::now())) {
+            match self.state.with(|state| state.tick(self.arrow, self.count_key, st::now())) {
                 Some(next) => {
-                    self.changed.wait_timeout(next.saturating_duration_since(Instant::now()));
+                    self.changed.wait_timeout(next.saturating_duration_since(st::now()));
                 }
                 None => self.changed.wait(),
             }
@@ -243,7 +289,7 @@ impl Entry {
     fn line(&mut self, now: Instant) -> String {
         let bytes = self.source.bytes();
         let messages = self.source.messages();
-        let clock = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
+        let clock = st::system_time().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
         let time = now.saturating_duration_since(self.registered_at).as_millis();
         let (last, bytes_at_last) = std::mem::replace(&mut self.last_line, (now, bytes));
         let (okbps, ikbps) = bytes.since(bytes_at_last).kbps(now.saturating_duration_since(last));

@@ -27,6 +27,8 @@ pub struct IngestSnapshot {
     pub uptime: Duration,
     /// Messages received.
     pub messages: u64,
+    /// Video frames received.
+    pub frames: u64,
     /// Bit rate of video over the last 30 s, in kbit/s. Zero during the first second, as are the next two.
     pub video_kbps: u64,
     /// Bit rate of audio over the last 30 s, in kbit/s.
@@ -61,6 +63,7 @@ pub(super) struct IngestMeter {
     last_keyframe: Option<u64>,
     gop_ms: Option<u64>,
     stalls: u64,
+    frames: u64,
 }
 
 /// What has arrived within one second.
@@ -85,6 +88,7 @@ impl IngestMeter {
             last_keyframe: None,
             gop_ms: None,
             stalls: 0,
+            frames: 0,
         }
     }
 
@@ -97,6 +101,7 @@ impl IngestMeter {
         if track == Track::Video {
             slot.video_bytes = slot.video_bytes.saturating_add(len as u32);
             slot.frames += 1;
+            self.frames += 1;
             if self.last_times[Track::Video as usize].is_none() {
                 // Jitter was measured on audio so far.
                 (self.newest, self.last_sample) = (None, None);
@@ -152,6 +157,7 @@ impl IngestMeter {
         IngestSnapshot {
             uptime,
             messages,
+            frames: self.frames,
             video_kbps: kbps(video),
             audio_kbps: kbps(audio),
             frame_rate: frames as f64 / seconds.max(1) as f64,
@@ -208,6 +214,7 @@ mod tests {
         let expected = IngestSnapshot {
             uptime: Duration::from_millis(39_960),
             messages: 7,
+            frames: 1000,
             // 24 frames of 5000 and one of 25,500 bytes or 25 of 5000, by turns: 135,250 bytes a second.
             video_kbps: 1082,
             audio_kbps: 160,
