@@ -16,6 +16,7 @@
 
 mod context;
 pub mod events;
+mod hooks;
 #[cfg(feature = "http")]
 pub mod http;
 mod limits;
@@ -33,9 +34,10 @@ use self::context::{Context, Feature};
 #[cfg(feature = "http")]
 use self::http::{
     Http,
-    handlers::{console::ConsoleHandler, live_files::LiveFileHandler, static_files::StaticFileHandler},
-    router::{HTTP_SERVER, Router},
+    handlers::{api::ApiHandler, console::ConsoleHandler, live_files::LiveFileHandler, static_files::StaticFileHandler},
+    router::{HTTP_API, HTTP_SERVER, Router},
 };
+use self::hooks::http_callbacks::HttpCallbacks;
 use self::limits::files;
 use self::limits::memory::MemoryLimiter;
 use self::limits::overload::LoadShedder;
@@ -53,6 +55,7 @@ use self::server::control::Control;
 use self::server::listeners::{Listeners, Sockets};
 use crate::config::{Config, ConfigCell, ListenKind};
 use crate::log::quoted;
+use crate::os::ControlCommand;
 use crate::st;
 use crate::st::net::TcpStream;
 
@@ -71,9 +74,11 @@ impl ServeAccepted for Protocols {
             ListenKind::Rtmp | ListenKind::Rtmps { .. } => self.rtmp.serve_accepted(stream, kind),
             #[cfg(feature = "http")]
             ListenKind::Http => self.http.serve_accepted(stream, HTTP_SERVER),
+            #[cfg(feature = "http")]
+            ListenKind::HttpApi => self.http.serve_accepted(stream, HTTP_API),
             // The configuration has no such listener then.
             #[cfg(not(feature = "http"))]
-            ListenKind::Http => {}
+            ListenKind::Http | ListenKind::HttpApi => {}
         }
     }
 }
@@ -90,15 +95,25 @@ pub fn start(config: Config, sockets: Sockets, tls: TlsAcceptor, control: Contro
     #[cfg(feature = "hls")]
     let hls = Hls::new(live_files.clone())?;
     let ctx = Context::new(config);
+    let commands = control.commands.clone();
+    ctx.reloads.set_wake(move || commands.post(ControlCommand::Requests));
 
     // The list of features. A new one is added here, and nowhere else.
     let rtmp = Arc::new(RtmpServer::new(ctx.clone(), tls));
     #[cfg(feature = "http")]
     let http = {
+        let live = Arc::new(LiveFileHandler::new(live_files.clone()));
+        let console = ConsoleHandler::new(ctx.clone(), live_files);
+        let files = Arc::new(StaticFileHandler::new(ctx.config.clone()));
         let router = Router::new()
-            .with(HTTP_SERVER, "", LiveFileHandler::new(live_files.clone()))
-            .with(HTTP_SERVER, "", ConsoleHandler::new(ctx.clone(), live_files))
-            .with(HTTP_SERVER, "", StaticFileHandler::new(ctx.config.clone()));
+            .with(HTTP_SERVER, "", live.clone())
+            .with(HTTP_SERVER, "", console)
+            .with(HTTP_SERVER, "", files.clone())
+            // An application may be named api too.
+            .with(HTTP_SERVER, "api/v1", ApiHandler::guest(ctx.clone()))
+            .with(HTTP_SERVER, "api/v1", live)
+            .with(HTTP_SERVER, "api/v1", files)
+            .with(HTTP_API, "", ApiHandler::new(ctx.clone()));
         Arc::new(Http::new(&ctx, router))
     };
     let features: Vec<Arc<dyn Feature>> = vec![
@@ -108,12 +123,10 @@ pub fn start(config: Config, sockets: Sockets, tls: TlsAcceptor, control: Contro
         #[cfg(feature = "http")]
         http.clone(),
         Arc::new(ForwardManager::new(ctx.clone())),
+        Arc::new(HttpCallbacks::new(ctx.clone())),
     ];
 
-    let listeners = features.iter().filter_map(|feature| feature.clone().listener()).collect();
-    let gates = features.iter().filter_map(|feature| feature.clone().gate());
-    let gates = gates::built_in(ctx.admission.clone()).into_iter().chain(gates).collect();
-    ctx.events.register(listeners, gates);
+    connect_features(&ctx, &features);
     start_background(&ctx, &features)?;
     let protocols = Protocols {
         rtmp,
@@ -124,6 +137,15 @@ pub fn start(config: Config, sockets: Sockets, tls: TlsAcceptor, control: Contro
     let server = Server { ctx, config_setter, listeners, features };
     server.listen(&server.ctx.config.get().listeners(), sockets)?;
     st::spawn_supervised("control", move || control.run(&server))
+}
+
+/// Makes the features known to the server: as listeners, as gates, and for reports.
+fn connect_features(ctx: &Context, features: &[Arc<dyn Feature>]) {
+    ctx.features.register(features.to_vec());
+    let listeners = features.iter().filter_map(|feature| feature.clone().listener()).collect();
+    let gates = features.iter().filter_map(|feature| feature.clone().gate());
+    let gates = gates::built_in(ctx.admission.clone()).into_iter().chain(gates).collect();
+    ctx.events.register(listeners, gates);
 }
 
 /// Starts the background coroutines: statistics, idle streams, memory, load, and those of the features.
@@ -157,3 +179,6 @@ fn start_background(ctx: &Context, features: &[Arc<dyn Feature>]) -> io::Result<
     }
     Ok(())
 }
+
+#[cfg(test)]
+mod tests;

@@ -90,12 +90,21 @@ fn absent_directives_have_their_defaults() {
             listen: vec![Listen::plain("0.0.0.0:8080".parse().unwrap())],
             dir: PathBuf::from("./objs/nginx/html"),
             page: true,
+            api: false,
             max_connections: 4000,
             max_connections_per_address: 0,
             request_timeout: Duration::from_secs(10),
             idle_timeout: Duration::from_secs(60),
             send_timeout: Duration::from_secs(30),
             live_memory: 512 << 20,
+        },
+        http_api: HttpApi {
+            enabled: false,
+            listen: vec![Listen::plain("127.0.0.1:1985".parse().unwrap())],
+            crossdomain: false,
+            auth: ApiAuth::Loopback,
+            raw_enabled: false,
+            raw_reload: false,
         },
         log: Log { tank: LogTank::Console, level: LogLevel::Trace, file: PathBuf::from("./objs/srs.log") },
         vhosts: BTreeMap::from([("__defaultVhost__".to_owned(), Arc::new(vhost))]),
@@ -118,8 +127,9 @@ fn each_directive_reaches_its_field() {
          proxy_protocol 10.0.0.1 ::1;
          srs_log_tank file; srs_log_level verbose; srs_log_file '/var/log/my srs.log';
          pithy_print { publish 100; play 200; forwarder 3600000; }
-         http_server { enabled on; listen 80 [::]:80; dir /srv/www; page off; max_connections 9; max_connections_per_address 4;
+         http_server { enabled on; listen 80 [::]:80; dir /srv/www; page off; api on; max_connections 9; max_connections_per_address 4;
          request_timeout 1; idle_timeout 2; send_timeout 3; live_memory 1g; }
+         http_api { auth none; }
          vhost Live.Example.com {
              enabled off; gop_cache off; queue_length 600; queue_bytes 4g; mw_latency 0; mw_adaptive off; min_latency on;
              tcp_nodelay on; publish { stall_timeout 1; max_bitrate 8000; reconnect_grace 0; timeout 3600; }
@@ -159,6 +169,7 @@ fn each_directive_reaches_its_field() {
         listen: ["0.0.0.0:80", "[::]:80"].map(|a| Listen::plain(a.parse().unwrap())).to_vec(),
         dir: "/srv/www".into(),
         page: false,
+        api: true,
         max_connections: 9,
         max_connections_per_address: 4,
         request_timeout: Duration::from_secs(1),

@@ -11,6 +11,8 @@ pub struct Head {
     pub status: Status,
     /// The length of the body that follows.
     pub length: ResponseLength,
+    /// The response is not for pages of other sites, unless its own lines say so.
+    pub is_private: bool,
     /// Further header lines, each with its CR LF.
     lines: String,
 }
@@ -42,7 +44,7 @@ pub enum Persistence {
 impl Head {
     /// Creates a head without further lines.
     pub fn new(status: Status, length: ResponseLength) -> Self {
-        Self { status, length, lines: String::new() }
+        Self { status, length, is_private: false, lines: String::new() }
     }
 
     /// Adds a header line. Drops control characters of the value, which could end the line.

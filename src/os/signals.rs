@@ -11,6 +11,8 @@ use signal_hook::iterator::Signals;
 pub enum ControlCommand {
     /// SIGHUP: reload the configuration.
     Reload,
+    /// Carry out what operators have asked for by the API. No signal has this command.
+    Requests,
     /// SIGUSR1: reopen the log file, and log the status.
     Reopen,
     /// SIGTERM, SIGINT: stop now.

@@ -25,6 +25,8 @@ mod tools;
 mod web;
 
 mod access;
+#[cfg(feature = "http")]
+mod api;
 mod closing;
 mod codecs;
 mod command_line;
@@ -38,6 +40,7 @@ mod hls;
 mod hls_changes;
 #[cfg(all(feature = "hls", feature = "http"))]
 mod hls_streams;
+mod hooks;
 #[cfg(feature = "http")]
 mod http;
 mod live;

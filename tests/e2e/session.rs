@@ -37,7 +37,7 @@ fn frames(number: u32) -> [Tag; 2] {
 }
 
 /// Sends the sequence headers and the frames of these numbers. Returns what was sent.
-fn send(publisher: &mut Wire, header: u8, numbers: std::ops::Range<u32>) -> Vec<Tag> {
+pub(crate) fn send(publisher: &mut Wire, header: u8, numbers: std::ops::Range<u32>) -> Vec<Tag> {
     let tags: Vec<Tag> = [video_header(header), audio_header()].into_iter().chain(numbers.flat_map(frames)).collect();
     tags.iter().for_each(|tag| publisher.send_tag(tag));
     tags

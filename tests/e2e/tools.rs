@@ -35,6 +35,21 @@ pub(crate) fn curl() -> Option<PathBuf> {
     in_path("curl")
 }
 
+#[cfg(feature = "http")]
+pub(crate) fn jq() -> Option<PathBuf> {
+    in_path("jq")
+}
+
+/// Returns a Python with the parser of Prometheus' client library.
+#[cfg(feature = "http")]
+pub(crate) fn prometheus_parser() -> Option<PathBuf> {
+    let has_parser = |python: &PathBuf| {
+        let output = Command::new(python).args(["-c", "import prometheus_client.parser"]).output();
+        output.is_ok_and(|output| output.status.success())
+    };
+    ["/usr/bin/python3".into()].into_iter().chain(in_path("python3")).find(has_parser)
+}
+
 #[cfg(all(feature = "hls", feature = "http"))]
 pub(crate) fn chromium() -> Option<PathBuf> {
     in_path("chromium").or_else(|| in_path("chromium-browser")).or_else(|| in_path("google-chrome"))

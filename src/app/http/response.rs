@@ -49,6 +49,29 @@ impl Response {
         Self::new(status, "text/plain; charset=utf-8", text.len()).with_body(Body::Bytes(text.into()))
     }
 
+    /// Creates a response of any type. Memory accounting charges the body.
+    pub fn content(status: Status, content_type: &str, body: Bytes) -> Self {
+        let length = body.len();
+        Self::new(status, content_type, length).with_body(Body::Charged(body, 0..length as u64))
+    }
+
+    /// Returns the body, if it is in memory.
+    pub fn body_bytes(&self) -> Option<Bytes> {
+        match &self.body {
+            Body::Empty => Some(Bytes::new()),
+            Body::Bytes(bytes) => Some(bytes.clone()),
+            Body::Charged(bytes, range) => Some(bytes.slice(range.start as usize..range.end as usize)),
+            Body::File(..) | Body::Stream(_) => None,
+        }
+    }
+
+    /// Keeps the response from pages of other sites, unless its own header lines admit them.
+    #[must_use]
+    pub fn private(mut self) -> Self {
+        self.head.is_private = true;
+        self
+    }
+
     /// Creates a JSON response. Memory accounting charges the body.
     pub fn json(body: Bytes) -> Self {
         let length = body.len();

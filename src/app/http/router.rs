@@ -1,5 +1,7 @@
 //! From a request to its handler, by the listener that it came by and its path.
 
+use std::sync::Arc;
+
 use super::channel::End;
 use super::exchange::Exchange;
 use super::response::Response;
@@ -12,6 +14,9 @@ pub struct Site(pub &'static str);
 
 /// `http_server`.
 pub const HTTP_SERVER: Site = Site("http_server");
+
+/// `http_api`.
+pub const HTTP_API: Site = Site("http_api");
 
 /// Answers requests. Called from the coroutine of the connection, and may wait.
 pub trait Handler: Send + Sync {
@@ -33,6 +38,20 @@ pub trait Handler: Send + Sync {
     /// # Errors
     /// The reason for closing the connection; of [`End::Refused`], the client is told.
     fn handle(&self, request: &Request, exchange: &mut Exchange<'_, '_>) -> Result<Option<Response>, End>;
+}
+
+impl<H: Handler> Handler for Arc<H> {
+    fn methods(&self) -> &'static [Method] {
+        (**self).methods()
+    }
+
+    fn max_body(&self) -> u64 {
+        (**self).max_body()
+    }
+
+    fn handle(&self, request: &Request, exchange: &mut Exchange<'_, '_>) -> Result<Option<Response>, End> {
+        (**self).handle(request, exchange)
+    }
 }
 
 /// The handlers by site and path. Of the prefixes that fit, the longest counts; its handlers are asked in the order in which

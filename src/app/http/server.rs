@@ -14,6 +14,7 @@ use crate::app::context::{Context, Feature};
 use crate::app::limits::fairness::TimeSlice;
 use crate::app::limits::reclaim::{Reclaim, ReclaimTarget, Reclaimed};
 use crate::app::session::clients::Clients;
+use crate::app::stats::snapshot::Section;
 use crate::http::response::Persistence;
 use crate::http::status::Status;
 use crate::log::quoted;
@@ -112,6 +113,20 @@ impl Feature for Http {
     fn start(&self) -> io::Result<()> {
         let http = self.clone();
         st::spawn_supervised("http summary", move || http.log_summaries())
+    }
+
+    fn snapshot(&self) -> Option<Section> {
+        let Counters { requests, failed, bytes, rejected } = &self.0.state.counters;
+        let [requests, failed, bytes, rejected] =
+            [requests, failed, bytes, rejected].map(|counter| counter.load(Ordering::Relaxed));
+        Some(
+            Section::new("http")
+                .with("connections", "Open HTTP connections.", self.0.state.connections.len() as u64)
+                .with("requests_total", "HTTP requests answered.", requests)
+                .with("failed_total", "HTTP requests answered with a status of 400 or above.", failed)
+                .with("sent_bytes_total", "Bytes sent over HTTP, heads included.", bytes)
+                .with("rejected_total", "HTTP connections refused because there were too many.", rejected),
+        )
     }
 
     fn reclaim(self: Arc<Self>) -> Option<Arc<dyn Reclaim>> {

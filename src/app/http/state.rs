@@ -19,6 +19,9 @@ const COMMON: &str = "Server: simple-rtmp-server\r\n\
     Access-Control-Expose-Headers: Content-Length, Content-Range, Date\r\n\
     X-Content-Type-Options: nosniff\r\n";
 
+/// Header lines of every response that is private.
+const COMMON_PRIVATE: &str = "Server: simple-rtmp-server\r\nX-Content-Type-Options: nosniff\r\n";
+
 /// State that all connections share.
 pub(super) struct State {
     pub(super) config: ConfigCell,
@@ -57,7 +60,8 @@ impl State {
 
     /// Returns the head of a response as sent.
     pub(super) fn encode_head(&self, head: &Head, persistence: Persistence) -> String {
-        self.date.with(|date| head.encode(persistence, date.format(SystemTime::now()), COMMON))
+        let common = if head.is_private { COMMON_PRIVATE } else { COMMON };
+        self.date.with(|date| head.encode(persistence, date.format(SystemTime::now()), common))
     }
 
     /// Returns whether three quarters of `max_connections` are taken: idle connections are then closed early.

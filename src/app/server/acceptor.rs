@@ -1,6 +1,6 @@
 //! Accepts connections and hands each to the server of its protocol.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use crate::app::server::listeners::Listener;
 use crate::config::ListenKind;
@@ -43,7 +43,7 @@ pub(crate) fn run(listener: &Listener, protocols: &dyn ServeAccepted) {
             }
             Err(error) => {
                 // For example EMFILE: the connection waits in the kernel.
-                if warning.pass(Instant::now()) {
+                if warning.pass(st::now()) {
                     warned = true;
                     let advice = quoted("raise the limit of open files (ulimit -n)");
                     log::warn!("cannot accept clients: error={} advice={advice}", quoted(error));

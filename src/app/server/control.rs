@@ -5,8 +5,10 @@ use std::sync::Arc;
 use std::sync::mpsc::Sender;
 
 use crate::app::context::Context;
+use crate::app::server::reload::ReloadError;
 use crate::app::server::shutdown::{self, PLAYER_DRAIN};
 use crate::app::server::{Server, reload};
+use crate::config::plan::Change;
 use crate::log::{Backend, quoted};
 use crate::os::{self, ControlCommand};
 use crate::st::{self, Inbox};
@@ -27,7 +29,8 @@ impl Control {
         os::notify("READY=1\nSTATUS=serving");
         loop {
             match self.commands.receive() {
-                ControlCommand::Reload => self.reload(server),
+                ControlCommand::Reload => drop(self.reload(server)),
+                ControlCommand::Requests => self.answer_requests(server),
                 ControlCommand::Reopen => reopen_log(&server.ctx),
                 ControlCommand::Stop => {
                     os::notify("STOPPING=1\nSTATUS=stopping");
@@ -48,10 +51,23 @@ impl Control {
         let _ = self.ended.send(());
     }
 
-    fn reload(&self, server: &Server) {
+    /// Carries out the reloads that operators have asked for.
+    fn answer_requests(&self, server: &Server) {
+        for request in server.ctx.reloads.take() {
+            let lines = |error: ReloadError| error.to_string().lines().map(str::to_owned).collect();
+            let outcome = match request.dry_run {
+                true => reload::plan(server, &self.file),
+                false => self.reload(server),
+            };
+            request.answer(outcome.map_err(lines));
+        }
+    }
+
+    fn reload(&self, server: &Server) -> Result<Vec<Change>, ReloadError> {
         os::notify(&format!("RELOADING=1\nMONOTONIC_USEC={}", os::monotonic_micros()));
-        let status = match reload::reload(server, &self.file) {
-            Ok(()) => "STATUS=serving".to_owned(),
+        let result = reload::reload(server, &self.file);
+        let status = match &result {
+            Ok(_) => "STATUS=serving".to_owned(),
             Err(error) => {
                 let text = error.to_string();
                 for line in text.lines() {
@@ -62,6 +78,7 @@ impl Control {
         };
         os::notify(&format!("READY=1\n{status}"));
         log_status(&server.ctx);
+        result
     }
 }
 

@@ -22,6 +22,7 @@ use crate::app::server::listeners::ListenError;
 use crate::app::session::clients::Clients;
 use crate::app::session::close::CloseReason;
 use crate::app::stream::ClientHandle;
+use crate::config::plan::Change;
 use crate::config::{self, Config};
 use crate::log::{self as srs_log, Backend, quoted};
 use crate::st;
@@ -41,11 +42,21 @@ pub(crate) enum ReloadError {
     Overloaded(#[from] st::Overloaded),
 }
 
-/// Loads and applies the file, and logs each change. On an error nothing changes.
+/// Returns what a reload of the file would change. Does not check what only [`reload`] can: addresses, certificates, the log.
+///
+/// # Errors
+/// When the file is invalid.
+pub(super) fn plan(server: &Server, file: &Path) -> Result<Vec<Change>, ReloadError> {
+    let path = file.to_owned();
+    let new = st::offload(move || Config::load(&path))??;
+    Ok(server.ctx.config.get().changes_to(&new))
+}
+
+/// Loads and applies the file, logs each change, and returns them. On an error nothing changes.
 ///
 /// # Errors
 /// [`ReloadError`] if the file, an address, the log file, or what a feature needs cannot be used.
-pub(super) fn reload(server: &Server, file: &Path) -> Result<(), ReloadError> {
+pub(super) fn reload(server: &Server, file: &Path) -> Result<Vec<Change>, ReloadError> {
     let ctx = &server.ctx;
     let path = file.to_owned();
     let new = Arc::new(st::offload(move || Config::load(&path))??);
@@ -84,7 +95,7 @@ pub(super) fn reload(server: &Server, file: &Path) -> Result<(), ReloadError> {
     }
     let closed = close_clients_of_removed_vhosts(&ctx.clients, &new);
     log::info!("configuration reloaded: changes={} clients_closed={closed}", changes.len());
-    Ok(())
+    Ok(changes)
 }
 
 /// Closes the clients of removed and disabled vhosts. Returns their number.

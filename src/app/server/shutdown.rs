@@ -1,6 +1,6 @@
 //! The end of the server: closes connections in order, and flushes what would be lost with the process.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use crate::app::context::{Context, Feature};
 use crate::app::server::listeners::Listeners;
@@ -45,7 +45,7 @@ pub(super) fn finish(ctx: &Context, listeners: &Listeners, features: &[std::sync
     ctx.streams.unpublish_all();
     // Lets the players' coroutines write the last messages.
     st::yield_now();
-    let deadline = Instant::now() + FLUSH_TIME;
+    let deadline = st::now() + FLUSH_TIME;
     for feature in features {
         feature.flush(deadline);
     }
@@ -53,8 +53,8 @@ pub(super) fn finish(ctx: &Context, listeners: &Listeners, features: &[std::sync
 
 /// Waits until the condition is false, at most for `limit`.
 fn wait_while(limit: Duration, condition: impl Fn() -> bool) {
-    let deadline = Instant::now() + limit;
-    while condition() && Instant::now() < deadline {
+    let deadline = st::now() + limit;
+    while condition() && st::now() < deadline {
         st::sleep(POLL_INTERVAL);
     }
 }
