@@ -24,7 +24,6 @@ use std::cell::{Cell, RefCell};
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread::{self, JoinHandle};
-use std::time::Instant;
 
 use crossbeam_channel::{Receiver, Sender, TrySendError, bounded};
 use log::{Level, LevelFilter, Log, Metadata, Record};
@@ -241,7 +240,7 @@ impl Log for Logger {
 
 impl Logger {
     fn enqueue(&self, level: Level, client: u64, text: String) {
-        let line = Line { time: chrono::Local::now(), level, client, text };
+        let line = Line { time: st::system_time().into(), level, client, text };
         match self.sender.try_send(Message::Line(line)) {
             Ok(()) => {}
             Err(TrySendError::Full(_) | TrySendError::Disconnected(_)) => {
@@ -253,7 +252,7 @@ impl Logger {
     /// Returns whether the client may log another line, see [`Quota::take`]. Logs the number of suppressed lines when a new period
     /// starts.
     fn has_quota(&self, client: u64, is_limited: bool) -> bool {
-        let now = Instant::now();
+        let now = st::now();
         let result = QUOTA.try_with(|quota| {
             let mut quota = quota.try_borrow_mut().ok()?;
             Some((quota.renew(now), quota.take(client, is_limited)))
