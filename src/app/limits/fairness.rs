@@ -55,14 +55,14 @@ pub(crate) struct TimeSlice {
 
 impl TimeSlice {
     pub(crate) fn new(length: Duration) -> Self {
-        Self { started: Instant::now(), length }
+        Self { started: st::now(), length }
     }
 
     /// Yields if the slice is used up, and starts a new one.
     pub(crate) fn yield_if_used_up(&mut self) {
-        if self.started.elapsed() >= self.length {
+        if st::now().duration_since(self.started) >= self.length {
             st::yield_now();
-            self.started = Instant::now();
+            self.started = st::now();
         }
     }
 }

@@ -174,7 +174,7 @@ impl MemoryLimiter {
                 self.high.wait_timeout(RECHECK);
             }
             st::net::set_eager_yield(false);
-            freeing = self.check(max, Instant::now());
+            freeing = self.check(max, st::now());
         }
     }
 

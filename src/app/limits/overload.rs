@@ -106,7 +106,7 @@ impl LoadShedder {
         loop {
             st::sleep(if self.clients.is_empty() { IDLE_CHECK_INTERVAL } else { CHECK_INTERVAL });
             let max_busy = f64::from(self.config.get().max_busy) / 100.0;
-            self.check(max_busy, Instant::now());
+            self.check(max_busy, st::now());
         }
     }
 
