@@ -86,6 +86,24 @@ pub struct GateRequest {
     pub vhost: Arc<Vhost>,
 }
 
+/// What a gate grants to a client that passes.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct GateAnswer {
+    /// Name within the application under which the stream is published or played instead of the requested one, which may be a
+    /// secret key.
+    pub stream: Option<String>,
+    /// Bit rate in kbit/s above which a publisher is disconnected, in addition to the limit of the vhost.
+    pub max_bitrate: Option<u64>,
+}
+
+impl GateAnswer {
+    /// Adds the answer of a later gate: the first name counts, and the lowest limit.
+    pub fn and(self, later: Self) -> Self {
+        let max_bitrate = self.max_bitrate.into_iter().chain(later.max_bitrate).min();
+        Self { stream: self.stream.or(later.stream), max_bitrate }
+    }
+}
+
 /// Decides on requests.
 pub trait Gate: Send + Sync {
     /// The name, for the log.
@@ -96,11 +114,11 @@ pub trait Gate: Send + Sync {
         false
     }
 
-    /// Returns `Ok` to let the request pass.
+    /// Returns `Ok` to let the request pass. Only the answers of gates that may block count.
     ///
     /// # Errors
     /// The reason of the refusal, which the client is told.
-    fn check(&self, request: &GateRequest) -> Result<(), CloseReason>;
+    fn check(&self, request: &GateRequest) -> Result<GateAnswer, CloseReason>;
 }
 
 /// The listeners and gates of the server. Clones are the same set, which is fixed by [`Events::register`] at the start.

@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 use nix::sys::signal::Signal;
 use serde_json::Value;
 
+use crate::common::flv::{Tag, VIDEO};
 use crate::common::process::{Process, eventually};
 use crate::common::scratch::Scratch;
 use crate::common::server::{Server, Settings, free_port, listens};
@@ -210,6 +211,63 @@ fn answers_of_all_kinds() {
         }
         server.assert_healthy();
     }
+}
+
+#[test]
+fn a_secret_key_gets_a_public_name_and_is_not_seen_again() {
+    let scratch = Scratch::new();
+    let backend = Backend::start(&scratch, &["--rename", "k3y-7f=cam", "--rename", "bad=../x"]);
+    let mut server = server(&scratch, &hooks(backend.port, ""));
+    let mut player = Wire::player(server.port, "cam");
+    let mut publisher = Wire::publisher(server.port, "k3y-7f");
+    publisher.send_tag(&Tag { kind: VIDEO, timestamp: 0, payload: vec![0x17, 1, 0, 0, 0, 0, 0, 0, 1, 0x65] });
+    player.wait_frames(1);
+    // Also a player may have a key, and the name of another publisher is not free.
+    let mut second = Wire::player(server.port, "k3y-7f");
+    second.wait_frames(1);
+    let mut other = Wire::connect(server.port);
+    other.connect_app("live");
+    let id = other.create_stream();
+    other.publish(id, "k3y-7f");
+    other.wait_status("NetStream.Publish.BadName");
+    let (_, answer) = answer_to(server.port, "publish", "bad");
+    assert_eq!(answer.code(), "NetStream.Publish.Denied", "{answer:?}");
+    server.wait_log(&["publish started: stream=__defaultVhost__/live/cam"], ANSWER_TIMEOUT);
+    drop((publisher, second));
+    let told = eventually("the end of the publication", ANSWER_TIMEOUT, || {
+        backend.events().into_iter().find(|event| event["action"] == "on_unpublish" && event["client_id"] == "2")
+    });
+    assert_eq!((told["stream"].as_str(), told["stream_url"].as_str()), (Some("cam"), Some("/live/cam")));
+    assert!(!server.log().contains("k3y-7f"), "the key is in the log");
+    server.assert_healthy();
+}
+
+#[test]
+fn an_answer_can_limit_time_and_bit_rate() {
+    let scratch = Scratch::new();
+    let body = "{\"code\":0,\"expire_s\":1}";
+    let answer = format!("HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n{body}", body.len());
+    let port = scripted(vec![answer.into_bytes()]);
+    let url = format!(
+        "http_hooks {{ enabled on; on_play http://127.0.0.1:{port}/x; on_publish http://127.0.0.1:{port}/x; }}"
+    );
+    let mut timed = server(&scratch, &url);
+    let mut wire = Wire::player(timed.port, "cam");
+    let told = wire.wait_status("NetStream.Play.Failed");
+    assert!(told.description().contains("granted is over"), "{told:?}");
+    wire.wait_closed(ANSWER_TIMEOUT);
+    timed.assert_healthy();
+
+    let body = "{\"code\":0,\"max_bitrate\":100}";
+    let answer = format!("HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n{body}", body.len());
+    let port = scripted(vec![answer.into_bytes()]);
+    let mut limited = server(&scratch, &format!("http_hooks {{ enabled on; on_publish http://127.0.0.1:{port}/x; }}"));
+    let mut wire = Wire::publisher(limited.port, "cam");
+    // 100 kbit/s over five seconds are 62,500 bytes.
+    wire.send_tag(&Tag { kind: VIDEO, timestamp: 0, payload: [&[0x17, 1, 0, 0, 0][..], &[1; 80_000]].concat() });
+    let told = wire.wait_status("NetStream.Publish.Denied");
+    assert!(told.description().contains("100 kbit/s"), "{told:?}");
+    limited.assert_healthy();
 }
 
 #[test]

@@ -14,20 +14,23 @@ mod backend;
 mod body;
 mod breaker;
 mod exchange;
+mod expiry;
 mod sessions;
 mod tls_roots;
 
 use std::collections::HashMap;
+use std::io;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use self::answer::Answer;
+use self::answer::{Answer, Grant};
 use self::backend::{Backend, Job, RequestError};
 use self::body::{BodyWriter, Hook, Traffic};
+use self::expiry::Expiry;
 use self::sessions::{Sessions, Told, key};
 use self::tls_roots::TlsRoots;
 use crate::app::context::{Context, Feature};
-use crate::app::events::{Event, Gate, GateAction, GateRequest, Listener};
+use crate::app::events::{Event, Gate, GateAction, GateAnswer, GateRequest, Listener};
 use crate::app::session::close::CloseReason;
 use crate::app::session::info::{ClientInfo, StreamInfo};
 use crate::app::stream::StreamEvent;
@@ -54,6 +57,7 @@ pub(crate) struct HttpCallbacks {
     backends: Shared<HashMap<String, Arc<Backend>>>,
     bodies: BodyWriter,
     roots: TlsRoots,
+    expiry: Expiry,
     failure_log: Shared<Throttle>,
 }
 
@@ -66,6 +70,7 @@ impl HttpCallbacks {
             backends: Shared::default(),
             bodies: BodyWriter::new(),
             roots: TlsRoots::default(),
+            expiry: Expiry::default(),
             failure_log: Shared::new(Throttle::new(LOG_INTERVAL)),
         }
     }
@@ -86,13 +91,16 @@ impl HttpCallbacks {
         client: &Arc<ClientInfo>,
         stream: &Arc<StreamInfo>,
         deadline: Instant,
-    ) -> Result<(), CloseReason> {
+    ) -> Result<Grant, CloseReason> {
         let urls = hook.urls(hooks);
         if urls.is_empty() {
-            return Ok(());
+            return Ok(Grant::default());
         }
         let body = self.bodies.write(hook, client, Some(stream), Traffic::default());
-        urls.iter().try_for_each(|url| self.ask_one(hook, url, hooks, &body, &key(hook, client, stream), deadline))
+        let key = key(hook, client, stream);
+        urls.iter().try_fold(Grant::default(), |granted, url| {
+            self.ask_one(hook, url, hooks, &body, &key, deadline).map(|grant| granted.and(grant))
+        })
     }
 
     fn ask_one(
@@ -103,7 +111,7 @@ impl HttpCallbacks {
         body: &str,
         key: &str,
         deadline: Instant,
-    ) -> Result<(), CloseReason> {
+    ) -> Result<Grant, CloseReason> {
         let backend = self.backend(url);
         // The end of the publication before belongs before this question.
         backend.wait_delivered(key, hooks.timeout);
@@ -113,7 +121,7 @@ impl HttpCallbacks {
             let error = match backend.request(url, body, hooks.timeout.min(left)) {
                 Ok(reply) => {
                     return match answer::read(reply.status, &reply.body) {
-                        Answer::Allowed => Ok(()),
+                        Answer::Allowed(grant) => Ok(grant),
                         Answer::Refused(why) => Err(CloseReason::Hook(why)),
                         Answer::NotUnderstood => {
                             backend.log_strange_answer(hook, url, &reply);
@@ -135,7 +143,7 @@ impl HttpCallbacks {
             log::warn!("callback failed: hook={name} url={url} error={} on_hook_failure={decision}", quoted(error));
         }
         match hooks.allow_on_failure {
-            true => Ok(()),
+            true => Ok(Grant::default()),
             false => Err(CloseReason::Hook("the callback backend is not available".to_owned())),
         }
     }
@@ -156,6 +164,7 @@ impl HttpCallbacks {
     }
 
     fn tell_end(&self, client: u64, hook: Hook) {
+        self.expiry.remove(client);
         if let Some(told) = self.sessions.try_with(|sessions| sessions.stop(client, hook)).flatten() {
             self.tell(&told);
         }
@@ -194,8 +203,10 @@ impl Gate for HttpCallbacks {
         hooks.enabled && urls.into_iter().any(|urls| !urls.is_empty())
     }
 
-    fn check(&self, request: &GateRequest) -> Result<(), CloseReason> {
-        let Some(stream) = request.stream.as_ref().filter(|_| self.may_block(request)) else { return Ok(()) };
+    fn check(&self, request: &GateRequest) -> Result<GateAnswer, CloseReason> {
+        let Some(stream) = request.stream.as_ref().filter(|_| self.may_block(request)) else {
+            return Ok(GateAnswer::default());
+        };
         let (hooks, client) = (&request.vhost.http_hooks, &request.client);
         let hook = if request.action == GateAction::Publish { Hook::Publish } else { Hook::Play };
         let deadline = st::now() + MAX_DECISION_TIME;
@@ -205,9 +216,14 @@ impl Gate for HttpCallbacks {
             self.ask(Hook::Connect, hooks, client, stream, deadline)?;
             self.sessions.with(|sessions| sessions.set_connected(client.id));
         }
-        self.ask(hook, hooks, client, stream, deadline)?;
-        asking.allowed = Some((hook, stream.clone()));
-        Ok(())
+        let Grant { stream: name, expires_after, max_bitrate } = self.ask(hook, hooks, client, stream, deadline)?;
+        // From now on the requested name, which may be a secret key, is not used any more.
+        let stream = name.as_deref().map_or_else(|| stream.clone(), |name| renamed(stream, name));
+        asking.allowed = Some((hook, stream));
+        if let Some(time) = expires_after {
+            self.expiry.set(client.id, st::now() + time);
+        }
+        Ok(GateAnswer { stream: name, max_bitrate })
     }
 }
 
@@ -217,6 +233,7 @@ impl Listener for HttpCallbacks {
             Event::Stream(StreamEvent::PublisherLost { client, .. }) => self.tell_end(client.id, Hook::Publish),
             Event::Stream(StreamEvent::Stopped { client, .. }) => self.tell_end(client.id, Hook::Play),
             Event::Closed { client, bytes_in, bytes_out, .. } => {
+                self.expiry.remove(client.id);
                 let traffic = Traffic { sent: *bytes_out, received: *bytes_in };
                 let told = self.sessions.try_with(|sessions| sessions.close(client.id, traffic));
                 told.iter().flatten().for_each(|told| self.tell(told));
@@ -229,6 +246,11 @@ impl Listener for HttpCallbacks {
 impl Feature for HttpCallbacks {
     fn name(&self) -> &'static str {
         "http_hooks"
+    }
+
+    fn start(&self) -> io::Result<()> {
+        let (expiry, clients) = (self.expiry.clone(), self.ctx.clients.clone());
+        st::spawn_supervised("callback expiry", move || expiry.run(&clients))
     }
 
     /// Forgets the backends that the new configuration does not name, and the events that wait for them.
@@ -269,6 +291,12 @@ impl Feature for HttpCallbacks {
     fn gate(self: Arc<Self>) -> Option<Arc<dyn Gate>> {
         Some(self)
     }
+}
+
+/// Returns the description of the stream under its public name.
+fn renamed(stream: &StreamInfo, name: &str) -> Arc<StreamInfo> {
+    let StreamInfo { vhost, app, params, .. } = stream.clone();
+    Arc::new(StreamInfo { name: format!("{vhost}/{app}/{name}"), vhost, app, stream: name.to_owned(), params })
 }
 
 /// Drops the events that wait for a backend, and logs their number.

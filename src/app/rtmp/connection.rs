@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::app::context::Context;
-use crate::app::events::{Event, GateAction, GateRequest};
+use crate::app::events::{Event, GateAction, GateAnswer, GateRequest};
 use crate::app::limits::fairness::{self, WorkQuantum};
 use crate::app::rtmp::errors::setup_error;
 use crate::app::rtmp::pump::Pump;
@@ -145,7 +145,7 @@ impl<'a> Connection<'a> {
         let (action, vhost) = (GateAction::Connect, app.vhost.clone());
         let request = GateRequest { action, client: info.clone(), stream: None, vhost };
         let passed = gates::ask_immediate(self.ctx, &request);
-        if let Err(reason) = passed.and_then(|()| self.ask_blocking_gates(&request)) {
+        if let Err(reason) = passed.and_then(|()| self.ask_blocking_gates(&request).map(drop)) {
             return Err(self.reject(connect, "NetConnection.Connect.Rejected", reason));
         }
         if app.vhost.tcp_nodelay {
@@ -176,8 +176,8 @@ impl<'a> Connection<'a> {
         request.map_err(|error| CloseReason::Refused(error.to_string()))
     }
 
-    /// Asks the gates that may wait.
-    pub(super) fn ask_blocking_gates(&mut self, request: &GateRequest) -> Result<(), CloseReason> {
+    /// Asks the gates that may wait, and returns what they grant.
+    pub(super) fn ask_blocking_gates(&mut self, request: &GateRequest) -> Result<GateAnswer, CloseReason> {
         gates::ask_blocking(self.ctx, self.client, self.rtmp.protocol(), request)
     }
 
@@ -243,4 +243,15 @@ pub(super) fn stream_info(admitted: &Admitted, request: &StreamRequest) -> Arc<S
         name: request.name.clone(),
         params: request.params.clone(),
     })
+}
+
+/// Returns the request and its description under another name in the same application and vhost.
+pub(super) fn rename(
+    admitted: &Admitted,
+    request: &StreamRequest,
+    name: &str,
+) -> Result<(StreamRequest, Arc<StreamInfo>), CloseReason> {
+    let renamed = request.renamed(&admitted.app.app, name).map_err(|error| CloseReason::Refused(error.to_string()))?;
+    let info = stream_info(admitted, &renamed);
+    Ok((renamed, info))
 }

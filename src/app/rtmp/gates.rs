@@ -4,7 +4,7 @@
 //! client as a status, and no race produces a publication without its end.
 
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use crate::app::context::Context;
 use crate::app::events::{Gate, GateAction, GateAnswer, GateRequest};
@@ -133,7 +133,7 @@ fn ask_while_reading(
         })
         .map_err(|error| CloseReason::Full(format!("no memory for a coroutine: {error}")))?
     };
-    let deadline = Instant::now() + GATE_TIMEOUT;
+    let deadline = st::now() + GATE_TIMEOUT;
     let received = stream.bytes_received();
     loop {
         if let Some(answer) = answer.lock().unwrap_or_else(PoisonError::into_inner).take() {
@@ -146,7 +146,7 @@ fn ask_while_reading(
         if let Some(reason) = client.close_requested() {
             return Err(reason);
         }
-        if Instant::now() >= deadline {
+        if st::now() >= deadline {
             log::error!("gate too slow, request refused: gate={} seconds={}", gate.name(), GATE_TIMEOUT.as_secs());
             return Err(CloseReason::Refused("the server could not decide in time".to_owned()));
         }

@@ -14,7 +14,7 @@ use crate::log::Throttle;
 use crate::rtmp::message::UserControl;
 use crate::rtmp::protocol::Protocol;
 use crate::rtmp::server::{Event, Play};
-use crate::st::net::TcpStream;
+use crate::st::{self, net::TcpStream};
 
 /// Time between pings to a player while there is nothing to send.
 const PING_INTERVAL: Duration = Duration::from_secs(30);
@@ -167,7 +167,7 @@ impl Role for PlayerRole<'_, '_> {
 
     /// Pings a player that was sent nothing: its end of the connection may be gone.
     fn on_deadline(&mut self) {
-        let uptime = self.connection.client.connected_at.elapsed().as_millis() as u32;
+        let uptime = st::now().duration_since(self.connection.client.connected_at).as_millis() as u32;
         self.protocol().user_control(UserControl::PingRequest(uptime));
     }
 

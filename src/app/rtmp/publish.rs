@@ -15,7 +15,7 @@ use crate::log::quoted;
 use crate::rtmp::chunk::MAX_INCOMPLETE;
 use crate::rtmp::protocol::Protocol;
 use crate::rtmp::server::{Event, Publish};
-use crate::st::net::TcpStream;
+use crate::st::{self, net::TcpStream};
 
 /// Bytes after which coalesced reads wake the coroutine. Reading each message by itself is most of a publisher's cost.
 const COALESCE_BYTES: usize = 16 * 1024;
@@ -137,7 +137,7 @@ impl Connection<'_> {
             passed: counter.load(Ordering::Relaxed),
             dropped: 0,
         });
-        let now = Instant::now();
+        let now = st::now();
         let result = pump.run(&mut PublisherRole {
             connection: self,
             publication,

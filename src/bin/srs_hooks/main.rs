@@ -28,6 +28,7 @@ const AFTER_HELP: &str = "\
 EXAMPLES:
     srs_hooks                                       Accept everything
     srs_hooks --deny-publish intruder               Refuse a stream
+    srs_hooks --rename k3y-7f=cam                   Publish the key k3y-7f under the name cam
     srs_hooks --delay 200 --fail 50                 Answer after 200 ms, every second time with status 500
     srs_hooks --json | jq -c '[.action, .stream]'   Bodies as they came, one a line
 

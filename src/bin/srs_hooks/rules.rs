@@ -15,6 +15,9 @@ pub(crate) struct Rules {
     /// Refuses to let clients play this stream; may be repeated
     #[structopt(long = "deny-play", value_name = "STREAM", number_of_values = 1)]
     pub(crate) deny_play: Vec<String>,
+    /// Gives the stream KEY the public name NAME; may be repeated
+    #[structopt(long, value_name = "KEY=NAME", number_of_values = 1)]
+    pub(crate) rename: Vec<String>,
     /// Message of refusals, which the client is told
     #[structopt(long, default_value = "refused by srs_hooks", value_name = "TEXT")]
     pub(crate) message: String,
@@ -50,7 +53,15 @@ impl Rules {
         };
         match denied.iter().any(|denied| event["stream"] == denied.as_str()) {
             true => Answer::Body(json!({ "code": 1, "message": self.message }).to_string()),
-            false => Answer::Body(ACCEPTED.to_owned()),
+            false => match self
+                .rename
+                .iter()
+                .filter_map(|rule| rule.split_once('='))
+                .find(|(key, _)| event["stream"] == *key)
+            {
+                Some((_, name)) => Answer::Body(json!({ "code": 0, "stream": name }).to_string()),
+                None => Answer::Body(ACCEPTED.to_owned()),
+            },
         }
     }
 }
@@ -71,6 +82,16 @@ mod tests {
             assert_eq!(rules.answer(&event(action, stream), 1), Answer::Body(ACCEPTED.into()));
         }
         assert_eq!(rules.answer(&Value::Null, 1), Answer::Body(ACCEPTED.into()));
+    }
+
+    #[test]
+    fn keys_get_public_names() {
+        let rules = Rules { rename: vec!["k3y=cam".into()], ..Rules::default() };
+        assert_eq!(
+            rules.answer(&event("on_publish", "k3y"), 1),
+            Answer::Body("{\"code\":0,\"stream\":\"cam\"}".into())
+        );
+        assert_eq!(rules.answer(&event("on_publish", "cam"), 1), Answer::Body(ACCEPTED.into()));
     }
 
     #[test]

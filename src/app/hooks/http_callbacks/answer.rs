@@ -1,5 +1,7 @@
 //! The answer of a backend to a question.
 
+use std::time::Duration;
+
 use serde_json::Value;
 
 /// Nesting of an answer beyond which it is not parsed: the parser recurses, and a coroutine's stack is small.
@@ -8,6 +10,10 @@ const MAX_NESTING: usize = 16;
 /// Longest message of a backend that is passed on to the client, in characters.
 const MAX_MESSAGE: usize = 200;
 
+/// Greatest numbers that an answer may grant: ten years, and a terabit per second.
+const MAX_SECONDS: u64 = 10 * 366 * 86_400;
+const MAX_KBPS: u64 = 1_000_000_000;
+
 /// Bytes of an answer that are logged.
 const MAX_LOGGED: usize = 200;
 
@@ -15,11 +21,42 @@ const MAX_LOGGED: usize = 200;
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Answer {
     /// The client passes.
-    Allowed,
+    Allowed(Grant),
     /// The client is refused, for a reason that it is told.
     Refused(String),
     /// Not an answer of this protocol. The client is refused, and the answer is logged.
     NotUnderstood,
+}
+
+/// What an answer grants beyond permission.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(super) struct Grant {
+    /// `stream`: the public name of the stream.
+    pub(super) stream: Option<String>,
+    /// `expire_s`: the time after which the client is disconnected.
+    pub(super) expires_after: Option<Duration>,
+    /// `max_bitrate`: the limit for a publisher in kbit/s.
+    pub(super) max_bitrate: Option<u64>,
+}
+
+impl Grant {
+    fn read(answer: &Value) -> Self {
+        let number = |key: &str| answer.get(key).and_then(Value::as_u64).filter(|&number| number > 0);
+        Self {
+            stream: answer.get("stream").and_then(Value::as_str).filter(|name| !name.is_empty()).map(str::to_owned),
+            expires_after: number("expire_s").map(|seconds| Duration::from_secs(seconds.min(MAX_SECONDS))),
+            max_bitrate: number("max_bitrate").map(|kbps| kbps.min(MAX_KBPS)),
+        }
+    }
+
+    /// Adds the answer of a later backend: the first name counts, and the lowest limits.
+    pub(super) fn and(self, later: Self) -> Self {
+        Self {
+            stream: self.stream.or(later.stream),
+            expires_after: self.expires_after.into_iter().chain(later.expires_after).min(),
+            max_bitrate: self.max_bitrate.into_iter().chain(later.max_bitrate).min(),
+        }
+    }
 }
 
 /// Reads an answer. `0`, `"0"`, and an object whose `code` is one of these, allow with status 200 or 201. A byte order mark and
@@ -31,7 +68,7 @@ pub(super) fn read(status: u16, body: &[u8]) -> Answer {
     let code = value.as_object().map_or(Some(&value), |object| object.get("code"));
     let is_zero = code.is_some_and(|code| code.as_i64() == Some(0) || code.as_str() == Some("0"));
     if is_zero && matches!(status, 200 | 201) {
-        return Answer::Allowed;
+        return Answer::Allowed(Grant::read(&value));
     }
     if let Some(message) = value.get("message").and_then(Value::as_str).map(printable).filter(|text| !text.is_empty()) {
         return Answer::Refused(message);
@@ -92,10 +129,34 @@ mod tests {
             "{\"code\": \"0\", \"data\":[{}]}",
             "\u{feff} {\"code\":0}\n",
         ] {
-            assert_eq!(read(200, body.as_bytes()), Answer::Allowed, "{body:?}");
-            assert_eq!(read(201, body.as_bytes()), Answer::Allowed, "{body:?}");
-            assert_ne!(read(204, body.as_bytes()), Answer::Allowed, "{body:?}");
+            assert_eq!(read(200, body.as_bytes()), Answer::Allowed(Grant::default()), "{body:?}");
+            assert_eq!(read(201, body.as_bytes()), Answer::Allowed(Grant::default()), "{body:?}");
+            assert_ne!(read(204, body.as_bytes()), Answer::Allowed(Grant::default()), "{body:?}");
         }
+    }
+
+    #[test]
+    fn an_answer_may_grant_a_name_a_time_and_a_limit() {
+        let grant = |text: &str| match read(200, text.as_bytes()) {
+            Answer::Allowed(grant) => grant,
+            other => panic!("{text}: {other:?}"),
+        };
+        let full = grant("{\"code\":0,\"stream\":\"public\",\"expire_s\":60,\"max_bitrate\":8000}");
+        let expected = Grant {
+            stream: Some("public".into()),
+            expires_after: Some(Duration::from_secs(60)),
+            max_bitrate: Some(8000),
+        };
+        assert_eq!(full, expected);
+        for nothing in
+            ["0", "{\"code\":0,\"stream\":\"\",\"expire_s\":0}", "{\"code\":0,\"stream\":5,\"max_bitrate\":-1}"]
+        {
+            assert_eq!(grant(nothing), Grant::default(), "{nothing}");
+        }
+        let other = grant("{\"code\":0,\"stream\":\"other\",\"expire_s\":9}");
+        let both = full.and(other);
+        assert_eq!((both.stream.as_deref(), both.expires_after), (Some("public"), Some(Duration::from_secs(9))));
+        assert!(grant("{\"code\":0,\"expire_s\":18446744073709551615}").expires_after.is_some());
     }
 
     #[test]

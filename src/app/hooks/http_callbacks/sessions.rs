@@ -79,6 +79,10 @@ impl Sessions {
     pub(super) fn finish(&mut self, client: u64, allowed: Option<(Hook, Arc<StreamInfo>)>) -> Vec<Told> {
         let Some(session) = self.0.get_mut(&client) else { return Vec::new() };
         session.asking = false;
+        if let Some((hook, stream)) = &allowed {
+            // The stream may have got another name.
+            session.key = key(*hook, &session.client, stream);
+        }
         session.allowed = allowed;
         match session.closed {
             Some(traffic) => self.close(client, traffic),
