@@ -104,7 +104,7 @@ impl<'a> Channel<'a> {
             input: Vec::new(),
             at: 0,
             request_started: None,
-            idle_since: Instant::now(),
+            idle_since: st::now(),
             timeouts,
         }
     }
@@ -116,7 +116,7 @@ impl<'a> Channel<'a> {
     /// Reads the head of the next request.
     pub(super) fn next_request(&mut self) -> Result<Request, End> {
         self.request_started = None;
-        self.idle_since = Instant::now();
+        self.idle_since = st::now();
         let mut may_be_complete = true;
         loop {
             // Skips empty lines before a request (RFC 9112, 2.2).
@@ -124,7 +124,7 @@ impl<'a> Channel<'a> {
                 self.at += 2;
             }
             if may_be_complete && self.at < self.input.len() {
-                self.request_started.get_or_insert_with(Instant::now);
+                self.request_started.get_or_insert_with(st::now);
                 if let Some((request, len)) = request::parse(&self.input[self.at..]).map_err(End::Refused)? {
                     self.at += len;
                     return Ok(request);
@@ -172,7 +172,7 @@ impl<'a> Channel<'a> {
 
     fn is_idle_too_long(&self) -> bool {
         let limit = if self.state.is_crowded() { CROWDED_IDLE_TIMEOUT } else { Duration::MAX };
-        self.idle_since.elapsed() >= self.timeouts.idle.min(limit)
+        st::now().duration_since(self.idle_since) >= self.timeouts.idle.min(limit)
     }
 
     /// Appends some bytes to `input` and returns where they begin. Fails after the idle timeout, or that of the request.
@@ -180,11 +180,11 @@ impl<'a> Channel<'a> {
         self.input.drain(..self.at);
         self.at = 0;
         let len = self.input.len();
-        let trim_at = Instant::now() + TRIM_AFTER;
+        let trim_at = st::now() + TRIM_AFTER;
         let mut is_trimmed = false;
         let mut is_expired = false;
         loop {
-            if self.request_started.is_some_and(|started| started.elapsed() >= self.timeouts.request) {
+            if self.request_started.is_some_and(|started| st::now().duration_since(started) >= self.timeouts.request) {
                 return Err(End::SlowRequest);
             }
             self.input.resize(len + READ_SIZE, 0);
@@ -201,7 +201,7 @@ impl<'a> Channel<'a> {
                 Some(started) => started + self.timeouts.request,
                 None if !is_trimmed => trim_at,
                 // The server may become crowded meanwhile.
-                None => Instant::now() + CROWDED_IDLE_TIMEOUT.min(self.timeouts.idle),
+                None => st::now() + CROWDED_IDLE_TIMEOUT.min(self.timeouts.idle),
             };
             if self.stream.wait(Some(limit)).timed_out && self.request_started.is_none() {
                 is_expired = self.is_idle_too_long();

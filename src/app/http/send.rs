@@ -1,7 +1,5 @@
 //! Sending of responses: vectored writes from where the bytes are.
 
-use std::time::Instant;
-
 use bytes::Bytes;
 
 use super::channel::{Channel, End};
@@ -11,6 +9,7 @@ use super::writer::BodyWriter;
 use crate::http::response::{Persistence, ResponseLength};
 use crate::http::status::Status;
 use crate::memory::Category;
+use crate::st;
 
 /// The request that a response answers, as far as it matters to sending.
 #[derive(Clone, Copy)]
@@ -42,7 +41,7 @@ pub(super) fn send(channel: &mut Channel<'_>, mut response: Response, to: Recipi
 }
 
 fn send_parts(channel: &mut Channel<'_>, mut head: Bytes, body: Body, length: ResponseLength) -> Result<(), End> {
-    let started = Instant::now();
+    let started = st::now();
     match body {
         Body::Empty => channel.write([head, Bytes::new(), Bytes::new()], None),
         Body::Bytes(body) => channel.write([head, body, Bytes::new()], None),

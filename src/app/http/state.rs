@@ -1,7 +1,6 @@
 //! State that all connections share.
 
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::SystemTime;
 
 use super::permits::Connections;
 use super::stalled::StalledResponses;
@@ -11,7 +10,7 @@ use crate::http::date::DateCache;
 use crate::http::response::{Head, Persistence};
 use crate::http::status::Status;
 use crate::memory::MemoryTracker;
-use crate::st::Shared;
+use crate::st::{self, Shared};
 
 /// Header lines of every response. Pages of any site may play the streams; browsers must not guess content types.
 const COMMON: &str = "Server: simple-rtmp-server\r\n\
@@ -61,7 +60,7 @@ impl State {
     /// Returns the head of a response as sent.
     pub(super) fn encode_head(&self, head: &Head, persistence: Persistence) -> String {
         let common = if head.is_private { COMMON_PRIVATE } else { COMMON };
-        self.date.with(|date| head.encode(persistence, date.format(SystemTime::now()), common))
+        self.date.with(|date| head.encode(persistence, date.format(st::system_time()), common))
     }
 
     /// Returns whether three quarters of `max_connections` are taken: idle connections are then closed early.

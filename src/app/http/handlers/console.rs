@@ -7,7 +7,7 @@ use std::collections::HashMap;
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::{Duration, Instant, SystemTime};
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 
@@ -90,7 +90,7 @@ impl ConsoleHandler {
             ("page.js", "page.js", Some(Bytes::from_static(include_bytes!("console/page.js")))),
             (HLS_JS, HLS_JS, hls_js),
         ];
-        let now = SystemTime::now();
+        let now = st::system_time();
         let files = sources.into_iter().filter_map(|(name, path, body)| {
             let mut file = LiveFile::new(name, body?, now);
             file.metadata.head.push_str(POLICY);
@@ -102,7 +102,7 @@ impl ConsoleHandler {
     /// Returns the live streams as JSON. `rtmp_port` is the port to play them over RTMP. May wait.
     fn stream_list(&self, rtmp_port: u16) -> Bytes {
         loop {
-            let now = Instant::now();
+            let now = st::now();
             match self.list.with(|cache| cache.get(now)) {
                 Cached::Hit(list) => return list,
                 Cached::InFlight => drop(self.list_rendered.wait_timeout(RENDER_TIMEOUT)),
@@ -110,7 +110,7 @@ impl ConsoleHandler {
                     let list = render_list(&self.ctx.streams.published(), &self.live_files, rtmp_port);
                     // Charged, since slow clients may keep many old lists.
                     let list = self.ctx.memory.charge_bytes(Category::Http, list.into());
-                    self.list.with(|cache| cache.insert(now, Instant::now(), list.clone()));
+                    self.list.with(|cache| cache.insert(now, st::now(), list.clone()));
                     self.list_rendered.broadcast();
                     return list;
                 }
@@ -265,6 +265,7 @@ fn write_escaped(json: &mut String, character: char) {
 mod tests {
     use super::*;
     use crate::codec::flv::{AudioCodec, VideoCodec};
+    use std::time::SystemTime;
 
     #[test]
     fn the_list_escapes_what_publishers_call_their_streams() {
