@@ -12,6 +12,7 @@ use super::state::{Publisher, StreamState};
 use crate::app::session::close::CloseReason;
 use crate::app::session::info::{ClientInfo, StreamInfo};
 use crate::rtmp::message::Message;
+use crate::st;
 
 /// Changes of codecs that are reported of one publication: a publisher may change them with each message.
 const MAX_CODEC_EVENTS: u8 = 16;
@@ -74,7 +75,7 @@ impl Reservation {
             state.publication_count += 1;
             state.publication_start = state.log.next_seq();
             state.timeline.start_publication();
-            let now = Instant::now();
+            let now = st::now();
             let resumed = state.announced.replace(stream.clone()).is_some();
             state.changes.push(Change::Published { stream: stream.clone(), client: client.clone(), resumed });
             state.publisher = Some(Publisher {
@@ -107,7 +108,7 @@ impl StreamState {
     /// Returns an error if there is a publisher that has not stalled.
     fn check_replaceable(&self) -> Result<(), StreamBusy> {
         match &self.publisher {
-            Some(publisher) if publisher.last_activity.elapsed() < self.vhost.publish.stall_timeout => {
+            Some(publisher) if st::now().duration_since(publisher.last_activity) < self.vhost.publish.stall_timeout => {
                 Err(StreamBusy { client: publisher.client.id })
             }
             _ => Ok(()),

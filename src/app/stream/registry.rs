@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use super::source::{Source, StreamObserver};
 use crate::codec::flv;
@@ -116,7 +116,7 @@ impl StreamRegistry {
                 self.added.wait();
             }
             st::sleep(SWEEP_INTERVAL);
-            let now = Instant::now();
+            let now = st::now();
             self.all().iter().for_each(|source| source.notify_unpublished_if_due(now));
             self.remove_idle(KEEP_IDLE);
         }

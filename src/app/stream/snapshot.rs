@@ -6,6 +6,7 @@ use super::changes::Codecs;
 use super::ingest::IngestSnapshot;
 use super::media_info::MediaInfo;
 use super::source::Source;
+use crate::st;
 
 /// The present state of a stream.
 #[derive(Debug, Clone, PartialEq)]
@@ -39,7 +40,7 @@ pub struct StreamSnapshot {
 impl Source {
     /// Returns the present state of the stream.
     pub fn snapshot(&self) -> StreamSnapshot {
-        self.snapshot_at(Instant::now())
+        self.snapshot_at(st::now())
     }
 
     pub(super) fn snapshot_at(&self, now: Instant) -> StreamSnapshot {

@@ -14,7 +14,7 @@ use super::state::StreamState;
 use crate::app::session::info::{ClientInfo, StreamInfo};
 use crate::config::Vhost;
 use crate::memory::MemoryTracker;
-use crate::st::Shared;
+use crate::st::{self, Shared};
 
 /// A stream. Clones refer to the same stream.
 #[derive(Clone)]
@@ -179,7 +179,8 @@ impl Source {
         self.with(|state| {
             let has_handles = self.state.handle_count() > 1;
             let may_resume = state.unpublish_at.is_some();
-            let is_long_idle = state.publication_count == 0 || (state.idle_since.elapsed() >= time && !may_resume);
+            let is_long_idle =
+                state.publication_count == 0 || (st::now().duration_since(state.idle_since) >= time && !may_resume);
             !has_handles && state.is_idle() && (is_long_idle || time.is_zero())
         })
     }

@@ -103,8 +103,8 @@ impl StreamState {
             free_ids: Vec::new(),
             dropped: 0,
             unpublish_at: None,
-            idle_since: Instant::now(),
-            notice_window_start: Instant::now(),
+            idle_since: st::now(),
+            notice_window_start: st::now(),
             notices_in_window: 0,
         }
     }
@@ -148,7 +148,7 @@ impl StreamState {
     pub(super) fn flush(&mut self) {
         let Some(batch) = self.log.close_batch() else { return };
         let end = self.log.end_seq();
-        let (mut first_needed, started, mut has_time) = (None, Instant::now(), true);
+        let (mut first_needed, started, mut has_time) = (None, st::now(), true);
         for id in 0..self.subscribers.len() {
             // The data of subscribers is spread over the heap, and the kernel's work for one evicts that of the next
             // from the processor's cache. Without these prefetches the worker waits for memory for 7 % of its time.
@@ -159,7 +159,7 @@ impl StreamState {
                 next.client.prefetch();
             }
             if id % WRITES_PER_CLOCK_CHECK == WRITES_PER_CLOCK_CHECK - 1 {
-                has_time = has_time && started.elapsed() < MAX_WRITE_TIME;
+                has_time = has_time && st::now().duration_since(started) < MAX_WRITE_TIME;
             }
             let Some(subscriber) = &mut self.subscribers[id] else { continue };
             subscriber.write_batch(&batch, end, has_time);
@@ -228,8 +228,8 @@ impl StreamState {
     /// Sends players an `onStatus` within the stream. Returns false if there were too many of them within the last
     /// second.
     pub(super) fn notify_players(&mut self, code: &str, event: &str) -> bool {
-        if self.notice_window_start.elapsed() >= NOTICE_WINDOW {
-            (self.notice_window_start, self.notices_in_window) = (Instant::now(), 0);
+        if st::now().duration_since(self.notice_window_start) >= NOTICE_WINDOW {
+            (self.notice_window_start, self.notices_in_window) = (st::now(), 0);
         }
         self.notices_in_window += 1;
         if self.notices_in_window > MAX_NOTICES {
@@ -237,7 +237,7 @@ impl StreamState {
         }
         if self.subscriber_count() > 0 {
             let payload = encode_stream_status(code, &format!("{} {event}.", self.name));
-            self.log.append(Track::Status, self.timeline.latest(), PacketKind::Regular, &payload, Instant::now());
+            self.log.append(Track::Status, self.timeline.latest(), PacketKind::Regular, &payload, st::now());
             self.flush();
         }
         true
@@ -247,7 +247,7 @@ impl StreamState {
     /// `reconnect_grace`.
     pub(super) fn remove_publisher(&mut self, reason: EndReason) {
         let Some(Publisher { stream, client, .. }) = self.publisher.take() else { return };
-        self.unpublish_at = Some(Instant::now() + self.vhost.publish.reconnect_grace);
+        self.unpublish_at = Some(st::now() + self.vhost.publish.reconnect_grace);
         self.changes.push(Change::PublisherLost { stream, client });
         self.outputs.end(&self.name, reason);
         self.flush();
@@ -267,7 +267,7 @@ impl StreamState {
         self.subscribers.iter_mut().flatten().for_each(|subscriber| subscriber.end_forwarding(end));
         if !self.notify_players("NetStream.Play.UnpublishNotify", "is now unpublished") {
             // Players are told later, if there is no publisher by then.
-            self.unpublish_at = Some(Instant::now() + NOTICE_WINDOW);
+            self.unpublish_at = Some(st::now() + NOTICE_WINDOW);
         }
     }
 
@@ -285,7 +285,7 @@ impl StreamState {
     /// Releases memory if neither publisher nor player is left.
     fn release_if_idle(&mut self) {
         if self.is_idle() {
-            self.idle_since = Instant::now();
+            self.idle_since = st::now();
             self.subscribers = Vec::new();
             self.free_ids = Vec::new();
             // Packets that were kept for a player that was behind can be many.

@@ -20,6 +20,7 @@ use super::headers::HeaderCache;
 use super::packet_log::{Batch, PacketLog};
 use super::track::Track;
 use crate::app::session::info::{ClientInfo, StreamInfo};
+use crate::st;
 
 /// Limits of one [`Subscriber::fill`], in buffers and in bytes; the latter also limits one write of the stream to a
 /// socket.
@@ -61,7 +62,7 @@ impl Subscriber {
             unsent: Bytes::new(),
             paused_idle: false,
             is_evicted: false,
-            last_fill: Instant::now(),
+            last_fill: st::now(),
         }
     }
 
@@ -101,7 +102,7 @@ impl Subscriber {
         out: &mut Vec<Bytes>,
     ) -> usize {
         self.cursor.caught_up = false;
-        self.last_fill = Instant::now();
+        self.last_fill = st::now();
         self.take_unsent(out);
         if self.encoder.continue_partial(log.memory(), out) || self.cursor.paused {
             self.paused_idle = out.is_empty();
