@@ -125,7 +125,7 @@ impl<'a> Pump<'a> {
         admission: &Admission,
         send_timeout: Duration,
     ) -> Self {
-        let now = Instant::now();
+        let now = st::now();
         Self {
             stream: protocol.stream().clone(),
             consumer,
@@ -149,7 +149,7 @@ impl<'a> Pump<'a> {
         self.queue_replies(role.protocol());
         self.fill(role.protocol());
         loop {
-            let now = Instant::now();
+            let now = st::now();
             if let Some(end) = role.start_round(now)? {
                 return Ok(end);
             }
@@ -184,7 +184,7 @@ impl<'a> Pump<'a> {
             self.priority.update(now, work, self.admission.work_budget(), role.has_media(is_busy));
             let timed_out = !is_busy && self.wait(deadline);
             // A peer that never stops sending never gets to the wait.
-            if (is_busy || timed_out) && self.send_deadline().is_some_and(|deadline| Instant::now() >= deadline) {
+            if (is_busy || timed_out) && self.send_deadline().is_some_and(|deadline| st::now() >= deadline) {
                 return Err(R::not_reading());
             }
             if timed_out {
@@ -275,7 +275,7 @@ impl<'a> Pump<'a> {
             return;
         }
         if self.queue.is_empty() {
-            self.last_progress = Instant::now();
+            self.last_progress = st::now();
         }
         if let Some(consumer) = self.consumer {
             consumer.detach(&mut self.queue.0);
@@ -302,7 +302,7 @@ impl<'a> Pump<'a> {
         let chunk_size = consumer.fill(&mut self.queue.0);
         // Replies come after this output and use the same chunk size.
         protocol.assume_chunk_size(chunk_size);
-        self.last_progress = Instant::now();
+        self.last_progress = st::now();
         self.queue.is_empty() && consumer.has_more()
     }
 
@@ -316,7 +316,7 @@ impl<'a> Pump<'a> {
             return Ok(false);
         }
         self.queue.advance(written);
-        self.last_progress = Instant::now();
+        self.last_progress = st::now();
         self.stream.yield_if_busy();
         Ok(true)
     }

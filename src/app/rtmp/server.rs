@@ -89,7 +89,7 @@ fn record_close(ctx: &Context, client: &Client, reason: &CloseReason) {
         "connection closed: code={} reason={} seconds={:.1} bytes_in={} bytes_out={} messages={} dropped={}",
         reason.code(),
         quoted(reason),
-        client.connected_at.elapsed().as_secs_f32(),
+        st::now().duration_since(client.connected_at).as_secs_f32(),
         client.stream.bytes_received(),
         client.stream.bytes_sent(),
         messages.passed,

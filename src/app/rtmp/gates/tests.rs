@@ -1,3 +1,5 @@
+use std::time::Instant;
+
 use super::*;
 use crate::app::events::Listener;
 use crate::app::session::info::{ClientInfo, StreamInfo};
