@@ -36,7 +36,7 @@ use crate::app::stats::snapshot::Section;
 use crate::app::stream::{Source, StreamEvent};
 use crate::config::{Config, Forward, StreamNames};
 use crate::log::quoted;
-use crate::st::Shared;
+use crate::st::{self, Shared};
 
 /// A published stream, as its forwarders need it.
 #[derive(Clone)]
@@ -166,12 +166,12 @@ impl ForwardManager {
             let stream = streams.entry(stream.name.clone()).or_insert_with(|| ForwardedStream {
                 published: published.clone(),
                 publisher: None,
-                publisher_changed: Instant::now(),
+                publisher_changed: st::now(),
                 forwarders: Vec::new(),
             });
             stream.published = published;
             stream.publisher = Some(client.id);
-            stream.publisher_changed = Instant::now();
+            stream.publisher_changed = st::now();
             update(self, stream, forward, true);
             evict_unpublished(streams, max_streams);
         });
@@ -182,7 +182,7 @@ impl ForwardManager {
         self.streams.try_with(|streams| {
             if let Some(stream) = streams.get_mut(name).filter(|stream| stream.publisher == Some(publisher)) {
                 stream.publisher = None;
-                stream.publisher_changed = Instant::now();
+                stream.publisher_changed = st::now();
                 if stream.forwarders.is_empty() {
                     streams.remove(name);
                 }

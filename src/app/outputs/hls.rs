@@ -127,7 +127,7 @@ impl Feature for HlsFeature {
 
     /// Waits until all queued segments are written.
     fn flush(&self, deadline: Instant) {
-        while !self.hls.0.writer.is_idle() && Instant::now() < deadline {
+        while !self.hls.0.writer.is_idle() && st::now() < deadline {
             st::sleep(Duration::from_millis(10));
         }
     }
@@ -278,14 +278,14 @@ impl Hls {
 
     /// Maintains all streams, for ever. Sleeps while there are none. Calls `on_room` when streams that were refused may be attached.
     fn maintain(&self, on_room: impl Fn()) {
-        let mut trimmed_at = Instant::now();
+        let mut trimmed_at = st::now();
         loop {
             while self.0.streams.with(|streams| streams.is_empty()) {
                 st::drop_in_background(self.drain_pool());
                 self.0.stream_added.wait();
             }
             st::sleep(if self.is_crowded() { BUSY_TICK } else { TICK });
-            let now = Instant::now();
+            let now = st::now();
             if now.duration_since(trimmed_at) >= POOL_TRIM_INTERVAL {
                 trimmed_at = now;
                 self.0.buffers.trim();

@@ -14,8 +14,8 @@ use crate::app::session::close::CloseReason;
 use crate::app::stats::reporter::{ByteCounts, MessageCounts, Registration, StatsSource};
 use crate::app::stream::{ClientHandle, Consumer};
 use crate::log::quoted;
-use crate::st::Cond;
 use crate::st::net::TcpStream;
+use crate::st::{self, Cond};
 
 /// Time of sending after which a connection counts as good: the next delay is the first again.
 const GOOD_AFTER: Duration = Duration::from_secs(10);
@@ -123,7 +123,7 @@ impl Forwarder {
                 status.attempts += 1;
                 status.sending_since = None;
             }
-            ForwardState::Sending => status.sending_since = Some(Instant::now()),
+            ForwardState::Sending => status.sending_since = Some(st::now()),
             ForwardState::Waiting | ForwardState::Ending => {}
         }
     }
@@ -157,7 +157,7 @@ impl Forwarder {
     }
 
     pub(super) fn was_good(&self) -> bool {
-        self.status().sending_since.is_some_and(|since| since.elapsed() >= GOOD_AFTER)
+        self.status().sending_since.is_some_and(|since| st::now().duration_since(since) >= GOOD_AFTER)
     }
 
     pub(super) fn set_connection(&self, connection: &TcpStream) {

@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
 use super::semaphore::FairSemaphore;
-use crate::st::Shared;
+use crate::st::{self, Shared};
 
 /// Look-ups at a time. They wait for name servers on the four threads for blocking work, which TLS handshakes and file
 /// access for HTTP need as well.
@@ -30,12 +30,12 @@ impl Resolver {
     /// Returns the target's addresses from a recent answer, or from `look_up`. The caller must hold a permit.
     pub(super) fn resolve(&self, target: &str, look_up: impl FnOnce() -> Addresses) -> Addresses {
         let recent = self.answers.with(|answers| {
-            answers.retain(|_, (answered, _)| answered.elapsed() < ANSWER_LIFETIME);
+            answers.retain(|_, (answered, _)| st::now().duration_since(*answered) < ANSWER_LIFETIME);
             answers.get(target).map(|(_, addresses)| addresses.clone())
         });
         recent.unwrap_or_else(|| {
             let addresses = look_up();
-            self.answers.with(|answers| answers.insert(target.to_owned(), (Instant::now(), addresses.clone())));
+            self.answers.with(|answers| answers.insert(target.to_owned(), (st::now(), addresses.clone())));
             addresses
         })
     }

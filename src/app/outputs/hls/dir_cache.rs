@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 
 use super::atomic_file::TEMPORARY;
 use super::playlist::segment_number;
+use crate::st;
 
 /// Number of files from which a directory is cached: otherwise each new name of a flood would read all files again.
 const LARGE_DIR: usize = 100;
@@ -58,14 +59,14 @@ impl DirCache {
     }
 
     pub(super) fn remove_expired(&mut self) {
-        let now = Instant::now();
+        let now = st::now();
         self.0.retain(|listing| now < listing.expires);
     }
 }
 
 impl Listing {
     fn read(dir: &Path) -> io::Result<Self> {
-        let start = Instant::now();
+        let start = st::now();
         let (mut file_count, mut by_stream) = (0, HashMap::<_, Vec<_>>::new());
         for entry in fs::read_dir(dir)? {
             file_count += 1;
@@ -75,7 +76,7 @@ impl Listing {
                 by_stream.entry(stream.to_owned()).or_default().push(file);
             }
         }
-        let end = Instant::now();
+        let end = st::now();
         let expires = end + MAX_AGE.max(READ_TIME_FACTOR * (end - start));
         Ok(Self { dir: dir.to_owned(), expires, file_count, by_stream })
     }

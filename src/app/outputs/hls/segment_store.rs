@@ -5,13 +5,14 @@ use std::ffi::OsStr;
 use std::fs;
 use std::io::{self, ErrorKind};
 use std::path::{Path, PathBuf};
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant, UNIX_EPOCH};
 
 use super::atomic_file::{self, with_suffix};
 use super::dir_cache::DirCache;
 use super::playlist::{Durations, Entry, Playlist};
 use super::tombstones::{self, Tombstone, Tombstones};
 use crate::log::quoted;
+use crate::st;
 
 /// Time after which the removal of a file is tried again, and before files of a previous run are removed.
 const RETRY_AFTER: Duration = Duration::from_secs(60);
@@ -76,7 +77,7 @@ impl SegmentStore {
             Err(error) if error.kind() == ErrorKind::NotFound => {}
             // The numbers in use are unknown. At less than one segment a second, the seconds since 1970 are ahead of them.
             Err(_) => {
-                let since_1970 = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+                let since_1970 = st::system_time().duration_since(UNIX_EPOCH).unwrap_or_default();
                 store.playlist.skip_number(since_1970.as_secs());
             }
         }
@@ -91,7 +92,7 @@ impl SegmentStore {
     /// Adopts the segments of a previous run: their numbers are not used again, and those that had left the playlist are removed.
     fn adopt_existing(&mut self, numbers: &[u64]) {
         let first = self.playlist.entries().next().map_or(self.playlist.next_number(), |entry| entry.number);
-        let due = Instant::now() + RETRY_AFTER;
+        let due = st::now() + RETRY_AFTER;
         let mut expired: Vec<u64> = numbers.iter().copied().filter(|&number| number < first).collect();
         expired.sort_unstable();
         self.expiring.extend(expired.into_iter().map(|number| (due, number)));

@@ -13,7 +13,7 @@
 //! | new parameters or codecs, a new publisher | at once; the next one follows a discontinuity |
 
 use std::sync::Arc;
-use std::time::{Duration, Instant, SystemTime};
+use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
 
@@ -26,6 +26,7 @@ use crate::codec::nalu::{self, MAX_PARAMETER_SETS, VideoConfig};
 use crate::codec::ts::Muxer;
 use crate::codec::{avc, hevc};
 use crate::log::quoted;
+use crate::st;
 
 /// Units of the muxer's clock per millisecond.
 const TICKS: u64 = 90;
@@ -141,7 +142,7 @@ impl Segmenter {
             discontinuity: false,
             cut_due: false,
             needs_keyframe: true,
-            rate_limit: RateLimit::new(Instant::now()),
+            rate_limit: RateLimit::new(st::now()),
             next_start: None,
             unsupported_logged: false,
             malformed_logged: false,
@@ -375,7 +376,7 @@ impl Segmenter {
     }
 
     fn take_token(&mut self) -> bool {
-        let has_token = self.rate_limit.take_token(Instant::now());
+        let has_token = self.rate_limit.take_token(st::now());
         if !has_token {
             self.log_malformed("too many segments per second: they are merged, and frames that do not fit are dropped");
         }

@@ -2,7 +2,7 @@
 
 use std::collections::VecDeque;
 use std::sync::{Arc, OnceLock};
-use std::time::{Duration, Instant, SystemTime};
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 
@@ -17,6 +17,7 @@ use crate::app::stream::ClientHandle;
 use crate::codec::flv::{AudioTag, VideoTag};
 use crate::config::{Hls, HlsOnError};
 use crate::memory::{Category, Charge, MemoryTracker};
+use crate::st;
 
 /// Time that an ended stream is kept in memory if `hls_dispose` is 0, which keeps it on disk for ever.
 const DEFAULT_RETENTION: Duration = Duration::from_secs(120);
@@ -66,7 +67,7 @@ impl StreamState {
         buffers: BufferPool,
     ) -> Self {
         let memory = MemoryTracker::default();
-        let clock = Arc::new(SystemTime::now);
+        let clock = Arc::new(st::system_time);
         Self {
             settings: settings.clone(),
             files: Arc::new(StreamFiles::new(settings.path.clone(), base.to_owned())),
@@ -83,7 +84,7 @@ impl StreamState {
             live_files,
             expiring: VecDeque::new(),
             publisher: None,
-            ended_at: Instant::now(),
+            ended_at: st::now(),
             endlist_pending: false,
             is_closed: false,
             close_pending: false,
@@ -147,7 +148,7 @@ impl StreamState {
         let last = self.segmenter.finish();
         self.after_segmenter(last);
         self.publisher = None;
-        self.ended_at = Instant::now();
+        self.ended_at = st::now();
         // A stream without a segment is not kept.
         self.is_closed = !self.open_sent && self.unnumbered.is_empty();
     }
@@ -219,16 +220,16 @@ impl StreamState {
 
         let dir = self.files.dir();
         let path = format!("{dir}{}", playlist.file_name(number));
-        self.live_files.insert(&self.owner, &path, LiveFile::new(&path, body, SystemTime::now()));
+        self.live_files.insert(&self.owner, &path, LiveFile::new(&path, body, st::system_time()));
         // For players that have just read the old playlist. Slower ones are served from disk.
         let hold_back = Duration::from_secs(2 * playlist.target_duration()).min(max_hold_back);
-        let due = Instant::now() + hold_back;
+        let due = st::now() + hold_back;
         self.expiring.extend(removed.iter().map(|entry| (due, format!("{dir}{}", playlist.file_name(entry.number)))));
         // The playlist may be expiring if the stream was closed and came back.
         let playlist_path = self.playlist_path();
         self.expiring.retain(|(_, path)| *path != playlist_path);
         self.publish_playlist();
-        self.remove_expired(Instant::now());
+        self.remove_expired(st::now());
 
         self.writer.send(&self.files, job);
     }
@@ -243,7 +244,7 @@ impl StreamState {
         }
         // Slow downloads may keep each version.
         let text = self.memory.charge_bytes(Category::Hls, playlist.render().into());
-        self.live_files.insert(&self.owner, &path, LiveFile::new(&path, text, SystemTime::now()));
+        self.live_files.insert(&self.owner, &path, LiveFile::new(&path, text, st::system_time()));
     }
 
     /// Updates the playlist in memory if it is there. It may have been evicted.

@@ -15,6 +15,7 @@ use super::job::{Counters, Job, QueuedJob, StreamFiles};
 use super::segment_store::{REMOVE_BATCH, SegmentStore};
 use super::tombstones::Tombstones;
 use crate::log::{Throttle, quoted};
+use crate::st;
 
 /// Interval between removals of due files.
 const REMOVE_INTERVAL: Duration = Duration::from_secs(1);
@@ -61,13 +62,13 @@ impl WriterThread {
 
     /// Handles jobs until the sending side is dropped.
     pub(super) fn run(&mut self, jobs: &Receiver<QueuedJob>) {
-        let mut next_removal = Instant::now() + REMOVE_INTERVAL;
+        let mut next_removal = st::now() + REMOVE_INTERVAL;
         loop {
             match jobs.recv_deadline(next_removal) {
                 Ok((files, job)) => {
                     let size = job.size();
                     // A panic, which is logged, costs one stream its store and no other stream anything.
-                    let handled = panic::catch_unwind(AssertUnwindSafe(|| self.handle(&files, job, Instant::now())));
+                    let handled = panic::catch_unwind(AssertUnwindSafe(|| self.handle(&files, job, st::now())));
                     if handled.is_err() {
                         self.stores.remove(&files.root.join(&files.base));
                         files.set_failure("internal error".to_owned());
@@ -78,10 +79,10 @@ impl WriterThread {
                 Err(RecvTimeoutError::Timeout) => {}
                 Err(RecvTimeoutError::Disconnected) => return,
             }
-            let start = Instant::now();
+            let start = st::now();
             if start >= next_removal {
                 let has_more = panic::catch_unwind(AssertUnwindSafe(|| self.tick(start))).unwrap_or(false);
-                let end = Instant::now();
+                let end = st::now();
                 // On a slow disk, jobs get half of the time.
                 next_removal = end + if has_more { BUSY_REMOVE_INTERVAL.max(end - start) } else { REMOVE_INTERVAL };
             }
