@@ -5,7 +5,7 @@
 //! | [`memory`] | accounting of the bytes held for clients | |
 //! | [`codec`] | AMF, FLV, MPEG-TS: bytes in, values out | |
 //! | [`rtmp`] | handshake, chunks, messages, commands | `codec`, `memory` |
-//! | [`http`] | HTTP/1.1 of a server: requests, responses | |
+//! | [`http`] | HTTP/1.1 of a server: requests, responses | `codec`, `memory` |
 //! | [`st`] | the coroutine runtime: one worker | `memory`, `log` |
 //! | [`config`] | the configuration file, typed | |
 //! | [`log`] | the log, written on its own thread | `config`, `st` |
@@ -13,6 +13,8 @@
 //! | [`app`] | server, connections, streams, outputs | all of these |
 //!
 //! Specifications: Adobe's "RTMP specification 1.0" and its FLV and AMF0/AMF3 formats; veovera's "Enhanced RTMP" version 2.
+
+#![cfg_attr(test, allow(clippy::disallowed_methods, reason = "tests measure real time"))]
 
 #[forbid(unsafe_code)]
 pub mod app;

@@ -1,6 +1,7 @@
 //! Benchmarks of the work per message, per command and per client: `cargo bench`.
 #![allow(missing_docs, reason = "criterion generates items without docs")]
 #![allow(clippy::unwrap_used, reason = "a benchmark fails on unexpected results")]
+#![allow(clippy::disallowed_methods, reason = "the benchmarks measure real time")]
 
 mod amf0;
 mod chunk;

@@ -192,7 +192,8 @@ fn names_lead_to_the_file_that_defines_them() {
         ),
         ("b/deep.rs", "pub struct Deep; fn f(_: crate::b::Again) {} pub(in crate::a) fn g() {}"),
     ]);
-    let expected: &[(&str, &[(&str, &[&str])])] = &[
+    type Due = (&'static str, &'static [(&'static str, &'static [&'static str])]);
+    let expected: &[Due] = &[
         ("a.rs", &[("a/child.rs", &["child::Item"]), ("b.rs", &["b::outer"])]),
         ("a/child.rs", &[("a.rs", &["super::helper"]), ("b.rs", &["crate::b::status::CODE"])]),
         ("a/other.rs", &[("a/child.rs", &["super::Item"]), ("b.rs", &["b::call"]), ("b/deep.rs", &["b::deep::Deep"])]),

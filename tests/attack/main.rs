@@ -20,6 +20,7 @@
 //! | `SRS_TEST_ATTACK_SEED=N` | another seed for random input; the seeds are printed |
 //! | `SRS_TEST_BINARY=PATH` | the server to attack, instead of the release build of this source tree |
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a failed expectation fails the test")]
+#![allow(clippy::disallowed_methods, reason = "the tests measure real time")]
 
 #[path = "../common/mod.rs"]
 mod common;

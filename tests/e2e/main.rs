@@ -10,6 +10,7 @@
 //! | `SRS_TEST_FFMPEG_NEW=PATH` | an ffmpeg of 6.1 or newer, for Enhanced RTMP |
 //! | `SRS_TEST_SKIP_MISSING=1` | skip tests whose client is not installed, instead of failing |
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a failed expectation fails the test")]
+#![allow(clippy::disallowed_methods, reason = "the tests measure real time")]
 
 #[path = "../common/mod.rs"]
 mod common;

@@ -6,6 +6,7 @@
 //! | `SRS_FUZZ_SECONDS=N` | duration of the mutations of each target (default 1) |
 //! | `SRS_FUZZ_SEED=N` | another seed |
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a failed expectation fails the test")]
+#![allow(clippy::disallowed_methods, reason = "the tests measure real time")]
 
 use std::panic::{self, AssertUnwindSafe};
 use std::path::{Path, PathBuf};
