@@ -279,6 +279,7 @@ impl Checker {
         let (help, arguments) = match (program.rsplit('/').next().unwrap(), arguments) {
             ("simple_rtmp_server", _) => (self.help(env!("CARGO_BIN_EXE_simple_rtmp_server"), &[]), arguments),
             ("ts_info", _) => (self.help(env!("CARGO_BIN_EXE_ts_info"), &[]), arguments),
+            ("srs_hooks", _) => (self.help(env!("CARGO_BIN_EXE_srs_hooks"), &[]), arguments),
             ("srs_bench", [subcommand, rest @ ..]) => (self.help(env!("CARGO_BIN_EXE_srs_bench"), &[subcommand]), rest),
             ("configure", _) => (self.help("sh", &["./configure"]), arguments),
             ("bash", [script, rest @ ..]) if script.starts_with("trunk-scripts/") => {
