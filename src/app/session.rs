@@ -4,5 +4,6 @@ pub(crate) mod client;
 pub(crate) mod clients;
 pub(crate) mod close;
 pub mod info;
+pub(crate) mod operator;
 pub(crate) mod per_ip;
 pub mod request;
