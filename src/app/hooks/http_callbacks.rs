@@ -23,8 +23,10 @@ use std::io;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use serde_json::{Map, Value};
+
 use self::answer::{Answer, Grant};
-use self::backend::{Backend, Job, RequestError};
+use self::backend::{Backend, Job, RequestError, Totals};
 use self::body::{BodyWriter, Hook, Traffic};
 use self::expiry::Expiry;
 use self::sessions::{Sessions, Told, key};
@@ -33,9 +35,10 @@ use crate::app::context::{Context, Feature};
 use crate::app::events::{Event, Gate, GateAction, GateAnswer, GateRequest, Listener};
 use crate::app::session::close::CloseReason;
 use crate::app::session::info::{ClientInfo, StreamInfo};
+use crate::app::stats::snapshot::Section;
 use crate::app::stream::StreamEvent;
 use crate::config::{Config, HookUrl, HttpHooks};
-use crate::log::{Throttle, quoted};
+use crate::log::quoted;
 use crate::st::{self, Shared};
 
 /// Pause before a failed question is asked again.
@@ -47,8 +50,6 @@ const MAX_DECISION_TIME: Duration = Duration::from_secs(50);
 /// Interval at which the end of the server checks whether all events are told.
 const FLUSH_POLL: Duration = Duration::from_millis(10);
 
-const LOG_INTERVAL: Duration = Duration::from_secs(5);
-
 /// The feature.
 pub(crate) struct HttpCallbacks {
     ctx: Context,
@@ -58,7 +59,6 @@ pub(crate) struct HttpCallbacks {
     bodies: BodyWriter,
     roots: TlsRoots,
     expiry: Expiry,
-    failure_log: Shared<Throttle>,
 }
 
 impl HttpCallbacks {
@@ -71,7 +71,6 @@ impl HttpCallbacks {
             bodies: BodyWriter::new(),
             roots: TlsRoots::default(),
             expiry: Expiry::default(),
-            failure_log: Shared::new(Throttle::new(LOG_INTERVAL)),
         }
     }
 
@@ -139,7 +138,7 @@ impl HttpCallbacks {
         };
         let (name, url) = (hook.name(), url.redacted());
         let decision = if hooks.allow_on_failure { "allow" } else { "deny" };
-        if self.failure_log.with(|log| log.pass(st::now())) {
+        if backend.may_log_failure() {
             log::warn!("callback failed: hook={name} url={url} error={} on_hook_failure={decision}", quoted(error));
         }
         match hooks.allow_on_failure {
@@ -284,6 +283,21 @@ impl Feature for HttpCallbacks {
         backends.iter().for_each(|backend| log_lost(backend, "the server stops"));
     }
 
+    fn snapshot(&self) -> Option<Section> {
+        let backends: Vec<_> = self.backends.with(|backends| backends.values().cloned().collect());
+        let all: Vec<_> = backends.iter().map(|backend| (backend.origin(), backend.totals())).collect();
+        let sum = |number: fn(&Totals) -> u64| all.iter().map(|(_, totals)| number(totals)).sum();
+        let mut section = Section::new("http_hooks")
+            .with("requests_total", "Requests to backends.", sum(|totals| totals.requests))
+            .with("failures_total", "Requests without a usable answer.", sum(|totals| totals.failures))
+            .with("milliseconds_total", "Time of all requests that were answered.", sum(|totals| totals.milliseconds))
+            .with("lost_total", "Events that were not delivered.", sum(|totals| totals.lost))
+            .with("queued", "Events that wait for a backend.", sum(|totals| totals.queued))
+            .with("backends_down", "Backends that do not answer.", sum(|totals| totals.is_down.into()));
+        section.items = all.iter().map(|(origin, totals)| report(origin, totals)).collect();
+        Some(section)
+    }
+
     fn listener(self: Arc<Self>) -> Option<Arc<dyn Listener>> {
         Some(self)
     }
@@ -291,6 +305,22 @@ impl Feature for HttpCallbacks {
     fn gate(self: Arc<Self>) -> Option<Arc<dyn Gate>> {
         Some(self)
     }
+}
+
+/// Returns what the API shows of a backend.
+fn report(origin: &str, totals: &Totals) -> Map<String, Value> {
+    [
+        ("backend", Value::from(origin)),
+        ("down", totals.is_down.into()),
+        ("requests", totals.requests.into()),
+        ("failures", totals.failures.into()),
+        ("milliseconds", totals.milliseconds.into()),
+        ("queued", totals.queued.into()),
+        ("lost", totals.lost.into()),
+    ]
+    .into_iter()
+    .map(|(key, value)| (key.to_owned(), value))
+    .collect()
 }
 
 /// Returns the description of the stream under its public name.

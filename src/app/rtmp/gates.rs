@@ -13,8 +13,8 @@ use crate::app::session::client::Client;
 use crate::app::session::close::CloseReason;
 use crate::config::{Action, refer_allows};
 use crate::rtmp::{self, protocol::Protocol};
-use crate::st;
 use crate::st::net::TcpStream;
+use crate::st::{self, LowClass};
 
 /// Longest time for one gate. It bounds gates that forget to bound themselves.
 const GATE_TIMEOUT: Duration = Duration::from_secs(60);
@@ -125,7 +125,7 @@ fn ask_while_reading(
     let answer: Arc<Mutex<Option<Result<GateAnswer, CloseReason>>>> = Arc::default();
     let asking = {
         let (gate, request, answer, wake) = (gate.clone(), request.clone(), answer.clone(), WakeOnDrop(stream.clone()));
-        st::spawn("gate", client.number, move || {
+        st::spawn_low_priority(LowClass::Arrivals, "gate", client.number, move || {
             // Dropped last, also when the gate panics.
             let _wake = wake;
             let result = gate.check(&request);

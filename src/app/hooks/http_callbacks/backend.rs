@@ -15,7 +15,7 @@ use super::tls_roots::TlsRoots;
 use crate::config::HookUrl;
 use crate::log::{Throttle, quoted};
 use crate::st::net::TcpStream;
-use crate::st::{self, Cond, Shared};
+use crate::st::{self, Cond, LowClass, Shared};
 
 /// Requests to one backend at a time. Further ones wait, within their time.
 const MAX_REQUESTS: usize = 512;
@@ -99,10 +99,24 @@ struct State {
     lanes: [Lane; LANES],
     queued: usize,
     queued_bytes: usize,
+    totals: Totals,
     /// Events dropped since the last line about it.
     lost: u64,
     lost_log: Throttle,
     answer_log: Throttle,
+    failure_log: Throttle,
+}
+
+/// What has happened since the start, and what waits now.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct Totals {
+    pub(super) requests: u64,
+    pub(super) failures: u64,
+    /// Time of all requests that were answered.
+    pub(super) milliseconds: u64,
+    pub(super) lost: u64,
+    pub(super) queued: u64,
+    pub(super) is_down: bool,
 }
 
 #[derive(Default)]
@@ -125,9 +139,11 @@ impl Backend {
                 lanes: std::array::from_fn(|_| Lane::default()),
                 queued: 0,
                 queued_bytes: 0,
+                totals: Totals::default(),
                 lost: 0,
                 lost_log: Throttle::new(LOG_INTERVAL),
                 answer_log: Throttle::new(LOG_INTERVAL),
+                failure_log: Throttle::new(LOG_INTERVAL),
             }),
             on_request_end: Cond::new(),
             on_resolved: Cond::new(),
@@ -148,7 +164,15 @@ impl Backend {
         timeout: Duration,
     ) -> Result<Reply, RequestError> {
         self.state.with(|state| state.breaker.check(st::now())).map_err(RequestError::Down)?;
-        let result = self.request_within(url, body, st::now() + timeout);
+        let started = st::now();
+        let result = self.request_within(url, body, started + timeout);
+        self.state.with(|state| {
+            state.totals.requests += 1;
+            match &result {
+                Ok(_) => state.totals.milliseconds += (st::now() - started).as_millis() as u64,
+                Err(_) => state.totals.failures += 1,
+            }
+        });
         match &result {
             // The load of this server says nothing about the backend.
             Err(RequestError::Busy) => {}
@@ -282,6 +306,11 @@ impl Backend {
         }
     }
 
+    /// Returns whether a failed question may be logged now.
+    pub(super) fn may_log_failure(&self) -> bool {
+        self.state.with(|state| state.failure_log.pass(st::now()))
+    }
+
     /// Adds an event. Never blocks; may be called while a panic unwinds.
     pub(super) fn push(self: &Arc<Self>, job: Job) {
         let index = (fnv(&job.key) % LANES as u64) as usize;
@@ -292,7 +321,9 @@ impl Backend {
         if must_start == Some(true) {
             let guard = LaneGuard { backend: self.clone(), index };
             // If there is no memory, the guard is dropped, and the next event tries again.
-            if let Err(error) = st::spawn("callbacks", 0, move || guard.backend.run_lane(guard.index)) {
+            if let Err(error) =
+                st::spawn_low_priority(LowClass::Requests, "callbacks", 0, move || guard.backend.run_lane(guard.index))
+            {
                 log::error!(
                     "callbacks delayed, no memory for a coroutine: backend={} error={}",
                     self.origin,
@@ -316,12 +347,13 @@ impl Backend {
                     None
                 }
                 Err(_) if self.flushing.load(Ordering::Relaxed) => {
-                    self.state.with(|state| state.lost += 1);
+                    self.state.with(State::count_lost);
                     None
                 }
                 Err(RequestError::Down(until)) => Some(until.saturating_duration_since(st::now())),
                 Err(RequestError::Status(status)) if rejections >= MAX_REJECTIONS => {
                     let url = job.url.redacted();
+                    self.state.with(|state| state.totals.lost += 1);
                     log::warn!(
                         "callback lost, the backend fails on it: hook={} url={url} status={status}",
                         job.hook.name()
@@ -375,9 +407,18 @@ impl Backend {
     pub(super) fn clear(&self) -> u64 {
         self.state.with(|state| {
             let count = state.queued as u64 + std::mem::take(&mut state.lost);
+            state.totals.lost += state.queued as u64;
             state.lanes.iter_mut().for_each(|lane| lane.jobs.clear());
             (state.queued, state.queued_bytes) = (0, 0);
             count
+        })
+    }
+
+    /// Returns what has happened since the start, and what waits now.
+    pub(super) fn totals(&self) -> Totals {
+        self.state.with(|state| {
+            let (queued, is_down) = (state.queued as u64, state.breaker.is_open());
+            Totals { queued, is_down, ..state.totals }
         })
     }
 
@@ -387,6 +428,11 @@ impl Backend {
 }
 
 impl State {
+    fn count_lost(&mut self) {
+        self.lost += 1;
+        self.totals.lost += 1;
+    }
+
     /// Appends an event, and drops the oldest ones of its lane while there are too many.
     fn push(&mut self, index: usize, job: Job, origin: &str) {
         self.queued += 1;
@@ -396,7 +442,7 @@ impl State {
             let Some(job) = self.lanes[index].jobs.pop_front() else { break };
             self.queued -= 1;
             self.queued_bytes -= job.body.len();
-            self.lost += 1;
+            self.count_lost();
         }
         if self.lost > 0 && self.lost_log.pass(st::now()) {
             let count = std::mem::take(&mut self.lost);

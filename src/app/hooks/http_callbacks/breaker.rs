@@ -38,6 +38,11 @@ impl Breaker {
         }
     }
 
+    /// Returns whether the breaker is open.
+    pub(super) fn is_open(&self) -> bool {
+        self.open.is_some()
+    }
+
     /// Returns how long the backend was down, if this ends it.
     pub(super) fn on_success(&mut self, now: Instant) -> Option<Duration> {
         self.failures = 0;
@@ -71,7 +76,7 @@ mod tests {
         for _ in 0..4 {
             assert!(!breaker.on_failure(at(1)) && breaker.check(at(1)).is_ok());
         }
-        assert!(breaker.on_failure(at(1)), "the fifth in a row");
+        assert!(!breaker.is_open() && breaker.on_failure(at(1)) && breaker.is_open(), "the fifth in a row");
         assert_eq!(breaker.check(at(2)), Err(at(6)));
         assert_eq!((breaker.check(at(6)), breaker.check(at(6))), (Ok(()), Err(at(11))), "one probe at a time");
         assert!(!breaker.on_failure(at(9)), "told once");
