@@ -106,7 +106,7 @@ pub(super) enum Reason {
     PortOfApi(std::net::SocketAddr),
     #[error(
         "anybody who reaches {0} could use the API: write \"listen 127.0.0.1:{port};\", or add a secret, e.g. \
-         \"auth {{ token ops admin SECRET; }}\" in http_api (\"auth none;\" allows everybody)", port = .0.port()
+         \"auth {{ enabled on; token ops admin SECRET; }}\" in http_api (\"auth none;\" allows everybody)", port = .0.port()
     )]
     OpenApi(std::net::SocketAddr),
     #[error("auth has no secret, so nobody could use the API; add e.g. \"token ops admin SECRET;\"")]

@@ -137,11 +137,11 @@ mod tests {
         assert_eq!(
             error,
             "t:4: anybody who reaches 0.0.0.0:1985 could use the API: write \"listen 127.0.0.1:1985;\", or add a secret, \
-             e.g. \"auth { token ops admin SECRET; }\" in http_api (\"auth none;\" allows everybody)"
+             e.g. \"auth { enabled on; token ops admin SECRET; }\" in http_api (\"auth none;\" allows everybody)"
         );
         assert_eq!(parse("listen 1985; auth none;").unwrap().auth, ApiAuth::Open);
         assert_eq!(parse("listen [::1]:1985;").unwrap().auth, ApiAuth::Loopback);
-        assert!(parse("listen 1985; auth { enabled off; token a read s; }").is_err());
+        assert!(parse("listen 1985; auth { token a read s; }").is_err(), "it is off");
         let server = "listen 1; http_server { enabled on; listen 8080; api on; } vhost a { }";
         assert!(Config::parse("t", server).unwrap_err().to_string().contains("anybody who reaches 0.0.0.0:8080"));
         assert!(Config::parse("t", &format!("{server} http_api {{ auth none; }}")).is_ok());
@@ -150,7 +150,8 @@ mod tests {
     #[test]
     fn secrets_are_read_and_never_shown() {
         let api =
-            parse("listen 1985; auth { username u; password \"p:q\"; token a read s1; token b kick s2; }").unwrap();
+            parse("listen 1985; auth { enabled on; username u; password \"p:q\"; token a read s1; token b kick s2; }")
+                .unwrap();
         let ApiAuth::Secrets { login, tokens } = &api.auth else { panic!("{:?}", api.auth) };
         assert_eq!(login.as_ref().map(|(name, secret)| (name.as_str(), secret.expose())), Some(("u", "p:q")));
         let roles: Vec<_> =
@@ -158,12 +159,12 @@ mod tests {
         assert_eq!(roles, [("a", ApiRole::Read, "s1"), ("b", ApiRole::Kick, "s2")]);
         let shown = format!("{:?}", api.auth);
         assert!(!shown.contains("p:q") && !shown.contains("s1"), "{shown}");
-        let error = parse("auth { token a write hush; }").unwrap_err();
+        let error = parse("auth { enabled on; token a write hush; }").unwrap_err();
         assert!(error.contains("\"write\"") && !error.contains("hush"), "{error}");
         for (bad, part) in [
-            ("auth { }", "no secret"),
-            ("auth { username u; }", "\"password\" is missing"),
-            ("auth { password p; }", "\"username\" is missing"),
+            ("auth { enabled on; }", "no secret"),
+            ("auth { enabled on; username u; }", "\"password\" is missing"),
+            ("auth { enabled on; password p; }", "\"username\" is missing"),
             ("auth maybe;", "\"maybe\""),
         ] {
             assert!(parse(bad).unwrap_err().contains(part), "{bad}: {}", parse(bad).unwrap_err());

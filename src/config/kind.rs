@@ -63,6 +63,8 @@ pub(super) enum Setting {
     Choice(&'static str),
     Path(String),
     Text(String),
+    /// The words of a secret, compared in a plan.
+    Hidden(Secret),
     Token(ApiToken),
     Addresses(Vec<Listen>),
     Hosts(Vec<String>),

@@ -12,6 +12,7 @@ use std::fmt;
 
 use super::forward::Target;
 use super::hook_url::HookUrl;
+use super::api_token::Secret;
 use super::kind::{Kind, Setting};
 use super::listen::Listen;
 use super::reader::Section;
@@ -80,7 +81,7 @@ impl Settings {
                     let (setting, text) = section.effective(row);
                     let is_secret = row.kind().is_some_and(Kind::is_secret);
                     // A plan is logged: no passwords, and targets contain stream keys. The whole text is still compared.
-                    let setting = if is_secret { Some(Setting::Text(text.clone())) } else { setting };
+                    let setting = if is_secret { Some(Setting::Hidden(Secret::from(text.as_str()))) } else { setting };
                     let text = match &setting {
                         Some(Setting::Targets(targets)) => {
                             targets.iter().map(Target::redacted).collect::<Vec<_>>().join(" ")

@@ -275,7 +275,7 @@ pub(super) const TABLE: &[Row] = &[
     block(HttpApi, "raw_api", Shape::Block(RawApi), None,
         "the raw API of SRS", "The path /api/v1/raw of SRS."),
 
-    setting(ApiAuth, "enabled", Kind::Switch, "on", HTTP_REQUESTS,
+    setting(ApiAuth, "enabled", Kind::Switch, "off", HTTP_REQUESTS,
         "secrets are asked for", "Asks for a secret. With off, the block means the same as auth required."),
     optional(ApiAuth, "username", Kind::Text { name: "NAME", is_secret: false }, HTTP_REQUESTS,
         "name of a login",

@@ -452,7 +452,19 @@ fn every_example_of_full_conf_is_accepted_and_is_the_default() {
     let all = parse(&uncommented(FULL));
     let has_default = |line: &&str| {
         let name = line.trim_start().trim_start_matches('#').split(' ').next().unwrap_or_default();
-        !["proxy_protocol", "refer", "refer_publish", "refer_play", "destination", "allow", "deny"].contains(&name)
+        let without = [
+            "proxy_protocol",
+            "refer",
+            "refer_publish",
+            "refer_play",
+            "destination",
+            "allow",
+            "deny",
+            "username",
+            "password",
+            "token",
+        ];
+        !without.contains(&name) && !name.starts_with("on_")
     };
     let with_default: Vec<&str> = FULL.lines().filter(has_default).collect();
     let config = parse(&uncommented(&with_default.join("\n")));

@@ -149,7 +149,7 @@ fn who_may_do_what_depends_on_the_secret() {
     need!(curl);
     need!(jq);
     let scratch = Scratch::new();
-    let auth = "crossdomain on; auth { username root; password \"a:b c\"; token look read s1; token help kick s2; }";
+    let auth = "crossdomain on; auth { enabled on; username root; password \"a:b c\"; token look read s1; token help kick s2; }";
     let (mut server, api) = start(&scratch, auth);
     let status = |path: &str, options: &[&str]| curl(api, path, options).0;
     let bearer = |secret: &str| format!("Authorization: Bearer {secret}");

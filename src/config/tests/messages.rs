@@ -20,7 +20,10 @@ fn unknown_directives_come_with_advice() {
         ("GOP_cache on;", "unknown directive \"GOP_cache\" in vhost; did you mean \"gop_cache\"?"),
         ("lisetn 1;", "unknown directive \"lisetn\" in vhost; did you mean \"listen\" at the top of the file?"),
         ("frobnicate;", "unknown directive \"frobnicate\" in vhost; conf/full.conf lists all directives"),
-        ("listen 1936;", "\"listen\" belongs at the top of the file or in rtmps or in http_server, not in vhost"),
+        (
+            "listen 1936;",
+            "\"listen\" belongs at the top of the file or in rtmps or in http_server or in http_api, not in vhost",
+        ),
         ("publish { chunk_size 1; }", "\"chunk_size\" belongs at the top of the file or in vhost, not in publish"),
         ("timeout 5;", "\"timeout\" belongs in publish, not in vhost"),
     ] {

@@ -232,7 +232,7 @@ mod tests {
     fn secrets_give_their_roles() {
         st::run(|| {
             let auth =
-                auth("auth { username u; password \"p:q\"; token a read s1; token b kick s2; token c admin s3; }");
+                auth("auth { enabled on; username u; password \"p:q\"; token a read s1; token b kick s2; token c admin s3; }");
             let guard = Guard::new();
             let basic = format!("Authorization: Basic {}\r\n", base64(b"u:p:q"));
             for (fields, expected) in [
@@ -256,7 +256,7 @@ mod tests {
     #[test]
     fn who_guesses_has_to_wait() {
         st::run(|| {
-            let auth = auth("auth { token a read right; }");
+            let auth = auth("auth { enabled on; token a read right; }");
             let guard = Guard::new();
             for _ in 0..MAX_FAILURES {
                 assert_eq!(check(&guard, &auth, "GET", "Authorization: Bearer wrong\r\n"), Err(Status::Unauthorized));
