@@ -78,11 +78,22 @@ has_nginx_stream() {
     [ -e "${modules:-/usr/lib/nginx/modules}/ngx_stream_module.so" ] || nginx -V 2>&1 | grep -q -- '--with-stream\( \|$\)'
 }
 
+# has_prometheus_parser: true if a Python has the parser of Prometheus' client library.
+has_prometheus_parser() {
+    local python
+    for python in /usr/bin/python3 python3; do
+        "$python" -c 'import prometheus_client.parser' 2>/dev/null && return 0
+    done
+    return 1
+}
+
 # missing_packages: prints the Debian packages that are missing, one a line.
 missing_packages() {
     here ffmpeg || echo ffmpeg
     here rtmpdump || echo rtmpdump
     here curl || echo curl
+    here jq || echo jq
+    has_prometheus_parser || echo python3-prometheus-client
     [ -e objs/hls.min.js ] || here npm || echo npm
     here chromium || here chromium-browser || here google-chrome || echo chromium
     here nginx || echo nginx
