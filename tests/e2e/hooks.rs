@@ -10,7 +10,7 @@ use serde_json::Value;
 use crate::common::flv::{Tag, VIDEO};
 use crate::common::process::{Process, eventually};
 use crate::common::scratch::Scratch;
-use crate::common::server::{Server, Settings, free_port, listens};
+use crate::common::server::{Server, Settings, free_port, listens, write_configuration};
 use crate::common::wire::{ANSWER_TIMEOUT, Command, Wire};
 use crate::players::CLIENT_TIMEOUT;
 use crate::tools::need;
@@ -371,4 +371,50 @@ fn the_end_of_the_server_is_told() {
         told.sort();
         assert_eq!(told, ["on_close 1", "on_close 2", "on_stop 2", "on_unpublish 1"], "{signal}");
     }
+}
+
+#[cfg(feature = "ssl")]
+#[test]
+fn a_backend_over_tls_needs_a_trusted_certificate() {
+    let scratch = Scratch::new();
+    let (cert, key) = (scratch.file("cert.pem"), scratch.file("key.pem"));
+    let options = "req -x509 -nodes -days 2 -newkey rsa:2048 -subj /CN=localhost -addext subjectAltName=DNS:localhost \
+                   -addext basicConstraints=critical,CA:FALSE";
+    let mut openssl = std::process::Command::new("openssl");
+    openssl.args(options.split_whitespace()).arg("-keyout").arg(&key).arg("-out").arg(&cert);
+    assert!(openssl.output().expect("openssl is here: test.sh installs it").status.success());
+    let (cert, key) = (cert.display().to_string(), key.display().to_string());
+    for (trusted, code) in [(true, "NetStream.Play.Start"), (false, "NetStream.Play.Failed")] {
+        let port = free_port();
+        let script = format!(
+            "(printf 'HTTP/1.1 200 OK\\r\\nContent-Length: 1\\r\\n\\r\\n0'; sleep 20) | \
+             exec openssl s_server -quiet -accept 127.0.0.1:{port} -cert {cert} -key {key}"
+        );
+        let _backend = Process::start(&scratch, "tls", "bash", ["-c", &script]);
+        eventually("openssl listens", CLIENT_TIMEOUT, || listens(port).then_some(()));
+        let url = format!("http_hooks {{ enabled on; on_play https://localhost:{port}/x; hooks_retry 0; }}");
+        let rtmp = free_port();
+        let settings = Settings { vhost: &url, ..Settings::default() };
+        let configuration = write_configuration(&scratch, rtmp, settings);
+        let roots = format!("SSL_CERT_FILE={cert}");
+        let under: &[&str] = if trusted { &["env", &roots] } else { &[] };
+        let mut server = Server::run_under(&scratch, rtmp, &configuration, under).expect("the port was free");
+        let (_, answer) = answer_to(server.port, "play", "cam");
+        assert_eq!(answer.code(), code, "{answer:?}");
+        if !trusted {
+            server.wait_log(&["callback failed: hook=on_play", "invalid peer certificate"], ANSWER_TIMEOUT);
+        }
+        server.assert_healthy();
+    }
+}
+
+#[test]
+fn a_name_that_cannot_be_resolved_is_a_failure() {
+    let scratch = Scratch::new();
+    let mut server =
+        server(&scratch, "http_hooks { enabled on; on_play http://no-such-host.invalid/x; hooks_retry 0; }");
+    let (_, answer) = answer_to(server.port, "play", "cam");
+    assert_eq!(answer.code(), "NetStream.Play.Failed");
+    server.wait_log(&["callback failed: hook=on_play", "cannot resolve no-such-host.invalid"], ANSWER_TIMEOUT);
+    server.assert_healthy();
 }

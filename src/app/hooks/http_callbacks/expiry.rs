@@ -60,7 +60,9 @@ mod tests {
     fn each_time_comes_once_unless_it_is_removed() {
         let (expiry, start) = (Expiry::default(), st::now());
         let at = |seconds| start + Duration::from_secs(seconds);
-        [(1, 5), (2, 5), (3, 9)].map(|(client, seconds)| expiry.set(client, at(seconds)));
+        for (client, seconds) in [(1, 5), (2, 5), (3, 9)] {
+            expiry.set(client, at(seconds));
+        }
         expiry.remove(2);
         assert!(expiry.take_due(at(4)).is_empty());
         assert_eq!((expiry.take_due(at(5)), expiry.take_due(at(6))), (vec![1], vec![]));
