@@ -181,7 +181,7 @@ fn the_lines_of_the_log_itself_are_in_the_table() {
 fn each_close_code_is_explained() {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("src/app/session/close.rs");
     let source = std::fs::read_to_string(path).unwrap();
-    let (_, list) = source.split_once("const CODES").expect("the list of codes");
+    let (_, list) = source.split_once("const CLOSE_CODES").expect("the list of codes");
     let (list, _) = list.split_once("];").expect("its end");
     let codes: Vec<_> = list.split('"').skip(1).step_by(2).collect();
     assert!(codes.len() >= 20, "{codes:?}");

@@ -202,9 +202,10 @@ impl ApiHandler {
         }
     }
 
+    /// Disconnects clients, and returns the number of those that were not asked to leave before.
     fn kick(&self, call: &Call<'_>, clients: impl IntoIterator<Item = Arc<Client>>) -> u64 {
         let mut count = 0;
-        for client in clients {
+        for client in clients.into_iter().filter(|client| client.close_requested().is_none()) {
             log_change(call.address, format_args!("disconnect client {}", client.number));
             client.close(CloseReason::Kicked);
             count += 1;
@@ -520,13 +521,25 @@ fn versions() -> Object {
 }
 
 fn features() -> Object {
-    let features = Object::new()
-        .with("ssl", cfg!(feature = "ssl"))
-        .with("hls", cfg!(feature = "hls"))
-        .with("api", true)
-        .with("httpd", true)
-        .with("complex_send", true)
-        .with("tcp_nodelay", true);
+    // The names of SRS. A feature that it has and this server has not is false.
+    let all = [
+        ("ssl", cfg!(feature = "ssl")),
+        ("hls", cfg!(feature = "hls")),
+        ("hds", false),
+        ("callback", true),
+        ("api", true),
+        ("httpd", true),
+        ("dvr", false),
+        ("transcode", false),
+        ("ingest", false),
+        ("stat", true),
+        ("caster", false),
+        ("complex_send", true),
+        ("tcp_nodelay", true),
+        ("so_sendbuf", false),
+        ("mr", true),
+    ];
+    let features = all.iter().fold(Object::new(), |features, (name, is_present)| features.with(name, is_present));
     Object::new().with_object("features", features)
 }
 
