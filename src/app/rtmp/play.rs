@@ -8,7 +8,8 @@ use crate::app::rtmp::connection::{Admitted, Connection, gate_request, rename, s
 use crate::app::rtmp::gates;
 use crate::app::rtmp::pump::{Handled, Next, Pump, Role, Round};
 use crate::app::session::close::CloseReason;
-use crate::app::stats::reporter::MessageCounts;
+use crate::app::session::info::StreamInfo;
+use crate::app::stats::reporter::{MessageCounts, Registration};
 use crate::app::stream::Consumer;
 use crate::log::Throttle;
 use crate::rtmp::message::UserControl;
@@ -36,24 +37,52 @@ struct PlayerRole<'a, 'c> {
     drop_log: Throttle,
 }
 
+/// A playback that has begun. It ends when this is dropped.
+struct Playback {
+    consumer: Arc<Consumer>,
+    info: Arc<StreamInfo>,
+    stream_id: u32,
+    _registration: Registration,
+}
+
 impl Connection<'_> {
     /// Sends a stream until the client ends the playback. Returns the client's next `play`, if that ended it.
     pub(super) fn serve_player(&mut self, admitted: &Admitted, play: &Play) -> Result<Option<Play>, CloseReason> {
+        let playback = self.start_playback(admitted, play)?;
+        let (protocol, consumer) = (self.rtmp.protocol(), &*playback.consumer);
+        let mut pump = Pump::new(protocol, Some(consumer), &self.ctx.admission, self.send_timeout);
+        let result = pump.run(&mut PlayerRole {
+            connection: self,
+            consumer,
+            name: &playback.info.name,
+            stream_id: playback.stream_id,
+            paused: false,
+            draining: false,
+            logged_drops: 0,
+            drop_log: Throttle::new(DROP_LOG_INTERVAL),
+        });
+        self.end_playback(&playback, &mut pump, result)
+    }
+
+    /// Accepts a `play`, or refuses it: checks it, queues the replies, and joins the stream.
+    #[inline(never)] // Keeps its locals off the stack of a waiting player.
+    fn start_playback(&mut self, admitted: &Admitted, play: &Play) -> Result<Playback, CloseReason> {
+        let (stream_id, refused) = (play.stream_id, "NetStream.Play.Failed");
         let request = match self.resolve(admitted, &play.name) {
             Ok(request) => request,
-            Err(reason) => return Err(self.refuse(play.stream_id, "NetStream.Play.Failed", reason)),
+            Err(reason) => return Err(self.refuse(stream_id, refused, reason)),
         };
         let info = stream_info(admitted, &request);
         let gate_request = gate_request(GateAction::Play, admitted, &info, &request.vhost);
         let passed = gates::ask_immediate(self.ctx, &gate_request);
         let granted = match passed.and_then(|()| self.ask_blocking_gates(&gate_request)) {
             Ok(granted) => granted,
-            Err(reason) => return Err(self.refuse(play.stream_id, "NetStream.Play.Failed", reason)),
+            Err(reason) => return Err(self.refuse(stream_id, refused, reason)),
         };
         let (request, info) = match granted.stream.map(|name| rename(admitted, &request, &name)) {
             None => (request, info),
             Some(Ok(renamed)) => renamed,
-            Some(Err(reason)) => return Err(self.refuse(play.stream_id, "NetStream.Play.Failed", reason)),
+            Some(Err(reason)) => return Err(self.refuse(stream_id, refused, reason)),
         };
         let source = self.ctx.streams.get_or_create(&request.name, &request.vhost);
         log::info!("play started: stream={}", request.name);
@@ -67,9 +96,8 @@ impl Connection<'_> {
         stream.set_time_limit(None);
         // Without the limit, the kernel buffers uncounted megabytes for a player that does not read.
         let _ = stream.set_unsent_limit(MAX_UNSENT);
-        let consumer = source.join(self.client.clone(), play.stream_id, info.clone(), admitted.info.clone());
+        let consumer = source.join(self.client.clone(), stream_id, info.clone(), admitted.info.clone());
         let consumer = Arc::new(consumer);
-        drop(source);
         self.client.set_consumer(&consumer, &info);
         consumer.receive_audio(self.wants_audio);
         consumer.receive_video(self.wants_video);
@@ -79,29 +107,29 @@ impl Connection<'_> {
             MessageCounts { passed: stats.sent, dropped: stats.dropped }
         });
         self.client.set_stream_vhost(Some(&request.vhost));
-        let mut pump = Pump::new(self.rtmp.protocol(), Some(&consumer), &self.ctx.admission, self.send_timeout);
-        let result = pump.run(&mut PlayerRole {
-            connection: self,
-            consumer: &consumer,
-            name: &request.name,
-            stream_id: play.stream_id,
-            paused: false,
-            draining: false,
-            logged_drops: 0,
-            drop_log: Throttle::new(DROP_LOG_INTERVAL),
-        });
+        Ok(Playback { consumer, info, stream_id, _registration })
+    }
+
+    /// Finishes the message that is being written, and tells the client of the end.
+    #[inline(never)] // As `start_playback`.
+    fn end_playback(
+        &mut self,
+        playback: &Playback,
+        pump: &mut Pump<'_>,
+        result: Result<Option<Play>, CloseReason>,
+    ) -> Result<Option<Play>, CloseReason> {
         self.client.set_stream_vhost(None);
-        consumer.pause(true);
+        playback.consumer.pause(true);
         let result = result.and_then(|next| {
             pump.finish(self.rtmp.protocol())?;
             Ok(next)
         });
         if let Some(reason) = self.client.close_requested() {
-            self.close_stream(&mut pump, play.stream_id, "NetStream.Play.Failed", &reason);
+            self.close_stream(pump, playback.stream_id, "NetStream.Play.Failed", &reason);
         }
         let next = result?;
-        self.rtmp.stop_play(play.stream_id);
-        log::info!("play stopped: stream={}", request.name);
+        self.rtmp.stop_play(playback.stream_id);
+        log::info!("play stopped: stream={}", playback.info.name);
         Ok(next)
     }
 }
