@@ -36,6 +36,15 @@ const LISTED: &[(&str, &str)] = &[
     ),
     ("cargo run --locked -- --print-reference > conf/full.conf", "src/config/tests.rs compares the file"),
     ("cargo bench --bench hot_paths", "by hand"),
+    (
+        "curl -s http://127.0.0.1:1985/api/v1/streams | jq '.streams[] | {name, clients, fps, kbps}'",
+        "tests/e2e/api.rs asks for the same path",
+    ),
+    (
+        "curl -s -X POST 'http://127.0.0.1:1985/api/v1/reload?dry_run=1' | jq '.changes'",
+        "tests/e2e/api.rs asks for the same path",
+    ),
+    ("curl -s -X DELETE http://127.0.0.1:1985/api/v1/clients/12", "tests/e2e/api.rs asks for the same path"),
 ];
 
 fn root() -> &'static Path {
