@@ -10,7 +10,9 @@ use serde_json::Value;
 use crate::common::flv::{Tag, VIDEO};
 use crate::common::process::{Process, eventually};
 use crate::common::scratch::Scratch;
-use crate::common::server::{Server, Settings, free_port, listens, write_configuration};
+#[cfg(feature = "ssl")]
+use crate::common::server::write_configuration;
+use crate::common::server::{Server, Settings, free_port, listens};
 use crate::common::wire::{ANSWER_TIMEOUT, Command, Wire};
 use crate::players::CLIENT_TIMEOUT;
 use crate::tools::need;
@@ -387,8 +389,8 @@ fn a_backend_over_tls_needs_a_trusted_certificate() {
     for (trusted, code) in [(true, "NetStream.Play.Start"), (false, "NetStream.Play.Failed")] {
         let port = free_port();
         let script = format!(
-            "(printf 'HTTP/1.1 200 OK\\r\\nContent-Length: 1\\r\\n\\r\\n0'; sleep 20) | \
-             exec openssl s_server -quiet -accept 127.0.0.1:{port} -cert {cert} -key {key}"
+            "exec openssl s_server -quiet -accept 127.0.0.1:{port} -cert {cert} -key {key} \
+             < <(printf 'HTTP/1.1 200 OK\\r\\nContent-Length: 1\\r\\n\\r\\n0'; sleep 20)"
         );
         let _backend = Process::start(&scratch, "tls", "bash", ["-c", &script]);
         eventually("openssl listens", CLIENT_TIMEOUT, || listens(port).then_some(()));
