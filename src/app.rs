@@ -31,13 +31,15 @@ use std::io;
 use std::sync::Arc;
 
 use self::context::{Context, Feature};
+use self::hooks::http_callbacks::HttpCallbacks;
 #[cfg(feature = "http")]
 use self::http::{
     Http,
-    handlers::{api::ApiHandler, console::ConsoleHandler, live_files::LiveFileHandler, static_files::StaticFileHandler},
+    handlers::{
+        api::ApiHandler, console::ConsoleHandler, live_files::LiveFileHandler, static_files::StaticFileHandler,
+    },
     router::{HTTP_API, HTTP_SERVER, Router},
 };
-use self::hooks::http_callbacks::HttpCallbacks;
 use self::limits::files;
 use self::limits::memory::MemoryLimiter;
 use self::limits::overload::LoadShedder;

@@ -159,7 +159,7 @@ for component in fmt clippy; do
 done
 
 # `timeout` runs programs, not functions of this shell: functions that are steps run in a bash of their own.
-export -f clients missing_packages install_packages persist here has_gst_element has_glib_tls has_nginx_rtmp has_nginx_stream has_new_ffmpeg install_new_ffmpeg
+export -f clients missing_packages install_packages persist here has_gst_element has_glib_tls has_nginx_rtmp has_nginx_stream has_prometheus_parser has_new_ffmpeg install_new_ffmpeg
 export may_install
 step "install test clients" 600 bash -c clients || true
 

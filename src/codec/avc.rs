@@ -65,7 +65,10 @@ mod tests {
         large.resize(large.len() + 0xffff, 0);
         large.push(0);
         assert_eq!(read_config(&large), Err(Error::ParameterSets(0xffff)));
-        assert!(read_config(&[1, 0, 0, 0, 0xff, 0xe0, 0]).unwrap().parameter_sets.is_empty(), "sets are in the keyframes");
+        assert!(
+            read_config(&[1, 0, 0, 0, 0xff, 0xe0, 0]).unwrap().parameter_sets.is_empty(),
+            "sets are in the keyframes"
+        );
     }
 
     proptest! {

@@ -10,9 +10,9 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
+use super::api_token::Secret;
 use super::forward::Target;
 use super::hook_url::HookUrl;
-use super::api_token::Secret;
 use super::kind::{Kind, Setting};
 use super::listen::Listen;
 use super::reader::Section;

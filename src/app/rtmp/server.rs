@@ -27,24 +27,27 @@ impl RtmpServer {
     }
 
     /// Serves an accepted connection in a coroutine of its own, or rejects it.
-    pub(crate) fn serve_accepted(&self, stream: &TcpStream, kind: ListenKind) {
+    pub(crate) fn serve_accepted(self: &Arc<Self>, stream: &TcpStream, kind: ListenKind) {
         // A socket without keepalive is found dead at a write.
         let _ = stream.set_keepalive(KEEPALIVE_IDLE);
-        let ctx = self.ctx.clone();
+        let ctx = &self.ctx;
         let Some((client, rejection)) = ctx.clients.add(stream, &ctx.config.get()) else {
             ctx.stats.closed.count(&CloseReason::Full(String::new()));
             return;
         };
-        let (number, tls, unserved) = (client.number, self.tls.clone(), client.clone());
+        let (number, unserved) = (client.number, client.clone());
+        // A pointer, because what the closure owns lies on the stack of a waiting player.
+        let server = self.clone();
         let spawned = st::spawn_low_priority(LowClass::Arrivals, "client", number, move || {
-            let guard = ClientGuard { ctx, client };
-            let reason = serve(&guard.ctx, &tls, &guard.client, kind, rejection);
-            record_close(&guard.ctx, &guard.client, &reason);
+            let guard = ClientGuard { server, client };
+            let (ctx, client) = (&guard.server.ctx, &guard.client);
+            let reason = serve(ctx, &guard.server.tls, client, kind, rejection);
+            record_close(ctx, client, &reason);
         });
         if let Err(error) = spawned {
             // The guard was not made.
-            record_close(&self.ctx, &unserved, &CloseReason::Full(format!("no memory for a coroutine: {error}")));
-            self.ctx.clients.remove(&unserved);
+            record_close(ctx, &unserved, &CloseReason::Full(format!("no memory for a coroutine: {error}")));
+            ctx.clients.remove(&unserved);
         }
     }
 }
@@ -65,15 +68,16 @@ impl Feature for RtmpServer {
 
 /// Entry of a client in the list of clients. Dropping it removes the client.
 struct ClientGuard {
-    ctx: Context,
+    server: Arc<RtmpServer>,
     client: Arc<Client>,
 }
 
 impl Drop for ClientGuard {
     fn drop(&mut self) {
-        self.ctx.clients.remove(&self.client);
+        let ctx = &self.server.ctx;
+        ctx.clients.remove(&self.client);
         // Without effect if the connection ended in order.
-        record_close(&self.ctx, &self.client, &CloseReason::Crashed);
+        record_close(ctx, &self.client, &CloseReason::Crashed);
     }
 }
 

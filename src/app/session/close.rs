@@ -88,7 +88,10 @@ impl CloseReason {
 
     /// Returns whether this is a normal end, or one that the operator caused.
     pub fn is_ordinary(&self) -> bool {
-        matches!(self, Self::ByPeer | Self::VhostRemoved(_) | Self::VhostDisabled(_) | Self::ServerStopped | Self::Kicked)
+        matches!(
+            self,
+            Self::ByPeer | Self::VhostRemoved(_) | Self::VhostDisabled(_) | Self::ServerStopped | Self::Kicked
+        )
     }
 
     /// Returns the index in [`CLOSE_CODES`].
