@@ -1,4 +1,4 @@
-//! What the handler of a connection, or a feature, may use of the server.
+//! The shared state of the server, for handlers of connections and for features.
 
 use std::error::Error;
 use std::io;
@@ -26,7 +26,7 @@ pub(crate) struct Context {
     pub(crate) streams: StreamRegistry,
     /// The connected RTMP clients.
     pub(crate) clients: Clients,
-    /// Whether new clients are accepted now.
+    /// The admission of new clients.
     pub(crate) admission: Admission,
     /// Bytes held for all clients.
     pub(crate) memory: MemoryTracker,

@@ -86,7 +86,7 @@ pub struct GateRequest {
     pub vhost: Arc<Vhost>,
 }
 
-/// What a gate grants to a client that passes.
+/// The grants of a gate to a client that passes.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct GateAnswer {
     /// Name within the application under which the stream is published or played instead of the requested one, which may be a

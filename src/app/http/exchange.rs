@@ -1,4 +1,4 @@
-//! What a handler may use of a connection beside its request: the body, and the admission of viewers.
+//! The connection as a handler sees it beside the request: the body, and the admission of viewers.
 
 use std::net::SocketAddr;
 

@@ -17,7 +17,7 @@ const MAX_KBPS: u64 = 1_000_000_000;
 /// Bytes of an answer that are logged.
 const MAX_LOGGED: usize = 200;
 
-/// What a backend answered.
+/// The answer of a backend.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Answer {
     /// The client passes.
@@ -28,7 +28,7 @@ pub(super) enum Answer {
     NotUnderstood,
 }
 
-/// What an answer grants beyond permission.
+/// The grants of an answer beyond permission.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(super) struct Grant {
     /// `stream`: the public name of the stream.

@@ -107,7 +107,7 @@ struct State {
     failure_log: Throttle,
 }
 
-/// What has happened since the start, and what waits now.
+/// Totals since the start, and the present queue.
 #[derive(Debug, Clone, Copy, Default)]
 pub(super) struct Totals {
     pub(super) requests: u64,

@@ -37,7 +37,7 @@ struct Session {
     connected: bool,
     /// A backend is being asked.
     asking: bool,
-    /// What the client was allowed last: `on_publish` or `on_play`, and the stream.
+    /// The last action that the client was allowed: `on_publish` or `on_play`, and the stream.
     allowed: Option<(Hook, Arc<StreamInfo>)>,
     /// The connection has ended.
     closed: Option<Traffic>,
