@@ -83,7 +83,7 @@ pub(crate) struct Round {
     pub(crate) input_pending: bool,
 }
 
-/// What follows a round.
+/// The step after a round.
 pub(crate) enum Next<End> {
     /// A wait, until this time at most.
     Wait(Option<Instant>),

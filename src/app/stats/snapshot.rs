@@ -16,7 +16,7 @@ pub(crate) struct Snapshot {
     pub(crate) streams: Vec<StreamReport>,
     /// Connections closed since the start, by reason; without those that never occurred.
     pub(crate) closes: Vec<CloseCount>,
-    /// What each feature reports of itself.
+    /// The reports of the features.
     pub(crate) features: Vec<Section>,
 }
 
@@ -226,7 +226,7 @@ pub(crate) struct CloseCount {
     pub(crate) count: u64,
 }
 
-/// What a feature reports of itself.
+/// A report of one feature.
 #[derive(Debug, Clone, Serialize)]
 pub(crate) struct Section {
     pub(crate) name: &'static str,

@@ -76,7 +76,7 @@ pub(crate) struct ApiHandler {
     is_guest: bool,
 }
 
-/// What a handler of an endpoint needs of a request.
+/// The parts of a request that the handler of an endpoint needs.
 struct Call<'a> {
     request: &'a Request,
     address: std::net::IpAddr,

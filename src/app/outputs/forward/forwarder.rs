@@ -43,6 +43,15 @@ struct Status {
     registration: Option<Registration>,
 }
 
+/// Progress of a forwarder, for the log and for snapshots.
+struct Progress {
+    state: ForwardState,
+    attempts: u64,
+    last_error: Option<String>,
+    /// Time that the target is behind the live point; zero while nothing is sent.
+    delay: Duration,
+}
+
 impl Forwarder {
     /// Creates a forwarder that has not started.
     pub(super) fn new(number: u64, target: Target) -> Self {
@@ -132,15 +141,21 @@ impl Forwarder {
         self.status().state == ForwardState::Sending
     }
 
-    /// Returns the state of the forwarder as a part of a snapshot.
-    pub(super) fn report(&self, stream: &str) -> Map<String, Value> {
-        let (bytes, messages) = (self.bytes(), self.messages());
+    fn progress(&self) -> Progress {
         let status = self.status();
         let (state, attempts, last_error, consumer) =
             (status.state, status.attempts, status.last_error.clone(), status.consumer.clone());
+        // Not while the status is locked: the stream wakes the forwarder, which locks it too.
         drop(status);
-        let is_sending = state == ForwardState::Sending;
-        let delay = consumer.filter(|_| is_sending).map_or(Duration::ZERO, |consumer| consumer.delay());
+        let consumer = consumer.filter(|_| state == ForwardState::Sending);
+        let delay = consumer.map_or(Duration::ZERO, |consumer| consumer.delay());
+        Progress { state, attempts, last_error, delay }
+    }
+
+    /// Returns the state of the forwarder as a part of a snapshot.
+    pub(super) fn report(&self, stream: &str) -> Map<String, Value> {
+        let (bytes, messages) = (self.bytes(), self.messages());
+        let Progress { state, attempts, last_error, delay } = self.progress();
         let delay = u64::try_from(delay.as_millis()).unwrap_or(u64::MAX);
         let fields: [(&str, Value); 9] = [
             ("stream", stream.into()),
@@ -198,12 +213,7 @@ impl StatsSource for Forwarder {
 
     /// Returns how far the target is behind the live point (milliseconds), the connection attempts, and the last error.
     fn details(&self) -> String {
-        let status = self.status();
-        let (state, attempts, last_error, consumer) =
-            (status.state, status.attempts, status.last_error.clone(), status.consumer.clone());
-        drop(status);
-        let is_sending = state == ForwardState::Sending;
-        let delay = consumer.filter(|_| is_sending).map_or(Duration::ZERO, |consumer| consumer.delay());
+        let Progress { state, attempts, last_error, delay } = self.progress();
         let error = last_error.map(|error| format!(", last_error={}", quoted(error))).unwrap_or_default();
         format!(
             ", delay={}, attempts={attempts}, state={}, target={}{error}",

@@ -139,7 +139,7 @@ impl StreamState {
         self.segmenter.has_video()
     }
 
-    /// Has the playlist marked as complete. `is_moved` means that the stream continues in another directory.
+    /// Marks the playlist as complete. `is_moved` means that the stream continues in another directory.
     pub(super) fn request_finish(&mut self, is_moved: bool) {
         (self.endlist_pending, self.is_moved) = (true, is_moved);
     }

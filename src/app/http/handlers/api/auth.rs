@@ -1,4 +1,4 @@
-//! Who may use the API: secrets, roles, and requests that a page of another site has caused.
+//! Access to the API: secrets, roles, and requests that a page of another site has caused.
 
 use std::collections::HashMap;
 use std::net::IpAddr;

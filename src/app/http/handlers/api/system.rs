@@ -80,7 +80,7 @@ pub(super) struct CpuMeter {
     system: f64,
 }
 
-/// What one read of `/proc` gives.
+/// Values of one read of `/proc`.
 pub(super) struct Readings {
     at: Instant,
     now_ms: u64,

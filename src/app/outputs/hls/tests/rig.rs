@@ -72,7 +72,7 @@ impl Rig {
         self.started + Duration::from_millis(self.clock.load(Ordering::Relaxed) - 1_700_000_000_000)
     }
 
-    /// Has the writer thread handle a job now.
+    /// Handles a job as the writer thread would.
     pub(super) fn handle(&mut self, job: Job) {
         let now = self.now();
         self.handle_at(job, now);
