@@ -16,6 +16,7 @@
 
 mod context;
 pub mod events;
+mod gates;
 mod hooks;
 #[cfg(feature = "http")]
 pub mod http;
@@ -48,7 +49,6 @@ use self::outputs::forward::ForwardManager;
 use self::outputs::hls::Hls;
 #[cfg(any(feature = "hls", feature = "http"))]
 use self::outputs::live_files::LiveFiles;
-use self::rtmp::gates;
 use self::rtmp::server::RtmpServer;
 use self::rtmp::tls::TlsAcceptor;
 use self::server::Server;

@@ -38,7 +38,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
 /// The folders and files of `src/app`, from the lowest layer. The longest name that fits a file counts.
 const LAYERS: &[&[&str]] = &[
     &["session", "stream", "limits", "stats"],
-    &["events", "context"],
+    &["events", "context", "gates"],
     &["rtmp", "http", "outputs", "hooks", "stats/collect"],
     &["server"],
 ];

@@ -2,7 +2,6 @@
 
 mod connection;
 mod errors;
-pub(crate) mod gates;
 mod play;
 mod publish;
 pub(crate) mod pump;

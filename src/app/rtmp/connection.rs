@@ -7,11 +7,12 @@ use std::time::Duration;
 
 use crate::app::context::Context;
 use crate::app::events::{Event, GateAction, GateAnswer, GateRequest};
+use crate::app::gates;
 use crate::app::limits::fairness::{self, WorkQuantum};
+use crate::app::rtmp::CLOSE_TIMEOUT;
 use crate::app::rtmp::errors::setup_error;
 use crate::app::rtmp::pump::Pump;
 use crate::app::rtmp::tls::TlsAcceptor;
-use crate::app::rtmp::{CLOSE_TIMEOUT, gates};
 use crate::app::session::client::Client;
 use crate::app::session::close::CloseReason;
 use crate::app::session::info::{ClientInfo, FORWARD_ROUTE_PROPERTY, StreamInfo};
@@ -20,8 +21,9 @@ use crate::codec::proxy::{self, Header};
 use crate::config::{ListenKind, Vhost};
 use crate::log::quoted;
 use crate::memory::Category;
-use crate::rtmp::handshake;
+use crate::rtmp::protocol::Protocol;
 use crate::rtmp::server::{Connect, Server as Rtmp};
+use crate::rtmp::{self, handshake};
 use crate::st::net::TcpStream;
 
 /// Bytes of incomplete messages that a client may have in memory before it publishes: two of the longest commands.
@@ -178,7 +180,8 @@ impl<'a> Connection<'a> {
 
     /// Asks the gates that may wait, and returns what they grant.
     pub(super) fn ask_blocking_gates(&mut self, request: &GateRequest) -> Result<GateAnswer, CloseReason> {
-        gates::ask_blocking(self.ctx, self.client, self.rtmp.protocol(), request)
+        let (stream, protocol) = (&self.client.stream, self.rtmp.protocol());
+        gates::ask_blocking(self.ctx, self.client, request, &mut || read(stream, protocol))
     }
 
     fn reject(&mut self, connect: Connect, code: &str, reason: CloseReason) -> CloseReason {
@@ -222,6 +225,18 @@ impl<'a> Connection<'a> {
         if self.rtmp.flush().is_ok() {
             stream.linger(u64::MAX);
         }
+    }
+}
+
+/// Reads once. Returns whether there was input.
+fn read(stream: &TcpStream, protocol: &mut Protocol<TcpStream>) -> Result<bool, CloseReason> {
+    let fed = stream.try_read_with(|bytes| match bytes {
+        [] => Err(rtmp::Error::Closed),
+        bytes => protocol.feed(bytes),
+    });
+    match fed? {
+        Some(result) => Ok(result.map(|()| true)?),
+        None => Ok(false),
     }
 }
 

@@ -4,8 +4,8 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use crate::app::events::GateAction;
+use crate::app::gates;
 use crate::app::rtmp::connection::{Admitted, Connection, gate_request, rename, stream_info};
-use crate::app::rtmp::gates;
 use crate::app::rtmp::pump::{Handled, Next, Pump, Role, Round};
 use crate::app::session::close::CloseReason;
 use crate::app::session::info::StreamInfo;

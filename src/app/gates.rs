@@ -1,4 +1,4 @@
-//! Gates of an RTMP connection: the checks that every server has, and how a connection asks all gates.
+//! Gates of a connection: the checks that every server has, and how a connection asks all gates.
 //!
 //! Gates are asked before any status reaches the client, for `publish` after the name is reserved. So a refusal reaches the
 //! client as a status, and no race produces a publication without its end.
@@ -12,7 +12,6 @@ use crate::app::limits::admission::Admission;
 use crate::app::session::client::Client;
 use crate::app::session::close::CloseReason;
 use crate::config::{Action, refer_allows};
-use crate::rtmp::{self, protocol::Protocol};
 use crate::st::net::TcpStream;
 use crate::st::{self, LowClass};
 
@@ -94,32 +93,36 @@ impl Gate for SecurityGate {
 ///
 /// # Errors
 /// The reason of the refusal.
-pub(super) fn ask_immediate(ctx: &Context, request: &GateRequest) -> Result<(), CloseReason> {
+pub(crate) fn ask_immediate(ctx: &Context, request: &GateRequest) -> Result<(), CloseReason> {
     ctx.events.gates().iter().filter(|gate| !gate.may_block(request)).try_for_each(|gate| gate.check(request).map(drop))
 }
 
-/// Asks the gates that may wait, until one refuses, and returns what they grant.
+/// Reads once from the client. Returns whether there was input.
+pub(crate) type ReadInput<'a> = dyn FnMut() -> Result<bool, CloseReason> + 'a;
+
+/// Asks the gates that may wait, until one refuses, and returns what they grant. `read` is called meanwhile, so that the
+/// client's end is noticed.
 ///
 /// # Errors
 /// The reason of the refusal, or of the client's end while a gate was asked.
-pub(super) fn ask_blocking(
+pub(crate) fn ask_blocking(
     ctx: &Context,
     client: &Client,
-    protocol: &mut Protocol<TcpStream>,
     request: &GateRequest,
+    read: &mut ReadInput<'_>,
 ) -> Result<GateAnswer, CloseReason> {
     let mut gates = ctx.events.gates().iter().filter(|gate| gate.may_block(request));
     gates.try_fold(GateAnswer::default(), |granted, gate| {
-        ask_while_reading(gate, client, protocol, request).map(|answer| granted.and(answer))
+        ask_while_reading(gate, client, request, read).map(|answer| granted.and(answer))
     })
 }
 
-/// Asks a gate in a coroutine of its own, and reads from the client meanwhile, so that its end is noticed.
+/// Asks a gate in a coroutine of its own, and reads from the client meanwhile.
 fn ask_while_reading(
     gate: &Arc<dyn Gate>,
     client: &Client,
-    protocol: &mut Protocol<TcpStream>,
     request: &GateRequest,
+    read: &mut ReadInput<'_>,
 ) -> Result<GateAnswer, CloseReason> {
     let stream = &client.stream;
     let answer: Arc<Mutex<Option<Result<GateAnswer, CloseReason>>>> = Arc::default();
@@ -150,22 +153,10 @@ fn ask_while_reading(
             log::error!("gate too slow, request refused: gate={} seconds={}", gate.name(), GATE_TIMEOUT.as_secs());
             return Err(CloseReason::Refused("the server could not decide in time".to_owned()));
         }
-        if stream.bytes_received() - received < MAX_EARLY_INPUT && read(stream, protocol)? {
+        if stream.bytes_received() - received < MAX_EARLY_INPUT && read()? {
             continue;
         }
         stream.wait(Some(deadline));
-    }
-}
-
-/// Reads once. Returns whether there was input.
-fn read(stream: &TcpStream, protocol: &mut Protocol<TcpStream>) -> Result<bool, CloseReason> {
-    let fed = stream.try_read_with(|bytes| match bytes {
-        [] => Err(rtmp::Error::Closed),
-        bytes => protocol.feed(bytes),
-    });
-    match fed? {
-        Some(result) => Ok(result.map(|()| true)?),
-        None => Ok(false),
     }
 }
 

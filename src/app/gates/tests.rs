@@ -40,7 +40,6 @@ struct Rig {
     ctx: Context,
     client: Arc<Client>,
     far: TcpStream,
-    protocol: Protocol<TcpStream>,
     request: GateRequest,
 }
 
@@ -73,11 +72,16 @@ impl Rig {
         };
         let (client_info, stream) = (Arc::new(info), Some(Arc::new(stream)));
         let request = GateRequest { action: GateAction::Publish, client: client_info, stream, vhost: app.vhost };
-        Self { ctx, client, far, protocol: Protocol::new(near), request }
+        Self { ctx, client, far, request }
     }
 
     fn ask(&mut self) -> Result<(), CloseReason> {
-        ask_blocking(&self.ctx, &self.client, &mut self.protocol, &self.request).map(drop)
+        let stream = &self.client.stream;
+        let mut read = || match stream.try_read(&mut [0; 64])? {
+            Some(0) => Err(CloseReason::ByPeer),
+            read => Ok(read.is_some()),
+        };
+        ask_blocking(&self.ctx, &self.client, &self.request, &mut read).map(drop)
     }
 }
 
