@@ -269,6 +269,18 @@ status() {
     done
     grep 'status: ' "$log" | tail -n 1 | sed 's/.*status: //'
 }
+# list_files FILE: writes the open files of the server to a file, sockets with their addresses. The `files` of a status line are of the
+# moment in which the log file is opened again, when the one before may still be open.
+list_files() {
+    sleep 1
+    local link inode
+    for link in "/proc/$server_pid/fd"/*; do
+        link=$(readlink "$link") || continue
+        inode=${link#socket:[}
+        [ "$inode" = "$link" ] || link+=" $(awk -v inode="${inode%]}" '$10 == inode { print $2, $3, $4 }' /proc/net/tcp)"
+        echo "$link"
+    done >"$1"
+}
 # value NAME LINE: prints the value of a key in a status line.
 value() { sed -n "s/.*$1=\([0-9]*\).*/\1/p" <<<"$2"; }
 # In KiB: segment buffers that wait for reuse, at most 16, which are not charged.
@@ -289,15 +301,21 @@ kill -0 "$server_pid" 2>/dev/null || fail "the server does not start: $(cat "$ou
 echo "seed $seed: $WARM_UP s of warm-up, then $seconds s of load, on ports $port and $second"
 run "$WARM_UP"
 start=$(status) || fail "the server has ended, see $out"
+list_files files.before
 echo "before: $start"
 rm -f "$out"/count/*
 run "$seconds"
 end=$(status) || fail "the server has ended, see $out"
+list_files files.after
 echo "after:  $end"
 
 bad=0
 for name in clients publishers players streams coroutines files memory; do
-    if [ "$name" = memory ]; then
+    if [ "$name" = files ]; then
+        was=$(wc -l <files.before)
+        is=$(wc -l <files.after)
+        allowed=$was
+    elif [ "$name" = memory ]; then
         was=$(memory_without_hls "$start")
         is=$(memory_without_hls "$end")
         allowed=$((was + was / 10 + spare))
