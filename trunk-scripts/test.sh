@@ -100,6 +100,8 @@ missing_packages() {
     has_nginx_rtmp || echo libnginx-mod-rtmp
     has_nginx_stream || echo libnginx-mod-stream
     here haproxy || echo haproxy
+    here obs || printf '%s\n' obs-studio obs-plugins libgl1-mesa-dri
+    here Xvfb || echo xvfb
     here openssl || echo openssl
     here gst-launch-1.0 || echo gstreamer1.0-tools
     has_glib_tls || echo glib-networking

@@ -46,6 +46,8 @@ mod hooks;
 mod http;
 mod live;
 mod nginx;
+#[cfg(feature = "ssl")]
+mod obs;
 mod operations;
 mod refused;
 mod reload;

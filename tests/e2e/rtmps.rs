@@ -30,7 +30,7 @@ fn certificate(scratch: &Scratch, name: &str) -> (PathBuf, PathBuf) {
 }
 
 /// Starts a server with RTMPS. Returns it and its RTMPS port.
-fn server(scratch: &Scratch, more: &str) -> (Server, u16) {
+pub(crate) fn server(scratch: &Scratch, more: &str) -> (Server, u16) {
     let (cert, key) = certificate(scratch, "localhost");
     let port = free_port();
     let (cert, key) = (cert.display(), key.display());

@@ -67,6 +67,13 @@ pub(crate) fn plain_nginx() -> Option<PathBuf> {
     in_path("nginx")
 }
 
+/// Returns OBS Studio, if the screen that it needs is installed, too.
+#[cfg(feature = "ssl")]
+pub(crate) fn obs() -> Option<PathBuf> {
+    in_path("Xvfb")?;
+    in_path("obs")
+}
+
 pub(crate) fn rtmpdump() -> Option<PathBuf> {
     in_path("rtmpdump")
 }
