@@ -14,8 +14,9 @@ Starts a server with HLS, HTTP and forwarding on free ports of 127.0.0.1. Publis
 at random for MINUTES (fractions are allowed) while the configuration is reloaded every second, after a warm-up of 30 s under the same
 load. When all clients have left, the script compares the server with its state after the warm-up. Exit status 0 if
 
-  - clients, publishers, players, streams, coroutines and open files are not more than before, and
-  - memory without HLS segments is at most 10 % and 2 MB above.
+  - clients, publishers, players, streams, coroutines and open files are not more than before,
+  - memory without HLS segments is at most 10 % and 2 MB above, and
+  - the events of the API are complete, in order, and in pairs for each client, stream and player.
 
   --seed N    repeat the random choices of the run that printed N
   -h          print this text
@@ -71,8 +72,9 @@ RANDOM=$((seed % 32768))
 port=$(free_port $((13000 + $$ % 8000)))
 second=$(free_port $((port + 1)))
 http=$(free_port $((second + 1)))
+api=$(free_port $((http + 1)))
 # Forward targets: a second server, and the port after it, where no server listens.
-sink=$(free_port $((http + 1)))
+sink=$(free_port $((api + 1)))
 
 # write_conf N: writes the N-th variant of the configuration. Each listens on the first port and has the vhost "steady".
 write_conf() {
@@ -86,6 +88,7 @@ max_connections $((3000 + n % 7));
 srs_log_tank file;
 srs_log_file $log;
 srs_log_level warn;
+http_api { enabled on; listen 127.0.0.1:$api; }
 http_server { enabled $([ $((n % 8)) -eq 7 ] && echo off || echo on); listen 127.0.0.1:$http; dir $out/html; }
 pithy_print { play $((1000 + n % 10)); }
 vhost __defaultVhost__ {
@@ -108,6 +111,7 @@ END
 
 server_pid=
 sink_pid=
+events_pid=
 workers=()
 # end_all: stops the load.
 end_all() {
@@ -122,6 +126,7 @@ finish() {
     end_all
     [ -z "$server_pid" ] || kill "$server_pid" 2>/dev/null
     [ -z "$sink_pid" ] || kill "$sink_pid" 2>/dev/null
+    [ -z "$events_pid" ] || kill "$events_pid" 2>/dev/null
     wait
 }
 trap 'finish; exit 130' INT TERM
@@ -281,6 +286,63 @@ list_files() {
         echo "$link"
     done >"$1"
 }
+# check_events FILE: checks the events of the API. Prints their numbers, or the first faults and exits with 1.
+check_events() {
+    awk '
+        function fault(text) {
+            if (faults++ < 5) print text ": " $0
+        }
+        # Returns a field of the JSON, whose names in these events need no escapes.
+        function field(name,    rest) {
+            if (!match($0, "\"" name "\":\"[^\"]*\"")) return ""
+            rest = substr($0, RSTART, RLENGTH)
+            return substr(rest, length(name) + 5, length(rest) - length(name) - 5)
+        }
+        # A pair `name` of `key` begins or ends.
+        function begin(name, key) {
+            if ((name, key) in open) fault("a second " name " of one " key)
+            open[name, key] = $0
+            count[name]++
+        }
+        function end(name, key) {
+            if (!((name, key) in open)) fault("the end of " name " without a beginning")
+            delete open[name, key]
+        }
+        /^data: / && /"event":/ {
+            match($0, /"seq":[0-9]+/)
+            seq = substr($0, RSTART + 6, RLENGTH - 6) + 0
+            if (last && seq != last + 1) fault("events are missing, the one before is " last)
+            last = seq
+            event = field("event")
+            client = field("client")
+            stream = field("name")
+            if (event == "connected") begin("connected", client)
+            else if (event == "closed") {
+                end("connected", client)
+                for (pair in open) {
+                    split(pair, part, SUBSEP)
+                    if (part[2] == client || index(part[2], client " ") == 1) fault("closed while " part[1])
+                }
+            } else if (event == "published") begin("published", client " " stream)
+            else if (event == "publisher_lost") end("published", client " " stream)
+            else if (event == "played") begin("played", client " " stream)
+            else if (event == "stopped") end("played", client " " stream)
+            if (event == "published") live[stream] = 1
+            if (event == "unpublished") {
+                if (!(stream in live)) fault("unpublished twice")
+                delete live[stream]
+                count["unpublished"]++
+            }
+            if ((event == "published" || event == "played") && !(("connected", client) in open)) fault(event " without connected")
+        }
+        END {
+            for (pair in open) { $0 = open[pair]; fault("without an end") }
+            for (stream in live) { $0 = stream; fault("never unpublished") }
+            if (!last) fault("no events")
+            printf "%d clients, %d publications of %d streams, %d playbacks\n", count["connected"], count["published"], count["unpublished"], count["played"]
+            exit faults > 0
+        }' "$1"
+}
 # value NAME LINE: prints the value of a key in a status line.
 value() { sed -n "s/.*$1=\([0-9]*\).*/\1/p" <<<"$2"; }
 # In KiB: segment buffers that wait for reuse, at most 16, which are not charged.
@@ -297,6 +359,9 @@ write_conf 0
 server_pid=$!
 sleep 1
 kill -0 "$server_pid" 2>/dev/null || fail "the server does not start: $(cat "$out/server.out")"
+
+curl -sN "http://127.0.0.1:$api/api/v1/events" >"$out/events" &
+events_pid=$!
 
 echo "seed $seed: $WARM_UP s of warm-up, then $seconds s of load, on ports $port and $second"
 run "$WARM_UP"
@@ -331,6 +396,15 @@ for name in clients publishers players streams coroutines files memory; do
         echo "  ok      $name: $was before, $is after"
     fi
 done
+kill "$events_pid"
+wait "$events_pid"
+events_pid=
+if summary=$(check_events "$out/events"); then
+    echo "  ok      events: $summary"
+else
+    bad=$((bad + 1))
+    echo "  FAILED  events: $summary"
+fi
 streams=0
 for file in "$out"/count/[ab]*; do
     [ -e "$file" ] && streams=$((streams + $(cat "$file")))
