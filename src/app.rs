@@ -37,7 +37,7 @@ use self::hooks::http_callbacks::HttpCallbacks;
 use self::http::{
     Http,
     handlers::{
-        api::ApiHandler, console::ConsoleHandler, live_files::LiveFileHandler, static_files::StaticFileHandler,
+        api::{Api, ApiHandler}, console::ConsoleHandler, live_files::LiveFileHandler, static_files::StaticFileHandler,
     },
     router::{HTTP_API, HTTP_SERVER, Router},
 };
@@ -103,6 +103,8 @@ pub fn start(config: Config, sockets: Sockets, tls: TlsAcceptor, control: Contro
     // The list of features. A new one is added here, and nowhere else.
     let rtmp = Arc::new(RtmpServer::new(ctx.clone(), tls));
     #[cfg(feature = "http")]
+    let api = Arc::new(Api::new(ctx.clone()));
+    #[cfg(feature = "http")]
     let http = {
         let live = Arc::new(LiveFileHandler::new(live_files.clone()));
         let console = ConsoleHandler::new(ctx.clone(), live_files);
@@ -112,10 +114,10 @@ pub fn start(config: Config, sockets: Sockets, tls: TlsAcceptor, control: Contro
             .with(HTTP_SERVER, "", console)
             .with(HTTP_SERVER, "", files.clone())
             // An application may be named api too.
-            .with(HTTP_SERVER, "api/v1", ApiHandler::guest(ctx.clone()))
+            .with(HTTP_SERVER, "api/v1", ApiHandler::guest(api.clone()))
             .with(HTTP_SERVER, "api/v1", live)
             .with(HTTP_SERVER, "api/v1", files)
-            .with(HTTP_API, "", ApiHandler::new(ctx.clone()));
+            .with(HTTP_API, "", ApiHandler::new(api.clone()));
         Arc::new(Http::new(&ctx, router))
     };
     let features: Vec<Arc<dyn Feature>> = vec![
@@ -124,6 +126,8 @@ pub fn start(config: Config, sockets: Sockets, tls: TlsAcceptor, control: Contro
         Arc::new(outputs::hls::HlsFeature::new(ctx.clone(), hls)),
         #[cfg(feature = "http")]
         http.clone(),
+        #[cfg(feature = "http")]
+        api,
         Arc::new(ForwardManager::new(ctx.clone())),
         Arc::new(HttpCallbacks::new(ctx.clone())),
     ];

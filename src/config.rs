@@ -54,6 +54,7 @@ pub use http_api::{ApiAuth, HttpApi};
 pub use listen::{Listen, ListenKind};
 pub use memory::MemoryLimit;
 pub use names::DEFAULT_VHOST;
+pub use plan::EffectiveValue;
 pub use network::{Action, Network, Rule, Security};
 pub use refer::refer_allows;
 pub use reference::reference;
@@ -269,6 +270,11 @@ impl Config {
     /// Returns the plan of a reload from this configuration to `new`.
     pub fn changes_to(&self, new: &Config) -> Vec<Change> {
         plan::changes(&self.settings, &new.settings)
+    }
+
+    /// Returns all values in force with their origins, defaults included. Secrets and keys in URLs are hidden.
+    pub fn effective(&self) -> Vec<EffectiveValue> {
+        self.settings.values()
     }
 
     /// Returns all addresses to listen on, of all protocols.

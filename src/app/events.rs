@@ -5,8 +5,10 @@
 //! connection ── check(GateRequest) ──> every Gate, until one refuses; asked before any status reaches the client
 //! ```
 
+use std::net::IpAddr;
 use std::panic::{self, AssertUnwindSafe};
 use std::sync::{Arc, OnceLock};
+use std::time::Duration;
 
 use crate::app::session::close::CloseReason;
 use crate::app::session::info::{ClientInfo, StreamInfo};
@@ -18,7 +20,7 @@ use crate::log::quoted;
 ///
 /// | scope | sequence |
 /// |---|---|
-/// | client | `Connected Closed` |
+/// | client | `Connected Closed`, or only `Refused` |
 /// | stream | `Published (PublisherLost Published)* PublisherLost Unpublished` |
 /// | player | `Played Stopped` |
 #[derive(Debug, Clone)]
@@ -31,6 +33,23 @@ pub enum Event {
         client: Arc<ClientInfo>,
         /// The reason.
         reason: CloseReason,
+        /// Time since the client connected.
+        lasted: Duration,
+        /// Bytes received over the connection.
+        bytes_in: u64,
+        /// Bytes sent over the connection.
+        bytes_out: u64,
+    },
+    /// The connection of a client has ended that was never accepted. No other event names this client.
+    Refused {
+        /// The client's number, as in the log.
+        id: u64,
+        /// The client's address.
+        ip: IpAddr,
+        /// The reason.
+        reason: CloseReason,
+        /// Time since the client connected.
+        lasted: Duration,
         /// Bytes received over the connection.
         bytes_in: u64,
         /// Bytes sent over the connection.

@@ -73,6 +73,11 @@ impl HttpApi {
 }
 
 impl ApiAuth {
+    /// Returns whether requests need a secret.
+    pub fn needs_secret(&self) -> bool {
+        matches!(self, Self::Secrets { .. })
+    }
+
     fn read(reader: &mut Reader, section: Section<'_>, file_name: &str) -> Self {
         if !section.is_block("auth") {
             return if reader.choice(section, "auth") == "none" { Self::Open } else { Self::Loopback };

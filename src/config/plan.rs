@@ -19,7 +19,7 @@ use super::reader::Section;
 pub use super::reload::Reload;
 use super::reload::Reload::{Next, Now, Restart};
 use super::schema::{Row, Shape};
-use super::table::rows;
+use super::table::{self, rows};
 
 /// The effects of a vhost that is added, and of one that is removed.
 const ADDED: Reload = Next("new connections to this host");
@@ -44,13 +44,17 @@ fn listen_effect(old: &Setting, new: &Setting) -> Option<Reload> {
 #[derive(Debug, Clone, Default, PartialEq)]
 pub(super) struct Settings(BTreeMap<String, Entry>);
 
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone)]
 struct Entry {
     /// The value; none if it is absent or has several lines.
     setting: Option<Setting>,
     /// The value as written.
     text: String,
-    reload: Option<Reload>,
+    /// The block, such as `publish in vhost a.b`.
+    block: String,
+    /// The place where it is set; none for a default.
+    origin: Option<String>,
+    row: &'static Row,
     /// It is a block with a name, which can be added and removed.
     is_named: bool,
 }
@@ -73,7 +77,7 @@ impl Settings {
                 Shape::Named(_) => {
                     for (name, inner) in section.named(row.name) {
                         let what = format!("{} {name}", row.name);
-                        self.insert(row, format!("{what}{suffix}"), None, String::new(), true);
+                        self.insert(&what, suffix, Entry { is_named: true, ..Entry::new(row) });
                         self.collect(inner, &format!(" in {what}{suffix}"));
                     }
                 }
@@ -90,15 +94,95 @@ impl Settings {
                         _ if is_secret && !text.is_empty() => "…".to_owned(),
                         _ => text,
                     };
-                    self.insert(row, format!("{}{suffix}", row.name), setting, text, false);
+                    let origin = section.position(row.name).map(str::to_owned);
+                    self.insert(row.name, suffix, Entry { setting, text, origin, ..Entry::new(row) });
                 }
                 Shape::Unsupported => {}
             }
         }
     }
 
-    fn insert(&mut self, row: &Row, at: String, setting: Option<Setting>, text: String, is_named: bool) {
-        self.0.insert(at, Entry { setting, text, reload: row.reload, is_named });
+    fn insert(&mut self, name: &str, suffix: &str, mut entry: Entry) {
+        entry.block = suffix.trim_start_matches(" in ").to_owned();
+        self.0.insert(format!("{name}{suffix}"), entry);
+    }
+
+    /// Returns all values, by block in the order of the table of directives.
+    pub(super) fn values(&self) -> Vec<EffectiveValue> {
+        let values = self.0.values().filter(|entry| !entry.is_named && !self.is_superseded(entry));
+        let mut values: Vec<_> = values.map(Entry::value).collect();
+        values.sort_by(|a, b| a.block.cmp(&b.block).then(a.row_index.cmp(&b.row_index)));
+        values
+    }
+
+    /// Returns whether the other form of a directive counts: `hls_path` in the vhost, or in its `hls` block.
+    fn is_superseded(&self, entry: &Entry) -> bool {
+        let (name, block) = (entry.row.name, &entry.block);
+        match block.strip_prefix("hls in ") {
+            Some(vhost) => {
+                let flat = self.0.get(&format!("{name} in {vhost}"));
+                flat.is_some_and(|flat| entry.origin.is_none() && flat.origin.is_some())
+            }
+            None => {
+                let inner = self.0.get(&format!("{name} in hls in {block}"));
+                inner.is_some_and(|inner| inner.origin.is_some() || entry.origin.is_none())
+            }
+        }
+    }
+}
+
+impl Entry {
+    fn new(row: &'static Row) -> Self {
+        Entry { setting: None, text: String::new(), block: String::new(), origin: None, row, is_named: false }
+    }
+
+    fn value(&self) -> EffectiveValue {
+        let is_secret = self.row.kind().is_some_and(Kind::is_secret);
+        EffectiveValue {
+            block: self.block.clone(),
+            directive: self.row.name,
+            value: Some(self.text.clone()).filter(|text| !text.is_empty()),
+            default: self.row.default(),
+            origin: self.origin.clone(),
+            is_secret,
+            reload: self.row.reload,
+            row_index: table::index(self.row),
+        }
+    }
+}
+
+/// The origin of a value does not count: it is the same on another line.
+impl PartialEq for Entry {
+    fn eq(&self, other: &Self) -> bool {
+        self.setting == other.setting && self.text == other.text && self.is_named == other.is_named
+    }
+}
+
+/// A value in force, for people. Secrets and keys in URLs are hidden.
+#[derive(Debug, Clone, PartialEq)]
+pub struct EffectiveValue {
+    /// The block, such as `publish in vhost a.b`; empty at the top of the file.
+    pub block: String,
+    /// The directive.
+    pub directive: &'static str,
+    /// The value as written; none if it is absent and has no default.
+    pub value: Option<String>,
+    /// The default.
+    pub default: Option<&'static str>,
+    /// `FILE:LINE`, or `environment variable NAME`; none for a default.
+    pub origin: Option<String>,
+    /// The value is hidden as a whole.
+    pub is_secret: bool,
+    /// The time at which a change takes effect.
+    pub reload: Option<Reload>,
+    /// The place in the table of directives.
+    row_index: usize,
+}
+
+impl EffectiveValue {
+    /// Returns whether it is the default, which nobody has set.
+    pub fn is_default(&self) -> bool {
+        self.origin.is_none()
     }
 }
 
@@ -154,7 +238,7 @@ pub(super) fn changes(old: &Settings, new: &Settings) -> Vec<Change> {
             ChangeKind::Added => ADDED,
             ChangeKind::Removed => REMOVED,
             // A test holds that each row has an effect.
-            ChangeKind::Set => listen_effect.or(entry.reload).unwrap_or(Restart("the effect is unknown")),
+            ChangeKind::Set => listen_effect.or(entry.row.reload).unwrap_or(Restart("the effect is unknown")),
         };
         changes.push(Change { at: at.clone(), values, kind, reload });
     };
@@ -259,6 +343,30 @@ mod tests {
             plan("listen 1935;", "listen 1936 reuseport;"),
             [format!("listen: 1935 -> 1936 reuseport; {now}clients of a removed address stay connected")]
         );
+    }
+
+    #[test]
+    fn effective_values_have_an_origin_and_one_form() {
+        let text =
+            "listen 1935;\nvhost a.b {\nhls { enabled on; hls_window 9; }\nhls_path /x;\nhls_window 8;\n}\nvhost c { }";
+        let config = Config::parse("a.conf", text).unwrap();
+        let values = config.effective();
+        let find = |block: &str, name: &str| {
+            let of = |value: &&EffectiveValue| value.block == block && value.directive == name;
+            let found: Vec<_> = values.iter().filter(of).collect();
+            assert!(found.len() < 2, "{found:?}");
+            found.first().map(|value| (value.value.as_deref().unwrap_or("-"), value.origin.as_deref().unwrap_or("-")))
+        };
+        assert_eq!(find("", "listen"), Some(("1935", "a.conf:1")));
+        assert_eq!(find("", "max_connections"), Some(("1000", "-")));
+        assert_eq!(find("hls in vhost a.b", "enabled"), Some(("on", "a.conf:3")));
+        assert_eq!(find("vhost a.b", "hls_path"), Some(("/x", "a.conf:4")), "the flat one counts");
+        assert_eq!(find("hls in vhost a.b", "hls_path"), None);
+        assert_eq!(find("hls in vhost a.b", "hls_window"), Some(("9", "a.conf:3")), "the block takes precedence");
+        assert_eq!(find("vhost a.b", "hls_window"), None);
+        assert_eq!(find("hls in vhost a.b", "hls_fragment"), Some(("10s", "-")));
+        assert_eq!(find("vhost a.b", "hls_fragment"), None);
+        assert_eq!(find("vhost c", "hls_fragment"), Some(("10s", "-")));
     }
 
     #[test]

@@ -109,6 +109,14 @@ impl Row {
         }
     }
 
+    /// Returns the default of a setting, if it has one.
+    pub(super) fn default(&self) -> Option<&'static str> {
+        match self.shape {
+            Shape::Setting { default, .. } | Shape::Either { default, .. } => default,
+            Shape::Block(_) | Shape::Named(_) | Shape::Unsupported => None,
+        }
+    }
+
     /// Returns a valid line, with the default if there is one.
     pub(super) fn example(&self) -> String {
         let words = match self.shape {

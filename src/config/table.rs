@@ -482,6 +482,11 @@ pub(super) fn find(block: BlockKind, name: &str) -> Option<&'static Row> {
 }
 
 /// Returns the rows of a block, in the order of the table.
+/// Returns the place of a row in the table.
+pub(super) fn index(row: &'static Row) -> usize {
+    TABLE.iter().position(|other| std::ptr::eq(other, row)).unwrap_or(TABLE.len())
+}
+
 pub(super) fn rows(block: BlockKind) -> impl Iterator<Item = &'static Row> {
     TABLE.iter().filter(move |row| row.block == block)
 }

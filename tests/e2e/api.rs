@@ -13,7 +13,7 @@ use crate::tools::need;
 const LIMIT: Duration = Duration::from_secs(30);
 
 /// A server with an API, and the port of the API.
-fn start(scratch: &Scratch, api: &str) -> (Server, u16) {
+pub(crate) fn start(scratch: &Scratch, api: &str) -> (Server, u16) {
     for _ in 0..5 {
         let (port, api_port) = (free_port(), free_port());
         let root = format!("http_api {{ enabled on; listen 127.0.0.1:{api_port}; {api} }}");
@@ -27,7 +27,7 @@ fn start(scratch: &Scratch, api: &str) -> (Server, u16) {
 }
 
 /// Calls curl, and returns the status and the body.
-fn curl(port: u16, path: &str, options: &[&str]) -> (u16, String) {
+pub(crate) fn curl(port: u16, path: &str, options: &[&str]) -> (u16, String) {
     let url = format!("http://127.0.0.1:{port}{path}");
     let output = Command::new("curl").args(["-sS", "-m", "20", "-w", "\n%{http_code}"]).args(options).arg(url).output();
     let output = output.expect("curl runs");
@@ -38,7 +38,7 @@ fn curl(port: u16, path: &str, options: &[&str]) -> (u16, String) {
 }
 
 /// Returns what jq finds in a body.
-fn jq(body: &str, filter: &str) -> String {
+pub(crate) fn jq(body: &str, filter: &str) -> String {
     use std::io::Write;
     use std::process::Stdio;
     let mut jq =

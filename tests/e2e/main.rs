@@ -28,6 +28,8 @@ mod web;
 mod access;
 #[cfg(feature = "http")]
 mod api;
+#[cfg(feature = "http")]
+mod api_events;
 mod closing;
 mod codecs;
 mod command_line;

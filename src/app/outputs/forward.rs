@@ -87,7 +87,10 @@ impl Feature for ForwardManager {
             streams.iter().flat_map(of_stream).collect()
         });
         let mut section = Section::new("forward");
-        section.items = forwarders.iter().map(|(stream, forwarder)| forwarder.report(stream)).collect();
+        let rates = &self.dialer.ctx.stats.forward;
+        let kbps_out = |forwarder: &Forwarder| rates.stats_of(forwarder.number()).map_or(0, |stats| stats.kbps_out);
+        section.items =
+            forwarders.iter().map(|(stream, forwarder)| forwarder.report(stream, kbps_out(forwarder))).collect();
         let sending = forwarders.iter().filter(|(_, forwarder)| forwarder.is_sending()).count();
         Some(section.with("forwarders", "Forwarders of all streams.", forwarders.len() as u64).with(
             "forwarders_sending",

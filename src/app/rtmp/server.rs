@@ -86,17 +86,20 @@ impl Drop for ClientGuard {
 fn record_close(ctx: &Context, client: &Client, reason: &CloseReason) {
     let Some(messages) = client.finish_stats() else { return };
     ctx.stats.closed.count(reason);
-    if let Some(info) = client.info() {
-        let (bytes_in, bytes_out) = (client.stream.bytes_received(), client.stream.bytes_sent());
-        ctx.events.emit(&Event::Closed { client: info.clone(), reason: reason.clone(), bytes_in, bytes_out });
-    }
+    let (bytes_in, bytes_out) = (client.stream.bytes_received(), client.stream.bytes_sent());
+    let lasted = st::now().duration_since(client.connected_at);
+    let (id, ip, reason_of_event) = (client.number, client.address().ip(), reason.clone());
+    ctx.events.emit(&match client.info() {
+        Some(info) => Event::Closed { client: info.clone(), reason: reason_of_event, lasted, bytes_in, bytes_out },
+        None => Event::Refused { id, ip, reason: reason_of_event, lasted, bytes_in, bytes_out },
+    });
     let line = format!(
         "connection closed: code={} reason={} seconds={:.1} bytes_in={} bytes_out={} messages={} dropped={}",
         reason.code(),
         quoted(reason),
-        st::now().duration_since(client.connected_at).as_secs_f32(),
-        client.stream.bytes_received(),
-        client.stream.bytes_sent(),
+        lasted.as_secs_f32(),
+        bytes_in,
+        bytes_out,
         messages.passed,
         messages.dropped
     );

@@ -52,10 +52,12 @@ pub enum CloseReason {
     ServerStopped,
     /// An operator disconnected the client.
     Kicked,
+    /// An operator has banned the client's address or its stream.
+    Banned(String),
 }
 
 /// Codes of all reasons, in the order of their counters.
-pub(crate) const CLOSE_CODES: [&str; 22] = [
+pub(crate) const CLOSE_CODES: [&str; 23] = [
     "by-peer",
     "network",
     "slow-start",
@@ -78,6 +80,7 @@ pub(crate) const CLOSE_CODES: [&str; 22] = [
     "overload",
     "hook",
     "kicked",
+    "banned",
 ];
 
 impl CloseReason {
@@ -88,10 +91,7 @@ impl CloseReason {
 
     /// Returns whether this is a normal end, or one that the operator caused.
     pub fn is_ordinary(&self) -> bool {
-        matches!(
-            self,
-            Self::ByPeer | Self::VhostRemoved(_) | Self::VhostDisabled(_) | Self::ServerStopped | Self::Kicked
-        )
+        is_ordinary_code(self.code())
     }
 
     /// Returns the index in [`CLOSE_CODES`].
@@ -119,8 +119,14 @@ impl CloseReason {
             Self::Overload(_) => 19,
             Self::Hook(_) => 20,
             Self::Kicked => 21,
+            Self::Banned(_) => 22,
         }
     }
+}
+
+/// Returns whether the reason with this code is a normal end, or one that the operator caused.
+pub(crate) fn is_ordinary_code(code: &str) -> bool {
+    matches!(code, "by-peer" | "vhost-removed" | "vhost-disabled" | "server-stopped" | "kicked")
 }
 
 impl fmt::Display for CloseReason {
@@ -140,7 +146,8 @@ impl fmt::Display for CloseReason {
             | Self::Full(why)
             | Self::Memory(why)
             | Self::Overload(why)
-            | Self::Hook(why) => write!(f, "{why}"),
+            | Self::Hook(why)
+            | Self::Banned(why) => write!(f, "{why}"),
             Self::Hls(why) => write!(f, "HLS files of the stream cannot be written: {why}"),
             Self::Replaced { by } => write!(f, "the publisher stalled, and client {by} took over the stream"),
             Self::Crashed => write!(f, "internal server error, see the error logged before"),
@@ -182,6 +189,7 @@ mod tests {
             (CloseReason::Overload(text()), "overload"),
             (CloseReason::Hook(text()), "hook"),
             (CloseReason::Kicked, "kicked"),
+            (CloseReason::Banned(text()), "banned"),
         ];
         for (index, (reason, code)) in all.iter().enumerate() {
             assert_eq!(reason.code(), *code);

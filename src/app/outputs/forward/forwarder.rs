@@ -153,11 +153,12 @@ impl Forwarder {
     }
 
     /// Returns the state of the forwarder as a part of a snapshot.
-    pub(super) fn report(&self, stream: &str) -> Map<String, Value> {
+    pub(super) fn report(&self, stream: &str, kbps_out: u64) -> Map<String, Value> {
         let (bytes, messages) = (self.bytes(), self.messages());
         let Progress { state, attempts, last_error, delay } = self.progress();
         let delay = u64::try_from(delay.as_millis()).unwrap_or(u64::MAX);
-        let fields: [(&str, Value); 9] = [
+        let fields: [(&str, Value); 11] = [
+            ("id", self.number.into()),
             ("stream", stream.into()),
             ("target", self.target.destination.log_url.clone().into()),
             ("state", state.name().into()),
@@ -165,6 +166,7 @@ impl Forwarder {
             ("attempts", attempts.into()),
             ("last_error", last_error.into()),
             ("bytes_out", bytes.sent.into()),
+            ("kbps_out", kbps_out.into()),
             ("messages", messages.passed.into()),
             ("dropped", messages.dropped.into()),
         ];

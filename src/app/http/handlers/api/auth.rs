@@ -75,7 +75,7 @@ impl Guard {
             }
             return Ok(ApiRole::Admin);
         };
-        let Some((scheme, secret)) = credentials else { return challenge() };
+        let Some((scheme, secret)) = credentials else { return challenge(request) };
         if self.0.with(|state| state.is_limited(address, st::now())) {
             let response = Response::text(Status::TooManyRequests, "too many wrong secrets from your address");
             return Err(Box::new(response.with("Retry-After", WINDOW.as_secs())));
@@ -84,7 +84,7 @@ impl Guard {
             Some(role) => Ok(role),
             None => {
                 self.0.with(|state| state.count_failure(address, st::now()));
-                challenge()
+                challenge(request)
             }
         }
     }
@@ -119,6 +119,11 @@ impl State {
             log::warn!("API login failed: count={count} last_address={address}");
         }
     }
+}
+
+/// Returns whether a request has a secret, right or wrong.
+pub(super) fn has_credentials(request: &Request) -> bool {
+    credentials(request).is_some()
 }
 
 /// Returns the scheme and the secret of `Authorization`.
@@ -190,8 +195,12 @@ fn refuse<T>(status: Status, message: &str) -> Result<T, Box<Response>> {
     Err(Box::new(Response::text(status, message)))
 }
 
-fn challenge<T>() -> Result<T, Box<Response>> {
+/// Asks for a login. A script does so itself: the header line would make the browser show a window of its own.
+fn challenge<T>(request: &Request) -> Result<T, Box<Response>> {
     let response = Response::text(Status::Unauthorized, "a login or a token is needed");
+    if request.headers.get("x-requested-with").is_some() {
+        return Err(Box::new(response));
+    }
     Err(Box::new(response.with("WWW-Authenticate", "Basic realm=\"simple-rtmp-server\", charset=\"UTF-8\"")))
 }
 

@@ -1,12 +1,15 @@
 //! The JSON of the API. Names, types and order of the fields are those of SRS 6, so that its tools work; our own follow them.
 
+mod ours;
+
 use serde::Serialize;
 
 use crate::app::stats::snapshot::{
     AudioReport, ClientReport, ClientState, StreamReport, StreamState, VhostReport, VideoReport,
 };
 use crate::config::DEFAULT_VHOST;
-use crate::config::plan::Change;
+
+pub(super) use ours::{BanJson, ChangeJson, CloseJson, ForwarderJson, SettingJson};
 
 /// Error codes of SRS, sent with the status 200.
 pub(super) const NO_VHOST: u32 = 2014;
@@ -166,15 +169,6 @@ pub(super) struct ClientJson<'a> {
     drops: u64,
 }
 
-/// A change of a reload.
-#[derive(Serialize)]
-pub(super) struct ChangeJson {
-    directive: String,
-    before: Option<String>,
-    after: Option<String>,
-    takes_effect: String,
-}
-
 impl<'a> VhostJson<'a> {
     pub(super) fn new(vhost: &'a VhostReport, id: String) -> Self {
         Self {
@@ -284,13 +278,6 @@ impl<'a> ClientJson<'a> {
             ClientState::Playing => "rtmp-play",
             ClientState::Connecting | ClientState::Idle | ClientState::Closing => "Unknown",
         }
-    }
-}
-
-impl From<&Change> for ChangeJson {
-    fn from(change: &Change) -> Self {
-        let (before, after) = change.values.clone().unzip();
-        Self { directive: change.at.clone(), before, after, takes_effect: change.reload.to_string() }
     }
 }
 

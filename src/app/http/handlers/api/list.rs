@@ -41,6 +41,13 @@ impl Page {
     }
 }
 
+impl Page {
+    /// Returns the page with everything.
+    pub(super) fn all() -> Self {
+        Self { start: 0, count: usize::MAX }
+    }
+}
+
 impl List {
     /// Creates an empty list.
     pub(super) fn new(page: Page) -> Self {

@@ -4,6 +4,8 @@ use std::sync::Arc;
 
 use serde_json::Value;
 
+use super::answer::error;
+use super::json::{ClientJson, NO_CLIENT, StreamJson, VhostJson};
 use super::*;
 use crate::app::stats::snapshot::{AudioReport, ClientReport, ClientState, StreamState, VhostReport, VideoReport};
 use crate::config::{Config, ConfigCell};
@@ -75,6 +77,7 @@ fn client(id: u64) -> ClientReport {
         kbps_out: 4,
         messages: 5,
         dropped: 6,
+        engine: None,
     }
 }
 
@@ -118,6 +121,8 @@ fn stream() -> StreamReport {
         kbps_in: 1000,
         kbps_out: 2000,
         tc_url: "rtmp://a.b/live".to_owned(),
+        hls: None,
+        flv: None,
     }
 }
 
@@ -127,7 +132,7 @@ fn json(value: impl serde::Serialize) -> String {
 
 #[test]
 fn fields_are_those_of_srs() {
-    assert_eq!(shape(&versions().finish()), VERSIONS);
+    assert_eq!(shape(&about::versions().finish()), VERSIONS);
     assert_begins_with(&json(ClientJson::new(&client(7), "v".into(), "s".into())), CLIENT);
     let text = json(StreamJson::new(&stream(), "s".into(), "v".into(), 1));
     assert_begins_with(&text, STREAM);
@@ -158,7 +163,7 @@ fn fields_are_those_of_srs() {
 fn streams_have_one_id_and_several_names() {
     st::run(|| {
         let config = Config::parse("t", "listen 1; vhost a { }").unwrap();
-        let api = ApiHandler::new(Context::new(ConfigCell::new(Arc::new(config)).0));
+        let api = Core::new(Context::new(ConfigCell::new(Arc::new(config)).0));
         let id = api.id("a.b/live/cam");
         assert!(id.starts_with("vid-") && id == api.id("a.b/live/cam") && id != api.id("a.b/live/cam2"));
         for (wanted, expected) in
@@ -169,7 +174,7 @@ fn streams_have_one_id_and_several_names() {
         let request =
             parse(b"GET /api/v1/requests?a=1 HTTP/1.1\r\nHost: h\r\nAuthorization: Bearer hush\r\nX\": y\r\n\r\n");
         if let Ok(Some((request, _))) = request {
-            let text = api.describe(&request).finish();
+            let text = about::request(&request).finish();
             assert!(!text.contains("hush") && serde_json::from_str::<Value>(&text).is_ok(), "{text}");
         }
     })

@@ -1,0 +1,123 @@
+//! What the server and the API are: the build, the list of endpoints, the request itself, the raw API.
+
+use super::answer::error;
+use super::call::Call;
+use super::core::Core;
+use super::json::{BAD_RPC, Object, RAW_DISABLED};
+use super::system::unix_ms;
+use crate::app::http::response::Response;
+use crate::config::HttpApi;
+use crate::http::request::Request;
+
+/// Names and descriptions of the endpoints, for the list of them.
+const ENDPOINTS: &[(&str, &str)] = &[
+    ("versions", "the version of the server"),
+    ("summaries", "the summary(pid, argv, pwd, cpu, mem) of the server"),
+    ("rusages", "the rusage of the server"),
+    ("self_proc_stats", "the self process stats"),
+    ("system_proc_stats", "the system process stats"),
+    ("meminfos", "the meminfo of system"),
+    ("authors", "the license, copyright, authors and contributors"),
+    ("features", "the supported features of the server"),
+    ("requests", "the request itself, for http debug"),
+    ("vhosts", "all vhosts or a specified vhost"),
+    ("streams", "all streams or a specified stream; POST .../kick disconnects its publisher"),
+    ("clients", "all clients or a specified client; DELETE disconnects it"),
+    ("raw", "raw api of SRS: rpc=raw, rpc=reload"),
+    ("snapshot", "the state of server, vhosts, streams, features and limits in one"),
+    ("forwarders", "the forwarders of all streams"),
+    ("closes", "the connections closed since the start by reason, and the last ones"),
+    ("events", "server-sent events: clients and streams as they come and go"),
+    ("bans", "the bans in force; DELETE lifts one"),
+    ("config", "the configuration in force, and the origin of each value"),
+    ("reload", "POST: reload the configuration; dry_run=1 shows the plan"),
+    ("session", "the role that the secret of the request gives"),
+];
+
+/// Returns the list of what is below a path.
+pub(super) fn endpoints(core: &Core, path: &str) -> Response {
+    let describe = |all: &[(&str, &str)]| all.iter().fold(Object::new(), |urls, (name, text)| urls.with(name, text));
+    let urls = match path.trim_end_matches('/') {
+        "" => describe(&[("api", "the api root"), ("metrics", "metrics for Prometheus"), ("healthz", "liveness")]),
+        "api" => describe(&[("v1", "the api version 1.0")]),
+        _ => describe(ENDPOINTS),
+    };
+    core.json(core.envelope().with_object("urls", urls))
+}
+
+/// Returns the version of the server.
+pub(super) fn versions() -> Object {
+    let part = |text: &str| text.parse::<u32>().unwrap_or(0);
+    Object::new()
+        .with("major", part(env!("CARGO_PKG_VERSION_MAJOR")))
+        .with("minor", part(env!("CARGO_PKG_VERSION_MINOR")))
+        .with("revision", part(env!("CARGO_PKG_VERSION_PATCH")))
+        .with("version", env!("CARGO_PKG_VERSION"))
+}
+
+/// Returns licence and authors.
+pub(super) fn authors() -> Object {
+    Object::new().with("license", env!("CARGO_PKG_LICENSE")).with("contributors", env!("CARGO_PKG_NAME"))
+}
+
+/// Returns the features of SRS that this build has.
+pub(super) fn features() -> Object {
+    // The names of SRS. A feature that it has and this server has not is false.
+    let all = [
+        ("ssl", cfg!(feature = "ssl")),
+        ("hls", cfg!(feature = "hls")),
+        ("hds", false),
+        ("callback", true),
+        ("api", true),
+        ("httpd", true),
+        ("dvr", false),
+        ("transcode", false),
+        ("ingest", false),
+        ("stat", true),
+        ("caster", false),
+        ("complex_send", true),
+        ("tcp_nodelay", true),
+        ("so_sendbuf", false),
+        ("mr", true),
+    ];
+    let features = all.iter().fold(Object::new(), |features, (name, is_present)| features.with(name, is_present));
+    Object::new().with_object("features", features)
+}
+
+/// Returns the request itself, without its secrets.
+pub(super) fn request(request: &Request) -> Object {
+    let query = request.query.as_str();
+    let uri = if query.is_empty() { format!("/{}", request.path) } else { format!("/{}?{query}", request.path) };
+    let is_secret =
+        |name: &str| ["authorization", "cookie", "proxy-authorization"].contains(&name.to_lowercase().as_str());
+    let headers = request.headers.iter().fold(Object::new(), |headers, (name, value)| {
+        let (name, value) = (String::from_utf8_lossy(name), String::from_utf8_lossy(value));
+        if is_secret(&name) { headers } else { headers.with(&name, value) }
+    });
+    let server = Object::new().with("sigature", env!("CARGO_PKG_NAME")).with("version", env!("CARGO_PKG_VERSION"));
+    Object::new()
+        .with("uri", uri)
+        .with("path", format!("/{}", request.path))
+        .with("METHOD", request.method.name())
+        .with_object("headers", headers)
+        .with_object("server", server.with("time", unix_ms()))
+}
+
+/// Returns the answer of the raw API of SRS.
+pub(super) fn raw(core: &Core, call: &Call<'_>, config: &HttpApi) -> Response {
+    if !config.raw_enabled || call.query("rpc").as_deref() != Some("raw") {
+        return error(if config.raw_enabled { BAD_RPC } else { RAW_DISABLED });
+    }
+    let listen: Vec<_> = config.listen.iter().map(ToString::to_string).collect();
+    let raw_api = Object::new()
+        .with("enabled", config.raw_enabled)
+        .with("allow_reload", config.raw_reload)
+        .with("allow_query", false)
+        .with("allow_update", false);
+    let http_api = Object::new()
+        .with("enabled", config.enabled)
+        .with("listen", listen.join(" "))
+        .with("crossdomain", config.crossdomain)
+        .with_object("raw_api", raw_api);
+    core.json(Object::new().with("code", 0).with_object("http_api", http_api))
+}

@@ -1,0 +1,51 @@
+//! Answers that are not lists or reports: errors of SRS, problems, scripts for JSONP.
+
+use super::json::Object;
+use crate::app::http::response::Response;
+use crate::http::status::Status;
+
+/// Longest name of the function of JSONP.
+const MAX_CALLBACK: usize = 64;
+
+/// An endpoint's answer.
+pub(super) type Answer = Result<Response, Box<Response>>;
+
+/// Returns an error as SRS sends it: with the status 200.
+pub(super) fn error(code: u32) -> Response {
+    Response::json(Object::new().with("code", code).finish().into())
+}
+
+/// Returns an error as RFC 9457 describes it.
+pub(super) fn problem(status: Status, detail: &str, errors: &[String]) -> Box<Response> {
+    let body = Object::new().with("title", status.reason()).with("status", status.code()).with("detail", detail);
+    let body = if errors.is_empty() { body } else { body.with("errors", errors) };
+    Box::new(Response::content(status, "application/problem+json", body.finish().into()))
+}
+
+pub(super) fn bad_request(detail: &str) -> Box<Response> {
+    problem(Status::BadRequest, detail, &[])
+}
+
+pub(super) fn not_found(detail: &str) -> Box<Response> {
+    problem(Status::NotFound, detail, &[])
+}
+
+pub(super) fn unavailable(detail: &str) -> Box<Response> {
+    problem(Status::ServiceUnavailable, detail, &[])
+}
+
+/// Returns a JSON answer as a script that calls `callback` with it. Others, and invalid names, are refused.
+pub(super) fn jsonp(response: Response, callback: &str) -> Response {
+    let is_valid = |byte: u8| byte.is_ascii_alphanumeric() || b"._-".contains(&byte);
+    if callback.is_empty() || callback.len() > MAX_CALLBACK || !callback.bytes().all(is_valid) {
+        return *bad_request("the name of the callback is invalid");
+    }
+    match response.body_bytes() {
+        Some(json) if response.head.status == Status::Ok => {
+            // A line separator ends a line in an old script, but not in JSON.
+            let json = String::from_utf8_lossy(&json).replace('\u{2028}', "\\u2028").replace('\u{2029}', "\\u2029");
+            Response::content(Status::Ok, "text/javascript", format!("{callback}({json})").into())
+        }
+        _ => response,
+    }
+}

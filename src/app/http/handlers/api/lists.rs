@@ -1,0 +1,133 @@
+//! Lists of vhosts, streams, clients, forwarders and closes, and single items of them.
+
+use super::answer::error;
+use super::call::Call;
+use super::core::Core;
+use super::event_log::EventLog;
+use super::json::{
+    ClientJson, CloseJson, ForwarderJson, NO_CLIENT, NO_STREAM, NO_VHOST, SettingJson, StreamJson, VhostJson,
+};
+use super::list::{List, Page};
+use super::system::unix_ms;
+use crate::app::http::response::Response;
+use crate::app::stats::collect;
+use crate::app::stats::snapshot::StreamReport;
+
+/// Returns all vhosts, or one by its id or name.
+pub(super) fn vhosts(core: &Core, call: &Call<'_>, id: &str) -> Response {
+    let clients = collect::clients(&core.ctx);
+    let streams = collect::streams(&core.ctx, &clients);
+    let vhosts = collect::vhosts(&core.ctx, &streams, &clients);
+    let json = |vhost| VhostJson::new(vhost, core.id(&vhost.name));
+    if !id.is_empty() {
+        return match vhosts.iter().find(|vhost| vhost.name == id || core.id(&vhost.name) == id) {
+            Some(vhost) => core.json(core.envelope().with("vhost", json(vhost))),
+            None => error(NO_VHOST),
+        };
+    }
+    let mut list = List::new(Page::read(&call.request.query));
+    vhosts.iter().for_each(|vhost| list.push(|| json(vhost)));
+    core.list("vhosts", list)
+}
+
+/// Returns all streams, or one by its id or name.
+pub(super) fn streams(core: &Core, call: &Call<'_>, id: &str) -> Response {
+    let clients = collect::clients(&core.ctx);
+    let streams = collect::streams(&core.ctx, &clients);
+    let now_ms = unix_ms();
+    let json = |stream| StreamJson::new(stream, core.id(&stream.name), core.id(&stream.vhost), now_ms);
+    if !id.is_empty() {
+        return match streams.iter().find(|stream| core.is_stream(&stream.name, id)) {
+            Some(stream) => core.json(core.envelope().with("stream", json(stream))),
+            None => error(NO_STREAM),
+        };
+    }
+    let filters = ["vhost", "app", "stream"].map(|name| call.query(name));
+    let [vhost, app, name] = &filters;
+    let is_wanted = |stream: &StreamReport| {
+        core.is_vhost(vhost, &stream.vhost)
+            && is_equal(app, &stream.app)
+            && name.as_deref().is_none_or(|name| stream.stream == name || core.is_stream(&stream.name, name))
+    };
+    let mut list = List::new(Page::read(&call.request.query));
+    streams.iter().filter(|stream| is_wanted(stream)).for_each(|stream| list.push(|| json(stream)));
+    core.list("streams", list)
+}
+
+/// Returns all clients, or one by its id.
+pub(super) fn clients(core: &Core, call: &Call<'_>, id: &str) -> Response {
+    if !id.is_empty() {
+        return match id.parse().ok().and_then(|id| collect::client(&core.ctx, id)) {
+            Some(client) => {
+                let client = ClientJson::new(&client, core.id(&client.vhost), core.id(&client.stream_name));
+                core.json(core.envelope().with("client", client))
+            }
+            None => error(NO_CLIENT),
+        };
+    }
+    let filters = ["vhost", "app", "stream", "ip", "type"].map(|name| call.query(name));
+    let [vhost, app, stream, ip, r#type] = &filters;
+    let mut list = List::new(Page::read(&call.request.query));
+    for client in &collect::clients(&core.ctx) {
+        let is_wanted = core.is_vhost(vhost, &client.vhost)
+            && is_equal(app, &client.app)
+            && stream
+                .as_deref()
+                .is_none_or(|stream| client.stream == stream || core.is_stream(&client.stream_name, stream))
+            && ip.as_deref().is_none_or(|ip| client.ip.to_string() == ip);
+        if is_wanted && r#type.as_deref().is_none_or(|wanted| ClientJson::type_of(client.state) == wanted) {
+            list.push(|| ClientJson::new(client, core.id(&client.vhost), core.id(&client.stream_name)));
+        }
+    }
+    core.list("clients", list)
+}
+
+/// Returns the forwarders of all streams, or of one.
+pub(super) fn forwarders(core: &Core, call: &Call<'_>) -> Response {
+    let stream = call.query("stream");
+    let features = core.ctx.features.all().iter().filter(|feature| feature.name() == "forward");
+    let mut items: Vec<_> =
+        features.filter_map(|feature| feature.snapshot()).flat_map(|section| section.items).collect();
+    let text = |item: &serde_json::Map<String, serde_json::Value>, name| {
+        item.get(name).and_then(serde_json::Value::as_str).unwrap_or_default().to_owned()
+    };
+    items.sort_by_cached_key(|item| (text(item, "stream"), text(item, "target")));
+    let mut list = List::new(Page::read(&call.request.query));
+    for item in items {
+        let name = text(&item, "stream");
+        let is_wanted =
+            |wanted: &str| core.is_stream(&name, wanted) || name.rsplit('/').next().is_some_and(|last| last == wanted);
+        if stream.as_deref().is_none_or(is_wanted) {
+            list.push(|| ForwarderJson::from(item));
+        }
+    }
+    core.list("forwarders", list)
+}
+
+/// Returns the closed connections by reason, and the last ones.
+pub(super) fn closes(core: &Core, events: &EventLog) -> Response {
+    let closes: Vec<_> = collect::closes(&core.ctx).iter().map(CloseJson::from).collect();
+    let recent = format!("[{}]", events.recent_closes().join(","));
+    core.json(core.envelope().with("closes", closes).with_json("recent", &recent))
+}
+
+/// Returns the effective configuration: all values, or with `changed=1` those that are not defaults.
+pub(super) fn config(core: &Core, call: &Call<'_>) -> Response {
+    let only_changed = call.query("changed").is_some_and(|value| value != "0");
+    let (block, directive) = (call.query("block"), call.query("directive"));
+    let config = core.ctx.config.get();
+    let mut list = List::new(Page::all());
+    for value in config.effective() {
+        let is_wanted = (!only_changed || !value.is_default())
+            && is_equal(&block, &value.block)
+            && is_equal(&directive, value.directive);
+        if is_wanted {
+            list.push(|| SettingJson::from(&value));
+        }
+    }
+    core.list("config", list)
+}
+
+fn is_equal(wanted: &Option<String>, value: &str) -> bool {
+    wanted.as_deref().is_none_or(|wanted| wanted == value)
+}
