@@ -62,7 +62,7 @@ done
 need_build_tools
 many_files
 if [ -z "${SRS_TEST_BINARY-}" ]; then
-    cargo build --release --locked --bins || fail "the server does not build"
+    cargo build --release --locked --bin simple_rtmp_server || fail "the server does not build"
 fi
 if [ -n "$long" ]; then
     export SRS_TEST_ATTACK_LONG=1

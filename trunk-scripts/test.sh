@@ -184,7 +184,7 @@ step "format" 60 cargo fmt --check || true
 release=$(mktemp -d) || exit 1
 trap 'rm -rf "$release"' EXIT
 {
-    cargo build --release --locked --bins </dev/null >"$release/log" 2>&1
+    cargo build --release --locked --bin simple_rtmp_server </dev/null >"$release/log" 2>&1
     echo $? >"$release/status"
 } &
 
