@@ -18,9 +18,10 @@ const MAX_STEP_MS: i64 = 5000;
 /// that was set back.
 const MAX_REORDER_MS: i64 = 500;
 
-/// Gap between two publications, in milliseconds: room for a track whose first timestamp is a little below that of the
-/// other.
-const PUBLICATION_GAP_MS: u64 = 200;
+/// Gap between two publications, in milliseconds: room for a track whose first timestamp is below that of the other. Within
+/// these bounds, it is the time that has passed.
+const MIN_PUBLICATION_GAP_MS: u64 = 200;
+const MAX_PUBLICATION_GAP_MS: u64 = MAX_STEP_MS as u64;
 
 /// Step of a track whose usual step is not known, in milliseconds. The first message after a jump follows after one
 /// step.
@@ -35,8 +36,12 @@ pub(super) struct Timeline {
     /// Clocks of audio and video of the present publication.
     clocks: [Option<TrackClock>; 2],
     latest: u64,
+    /// Time of the last message of the publication before: media of this one are not earlier.
     start: u64,
     last_data_time: u64,
+    last_arrival: Option<Instant>,
+    /// Arrival of the first media of the publication.
+    first_arrival: Option<Instant>,
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -57,6 +62,17 @@ impl Timeline {
     pub(super) fn start_publication(&mut self) {
         self.clocks = [None; 2];
         self.start = self.latest;
+        self.first_arrival = None;
+    }
+
+    /// Returns the track that has not begun although the other one has, and when that was.
+    pub(super) fn missing_track(&self) -> Option<(Track, Instant)> {
+        let missing = match self.clocks {
+            [None, Some(_)] => Track::Audio,
+            [Some(_), None] => Track::Video,
+            _ => return None,
+        };
+        Some((missing, self.first_arrival?))
     }
 
     pub(super) fn latest(&self) -> u64 {
@@ -84,6 +100,8 @@ impl Timeline {
             }
         };
         self.latest = self.latest.max(time);
+        self.last_arrival = Some(now);
+        self.first_arrival.get_or_insert(now);
         time
     }
 
@@ -103,7 +121,7 @@ impl Timeline {
                     clock.jumped(raw, self.latest + clock.usual_step)
                 }
             }
-            (None, Some(other)) => TrackClock { last_time: self.start, usual_step: DEFAULT_STEP_MS, ..other },
+            (None, Some(other)) => self.begin_beside(1 - track, other),
             (None, None) => TrackClock {
                 raw,
                 unwrapped: i64::from(raw),
@@ -112,12 +130,31 @@ impl Timeline {
                 usual_step: DEFAULT_STEP_MS,
                 received_at: now,
             }
-            .jumped(raw, self.latest + PUBLICATION_GAP_MS),
+            .jumped(raw, self.latest + self.publication_gap(now)),
         };
         clock.last_time = clock.time().max(clock.last_time);
         clock.received_at = now;
         self.clocks[track] = Some(clock);
         clock.last_time
+    }
+
+    /// Returns the clock of a track that begins after `other`, whose clock at the track's first timestamp is `at_first`. If
+    /// that is before the start of the publication, both tracks move on, so that they keep their distance.
+    fn begin_beside(&mut self, other: usize, at_first: TrackClock) -> TrackClock {
+        // `start` is far below 2^63.
+        let missing = (self.start as i64 - (at_first.unwrapped + at_first.offset)).max(0);
+        if let Some(other) = &mut self.clocks[other] {
+            other.offset += missing;
+        }
+        let offset = at_first.offset + missing;
+        TrackClock { last_time: self.start, usual_step: DEFAULT_STEP_MS, offset, ..at_first }
+    }
+
+    /// Returns the time between the last publication and one whose first message arrives at `now`.
+    fn publication_gap(&self, now: Instant) -> u64 {
+        let Some(last) = self.last_arrival else { return MAX_PUBLICATION_GAP_MS };
+        let passed = u64::try_from(now.saturating_duration_since(last).as_millis()).unwrap_or(u64::MAX);
+        passed.clamp(MIN_PUBLICATION_GAP_MS, MAX_PUBLICATION_GAP_MS)
     }
 }
 
@@ -178,6 +215,44 @@ mod tests {
     }
 
     #[test]
+    fn a_track_that_begins_up_to_five_seconds_earlier_keeps_its_distance() {
+        for skew in [200, 1000, 4900] {
+            let (mut video, mut audio) = ((skew..).step_by(40), (0..).step_by(20));
+            let mut messages = vec![(Video, video.next().unwrap())];
+            for _ in 0..150 {
+                messages.extend([(Audio, audio.next().unwrap()), (Audio, audio.next().unwrap())]);
+                messages.push((Video, video.next().unwrap()));
+            }
+            let expected: Vec<_> = messages.iter().map(|&(_, raw)| i64::from(raw) - i64::from(skew)).collect();
+            assert_eq!(corrected(&messages), expected, "{skew}");
+        }
+    }
+
+    #[test]
+    fn a_publisher_that_comes_back_at_once_keeps_the_distance_of_its_tracks_too() {
+        let (mut timeline, now) = (Timeline::default(), Instant::now());
+        timeline.start_publication();
+        let end = timeline.correct(Audio, 0, now);
+        timeline.start_publication();
+        assert_eq!(timeline.correct(Video, 3000, now), end + MIN_PUBLICATION_GAP_MS);
+        assert_eq!(timeline.correct(Audio, 0, now), end, "not before the last publication");
+        assert_eq!(timeline.correct(Audio, 20, now), end + 20);
+        assert_eq!(timeline.correct(Video, 3040, now), end + 3040);
+    }
+
+    #[test]
+    fn the_gap_between_publications_is_the_time_that_has_passed_within_bounds() {
+        let gap = |ms| {
+            let (mut timeline, now) = (Timeline::default(), Instant::now());
+            timeline.start_publication();
+            let end = timeline.correct(Video, 0, now);
+            timeline.start_publication();
+            timeline.correct(Video, 77, now + std::time::Duration::from_millis(ms)) - end
+        };
+        assert_eq!([gap(0), gap(1500), gap(60_000)], [MIN_PUBLICATION_GAP_MS, 1500, MAX_PUBLICATION_GAP_MS]);
+    }
+
+    #[test]
     fn a_clock_that_starts_again_goes_on_and_both_tracks_stay_together() {
         let messages =
             [(Video, 60_000), (Audio, 60_010), (Video, 60_040), (Video, 0), (Audio, 60_033), (Audio, 10), (Video, 40)];
@@ -233,7 +308,7 @@ mod tests {
         timeline.start_publication();
         assert!(timeline.header_time(Audio) >= end, "a sequence header comes first");
         let again = timeline.correct(Video, 0, now);
-        assert_eq!((end - first, again - end), (1000, PUBLICATION_GAP_MS));
+        assert_eq!((end - first, again - end), (1000, MIN_PUBLICATION_GAP_MS));
         assert_eq!(timeline.correct(Audio, 10, now), again + 10);
         assert!(timeline.correct(Audio, 0, now) >= end);
     }
