@@ -79,8 +79,15 @@ pub enum Error {
     #[error("more than {0} bytes of incomplete messages")]
     TooMuchIncomplete(usize),
     /// Set Chunk Size with a size of 0 or above 2^31-1, or without a size.
-    #[error("chunk size {0:?} is not within 1..=2147483647")]
+    #[error("{}", bad_chunk_size(*.0))]
     BadChunkSize(Option<u32>),
+}
+
+fn bad_chunk_size(size: Option<u32>) -> String {
+    match size {
+        Some(size) => format!("a chunk size of {size}, not within 1 to 2147483647"),
+        None => "Set Chunk Size without a size".to_owned(),
+    }
 }
 
 #[cfg(test)]

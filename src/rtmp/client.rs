@@ -172,7 +172,9 @@ impl<S: Read + Write> Client<S> {
         loop {
             let message = self.protocol.recv_message()?;
             if matches!(message.kind, MessageType::COMMAND | MessageType::COMMAND_AMF3) {
-                return Command::from_message(&message);
+                if let Some(command) = Command::from_message_if_any(&message)? {
+                    return Ok(command);
+                }
             }
         }
     }

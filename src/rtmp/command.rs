@@ -54,6 +54,17 @@ impl Command {
         Self::read(message.kind, &message.payload)
     }
 
+    /// Does the same as [`Command::from_message`], and returns `None` if the message is empty. Some clients send such messages.
+    ///
+    /// # Errors
+    /// As [`Command::from_message`].
+    pub fn from_message_if_any(message: &Message) -> Result<Option<Self>, Error> {
+        if without_amf3_marker(message.kind, &message.payload).is_empty() {
+            return Ok(None);
+        }
+        Self::from_message(message).map(Some)
+    }
+
     /// Decodes a command from a message of type 20 (AMF0) or 17 (AMF0 after one byte). A missing transaction id is read as 0.
     ///
     /// # Errors

@@ -39,6 +39,11 @@ impl MessageType {
     pub const COMMAND: Self = Self(20);
     /// Aggregate of FLV tags, section 7.1.6.
     pub const AGGREGATE: Self = Self(22);
+
+    /// Returns whether this is audio, video or data.
+    pub fn is_media(self) -> bool {
+        matches!(self, Self::AUDIO | Self::VIDEO | Self::DATA | Self::DATA_AMF3)
+    }
 }
 
 impl fmt::Debug for MessageType {

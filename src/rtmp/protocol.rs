@@ -135,6 +135,11 @@ impl<S> Protocol<S> {
         self.decoder.limit_incomplete(bytes);
     }
 
+    /// Returns whether a part of an audio, video or data message has arrived, and not yet all of it.
+    pub fn is_receiving_media(&self) -> bool {
+        self.decoder.is_receiving(|kind| kind.is_media() || kind == MessageType::AGGREGATE)
+    }
+
     /// Discards all buffered input. The connection is about to end, and nothing more may be fed.
     pub fn discard_input(&mut self) {
         self.message_work = self.work_units();

@@ -95,6 +95,11 @@ impl ChunkDecoder {
         self.incomplete
     }
 
+    /// Returns whether an incomplete message has a type for which `wanted` is true.
+    pub fn is_receiving(&self, wanted: impl Fn(MessageType) -> bool) -> bool {
+        self.streams.iter().any(|stream| stream.payload.is_some() && wanted(stream.kind))
+    }
+
     /// Returns the bytes allocated for incomplete messages: of each, the received bytes or the initial capacity.
     pub fn allocated(&self) -> usize {
         let payloads = self.streams.iter().flat_map(|stream| &stream.payload);

@@ -2,7 +2,7 @@ use std::os::unix::net::UnixStream;
 use std::thread;
 
 use super::*;
-use crate::rtmp::chunk::ChunkDecoder;
+use crate::rtmp::chunk::{ChunkDecoder, ChunkStreamId};
 use crate::rtmp::client::Client;
 
 /// Takes and decodes the queued messages of a server.
