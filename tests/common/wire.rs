@@ -257,6 +257,11 @@ impl Wire {
         self.send(csid, tag.kind, 1, tag.timestamp, &tag.payload, OUT_CHUNK_SIZE);
     }
 
+    /// Sends a message of any type on message stream 1.
+    pub(crate) fn send_raw(&mut self, kind: u8, payload: &[u8]) {
+        self.send(3, kind, 1, 0, payload, OUT_CHUNK_SIZE);
+    }
+
     /// Sends a video message on message stream 1 without its last byte.
     pub(crate) fn send_most_of_video(&mut self, payload: &[u8]) {
         let mut out = message(6, VIDEO, 1, 0, payload, OUT_CHUNK_SIZE);
