@@ -287,6 +287,14 @@ impl Checker {
         let [program, arguments @ ..] = &words[..] else { return Ok(()) };
         let (help, arguments) = match (program.rsplit('/').next().unwrap(), arguments) {
             ("simple_rtmp_server", _) => (self.help(env!("CARGO_BIN_EXE_simple_rtmp_server"), &[]), arguments),
+            ("srs_ctl", _) => {
+                // Its options stand before or behind the subcommand.
+                let program = env!("CARGO_BIN_EXE_srs_ctl");
+                let help = self.help(program, &[]);
+                let is_command = |word: &&&str| help.lines().any(|line| line.trim_start().starts_with(&format!("{word} ")));
+                let of_command = arguments.iter().find(is_command).map(|word| self.help(program, &[word]));
+                (help + &of_command.unwrap_or_default(), arguments)
+            }
             ("ts_info", _) => (self.help(env!("CARGO_BIN_EXE_ts_info"), &[]), arguments),
             ("srs_hooks", _) => (self.help(env!("CARGO_BIN_EXE_srs_hooks"), &[]), arguments),
             ("srs_bench", [subcommand, rest @ ..]) => (self.help(env!("CARGO_BIN_EXE_srs_bench"), &[subcommand]), rest),

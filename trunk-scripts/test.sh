@@ -93,6 +93,7 @@ missing_packages() {
     here rtmpdump || echo rtmpdump
     here curl || echo curl
     here jq || echo jq
+    here tmux || echo tmux
     has_prometheus_parser || echo python3-prometheus-client
     [ -e objs/hls.min.js ] || here npm || echo npm
     here chromium || here chromium-browser || here google-chrome || echo chromium

@@ -1,0 +1,148 @@
+//! The command line.
+
+use std::path::PathBuf;
+
+use structopt::StructOpt;
+use structopt::clap::Shell;
+
+/// Examples and exit codes at the end of the help text.
+const AFTER_HELP: &str = "\
+EXAMPLES:
+    srs_ctl streams                          Streams of the server on this machine
+    srs_ctl -c conf/srs.conf top             Live view; address and secret are those of the configuration
+    srs_ctl --api https://live.example.com:1990 clients --stream live/cam
+    srs_ctl kick live/cam --ban 60           Disconnect a publisher, and keep its stream free for a minute
+    srs_ctl -c conf/srs.conf sign rtmp://live.example.com/live/cam --publish --seconds 86400
+    srs_ctl reload --dry-run                 What would a reload change?
+    srs_ctl events --type published,unpublished --json | while read -r event; do ...; done
+
+A secret is best given in SRS_API_TOKEN: other users of the machine can read command lines.
+
+EXIT CODES: 0 done, 1 refused or not found, 2 wrong command line, 3 the API does not answer, 4 not allowed";
+
+/// Shows and steers a running simple_rtmp_server over its HTTP API
+#[derive(StructOpt, Debug)]
+#[structopt(name = "srs_ctl", after_help = AFTER_HELP)]
+pub(crate) struct Options {
+    /// URL of the API; without it, that of the configuration, else http://127.0.0.1:1985
+    #[structopt(long, global = true, env = "SRS_API", value_name = "URL")]
+    pub(crate) api: Option<String>,
+    /// Configuration of the server, for the address of its API and a secret
+    #[structopt(short = "c", long = "config-file", global = true, value_name = "FILE")]
+    pub(crate) config: Option<PathBuf>,
+    /// Token of the API
+    #[structopt(long, global = true, env = "SRS_API_TOKEN", hide_env_values = true, value_name = "SECRET")]
+    pub(crate) token: Option<String>,
+    /// Name and password of the API
+    #[structopt(long, global = true, env = "SRS_API_LOGIN", hide_env_values = true, value_name = "NAME:PASSWORD")]
+    pub(crate) login: Option<String>,
+    /// PEM file with the certificate to trust instead of those of the system
+    #[structopt(long, global = true, env = "SRS_API_CACERT", value_name = "FILE")]
+    pub(crate) cacert: Option<PathBuf>,
+    /// Prints the JSON of the API, one document a line
+    #[structopt(long, global = true)]
+    pub(crate) json: bool,
+    #[structopt(subcommand)]
+    pub(crate) command: Command,
+}
+
+/// What is to be done.
+#[derive(StructOpt, Debug)]
+pub(crate) enum Command {
+    /// Shows the state of the server
+    Status,
+    /// Lists the streams
+    Streams {
+        /// Only those of this vhost
+        #[structopt(long)]
+        vhost: Option<String>,
+        /// Only those of this application
+        #[structopt(long)]
+        app: Option<String>,
+    },
+    /// Shows one stream and its clients
+    Stream {
+        /// Its name, such as live/cam or vhost/live/cam
+        name: String,
+    },
+    /// Lists the clients
+    Clients {
+        /// Only those of this stream
+        #[structopt(long)]
+        stream: Option<String>,
+        /// Only those of this address
+        #[structopt(long)]
+        ip: Option<String>,
+        /// Only publishers or players
+        #[structopt(long, possible_values = &["publish", "play"], value_name = "KIND")]
+        kind: Option<String>,
+    },
+    /// Shows one client
+    Client {
+        /// Its number
+        id: u64,
+    },
+    /// Lists the forwarders
+    Forwarders {
+        /// Only those of this stream
+        #[structopt(long)]
+        stream: Option<String>,
+    },
+    /// Disconnects a client by its number, all of an address, or the publisher of a stream
+    Kick {
+        /// Number of a client, address, or name of a stream
+        target: String,
+        /// Also keeps it out for this time, in seconds
+        #[structopt(long, value_name = "SECONDS")]
+        ban: Option<u64>,
+    },
+    /// Lists the bans
+    Bans,
+    /// Lifts a ban
+    Unban {
+        /// Its number
+        id: u64,
+    },
+    /// Reloads the configuration
+    Reload {
+        /// Shows what would change, and changes nothing
+        #[structopt(long)]
+        dry_run: bool,
+    },
+    /// Shows the configuration in force
+    Config {
+        /// Defaults too
+        #[structopt(long)]
+        all: bool,
+    },
+    /// Shows events as they happen
+    Events(Wanted),
+    /// Lists closed connections by reason, and the last ones
+    Closes,
+    /// Shows server, streams and clients live
+    Top {
+        /// Time between two samples, in seconds
+        #[structopt(long, default_value = "1", value_name = "SECONDS")]
+        interval: u64,
+    },
+    /// Prints a script that completes the command line
+    Completions {
+        /// The shell
+        #[structopt(possible_values = &Shell::variants())]
+        shell: Shell,
+    },
+}
+
+/// Events that are wanted.
+#[derive(StructOpt, Debug)]
+pub(crate) struct Wanted {
+    /// Begins with the last events, at most 1000
+    #[structopt(long, value_name = "COUNT")]
+    pub(crate) last: Option<u32>,
+    /// Only these, such as published,unpublished
+    #[structopt(long = "type", value_name = "EVENT,...")]
+    pub(crate) types: Option<String>,
+    /// Only those of this stream
+    #[structopt(long)]
+    pub(crate) stream: Option<String>,
+}
