@@ -55,8 +55,10 @@ struct Options {
 }
 
 fn main() -> ExitCode {
-    let options = match Options::from_iter_safe(arguments()) {
-        Ok(options) => options,
+    let version = version();
+    let command_line = Options::clap().version(version.as_str()).get_matches_from_safe(arguments());
+    let options = match command_line {
+        Ok(matches) => Options::from_clap(&matches),
         Err(error) if matches!(error.kind, ErrorKind::HelpDisplayed | ErrorKind::VersionDisplayed) => {
             println!("{error}");
             return ExitCode::SUCCESS;
@@ -162,6 +164,18 @@ fn arguments() -> impl Iterator<Item = OsString> {
         Some("-V") => "-v".into(),
         _ => argument,
     })
+}
+
+/// Returns the version, the commit if the build knows it, and the features of the build.
+fn version() -> String {
+    let features = [("ssl", cfg!(feature = "ssl")), ("hls", cfg!(feature = "hls")), ("http", cfg!(feature = "http"))];
+    let features: Vec<_> = features.into_iter().filter(|(_, is_on)| *is_on).map(|(name, _)| name).collect();
+    format!(
+        "{} (commit {}; features: {})",
+        env!("CARGO_PKG_VERSION"),
+        option_env!("SRS_BUILD_COMMIT").filter(|commit| !commit.is_empty()).unwrap_or("unknown"),
+        if features.is_empty() { "none".to_owned() } else { features.join(", ") }
+    )
 }
 
 fn fail(error: impl std::fmt::Display) -> ExitCode {

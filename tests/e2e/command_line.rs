@@ -74,7 +74,8 @@ fn version() {
     for option in ["-v", "-V"] {
         let (status, said) = run(&scratch, &[option]);
         assert_eq!(status, 0, "{option}:\n{said}");
-        assert!(said.contains(env!("CARGO_PKG_VERSION")), "{option}:\n{said}");
+        assert!(said.contains(concat!(env!("CARGO_PKG_VERSION"), " (commit ")), "{option}:\n{said}");
+        assert_eq!(said.contains("hls"), cfg!(feature = "hls"), "{option}:\n{said}");
     }
 }
 
