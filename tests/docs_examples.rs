@@ -22,6 +22,19 @@ const COMMANDS: [&str; 6] =
 /// Commands of other programs, with the way in which they are tried.
 const LISTED: &[(&str, &str)] = &[
     ("ffplay -fflags nobuffer rtmp://127.0.0.1/live/livestream", "by hand"),
+    ("apt-get install ./objs/packages/simple-rtmp-server_*.deb", "trunk-scripts/package-test.sh"),
+    (
+        "bash trunk-scripts/package.sh && apt-get install ./objs/packages/simple-rtmp-server_*.deb",
+        "trunk-scripts/package-test.sh",
+    ),
+    (
+        "tar -xzf objs/packages/simple-rtmp-server-*.tar.gz -C /tmp && sh /tmp/simple-rtmp-server-*/install.sh",
+        "trunk-scripts/package-test.sh",
+    ),
+    (
+        "podman build -t simple-rtmp-server -f packaging/container/Containerfile .",
+        "its commands by hand in a root of Debian 12",
+    ),
     (r#"kill -HUP "$(cat objs/srs.pid)""#, "tests/e2e/operations.rs sends the signal"),
     ("cp trunk-scripts/srs.service trunk-scripts/srs.socket /etc/systemd/system/", "by hand"),
     ("systemctl enable --now srs", "by hand; tests/e2e/operations.rs is the service manager otherwise"),
