@@ -15,5 +15,6 @@ use std::time::Duration;
 /// Time that a peer has to take the last messages and close.
 pub(crate) const CLOSE_TIMEOUT: Duration = Duration::from_secs(1);
 
-/// Silence after which the kernel probes whether the peer is still there.
-pub(crate) const KEEPALIVE_IDLE: Duration = Duration::from_secs(60);
+/// Silence after which the kernel probes whether the peer is still there: such that with a `send_timeout` of 30 s, a peer that
+/// is sent nothing is found dead within 45 s.
+pub(crate) const KEEPALIVE_IDLE: Duration = Duration::from_secs(20);

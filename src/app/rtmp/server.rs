@@ -31,6 +31,7 @@ impl RtmpServer {
         // A socket without keepalive is found dead at a write.
         let _ = stream.set_keepalive(KEEPALIVE_IDLE);
         let ctx = &self.ctx;
+        let _ = stream.set_ack_timeout(ctx.config.get().send_timeout);
         let Some((client, rejection)) = ctx.clients.add(stream, &ctx.config.get()) else {
             ctx.stats.closed.count(&CloseReason::Full(String::new()));
             return;

@@ -14,6 +14,7 @@ use super::subscriber::Subscriber;
 use super::track::Track;
 use crate::app::session::info::{ClientInfo, StreamInfo};
 
+use crate::st;
 /// A player or forwarder of a stream. Dropping it removes the player.
 pub struct Consumer {
     source: Source,
@@ -91,6 +92,16 @@ impl Consumer {
 
     /// Selects whether the player gets audio.
     pub fn receive_audio(&self, wanted: bool) {
+    /// Returns how long the stream takes for `bytes`, at its present bit rate.
+    pub fn playing_time(&self, bytes: usize) -> Duration {
+        self.with(|state, _| {
+            let Some(publisher) = &state.publisher else { return Duration::ZERO };
+            let ingest = publisher.ingest.snapshot(publisher.messages, st::now());
+            let milliseconds = (bytes as u64 * 8).checked_div(ingest.video_kbps + ingest.audio_kbps);
+            Duration::from_millis(milliseconds.unwrap_or(0))
+        })
+    }
+
         self.with_subscriber(|player| player.receive(Track::Audio, wanted));
     }
 

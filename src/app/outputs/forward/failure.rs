@@ -22,6 +22,8 @@ pub(super) enum Failure {
     NoAnswer,
     #[error("the target does not read")]
     NotReading,
+    #[error("the target acknowledges nothing")]
+    Gone,
     #[error("the target reported {code}: {description}")]
     Refused { code: String, description: String },
     #[error("the target closed the connection")]
@@ -50,6 +52,7 @@ impl From<io::Error> for Failure {
     fn from(error: io::Error) -> Self {
         match error.kind() {
             io::ErrorKind::ConnectionReset | io::ErrorKind::BrokenPipe => Self::Closed,
+            io::ErrorKind::TimedOut => Self::Gone,
             _ => Self::Rtmp(rtmp::Error::Io(error)),
         }
     }

@@ -143,12 +143,20 @@ impl Forwarder {
 
     fn progress(&self) -> Progress {
         let status = self.status();
-        let (state, attempts, last_error, consumer) =
-            (status.state, status.attempts, status.last_error.clone(), status.consumer.clone());
+        let (state, attempts, last_error, consumer, connection) = (
+            status.state,
+            status.attempts,
+            status.last_error.clone(),
+            status.consumer.clone(),
+            status.connection.clone(),
+        );
         // Not while the status is locked: the stream wakes the forwarder, which locks it too.
         drop(status);
-        let consumer = consumer.filter(|_| state == ForwardState::Sending);
-        let delay = consumer.map_or(Duration::ZERO, |consumer| consumer.delay());
+        let is_sending = state == ForwardState::Sending;
+        let delay = consumer.zip(connection).filter(|_| is_sending).map_or(Duration::ZERO, |(consumer, connection)| {
+            let (bytes, since) = connection.unacknowledged();
+            consumer.delay() + since.max(consumer.playing_time(bytes))
+        });
         Progress { state, attempts, last_error, delay }
     }
 

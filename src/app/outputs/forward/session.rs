@@ -27,8 +27,11 @@ use crate::st::tls::Connector;
 /// Time that the target has from accepting the connection to accepting the publication.
 const SETUP_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// Time without write progress after which the connection is closed.
+/// Time without write progress, or without acknowledgement by the target, after which the connection is closed.
 const SEND_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// Bytes that the kernel buffers in addition to those in flight.
+const MAX_UNSENT: usize = 64 * 1024;
 
 /// Time to send what is left of a stream that has ended.
 const DRAIN_TIMEOUT: Duration = Duration::from_secs(10);
@@ -97,6 +100,9 @@ fn open(
     forwarder.check_active()?;
     stream.set_nodelay(true)?;
     stream.set_keepalive(KEEPALIVE_IDLE)?;
+    stream.set_ack_timeout(SEND_TIMEOUT)?;
+    // Bytes that wait stay in the packet log, where they count as memory, delay and drops.
+    stream.set_unsent_limit(MAX_UNSENT)?;
     stream.set_time_limit(Some(SETUP_TIMEOUT));
     if destination.tls {
         encrypt(&stream, destination, forwarder.target().tls_verify)?;
@@ -195,7 +201,7 @@ fn handle_command(message: &Message, destination: &Destination) -> Result<(), Fa
     if !matches!(message.kind, MessageType::COMMAND | MessageType::COMMAND_AMF3) {
         return Ok(());
     }
-    let command = Command::from_message(message)?;
+    let Some(command) = Command::from_message_if_any(message)? else { return Ok(()) };
     let text = |key| info_text(&command, key).unwrap_or_default();
     match command.name.as_str() {
         "onStatus" if text("code") == "NetConnection.Connect.ReconnectRequest" => {
