@@ -13,5 +13,6 @@ pub mod hevc;
 pub mod mp3;
 pub mod nalu;
 pub mod proxy;
+pub mod picture;
 pub mod sps;
 pub mod ts;

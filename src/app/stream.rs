@@ -14,7 +14,7 @@
 //! | [`registry`], [`source`] | all streams by name; the handle to one, and its events |
 //! | [`publication`], [`consumer`] | the handles of a publisher's and a player's coroutine |
 //! | [`state`], [`incoming`] | a stream, and the path of a message through it |
-//! | [`timeline`], [`packet_log`], [`headers`] | corrected times, encoded packets, cached sequence headers |
+//! | [`timeline`], [`packet_log`], [`headers`], [`gop`] | corrected times, encoded packets, cached sequence headers, the last GOP |
 //! | [`subscriber`], [`cursor`], [`encode`] | a player or forwarder: its position in the log, and its bytes on the wire |
 //! | [`forwarder`], [`reclaim`] | the end of a forwarder; memory that is given up when it is short |
 //! | [`snapshot`], [`ingest`], [`media_info`] | a stream in numbers: health of its input, properties of its media |
@@ -28,6 +28,8 @@ mod cursor;
 mod encode;
 mod forwarder;
 mod headers;
+mod frame_type;
+mod gop;
 mod incoming;
 mod ingest;
 mod media_info;

@@ -5,13 +5,12 @@ use std::io::{Read, Write};
 use bytes::Bytes;
 
 use super::Error;
-use super::chunk::ChunkStreamId;
 use super::client::CAN_FORWARD;
 use super::command::{Command, status};
 use super::handshake::{self, Form};
 use super::message::{Message, MessageType, UserControl};
 use super::protocol::{MAX_PENDING_REPLIES, Polled, Protocol};
-use crate::codec::amf0::{self, Object, Value};
+use crate::codec::amf0::{Object, Value};
 
 /// Window Acknowledgement Size and Set Peer Bandwidth, in bytes; the values of the original server.
 const WINDOW: u32 = 2_500_000;
@@ -110,6 +109,7 @@ pub struct Server<S> {
     streams: u32,
     /// Names of commands that only the application knows.
     registered: Vec<&'static str>,
+    first_unknown: Option<(MessageType, usize)>,
 }
 
 impl<S: Read + Write> Server<S> {
@@ -132,7 +132,7 @@ impl<S: Read + Write> Server<S> {
             if !matches!(message.kind, MessageType::COMMAND | MessageType::COMMAND_AMF3) {
                 continue;
             }
-            let command = Command::from_message(&message)?;
+            let Some(command) = Command::from_message_if_any(&message)? else { continue };
             if command.name == "connect" {
                 return Ok(Connect::read(&command));
             }
@@ -172,7 +172,7 @@ impl<S: Read + Write> Server<S> {
 impl<S> Server<S> {
     /// Wraps a connection whose handshake is done.
     pub fn new(stream: S) -> Self {
-        Self { protocol: Protocol::new(stream), streams: 0, registered: Vec::new() }
+        Self { protocol: Protocol::new(stream), streams: 0, registered: Vec::new(), first_unknown: None }
     }
 
     /// Makes commands of this name, which must not be one of RTMP, reach the application as [`Event::Command`]. Without it,
@@ -184,6 +184,11 @@ impl<S> Server<S> {
     /// Returns the protocol layer.
     pub fn protocol(&mut self) -> &mut Protocol<S> {
         &mut self.protocol
+    }
+
+    /// Returns type and payload length of the first message that was passed over because of its type.
+    pub fn first_unknown(&self) -> Option<(MessageType, usize)> {
+        self.first_unknown
     }
 
     /// Returns the next event of the input fed to the protocol. `None`: more input is needed.
@@ -236,7 +241,8 @@ impl<S> Server<S> {
         self.send_status(publish.stream_id, start);
     }
 
-    /// Queues the status that accepts a play (section 7.2.2.1).
+    /// Queues the status that accepts a play (section 7.2.2.1). No data messages: ffmpeg takes `NetStream.Data.Start`, which
+    /// Flash Media Server sends, for a data stream of unknown codec, so that `-map 0` fails.
     pub fn start_play(&mut self, play: &Play) {
         let id = play.stream_id;
         self.protocol.user_control(UserControl::StreamBegin(id));
@@ -244,9 +250,6 @@ impl<S> Server<S> {
         let playing = |code: &str, description: &str| status("status", code, description).with("details", name);
         self.send_status(id, playing("NetStream.Play.Reset", "Playing and resetting stream."));
         self.send_status(id, playing("NetStream.Play.Start", "Started playing stream."));
-        self.send_data(id, &[Value::from("|RtmpSampleAccess"), Value::from(true), Value::from(true)]);
-        let start = Object::new().with("code", "NetStream.Data.Start");
-        self.send_data(id, &[Value::from("onStatus"), Value::from(start)]);
     }
 
     /// Queues the status that ends a publish.
@@ -279,15 +282,16 @@ impl<S> Server<S> {
     /// Replies to a command, or returns the event that the application must handle.
     fn on_message(&mut self, message: Message) -> Result<Option<Event>, Error> {
         match message.kind {
-            MessageType::AUDIO | MessageType::VIDEO | MessageType::DATA | MessageType::DATA_AMF3 => {
-                Ok(Some(Event::Media(message)))
-            }
-            MessageType::COMMAND | MessageType::COMMAND_AMF3 => {
-                let command = Command::from_message(&message)?;
-                Ok(self.on_command(message.stream_id, command))
-            }
+            kind if kind.is_media() => Ok(Some(Event::Media(message))),
+            MessageType::COMMAND | MessageType::COMMAND_AMF3 => match Command::from_message_if_any(&message)? {
+                Some(command) => Ok(self.on_command(message.stream_id, command)),
+                None => Ok(None),
+            },
             // Shared objects and unknown types.
-            _ => Ok(None),
+            kind => {
+                self.first_unknown.get_or_insert((kind, message.payload.len()));
+                Ok(None)
+            }
         }
     }
 
@@ -367,12 +371,6 @@ impl<S> Server<S> {
         self.protocol.send_command(stream_id, &Command::new("onStatus", 0.0).arg(information));
     }
 
-    fn send_data(&mut self, stream_id: u32, values: &[Value]) {
-        let mut payload = Vec::new();
-        values.iter().for_each(|value| amf0::write(&mut payload, value));
-        let message = Message { kind: MessageType::DATA, timestamp: 0, stream_id, payload: payload.into() };
-        self.protocol.send(ChunkStreamId::STATUS, &message);
-    }
 }
 
 /// Returns the start of a text, at most `max` bytes.

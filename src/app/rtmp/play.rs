@@ -123,6 +123,7 @@ impl Connection<'_> {
         let result = result.and_then(|next| {
             pump.finish(self.rtmp.protocol())?;
             Ok(next)
+            self.rtmp.protocol().user_control(UserControl::StreamEof(playback.stream_id));
         });
         if let Some(reason) = self.client.close_requested() {
             self.close_stream(pump, playback.stream_id, "NetStream.Play.Failed", &reason);

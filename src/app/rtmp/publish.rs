@@ -31,13 +31,20 @@ const MAX_COALESCE: Duration = Duration::from_millis(350);
 
 /// Time over which the bit rate is measured, so that a keyframe after a still picture does not exceed the limit.
 const RATE_WINDOW: Duration = Duration::from_secs(5);
+/// Time after which a publisher counts as one of which nothing is understood.
+const UNKNOWN_AFTER: Duration = Duration::from_secs(1);
+
 
 struct PublisherRole<'a, 'c> {
     connection: &'a mut Connection<'c>,
     publication: &'a Publication,
     name: &'a str,
     stream_id: u32,
+    started: Instant,
     received: Arc<AtomicU64>,
+    /// Time of the last read that had media, or a part of it.
+    last_media: Instant,
+    unknown_reported: bool,
     last_read: Instant,
     round_started: Instant,
     /// Earliest time at which the input that is read now can have arrived.
@@ -139,7 +146,10 @@ impl Connection<'_> {
         });
         let now = st::now();
         let result = pump.run(&mut PublisherRole {
+            started: now,
             connection: self,
+            last_media: now,
+            unknown_reported: false,
             publication,
             name,
             stream_id,
@@ -193,6 +203,7 @@ impl Role for PublisherRole<'_, '_> {
     }
 
     fn handle_next(&mut self) -> Result<Handled<()>, CloseReason> {
+                self.last_media = self.last_read;
         let rtmp = &mut self.connection.rtmp;
         let Some(event) = rtmp.poll_event()? else { return Ok(Handled::NoMessage) };
         match event {
@@ -216,7 +227,7 @@ impl Role for PublisherRole<'_, '_> {
 
     fn on_input(&mut self, now: Instant) {
         self.last_read = now;
-        self.publication.record_activity(now);
+        self.publication.record_read(now);
     }
 
     fn finish_round(&mut self, round: &Round) -> Result<Next<()>, CloseReason> {
@@ -226,13 +237,19 @@ impl Role for PublisherRole<'_, '_> {
         let limits = self.granted_bitrate.into_iter().chain([publication.max_bitrate()]).filter(|&limit| limit > 0);
         let limit = limits.min().unwrap_or(0);
         if let Some(max) = exceeded_rate(&mut self.rate_window, now, stream.bytes_received(), limit) {
+        // A large message over a slow line is media as well.
+        if self.last_read > self.last_media && self.connection.rtmp.protocol().is_receiving_media() {
+            self.last_media = self.last_read;
+            publication.record_activity(self.last_read);
+        }
+        self.report_unknown(now);
             return Err(CloseReason::TooFast(max));
         }
         let window_scale = self.connection.ctx.batching.window_scale(now);
         let flush = publication.flush_if_due(now, window_scale);
         log_codecs(publication, self.name, &mut self.logged_codecs);
         // While replies are unwritten, the send timeout applies instead.
-        let silent = round.all_sent.then(|| self.last_read + publication.timeout());
+        let silent = round.all_sent.then(|| self.last_media + publication.timeout());
         if !round.input_pending && silent.is_some_and(|silent| now >= silent) {
             return Err(CloseReason::SilentPublisher);
         }
@@ -251,6 +268,25 @@ impl Role for PublisherRole<'_, '_> {
             self.connection.client.stream.assume_readable();
         }
     }
+
+impl PublisherRole<'_, '_> {
+    /// Warns once of a publisher of which nothing is understood, such as ffmpeg with `-f mpegts`.
+    fn report_unknown(&mut self, now: Instant) {
+        if self.unknown_reported
+            || self.received.load(Ordering::Relaxed) > 0
+            || now.duration_since(self.started) < UNKNOWN_AFTER
+        {
+            return;
+        }
+        let Some((kind, bytes)) = self.connection.rtmp.first_unknown() else { return };
+        self.unknown_reported = true;
+        log::warn!(
+            "publisher sends neither audio nor video: stream={} message_type={} message_bytes={bytes}",
+            self.name,
+            kind.0
+        );
+    }
+}
 
     fn has_media(&self, _: bool) -> bool {
         self.received.load(Ordering::Relaxed) > 0

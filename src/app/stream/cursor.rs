@@ -1,7 +1,7 @@
 //! The position of a subscriber in the packet log, and what it wants of it. It knows no wire.
 
 use super::packet_log::{LogEntry, PacketKind, PacketLog};
-use super::track::Track;
+use super::track::{Track, VideoTracks};
 
 const ALL_TRACKS: u8 = u8::MAX;
 
@@ -20,8 +20,8 @@ pub struct ConsumerStats {
 #[derive(Clone, Copy)]
 pub(super) struct JoinPoint {
     pub(super) seq: u64,
-    /// Video is dropped until a keyframe.
-    pub(super) awaits_keyframe: bool,
+    /// Video of these tracks is dropped until a keyframe of the track.
+    pub(super) awaited: VideoTracks,
 }
 
 /// A cursor into the packet log.
@@ -32,8 +32,8 @@ pub(super) struct Cursor {
     pub(super) end: Option<u64>,
     /// Tracks that are wanted, a bit each.
     pub(super) wanted: u8,
-    /// Video is dropped until a keyframe.
-    pub(super) awaits_keyframe: bool,
+    /// Video of these tracks is dropped until a keyframe of the track.
+    awaited: VideoTracks,
     pub(super) paused: bool,
     /// Everything so far was handed out, so the stream may write to the socket.
     pub(super) caught_up: bool,
@@ -45,21 +45,12 @@ pub(super) struct Cursor {
 
 impl Cursor {
     pub(super) fn new(start: JoinPoint) -> Self {
-        let JoinPoint { seq, awaits_keyframe } = start;
-        Self {
-            seq,
-            end: None,
-            wanted: ALL_TRACKS,
-            awaits_keyframe,
-            paused: false,
-            caught_up: false,
-            sent: 0,
-            dropped: 0,
-        }
+        let JoinPoint { seq, awaited } = start;
+        Self { seq, end: None, wanted: ALL_TRACKS, awaited, paused: false, caught_up: false, sent: 0, dropped: 0 }
     }
 
     pub(super) fn move_to(&mut self, start: JoinPoint) {
-        (self.seq, self.awaits_keyframe) = (start.seq, start.awaits_keyframe);
+        (self.seq, self.awaited) = (start.seq, start.awaited);
     }
 
     /// Counts the messages that a move to the join point drops.
@@ -75,8 +66,18 @@ impl Cursor {
         }
         self.caught_up = false;
         self.wanted ^= bit;
-        self.awaits_keyframe |= wanted && track == Track::Video;
+        if wanted && track == Track::Video {
+            self.awaited = VideoTracks::ALL;
+        }
         true
+    }
+
+    /// Stops waiting for keyframes of tracks that the stream does not have, once a track has begun. `tracks`: those that it
+    /// has.
+    pub(super) fn limit_awaited(&mut self, tracks: VideoTracks) {
+        if self.awaited != VideoTracks::ALL {
+            self.awaited = self.awaited.intersection(tracks);
+        }
     }
 
     /// Returns whether a message is to be handed out: its track is wanted, and can be decoded from here on.
@@ -84,18 +85,18 @@ impl Cursor {
         if self.wanted & entry.track.bit() == 0 {
             return false;
         }
-        if entry.track == Track::Video && self.awaits_keyframe && entry.kind != PacketKind::Header {
+        if entry.track == Track::Video && self.awaited.contains(entry.video_track) && entry.kind != PacketKind::Header {
             if entry.kind != PacketKind::Keyframe {
                 return false;
             }
-            self.awaits_keyframe = false;
+            self.awaited.remove(entry.video_track);
         }
         true
     }
 
     /// Returns whether all messages on these tracks are to be handed out.
     pub(super) fn accepts_all(&self, tracks: u8) -> bool {
-        tracks & !self.wanted == 0 && !self.awaits_keyframe
+        tracks & !self.wanted == 0 && (self.awaited.is_empty() || tracks & Track::Video.bit() == 0)
     }
 
     /// Returns the next message, wanted or not.

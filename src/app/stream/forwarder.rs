@@ -8,7 +8,7 @@ use super::cursor::JoinPoint;
 use super::encode::rtmp::RtmpEncoder;
 use super::source::Source;
 use super::subscriber::Subscriber;
-use super::track::Track;
+use super::track::{Track, VideoTracks};
 
 /// Position at which a forwarder starts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -39,7 +39,7 @@ impl Consumer {
     pub fn start(&self, stream_id: u32, chunk_size: usize, position: StartPosition) {
         self.with_join_point(|forwarder, join_point| {
             let start = match position {
-                StartPosition::Retained => JoinPoint { seq: forwarder.cursor.seq, awaits_keyframe: true },
+                StartPosition::Retained => JoinPoint { seq: forwarder.cursor.seq, awaited: VideoTracks::ALL },
                 StartPosition::JoinPoint => join_point,
             };
             forwarder.discard_unsent();

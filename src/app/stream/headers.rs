@@ -3,6 +3,7 @@
 use bytes::Bytes;
 
 use super::track::Track;
+use crate::codec::amf0;
 use crate::memory::{Category, MemoryTracker};
 
 /// Largest number of cached headers. A stream has three; multitrack streams have a few more.
@@ -90,6 +91,40 @@ impl HeaderCache {
 
     pub(super) fn iter(&self) -> impl Iterator<Item = &CachedHeader> {
         self.0.iter()
+    }
+
+    /// Returns the headers that a subscriber at sequence number `seq` needs and has not got, in the order that players
+    /// expect: metadata, video, audio. Those before `sent_to` were sent, but are stale on the tracks `stale`, a bit each.
+    pub(super) fn missing(&self, seq: u64, sent_to: u64, stale: u8) -> Vec<&CachedHeader> {
+        let is_missing = |header: &&CachedHeader| {
+            let is_stale = stale & header.key.track().bit() != 0;
+            header.seq < seq && (is_stale || header.seq >= sent_to)
+        };
+        let mut missing: Vec<_> = self.0.iter().filter(is_missing).collect();
+        missing.sort_by_key(|header| match header.key.track() {
+            Track::Data => 0,
+            Track::Video => 1,
+            _ => 2,
+        });
+        missing
+    }
+
+    /// Returns whether a track is announced by a header of its own, or by the metadata.
+    pub(super) fn announce(&self, track: Track) -> bool {
+        let (audio, video) = self.tracks_of_metadata();
+        let in_metadata = if track == Track::Audio { audio } else { video };
+        in_metadata || self.0.iter().any(|header| header.key.track() == track)
+    }
+
+    /// Returns whether the metadata name audio, and whether they name video.
+    pub(super) fn tracks_of_metadata(&self) -> (bool, bool) {
+        let Some(metadata) = self.0.iter().find(|header| header.key == HeaderKey::Metadata) else {
+            return (false, false);
+        };
+        let Ok(value) = amf0::read(&mut &metadata.payload[ON_META_DATA.len()..]) else { return (false, false) };
+        let names =
+            |keys: [&str; 2]| value.as_object().is_some_and(|object| keys.iter().any(|key| object.get(key).is_some()));
+        (names(["audiocodecid", "audiosamplerate"]), names(["videocodecid", "width"]))
     }
 
     pub(super) fn bytes(&self) -> usize {

@@ -5,6 +5,8 @@ use std::time::Instant;
 
 use bytes::Bytes;
 
+use super::frame_type::with_frame_type;
+use super::gop::KEYFRAME_TIMEOUT;
 use super::headers::{CLEAR_DATA_FRAME, HeaderKey, ON_META_DATA, SET_DATA_FRAME};
 use super::output::{Packet, Tag};
 use super::packet_log::PacketKind;
@@ -18,7 +20,7 @@ impl StreamState {
     /// Appends a message of the publisher to the packet log and passes it to the outputs.
     pub(super) fn on_message(&mut self, message: &Message, arrived: Instant) {
         if let Some(publisher) = &mut self.publisher {
-            publisher.last_activity = publisher.last_activity.max(arrived);
+            publisher.last_activity = publisher.last_activity.max(publisher.last_read).max(arrived);
             publisher.messages += 1;
         }
         match message.kind {
@@ -50,7 +52,7 @@ impl StreamState {
     }
 
     fn on_video(&mut self, message: &Message, arrived: Instant) {
-        let tag = flv::read_video_header(&message.payload);
+        let (tag, message) = with_frame_type(flv::read_video_header(&message.payload), message);
         if let (Some(publisher), Some(tag)) = (&mut self.publisher, &tag)
             && publisher.codecs.video.replace(tag.codec) != Some(tag.codec)
         {
@@ -61,11 +63,19 @@ impl StreamState {
                 let key = HeaderKey::Video { track: tag.track, color_info: !tag.is_sequence_header() };
                 self.on_header(key, Some(Tag::Video(tag)), &message.payload, arrived);
             }
-            Some(tag) if tag.is_keyframe() && tag.track == 0 => {
-                self.gop_start = Some(self.log.next_seq());
-                self.append(Track::Video, PacketKind::Keyframe, Some(Tag::Video(tag)), message, arrived);
+            _ => {
+                let (track, is_keyframe) = tag.map_or((0, false), |tag| (tag.track, tag.is_keyframe()));
+                self.gop.on_frame(track, is_keyframe, self.log.next_seq());
+                if self.gop.lacks_keyframe(arrived) {
+                    let seconds = KEYFRAME_TIMEOUT.as_secs();
+                    log::warn!(
+                        "no keyframe in the video, players get no picture: stream={} seconds={seconds}",
+                        self.name
+                    );
+                }
+                let kind = if is_keyframe { PacketKind::Keyframe } else { PacketKind::Regular };
+                self.append(Track::Video, kind, tag.map(Tag::Video), &message, arrived);
             }
-            _ => self.append(Track::Video, PacketKind::Regular, tag.map(Tag::Video), message, arrived),
         }
         self.last_video_time = Some(self.timeline.latest());
     }
@@ -95,7 +105,7 @@ impl StreamState {
         let has_changed = self.headers.insert(key, payload, seq, &self.memory);
         if has_changed && key != HeaderKey::Metadata {
             // The GOP cannot be decoded with the new header: players that join wait for the next keyframe.
-            self.gop_start = None;
+            self.gop.forget_start();
         }
         self.outputs.packet(&self.name, &Packet { track, dts, kind: PacketKind::Header, tag, payload });
     }
@@ -103,12 +113,15 @@ impl StreamState {
     /// Appends a message to the packet log and passes it to the outputs.
     fn append(&mut self, track: Track, kind: PacketKind, tag: Option<Tag>, message: &Message, arrived: Instant) {
         let dts = self.timeline.correct(track, message.timestamp, arrived);
+        let video_track = if let Some(Tag::Video(tag)) = tag { tag.track } else { 0 };
+        self.log.append_on(track, video_track, dts, kind, &message.payload, arrived);
+        // The other tracks of a multitrack stream do not decide where a segment starts.
+        let kind = if video_track == 0 { kind } else { PacketKind::Regular };
         if let Some(publisher) = &mut self.publisher
             && track != Track::Data
         {
             publisher.ingest.on_media(track, dts, kind, message.payload.len(), publisher.last_activity);
         }
-        self.log.append(track, dts, kind, &message.payload, arrived);
         self.outputs.packet(&self.name, &Packet { track, dts, kind, tag, payload: &message.payload });
     }
 }

@@ -48,6 +48,8 @@ const KEPT_CAPACITY: usize = 256;
 #[derive(Debug, Clone)]
 pub(super) struct LogEntry {
     pub(super) track: Track,
+    /// Number of the track within the video of a multitrack stream (E-RTMP).
+    pub(super) video_track: u8,
     /// Corrected time, in milliseconds.
     pub(super) time: u64,
     pub(super) kind: PacketKind,
@@ -59,10 +61,14 @@ pub(super) struct LogEntry {
 pub enum PacketKind {
     /// Any other message.
     Regular,
-    /// Video keyframe: a player can start here.
+    /// Video keyframe: a player can start here. Outputs get it on track 0 only.
     Keyframe,
     /// Sequence header or metadata, which a player needs before any media.
     Header,
+    /// Status message of the server: the stream is published. Players get StreamBegin as well.
+    Begin,
+    /// Status message of the server: the stream has ended. Players get StreamEof as well.
+    End,
 }
 
 /// A closed run of messages, as contiguous bytes.
@@ -164,6 +170,19 @@ impl PacketLog {
 
     /// Encodes a message into the open batch.
     pub(super) fn append(&mut self, track: Track, time: u64, kind: PacketKind, payload: &[u8], now: Instant) {
+        self.append_on(track, 0, time, kind, payload, now);
+    }
+
+    /// Encodes a message on a track within the video into the open batch.
+    pub(super) fn append_on(
+        &mut self,
+        track: Track,
+        video_track: u8,
+        time: u64,
+        kind: PacketKind,
+        payload: &[u8],
+        now: Instant,
+    ) {
         let since_last = self.last_times[track as usize].and_then(|last| time.checked_sub(last));
         self.last_times[track as usize] = Some(time);
         let max_len = SharedMessage::max_len(payload.len(), self.chunk_size);
@@ -172,7 +191,7 @@ impl PacketLog {
         }
         let start = self.open.len();
         let message = SharedMessage::encode(&mut self.open, track, since_last, payload, self.chunk_size);
-        let entry = LogEntry { track, time, kind, message };
+        let entry = LogEntry { track, video_track, time, kind, message };
         self.open_entries.push((start..self.open.len(), entry));
         self.opened_at.get_or_insert(now);
         self.update_charge();

@@ -7,6 +7,7 @@ use super::changes::{Change, Codecs};
 use super::client_handle::ClientHandle;
 use super::ingest::IngestMeter;
 use super::output::EndReason;
+use super::packet_log::PacketKind;
 use super::source::Source;
 use super::state::{Publisher, StreamState};
 use crate::app::session::close::CloseReason;
@@ -82,6 +83,7 @@ impl Reservation {
                 stream,
                 client,
                 handle,
+                last_read: now,
                 last_activity: now,
                 messages: 0,
                 ingest: Box::new(IngestMeter::new(now)),
@@ -90,7 +92,7 @@ impl Reservation {
             });
             // Players that were not told of the loss of the last publisher are not told of the new one.
             if state.unpublish_at.take().is_none() {
-                let _ = state.notify_players("NetStream.Play.PublishNotify", "is now published");
+                let _ = state.notify_players(PacketKind::Begin, "NetStream.Play.PublishNotify", "is now published");
             }
             Ok(Publication { source: self.source.clone(), number: state.publication_count })
         })
@@ -128,6 +130,15 @@ impl StreamState {
 
 impl Publication {
     /// Records that input has arrived from the publisher, even if less than a message.
+    pub fn record_read(&self, now: Instant) {
+        self.with(|state| {
+            if let Some(publisher) = &mut state.publisher {
+                publisher.last_read = now;
+            }
+        });
+    }
+
+    /// Records that the publisher was sending media, even if less than a message.
     pub fn record_activity(&self, now: Instant) {
         self.with(|state| {
             if let Some(publisher) = &mut state.publisher {
@@ -156,6 +167,7 @@ impl Publication {
                 return None;
             }
             let due = state.log.batch_opened_at()? + state.batch_window(window_scale);
+            let due = state.start_hold(now).map_or(due, |until| until.max(due));
             if due > now {
                 return Some(due);
             }

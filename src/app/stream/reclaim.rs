@@ -45,7 +45,7 @@ impl Source {
         self.with(|state| {
             if state.subscriber_count() == 0 {
                 state.flush();
-                state.gop_start = None;
+                state.gop.forget_start();
                 state.evict_before(state.log.end_seq());
             }
         });
@@ -82,7 +82,7 @@ impl Source {
 impl StreamState {
     fn evict_before(&mut self, seq: u64) {
         self.log.trim(seq, 0, usize::MAX);
-        self.gop_start = self.gop_start.filter(|&gop| gop >= self.log.first_seq());
+        self.gop.on_evicted(self.log.first_seq());
     }
 }
 

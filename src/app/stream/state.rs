@@ -8,13 +8,14 @@ use bytes::Bytes;
 use super::changes::{Change, ChangeQueue, Codecs};
 use super::client_handle::ClientHandle;
 use super::cursor::JoinPoint;
+use super::gop::GopTracker;
 use super::headers::HeaderCache;
 use super::ingest::IngestMeter;
 use super::output::{EndReason, Outputs};
 use super::packet_log::{PacketKind, PacketLog};
 use super::subscriber::Subscriber;
 use super::timeline::{Timeline, VIDEO_TIMEOUT_MS};
-use super::track::Track;
+use super::track::{Track, VideoTracks};
 use crate::app::session::info::{ClientInfo, StreamInfo};
 use crate::config::Vhost;
 use crate::memory::MemoryTracker;
@@ -30,6 +31,9 @@ const MAX_WRITE_TIME: Duration = Duration::from_millis(40);
 const WRITES_PER_CLOCK_CHECK: usize = 32;
 
 /// Status messages per [`NOTICE_WINDOW`] about publishers that come and go. Each wakes every player.
+/// Time that the first messages of a publication wait for the first of the other track, if that is announced.
+const MAX_START_HOLD: Duration = Duration::from_secs(1);
+
 const MAX_NOTICES: u32 = 8;
 const NOTICE_WINDOW: Duration = Duration::from_secs(1);
 
@@ -49,8 +53,7 @@ pub(super) struct StreamState {
     pub(super) publication_start: u64,
     pub(super) timeline: Timeline,
     pub(super) log: PacketLog,
-    /// Sequence number of the last keyframe, while all packets since are in the log.
-    pub(super) gop_start: Option<u64>,
+    pub(super) gop: GopTracker,
     /// Time of the last video message of the publication, in milliseconds.
     pub(super) last_video_time: Option<u64>,
     pub(super) headers: HeaderCache,
@@ -79,6 +82,8 @@ pub(super) struct Publisher {
     pub(super) codecs: Codecs,
     /// Number of `CodecsKnown` events.
     pub(super) codec_events: u8,
+    pub(super) last_read: Instant,
+    /// Time of the last read that had media.
 }
 
 impl StreamState {
@@ -95,7 +100,7 @@ impl StreamState {
             publication_count: 0,
             publication_start: 0,
             timeline: Timeline::default(),
-            gop_start: None,
+            gop: GopTracker::default(),
             last_video_time: None,
             headers: HeaderCache::default(),
             outputs: Outputs::default(),
@@ -116,19 +121,20 @@ impl StreamState {
     /// Returns the place where a player that joins now starts.
     pub(super) fn join_point(&self) -> JoinPoint {
         let end = self.log.end_seq();
-        let live = JoinPoint { seq: end, awaits_keyframe: true };
+        let live = JoinPoint { seq: end, awaited: VideoTracks::ALL };
         if !self.vhost.gop_cache || self.publisher.is_none() {
             return live;
         }
         let latest = self.timeline.latest();
         let has_video = self.last_video_time.is_some_and(|time| latest.saturating_sub(time) < VIDEO_TIMEOUT_MS);
-        match self.gop_start {
+        match self.gop.start() {
             // A keyframe in the open batch has not been sent yet; the player skips the packets before it.
-            Some(gop) if has_video => JoinPoint { seq: gop.min(end), awaits_keyframe: gop > end },
+            Some(gop) if has_video && gop > end => live,
+            Some(gop) if has_video => JoinPoint { seq: gop, awaited: self.gop.tracks() },
             _ if has_video => live,
             _ => {
                 let cached = self.log.first_since(latest.saturating_sub(AUDIO_CACHE_MS));
-                JoinPoint { seq: cached.max(self.publication_start.min(end)), awaits_keyframe: true }
+                JoinPoint { seq: cached.max(self.publication_start.min(end)), awaited: VideoTracks::ALL }
             }
         }
     }
@@ -152,6 +158,14 @@ impl StreamState {
         for id in 0..self.subscribers.len() {
             // The data of subscribers is spread over the heap, and the kernel's work for one evicts that of the next
             // from the processor's cache. Without these prefetches the worker waits for memory for 7 % of its time.
+    /// Returns until when the first messages of a publication wait for those of a track that is announced. The time zero of
+    /// a player that waits is that of the earliest message of both, which need not arrive first.
+    pub(super) fn start_hold(&self, now: Instant) -> Option<Instant> {
+        let (missing, begun_at) = self.timeline.missing_track()?;
+        let until = begun_at + MAX_START_HOLD;
+        (now < until && !self.vhost.min_latency && self.headers.announce(missing)).then_some(until)
+    }
+
             if let Some(second) = self.subscriber(id + 2) {
                 st::prefetch(&*second.client);
             }
@@ -182,7 +196,7 @@ impl StreamState {
         self.log.evict_bulk(keep);
         self.log.trim(keep, oldest, self.vhost.queue_bytes);
         // A GOP that does not fit is of no use: players wait for the next one.
-        self.gop_start = self.gop_start.filter(|&gop| gop >= self.log.first_seq());
+        self.gop.on_evicted(self.log.first_seq());
     }
 
     /// Prepares the stream for its first subscriber. Does nothing if there is one.
@@ -225,9 +239,9 @@ impl StreamState {
         subscriber.fill(join_point, &self.headers, &self.log, self.timeline.latest(), out)
     }
 
-    /// Sends players an `onStatus` within the stream. Returns false if there were too many of them within the last
-    /// second.
-    pub(super) fn notify_players(&mut self, code: &str, event: &str) -> bool {
+    /// Sends players an `onStatus` within the stream, of the kind [`PacketKind::Begin`] or [`PacketKind::End`]. Returns
+    /// false if there were too many of them within the last second.
+    pub(super) fn notify_players(&mut self, kind: PacketKind, code: &str, event: &str) -> bool {
         if st::now().duration_since(self.notice_window_start) >= NOTICE_WINDOW {
             (self.notice_window_start, self.notices_in_window) = (st::now(), 0);
         }
@@ -237,8 +251,12 @@ impl StreamState {
         }
         if self.subscriber_count() > 0 {
             let payload = encode_stream_status(code, &format!("{} {event}.", self.name));
-            self.log.append(Track::Status, self.timeline.latest(), PacketKind::Regular, &payload, st::now());
+            self.log.append(Track::Status, self.timeline.latest(), kind, &payload, st::now());
             self.flush();
+        let tracks = self.gop.tracks();
+        if let Some(subscriber) = &mut self.subscribers[id] {
+            subscriber.cursor.limit_awaited(tracks);
+        }
         }
         true
     }
@@ -251,7 +269,7 @@ impl StreamState {
         self.changes.push(Change::PublisherLost { stream, client });
         self.outputs.end(&self.name, reason);
         self.flush();
-        self.gop_start = None;
+        self.gop = GopTracker::default();
         self.last_video_time = None;
         self.headers.clear();
         let end = self.log.end_seq();
@@ -265,7 +283,7 @@ impl StreamState {
         self.end_announced();
         let end = self.log.next_seq();
         self.subscribers.iter_mut().flatten().for_each(|subscriber| subscriber.end_forwarding(end));
-        if !self.notify_players("NetStream.Play.UnpublishNotify", "is now unpublished") {
+        if !self.notify_players(PacketKind::End, "NetStream.Play.UnpublishNotify", "is now unpublished") {
             // Players are told later, if there is no publisher by then.
             self.unpublish_at = Some(st::now() + NOTICE_WINDOW);
         }

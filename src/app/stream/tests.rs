@@ -111,7 +111,7 @@ impl TestPlayer {
         messages
     }
 
-    /// Runs the coroutine and returns what arrived, as type, timestamp and last payload byte.
+    /// Runs the coroutine and returns what arrived, as type, timestamp and last payload byte, without user control events.
     fn got(&mut self) -> Vec<(char, u32, u8)> {
         self.run();
         let kind = |message: &Message| match message.kind {
@@ -124,6 +124,7 @@ impl TestPlayer {
             .iter()
             .map(|message| (kind(message), message.timestamp, *message.payload.last().unwrap()))
             .collect()
+            .filter(|message| message.kind != MessageType::USER_CONTROL)
     }
 }
 

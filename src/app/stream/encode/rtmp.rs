@@ -8,12 +8,12 @@ use bytes::{Bytes, BytesMut};
 
 use self::extended_timestamp::ExtendedTimestampEncoder;
 use crate::app::stream::cursor::Cursor;
-use crate::app::stream::headers::{CachedHeader, HeaderCache, HeaderKey, set_data_frame};
+use crate::app::stream::headers::{HeaderCache, HeaderKey, set_data_frame};
 use crate::app::stream::packet_log::{Batch, LogEntry, PacketKind, PacketLog};
 use crate::app::stream::track::Track;
 use crate::memory::{Category, MemoryTracker};
 use crate::rtmp::chunk::{ChunkHeader, ChunkStreamId, DEFAULT_CHUNK_SIZE, encode};
-use crate::rtmp::message::MessageType;
+use crate::rtmp::message::{MessageType, UserControl};
 
 /// Entries that are searched for the first time of a subscriber: enough to find a message of each track.
 const BASE_TIME_SEARCH: u64 = 64;
@@ -117,17 +117,7 @@ impl RtmpEncoder {
         latest: u64,
         out: &mut Vec<Bytes>,
     ) -> u64 {
-        let is_missing = |header: &&CachedHeader| {
-            let is_stale = self.headers_stale & header.key.track().bit() != 0;
-            header.seq < cursor.seq && (is_stale || header.seq >= self.headers_sent_to)
-        };
-        let mut missing: Vec<_> = headers.iter().filter(is_missing).collect();
-        // Players expect metadata first, then video, then audio.
-        missing.sort_by_key(|header| match header.key.track() {
-            Track::Data => 0,
-            Track::Video => 1,
-            _ => 2,
-        });
+        let missing = headers.missing(cursor.seq, self.headers_sent_to, self.headers_stale);
         // Not later than the media that follow.
         let time = first_media_time(log, cursor.seq).unwrap_or(latest);
         let timestamp = self.base_time.map_or(0, |base| time.saturating_sub(base) as u32);
@@ -162,6 +152,12 @@ impl RtmpEncoder {
         if message.has_delta && self.delta_valid & track.bit() != 0 {
             out.push(message.bytes.clone());
             return;
+        }
+        match entry.kind {
+            PacketKind::Begin => out.push(encode_user_control(UserControl::StreamBegin(self.stream_id))),
+            // GStreamer's rtmp2src ends at nothing else.
+            PacketKind::End => out.push(encode_user_control(UserControl::StreamEof(self.stream_id))),
+            PacketKind::Regular | PacketKind::Keyframe | PacketKind::Header => {}
         }
         let timestamp = self.timestamp(entry, seq, log);
         // The timestamp on the wire has 32 bits and wraps.
@@ -216,12 +212,19 @@ impl RtmpEncoder {
     }
 }
 
-/// Encodes Set Chunk Size (RTMP section 5.4.1), which fits one chunk of any size.
 fn encode_set_chunk_size(size: u32) -> Bytes {
-    let header =
-        ChunkHeader { csid: ChunkStreamId::CONTROL, kind: MessageType::SET_CHUNK_SIZE, timestamp: 0, stream_id: 0 };
+    encode_control(MessageType::SET_CHUNK_SIZE, &size.to_be_bytes())
+}
+
+fn encode_user_control(event: UserControl) -> Bytes {
+    encode_control(MessageType::USER_CONTROL, &event.write())
+}
+
+/// Encodes a message of the connection (RTMP sections 5.4 and 6.2), which fits one chunk of any size.
+fn encode_control(kind: MessageType, payload: &[u8]) -> Bytes {
+    let header = ChunkHeader { csid: ChunkStreamId::CONTROL, kind, timestamp: 0, stream_id: 0 };
     let mut bytes = BytesMut::new();
-    encode(&mut bytes, &header, &size.to_be_bytes(), DEFAULT_CHUNK_SIZE);
+    encode(&mut bytes, &header, payload, DEFAULT_CHUNK_SIZE);
     bytes.freeze()
 }
 

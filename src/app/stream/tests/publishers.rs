@@ -2,6 +2,7 @@
 
 use super::super::headers::{CLEAR_DATA_FRAME, MAX_HEADER_BYTES, MAX_HEADERS};
 use super::*;
+use crate::rtmp::message::UserControl;
 
 #[test]
 fn of_publishers_that_come_and_go_players_are_told_a_few_times_a_second_and_at_the_end() {
@@ -18,6 +19,16 @@ fn of_publishers_that_come_and_go_players_are_told_a_few_times_a_second_and_at_t
     assert!(player.got().len() == 1, "players are told of the end in any case");
 }
 
+/// Asserts that a player was told by a user control event of its message stream and a status.
+fn assert_notice(received: &[Message], event: UserControl, code: &str) {
+    let [control, status] = received else { panic!("{received:?}") };
+    assert_eq!((control.kind, control.stream_id, control.timestamp), (MessageType::USER_CONTROL, 0, 0));
+    assert_eq!(UserControl::read(&control.payload), Some(event));
+    assert_eq!((status.kind, status.stream_id), (MessageType::COMMAND, 1));
+    let text = String::from_utf8_lossy(&status.payload).into_owned();
+    assert!(text.contains(code), "{text}");
+}
+
 #[test]
 fn players_stay_when_the_publisher_goes_and_go_on_when_it_is_back() {
     let (source, publication) = live("");
@@ -30,20 +41,19 @@ fn players_stay_when_the_publisher_goes_and_go_on_when_it_is_back() {
         player.run();
         player.received()
     };
-    assert_eq!(notice.len(), 1);
-    let text = String::from_utf8_lossy(&notice[0].payload).into_owned();
-    assert!(text.contains("NetStream.Play.UnpublishNotify"), "{text}");
+    assert_notice(&notice, UserControl::StreamEof(1), "NetStream.Play.UnpublishNotify");
     let mut joiner = TestPlayer::join(&source);
     assert_eq!(joiner.got(), [], "nothing of the old publication");
 
     let publication = publish(&source);
+    player.run();
+    assert_notice(&player.received(), UserControl::StreamBegin(1), "NetStream.Play.PublishNotify");
     send(&publication, &[metadata(5), video_header(6), audio_header(7)]);
     send(&publication, &[key(0, 20), audio(3, 21), inter(40, 22)]);
     let got = player.got();
-    assert_eq!(got[0].0, 's');
-    let kinds: Vec<_> = got[1..].iter().map(|message| (message.0, message.2)).collect();
+    let kinds: Vec<_> = got.iter().map(|message| (message.0, message.2)).collect();
     assert_eq!(kinds, [('d', 5), ('v', 6), ('a', 7), ('v', 20), ('a', 21), ('v', 22)]);
-    let media: Vec<_> = got[4..].iter().map(|message| message.1).collect();
+    let media: Vec<_> = got[3..].iter().map(|message| message.1).collect();
     assert!(media[0] > 40 && media[1] == media[0] + 3 && media[2] == media[0] + 40, "the timeline goes on: {media:?}");
     assert_eq!(joiner.got().last().unwrap().2, 22);
 }
