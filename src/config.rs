@@ -44,6 +44,7 @@ mod table;
 mod units;
 mod vhost;
 
+mod srs;
 pub use api_token::{ApiRole, ApiToken, Secret};
 pub use cell::{ConfigCell, ConfigSetter};
 pub use error::Error;
@@ -104,6 +105,8 @@ pub struct Config {
     pub rtmps: Rtmps,
     /// `http_server`: the HTTP server.
     pub http_server: HttpServer,
+    /// `default_app`: application of clients that name none.
+    pub default_app: String,
     /// `http_api`: the HTTP API.
     pub http_api: HttpApi,
     /// `srs_log_…`: destination and level of the log.
@@ -247,7 +250,10 @@ impl Config {
         let file = ::config::Config::builder().add_source(file).build().map_err(convert)?;
         let table = file.cache.clone().into_table().map_err(convert)?;
         let vhosts = Section::root(&table).named("vhost");
-        let vhosts: Vec<&str> = vhosts.into_iter().map(|(name, _)| name).collect();
+        let mut vhosts: Vec<&str> = vhosts.into_iter().map(|(name, _)| name).collect();
+        if vhosts.is_empty() {
+            vhosts.push(DEFAULT_VHOST);
+        }
         let environment = Environment::read(variables, &vhosts)?;
         let mut reader = Reader::default();
         for (variable, text) in &environment.warnings {
@@ -314,8 +320,7 @@ impl Config {
             vhosts.insert(name.to_owned(), Arc::new(Vhost::read(reader, section, name, chunk_size)));
         }
         if vhosts.is_empty() {
-            let text =
-                "no vhost: all clients will be refused; add one for all hosts, e.g. \"vhost __defaultVhost__ { }\"";
+            let text = "no vhost: all hosts are served with the default settings, as by \"vhost __defaultVhost__ { }\"";
             reader.warn(position(file_name, 1), text);
         }
         reader.warn_unsupported(root);
@@ -350,6 +355,8 @@ impl Config {
     }
 }
 
+            let section = Section::empty(schema::BlockKind::Vhost);
+            vhosts.insert(DEFAULT_VHOST.to_owned(), Arc::new(Vhost::read(reader, section, DEFAULT_VHOST, chunk_size)));
 impl PithyPrint {
     fn read(reader: &mut Reader, section: Section<'_>) -> PithyPrint {
         PithyPrint {
@@ -373,6 +380,7 @@ impl Rtmps {
             let at = |name| section.position(name).unwrap_or(file_name).to_owned();
             let is_used = |listen: &&Listen| plain.iter().any(|plain| plain.address == listen.address);
             if let Some(used) = rtmps.listen.iter().find(is_used) {
+            default_app: reader.text(root, "default_app").unwrap_or_default(),
                 reader.problem(at("listen"), Reason::PortWithoutTls(used.address));
             }
             if !cfg!(feature = "ssl") {

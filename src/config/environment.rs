@@ -7,6 +7,7 @@
 //! | `SRS_PITHY_PRINT_PLAY` | `pithy_print { play }` |
 //! | `SRS_VHOST_LIVE_EXAMPLE_COM_PUBLISH_TIMEOUT` | `vhost live.example.com { publish { timeout } }`, if the file has it |
 //! | `SRS_VHOST_DEFAULTVHOST_GOP_CACHE` | `vhost __defaultVhost__ { gop_cache }` |
+//! | `SRS_VHOST_HLS_ENABLED` | `hls { enabled }` of all vhosts of the file, as in SRS |
 //!
 //! Values are the words of the file without the `;`. Empty variables are ignored.
 
@@ -67,6 +68,11 @@ impl Environment {
             match (paths.pop(), paths.len()) {
                 (Some(path), 0) => insert(&mut environment.table, &path, Value::new(Some(&origin), value)),
                 (Some(_), _) => problem("several directives have this name; set the directive in the file".to_owned()),
+                (None, _) if !paths_in_all_vhosts(&name, vhosts).is_empty() => {
+                    for path in paths_in_all_vhosts(&name, vhosts) {
+                        insert(&mut environment.table, &path, Value::new(Some(&origin), value.clone()));
+                    }
+                }
                 (None, _) => {
                     let hint = if name.starts_with("SRS_VHOST_") { ", in any vhost of the file" } else { "" };
                     let text = format!("no directive has this name{hint}: ignored; e.g. SRS_LISTEN sets \"listen\"");
@@ -94,6 +100,22 @@ fn matching_paths(name: &str, vhosts: &[&str]) -> Vec<Vec<String>> {
         let Some(name) = name.strip_prefix(&variable_name(vhost)).and_then(|rest| rest.strip_prefix('_')) else {
             continue;
         };
+        for_each_setting(BlockKind::Vhost, &mut vec!["vhost".to_owned(), (*vhost).to_owned()], &mut |path| {
+            if variable_name(&path[2..].join("_")) == name {
+                found.push(path.to_vec());
+            }
+        });
+    }
+    found
+}
+
+/// Returns the paths of the settings that a variable sets in the manner of SRS, without the name of a vhost.
+fn paths_in_all_vhosts(name: &str, vhosts: &[&str]) -> Vec<Vec<String>> {
+    let Some(name) = name.strip_prefix("SRS_VHOST_") else { return Vec::new() };
+    // The block `play` of SRS is a part of the vhost here.
+    let name = name.strip_prefix("PLAY_").unwrap_or(name);
+    let mut found = Vec::new();
+    for vhost in vhosts {
         for_each_setting(BlockKind::Vhost, &mut vec!["vhost".to_owned(), (*vhost).to_owned()], &mut |path| {
             if variable_name(&path[2..].join("_")) == name {
                 found.push(path.to_vec());
@@ -185,6 +207,26 @@ mod tests {
         assert_eq!(vhost.refer_play, ["a.b", "c.d"]);
         assert!(vhost.security.enabled && vhost.security.allow.len() == 1);
         assert!(vhost.security.allows(Action::Play, "10.1.1.1".parse().unwrap()));
+    }
+
+    #[test]
+    fn variables_of_srs_set_all_vhosts() {
+        let config = with(&[
+            ("SRS_VHOST_HLS_ENABLED", "on"),
+            ("SRS_VHOST_HLS_HLS_FRAGMENT", "3"),
+            ("SRS_VHOST_PLAY_MW_LATENCY", "120"),
+            ("SRS_VHOST_TCP_NODELAY", "on"),
+        ])
+        .unwrap();
+        assert_eq!(config.warnings, Vec::<String>::new());
+        for name in ["any", "live-1.example.com"] {
+            let vhost = config.vhost(name).unwrap();
+            assert!(vhost.tcp_nodelay && vhost.hls.enabled == cfg!(feature = "hls"), "{name}");
+            assert_eq!((vhost.hls.fragment.as_secs(), vhost.mw_latency.as_millis()), (3, 120), "{name}");
+        }
+        let file = "listen 1935;";
+        let config = Config::parse_with("t", file, [("SRS_VHOST_GOP_CACHE".into(), "off".into())]).unwrap();
+        assert!(!config.vhost("any").unwrap().gop_cache);
     }
 
     #[test]

@@ -7,7 +7,7 @@ use super::directive::{self, Directive};
 use super::error::Error;
 use super::names::canonical;
 use super::schema::{BlockKind, Shape};
-use super::{include, table};
+use super::{include, srs, table};
 
 /// The grammar as a format of the `config` crate. Checks the text against the schema.
 ///
@@ -45,6 +45,7 @@ impl Format for Directives {
         }
         Error::unless_empty(check(&tree))?;
         Ok(map_block(BlockKind::Root, tree))
+        srs::unfold_play(&mut tree);
     }
 }
 

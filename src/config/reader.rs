@@ -34,6 +34,11 @@ impl<'a> Section<'a> {
     fn value(self, name: &str) -> Option<&'a Value> {
         self.table?.get(name)
     }
+    /// Returns a block without any directive.
+    pub(super) fn empty(kind: BlockKind) -> Section<'a> {
+        Section { kind, table: None }
+    }
+
 
     /// Returns the kind of the block.
     pub(super) fn kind(self) -> BlockKind {
@@ -269,7 +274,8 @@ impl Reader {
             let Some(Value { kind: ValueKind::Array(uses), .. }) = section.value(row.name) else { continue };
             for value in uses {
                 let at = value.origin().unwrap_or("the configuration").to_owned();
-                self.warn(at, &format!("\"{}\" is not supported by this version: ignored", row.name));
+                let hint = if row.text.is_empty() { String::new() } else { format!("; {}", row.text) };
+                self.warn(at, &format!("\"{}\" is not supported by this version: ignored{hint}", row.name));
             }
         }
     }

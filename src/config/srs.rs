@@ -28,7 +28,6 @@ pub(super) const ROWS: &[Row] = &[
     other(Root, "circuit_breaker", "max_busy sheds load"),
     other(Root, "disable_daemon_for_docker", "use \"daemon off;\""),
     other(Root, "empty_ip_ok", NEEDLESS),
-    other(Root, "exporter", "metrics are at /metrics of http_api"),
     other(Root, "first_wait_for_qlv", NEEDLESS),
     other(Root, "force_grace_quit", "SIGTERM always ends it gracefully"),
     other(Root, "grace_final_wait", "SIGTERM always ends it gracefully"),

@@ -3,6 +3,7 @@
 use super::kind::Kind;
 use super::reload::Reload::{self, Next, Now, Restart};
 use super::schema::{BlockKind, Row, Shape};
+use super::srs;
 use super::units::TimeUnit;
 use BlockKind::{
     ApiAuth, Forward, Hls, HttpApi, HttpHooks, HttpServer, PithyPrint, Publish, RawApi, Root, Rtmps, Security, Vhost,
@@ -176,6 +177,10 @@ pub(super) const TABLE: &[Row] = &[
     block(Root, "rtmps", Shape::Block(Rtmps), None,
         "RTMP over TLS",
         "RTMP over TLS, for clients that use rtmps://. Needs a server built with ./configure --with-ssl."),
+    setting(Root, "default_app", Kind::Text { name: "NAME", is_secret: false }, "live", REQUESTS,
+        "application of clients that name none",
+        "Application of RTMP clients that name none: rtmp://host/key is the stream key of this application, and so is \
+         __defaultApp__, as in SRS. See docs/configuration.md for all forms of URLs."),
     block(Root, "http_server", Shape::Block(HttpServer), None,
         "HTTP server",
         "HTTP server for the HLS files of live streams (from memory), other files of a directory, and a page at / that \
@@ -478,7 +483,7 @@ pub(super) const ALIASES: &[(&str, &str)] = &[("http_stream", "http_server")];
 
 /// Returns the row of a directive in a block.
 pub(super) fn find(block: BlockKind, name: &str) -> Option<&'static Row> {
-    TABLE.iter().find(|row| row.block == block && row.name == name)
+    TABLE.iter().chain(srs::ROWS).find(|row| row.block == block && row.name == name)
 }
 
 /// Returns the rows of a block, in the order of the table.
@@ -488,7 +493,7 @@ pub(super) fn index(row: &'static Row) -> usize {
 }
 
 pub(super) fn rows(block: BlockKind) -> impl Iterator<Item = &'static Row> {
-    TABLE.iter().filter(move |row| row.block == block)
+    TABLE.iter().chain(srs::ROWS).filter(move |row| row.block == block)
 }
 
 #[cfg(test)]

@@ -108,6 +108,7 @@ fn absent_directives_have_their_defaults() {
         },
         log: Log { tank: LogTank::Console, level: LogLevel::Trace, file: PathBuf::from("./objs/srs.log") },
         vhosts: BTreeMap::from([("__defaultVhost__".to_owned(), Arc::new(vhost))]),
+        default_app: "live".to_owned(),
         warnings: vec![],
         settings: config.settings.clone(),
     };
@@ -123,7 +124,8 @@ fn each_directive_reaches_its_field() {
     let config = parse(
         "listen 1935 127.0.0.1:1936 [::]:1937; max_connections 7; max_connections_per_address 3;
          max_memory 2g; max_busy 90;
-         handshake_timeout 4; command_timeout 5; send_timeout 6; chunk_size 65000; daemon on; pid /run/srs.pid;
+         handshake_timeout 4; command_timeout 5; send_timeout 6; chunk_size 65000; default_app main; \
+         daemon on; pid /run/srs.pid;
          proxy_protocol 10.0.0.1 ::1;
          srs_log_tank file; srs_log_level verbose; srs_log_file '/var/log/my srs.log';
          pithy_print { publish 100; play 200; forwarder 3600000; }
@@ -214,6 +216,7 @@ fn each_directive_reaches_its_field() {
             dispose: Duration::ZERO,
             on_error: HlsOnError::Disconnect,
         },
+    assert_eq!(config.default_app, "main");
         http_hooks: HttpHooks {
             enabled: true,
             on_connect: urls(&["http://a:1/c"]),
@@ -277,8 +280,10 @@ fn a_vhost_is_found_in_any_case_and_the_default_one_is_the_rest() {
 fn what_is_missing_as_a_whole_is_said() {
     let error = Config::parse("a.conf", "# nothing\n").unwrap_err().to_string();
     assert_eq!(error, "a.conf:1: no \"listen\" in the file; add the port to serve RTMP on, e.g. \"listen 1935;\"");
-    let warning = "no vhost: all clients will be refused; add one for all hosts, e.g. \"vhost __defaultVhost__ { }\"";
-    assert_eq!(parse("listen 1935;").warnings, [format!("a.conf:1: {warning}")]);
+    let warning = "no vhost: all hosts are served with the default settings, as by \"vhost __defaultVhost__ { }\"";
+    let config = parse("listen 1935; chunk_size 60000;");
+    assert_eq!(config.warnings, [format!("a.conf:1: {warning}")]);
+    assert_eq!(config.vhost("any"), parse("listen 1935; chunk_size 60000; vhost __defaultVhost__ { }").vhost("any"));
 }
 
 #[test]

@@ -133,6 +133,7 @@ impl Vhost {
             refer: reader.hosts(section, "refer"),
             refer_publish: reader.hosts(section, "refer_publish"),
             refer_play: reader.hosts(section, "refer_play"),
+        reader.warn_unsupported(publish);
         }
     }
 }
@@ -189,3 +190,4 @@ impl Hls {
         hls
     }
 }
+        reader.warn_unsupported(block);
