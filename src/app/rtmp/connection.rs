@@ -29,6 +29,9 @@ use crate::st::net::TcpStream;
 /// Bytes of incomplete messages that a client may have in memory before it publishes: two of the longest commands.
 const MAX_INCOMPLETE_COMMANDS: usize = 128 * 1024;
 
+/// Characters of a URL that are shown in the reason for its refusal.
+const MAX_SHOWN: usize = 255;
+
 /// A connection after the handshake, on the heap: a waiting player's stack fits on two pages.
 pub(super) struct Connection<'a> {
     pub(super) ctx: &'a Context,
@@ -131,7 +134,8 @@ impl<'a> Connection<'a> {
                     request::Error::NoVhost(_) | request::Error::Disabled(_) => "NetConnection.Connect.Rejected",
                     _ => "NetConnection.Connect.InvalidApp",
                 };
-                return Err(self.reject(connect, code, CloseReason::Refused(error.to_string())));
+                let reason = refused(&error, &connect.tc_url, &connect.app, None);
+                return Err(self.reject(connect, code, reason));
             }
         };
         let info = Arc::new(ClientInfo {
@@ -175,7 +179,7 @@ impl<'a> Connection<'a> {
     /// Resolves the stream name of a `publish` or `play`.
     pub(super) fn resolve(&self, admitted: &Admitted, name: &str) -> Result<StreamRequest, CloseReason> {
         let request = admitted.app.stream(name, &self.ctx.config.get());
-        request.map_err(|error| CloseReason::Refused(error.to_string()))
+        request.map_err(|error| refused(&error, &admitted.info.tc_url, &admitted.app.app, Some(name)))
     }
 
     /// Asks the gates that may wait, and returns what they grant.
@@ -240,6 +244,17 @@ fn read(stream: &TcpStream, protocol: &mut Protocol<TcpStream>) -> Result<bool, 
     }
 }
 
+/// Returns the reason for a client whose URL is refused, with the URL as the client sent it, but without parameters, which can
+/// be secret.
+fn refused(error: &request::Error, tc_url: &str, app: &str, stream: Option<&str>) -> CloseReason {
+    let shown = |text: &str| {
+        let without_params = text.split('?').next().unwrap_or_default();
+        without_params.chars().filter(|c| !c.is_control()).take(MAX_SHOWN).collect::<String>()
+    };
+    let stream = stream.map(|stream| format!(" stream={}", shown(stream))).unwrap_or_default();
+    CloseReason::Refused(format!("{error} (the client sent tcUrl={} app={}{stream})", shown(tc_url), shown(app)))
+}
+
 /// Returns what the gates are asked about a `publish` or `play`.
 pub(super) fn gate_request(
     action: GateAction,
@@ -250,10 +265,10 @@ pub(super) fn gate_request(
     GateRequest { action, client: admitted.info.clone(), stream: Some(stream.clone()), vhost: vhost.clone() }
 }
 
-pub(super) fn stream_info(admitted: &Admitted, request: &StreamRequest) -> Arc<StreamInfo> {
+pub(super) fn stream_info(_: &Admitted, request: &StreamRequest) -> Arc<StreamInfo> {
     Arc::new(StreamInfo {
         vhost: request.vhost.name.clone(),
-        app: admitted.app.app.clone(),
+        app: request.app.clone(),
         stream: request.stream.clone(),
         name: request.name.clone(),
         params: request.params.clone(),
@@ -266,7 +281,7 @@ pub(super) fn rename(
     request: &StreamRequest,
     name: &str,
 ) -> Result<(StreamRequest, Arc<StreamInfo>), CloseReason> {
-    let renamed = request.renamed(&admitted.app.app, name).map_err(|error| CloseReason::Refused(error.to_string()))?;
+    let renamed = request.renamed(name, None).map_err(|error| CloseReason::Refused(error.to_string()))?;
     let info = stream_info(admitted, &renamed);
     Ok((renamed, info))
 }

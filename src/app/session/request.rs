@@ -1,4 +1,4 @@
-//! Parses a client's URL into vhost, application, stream, and parameters.
+//! Parses a client's URL into vhost, application, stream, and parameters. `docs/configuration.md` lists the forms of URLs.
 
 use std::sync::Arc;
 
@@ -11,12 +11,18 @@ const MAX_NAME: usize = 255;
 /// Longest parameter list, in bytes.
 const MAX_PARAMS: usize = 4096;
 
+/// Application of clients that name none, as in SRS: the same as `default_app`.
+const DEFAULT_APP: &str = "__defaultApp__";
+
+/// Instance of an application in Flash Media Server and Wowza: of no meaning here.
+const DEFAULT_INSTANCE: &str = "/_definst_";
+
+/// Characters between parameters of a client of SRS: `app?key=k,vhost=v`.
+const PARAM_SEPARATORS: [char; 3] = ['&', ',', '?'];
+
 /// Invalid or unknown name in a URL.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum Error {
-    /// The URL names no application.
-    #[error("the URL names no application: rtmp://host/app/stream is expected")]
-    NoApp,
     /// The URL names no stream.
     #[error("no stream name: rtmp://host/app/stream is expected")]
     NoStream,
@@ -62,6 +68,8 @@ pub struct AppRequest {
 pub struct StreamRequest {
     /// Configuration of the vhost.
     pub vhost: Arc<Vhost>,
+    /// Application name. It differs from that of the connection if that contains the stream name, too.
+    pub app: String,
     /// Stream name, without parameters.
     pub stream: String,
     /// Name in the server: vhost/app/stream.
@@ -82,25 +90,62 @@ impl AppRequest {
         let from_app = Name::parse(&connect.app);
         let app = if from_app.name.is_empty() { &from_url } else { &from_app };
         let vhost = from_app.vhost.as_deref().or(from_url.vhost.as_deref()).unwrap_or(url.host);
-        if app.name.is_empty() {
-            return Err(Error::NoApp);
-        }
-        check("application", &app.name)?;
+        let name = match app.name.strip_suffix(DEFAULT_INSTANCE).unwrap_or(&app.name) {
+            "" | DEFAULT_APP => &config.default_app,
+            name => name,
+        };
+        check("application", name)?;
         let params = if from_app.params.is_empty() { &from_url.params } else { &from_app.params };
         check_params(params)?;
-        Ok(Self { vhost: find(vhost, config)?, app: app.name.clone(), params: params.clone() })
+        Ok(Self { vhost: find(vhost, config)?, app: name.to_owned(), params: params.clone() })
     }
 
-    /// Parses the name of a `publish` or `play` in this application. The name may choose another vhost, as above.
+    /// Returns the key of a bandwidth test: the parameter `key`, which ends at `&`, as in SRS also at `,` and at a further `?`.
+    pub(crate) fn test_key(&self) -> Option<&str> {
+        self.params.split(PARAM_SEPARATORS).find_map(|pair| pair.strip_prefix("key="))
+    }
+
+    /// Parses the name of a `publish` or `play` in this application. The name may choose another vhost, as above. It may be a
+    /// whole URL; or empty, if the application contains the stream name.
     ///
     /// # Errors
     /// As [`AppRequest::new`].
     pub fn stream(&self, name: &str, config: &Config) -> Result<StreamRequest, Error> {
-        let name = Name::parse(name);
+        let is_url = name.contains("://");
+        let mut name = Name::parse(if is_url { Url::parse(name).path } else { name });
+        let mut app = self.app.as_str();
         if name.name.is_empty() {
-            return Err(Error::NoStream);
+            // A URL of two parts, or of one, all of it sent as application.
+            let Some((first, last)) = self.app.rsplit_once('/').or_else(|| self.lone_name(config)) else {
+                return Err(Error::NoStream);
+            };
+            (app, name.name) = (first, last.to_owned());
+            if name.params.is_empty() {
+                name.params.clone_from(&self.params);
+            }
         }
-        check("stream name", &name.name)?;
+        let path = std::mem::take(&mut name.name);
+        name.name = match path.strip_prefix(app).and_then(|rest| rest.strip_prefix('/')) {
+            Some(stream) if is_url => stream.to_owned(),
+            _ if is_url => match path.rsplit_once('/') {
+                Some((other, stream)) => {
+                    check("application", other)?;
+                    return self.stream_in(other, stream, &name, config);
+                }
+                None => path,
+            },
+            _ => path,
+        };
+        self.stream_in(app, &name.name, &name, config)
+    }
+
+    /// Returns the default application, and the application of the client as a stream name, unless that is the same.
+    fn lone_name<'a>(&'a self, config: &'a Config) -> Option<(&'a str, &'a str)> {
+        (self.app != config.default_app).then_some((&config.default_app, &self.app))
+    }
+
+    fn stream_in(&self, app: &str, stream: &str, name: &Name, config: &Config) -> Result<StreamRequest, Error> {
+        check("stream name", stream)?;
         check_params(&name.params)?;
         let vhost = match &name.vhost {
             Some(vhost) => find(vhost, config)?,
@@ -111,29 +156,31 @@ impl AppRequest {
             },
         };
         Ok(StreamRequest {
-            name: format!("{}/{}/{}", vhost.name, self.app, name.name),
+            name: format!("{}/{app}/{stream}", vhost.name),
             vhost,
-            stream: name.name,
-            params: name.params,
+            app: app.to_owned(),
+            stream: stream.to_owned(),
+            params: name.params.clone(),
         })
     }
 }
 
 impl StreamRequest {
-    /// Returns the request under another name in the same vhost and in the application `app`.
+    /// Returns the request under another name in the same vhost and application, with other parameters if there are.
     ///
     /// # Errors
     /// When the name is invalid.
-    pub fn renamed(&self, app: &str, stream: &str) -> Result<Self, Error> {
+    pub fn renamed(&self, stream: &str, params: Option<&str>) -> Result<Self, Error> {
         check("stream name", stream)?;
         if stream.contains('?') {
             return Err(Error::BadName { what: "stream name", name: stream.to_owned() });
         }
         Ok(Self {
-            name: format!("{}/{app}/{stream}", self.vhost.name),
+            name: format!("{}/{}/{stream}", self.vhost.name, self.app),
             vhost: self.vhost.clone(),
+            app: self.app.clone(),
             stream: stream.to_owned(),
-            params: self.params.clone(),
+            params: params.unwrap_or(&self.params).to_owned(),
         })
     }
 }
@@ -188,7 +235,8 @@ impl<'a> Url<'a> {
     }
 }
 
-/// A name with parameters: `name?vhost=v&token=t`, or `name...vhost...v` for clients that cannot send a `?`, as in SRS.
+/// A name with parameters: `name?vhost=v&token=t`, or `name...vhost...v&token=t` for clients that cannot send a `?`, as in SRS.
+/// `domain` means the same as `vhost`.
 struct Name {
     name: String,
     vhost: Option<String>,
@@ -198,17 +246,29 @@ struct Name {
 impl Name {
     fn parse(text: &str) -> Self {
         let (name, params) = text.split_once('?').unwrap_or((text, ""));
+        let mut params = params.to_owned();
         let mut pieces = name.split("...");
         let name = pieces.next().unwrap_or_default().trim_matches('/').to_owned();
         let mut vhost = None;
         while let (Some(key), Some(value)) = (pieces.next(), pieces.next()) {
-            if key == "vhost" {
-                vhost = Some(value.to_owned());
+            let (value, more) = value.split_once('&').unwrap_or((value, ""));
+            if matches!(key, "vhost" | "domain") {
+                vhost = Some(value.trim_end_matches('/').to_owned());
+            }
+            if !more.is_empty() {
+                let separator = if params.is_empty() { "" } else { "&" };
+                params = format!("{more}{separator}{params}");
             }
         }
-        let in_params = params.split('&').find_map(|pair| pair.strip_prefix("vhost="));
-        let vhost = in_params.map(str::to_owned).or(vhost).filter(|vhost| !vhost.is_empty());
-        Self { name, vhost, params: params.to_owned() }
+        let find = |separators: &[char]| {
+            ["vhost=", "domain="]
+                .into_iter()
+                .find_map(|key| params.split(separators).find_map(|pair| pair.strip_prefix(key)))
+                .map(str::to_owned)
+        };
+        let in_params = find(&['&']).or_else(|| find(&PARAM_SEPARATORS));
+        let vhost = in_params.or(vhost).filter(|vhost| !vhost.is_empty());
+        Self { name, vhost, params }
     }
 }
 
@@ -244,7 +304,13 @@ mod tests {
             ("live", "rtmp://10.0.0.1/live", "s?token=1&vhost=demo.com", "demo.com/live/s"),
             ("live", "rtmp://10.0.0.1/live", "s...vhost...demo.com", "demo.com/live/s"),
             ("live?vhost=", "rtmp://demo.com/live", "s", "demo.com/live/s"),
+            ("live?key=1,vhost=demo.com", "rtmp://10.0.0.1/live?key=1,vhost=demo.com", "s", "demo.com/live/s"),
+            ("live?key=1,vhost=off.com&vhost=demo.com", "rtmp://10.0.0.1/live", "s", "demo.com/live/s"),
             ("", "rtmp://demo.com/live", "s", "demo.com/live/s"),
+            ("live?domain=demo.com", "rtmp://10.0.0.1/live?domain=demo.com", "s", "demo.com/live/s"),
+            ("live", "rtmp://10.0.0.1/live", "s?token=1&domain=demo.com", "demo.com/live/s"),
+            ("live", "rtmp://10.0.0.1/live", "s...vhost...demo.com&token=1", "demo.com/live/s"),
+            ("live...vhost...demo.com/", "rtmp://10.0.0.1/live...vhost...demo.com/", "s", "demo.com/live/s"),
             ("a/b/", "rtmp://demo.com/a/b/", "c/d", "demo.com/a/b/c/d"),
             ("live", "rtmp://user:pass@demo.com/live", "s", "demo.com/live/s"),
             ("live", "rtmp://[::1]:1935/live", "s", "__defaultVhost__/live/s"),
@@ -252,6 +318,46 @@ mod tests {
         ] {
             assert_eq!(stream(app, tc_url, name).as_deref(), Ok(expected), "{app} {tc_url} {name}");
         }
+    }
+
+    #[test]
+    fn one_stream_has_many_urls() {
+        // Application, URL of the connection, stream name.
+        for (app_name, tc_url, name, expected) in [
+            ("live/cam", "rtmp://demo.com/live/cam", "", "live|cam|"),
+            ("live/cam", "rtmp://demo.com/live/cam", "?token=1", "live|cam|token=1"),
+            ("live/cam?token=1", "rtmp://demo.com/live/cam?token=1", "", "live|cam|token=1"),
+            ("a/b/cam/", "rtmp://demo.com/a/b/cam/", "", "a/b|cam|"),
+            ("live/", "rtmp://demo.com/live/", "cam/", "live|cam|"),
+            ("cam", "rtmp://demo.com/cam", "", "live|cam|"),
+            ("cam?token=1", "rtmp://demo.com/cam?token=1", "", "live|cam|token=1"),
+            ("", "rtmp://demo.com", "cam", "live|cam|"),
+            ("", "rtmp://demo.com/", "cam?token=1", "live|cam|token=1"),
+            ("__defaultApp__", "rtmp://demo.com/__defaultApp__", "cam", "live|cam|"),
+            ("live/_definst_", "rtmp://demo.com/live/_definst_", "cam", "live|cam|"),
+            ("live/_definst_/", "rtmp://demo.com/live/_definst_/", "cam", "live|cam|"),
+            ("live", "rtmp://demo.com/live", "rtmp://demo.com/live/cam?token=1", "live|cam|token=1"),
+            ("live", "rtmp://demo.com/live", "rtmp://demo.com/live/a/b", "live|a/b|"),
+            ("live", "rtmp://demo.com/live", "rtmp://demo.com/other/cam", "other|cam|"),
+            ("live", "rtmp://demo.com/live", "rtmp://demo.com/cam", "live|cam|"),
+            ("live", "rtmp://10.0.0.1/live", "cam...vhost...demo.com&token=1", "live|cam|token=1"),
+        ] {
+            let request = app(app_name, tc_url).and_then(|app| app.stream(name, &config())).unwrap();
+            let what = format!("{}|{}|{}", request.app, request.stream, request.params);
+            assert_eq!(what, expected, "{app_name} {tc_url} {name}");
+            assert_eq!(request.name, format!("demo.com/{}/{}", request.app, request.stream));
+        }
+    }
+
+    #[test]
+    fn the_default_application_is_configurable() {
+        let config = Config::parse("t", "listen 1935; default_app main; vhost __defaultVhost__ { }").unwrap();
+        let name = |app: &str, url: &str, name: &str| {
+            AppRequest::new(&Connect::new(app, url), &config).unwrap().stream(name, &config).map(|stream| stream.name)
+        };
+        assert_eq!(name("cam", "rtmp://h/cam", "").as_deref(), Ok("__defaultVhost__/main/cam"));
+        assert_eq!(name("", "rtmp://h", "cam").as_deref(), Ok("__defaultVhost__/main/cam"));
+        assert_eq!(name("", "rtmp://h", ""), Err(Error::NoStream));
     }
 
     #[test]
@@ -275,8 +381,10 @@ mod tests {
         assert!(matches!(stream("live", "rtmp://h/live", &params), Err(Error::TooLong { .. })));
         assert_eq!(stream("live", "rtmp://h/live", ""), Err(Error::NoStream));
         assert_eq!(stream("live", "rtmp://h/live", "?token"), Err(Error::NoStream));
-        assert_eq!(stream("", "rtmp://h", "s"), Err(Error::NoApp));
-        assert_eq!(stream("/", "", "s"), Err(Error::NoApp));
+        for url in ["rtmp://h/live/../s", "rtmp://h/../s", "rtmp://h/a//s", "rtmp://h/"] {
+            assert!(stream("live", "rtmp://h/live", url).is_err(), "{url}");
+        }
+        assert!(matches!(stream("live/..", "rtmp://h/live/..", ""), Err(Error::BadName { .. })));
     }
 
     #[test]
