@@ -103,6 +103,7 @@ missing_packages() {
     here haproxy || echo haproxy
     here obs || printf '%s\n' obs-studio obs-plugins libgl1-mesa-dri
     here Xvfb || echo xvfb
+    here ip || [ -x /sbin/ip ] || echo iproute2
     here openssl || echo openssl
     here gst-launch-1.0 || echo gstreamer1.0-tools
     has_glib_tls || echo glib-networking

@@ -38,6 +38,7 @@ mod forward_crowd;
 mod forward_trouble;
 mod gstreamer;
 #[cfg(all(feature = "hls", feature = "http"))]
+mod encoders;
 mod hls;
 #[cfg(all(feature = "hls", feature = "http"))]
 mod hls_changes;
@@ -58,5 +59,7 @@ mod rtmps;
 mod session;
 mod shedding;
 mod timestamps;
+mod interop;
 #[cfg(all(feature = "hls", feature = "http"))]
 mod ts_info;
+mod vanished;
