@@ -18,10 +18,12 @@ mod listener;
 mod options;
 mod raw_socket;
 mod stream;
+mod tcp_info;
 mod wait;
 mod wait_timer;
 
 pub use inherited::{inherited_listeners, listens_on};
 pub use listener::{TcpListener, bind};
 pub use stream::TcpStream;
+pub use tcp_info::TcpInfo;
 pub use wait::{WaitResult, set_eager_yield};

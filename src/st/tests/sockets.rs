@@ -212,3 +212,23 @@ fn an_end_that_comes_with_the_last_bytes_is_seen() {
     })
     .unwrap();
 }
+
+#[test]
+fn the_kernel_counts_what_the_peer_has_acknowledged() {
+    const BYTES: usize = 300_000;
+    run(|| {
+        let (mut near, far) = pair();
+        let before = near.tcp_info().unwrap().bytes_acked;
+        let reader = spawn("reader", 0, move || {
+            (&far).read_exact(&mut vec![0; BYTES]).unwrap();
+            (&far).write_all(b"!").unwrap();
+        });
+        near.write_all(&vec![7; BYTES]).unwrap();
+        near.read_exact(&mut [0]).unwrap();
+        let info = near.tcp_info().unwrap();
+        assert_eq!(info.bytes_acked - before, BYTES as u64, "{info:?}");
+        assert!(info.rtt > Duration::ZERO && info.min_rtt <= info.rtt && info.segments > 0, "{info:?}");
+        reader.unwrap().join();
+    })
+    .unwrap();
+}
