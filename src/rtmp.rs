@@ -4,6 +4,7 @@
 //! return values, and consume either a whole unit or nothing. Section numbers are those of Adobe's "RTMP specification 1.0"
 //! unless stated otherwise; E-RTMP is Veovera's "Enhanced RTMP" version 2.
 
+pub mod bandwidth_test;
 pub mod chunk;
 pub mod client;
 pub mod command;

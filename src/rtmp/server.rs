@@ -212,6 +212,18 @@ impl<S> Server<S> {
 
     /// Accepts the `connect` of the client. `chunk_size` is for sending, in bytes.
     pub fn accept_connect(&mut self, connect: &Connect, chunk_size: usize) {
+        let data = Object::new().with("version", "3,5,3,888").with("server", SERVER_NAME);
+        self.accept_with(connect, chunk_size, data);
+        self.protocol.send_command(0, &Command::new("onBWDone", 0.0));
+    }
+
+    /// Accepts the `connect` of a client that tests the bandwidth, as SRS does: with more about the server in `data`, and
+    /// without `onBWDone`.
+    pub fn accept_test(&mut self, connect: &Connect, chunk_size: usize, data: Object) {
+        self.accept_with(connect, chunk_size, data);
+    }
+
+    fn accept_with(&mut self, connect: &Connect, chunk_size: usize, data: Object) {
         self.protocol.set_window(WINDOW);
         self.protocol.set_peer_bandwidth(WINDOW);
         self.protocol.set_chunk_size(chunk_size);
@@ -219,10 +231,9 @@ impl<S> Server<S> {
         let properties = connect.add_enhanced_properties(properties);
         let information = status("status", "NetConnection.Connect.Success", "Connection succeeded.")
             .with("objectEncoding", connect.object_encoding)
-            .with("data", Object::new().with("version", "3,5,3,888").with("server", SERVER_NAME));
+            .with("data", data);
         let result = Command::new("_result", connect.transaction).object(properties).arg(information);
         self.protocol.send_command(0, &result);
-        self.protocol.send_command(0, &Command::new("onBWDone", 0.0));
     }
 
     /// Rejects the `connect` of the client. `code` is for example `NetConnection.Connect.Rejected`.
@@ -387,6 +398,11 @@ impl Connect {
     /// Creates a minimal `connect`.
     pub fn new(app: &str, tc_url: &str) -> Self {
         Self { app: app.into(), tc_url: tc_url.into(), ..Self::default() }
+    }
+
+    /// Returns `tcUrl` without its parameters.
+    pub fn tc_url_without_params(&self) -> &str {
+        self.tc_url.split(['?', ',']).next().unwrap_or_default()
     }
 
     /// Returns another text of the command object, or "" if it is not a text.
