@@ -1,4 +1,4 @@
-//! FLV files (FLV E.2 to E.4.1), for tests and tools.
+//! FLV files (FLV E.2 to E.4.1).
 
 use byteorder::{BigEndian, ByteOrder};
 use bytes::Bytes;
@@ -15,6 +15,8 @@ const FILE_HEADER_SIZE: u32 = 9;
 /// Maximum size of a file header; version 1 has 9 bytes. Without a limit, a reader would wait for the claimed bytes.
 const MAX_FILE_HEADER_SIZE: u32 = 4096;
 const TAG_HEADER_SIZE: usize = 11;
+/// Bytes of a tag beside its payload.
+pub const TAG_OVERHEAD: usize = TAG_HEADER_SIZE + BACK_POINTER_SIZE;
 /// Size of the field after each tag with the size of the tag, for reading backwards.
 const BACK_POINTER_SIZE: usize = 4;
 const MAX_TAG_SIZE: u32 = 0x00ff_ffff;
@@ -139,12 +141,23 @@ pub fn write_tag(out: &mut Vec<u8>, tag: &Tag) -> Result<(), Error> {
     }
     let size = u32::try_from(tag.payload.len()).ok().filter(|size| *size <= MAX_TAG_SIZE);
     let Some(size) = size else { return Err(Error::PayloadSize { kind, size: tag.payload.len() }) };
-    let [_, s2, s1, s0] = size.to_be_bytes();
-    let [t3, t2, t1, t0] = tag.timestamp.to_be_bytes();
-    out.extend_from_slice(&[kind, s2, s1, s0, t2, t1, t0, t3, 0, 0, 0]);
+    out.extend_from_slice(&tag_header(kind, tag.timestamp, size));
     out.extend_from_slice(&tag.payload);
-    out.extend_from_slice(&(size + 11).to_be_bytes());
+    out.extend_from_slice(&back_pointer(size));
     Ok(())
+}
+
+/// Returns the header of a tag with `size` bytes of payload, at most 2^24 - 1. `kind` has at most five bits.
+pub fn tag_header(kind: u8, timestamp: u32, size: u32) -> [u8; TAG_HEADER_SIZE] {
+    debug_assert!(kind <= KIND_MASK && size <= MAX_TAG_SIZE);
+    let [_, s2, s1, s0] = size.to_be_bytes();
+    let [t3, t2, t1, t0] = timestamp.to_be_bytes();
+    [kind, s2, s1, s0, t2, t1, t0, t3, 0, 0, 0]
+}
+
+/// Returns the field after a tag with `size` bytes of payload.
+pub fn back_pointer(size: u32) -> [u8; BACK_POINTER_SIZE] {
+    (size + TAG_HEADER_SIZE as u32).to_be_bytes()
 }
 
 #[cfg(test)]
