@@ -1,0 +1,235 @@
+//! Recording (DVR): published streams as files.
+//!
+//! ```text
+//! Source ─> DvrOutput ─> Recorder ─> DiskQueue ═queue═> DiskThread ─> FILE.tmp, renamed to FILE at the end
+//! corrected              cuts, drops                        │
+//! messages                                                  └─ Outcome ─> coroutine: event Recorded, log
+//! ```
+//!
+//! Nothing on the worker waits for a disk, and a failing disk never affects the publisher.
+
+mod disk;
+mod ledger;
+mod library;
+mod output;
+mod path;
+mod recorder;
+#[cfg(test)]
+mod tests;
+mod thread;
+
+use std::io;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+use self::disk::{DiskQueue, Outcome, RecordingFiles};
+use self::library::{Ledgers, Policy};
+use self::output::DvrOutput;
+use crate::app::context::{Context, Feature};
+use crate::app::events::{Event, Listener};
+use crate::app::limits::fairness::TimeSlice;
+use crate::app::limits::reclaim::{Reclaim, ReclaimTarget, Reclaimed};
+use crate::app::session::info::StreamInfo;
+use crate::app::stats::snapshot::Section;
+use crate::app::stream::{Output, Source, StreamEvent};
+use crate::config::{Config, Vhost};
+use crate::log::{Throttle, quoted};
+use crate::st::{self, Inbox};
+
+/// Interval of the removal of old recordings.
+const RETAIN_INTERVAL: Duration = Duration::from_secs(10);
+
+/// Part of `max_memory` for what waits for the disk: closing clients would not free it.
+const QUEUE_DIVISOR: usize = 8;
+
+/// Minimum time between two lines about recordings that failed.
+const LOG_INTERVAL: Duration = Duration::from_secs(10);
+
+/// Recording as a feature of the server.
+pub(crate) struct DvrFeature(Arc<Inner>);
+
+struct Inner {
+    ctx: Context,
+    queue: DiskQueue,
+    outcomes: Arc<Inbox<Outcome>>,
+    counters: Counters,
+}
+
+#[derive(Default)]
+struct Counters {
+    recorded: AtomicU64,
+    recorded_bytes: AtomicU64,
+    failed: AtomicU64,
+    dropped: Arc<AtomicU64>,
+}
+
+impl DvrFeature {
+    /// Creates the feature, and starts the thread that writes.
+    ///
+    /// # Errors
+    /// When the system has no thread.
+    pub(crate) fn new(ctx: Context) -> io::Result<Self> {
+        let outcomes = Arc::new(Inbox::new());
+        let queue = DiskQueue::start(outcomes.clone(), Ledgers::default())?;
+        Ok(Self(Arc::new(Inner { ctx, queue, outcomes, counters: Counters::default() })))
+    }
+}
+
+impl Inner {
+    /// Starts, changes or ends the recording of a stream, as the configuration says.
+    fn attach(&self, source: &Source, vhost: &Vhost, from_start: bool) {
+        let Some(stream) = source.published_as() else { return };
+        source.attach_output("dvr", vhost, is_wanted(&stream, vhost), |publishing| {
+            let (stream, client) = (publishing.stream.clone(), publishing.client.clone());
+            let name = stream.name.clone();
+            let files = RecordingFiles::new(self.queue.clone(), stream, client, publishing.memory.clone());
+            let dropped = self.counters.dropped.clone();
+            Some(Box::new(DvrOutput::new(files, &name, &vhost.dvr, from_start, dropped)) as Box<dyn Output>)
+        });
+    }
+
+    fn reconfigure(&self, config: &Config) {
+        for source in self.ctx.streams.all() {
+            if let Some(vhost) = config.vhosts.get(&source.vhost_name()) {
+                self.attach(&source, vhost, false);
+            }
+        }
+    }
+
+    /// Reports what the thread has done, forever.
+    fn report(&self) {
+        let (mut throttle, mut unreported) = (Throttle::new(LOG_INTERVAL), 0_u64);
+        loop {
+            let outcome = self.outcomes.receive();
+            match outcome {
+                Outcome::Recorded { file, path, duration_ms, bytes, .. } => {
+                    self.counters.recorded.fetch_add(1, Ordering::Relaxed);
+                    self.counters.recorded_bytes.fetch_add(bytes, Ordering::Relaxed);
+                    let path = path.display().to_string();
+                    log::info!(
+                        "recorded: stream={} path={} seconds={:.1} bytes={bytes}",
+                        file.stream.name,
+                        quoted(&path),
+                        duration_ms as f64 / 1000.0
+                    );
+                    let (stream, client) = (file.stream.clone(), file.client.clone());
+                    self.ctx.events.emit(&Event::Recorded { stream, client, path, duration_ms, bytes });
+                }
+                Outcome::Failed { file, path, error } => {
+                    self.counters.failed.fetch_add(1, Ordering::Relaxed);
+                    unreported += 1;
+                    if throttle.pass(st::now()) {
+                        log::error!(
+                            "recording failed: count={unreported} stream={} path={} error={}",
+                            file.stream.name,
+                            quoted(path),
+                            quoted(error)
+                        );
+                        unreported = 0;
+                    }
+                }
+            }
+        }
+    }
+
+    /// Has old recordings removed, forever.
+    fn retain(&self) {
+        loop {
+            let policies = policies(&self.ctx.config.get());
+            if !policies.is_empty() {
+                self.queue.retain(policies);
+            }
+            st::sleep(RETAIN_INTERVAL);
+        }
+    }
+}
+
+impl Feature for DvrFeature {
+    fn name(&self) -> &'static str {
+        "dvr"
+    }
+
+    fn start(&self) -> io::Result<()> {
+        let inner = self.0.clone();
+        st::spawn_supervised("dvr", move || inner.report())?;
+        let inner = self.0.clone();
+        st::spawn_supervised("dvr retention", move || inner.retain())
+    }
+
+    fn reconfigure(&self, _: &Config, new: &Config) {
+        self.0.reconfigure(new);
+    }
+
+    /// Waits until all files are complete, and reported.
+    fn flush(&self, deadline: Instant) {
+        while !(self.0.queue.is_idle() && self.0.outcomes.is_empty()) && st::now() < deadline {
+            st::sleep(Duration::from_millis(10));
+        }
+    }
+
+    fn snapshot(&self) -> Option<Section> {
+        let Counters { recorded, recorded_bytes, failed, dropped, .. } = &self.0.counters;
+        let [recorded, recorded_bytes, failed, dropped] =
+            [recorded, recorded_bytes, failed, dropped].map(|counter| counter.load(Ordering::Relaxed));
+        Some(
+            Section::new("dvr")
+                .with("files", "Recordings that are being written.", self.0.queue.open_files() as u64)
+                .with("held_bytes", "Bytes of recordings that wait for the disk.", self.0.queue.queued_bytes() as u64)
+                .with("recorded_total", "Recordings that are complete.", recorded)
+                .with("recorded_bytes_total", "Bytes of these.", recorded_bytes)
+                .with("failed_total", "Recordings that ended because they could not be written.", failed)
+                .with("dropped_total", "Messages that were not recorded because the disk was too slow.", dropped),
+        )
+    }
+
+    fn listener(self: Arc<Self>) -> Option<Arc<dyn Listener>> {
+        Some(self)
+    }
+
+    fn reclaim(self: Arc<Self>) -> Option<Arc<dyn Reclaim>> {
+        Some(self)
+    }
+}
+
+impl Listener for DvrFeature {
+    /// Records each stream that is published.
+    fn on_event(&self, event: &Event) {
+        let Event::Stream(StreamEvent::Published { stream, source, .. }) = event else { return };
+        let config = self.0.ctx.config.get();
+        if let Some(vhost) = config.vhosts.get(&stream.vhost) {
+            self.0.attach(source, vhost, true);
+        }
+    }
+}
+
+impl Reclaim for DvrFeature {
+    fn set_memory_limit(&self, max: usize) {
+        self.0.queue.set_limit(max / QUEUE_DIVISOR);
+    }
+
+    fn unreclaimable_bytes(&self) -> usize {
+        self.0.queue.queued_bytes()
+    }
+
+    /// Nothing can be given back: it is on its way to the disk.
+    fn reclaim(&self, _: &ReclaimTarget<'_>, _: &mut TimeSlice) -> Reclaimed {
+        Reclaimed::default()
+    }
+}
+
+fn is_wanted(stream: &StreamInfo, vhost: &Vhost) -> bool {
+    vhost.dvr.enabled && vhost.dvr.applies_to(&stream.app, &stream.stream)
+}
+
+/// Returns the rules for old recordings of all vhosts.
+fn policies(config: &Config) -> Vec<Policy> {
+    let vhosts = config.vhosts.values().filter(|vhost| !vhost.dvr.max_age.is_zero() || vhost.dvr.max_size > 0);
+    let policy = |vhost: &Arc<Vhost>| Policy {
+        root: path::root(&vhost.dvr.path),
+        vhost: vhost.name.clone(),
+        max_age: vhost.dvr.max_age,
+        max_size: vhost.dvr.max_size,
+    };
+    vhosts.map(policy).collect()
+}

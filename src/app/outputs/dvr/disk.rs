@@ -1,0 +1,219 @@
+//! The queue to the thread that writes recordings, and what the worker knows of a file.
+//!
+//! The queue is bounded in bytes. While it is half full, no GOP begins; when it is full, the GOP that is being recorded ends.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::time::SystemTime;
+
+use bytes::Bytes;
+use crossbeam_channel::{Sender, unbounded};
+
+use super::library::{Ledgers, Policy};
+use super::recorder::Disk;
+use super::thread::DiskThread;
+use crate::app::session::info::{ClientInfo, StreamInfo};
+use crate::codec::flv::recording::Recording;
+use crate::memory::{Category, MemoryTracker};
+use crate::st::{self, Inbox};
+
+/// Most bytes in the queue: what a disk writes in a second.
+const MAX_QUEUED_BYTES: usize = 64 * 1024 * 1024;
+
+/// Most jobs in the queue from which on no file is opened: somebody publishes name after name.
+const MAX_JOBS_FOR_NEW: usize = 4096;
+
+/// Part of the queue above which no GOP begins.
+const GOP_DIVISOR: usize = 2;
+
+/// A file that is being written, as worker and thread share it.
+#[derive(Debug)]
+pub(super) struct FileState {
+    pub(super) id: usize,
+    pub(super) stream: Arc<StreamInfo>,
+    pub(super) client: Arc<ClientInfo>,
+    pub(super) started_at: SystemTime,
+    /// It cannot be written any more.
+    pub(super) failed: AtomicBool,
+}
+
+/// Work for the thread.
+pub(super) enum Job {
+    Open { template: String, min_free: u64, head: Bytes },
+    Write(Bytes),
+    Close(Box<Recording>),
+}
+
+impl Job {
+    pub(super) fn size(&self) -> usize {
+        match self {
+            Self::Open { head, .. } => head.len(),
+            Self::Write(bytes) => bytes.len(),
+            Self::Close(_) => 0,
+        }
+    }
+}
+
+/// A job in the queue.
+pub(super) enum Task {
+    File(Arc<FileState>, Job),
+    /// Removes old recordings.
+    Retain(Vec<Policy>),
+}
+
+/// What the thread tells the worker.
+pub(super) enum Outcome {
+    /// A file is complete.
+    Recorded { file: Arc<FileState>, path: PathBuf, duration_ms: u64, bytes: u64 },
+    /// A file could not be written; what there is of it follows as recorded.
+    Failed { file: Arc<FileState>, path: String, error: String },
+}
+
+/// Counters that worker and thread share.
+#[derive(Debug, Default)]
+pub(super) struct Counters {
+    jobs: AtomicUsize,
+    bytes: AtomicUsize,
+    limit: AtomicUsize,
+    next_id: AtomicUsize,
+    /// Files that are being written.
+    pub(super) open_files: AtomicUsize,
+}
+
+impl Counters {
+    fn add(&self, bytes: usize) {
+        self.jobs.fetch_add(1, Ordering::Relaxed);
+        self.bytes.fetch_add(bytes, Ordering::Relaxed);
+    }
+
+    pub(super) fn subtract(&self, bytes: usize) {
+        self.bytes.fetch_sub(bytes, Ordering::Relaxed);
+        self.jobs.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+/// The sending side of the queue. Clones share it.
+#[derive(Clone)]
+pub(super) struct DiskQueue {
+    tasks: Sender<Task>,
+    counters: Arc<Counters>,
+}
+
+impl DiskQueue {
+    /// Starts the thread.
+    ///
+    /// # Errors
+    /// When the system has no thread.
+    pub(super) fn start(outcomes: Arc<Inbox<Outcome>>, ledgers: Ledgers) -> std::io::Result<Self> {
+        let (tasks, receiver) = unbounded();
+        let counters = Arc::new(Counters { limit: AtomicUsize::new(MAX_QUEUED_BYTES), ..Counters::default() });
+        let mut thread = DiskThread::new(counters.clone(), outcomes, ledgers);
+        std::thread::Builder::new().name("dvr disk".into()).spawn(move || {
+            for task in &receiver {
+                thread.handle(task);
+            }
+        })?;
+        Ok(Self { tasks, counters })
+    }
+
+    pub(super) fn queued_bytes(&self) -> usize {
+        self.counters.bytes.load(Ordering::Relaxed)
+    }
+
+    pub(super) fn open_files(&self) -> usize {
+        self.counters.open_files.load(Ordering::Relaxed)
+    }
+
+    pub(super) fn is_idle(&self) -> bool {
+        self.counters.jobs.load(Ordering::Relaxed) == 0
+    }
+
+    /// Limits the queue to `bytes`, and to [`MAX_QUEUED_BYTES`] in any case.
+    pub(super) fn set_limit(&self, bytes: usize) {
+        self.counters.limit.store(bytes.min(MAX_QUEUED_BYTES), Ordering::Relaxed);
+    }
+
+    fn has_room(&self, bytes: usize, limit: usize) -> bool {
+        let queued = self.queued_bytes();
+        queued == 0 || queued + bytes <= limit
+    }
+
+    fn send(&self, file: &Arc<FileState>, job: Job) {
+        self.counters.add(job.size());
+        // Fails only if the thread has panicked, which is logged.
+        let _ = self.tasks.send(Task::File(file.clone(), job));
+    }
+
+    /// Removes old recordings by these rules.
+    pub(super) fn retain(&self, policies: Vec<Policy>) {
+        self.counters.add(0);
+        let _ = self.tasks.send(Task::Retain(policies));
+    }
+}
+
+/// The files of one recording.
+pub(super) struct RecordingFiles {
+    queue: DiskQueue,
+    stream: Arc<StreamInfo>,
+    client: Arc<ClientInfo>,
+    memory: MemoryTracker,
+    pub(super) template: String,
+    pub(super) min_free: u64,
+    file: Option<Arc<FileState>>,
+}
+
+impl RecordingFiles {
+    pub(super) fn new(
+        queue: DiskQueue,
+        stream: Arc<StreamInfo>,
+        client: Arc<ClientInfo>,
+        memory: MemoryTracker,
+    ) -> Self {
+        Self { queue, stream, client, memory, template: String::new(), min_free: 0, file: None }
+    }
+}
+
+impl Disk for RecordingFiles {
+    fn open(&mut self, head: Bytes) -> bool {
+        let counters = &self.queue.counters;
+        if counters.jobs.load(Ordering::Relaxed) >= MAX_JOBS_FOR_NEW || !self.has_room_for_gop() {
+            return false;
+        }
+        let file = Arc::new(FileState {
+            id: counters.next_id.fetch_add(1, Ordering::Relaxed),
+            stream: self.stream.clone(),
+            client: self.client.clone(),
+            started_at: st::system_time(),
+            failed: AtomicBool::new(false),
+        });
+        counters.open_files.fetch_add(1, Ordering::Relaxed);
+        let head = self.memory.charge_bytes(Category::Dvr, head);
+        self.queue.send(&file, Job::Open { template: self.template.clone(), min_free: self.min_free, head });
+        self.file = Some(file);
+        true
+    }
+
+    fn write(&mut self, bytes: Bytes) -> bool {
+        let Some(file) = &self.file else { return false };
+        if !self.queue.has_room(bytes.len(), self.queue.counters.limit.load(Ordering::Relaxed)) {
+            return false;
+        }
+        self.queue.send(file, Job::Write(self.memory.charge_bytes(Category::Dvr, bytes)));
+        true
+    }
+
+    fn close(&mut self, recording: Recording) {
+        if let Some(file) = self.file.take() {
+            self.queue.send(&file, Job::Close(Box::new(recording)));
+        }
+    }
+
+    fn has_failed(&self) -> bool {
+        self.file.as_ref().is_some_and(|file| file.failed.load(Ordering::Relaxed))
+    }
+
+    fn has_room_for_gop(&self) -> bool {
+        self.queue.has_room(1, self.queue.counters.limit.load(Ordering::Relaxed) / GOP_DIVISOR)
+    }
+}

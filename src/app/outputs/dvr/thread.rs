@@ -1,0 +1,293 @@
+//! The thread that writes recordings: under a temporary name, which is replaced at the end.
+
+use std::collections::HashMap;
+use std::fs::{self, File};
+use std::io::{self, ErrorKind, Write};
+use std::os::unix::fs::FileExt;
+use std::panic::{self, AssertUnwindSafe};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::{Duration, Instant, UNIX_EPOCH};
+
+use bytes::Bytes;
+
+use super::disk::{Counters, FileState, Job, Outcome, Task};
+use super::ledger::Entry;
+use super::library::Ledgers;
+use super::path;
+use crate::codec::flv::recording::Recording;
+use crate::st::{self, Inbox};
+
+/// Suffix of a file that is being written.
+const TEMPORARY: &str = ".tmp";
+
+/// Names that are tried for a file whose name is taken.
+const MAX_ATTEMPTS: u32 = 100;
+
+/// Bytes and time after which the free space is looked at again.
+const CHECK_BYTES: u64 = 16 * 1024 * 1024;
+const CHECK_INTERVAL: Duration = Duration::from_secs(1);
+
+pub(super) struct DiskThread {
+    files: HashMap<usize, OpenFile>,
+    counters: Arc<Counters>,
+    outcomes: Arc<Inbox<Outcome>>,
+    ledgers: Ledgers,
+}
+
+struct OpenFile {
+    file: File,
+    root: PathBuf,
+    /// The name at the end.
+    path: PathBuf,
+    temporary: PathBuf,
+    min_free: u64,
+    head_size: u64,
+    /// Bytes that were written completely.
+    size: u64,
+    checked_at: Instant,
+    checked_size: u64,
+}
+
+impl DiskThread {
+    pub(super) fn new(counters: Arc<Counters>, outcomes: Arc<Inbox<Outcome>>, ledgers: Ledgers) -> Self {
+        Self { files: HashMap::new(), counters, outcomes, ledgers }
+    }
+
+    /// Handles a task.
+    pub(super) fn handle(&mut self, task: Task) {
+        match task {
+            Task::File(state, job) => {
+                let size = job.size();
+                self.handle_job(&state, job);
+                self.counters.subtract(size);
+            }
+            Task::Retain(policies) => {
+                // A panic is logged, and the recordings stay.
+                let _ = panic::catch_unwind(AssertUnwindSafe(|| self.ledgers.retain(&policies, st::system_time())));
+                self.counters.subtract(0);
+            }
+        }
+    }
+
+    /// Handles a job. A panic, which is logged, costs one recording.
+    fn handle_job(&mut self, state: &Arc<FileState>, job: Job) {
+        let is_close = matches!(job, Job::Close(_));
+        let handled = panic::catch_unwind(AssertUnwindSafe(|| match job {
+            Job::Open { template, min_free, head } => self.open(state, &template, min_free, &head),
+            Job::Write(bytes) => self.write(state, &bytes),
+            Job::Close(recording) => self.close(state, *recording),
+        }));
+        if handled.is_err() {
+            self.files.remove(&state.id);
+            state.failed.store(true, Ordering::Relaxed);
+        }
+        if is_close {
+            self.counters.open_files.fetch_sub(1, Ordering::Relaxed);
+        }
+    }
+
+    fn open(&mut self, state: &Arc<FileState>, template: &str, min_free: u64, head: &Bytes) {
+        let path = match path::expand(template, &state.stream, state.started_at) {
+            Ok(path) => path,
+            Err(reason) => return self.fail(state, &template.into(), reason.to_owned()),
+        };
+        match OpenFile::create(template, &path, min_free, head) {
+            Ok(file) => _ = self.files.insert(state.id, file),
+            Err(error) => self.fail(state, &path, error.to_string()),
+        }
+    }
+
+    fn write(&mut self, state: &Arc<FileState>, bytes: &[u8]) {
+        let Some(file) = self.files.get_mut(&state.id).filter(|_| !state.failed.load(Ordering::Relaxed)) else {
+            return;
+        };
+        if let Err(error) = file.append(bytes) {
+            let path = file.path.clone();
+            self.fail(state, &path, error.to_string());
+        }
+    }
+
+    fn close(&mut self, state: &Arc<FileState>, recording: Recording) {
+        let Some(file) = self.files.remove(&state.id) else { return };
+        let duration_ms = recording.duration();
+        let (root, path) = (file.root.clone(), file.path.clone());
+        match file.finish(recording) {
+            Ok(None) => {}
+            Ok(Some((path, bytes))) => {
+                let started = state.started_at.duration_since(UNIX_EPOCH).map_or(0, |time| time.as_millis() as u64);
+                let entry = Entry {
+                    path: path.strip_prefix(&root).unwrap_or(&path).to_owned(),
+                    vhost: state.stream.vhost.clone(),
+                    app: state.stream.app.clone(),
+                    stream: state.stream.stream.clone(),
+                    started_ms: started,
+                    duration_ms,
+                    bytes,
+                };
+                self.ledgers.add(&root, entry);
+                self.outcomes.post(Outcome::Recorded { file: state.clone(), path, duration_ms, bytes });
+            }
+            Err(error) => self.fail(state, &path, error.to_string()),
+        }
+    }
+
+    fn fail(&self, state: &Arc<FileState>, path: &PathBuf, error: String) {
+        state.failed.store(true, Ordering::Relaxed);
+        self.outcomes.post(Outcome::Failed { file: state.clone(), path: path.display().to_string(), error });
+    }
+}
+
+impl OpenFile {
+    fn create(template: &str, path: &Path, min_free: u64, head: &[u8]) -> io::Result<Self> {
+        let parent = path.parent().unwrap_or(Path::new("."));
+        fs::create_dir_all(parent)?;
+        check_free(parent, min_free)?;
+        let (path, temporary, file) = create_new(path)?;
+        let mut open = Self {
+            file,
+            root: path::root(template),
+            path,
+            temporary,
+            min_free,
+            head_size: head.len() as u64,
+            size: 0,
+            checked_at: st::now(),
+            checked_size: 0,
+        };
+        if let Err(error) = open.append(head) {
+            let _ = fs::remove_file(&open.temporary);
+            return Err(error);
+        }
+        Ok(open)
+    }
+
+    fn append(&mut self, bytes: &[u8]) -> io::Result<()> {
+        if self.size - self.checked_size >= CHECK_BYTES || st::now().duration_since(self.checked_at) >= CHECK_INTERVAL {
+            check_free(self.path.parent().unwrap_or(Path::new(".")), self.min_free)?;
+            (self.checked_at, self.checked_size) = (st::now(), self.size);
+        }
+        self.file.write_all(bytes)?;
+        self.size += bytes.len() as u64;
+        Ok(())
+    }
+
+    /// Completes the file, and returns its name and its size; `None` if it has no content.
+    fn finish(self, recording: Recording) -> io::Result<Option<(PathBuf, u64)>> {
+        if self.size <= self.head_size {
+            fs::remove_file(&self.temporary)?;
+            return Ok(None);
+        }
+        // What a full disk took of the last write.
+        self.file.set_len(self.size)?;
+        let head = recording.finish(self.size);
+        if head.len() as u64 == self.head_size {
+            self.file.write_all_at(&head, 0)?;
+        }
+        drop(self.file);
+        let path = rename(&self.temporary, &self.path)?;
+        Ok(Some((path, self.size)))
+    }
+}
+
+/// Creates the temporary file of a recording whose name is not taken.
+fn create_new(path: &Path) -> io::Result<(PathBuf, PathBuf, File)> {
+    for attempt in 0..MAX_ATTEMPTS {
+        let path = numbered(path, attempt);
+        let temporary = with_suffix(&path, TEMPORARY);
+        if fs::symlink_metadata(&path).is_ok() {
+            continue;
+        }
+        match File::create_new(&temporary) {
+            Ok(file) => return Ok((path, temporary, file)),
+            Err(error) if error.kind() == ErrorKind::AlreadyExists => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Err(ErrorKind::AlreadyExists.into())
+}
+
+/// Gives a file its name at the end. A file that has got this name meanwhile stays.
+fn rename(temporary: &Path, path: &Path) -> io::Result<PathBuf> {
+    for attempt in 0..MAX_ATTEMPTS {
+        let path = numbered(path, attempt);
+        match fs::hard_link(temporary, &path) {
+            Ok(()) => {
+                fs::remove_file(temporary)?;
+                return Ok(path);
+            }
+            Err(error) if error.kind() == ErrorKind::AlreadyExists => {}
+            // A file system without links.
+            Err(_) if fs::symlink_metadata(&path).is_err() => return fs::rename(temporary, &path).map(|()| path),
+            Err(_) => {}
+        }
+    }
+    Err(ErrorKind::AlreadyExists.into())
+}
+
+/// Returns the path for an attempt: `a.flv`, `a-1.flv`, `a-2.flv`.
+fn numbered(path: &Path, attempt: u32) -> PathBuf {
+    if attempt == 0 {
+        return path.to_owned();
+    }
+    let text =
+        |part: Option<&std::ffi::OsStr>| part.map(|part| part.to_string_lossy().into_owned()).unwrap_or_default();
+    let (stem, extension) = (text(path.file_stem()), text(path.extension()));
+    path.with_file_name(format!("{stem}-{attempt}.{extension}"))
+}
+
+fn with_suffix(path: &Path, suffix: &str) -> PathBuf {
+    let mut name = path.as_os_str().to_owned();
+    name.push(suffix);
+    name.into()
+}
+
+/// Checks that a file system has as many bytes free as it must.
+fn check_free(directory: &Path, min_free: u64) -> io::Result<()> {
+    if min_free == 0 {
+        return Ok(());
+    }
+    let stat = nix::sys::statvfs::statvfs(directory)?;
+    // The types differ by platform.
+    #[allow(clippy::unnecessary_cast, reason = "32 bits elsewhere")]
+    let free = stat.blocks_available() as u64 * stat.fragment_size() as u64;
+    if free < min_free {
+        let text = format!("only {free} bytes are free, dvr_min_free is {min_free}");
+        return Err(io::Error::new(ErrorKind::StorageFull, text));
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_that_are_taken_stay() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("s.flv");
+        fs::write(&path, "first").unwrap();
+        let (second, temporary, _) = create_new(&path).unwrap();
+        assert_eq!(second, folder.path().join("s-1.flv"));
+        let (third, _, _) = create_new(&path).unwrap();
+        assert_eq!(third, folder.path().join("s-2.flv"), "the name of a file that is being written is taken too");
+        // Somebody else takes the name meanwhile.
+        fs::write(&second, "other").unwrap();
+        assert_eq!(rename(&temporary, &second).unwrap(), folder.path().join("s-1-1.flv"));
+        assert_eq!(
+            (fs::read_to_string(&path).unwrap(), fs::read_to_string(&second).unwrap()),
+            ("first".into(), "other".into())
+        );
+        assert!(!temporary.exists());
+    }
+
+    #[test]
+    fn a_disk_that_is_nearly_full_is_not_filled() {
+        let folder = tempfile::tempdir().unwrap();
+        check_free(folder.path(), 0).unwrap();
+        check_free(folder.path(), 1).unwrap();
+        let error = check_free(folder.path(), u64::MAX).unwrap_err();
+        assert!(error.to_string().contains("dvr_min_free"), "{error}");
+    }
+}

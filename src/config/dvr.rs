@@ -1,0 +1,90 @@
+//! `dvr`: recording.
+
+use std::time::Duration;
+
+use super::error::Reason;
+use super::reader::{Reader, Section};
+
+/// Name of a recording in a `dvr_path` that is a directory, as in SRS.
+const DEFAULT_NAME: &str = "[stream].[timestamp].flv";
+
+/// Recording of the streams of a vhost.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Dvr {
+    /// `enabled`.
+    pub enabled: bool,
+    /// `dvr_apply`: the streams `APP/STREAM` that are recorded; empty for all.
+    pub apply: Vec<String>,
+    /// `dvr_plan`.
+    pub plan: DvrPlan,
+    /// `dvr_path`: the name of a file, with variables.
+    pub path: String,
+    /// `dvr_duration`: length of a file of [`DvrPlan::Segment`].
+    pub duration: Duration,
+    /// `dvr_wait_keyframe`: such a file ends before a keyframe.
+    pub wait_keyframe: bool,
+    /// `time_jitter`.
+    pub time_jitter: TimeJitter,
+    /// `dvr_max_age`: age after which a recording is removed; zero for never.
+    pub max_age: Duration,
+    /// `dvr_max_size`: bytes of all recordings of the vhost, above which the oldest are removed; 0 for no limit.
+    pub max_size: u64,
+    /// `dvr_min_free`: free bytes of the file system below which nothing is recorded.
+    pub min_free: u64,
+}
+
+/// Where one file ends and the next one begins.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum DvrPlan {
+    /// With the publisher.
+    Session,
+    /// Also after `dvr_duration`.
+    Segment,
+}
+
+/// The start of the timestamps in a file.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum TimeJitter {
+    /// Zero.
+    Zero,
+    /// The time of the stream.
+    Off,
+}
+
+impl Dvr {
+    pub(super) fn read(reader: &mut Reader, section: Section<'_>) -> Dvr {
+        let mut path = reader.path(section, "dvr_path").to_string_lossy().into_owned();
+        if path.ends_with(".mp4") {
+            let at = section.position("dvr_path").unwrap_or("the configuration").to_owned();
+            let text = "\"dvr_path\" must end in .flv: MP4 is not supported; e.g. \"dvr_path ./rec/[app]/[stream].[timestamp].flv;\"";
+            reader.problem(at, Reason::Other(text.to_owned()));
+        }
+        if !path.ends_with(".flv") {
+            path = format!("{}/{DEFAULT_NAME}", path.trim_end_matches('/'));
+        }
+        Dvr {
+            enabled: reader.switch(section, "enabled"),
+            apply: reader.streams(section, "dvr_apply"),
+            plan: if reader.choice(section, "dvr_plan") == "segment" { DvrPlan::Segment } else { DvrPlan::Session },
+            path,
+            duration: reader.duration(section, "dvr_duration"),
+            wait_keyframe: reader.switch(section, "dvr_wait_keyframe"),
+            time_jitter: if reader.choice(section, "time_jitter") == "off" {
+                TimeJitter::Off
+            } else {
+                TimeJitter::Zero
+            },
+            max_age: reader.duration(section, "dvr_max_age"),
+            max_size: reader.number(section, "dvr_max_size"),
+            min_free: reader.number(section, "dvr_min_free"),
+        }
+    }
+
+    /// Returns whether `dvr_apply` names a stream.
+    pub fn applies_to(&self, app: &str, stream: &str) -> bool {
+        let is_named = |name: &String| {
+            name.strip_prefix(app).and_then(|rest| rest.strip_prefix('/')).is_some_and(|name| name == stream)
+        };
+        self.apply.is_empty() || self.apply.iter().any(is_named)
+    }
+}
