@@ -1,0 +1,438 @@
+//! HTTP-FLV and WebSocket-FLV: ffmpeg, GStreamer, curl and a client of the tests play, directly and through nginx.
+
+use std::io::{Read, Write};
+use std::net::TcpStream;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use crate::align::{Aligned, assert_monotone};
+use crate::common::flv::{self, AUDIO, Tag, VIDEO};
+use crate::common::http_client::Client;
+use crate::common::process::{Process, eventually};
+use crate::common::scratch::Scratch;
+use crate::common::server::{Server, Settings, free_port, listens, write_configuration};
+use crate::common::wire::Wire;
+use crate::http;
+use crate::media::{self, Source};
+use crate::players::{CLIENT_TIMEOUT, Kinds, Player, publish};
+use crate::session::send;
+use crate::tools::need;
+
+const LIMIT: Duration = Duration::from_secs(30);
+
+const FLV: Settings<'_> = Settings { root: "", vhost: "http_remux { enabled on; }", vhosts: "" };
+
+fn url(port: u16) -> String {
+    format!("http://127.0.0.1:{port}/live/livestream.flv")
+}
+
+/// Waits until the server has `count` viewers.
+fn wait_viewers(server: &Server, count: usize) {
+    let viewers = || server.log().lines().filter(|line| line.contains("play started:")).count();
+    eventually("the viewers have joined", LIMIT, || (viewers() >= count).then_some(()));
+}
+
+/// Publishes `source` with ffmpeg. A viewer that waits for the stream must get everything, and one that joins later the tail.
+fn pass_through(ffmpeg: &Path, source: &Source, kinds: Kinds) {
+    let scratch = Scratch::new();
+    let (mut server, port) = http::start(&scratch, "", FLV);
+    let first = Player::ffmpeg(&scratch, "first", ffmpeg, &url(port), kinds);
+    wait_viewers(&server, 1);
+    let mut publisher = publish(&scratch, "publisher", ffmpeg, source, &server.url("livestream"), &[]);
+    let enough = |player: &Player| player.tags().iter().any(|tag| tag.is_frame() && tag.timestamp > 2300);
+    eventually("the first viewer has 2.3 s", CLIENT_TIMEOUT, || enough(&first).then_some(()));
+    let second = Player::ffmpeg(&scratch, "second", ffmpeg, &url(port), kinds);
+    publisher.wait_success(CLIENT_TIMEOUT);
+
+    let (first, second) = (first.finish(&source.tags), second.finish(&source.tags));
+    Aligned::new(&source.tags, &first).assert_whole().assert_starts_at_zero();
+    let second = Aligned::new(&source.tags, &second);
+    if kinds == Kinds::Audio {
+        second.assert_one_shift();
+    } else {
+        second.assert_tail();
+    }
+    server.wait_log(&["connection closed", "code=stream-ended"], LIMIT);
+    server.assert_healthy();
+}
+
+#[test]
+fn ffmpeg_gets_each_packet() {
+    let ffmpeg = need!(ffmpeg);
+    pass_through(&ffmpeg, media::h264_aac(&ffmpeg), Kinds::Both);
+}
+
+#[test]
+fn audio_only() {
+    let ffmpeg = need!(ffmpeg);
+    pass_through(&ffmpeg, media::audio_only(&ffmpeg), Kinds::Audio);
+}
+
+#[test]
+fn video_only() {
+    let ffmpeg = need!(ffmpeg);
+    pass_through(&ffmpeg, media::video_only(&ffmpeg), Kinds::Video);
+}
+
+#[test]
+fn codecs_of_enhanced_rtmp() {
+    let ffmpeg = need!(new_ffmpeg);
+    pass_through(&ffmpeg, media::hevc_aac(&ffmpeg), Kinds::Both);
+    pass_through(&ffmpeg, media::av1_opus(&ffmpeg), Kinds::Both);
+}
+
+#[test]
+fn the_oldest_codecs() {
+    let ffmpeg = need!(ffmpeg);
+    pass_through(&ffmpeg, media::vp6_mp3(&ffmpeg), Kinds::Both);
+}
+
+#[test]
+fn ffmpeg_goes_on_when_a_killed_publisher_comes_back() {
+    let ffmpeg = need!(ffmpeg);
+    let scratch = Scratch::new();
+    let (mut server, port) = http::start(&scratch, "", FLV);
+    let source = media::h264_aac(&ffmpeg);
+    let mut viewer = Player::ffmpeg(&scratch, "viewer", &ffmpeg, &url(port), Kinds::Both);
+    wait_viewers(&server, 1);
+    let mut killed = publish(&scratch, "killed", &ffmpeg, source, &server.url("livestream"), &[]);
+    eventually("the viewer has 2 s", CLIENT_TIMEOUT, || (viewer.frames() > 2000 / 40 + 2000 / 24).then_some(()));
+    killed.kill();
+    server.wait_log(&["connection closed", "code=by-peer"], LIMIT);
+    let mut back = publish(&scratch, "back", &ffmpeg, source, &server.url("livestream"), &[]);
+    back.wait_success(CLIENT_TIMEOUT);
+    assert!(!server.log().contains("code=stream-ended") || viewer.process().ended().is_some());
+    let received = viewer.finish(&source.tags);
+    assert_monotone(&received);
+    // A part before the kill, then all of the file again.
+    let frames = |tags: &[Tag], kind| tags.iter().filter(|tag| tag.kind == kind && tag.is_frame()).count();
+    for kind in [VIDEO, AUDIO] {
+        assert!(frames(&received, kind) > frames(&source.tags, kind) + 20, "type {kind}");
+    }
+    server.assert_healthy();
+}
+
+#[test]
+fn gstreamer_plays() {
+    let (ffmpeg, gst_launch) = (need!(ffmpeg), need!(gstreamer_http));
+    let scratch = Scratch::new();
+    let (mut server, port) = http::start(&scratch, "", FLV);
+    let source = media::h264_aac(&ffmpeg);
+    let (file, demuxed) = (scratch.file("received.flv"), scratch.file("demuxed.flv"));
+    let arguments = [
+        "-e".to_owned(),
+        "souphttpsrc".to_owned(),
+        format!("location={}", url(port)),
+        "is-live=true".to_owned(),
+        "!".to_owned(),
+        "tee".to_owned(),
+        "name=out".to_owned(),
+    ];
+    let pipes = format!(
+        "out. ! queue ! filesink buffer-mode=unbuffered location={} out. ! queue ! flvdemux name=in in.video ! queue ! \
+         mux.video in.audio ! queue ! mux.audio flvmux name=mux streamable=true ! filesink async=false location={}",
+        file.display(),
+        demuxed.display()
+    );
+    let arguments = arguments.into_iter().chain(pipes.split(' ').map(str::to_owned));
+    let mut viewer = Process::start(&scratch, "gstreamer", &gst_launch, arguments);
+    wait_viewers(&server, 1);
+    let mut publisher = publish(&scratch, "publisher", &ffmpeg, source, &server.url("livestream"), &[]);
+    publisher.wait_success(CLIENT_TIMEOUT);
+    // The response ends with the stream, and the pipeline with it.
+    viewer.wait_success(CLIENT_TIMEOUT);
+    Aligned::new(&source.tags, &flv::read(&file)).assert_whole().assert_starts_at_zero();
+    let frames = |tags: &[Tag], kind| tags.iter().filter(|tag| tag.kind == kind && tag.is_frame()).count();
+    for kind in [VIDEO, AUDIO] {
+        assert_eq!(
+            frames(&flv::read(&demuxed), kind),
+            frames(&source.tags, kind),
+            "its demuxer found all of type {kind}"
+        );
+    }
+    server.assert_healthy();
+}
+
+/// Starts nginx with conf/nginx-http-flv.conf, changed only in its ports.
+fn start_nginx(scratch: &Scratch, nginx: &Path, upstream: u16) -> (Process, u16) {
+    let shipped = Path::new(env!("CARGO_MANIFEST_DIR")).join("conf/nginx-http-flv.conf");
+    let shipped = std::fs::read_to_string(shipped).expect("conf/nginx-http-flv.conf is there");
+    std::fs::create_dir_all(scratch.file("objs")).expect("a folder in the scratch folder");
+    for _ in 0..5 {
+        let port = free_port();
+        assert!(shipped.contains("listen          8081;") && shipped.contains("http://127.0.0.1:8080;"));
+        let text = shipped
+            .replace("listen          8081;", &format!("listen 127.0.0.1:{port};"))
+            .replace("127.0.0.1:8080", &format!("127.0.0.1:{upstream}"));
+        std::fs::write(scratch.file("nginx.conf"), text).expect("a file in the scratch folder");
+        let folder = scratch.folder().to_str().expect("a path of ours");
+        let arguments = ["-e", "stderr", "-p", folder, "-c", "nginx.conf", "-g", "daemon off; master_process off;"];
+        let mut process = Process::start(scratch, "nginx", nginx, arguments);
+        let is_up = eventually("nginx listens", CLIENT_TIMEOUT, || {
+            if process.ended().is_some() { Some(false) } else { listens(port).then_some(true) }
+        });
+        if is_up {
+            return (process, port);
+        }
+        assert!(process.log().contains("in use"), "nginx ended at once:\n{}", process.log());
+    }
+    panic!("five ports in a row were taken");
+}
+
+#[test]
+fn nginx_passes_it_on() {
+    let (ffmpeg, nginx) = (need!(ffmpeg), need!(plain_nginx));
+    let scratch = Scratch::new();
+    let (mut server, port) = http::start(&scratch, "", FLV);
+    let (_nginx, through) = start_nginx(&scratch, &nginx, port);
+    let source = media::h264_aac(&ffmpeg);
+    let first = Player::ffmpeg(&scratch, "first", &ffmpeg, &url(through), Kinds::Both);
+    let mut socket = WebSocket::open(through, "/live/livestream.flv");
+    wait_viewers(&server, 2);
+    let mut publisher = publish(&scratch, "publisher", &ffmpeg, source, &server.url("livestream"), &[]);
+    publisher.wait_success(CLIENT_TIMEOUT);
+    Aligned::new(&source.tags, &first.finish(&source.tags)).assert_whole().assert_starts_at_zero();
+    let received = socket.read_to_end(&scratch);
+    Aligned::new(&source.tags, &received).assert_whole().assert_starts_at_zero();
+    server.assert_healthy();
+}
+
+/// A client of WebSocket that shares no code with the server.
+struct WebSocket {
+    stream: TcpStream,
+    input: Vec<u8>,
+}
+
+impl WebSocket {
+    fn open(port: u16, path: &str) -> Self {
+        let mut stream = TcpStream::connect(("127.0.0.1", port)).expect("the server listens");
+        stream.set_read_timeout(Some(LIMIT)).expect("a time-out");
+        let request = format!(
+            "GET {path} HTTP/1.1\r\nHost: 127.0.0.1\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
+             Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n\r\n"
+        );
+        stream.write_all(request.as_bytes()).expect("a request");
+        Self { stream, input: Vec::new() }
+    }
+
+    /// Reads the head of the response.
+    fn head(&mut self) -> String {
+        loop {
+            if let Some(end) = self.input.windows(4).position(|four| four == b"\r\n\r\n") {
+                let head: Vec<u8> = self.input.drain(..end + 4).collect();
+                return String::from_utf8(head).expect("ASCII");
+            }
+            assert!(self.read(), "the connection ended before the head");
+        }
+    }
+
+    fn read(&mut self) -> bool {
+        let mut buffer = [0; 16 * 1024];
+        let n = self.stream.read(&mut buffer).expect("input within the limit");
+        self.input.extend_from_slice(&buffer[..n]);
+        n > 0
+    }
+
+    /// Reads a frame: its first byte and its content; `None` at the end of the connection.
+    fn frame(&mut self) -> Option<(u8, Vec<u8>)> {
+        loop {
+            if let Some((head, length)) = frame_length(&self.input)
+                && self.input.len() >= head + length
+            {
+                let first = self.input[0];
+                let frame: Vec<u8> = self.input.drain(..head + length).collect();
+                return Some((first, frame[head..].to_vec()));
+            }
+            if !self.read() {
+                assert!(self.input.is_empty(), "the connection ended in a frame");
+                return None;
+            }
+        }
+    }
+
+    /// Sends a frame with a mask of zeros.
+    fn send(&mut self, first: u8, content: &[u8]) {
+        let length = u8::try_from(content.len()).expect("a short frame");
+        let frame = [&[first, 0x80 | length, 0, 0, 0, 0], content].concat();
+        self.stream.write_all(&frame).expect("the server reads");
+    }
+
+    /// Reads the response until the server closes the WebSocket, and returns the tags.
+    fn read_to_end(&mut self, scratch: &Scratch) -> Vec<Tag> {
+        let head = self.head();
+        assert!(head.starts_with("HTTP/1.1 101 ") && head.contains("s3pPLMBiTxaQ9kYGzzhZRbK+xOo="), "{head}");
+        let mut content = Vec::new();
+        loop {
+            let (first, bytes) = self.frame().expect("a close before the end");
+            match first {
+                0x82 => content.extend(bytes),
+                0x88 => break,
+                other => panic!("a frame that starts with {other:#x}"),
+            }
+        }
+        let file = scratch.file("websocket.flv");
+        std::fs::write(&file, content).expect("a file in the scratch folder");
+        flv::read(&file)
+    }
+}
+
+/// Returns the lengths of a frame's head and content, if the head is complete.
+fn frame_length(input: &[u8]) -> Option<(usize, usize)> {
+    match *input {
+        [_, 126, a, b, ..] => Some((4, usize::from(u16::from_be_bytes([a, b])))),
+        [_, 127, ref rest @ ..] => Some((10, usize::try_from(u64::from_be_bytes(*rest.first_chunk()?)).ok()?)),
+        [_, short @ ..=125, ..] => Some((2, usize::from(short))),
+        _ => None,
+    }
+}
+
+#[test]
+fn websocket_carries_the_same_and_answers() {
+    let scratch = Scratch::new();
+    let (mut server, port) = http::start(&scratch, "", FLV);
+    let mut publisher = Wire::publisher(server.port, "livestream");
+    send(&mut publisher, 1, 0..12);
+    let mut socket = WebSocket::open(port, "/live/livestream.flv");
+    assert!(socket.head().contains("\r\nConnection: upgrade\r\n"));
+    let (first, content) = socket.frame().expect("a frame");
+    assert_eq!((first, &content[..3]), (0x82, &b"FLV"[..]));
+    // A line of text that some players send, then a ping, then the end.
+    socket.send(0x81, b"hello");
+    socket.send(0x89, b"are you there");
+    let pong = std::iter::from_fn(|| socket.frame()).find(|(first, _)| *first != 0x82);
+    assert_eq!(pong, Some((0x8a, b"are you there".to_vec())));
+    socket.send(0x88, &[3, 0xe9]);
+    let close = std::iter::from_fn(|| socket.frame()).find(|(first, _)| *first != 0x82);
+    assert_eq!(close, Some((0x88, vec![3, 0xe9])));
+    assert_eq!(socket.frame(), None);
+    server.wait_log(&["connection closed", "code=by-peer", "messages="], LIMIT);
+    server.assert_healthy();
+}
+
+#[test]
+fn nobody_publishes() {
+    let scratch = Scratch::new();
+    let settings = Settings { vhost: "http_remux { enabled on; wait 0; }", ..FLV };
+    let (mut server, port) = http::start(&scratch, "", settings);
+    for (method, with_body) in [("GET", true), ("HEAD", false)] {
+        let mut client = Client::new(port);
+        client.send(format!("{method} /live/none.flv HTTP/1.1\r\nHost: h\r\n\r\n").as_bytes());
+        let answer = client.answer(with_body).expect("an answer");
+        assert_eq!((answer.status, answer.field("Access-Control-Allow-Origin")), (404, Some("*")), "{}", answer.head);
+    }
+    let mut publisher = Wire::publisher(server.port, "livestream");
+    send(&mut publisher, 1, 0..2);
+    let mut client = Client::new(port);
+    client.send(b"HEAD /live/livestream.flv?a=b HTTP/1.1\r\nHost: h\r\n\r\n");
+    let answer = client.answer(false).expect("an answer");
+    assert_eq!(answer.status, 200);
+    for (name, value) in [
+        ("Content-Type", "video/x-flv"),
+        ("Connection", "close"),
+        ("Cache-Control", "no-store"),
+        ("X-Accel-Buffering", "no"),
+    ] {
+        assert_eq!(answer.field(name), Some(value), "{}", answer.head);
+    }
+    let mut client = Client::new(port);
+    client.send(b"POST /live/livestream.flv HTTP/1.1\r\nHost: h\r\nContent-Length: 0\r\n\r\n");
+    assert_eq!(client.answer(true).expect("an answer").status, 405);
+    // Files with such names are served as before where no stream is.
+    std::fs::write(scratch.file("html/record.flv"), b"FLV").expect("a file in the scratch folder");
+    assert_eq!(Client::new(port).get("/record.flv", "").body, b"FLV");
+    server.assert_healthy();
+}
+
+#[test]
+fn gates_apply_to_viewers() {
+    let scratch = Scratch::new();
+    let settings = Settings {
+        root: "",
+        vhost: "http_remux { enabled on; } refer_play allowed.com;",
+        vhosts: "vhost closed.com { http_remux { enabled on; } security { enabled on; allow publish all; } }
+                 vhost plain.com { }",
+    };
+    let (mut server, port) = http::start(&scratch, "", settings);
+    let mut publisher = Wire::publisher(server.port, "livestream");
+    send(&mut publisher, 1, 0..2);
+    for (path, fields, status) in [
+        ("/live/livestream.flv", "", 403),
+        ("/live/livestream.flv", "Referer: http://evil.com/\r\n", 403),
+        ("/live/livestream.flv?vhost=closed.com", "Referer: http://allowed.com/\r\n", 403),
+        ("/live/livestream.flv?vhost=plain.com", "Referer: http://allowed.com/\r\n", 404),
+        ("/live/livestream.flv?vhost=__defaultVhost__&vhost=plain.com", "", 403),
+    ] {
+        let mut client = Client::new(port);
+        client.send(format!("GET {path} HTTP/1.1\r\nHost: h\r\n{fields}\r\n").as_bytes());
+        assert_eq!(client.answer(true).expect("an answer").status, status, "{path} {fields}");
+    }
+    let mut client = Client::new(port);
+    client.send(b"GET /live/livestream.flv HTTP/1.1\r\nHost: h\r\nReferer: http://allowed.com/x\r\n\r\n");
+    let mut start = [0; 15];
+    client.stream.read_exact(&mut start).expect("a response");
+    assert_eq!(&start, b"HTTP/1.1 200 OK");
+    server.wait_log(&["connection closed", "code=denied"], LIMIT);
+    server.assert_healthy();
+}
+
+#[test]
+fn viewers_are_listed_counted_and_kicked() {
+    need!(curl);
+    need!(jq);
+    let scratch = Scratch::new();
+    let api_port = free_port();
+    let root = format!("http_api {{ enabled on; listen 127.0.0.1:{api_port}; }}");
+    let (mut server, port) = http::start(&scratch, "", Settings { root: &root, ..FLV });
+    eventually("the API listens", LIMIT, || listens(api_port).then_some(()));
+    let get = |path: &str| crate::api::curl(api_port, path, &[]).1;
+    let mut publisher = Wire::publisher(server.port, "livestream");
+    send(&mut publisher, 1, 0..12);
+    let mut socket = WebSocket::open(port, "/live/livestream.flv");
+    let mut client = Client::new(port);
+    client.send(b"GET /live/livestream.flv HTTP/1.1\r\nHost: h\r\nReferer: http://page/\r\n\r\n");
+    wait_viewers(&server, 2);
+    let listed = eventually("both are listed", LIMIT, || {
+        let body = get("/api/v1/clients?type=flv-play");
+        (crate::api::jq(&body, ".total") == "2").then_some(body)
+    });
+    let filter = ".clients | map(.pageUrl) | sort | join(\",\")";
+    assert_eq!(crate::api::jq(&listed, filter), ",http://page/");
+    assert_eq!(crate::api::jq(&get("/api/v1/streams"), ".streams[0] | .clients, .players"), "3\n2");
+    let kicked = crate::api::curl(api_port, "/api/v1/clients/kick?ip=127.0.0.1", &["-X", "POST"]).1;
+    assert_eq!(crate::api::jq(&kicked, ".kicked"), "3");
+    while socket.read() {}
+    let mut rest = Vec::new();
+    client.stream.read_to_end(&mut rest).expect("the server closes");
+    server.wait_log(&["connection closed", "code=kicked"], LIMIT);
+    eventually("nobody is listed", LIMIT, || (crate::api::jq(&get("/api/v1/clients"), ".total") == "0").then_some(()));
+    server.assert_healthy();
+}
+
+#[test]
+fn a_stopping_server_and_a_reload_end_viewers_in_order() {
+    let scratch = Scratch::new();
+    let vhosts = "vhost gone.com { http_remux { enabled on; } }";
+    let (mut server, port) = http::start(&scratch, "", Settings { vhosts, ..FLV });
+    let mut publisher = Wire::publisher(server.port, "livestream");
+    send(&mut publisher, 1, 0..12);
+    let mut on_gone = Client::new(port);
+    on_gone.send(b"GET /live/livestream.flv HTTP/1.1\r\nHost: gone.com\r\n\r\n");
+    let mut client = Client::new(port);
+    client.send(b"GET /live/livestream.flv HTTP/1.0\r\nHost: h\r\n\r\n");
+    wait_viewers(&server, 2);
+    let root = format!("http_server {{ enabled on; listen 127.0.0.1:{port}; dir html; }}");
+    write_configuration(&scratch, server.port, Settings { root: &root, ..FLV });
+    server.process().signal(nix::sys::signal::Signal::SIGHUP);
+    let mut rest = Vec::new();
+    on_gone.stream.read_to_end(&mut rest).expect("the server closes");
+    server.wait_log(&["connection closed", "code=vhost-removed"], LIMIT);
+    server.process().signal(nix::sys::signal::Signal::SIGTERM);
+    let mut received = Vec::new();
+    client.stream.read_to_end(&mut received).expect("the server closes");
+    let body = received.windows(4).position(|four| four == b"\r\n\r\n").expect("a head") + 4;
+    let file: PathBuf = scratch.file("last.flv");
+    std::fs::write(&file, &received[body..]).expect("a file in the scratch folder");
+    let tags = flv::read(&file);
+    assert!(tags.iter().filter(|tag| tag.is_frame()).count() >= 12, "whole tags to the end: {tags:?}");
+    server.process().wait_success(LIMIT);
+}
