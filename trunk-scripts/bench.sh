@@ -19,12 +19,14 @@ Measures this server, nginx-rtmp and the floor under the same load, one after th
   --rounds N                 number of measurements (default 1); the table shows the medians
   --quick                    500 players for 4 seconds only
   --no-build                 use the existing build
-  --peer NAME=PORT=COMMAND   add another server; its application must be live
+  --peer NAME=PORT[,HTTP_PORT]=COMMAND   add another server; its application must be live, and for flv-NUMBER it must serve
+                             /live/stream.flv on HTTP_PORT, without the chunked coding
   -h                         print this text
 
 Scenarios:
   idle          no clients
   NUMBER        this many players of one 500 kbit/s stream
+  flv-NUMBER    this many viewers of the same stream over HTTP-FLV
   streams       200 streams with one player each
   publishers    300 publishers without players
   joins         100 players, of which 50 leave and join again each second
@@ -46,6 +48,7 @@ Results: objs/bench/table.md and objs/bench/plot.svg. With two or more cores, th
 Examples:
   bash trunk-scripts/bench.sh --quick
   bash trunk-scripts/bench.sh --scenarios "500 2000" --only "srs nginx-rtmp" --rounds 3
+  bash trunk-scripts/bench.sh --scenarios "500 flv-500 2000 flv-2000" --only srs --rounds 5
   bash trunk-scripts/bench.sh --peer "other=1936=/opt/other/server -c other.conf"
 END
 }
@@ -72,6 +75,7 @@ done
 for scenario in "${scenarios[@]}"; do
     case $scenario in
     idle | streams | publishers | joins | slow) ;;
+    flv-[1-9]*) [[ ${scenario#flv-} =~ ^[0-9]+$ ]] || fail "unknown scenario '$scenario'" ;;
     *[!0-9]* | 0*) fail "unknown scenario '$scenario'" ;;
     esac
 done
@@ -112,6 +116,13 @@ bench=("${on_load[@]}" "$bin/srs_bench")
 # applies SERVER SCENARIO ROUND: returns true if the server is measured in this scenario. Floors and fixed latencies are only
 # references under load; an idle server is measured once.
 applies() {
+    case $2 in
+    flv-*)
+        # RTMP servers without HTTP-FLV.
+        [[ $1 != floor-* && $1 != nginx-rtmp ]] && { [[ $1 == srs* ]] || [ -n "${peer_http_port[$1]}" ]; }
+        return
+        ;;
+    esac
     case $1 in
     floor-* | srs-15 | srs-350) [[ $2 =~ ^[0-9]+$ && $2 -ge 500 ]] ;;
     srs-min) [ "$2" != idle ] ;;

@@ -24,6 +24,12 @@ run_scenario() {
         publish "$server" stream 1
         measure "$server" "500 players, one slow" 500 3 "${play[@]}" -c 500 --slow 1
         ;;
+    flv-*)
+        local viewers=${2#flv-}
+        publish "$server" stream 1
+        play=("${bench[@]}" play "http://127.0.0.1:$http_port/live/stream.flv" "--check=$checking")
+        measure "$server" "$viewers viewers of HTTP-FLV" "$viewers" $((viewers / 850 + 3)) "${play[@]}" -c "$viewers"
+        ;;
     *)
         publish "$server" stream 1
         # At most 850 players join per second.

@@ -1,7 +1,7 @@
 # shellcheck shell=bash disable=SC2154
 # Part of bench.sh: starts the servers and publishes streams to them.
 
-declare -A peer_port peer_command
+declare -A peer_port peer_http_port peer_command
 
 # choose_servers: sets servers, in the order of measurement.
 choose_servers() {
@@ -14,7 +14,9 @@ choose_servers() {
     local peer name peer_listen command
     for peer in "${peers[@]}"; do
         IFS='=' read -r name peer_listen command <<<"$peer"
-        peer_port[$name]=$peer_listen peer_command[$name]=$command
+        peer_port[$name]=${peer_listen%,*} peer_command[$name]=$command
+        peer_http_port[$name]=
+        [[ $peer_listen != *,* ]] || peer_http_port[$name]=${peer_listen#*,}
         servers+=("$name")
     done
     [ -n "$only" ] || return 0
@@ -29,6 +31,7 @@ choose_servers() {
 # start NAME: starts a server. Sets server_pid and port.
 start() {
     port=$(free_port 21935)
+    http_port=$(free_port 28080)
     case $1 in
     floor-*) "${on_server[@]}" "$work/floor" "$port" "$work/stream.flv" "${1#floor-}" & ;;
     srs | srs-*)
@@ -43,7 +46,8 @@ chunk_size 65000;
 max_connections 15000;
 max_busy 0;
 srs_log_level warn;
-vhost __defaultVhost__ { $latency }
+http_server { enabled on; listen 127.0.0.1:$http_port; max_connections 15000; page off; }
+vhost __defaultVhost__ { $latency http_remux { enabled on; } }
 END
         "${on_server[@]}" "$bin/simple_rtmp_server" -c "$work/srs.conf" &
         ;;
@@ -56,7 +60,7 @@ END
         "${on_server[@]}" "$nginx" -c "$work/nginx.conf" &
         ;;
     *)
-        port=${peer_port[$1]}
+        port=${peer_port[$1]} http_port=${peer_http_port[$1]}
         # The command is split into words on purpose.
         # shellcheck disable=SC2086
         "${on_server[@]}" ${peer_command[$1]} >"$work/peer.log" 2>&1 &

@@ -1,6 +1,7 @@
 //! A playing client.
 
 use std::cell::RefCell;
+use std::io::Write;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -11,6 +12,7 @@ use srs::rtmp::{self, client::Client};
 use srs::st::{self, net::TcpStream};
 
 use super::check::Checker;
+use super::flv::FlvReader;
 use super::stats::{Stats, add};
 use super::target::Target;
 
@@ -86,6 +88,51 @@ struct Player<'a> {
     has_key: bool,
 }
 
+/// The protocol of a player.
+enum Wire {
+    Rtmp(Box<Client<TcpStream>>),
+    Flv(FlvReader),
+}
+
+impl Wire {
+    /// Asks for the stream.
+    fn start(stream: &TcpStream, target: &Target) -> Result<Self, rtmp::Error> {
+        if let Some(request) = target.request() {
+            let mut output = stream;
+            output.write_all(request.as_bytes())?;
+            return Ok(Self::Flv(FlvReader::new()));
+        }
+        let mut client = Client::handshake(stream.clone(), false)?;
+        client.connect(&target.app, &target.tc_url, &Object::new())?;
+        client.play(&target.stream)?;
+        Ok(Self::Rtmp(Box::new(client)))
+    }
+
+    fn feed(&mut self, bytes: &[u8]) -> Result<(), rtmp::Error> {
+        match self {
+            Self::Rtmp(client) => client.protocol().feed(bytes),
+            Self::Flv(reader) => {
+                reader.feed(bytes);
+                Ok(())
+            }
+        }
+    }
+
+    fn next_message(&mut self) -> Result<Option<Message>, rtmp::Error> {
+        match self {
+            Self::Rtmp(client) => client.protocol().next_message(),
+            Self::Flv(reader) => reader.next_message(),
+        }
+    }
+
+    fn flush(&mut self) -> Result<(), rtmp::Error> {
+        match self {
+            Self::Rtmp(client) => Ok(client.protocol().flush()?),
+            Self::Flv(_) => Ok(()),
+        }
+    }
+}
+
 impl Player<'_> {
     /// Plays until it is time to disconnect.
     fn play(&mut self, target: &Target) -> Result<(), rtmp::Error> {
@@ -95,25 +142,23 @@ impl Player<'_> {
         stream.set_nodelay(true)?;
         stream.set_time_limit(Some(CONNECT));
         add(&self.stats.connected, 1);
-        let mut client = Client::handshake(stream.clone(), false)?;
-        client.connect(&target.app, &target.tc_url, &Object::new())?;
-        client.play(&target.stream)?;
+        let mut wire = Wire::start(&stream, target)?;
         stream.set_time_limit(None);
         self.started = true;
         add(&self.stats.started, 1);
         if let Some(checker) = &mut self.checker {
             checker.start_session();
         }
-        while let Some(message) = client.protocol().next_message()? {
+        while let Some(message) = wire.next_message()? {
             self.on_message(&message);
         }
         // Every player parses messages until the first keyframe.
         while self.is_playing() && (self.checker.is_some() || !self.has_key) {
-            let read = self.read(&stream, |bytes| client.protocol().feed(bytes))?;
-            while let Some(message) = client.protocol().next_message()? {
+            let read = self.read(&stream, |bytes| wire.feed(bytes))?;
+            while let Some(message) = wire.next_message()? {
                 self.on_message(&message);
             }
-            client.protocol().flush()?;
+            wire.flush()?;
             if is_slow {
                 st::sleep(SLOW_PAUSE);
             }
