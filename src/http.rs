@@ -13,8 +13,10 @@
 //! | [`headers`], [`uri`] | header fields; targets, queries and percent-encoding |
 //! | [`conditions`], [`file_metadata`], [`date`] | conditional and range requests |
 //! | [`response`], [`status`], [`refusal`] | response heads, status codes, refused requests |
+//! | `websocket` (feature `http`) | WebSocket: frames of both directions |
 //!
-//! Specifications: RFC 3986 (URIs), RFC 9110 (semantics), RFC 9111 (caching), RFC 9112 (HTTP/1.1).
+//! Specifications: RFC 3986 (URIs), RFC 9110 (semantics), RFC 9111 (caching), RFC 9112 (HTTP/1.1), RFC
+//! 6455 (WebSocket).
 
 pub mod body;
 pub mod chunked;
@@ -23,9 +25,12 @@ pub mod date;
 pub mod file_metadata;
 pub mod headers;
 pub mod refusal;
-// The only module with a dependency of its own, httparse.
+// `httparse` reads the lines.
 #[cfg(feature = "http")]
 pub mod request;
 pub mod response;
 pub mod status;
 pub mod uri;
+// `tungstenite` reads the frames of clients.
+#[cfg(feature = "http")]
+pub mod websocket;

@@ -17,6 +17,7 @@
 //! | [`timeline`], [`packet_log`], [`headers`], [`gop`] | corrected times, encoded packets, cached sequence headers, the last GOP |
 //! | [`subscriber`], [`cursor`], [`encode`] | a player or forwarder: its position in the log, and its bytes on the wire |
 //! | [`forwarder`], [`reclaim`] | the end of a forwarder; memory that is given up when it is short |
+//! | `viewer` | HTTP viewers |
 //! | [`snapshot`], [`ingest`], [`media_info`] | a stream in numbers: health of its input, properties of its media |
 //! | [`output`], [`attach`] | outputs of features beside the players |
 
@@ -27,9 +28,9 @@ mod consumer;
 mod cursor;
 mod encode;
 mod forwarder;
-mod headers;
 mod frame_type;
 mod gop;
+mod headers;
 mod incoming;
 mod ingest;
 mod media_info;
@@ -44,11 +45,15 @@ mod state;
 mod subscriber;
 mod timeline;
 mod track;
+#[cfg(feature = "http")]
+mod viewer;
 
 pub use changes::Codecs;
 pub use client_handle::ClientHandle;
 pub use consumer::Consumer;
 pub use cursor::ConsumerStats;
+#[cfg(feature = "http")]
+pub use encode::wire::{Framing, Wire};
 pub use forwarder::StartPosition;
 pub use ingest::IngestSnapshot;
 pub use media_info::MediaInfo;
@@ -61,6 +66,8 @@ pub use snapshot::StreamSnapshot;
 pub use source::{Source, StreamEvent, StreamObserver};
 pub use timeline::VIDEO_TIMEOUT_MS;
 pub use track::Track;
+#[cfg(feature = "http")]
+pub use viewer::ViewerWire;
 
 #[cfg(test)]
 pub(in crate::app) mod tests;

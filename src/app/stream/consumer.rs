@@ -7,14 +7,15 @@ use bytes::Bytes;
 
 use super::client_handle::ClientHandle;
 use super::cursor::{ConsumerStats, JoinPoint};
+use super::encode::Encoder;
 use super::encode::rtmp::RtmpEncoder;
 use super::source::Source;
 use super::state::StreamState;
 use super::subscriber::Subscriber;
 use super::track::Track;
 use crate::app::session::info::{ClientInfo, StreamInfo};
-
 use crate::st;
+
 /// A player or forwarder of a stream. Dropping it removes the player.
 pub struct Consumer {
     source: Source,
@@ -33,7 +34,7 @@ impl Source {
     ) -> Consumer {
         self.with(|state| {
             state.on_first_subscriber();
-            let encoder = RtmpEncoder::new(stream_id, state.log.chunk_size());
+            let encoder = Encoder::Rtmp(RtmpEncoder::new(stream_id, state.log.chunk_size()));
             let player = Subscriber::new(handle, Some((stream, client)), encoder, state.join_point());
             Consumer::new(self.clone(), state.add_subscriber(player))
         })
@@ -71,7 +72,8 @@ impl Consumer {
     pub fn continue_partial(&self, out: &mut Vec<Bytes>) -> bool {
         self.with(|state, id| {
             let player = state.subscribers[id].as_mut();
-            player.is_some_and(|player| player.encoder.continue_partial(state.log.memory(), out))
+            let encoder = player.and_then(|player| player.encoder.rtmp());
+            encoder.is_some_and(|encoder| encoder.continue_partial(state.log.memory(), out))
         })
     }
 
@@ -90,8 +92,6 @@ impl Consumer {
         })
     }
 
-    /// Selects whether the player gets audio.
-    pub fn receive_audio(&self, wanted: bool) {
     /// Returns how long the stream takes for `bytes`, at its present bit rate.
     pub fn playing_time(&self, bytes: usize) -> Duration {
         self.with(|state, _| {
@@ -102,6 +102,8 @@ impl Consumer {
         })
     }
 
+    /// Selects whether the player gets audio.
+    pub fn receive_audio(&self, wanted: bool) {
         self.with_subscriber(|player| player.receive(Track::Audio, wanted));
     }
 

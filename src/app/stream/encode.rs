@@ -3,9 +3,103 @@
 //! | file | wire |
 //! |---|---|
 //! | [`rtmp`] | RTMP chunks, for players and forwarders |
+//! | `wire`, `shared_log` | the wires of HTTP viewers: one viewer, and the bytes that all viewers share |
+//! | `flv` | FLV tags |
 //!
-//! The packet log holds its messages as RTMP chunks, since nearly all subscribers use them. Another wire, such as FLV,
-//! is another file here: the state of one subscriber, and what all subscribers of that wire share. The latter exists
-//! only while the stream has such a subscriber.
+//! The packet log holds its messages as RTMP chunks, since nearly all subscribers use them. What all viewers of another
+//! wire share exists only while the stream has such a viewer.
 
+#[cfg(feature = "http")]
+mod flv;
 pub(super) mod rtmp;
+#[cfg(feature = "http")]
+pub(super) mod shared_log;
+#[cfg(feature = "http")]
+pub(super) mod wire;
+
+use bytes::Bytes;
+
+use self::rtmp::RtmpEncoder;
+#[cfg(feature = "http")]
+use self::shared_log::SharedBatch;
+#[cfg(feature = "http")]
+use self::wire::{Wire, WireEncoder};
+use super::packet_log::Batch;
+use super::track::Track;
+
+/// The wire of one subscriber.
+pub(super) enum Encoder {
+    Rtmp(RtmpEncoder),
+    #[cfg(feature = "http")]
+    Wire(WireEncoder),
+}
+
+/// A batch that was just closed, on the wires of the stream's subscribers.
+pub(super) struct LiveBatch {
+    pub(super) chunks: Batch,
+    #[cfg(feature = "http")]
+    pub(super) shared: Vec<SharedBatch>,
+}
+
+impl Encoder {
+    /// Returns the bytes of a batch if they can be sent as they are, and its tracks that the wire carries, a bit each.
+    pub(super) fn live_bytes<'a>(&self, batch: &'a LiveBatch) -> Option<(&'a Bytes, u8)> {
+        let chunks = &batch.chunks;
+        match self {
+            Self::Rtmp(rtmp) => rtmp.shares(chunks).then_some((&chunks.bytes, chunks.tracks)),
+            #[cfg(feature = "http")]
+            Self::Wire(viewer) => {
+                let shared = batch.shared.iter().find(|shared| shared.wire == viewer.wire())?;
+                viewer.bytes_of(shared).map(|bytes| (bytes, chunks.tracks & viewer.wire().tracks()))
+            }
+        }
+    }
+
+    /// Records that all messages before `seq` were handed out or skipped.
+    pub(super) fn set_position(&mut self, seq: u64) {
+        match self {
+            Self::Rtmp(rtmp) => rtmp.set_position(seq),
+            #[cfg(feature = "http")]
+            Self::Wire(viewer) => viewer.set_position(seq),
+        }
+    }
+
+    /// Records that the cursor was moved.
+    pub(super) fn on_move(&mut self) {
+        match self {
+            Self::Rtmp(rtmp) => rtmp.on_move(),
+            #[cfg(feature = "http")]
+            Self::Wire(viewer) => viewer.on_move(),
+        }
+    }
+
+    /// Records that the subscriber has selected or deselected a track, which only RTMP can.
+    pub(super) fn on_select(&mut self, track: Track, wanted: bool) {
+        if let Some(rtmp) = self.rtmp() {
+            rtmp.on_select(track, wanted);
+        }
+    }
+
+    /// Returns the encoder of an RTMP connection.
+    pub(super) fn rtmp(&mut self) -> Option<&mut RtmpEncoder> {
+        match self {
+            Self::Rtmp(rtmp) => Some(rtmp),
+            #[cfg(feature = "http")]
+            Self::Wire(_) => None,
+        }
+    }
+
+    /// Returns the wire of an HTTP viewer.
+    #[cfg(feature = "http")]
+    pub(super) fn wire(&self) -> Option<Wire> {
+        match self {
+            Self::Rtmp(_) => None,
+            Self::Wire(viewer) => Some(viewer.wire()),
+        }
+    }
+
+    /// Returns whether the subscriber ends with its stream, although it is a player.
+    pub(super) fn ends_with_stream(&self) -> bool {
+        !matches!(self, Self::Rtmp(_))
+    }
+}

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use super::client_handle::ClientHandle;
 use super::consumer::Consumer;
 use super::cursor::JoinPoint;
+use super::encode::Encoder;
 use super::encode::rtmp::RtmpEncoder;
 use super::source::Source;
 use super::subscriber::Subscriber;
@@ -27,7 +28,7 @@ impl Source {
         self.with(|state| {
             state.on_first_subscriber();
             let encoder = RtmpEncoder::new(0, state.log.chunk_size()).for_publishing();
-            let mut forwarder = Subscriber::new(client, None, encoder, state.join_point());
+            let mut forwarder = Subscriber::new(client, None, Encoder::Rtmp(encoder), state.join_point());
             forwarder.receive(Track::Status, false);
             Consumer::new(self.clone(), state.add_subscriber(forwarder))
         })
@@ -45,7 +46,9 @@ impl Consumer {
             forwarder.discard_unsent();
             forwarder.cursor.caught_up = false;
             forwarder.cursor.paused = false;
-            forwarder.encoder.restart(stream_id, chunk_size);
+            if let Some(encoder) = forwarder.encoder.rtmp() {
+                encoder.restart(stream_id, chunk_size);
+            }
             forwarder.move_to(start);
         });
     }
@@ -61,7 +64,7 @@ impl Consumer {
         position.unwrap_or(StartPosition::JoinPoint)
     }
 
-    /// Returns whether a forwarder's stream has ended and all of it was handed out.
+    /// Returns whether the stream of a forwarder or HTTP viewer has ended and all of it was handed out.
     pub fn is_finished(&self) -> bool {
         let is_finished = |forwarder: &mut Subscriber| {
             let cursor = &forwarder.cursor;
@@ -77,9 +80,10 @@ impl Consumer {
 }
 
 impl Subscriber {
-    /// Ends the stream of a forwarder before the sequence number `end`. Players are told in the stream instead.
-    pub(super) fn end_forwarding(&mut self, end: u64) {
-        if !self.is_player() && self.cursor.end.is_none() {
+    /// Ends the stream of a forwarder or HTTP viewer before the sequence number `end`. RTMP players are told in the stream
+    /// instead.
+    pub(super) fn end_before(&mut self, end: u64) {
+        if (!self.is_player() || self.encoder.ends_with_stream()) && self.cursor.end.is_none() {
             self.cursor.end = Some(end);
             self.wake();
         }

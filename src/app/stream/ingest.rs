@@ -141,8 +141,13 @@ impl IngestMeter {
         (self.read_at, self.second) = (read_at, second);
     }
 
+    /// Returns the age of the publication.
+    pub(super) fn uptime(&self, now: Instant) -> Duration {
+        now.saturating_duration_since(self.started)
+    }
+
     pub(super) fn snapshot(&self, messages: u64, now: Instant) -> IngestSnapshot {
-        let uptime = now.saturating_duration_since(self.started);
+        let uptime = self.uptime(now);
         let second = uptime.as_secs();
         let seconds = second.min(RATE_SECONDS);
         let measured = (second - seconds..second.min(self.second + 1)).map(|at| self.slots[at as usize % SLOTS]);

@@ -1,6 +1,8 @@
 //! Memory that a stream gives up when the server is short of it. The memory limit decides which stream, and in which
 //! order.
 
+#[cfg(feature = "http")]
+use super::encode::shared_log::SharedLog;
 use super::output::EndReason;
 use super::source::Source;
 use super::state::StreamState;
@@ -28,7 +30,7 @@ impl Source {
     pub fn usage(&self) -> StreamUsage {
         self.with(|state| StreamUsage {
             bytes: state.memory.total(),
-            pinned: state.memory.bytes_in(Category::Media).saturating_sub(state.log.bytes() + state.headers.bytes()),
+            pinned: state.memory.bytes_in(Category::Media).saturating_sub(state.shared_bytes()),
             players_behind: state.subscribers.iter().flatten().filter(|player| player.is_behind()).count(),
             players_closing: state.subscribers.iter().flatten().filter(|player| player.is_evicted).count(),
             is_published: state.publisher.is_some(),
@@ -80,8 +82,18 @@ impl Source {
 }
 
 impl StreamState {
+    /// Returns the bytes of the logs and of the headers.
+    fn shared_bytes(&self) -> usize {
+        let bytes = self.log.bytes() + self.headers.bytes();
+        #[cfg(feature = "http")]
+        let bytes = bytes + self.shared_logs.iter().map(SharedLog::held).sum::<usize>();
+        bytes
+    }
+
     fn evict_before(&mut self, seq: u64) {
         self.log.trim(seq, 0, usize::MAX);
+        #[cfg(feature = "http")]
+        self.trim_shared();
         self.gop.on_evicted(self.log.first_seq());
     }
 }

@@ -141,6 +141,11 @@ impl Source {
         self.with(|state| state.announced.is_some())
     }
 
+    /// Returns the stream as its publisher names it, if it has one.
+    pub fn published_as(&self) -> Option<Arc<StreamInfo>> {
+        self.with(|state| state.publisher.as_ref().map(|publisher| publisher.stream.clone()))
+    }
+
     /// Returns the tracker of the stream's memory.
     pub fn memory(&self) -> MemoryTracker {
         self.with(|state| state.memory.clone())

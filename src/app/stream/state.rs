@@ -8,6 +8,9 @@ use bytes::Bytes;
 use super::changes::{Change, ChangeQueue, Codecs};
 use super::client_handle::ClientHandle;
 use super::cursor::JoinPoint;
+use super::encode::LiveBatch;
+#[cfg(feature = "http")]
+use super::encode::shared_log::SharedLog;
 use super::gop::GopTracker;
 use super::headers::HeaderCache;
 use super::ingest::IngestMeter;
@@ -28,12 +31,12 @@ const AUDIO_CACHE_MS: u64 = 1000;
 /// Time budget for writing one batch to players. After it, the coroutines of the other players write.
 const MAX_WRITE_TIME: Duration = Duration::from_millis(40);
 
-const WRITES_PER_CLOCK_CHECK: usize = 32;
-
-/// Status messages per [`NOTICE_WINDOW`] about publishers that come and go. Each wakes every player.
 /// Time that the first messages of a publication wait for the first of the other track, if that is announced.
 const MAX_START_HOLD: Duration = Duration::from_secs(1);
 
+const WRITES_PER_CLOCK_CHECK: usize = 32;
+
+/// Status messages per [`NOTICE_WINDOW`] about publishers that come and go. Each wakes every player.
 const MAX_NOTICES: u32 = 8;
 const NOTICE_WINDOW: Duration = Duration::from_secs(1);
 
@@ -61,6 +64,9 @@ pub(super) struct StreamState {
     /// Players and forwarders by id. Unused ids are in `free_ids`.
     pub(super) subscribers: Vec<Option<Subscriber>>,
     free_ids: Vec<usize>,
+    /// The log on each wire that has HTTP viewers.
+    #[cfg(feature = "http")]
+    pub(super) shared_logs: Vec<SharedLog>,
     /// Messages dropped for subscribers that have left.
     pub(super) dropped: u64,
     /// When players are told that the publisher is gone, unless one is back by then.
@@ -76,14 +82,14 @@ pub(super) struct Publisher {
     pub(super) client: Arc<ClientInfo>,
     pub(super) handle: Arc<dyn ClientHandle>,
     /// Time of the last read of input.
+    pub(super) last_read: Instant,
+    /// Time of the last read that had media.
     pub(super) last_activity: Instant,
     pub(super) messages: u64,
     pub(super) ingest: Box<IngestMeter>,
     pub(super) codecs: Codecs,
     /// Number of `CodecsKnown` events.
     pub(super) codec_events: u8,
-    pub(super) last_read: Instant,
-    /// Time of the last read that had media.
 }
 
 impl StreamState {
@@ -106,6 +112,8 @@ impl StreamState {
             outputs: Outputs::default(),
             subscribers: Vec::new(),
             free_ids: Vec::new(),
+            #[cfg(feature = "http")]
+            shared_logs: Vec::new(),
             dropped: 0,
             unpublish_at: None,
             idle_since: st::now(),
@@ -150,14 +158,6 @@ impl StreamState {
         }
     }
 
-    /// Closes the open batch and writes it to all subscribers that have caught up.
-    pub(super) fn flush(&mut self) {
-        let Some(batch) = self.log.close_batch() else { return };
-        let end = self.log.end_seq();
-        let (mut first_needed, started, mut has_time) = (None, st::now(), true);
-        for id in 0..self.subscribers.len() {
-            // The data of subscribers is spread over the heap, and the kernel's work for one evicts that of the next
-            // from the processor's cache. Without these prefetches the worker waits for memory for 7 % of its time.
     /// Returns until when the first messages of a publication wait for those of a track that is announced. The time zero of
     /// a player that waits is that of the earliest message of both, which need not arrive first.
     pub(super) fn start_hold(&self, now: Instant) -> Option<Instant> {
@@ -166,6 +166,19 @@ impl StreamState {
         (now < until && !self.vhost.min_latency && self.headers.announce(missing)).then_some(until)
     }
 
+    /// Closes the open batch and writes it to all subscribers that have caught up.
+    pub(super) fn flush(&mut self) {
+        let Some(chunks) = self.log.close_batch() else { return };
+        let end = self.log.end_seq();
+        let batch = LiveBatch {
+            #[cfg(feature = "http")]
+            shared: self.encode_shared(end - chunks.message_count),
+            chunks,
+        };
+        let (mut first_needed, started, mut has_time) = (None, st::now(), true);
+        for id in 0..self.subscribers.len() {
+            // The data of subscribers is spread over the heap, and the kernel's work for one evicts that of the next
+            // from the processor's cache. Without these prefetches the worker waits for memory for 7 % of its time.
             if let Some(second) = self.subscriber(id + 2) {
                 st::prefetch(&*second.client);
             }
@@ -195,6 +208,8 @@ impl StreamState {
         let oldest = self.timeline.latest().saturating_sub(queue_length);
         self.log.evict_bulk(keep);
         self.log.trim(keep, oldest, self.vhost.queue_bytes);
+        #[cfg(feature = "http")]
+        self.trim_shared();
         // A GOP that does not fit is of no use: players wait for the next one.
         self.gop.on_evicted(self.log.first_seq());
     }
@@ -226,6 +241,10 @@ impl StreamState {
         if let Some(subscriber) = self.subscribers[id].take() {
             self.free_ids.push(id);
             self.dropped += subscriber.cursor.stats().dropped;
+            #[cfg(feature = "http")]
+            if let Some(wire) = subscriber.encoder.wire() {
+                self.release_wire(wire);
+            }
             if let Some((stream, client)) = subscriber.player {
                 self.changes.push(Change::Stopped { stream, client });
             }
@@ -234,6 +253,15 @@ impl StreamState {
     }
 
     pub(super) fn fill(&mut self, id: usize, out: &mut Vec<Bytes>) -> usize {
+        let tracks = self.gop.tracks();
+        if let Some(subscriber) = &mut self.subscribers[id] {
+            subscriber.cursor.limit_awaited(tracks);
+        }
+        #[cfg(feature = "http")]
+        if let Some(wire) = self.subscribers[id].as_ref().and_then(|subscriber| subscriber.encoder.wire()) {
+            self.fill_viewer(id, wire, out);
+            return self.log.chunk_size();
+        }
         let join_point = self.join_point();
         let Some(subscriber) = &mut self.subscribers[id] else { return self.log.chunk_size() };
         subscriber.fill(join_point, &self.headers, &self.log, self.timeline.latest(), out)
@@ -253,10 +281,6 @@ impl StreamState {
             let payload = encode_stream_status(code, &format!("{} {event}.", self.name));
             self.log.append(Track::Status, self.timeline.latest(), kind, &payload, st::now());
             self.flush();
-        let tracks = self.gop.tracks();
-        if let Some(subscriber) = &mut self.subscribers[id] {
-            subscriber.cursor.limit_awaited(tracks);
-        }
         }
         true
     }
@@ -282,7 +306,7 @@ impl StreamState {
         self.unpublish_at = None;
         self.end_announced();
         let end = self.log.next_seq();
-        self.subscribers.iter_mut().flatten().for_each(|subscriber| subscriber.end_forwarding(end));
+        self.subscribers.iter_mut().flatten().for_each(|subscriber| subscriber.end_before(end));
         if !self.notify_players(PacketKind::End, "NetStream.Play.UnpublishNotify", "is now unpublished") {
             // Players are told later, if there is no publisher by then.
             self.unpublish_at = Some(st::now() + NOTICE_WINDOW);

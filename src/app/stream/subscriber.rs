@@ -15,20 +15,20 @@ use bytes::Bytes;
 
 use super::client_handle::ClientHandle;
 use super::cursor::{Cursor, JoinPoint};
-use super::encode::rtmp::RtmpEncoder;
+use super::encode::{Encoder, LiveBatch};
 use super::headers::HeaderCache;
-use super::packet_log::{Batch, PacketLog};
+use super::packet_log::PacketLog;
 use super::track::Track;
 use crate::app::session::info::{ClientInfo, StreamInfo};
 use crate::st;
 
 /// Limits of one [`Subscriber::fill`], in buffers and in bytes; the latter also limits one write of the stream to a
 /// socket.
-const MAX_FILL_BUFFERS: usize = 64;
-const MAX_FILL_BYTES: usize = 256 * 1024;
+pub(super) const MAX_FILL_BUFFERS: usize = 64;
+pub(super) const MAX_FILL_BYTES: usize = 256 * 1024;
 
 /// Entries that one fill examines at most, unwanted ones included. A stream may have 100,000 of them.
-const MAX_FILL_ENTRIES: usize = 1024;
+pub(super) const MAX_FILL_ENTRIES: usize = 1024;
 
 /// A player, as its events name it.
 pub(super) type PlayerInfo = (Arc<StreamInfo>, Arc<ClientInfo>);
@@ -38,7 +38,7 @@ pub(super) struct Subscriber {
     /// `None` for a forwarder.
     pub(super) player: Option<PlayerInfo>,
     pub(super) cursor: Cursor,
-    pub(super) encoder: RtmpEncoder,
+    pub(super) encoder: Encoder,
     /// Rest of a batch that the socket did not take.
     unsent: Bytes,
     /// Paused, and nothing was handed out since.
@@ -51,7 +51,7 @@ impl Subscriber {
     pub(super) fn new(
         client: Arc<dyn ClientHandle>,
         player: Option<PlayerInfo>,
-        encoder: RtmpEncoder,
+        encoder: Encoder,
         start: JoinPoint,
     ) -> Self {
         Self {
@@ -104,39 +104,41 @@ impl Subscriber {
         self.cursor.caught_up = false;
         self.last_fill = st::now();
         self.take_unsent(out);
-        if self.encoder.continue_partial(log.memory(), out) || self.cursor.paused {
+        // A forwarder fills only once before its first keyframe.
+        let max_entries = if self.is_player() { MAX_FILL_ENTRIES } else { usize::MAX };
+        let Some(encoder) = self.encoder.rtmp() else { return log.chunk_size() };
+        if encoder.continue_partial(log.memory(), out) || self.cursor.paused {
             self.paused_idle = out.is_empty();
-            return self.encoder.chunk_size();
+            return encoder.chunk_size();
         }
         if self.cursor.seq < log.first_seq() {
             self.cursor.count_dropped(join_point);
-            self.move_to(join_point);
+            self.cursor.move_to(join_point);
+            encoder.on_move();
         }
-        // A forwarder fills only once before its first keyframe.
-        let max_entries = if self.is_player() { MAX_FILL_ENTRIES } else { usize::MAX };
         let (mut bytes, mut entries) = (0, 0);
-        self.cursor.sent += self.encoder.append_headers(&self.cursor, headers, log, latest, out);
+        self.cursor.sent += encoder.append_headers(&self.cursor, headers, log, latest, out);
         // Unwanted messages do not count: an empty `out` means that the subscriber has caught up.
         while out.len() < MAX_FILL_BUFFERS
             && bytes < MAX_FILL_BYTES
             && entries < max_entries
-            && !self.encoder.has_partial()
+            && !encoder.has_partial()
             && let Some(entry) = self.cursor.next(log)
         {
             let before = out.len();
             if self.cursor.accepts(entry) {
-                self.encoder.append(entry, self.cursor.seq, log, out);
+                encoder.append(entry, self.cursor.seq, log, out);
                 self.cursor.sent += 1;
             } else {
-                self.encoder.skip(entry.track);
+                encoder.skip(entry.track);
             }
             bytes += out[before..].iter().map(Bytes::len).sum::<usize>();
             self.cursor.seq += 1;
-            self.encoder.set_position(self.cursor.seq);
+            encoder.set_position(self.cursor.seq);
             entries += 1;
         }
         self.cursor.caught_up = out.is_empty() && self.cursor.end.is_none() && !self.cursor.has_more(log);
-        self.encoder.chunk_size()
+        encoder.chunk_size()
     }
 
     /// Stops writes of the stream to the socket, and appends what it has begun to write to `out`.
@@ -147,22 +149,26 @@ impl Subscriber {
 
     /// Writes a closed batch, which ends before `end`, to the socket of a subscriber that has caught up; or wakes its
     /// coroutine, if the bytes do not fit the subscriber or `has_time` is false.
-    pub(super) fn write_batch(&mut self, batch: &Batch, end: u64, has_time: bool) {
+    pub(super) fn write_batch(&mut self, batch: &LiveBatch, end: u64, has_time: bool) {
         if !self.cursor.caught_up {
             return;
         }
-        if !(has_time && self.encoder.shares(batch) && self.cursor.accepts_all(batch.tracks)) {
+        let live = self.encoder.live_bytes(batch).filter(|&(_, tracks)| has_time && self.cursor.accepts_all(tracks));
+        let Some((bytes, _)) = live else {
             self.wake();
             return;
-        }
+        };
         self.cursor.seq = end;
         self.encoder.set_position(end);
-        self.cursor.sent += batch.message_count;
-        let first = &batch.bytes[..batch.bytes.len().min(MAX_FILL_BYTES)];
+        self.cursor.sent += batch.chunks.message_count;
+        if bytes.is_empty() {
+            return;
+        }
+        let first = &bytes[..bytes.len().min(MAX_FILL_BYTES)];
         // The coroutine gets the same error when it writes.
         let written = self.client.try_write(first).unwrap_or(0);
-        if written < batch.bytes.len() {
-            self.unsent = batch.bytes.slice(written..);
+        if written < bytes.len() {
+            self.unsent = bytes.slice(written..);
             self.wake();
         }
     }
@@ -177,7 +183,7 @@ impl Subscriber {
         self.unsent = Bytes::new();
     }
 
-    fn take_unsent(&mut self, out: &mut Vec<Bytes>) {
+    pub(super) fn take_unsent(&mut self, out: &mut Vec<Bytes>) {
         if !self.unsent.is_empty() {
             out.push(std::mem::take(&mut self.unsent));
         }

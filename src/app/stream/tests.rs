@@ -7,6 +7,8 @@ mod outputs;
 mod players;
 mod publishers;
 mod snapshot;
+#[cfg(feature = "http")]
+mod viewers;
 
 use std::io;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -122,9 +124,9 @@ impl TestPlayer {
         };
         self.received()
             .iter()
+            .filter(|message| message.kind != MessageType::USER_CONTROL)
             .map(|message| (kind(message), message.timestamp, *message.payload.last().unwrap()))
             .collect()
-            .filter(|message| message.kind != MessageType::USER_CONTROL)
     }
 }
 

@@ -77,10 +77,20 @@ impl SharedMessage {
         head[LENGTH_FIELD].copy_from_slice(&(self.payload_len() as u32).to_be_bytes()[1..]);
     }
 
-    pub(super) fn payload_len(&self) -> usize {
+    pub(crate) fn payload_len(&self) -> usize {
         // Each chunk after the first has a header of one byte.
         let body = self.bytes.len() - usize::from(self.header_len);
         body - body.saturating_sub(1) / (self.chunk_size as usize + 1)
+    }
+
+    /// Appends the payload to `out`.
+    #[cfg(feature = "http")]
+    pub(crate) fn append_payload(&self, out: &mut BytesMut) {
+        let chunk_size = self.chunk_size as usize;
+        // Each piece but the last ends with the header of the next chunk.
+        for piece in self.bytes[usize::from(self.header_len)..].chunks(chunk_size + 1) {
+            out.extend_from_slice(&piece[..piece.len().min(chunk_size)]);
+        }
     }
 
     pub(super) fn payload(&self) -> Vec<u8> {
