@@ -15,8 +15,8 @@ pub(super) const KEYFRAME_TIMEOUT: Duration = Duration::from_secs(10);
 pub(super) struct GopTracker {
     /// Sequence number of the earliest keyframe of the last GOP, while all packets since are in the log.
     start: Option<u64>,
-    /// The last keyframe of each other track, since that of track 0.
-    other_keys: Vec<(u8, u64)>,
+    /// Sequence number of the first keyframe of another track since the last frame of track 0.
+    first_other_key: Option<u64>,
     /// Tracks of the present GOP and of the one before.
     tracks: VideoTracks,
     earlier_tracks: VideoTracks,
@@ -42,15 +42,14 @@ impl GopTracker {
         self.has_keyframe |= is_keyframe;
         if track != 0 || !is_keyframe {
             self.tracks.insert(track);
-            if is_keyframe && VideoTracks::can_contain(track) {
-                self.other_keys.retain(|(other, _)| *other != track);
-                self.other_keys.push((track, seq));
+            if track == 0 {
+                self.first_other_key = None;
+            } else if is_keyframe {
+                self.first_other_key.get_or_insert(seq);
             }
             return;
         }
-        // Other tracks whose last keyframe precedes this one start there.
-        let others = self.other_keys.drain(..).map(|(_, seq)| seq);
-        self.start = Some(others.min().map_or(seq, |other| other.min(seq)));
+        self.start = Some(self.first_other_key.take().unwrap_or(seq));
         self.earlier_tracks = std::mem::take(&mut self.tracks);
         self.tracks.insert(0);
     }
@@ -108,7 +107,7 @@ mod tests {
         assert_eq!(after(&frames).start(), Some(100));
         frames.extend([(2, true), (MAIN, true), (1, true), (1, false)]);
         let gop = after(&frames);
-        assert_eq!(gop.start(), Some(106), "the next GOP; track 1 starts within it");
+        assert_eq!(gop.start(), Some(106), "the next GOP, in which track 1 starts later");
         assert_eq!(gop.tracks(), VideoTracks::of(&[MAIN, 1, 2]));
     }
 
@@ -137,6 +136,6 @@ mod tests {
     #[test]
     fn tracks_without_a_bit_are_not_waited_for() {
         let gop = after(&[(64, true), (255, true), (MAIN, true), (255, false)]);
-        assert_eq!((gop.start(), gop.tracks()), (Some(102), VideoTracks::of(&[MAIN])));
+        assert_eq!((gop.start(), gop.tracks()), (Some(100), VideoTracks::of(&[MAIN])));
     }
 }

@@ -56,10 +56,6 @@ impl VideoTracks {
         set
     }
 
-    pub(super) fn can_contain(track: u8) -> bool {
-        Self::bit(track) != 0
-    }
-
     pub(super) fn is_empty(self) -> bool {
         self.0 == 0
     }
