@@ -90,10 +90,7 @@ impl AppRequest {
         let from_app = Name::parse(&connect.app);
         let app = if from_app.name.is_empty() { &from_url } else { &from_app };
         let vhost = from_app.vhost.as_deref().or(from_url.vhost.as_deref()).unwrap_or(url.host);
-        let name = match app.name.strip_suffix(DEFAULT_INSTANCE).unwrap_or(&app.name) {
-            "" | DEFAULT_APP => &config.default_app,
-            name => name,
-        };
+        let name = true_app(&app.name, config);
         check("application", name)?;
         let params = if from_app.params.is_empty() { &from_url.params } else { &from_app.params };
         check_params(params)?;
@@ -124,14 +121,14 @@ impl AppRequest {
                 name.params.clone_from(&self.params);
             }
         }
-        let path = std::mem::take(&mut name.name);
+        let mut path = std::mem::take(&mut name.name);
+        if is_url {
+            path = path.replacen(&format!("{DEFAULT_INSTANCE}/"), "/", 1);
+        }
         name.name = match path.strip_prefix(app).and_then(|rest| rest.strip_prefix('/')) {
             Some(stream) if is_url => stream.to_owned(),
             _ if is_url => match path.rsplit_once('/') {
-                Some((other, stream)) => {
-                    check("application", other)?;
-                    return self.stream_in(other, stream, &name, config);
-                }
+                Some((other, stream)) => return self.stream_in(other, stream, &name, config),
                 None => path,
             },
             _ => path,
@@ -145,6 +142,8 @@ impl AppRequest {
     }
 
     fn stream_in(&self, app: &str, stream: &str, name: &Name, config: &Config) -> Result<StreamRequest, Error> {
+        let app = true_app(app, config);
+        check("application", app)?;
         check("stream name", stream)?;
         check_params(&name.params)?;
         let vhost = match &name.vhost {
@@ -182,6 +181,14 @@ impl StreamRequest {
             stream: stream.to_owned(),
             params: params.unwrap_or(&self.params).to_owned(),
         })
+    }
+}
+
+/// Returns the application without its instance, or the default one.
+fn true_app<'a>(app: &'a str, config: &'a Config) -> &'a str {
+    match app.trim_end_matches(DEFAULT_INSTANCE) {
+        "" | DEFAULT_APP => &config.default_app,
+        app => app,
     }
 }
 
@@ -336,6 +343,10 @@ mod tests {
             ("__defaultApp__", "rtmp://demo.com/__defaultApp__", "cam", "live|cam|"),
             ("live/_definst_", "rtmp://demo.com/live/_definst_", "cam", "live|cam|"),
             ("live/_definst_/", "rtmp://demo.com/live/_definst_/", "cam", "live|cam|"),
+            ("live/_definst_/cam", "rtmp://demo.com/live/_definst_/cam", "", "live|cam|"),
+            ("live/_definst_/_definst_", "rtmp://demo.com/live", "cam", "live|cam|"),
+            ("live", "rtmp://demo.com/live", "rtmp://demo.com/live/_definst_/cam", "live|cam|"),
+            ("main", "rtmp://demo.com/main", "rtmp://demo.com/__defaultApp__/cam", "live|cam|"),
             ("live", "rtmp://demo.com/live", "rtmp://demo.com/live/cam?token=1", "live|cam|token=1"),
             ("live", "rtmp://demo.com/live", "rtmp://demo.com/live/a/b", "live|a/b|"),
             ("live", "rtmp://demo.com/live", "rtmp://demo.com/other/cam", "other|cam|"),
