@@ -30,6 +30,7 @@ fn run(port: Port) {
     rig.attack("players that never read, that read a byte a second, that only send", bad_players);
     rig.attack("publishers that stop in the middle of a message", half_messages);
     rig.attack_from_rest("a publisher without keyframes, with players that join", no_keyframes);
+    rig.attack("publishers of which nothing is understood, or frames of thousands of units and tracks", odd_messages);
     rig.attack("a publisher at full speed", flood);
     rig.attack("connections that come and go", churn);
     type Attack = fn(&Rig);
@@ -247,6 +248,42 @@ fn half_messages(rig: &Rig) {
     }
     for publisher in publishers {
         publisher.close(Close::Rst);
+    }
+}
+
+/// Messages that the server looks into, or passes over, as many as fit.
+fn odd_messages(rig: &Rig) {
+    const COMMAND: u8 = 20;
+    const UNKNOWN: u8 = 71;
+    const UNITS: usize = 4096;
+    // Marked as dependent, but key pictures; without a frame type; on each track of a multitrack stream.
+    let key = [&[0x27, 1, 0, 0, 0][..], &[0, 0, 0, 1, 0x65].repeat(UNITS)].concat();
+    let untyped = [&[0x07, 1, 0, 0, 0][..], &[0, 0, 0, 1, 9].repeat(UNITS)].concat();
+    let tracks = |n: u32| {
+        let of_track = |track: u8| [&[0x96, 0x03][..], b"hvc1", &[track, 0, 0, 0, 2, 0x26, 1]].concat();
+        (0..=u8::MAX).flat_map(move |track| single_chunk(6, n, VIDEO, &of_track(track))).collect::<Vec<_>>()
+    };
+    let bursts: [Vec<u8>; 5] = [
+        single_chunk(3, 0, COMMAND, &[]).repeat(1000),
+        single_chunk(3, 0, UNKNOWN, b"G").repeat(1000),
+        single_chunk(6, 0, VIDEO, &key).repeat(10),
+        single_chunk(6, 0, VIDEO, &untyped).repeat(10),
+        tracks(0),
+    ];
+    let mut clients = Vec::new();
+    for (n, burst) in bursts.into_iter().enumerate() {
+        let (Some(mut player), Some(mut publisher)) = (Attacker::connect(rig.rtmp), Attacker::connect(rig.rtmp)) else {
+            continue;
+        };
+        player.send(&play_session(format!("odd{n}")));
+        publisher.send(&[publish_session(format!("odd{n}")), set_max_chunk_size()].concat());
+        clients.push((publisher, player, burst));
+    }
+    let until = Instant::now() + rig.seconds(1, 20);
+    while Instant::now() < until {
+        for (publisher, _, burst) in &mut clients {
+            publisher.send(burst);
+        }
     }
 }
 
