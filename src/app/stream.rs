@@ -53,7 +53,9 @@ pub use client_handle::ClientHandle;
 pub use consumer::Consumer;
 pub use cursor::ConsumerStats;
 #[cfg(feature = "http")]
-pub use encode::wire::{Framing, Wire};
+pub use encode::shared_log::Wire;
+#[cfg(feature = "http")]
+pub use encode::wire::Framing;
 pub use forwarder::StartPosition;
 pub use ingest::IngestSnapshot;
 pub use media_info::MediaInfo;

@@ -21,9 +21,9 @@ use bytes::Bytes;
 
 use self::rtmp::RtmpEncoder;
 #[cfg(feature = "http")]
-use self::shared_log::SharedBatch;
+use self::shared_log::{SharedBatch, Wire};
 #[cfg(feature = "http")]
-use self::wire::{Wire, WireEncoder};
+use self::wire::WireEncoder;
 use super::packet_log::Batch;
 use super::track::Track;
 

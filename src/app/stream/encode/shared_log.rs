@@ -9,9 +9,9 @@ use std::collections::VecDeque;
 use bytes::{Bytes, BytesMut};
 
 use super::flv::FlvFormat;
-use super::wire::Wire;
 use crate::app::stream::headers::CachedHeader;
 use crate::app::stream::packet_log::{LogEntry, PacketLog};
+use crate::app::stream::track::Track;
 use crate::http::websocket::{MAX_FRAME_HEAD, encode_frame_head};
 use crate::memory::{Category, Charge, MemoryTracker};
 use crate::st;
@@ -21,6 +21,22 @@ const MAX_RUN_BYTES: usize = 64 * 1024;
 
 /// Evictions of at least this many messages run in the background.
 const MIN_BULK_EVICTION: usize = 4096;
+
+/// A wire of HTTP viewers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Wire {
+    /// FLV tags.
+    Flv,
+}
+
+impl Wire {
+    /// Returns the tracks that it carries, a bit each.
+    pub(crate) fn tracks(self) -> u8 {
+        match self {
+            Self::Flv => Track::Audio.bit() | Track::Video.bit() | Track::Data.bit(),
+        }
+    }
+}
 
 /// Encoded messages of a wire.
 pub(crate) struct SharedLog {

@@ -5,19 +5,12 @@
 
 use bytes::Bytes;
 
-use super::shared_log::{SharedBatch, SharedLog};
+use super::shared_log::{SharedBatch, SharedLog, Wire};
 use crate::app::stream::headers::HeaderCache;
 use crate::app::stream::packet_log::{LogEntry, PacketKind};
 use crate::app::stream::track::Track;
 use crate::http::websocket::encode_frame_head;
 use crate::memory::{Category, MemoryTracker};
-
-/// A wire of HTTP viewers.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Wire {
-    /// FLV tags.
-    Flv,
-}
 
 /// The framing of a viewer's bytes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -26,15 +19,6 @@ pub enum Framing {
     Plain,
     /// Binary messages of WebSocket.
     WebSocket,
-}
-
-impl Wire {
-    /// Returns the tracks that it carries, a bit each.
-    pub(crate) fn tracks(self) -> u8 {
-        match self {
-            Self::Flv => Track::Audio.bit() | Track::Video.bit() | Track::Data.bit(),
-        }
-    }
 }
 
 /// The wire of one viewer.
