@@ -29,15 +29,18 @@ pub enum Category {
     Tls = 3,
     /// File chunks on their way to HTTP sockets.
     Http = 4,
+    /// Recordings on their way to the disk.
+    Dvr = 5,
 }
 
 impl Category {
-    const ALL: [(Self, &str); 5] = [
+    const ALL: [(Self, &str); 6] = [
         (Self::Media, "media"),
         (Self::Incoming, "incoming"),
         (Self::Hls, "hls"),
         (Self::Tls, "tls"),
         (Self::Http, "http"),
+        (Self::Dvr, "dvr"),
     ];
 }
 

@@ -1,5 +1,6 @@
 //! Outputs of a published stream beside its players.
 
+pub(crate) mod dvr;
 pub(crate) mod forward;
 #[cfg(feature = "hls")]
 pub mod hls;

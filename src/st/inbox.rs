@@ -32,6 +32,11 @@ impl<T> Inbox<T> {
         }
     }
 
+    /// Returns whether there is no item.
+    pub fn is_empty(&self) -> bool {
+        self.state().items.is_empty()
+    }
+
     /// Blocks until there is an item, and removes it. For one coroutine at a time.
     pub fn receive(&self) -> T {
         loop {

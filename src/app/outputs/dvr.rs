@@ -9,6 +9,7 @@
 //! Nothing on the worker waits for a disk, and a failing disk never affects the publisher.
 
 mod disk;
+mod job;
 mod ledger;
 mod library;
 mod output;
@@ -23,7 +24,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-use self::disk::{DiskQueue, Outcome, RecordingFiles};
+use self::disk::{DiskQueue, RecordingFiles};
+use self::job::Outcome;
 use self::library::{Ledgers, Policy};
 use self::output::DvrOutput;
 use crate::app::context::{Context, Feature};

@@ -2,14 +2,13 @@
 //!
 //! The queue is bounded in bytes. While it is half full, no GOP begins; when it is full, the GOP that is being recorded ends.
 
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::time::SystemTime;
 
 use bytes::Bytes;
 use crossbeam_channel::{Sender, unbounded};
 
+use super::job::{Counters, FileState, Job, Outcome, Task};
 use super::library::{Ledgers, Policy};
 use super::recorder::Disk;
 use super::thread::DiskThread;
@@ -26,72 +25,6 @@ const MAX_JOBS_FOR_NEW: usize = 4096;
 
 /// Part of the queue above which no GOP begins.
 const GOP_DIVISOR: usize = 2;
-
-/// A file that is being written, as worker and thread share it.
-#[derive(Debug)]
-pub(super) struct FileState {
-    pub(super) id: usize,
-    pub(super) stream: Arc<StreamInfo>,
-    pub(super) client: Arc<ClientInfo>,
-    pub(super) started_at: SystemTime,
-    /// It cannot be written any more.
-    pub(super) failed: AtomicBool,
-}
-
-/// Work for the thread.
-pub(super) enum Job {
-    Open { template: String, min_free: u64, head: Bytes },
-    Write(Bytes),
-    Close(Box<Recording>),
-}
-
-impl Job {
-    pub(super) fn size(&self) -> usize {
-        match self {
-            Self::Open { head, .. } => head.len(),
-            Self::Write(bytes) => bytes.len(),
-            Self::Close(_) => 0,
-        }
-    }
-}
-
-/// A job in the queue.
-pub(super) enum Task {
-    File(Arc<FileState>, Job),
-    /// Removes old recordings.
-    Retain(Vec<Policy>),
-}
-
-/// What the thread tells the worker.
-pub(super) enum Outcome {
-    /// A file is complete.
-    Recorded { file: Arc<FileState>, path: PathBuf, duration_ms: u64, bytes: u64 },
-    /// A file could not be written; what there is of it follows as recorded.
-    Failed { file: Arc<FileState>, path: String, error: String },
-}
-
-/// Counters that worker and thread share.
-#[derive(Debug, Default)]
-pub(super) struct Counters {
-    jobs: AtomicUsize,
-    bytes: AtomicUsize,
-    limit: AtomicUsize,
-    next_id: AtomicUsize,
-    /// Files that are being written.
-    pub(super) open_files: AtomicUsize,
-}
-
-impl Counters {
-    fn add(&self, bytes: usize) {
-        self.jobs.fetch_add(1, Ordering::Relaxed);
-        self.bytes.fetch_add(bytes, Ordering::Relaxed);
-    }
-
-    pub(super) fn subtract(&self, bytes: usize) {
-        self.bytes.fetch_sub(bytes, Ordering::Relaxed);
-        self.jobs.fetch_sub(1, Ordering::Relaxed);
-    }
-}
 
 /// The sending side of the queue. Clones share it.
 #[derive(Clone)]

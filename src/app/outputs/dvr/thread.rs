@@ -12,7 +12,7 @@ use std::time::{Duration, Instant, UNIX_EPOCH};
 
 use bytes::Bytes;
 
-use super::disk::{Counters, FileState, Job, Outcome, Task};
+use super::job::{Counters, FileState, Job, Outcome, Task};
 use super::ledger::Entry;
 use super::library::Ledgers;
 use super::path;
