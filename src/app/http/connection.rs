@@ -15,7 +15,7 @@ use crate::st::net::TcpStream;
 pub(super) fn serve(state: &State, router: &Router, site: Site, number: u64, stream: &TcpStream) -> End {
     let mut channel = Channel::new(state, number, stream);
     loop {
-        let answered = channel.next_request().and_then(|request| answer(&mut channel, router, site, &request));
+        let answered = channel.next_request().and_then(|request| answer(&mut channel, router, site, request));
         if let Err(end) = answered {
             close(&mut channel, &end);
             return end;
@@ -25,9 +25,9 @@ pub(super) fn serve(state: &State, router: &Router, site: Site, number: u64, str
 
 /// Answers a request.
 #[inline(never)] // As `send`.
-fn answer(channel: &mut Channel<'_>, router: &Router, site: Site, request: &Request) -> Result<(), End> {
-    let mut exchange = Exchange::start(channel, request, router.max_body(site, request))?;
-    let mut response = router.handle(site, request, &mut exchange)?;
+fn answer(channel: &mut Channel<'_>, router: &Router, site: Site, request: Request) -> Result<(), End> {
+    let mut exchange = Exchange::start(channel, &request, router.max_body(site, &request))?;
+    let mut response = router.handle(site, &request, &mut exchange)?;
     response.close |= !exchange.is_body_read();
     channel.state.count(response.head.status);
     let to = Recipient {
@@ -35,6 +35,8 @@ fn answer(channel: &mut Channel<'_>, router: &Router, site: Site, request: &Requ
         with_body: request.method != Method::Head,
         knows_chunks: request.minor_version > 0,
     };
+    // A viewer of a live stream stays for hours.
+    drop(request);
     if send(channel, response, to)? { Ok(()) } else { Err(End::Done) }
 }
 

@@ -21,7 +21,7 @@ use std::time::{Duration, Instant};
 use crate::app::limits::admission::Admission;
 use crate::app::limits::fairness::{self, PriorityController, WORK_BUDGET, WorkQuantum};
 use crate::app::rtmp::CLOSE_TIMEOUT;
-use crate::app::rtmp::write_queue::WriteQueue;
+use crate::app::session::write_queue::WriteQueue;
 use crate::app::stream::Consumer;
 use crate::rtmp;
 use crate::rtmp::protocol::{MAX_PENDING_REPLIES, Protocol};

@@ -84,7 +84,7 @@ impl Drop for ClientGuard {
 
 /// Logs and counts the end of a connection. Only the first call for a client has an effect.
 #[inline(never)] // Keeps its locals off the stack of a waiting player.
-fn record_close(ctx: &Context, client: &Client, reason: &CloseReason) {
+pub(crate) fn record_close(ctx: &Context, client: &Client, reason: &CloseReason) {
     let Some(messages) = client.finish_stats() else { return };
     ctx.stats.closed.count(reason);
     let (bytes_in, bytes_out) = (client.stream.bytes_received(), client.stream.bytes_sent());
