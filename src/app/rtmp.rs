@@ -1,5 +1,6 @@
 //! RTMP clients: connections, TLS, and the constants that connections in both directions share.
 
+pub(crate) mod bandwidth_test;
 mod connection;
 mod errors;
 mod play;
@@ -7,8 +8,8 @@ mod publish;
 pub(crate) mod pump;
 mod serve;
 pub(crate) mod server;
+mod test_admission;
 pub mod tls;
-pub(crate) mod write_queue;
 
 use std::time::Duration;
 

@@ -9,6 +9,7 @@ use bytes::{Buf, Bytes};
 
 use super::disk::OpenError;
 use super::state::State;
+use crate::app::session::close::CloseReason;
 use crate::http::body::BodyDecoder;
 use crate::http::refusal::Refusal;
 use crate::http::request::{self, Request};
@@ -33,6 +34,9 @@ const MAX_UNSENT: usize = 512 * 1024;
 /// Bytes per read.
 const READ_SIZE: usize = 2048;
 
+/// The same while a body is discarded.
+const LARGE_READ_SIZE: usize = 32 * 1024;
+
 /// The minimum rate of a client, in bytes per second: a response gets `send_timeout` plus the time it takes at this rate.
 const MIN_RATE: u64 = 4 * 1024;
 
@@ -56,6 +60,8 @@ pub enum End {
     File(OpenError),
     #[error("aborted: memory is short and the client reads slowly")]
     Memory,
+    #[error("{0}")]
+    Viewer(CloseReason),
 }
 
 /// The socket of a connection, and its input.
@@ -136,7 +142,7 @@ impl<'a> Channel<'a> {
             }
             // Parses a head that arrives byte by byte once a line, not once a byte.
             let is_first = self.request_started.is_none();
-            let more = self.read()?;
+            let more = self.read(READ_SIZE)?;
             may_be_complete = is_first || self.input[more..].contains(&b'\n') || self.input.len() >= request::MAX_HEAD;
         }
     }
@@ -154,7 +160,41 @@ impl<'a> Channel<'a> {
             if decoder.is_finished() {
                 return Ok(());
             }
-            self.read()?;
+            self.read(READ_SIZE)?;
+        }
+    }
+
+    /// Reads a body to its end and discards it, with large reads. Calls `on_bytes` with the number of bytes after each one, which
+    /// may wait.
+    pub(super) fn discard_body(
+        &mut self,
+        decoder: &mut BodyDecoder,
+        mut on_bytes: impl FnMut(u64) -> Result<(), End>,
+    ) -> Result<(), End> {
+        let mut body = Vec::new();
+        loop {
+            self.at += decoder.decode(&self.input[self.at..], &mut body).map_err(End::Refused)?;
+            on_bytes(body.len() as u64)?;
+            body.clear();
+            if decoder.is_finished() {
+                return Ok(());
+            }
+            self.read(LARGE_READ_SIZE)?;
+        }
+    }
+
+    /// Reads once without waiting, unless `max` bytes are unconsumed. Returns whether there was input.
+    pub(super) fn read_early(&mut self, max: usize) -> Result<bool, CloseReason> {
+        let len = self.input.len();
+        if len - self.at >= max {
+            return Ok(false);
+        }
+        self.input.resize(len + READ_SIZE, 0);
+        let read = self.stream.try_read(&mut self.input[len..]);
+        self.input.truncate(len + read.as_ref().map_or(0, |read| read.unwrap_or(0)));
+        match read? {
+            Some(0) => Err(CloseReason::ByPeer),
+            read => Ok(read.is_some()),
         }
     }
 
@@ -176,7 +216,7 @@ impl<'a> Channel<'a> {
     }
 
     /// Appends some bytes to `input` and returns where they begin. Fails after the idle timeout, or that of the request.
-    fn read(&mut self) -> Result<usize, End> {
+    fn read(&mut self, size: usize) -> Result<usize, End> {
         self.input.drain(..self.at);
         self.at = 0;
         let len = self.input.len();
@@ -187,7 +227,7 @@ impl<'a> Channel<'a> {
             if self.request_started.is_some_and(|started| st::now().duration_since(started) >= self.timeouts.request) {
                 return Err(End::SlowRequest);
             }
-            self.input.resize(len + READ_SIZE, 0);
+            self.input.resize(len + size, 0);
             let n = self.stream.try_read(&mut self.input[len..]);
             self.input.truncate(len + n.as_ref().map_or(0, |n| n.unwrap_or(0)));
             match n? {

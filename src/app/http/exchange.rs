@@ -6,10 +6,12 @@ use bytes::Bytes;
 
 use super::channel::{Channel, End};
 use super::response::Response;
+use crate::app::session::close::CloseReason;
 use crate::http::body::BodyDecoder;
 use crate::http::request::{Expectation, Request};
 use crate::http::status::Status;
 use crate::memory::Category;
+use crate::st::net::TcpStream;
 
 /// Retry time in seconds for clients that are not admitted: an overload lasts for seconds at least.
 const RETRY_AFTER: u64 = 5;
@@ -36,6 +38,19 @@ impl<'a, 'c> Exchange<'a, 'c> {
         self.channel.peer()
     }
 
+    /// Returns the socket, to wait on it.
+    pub(crate) fn stream(&self) -> &TcpStream {
+        self.channel.stream
+    }
+
+    /// Reads once what the client sends before its response, at most `max` bytes of it. Returns whether there was input.
+    ///
+    /// # Errors
+    /// When the client has left.
+    pub(crate) fn read_early(&mut self, max: usize) -> Result<bool, CloseReason> {
+        self.channel.read_early(max)
+    }
+
     /// Returns the number of the connection in the log.
     pub fn number(&self) -> u64 {
         self.channel.number
@@ -50,10 +65,7 @@ impl<'a, 'c> Exchange<'a, 'c> {
         if self.body.is_finished() {
             return Ok(Bytes::new());
         }
-        if std::mem::take(&mut self.awaits_continue) && !self.channel.has_input() {
-            let interim = Bytes::from_static(b"HTTP/1.1 100 Continue\r\n\r\n");
-            self.channel.write([interim, Bytes::new(), Bytes::new()], None)?;
-        }
+        self.send_continue()?;
         let memory = self.channel.state.memory.clone();
         let charge = memory.charge(Category::Http);
         let mut body = Vec::new();
@@ -64,6 +76,28 @@ impl<'a, 'c> Exchange<'a, 'c> {
         drop(charge);
         let size = body.capacity();
         Ok(memory.charge_buffer(Category::Http, body.into(), size))
+    }
+
+    /// Reads the body of the request and discards it. Calls `on_bytes` with the number of bytes after each read, which may wait.
+    /// The limits are those of [`Exchange::read_body`].
+    ///
+    /// # Errors
+    /// As [`Exchange::read_body`], and those of `on_bytes`.
+    pub fn read_body_in_parts(&mut self, on_bytes: impl FnMut(u64) -> Result<(), End>) -> Result<(), End> {
+        if self.body.is_finished() {
+            return Ok(());
+        }
+        self.send_continue()?;
+        self.channel.discard_body(&mut self.body, on_bytes)
+    }
+
+    /// Sends the interim response if the client waits for it.
+    fn send_continue(&mut self) -> Result<(), End> {
+        if std::mem::take(&mut self.awaits_continue) && !self.channel.has_input() {
+            let interim = Bytes::from_static(b"HTTP/1.1 100 Continue\r\n\r\n");
+            self.channel.write([interim, Bytes::new(), Bytes::new()], None)?;
+        }
+        Ok(())
     }
 
     /// Admits the client to live streams for the rest of its connection. While the server is short of memory or overloaded, only

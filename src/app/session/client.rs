@@ -6,7 +6,10 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
 use std::time::Instant;
 
+use serde::Serialize;
+
 use crate::app::session::close::CloseReason;
+use crate::app::session::engines::Engine;
 use crate::app::session::info::{ClientInfo, StreamInfo};
 use crate::app::stats::reporter::{ByteCounts, MessageCounts, Registration, StatsGroup, StatsSource};
 use crate::app::stream::{ClientHandle, Consumer, Publication};
@@ -14,10 +17,24 @@ use crate::config::Vhost;
 use crate::memory::{Category, Charge, MemoryTracker};
 use crate::st::{self, net::TcpStream};
 
+/// The protocol of a client.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum ClientKind {
+    /// RTMP or RTMPS.
+    Rtmp,
+    /// HTTP-FLV, or the same over WebSocket.
+    Flv,
+    /// HLS, with sessions.
+    #[cfg(feature = "http")]
+    Hls,
+}
+
 #[repr(C)] // Keeps `stream` first: `prefetch` in the loop over a stream's players fetches the start of this struct.
 pub(crate) struct Client {
     pub(crate) stream: TcpStream,
     pub(crate) number: u64,
+    pub(crate) kind: ClientKind,
     pub(crate) connected_at: Instant,
     /// Address according to a load balancer, if there is one.
     proxied_addr: OnceLock<SocketAddr>,
@@ -33,6 +50,8 @@ pub(crate) struct Client {
     vhosts: Mutex<Vhosts>,
     /// Set once the client is connected to an application.
     info: OnceLock<Arc<ClientInfo>>,
+    /// Set once the client is known as a program of this server.
+    engine: OnceLock<Arc<Engine>>,
 }
 
 /// Vhosts of a client. The stream's name may choose another one than the connection's.
@@ -51,9 +70,10 @@ struct StreamHandles {
 }
 
 impl Client {
-    pub(crate) fn new(number: u64, stream: &TcpStream) -> Self {
+    pub(crate) fn new(number: u64, stream: &TcpStream, kind: ClientKind) -> Self {
         Self {
             number,
+            kind,
             stream: stream.clone(),
             connected_at: st::now(),
             proxied_addr: OnceLock::new(),
@@ -66,6 +86,7 @@ impl Client {
             stream_handles: Mutex::default(),
             vhosts: Mutex::default(),
             info: OnceLock::new(),
+            engine: OnceLock::new(),
         }
     }
 
@@ -88,6 +109,16 @@ impl Client {
     /// Returns what is known of the client after its `connect`, if it was accepted.
     pub(crate) fn info(&self) -> Option<&Arc<ClientInfo>> {
         self.info.get()
+    }
+
+    /// Marks the client as a program of this server. The first call counts.
+    pub(crate) fn set_engine(&self, engine: &Arc<Engine>) {
+        let _ = self.engine.set(engine.clone());
+    }
+
+    /// Returns the program of this server that the client is, if it is one.
+    pub(crate) fn engine(&self) -> Option<&Arc<Engine>> {
+        self.engine.get()
     }
 
     /// Returns the reason for which another coroutine has closed the client, if one has.

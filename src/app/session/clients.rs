@@ -1,11 +1,11 @@
-//! The connected RTMP clients, and the limits on their number.
+//! The connected clients, and the limits on the number of those of RTMP.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use crate::app::session::client::Client;
+use crate::app::session::client::{Client, ClientKind};
 use crate::app::session::per_ip::ConnectionsPerIp;
 use crate::config::Config;
 use crate::log::Throttle;
@@ -28,6 +28,8 @@ pub(crate) struct Clients(Shared<Table>);
 struct Table {
     last_number: u64,
     by_number: BTreeMap<u64, Arc<Client>>,
+    /// Clients that do not count for the limits.
+    viewers: usize,
     /// Without connections of load balancers.
     by_address: ConnectionsPerIp,
     warning: Throttle,
@@ -40,6 +42,7 @@ impl Default for Table {
         Self {
             last_number: 0,
             by_number: BTreeMap::new(),
+            viewers: 0,
             by_address: ConnectionsPerIp::default(),
             warning: Throttle::new(LOG_INTERVAL),
             unreported: 0,
@@ -78,6 +81,18 @@ impl Clients {
         self.0.with(|table| table.add(stream, config))
     }
 
+    /// Adds an HTTP viewer, which has the number of its connection. The limits are those of HTTP connections, which the
+    /// connection has passed.
+    #[cfg(feature = "http")]
+    pub(crate) fn add_viewer(&self, number: u64, stream: &TcpStream, kind: ClientKind) -> Arc<Client> {
+        self.0.with(|table| {
+            let client = Arc::new(Client::new(number, stream, kind));
+            table.by_number.insert(number, client.clone());
+            table.viewers += 1;
+            client
+        })
+    }
+
     /// Removes a client, if it is present.
     pub(crate) fn remove(&self, client: &Client) {
         // Not `with`: this may run while a panic unwinds.
@@ -97,7 +112,8 @@ impl Table {
         let same_address = if is_balancer { 0 } else { self.by_address.count(address) };
         let (max, max_per_address) = (config.max_connections, config.max_connections_per_address);
         let address_full = max_per_address > 0 && same_address >= max_per_address;
-        if self.by_number.len() >= max + MAX_REJECTING
+        let count = self.by_number.len() - self.viewers;
+        if count >= max + MAX_REJECTING
             || (address_full && same_address >= max_per_address + MAX_REJECTING_PER_ADDRESS)
         {
             self.unreported += 1;
@@ -115,8 +131,8 @@ impl Table {
             return None;
         }
         let number = self.next_number();
-        let client = Arc::new(Client::new(number, stream));
-        let rejection = if self.by_number.len() >= max {
+        let client = Arc::new(Client::new(number, stream, ClientKind::Rtmp));
+        let rejection = if count >= max {
             Some(format!("the server is full: max_connections is {max}"))
         } else if address_full {
             Some(format!("too many clients from {address}: max_connections_per_address is {max_per_address}"))
@@ -133,6 +149,9 @@ impl Table {
 
     fn remove(&mut self, client: &Client) {
         let removed = self.by_number.remove(&client.number).is_some();
+        if removed && client.kind != ClientKind::Rtmp {
+            self.viewers -= 1;
+        }
         if removed && client.counts_for_address.load(Ordering::Relaxed) {
             self.by_address.remove(client.stream.peer().ip());
         }

@@ -52,12 +52,16 @@ pub enum CloseReason {
     ServerStopped,
     /// An operator disconnected the client.
     Kicked,
+    /// The stream of an HTTP viewer has ended.
+    StreamEnded,
+    /// The bandwidth test of the client is complete.
+    Tested,
     /// An operator has banned the client's address or its stream.
     Banned(String),
 }
 
 /// Codes of all reasons, in the order of their counters.
-pub(crate) const CLOSE_CODES: [&str; 23] = [
+pub(crate) const CLOSE_CODES: [&str; 25] = [
     "by-peer",
     "network",
     "slow-start",
@@ -81,6 +85,8 @@ pub(crate) const CLOSE_CODES: [&str; 23] = [
     "hook",
     "kicked",
     "banned",
+    "tested",
+    "stream-ended",
 ];
 
 impl CloseReason {
@@ -119,6 +125,8 @@ impl CloseReason {
             Self::Overload(_) => 19,
             Self::Hook(_) => 20,
             Self::Kicked => 21,
+            Self::Tested => 23,
+            Self::StreamEnded => 24,
             Self::Banned(_) => 22,
         }
     }
@@ -126,7 +134,7 @@ impl CloseReason {
 
 /// Returns whether the reason with this code is a normal end, or one that the operator caused.
 pub(crate) fn is_ordinary_code(code: &str) -> bool {
-    matches!(code, "by-peer" | "vhost-removed" | "vhost-disabled" | "server-stopped" | "kicked")
+    matches!(code, "by-peer" | "vhost-removed" | "vhost-disabled" | "server-stopped" | "kicked" | "tested" | "stream-ended")
 }
 
 impl fmt::Display for CloseReason {
@@ -155,6 +163,8 @@ impl fmt::Display for CloseReason {
             Self::VhostDisabled(vhost) => write!(f, "vhost {vhost} was disabled"),
             Self::ServerStopped => write!(f, "the server is shutting down"),
             Self::Kicked => write!(f, "an operator disconnected the client"),
+            Self::StreamEnded => write!(f, "the stream has ended"),
+            Self::Tested => write!(f, "the bandwidth test is complete"),
         }
     }
 }
@@ -190,6 +200,8 @@ mod tests {
             (CloseReason::Hook(text()), "hook"),
             (CloseReason::Kicked, "kicked"),
             (CloseReason::Banned(text()), "banned"),
+            (CloseReason::Tested, "tested"),
+            (CloseReason::StreamEnded, "stream-ended"),
         ];
         for (index, (reason, code)) in all.iter().enumerate() {
             assert_eq!(reason.code(), *code);

@@ -7,6 +7,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use super::media_paths::MediaPaths;
 use super::reporter::{MessageCounts, SourceStats};
 use super::snapshot::{
     AudioReport, ClientReport, ClientState, CloseCount, HeldBytes, LimitsReport, Section, ServerReport, Snapshot,
@@ -14,8 +15,11 @@ use super::snapshot::{
 };
 use crate::app::context::Context;
 use crate::app::limits::fairness::TimeSlice;
-use crate::app::session::client::Client;
+use crate::app::session::client::{Client, ClientKind};
+#[cfg(feature = "http")]
+use crate::app::session::viewers::Viewer;
 use crate::app::stream::{Source, StreamSnapshot};
+use crate::config::Config;
 use crate::{os, st};
 
 /// Longest time without a yield.
@@ -44,12 +48,60 @@ pub(crate) fn clients(ctx: &Context) -> Vec<ClientReport> {
         reports.push(client_report(ctx, &client, now));
         slice.yield_if_used_up();
     }
+    #[cfg(feature = "http")]
+    {
+        reports.extend(ctx.viewers.all().iter().map(|viewer| viewer_report(viewer, now)));
+        reports.sort_by_key(|report| report.id);
+    }
     reports
 }
 
 /// Collects one client.
 pub(crate) fn client(ctx: &Context, id: u64) -> Option<ClientReport> {
-    ctx.clients.get(id).map(|client| client_report(ctx, &client, st::now()))
+    let client = ctx.clients.get(id).map(|client| client_report(ctx, &client, st::now()));
+    #[cfg(feature = "http")]
+    let client = client.or_else(|| {
+        let viewer = ctx.viewers.all().into_iter().find(|viewer| viewer.client.id == id)?;
+        Some(viewer_report(&viewer, st::now()))
+    });
+    client
+}
+
+/// Returns the number of HLS viewers with sessions.
+fn viewer_count(ctx: &Context) -> u64 {
+    #[cfg(feature = "http")]
+    return ctx.viewers.len() as u64;
+    #[cfg(not(feature = "http"))]
+    {
+        let _ = ctx;
+        0
+    }
+}
+
+#[cfg(feature = "http")]
+fn viewer_report(viewer: &Viewer, now: Instant) -> ClientReport {
+    let Viewer { client, stream, .. } = viewer;
+    ClientReport {
+        id: client.id,
+        kind: ClientKind::Hls,
+        state: if viewer.close.is_some() { ClientState::Closing } else { ClientState::Playing },
+        ip: client.ip,
+        port: 0,
+        vhost: stream.vhost.clone(),
+        app: stream.app.clone(),
+        stream: stream.stream.clone(),
+        stream_name: stream.name.clone(),
+        tc_url: client.tc_url.clone(),
+        page_url: client.page_url.clone(),
+        age_ms: millis(now.saturating_duration_since(viewer.since)),
+        bytes_in: 0,
+        bytes_out: viewer.bytes,
+        kbps_in: 0,
+        kbps_out: 0,
+        messages: 0,
+        dropped: 0,
+        engine: None,
+    }
 }
 
 /// Collects the streams that are published or that somebody waits for, by name. May wait.
@@ -60,11 +112,12 @@ pub(crate) fn streams(ctx: &Context, clients: &[ClientReport]) -> Vec<StreamRepo
         traffic.entry(&client.stream_name).or_default().push(client);
         slice.yield_if_used_up();
     }
+    let config = ctx.config.get();
     let mut reports = Vec::new();
     for source in ctx.streams.all() {
         let snapshot = source.snapshot();
         let own = traffic.get(snapshot.name.as_str()).map_or(&[][..], Vec::as_slice);
-        if let Some(report) = stream_report(&source, snapshot, own) {
+        if let Some(report) = stream_report(&config, &source, snapshot, own) {
             reports.push(report);
         }
         slice.yield_if_used_up();
@@ -103,7 +156,7 @@ pub(crate) fn vhosts(ctx: &Context, streams: &[StreamReport], clients: &[ClientR
     for client in clients.iter().filter(|client| !client.stream_name.is_empty()) {
         if let Some(&at) = indices.get(client.vhost.as_str()) {
             let vhost = &mut reports[at];
-            vhost.clients += 1;
+            vhost.clients += u64::from(client.engine.is_none() || client.state == ClientState::Publishing);
             vhost.bytes_in += client.bytes_in;
             vhost.bytes_out += client.bytes_out;
             vhost.kbps_in += client.kbps_in;
@@ -128,9 +181,9 @@ pub(crate) fn server(ctx: &Context, streams: &[StreamReport]) -> ServerReport {
         held: ctx.memory.by_category().map(|(category, bytes)| HeldBytes { category, bytes: bytes as u64 }).collect(),
         open_files: usage.files as u64,
         coroutines: st::coroutine_count() as u64,
-        clients: ctx.clients.len() as u64,
+        clients: ctx.clients.len() as u64 + viewer_count(ctx),
         publishers: ctx.stats.publish.count() as u64,
-        players: ctx.stats.play.count() as u64,
+        players: ctx.stats.play.count() as u64 + viewer_count(ctx),
         forwarders: ctx.stats.forward.count() as u64,
         streams: streams.iter().filter(|stream| stream.publisher.is_some()).count() as u64,
         publish: traffic(ctx.stats.publish.total()),
@@ -178,6 +231,7 @@ fn client_report(ctx: &Context, client: &Arc<Client>, now: Instant) -> ClientRep
     let text = |of: fn(&crate::app::session::info::ClientInfo) -> &String| info.map_or("", |info| of(info)).to_owned();
     ClientReport {
         id: client.number,
+        kind: client.kind,
         state,
         ip: address.ip(),
         port: address.port(),
@@ -194,16 +248,24 @@ fn client_report(ctx: &Context, client: &Arc<Client>, now: Instant) -> ClientRep
         kbps_out: stats.kbps_out,
         messages: stats.messages.passed,
         dropped: stats.messages.dropped,
+        engine: client.engine().map(|engine| engine.name.clone()),
     }
 }
 
 /// Returns the report of a stream; `None` if nobody publishes, plays or forwards it. `clients` are its own.
-fn stream_report(source: &Source, snapshot: StreamSnapshot, clients: &[&ClientReport]) -> Option<StreamReport> {
+fn stream_report(
+    config: &Config,
+    source: &Source,
+    snapshot: StreamSnapshot,
+    clients: &[&ClientReport],
+) -> Option<StreamReport> {
     let state = match snapshot.publisher {
         Some(_) => StreamState::Live,
         None if source.is_live() => StreamState::Lost,
         None => StreamState::Idle,
     };
+    let is_hls = |client: &&&ClientReport| client.kind != ClientKind::Rtmp && client.port == 0;
+    let hls_viewers = clients.iter().filter(is_hls).count() as u64;
     if state == StreamState::Idle && snapshot.players == 0 && snapshot.forwarders == 0 {
         return None;
     }
@@ -229,11 +291,14 @@ fn stream_report(source: &Source, snapshot: StreamSnapshot, clients: &[&ClientRe
         channels: media.channels,
         kbps: ingest.map_or(0, |ingest| ingest.audio_kbps),
     });
+    let paths = MediaPaths::of(config, &snapshot.name, &snapshot.vhost, &snapshot.app, &snapshot.stream);
     Some(StreamReport {
         state,
+        hls: paths.hls,
+        flv: paths.flv,
         publisher: snapshot.publisher,
         uptime_ms: ingest.map_or(0, |ingest| millis(ingest.uptime)),
-        players: snapshot.players as u64,
+        players: snapshot.players as u64 + hls_viewers,
         forwarders: snapshot.forwarders as u64,
         video_frames: ingest.map_or(0, |ingest| ingest.frames),
         messages: ingest.map_or(0, |ingest| ingest.messages),

@@ -7,6 +7,8 @@ use std::net::IpAddr;
 use serde::Serialize;
 use serde_json::{Map, Value};
 
+use crate::app::session::client::ClientKind;
+
 /// The state of the whole server.
 #[derive(Debug, Clone, Serialize)]
 pub(crate) struct Snapshot {
@@ -138,6 +140,10 @@ pub(crate) struct StreamReport {
     pub(crate) kbps_out: u64,
     /// `tcUrl` of the publisher.
     pub(crate) tc_url: String,
+    /// Path of its HLS playlist on `http_server`, if that serves HLS of its vhost.
+    pub(crate) hls: Option<String>,
+    /// Path of its FLV file on `http_server`, if that serves its vhost with `http_remux`.
+    pub(crate) flv: Option<String>,
 }
 
 /// The state of a stream.
@@ -176,10 +182,11 @@ pub(crate) struct AudioReport {
     pub(crate) kbps: u64,
 }
 
-/// A connected RTMP client.
+/// A connected client.
 #[derive(Debug, Clone, Serialize)]
 pub(crate) struct ClientReport {
     pub(crate) id: u64,
+    pub(crate) kind: ClientKind,
     pub(crate) state: ClientState,
     pub(crate) ip: IpAddr,
     pub(crate) port: u16,
@@ -203,6 +210,8 @@ pub(crate) struct ClientReport {
     pub(crate) messages: u64,
     /// Messages that it did not get because it was too slow.
     pub(crate) dropped: u64,
+    /// The program of this server that it is, if it is one. It counts as no client of its vhost.
+    pub(crate) engine: Option<String>,
 }
 
 /// The state of a client.

@@ -4,6 +4,7 @@ mod ours;
 
 use serde::Serialize;
 
+use crate::app::session::client::ClientKind;
 use crate::app::stats::snapshot::{
     AudioReport, ClientReport, ClientState, StreamReport, StreamState, VhostReport, VideoReport,
 };
@@ -257,7 +258,7 @@ impl<'a> ClientJson<'a> {
             tcUrl: &client.tc_url,
             url: if has_stream { url(&client.vhost, &client.app, &client.stream) } else { String::new() },
             name: &client.stream,
-            r#type: Self::type_of(client.state),
+            r#type: Self::type_of(client),
             publish: client.state == ClientState::Publishing,
             alive: seconds(client.age_ms),
             send_bytes: client.bytes_out,
@@ -272,8 +273,10 @@ impl<'a> ClientJson<'a> {
     }
 
     /// Returns the name that SRS has for clients like this.
-    pub(super) fn type_of(state: ClientState) -> &'static str {
-        match state {
+    pub(super) fn type_of(client: &ClientReport) -> &'static str {
+        match client.state {
+            ClientState::Playing if client.kind == ClientKind::Flv => "flv-play",
+            ClientState::Playing if client.kind == ClientKind::Hls => "hls-play",
             ClientState::Publishing => "fmle-publish",
             ClientState::Playing => "rtmp-play",
             ClientState::Connecting | ClientState::Idle | ClientState::Closing => "Unknown",

@@ -1,4 +1,6 @@
-//! Lists of vhosts, streams, clients, forwarders and closes, and single items of them.
+//! Lists of vhosts, streams, clients, forwarders, processes and closes, and single items of them.
+
+use serde_json::{Map, Value};
 
 use super::answer::error;
 use super::call::Call;
@@ -75,7 +77,7 @@ pub(super) fn clients(core: &Core, call: &Call<'_>, id: &str) -> Response {
                 .as_deref()
                 .is_none_or(|stream| client.stream == stream || core.is_stream(&client.stream_name, stream))
             && ip.as_deref().is_none_or(|ip| client.ip.to_string() == ip);
-        if is_wanted && r#type.as_deref().is_none_or(|wanted| ClientJson::type_of(client.state) == wanted) {
+        if is_wanted && r#type.as_deref().is_none_or(|wanted| ClientJson::type_of(client) == wanted) {
             list.push(|| ClientJson::new(client, core.id(&client.vhost), core.id(&client.stream_name)));
         }
     }
@@ -84,24 +86,32 @@ pub(super) fn clients(core: &Core, call: &Call<'_>, id: &str) -> Response {
 
 /// Returns the forwarders of all streams, or of one.
 pub(super) fn forwarders(core: &Core, call: &Call<'_>) -> Response {
-    let stream = call.query("stream");
-    let features = core.ctx.features.all().iter().filter(|feature| feature.name() == "forward");
-    let mut items: Vec<_> =
-        features.filter_map(|feature| feature.snapshot()).flat_map(|section| section.items).collect();
-    let text = |item: &serde_json::Map<String, serde_json::Value>, name| {
-        item.get(name).and_then(serde_json::Value::as_str).unwrap_or_default().to_owned()
-    };
-    items.sort_by_cached_key(|item| (text(item, "stream"), text(item, "target")));
     let mut list = List::new(Page::read(&call.request.query));
-    for item in items {
-        let name = text(&item, "stream");
-        let is_wanted =
-            |wanted: &str| core.is_stream(&name, wanted) || name.rsplit('/').next().is_some_and(|last| last == wanted);
-        if stream.as_deref().is_none_or(is_wanted) {
-            list.push(|| ForwarderJson::from(item));
-        }
-    }
+    feature_items(core, call, "forward", "target").into_iter().for_each(|item| list.push(|| ForwarderJson::from(item)));
     core.list("forwarders", list)
+}
+
+/// Returns the programs that run for streams, or for one.
+pub(super) fn processes(core: &Core, call: &Call<'_>) -> Response {
+    let mut list = List::new(Page::read(&call.request.query));
+    feature_items(core, call, "transcode", "process").into_iter().for_each(|item| list.push(|| item));
+    core.list("processes", list)
+}
+
+/// Returns what a feature reports of all streams, or of the one that the query names, by stream and by another field.
+fn feature_items(core: &Core, call: &Call<'_>, feature: &str, field: &str) -> Vec<Map<String, Value>> {
+    let stream = call.query("stream");
+    let features = core.ctx.features.all().iter().filter(|other| other.name() == feature);
+    let items = features.filter_map(|feature| feature.snapshot()).flat_map(|section| section.items);
+    let text = |item: &Map<String, Value>, name| item.get(name).and_then(Value::as_str).unwrap_or_default().to_owned();
+    let is_wanted = |item: &Map<String, Value>| {
+        let name = text(item, "stream");
+        let is_last = |wanted: &str| name.rsplit('/').next().is_some_and(|last| last == wanted);
+        stream.as_deref().is_none_or(|wanted| core.is_stream(&name, wanted) || is_last(wanted))
+    };
+    let mut items: Vec<_> = items.filter(is_wanted).collect();
+    items.sort_by_cached_key(|item| (text(item, "stream"), text(item, field)));
+    items
 }
 
 /// Returns the closed connections by reason, and the last ones.

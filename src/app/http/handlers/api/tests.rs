@@ -7,7 +7,9 @@ use serde_json::Value;
 use super::answer::error;
 use super::json::{ClientJson, NO_CLIENT, StreamJson, VhostJson};
 use super::*;
-use crate::app::stats::snapshot::{AudioReport, ClientReport, ClientState, StreamState, VhostReport, VideoReport};
+use crate::app::stats::snapshot::{
+    AudioReport, ClientReport, ClientState, StreamReport, StreamState, VhostReport, VideoReport,
+};
 use crate::config::{Config, ConfigCell};
 use crate::http::request::parse;
 
@@ -61,6 +63,7 @@ fn assert_begins_with(json: &str, expected: &str) {
 fn client(id: u64) -> ClientReport {
     ClientReport {
         id,
+        kind: crate::app::session::client::ClientKind::Rtmp,
         state: ClientState::Playing,
         ip: "192.0.2.1".parse().unwrap(),
         port: 1,
