@@ -17,20 +17,25 @@ use std::sync::Arc;
 use std::time::Duration;
 
 mod api_token;
+mod bandcheck;
 mod cell;
 mod check;
 mod directive;
+mod dvr;
 mod environment;
 mod error;
+mod exporter;
 mod format;
 mod forward;
 mod hook_url;
 mod hooks;
 mod http_api;
+mod http_remux;
 mod include;
 mod kind;
 mod listen;
 mod memory;
+mod mount;
 mod names;
 mod network;
 pub mod plan;
@@ -39,26 +44,35 @@ mod refer;
 mod reference;
 mod reload;
 mod schema;
+mod srs;
+mod stream_keys;
 mod suggest;
 mod table;
+mod transcode;
 mod units;
 mod vhost;
 
-mod srs;
 pub use api_token::{ApiRole, ApiToken, Secret};
+pub use bandcheck::Bandcheck;
 pub use cell::{ConfigCell, ConfigSetter};
+pub use dvr::{Dvr, DvrPlan, TimeJitter};
 pub use error::Error;
+pub use exporter::Exporter;
 pub use forward::{Destination, StreamNames, Target};
 pub use hook_url::HookUrl;
-pub use hooks::HttpHooks;
-pub use http_api::{ApiAuth, HttpApi};
+pub use hooks::{HookFormat, HttpHooks};
+pub use http_api::{ApiAuth, ApiHttps, HttpApi};
+pub use http_remux::HttpRemux;
 pub use listen::{Listen, ListenKind};
 pub use memory::MemoryLimit;
+pub use mount::{Mount, MountFormat};
 pub use names::DEFAULT_VHOST;
 pub use plan::EffectiveValue;
 pub use network::{Action, Network, Rule, Security};
 pub use refer::refer_allows;
 pub use reference::reference;
+pub use stream_keys::{StreamKey, StreamKeys};
+pub use transcode::{Engine, Exec, FreeOption, Ladder, Supervision, Transcode};
 pub use vhost::{Forward, Hls, HlsOnError, Publish, Vhost};
 
 use environment::Environment;
@@ -91,6 +105,8 @@ pub struct Config {
     pub command_timeout: Duration,
     /// `send_timeout`: time without progress of sending after which a client is disconnected.
     pub send_timeout: Duration,
+    /// `default_app`: application of clients that name none.
+    pub default_app: String,
     /// `chunk_size`: size of the chunks sent, in bytes, for vhosts without their own.
     pub chunk_size: usize,
     /// `proxy_protocol`: load balancers whose connections begin with a PROXY header.
@@ -99,16 +115,22 @@ pub struct Config {
     pub daemon: bool,
     /// `pid`: file with the process id; none for `off`.
     pub pid: Option<PathBuf>,
+    /// `ff_log_dir`: directory of the log files of ffmpeg and of commands; `/dev/null` for none.
+    pub ff_log_dir: PathBuf,
+    /// `ff_log_level`: level of ffmpeg's own log.
+    pub ff_log_level: &'static str,
+    /// `max_processes`: engines and commands that run at a time.
+    pub max_processes: usize,
     /// `pithy_print`: intervals of the summary lines.
     pub pithy_print: PithyPrint,
     /// `rtmps`: RTMP over TLS.
     pub rtmps: Rtmps,
     /// `http_server`: the HTTP server.
     pub http_server: HttpServer,
-    /// `default_app`: application of clients that name none.
-    pub default_app: String,
     /// `http_api`: the HTTP API.
     pub http_api: HttpApi,
+    /// `exporter`: metrics on an address of their own.
+    pub exporter: Exporter,
     /// `srs_log_…`: destination and level of the log.
     pub log: Log,
     /// `vhost`, by [`Vhost::name`]. Look up with [`Config::vhost`].
@@ -296,6 +318,13 @@ impl Config {
         if self.http_api.enabled {
             all.extend(self.http_api.listen.iter().map(|listen| Listen { kind: ListenKind::HttpApi, ..*listen }));
         }
+        if self.http_api.https.enabled {
+            let https = &self.http_api.https.listen;
+            all.extend(https.iter().map(|listen| Listen { kind: ListenKind::HttpsApi, ..*listen }));
+        }
+        if self.exporter.enabled {
+            all.extend(self.exporter.listen.iter().map(|listen| Listen { kind: ListenKind::Exporter, ..*listen }));
+        }
         all
     }
 
@@ -311,6 +340,10 @@ impl Config {
         let used: Vec<_> =
             rtmp.into_iter().chain(http_server.listen.iter().copied().filter(|_| http_server.enabled)).collect();
         let http_api = HttpApi::read(reader, root.block("http_api"), &used, file_name);
+        let of_api = http_api.listen.iter().filter(|_| http_api.enabled);
+        let of_api = of_api.chain(http_api.https.listen.iter().filter(|_| http_api.https.enabled)).copied();
+        let used: Vec<_> = used.into_iter().chain(of_api).collect();
+        let exporter = Exporter::read(reader, root.block("exporter"), &used, &http_api.auth, file_name);
         if http_server.enabled && http_server.api {
             let at = || root.block("http_server").position("api").unwrap_or(file_name).to_owned();
             http_api.auth.check(reader, &http_server.listen, at);
@@ -322,6 +355,8 @@ impl Config {
         if vhosts.is_empty() {
             let text = "no vhost: all hosts are served with the default settings, as by \"vhost __defaultVhost__ { }\"";
             reader.warn(position(file_name, 1), text);
+            let section = Section::empty(schema::BlockKind::Vhost);
+            vhosts.insert(DEFAULT_VHOST.to_owned(), Arc::new(Vhost::read(reader, section, DEFAULT_VHOST, chunk_size)));
         }
         reader.warn_unsupported(root);
         let daemon = reader.switch(root, "daemon");
@@ -329,6 +364,12 @@ impl Config {
         if daemon && log.tank == LogTank::Console {
             let at = root.position("daemon").unwrap_or(file_name).to_owned();
             reader.warn(at, "a daemon has no console: the log is lost; add \"srs_log_tank file;\"");
+        }
+        let mut settings = Settings::of(root);
+        for vhost in vhosts.values() {
+            if let Some(keys) = &vhost.security.stream_keys {
+                settings.add_hidden(&format!("stream_keys in security in vhost {}", vhost.name), keys.version().expose());
+            }
         }
         Config {
             listen,
@@ -339,24 +380,27 @@ impl Config {
             handshake_timeout: reader.duration(root, "handshake_timeout"),
             command_timeout: reader.duration(root, "command_timeout"),
             send_timeout: reader.duration(root, "send_timeout"),
+            default_app: reader.text(root, "default_app").unwrap_or_default(),
             chunk_size,
             proxy_protocol: reader.networks(root, "proxy_protocol"),
             daemon,
             pid: Some(reader.path(root, "pid")).filter(|path| path != Path::new("off")),
+            ff_log_dir: reader.path(root, "ff_log_dir"),
+            ff_log_level: reader.choice(root, "ff_log_level"),
+            max_processes: reader.size(root, "max_processes"),
             pithy_print: PithyPrint::read(reader, root.block("pithy_print")),
             rtmps,
             http_server,
             http_api,
+            exporter,
             log,
             vhosts,
             warnings: reader.take_warnings(),
-            settings: Settings::of(root),
+            settings,
         }
     }
 }
 
-            let section = Section::empty(schema::BlockKind::Vhost);
-            vhosts.insert(DEFAULT_VHOST.to_owned(), Arc::new(Vhost::read(reader, section, DEFAULT_VHOST, chunk_size)));
 impl PithyPrint {
     fn read(reader: &mut Reader, section: Section<'_>) -> PithyPrint {
         PithyPrint {
@@ -380,7 +424,6 @@ impl Rtmps {
             let at = |name| section.position(name).unwrap_or(file_name).to_owned();
             let is_used = |listen: &&Listen| plain.iter().any(|plain| plain.address == listen.address);
             if let Some(used) = rtmps.listen.iter().find(is_used) {
-            default_app: reader.text(root, "default_app").unwrap_or_default(),
                 reader.problem(at("listen"), Reason::PortWithoutTls(used.address));
             }
             if !cfg!(feature = "ssl") {

@@ -18,6 +18,8 @@ use super::{include, srs, table};
 /// | `name a b;` | `name`: array of strings, origin `FILE:LINE` |
 /// | `name a b;` with a value per line | `name`: array of such arrays |
 /// | `name { … }` | `name`: table |
+/// | `engine NAME { … }` | `engine`: table of tables, by name |
+/// | `vparams { a b; … }` | `vparams`: array of arrays |
 /// | `vhost NAME { … }` | `vhost`: table of tables, by [`canonical`] name |
 /// | unsupported | `name`: array with one string per occurrence, with its origin |
 ///
@@ -43,9 +45,9 @@ impl Format for Directives {
                 directive.name.text = (*name).to_owned();
             }
         }
+        srs::unfold_play(&mut tree);
         Error::unless_empty(check(&tree))?;
         Ok(map_block(BlockKind::Root, tree))
-        srs::unfold_play(&mut tree);
     }
 }
 
@@ -82,6 +84,21 @@ fn map_block(kind: BlockKind, block: Vec<Directive>) -> Map<String, Value> {
                     kind => *kind = words.collect::<Vec<_>>().into(),
                 }
             }
+            Shape::Labelled(inner) => {
+                let key = args.first().map(|word| word.text.trim_matches('/').to_owned()).unwrap_or_default();
+                let value = Value::new(Some(&origin), map_block(inner, block));
+                match &mut slot.kind {
+                    ValueKind::Table(all) => drop(all.insert(key, value)),
+                    kind => *kind = Map::from([(key, value)]).into(),
+                }
+            }
+            Shape::Free => {
+                let option = |option: Directive| {
+                    let words = std::iter::once(option.name).chain(option.args);
+                    Value::new(Some(&origin), words.map(|word| string(word.text)).collect::<Vec<_>>())
+                };
+                slot.kind = block.into_iter().map(option).collect::<Vec<_>>().into();
+            }
             Shape::Block(inner) => slot.kind = map_block(inner, block).into(),
             Shape::Named(inner) => {
                 let key = args.first().map(|word| canonical(&word.text)).unwrap_or_default();
@@ -106,13 +123,13 @@ mod tests {
 
     #[test]
     fn values_know_where_they_stand() {
-        let text = "\nlisten 1935\n1936;\nvhost A.b { refer c; }\nvhost d { dvr on; dvr off; }";
+        let text = "\nlisten 1935\n1936;\nvhost A.b { refer c; }\nvhost d { ingest on; ingest off; }";
         let table = Format::parse(&Directives { file: "a.conf".to_owned() }, None, text).unwrap();
         assert_eq!(table["listen"].origin(), Some("a.conf:2"));
         assert_eq!(table["listen"].clone().into_array().unwrap().len(), 2);
         let vhosts = table["vhost"].clone().into_table().unwrap();
         let refer = vhosts["a.b"].clone().into_table().unwrap()["refer"].clone();
         assert_eq!(refer.origin(), Some("a.conf:4"));
-        assert_eq!(vhosts["d"].clone().into_table().unwrap()["dvr"].clone().into_array().unwrap().len(), 2);
+        assert_eq!(vhosts["d"].clone().into_table().unwrap()["ingest"].clone().into_array().unwrap().len(), 2);
     }
 }

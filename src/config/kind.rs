@@ -8,6 +8,7 @@ use super::forward::Target;
 use super::hook_url::HookUrl;
 use super::listen::Listen;
 use super::memory::MemoryLimit;
+use super::mount::Mount;
 use super::names::host;
 use super::network::{Action, Network, Rule};
 use super::units::{
@@ -43,12 +44,20 @@ pub(super) enum Kind {
     Hosts,
     /// One or more `host[:port]` or `rtmp://…`, each at most once.
     Targets,
+    /// `all`, or one or more `APP/STREAM`.
+    Streams,
+    /// One or more paths of live streams over HTTP, each at most once.
+    Mounts,
     /// One or more `http://…` or `https://…`.
     Urls,
     /// One or more addresses, networks or `all`.
     Networks,
     /// `publish` or `play`, and an address, a network or `all`. The directive may be repeated.
     Rule,
+    /// A program and its arguments. The directive may be repeated.
+    Command,
+    /// One or more heights of pictures such as `720p`, each at most once.
+    Heights,
 }
 
 /// A parsed value within its range.
@@ -69,9 +78,14 @@ pub(super) enum Setting {
     Addresses(Vec<Listen>),
     Hosts(Vec<String>),
     Targets(Vec<Target>),
+    /// Empty for all.
+    Streams(Vec<String>),
+    Mounts(Vec<Mount>),
     Urls(Vec<HookUrl>),
     Networks(Vec<Network>),
     Rule(Rule),
+    Command(Vec<String>),
+    Heights(Vec<u32>),
 }
 
 impl Kind {
@@ -84,6 +98,12 @@ impl Kind {
                 words.iter().map(|w| host(w).ok_or_else(|| invalid(w))).collect::<Result<_, _>>().map(Setting::Hosts)
             }
             (Kind::Targets, _) => targets(words).map(Setting::Targets),
+            (Kind::Streams, ["all"]) => Ok(Setting::Streams(Vec::new())),
+            (Kind::Streams, _) => match words.iter().find(|word| !is_stream(word)) {
+                Some(bad) => Err(invalid(bad)),
+                None => Ok(Setting::Streams(words.iter().map(|word| (*word).to_owned()).collect())),
+            },
+            (Kind::Mounts, _) => mounts(words).map(Setting::Mounts),
             (Kind::Urls, _) => {
                 let urls = words.iter().map(|w| HookUrl::parse(w).ok_or_else(|| invalid(&Target::redact_word(w))));
                 urls.collect::<Result<_, _>>().map(Setting::Urls)
@@ -98,6 +118,9 @@ impl Kind {
                 network(from).map(|network| Setting::Rule(Rule { action, network }))
             }
             (Kind::Rule, _) => Err(Mismatch::Count),
+            (Kind::Command, [program, ..]) if program.is_empty() => Err(invalid(program)),
+            (Kind::Command, _) => Ok(Setting::Command(words.iter().map(|word| (*word).to_owned()).collect())),
+            (Kind::Heights, _) => heights(words).map(Setting::Heights),
             (Kind::Token, [name, role, secret]) => match ApiRole::parse(role) {
                 _ if name.is_empty() || secret.is_empty() => Err(invalid("")),
                 Some(role) => {
@@ -138,26 +161,38 @@ impl Kind {
             Kind::Choice(choices) => choices.iter().find(|c| **c == word).map(|c| Setting::Choice(c)),
             Kind::Path(_) => Some(word).filter(|w| !w.is_empty()).map(|w| Setting::Path(w.to_owned())),
             Kind::Text { .. } => Some(word).filter(|w| !w.is_empty()).map(|w| Setting::Text(w.to_owned())),
-            Kind::Addresses | Kind::Hosts | Kind::Targets | Kind::Urls | Kind::Networks | Kind::Rule | Kind::Token => {
-                None
-            }
+            Kind::Addresses
+            | Kind::Hosts
+            | Kind::Targets
+            | Kind::Streams
+            | Kind::Mounts
+            | Kind::Urls
+            | Kind::Networks
+            | Kind::Rule
+            | Kind::Token
+            | Kind::Command
+            | Kind::Heights => None,
         }
     }
 
     /// Returns whether each line of a repeated directive is a value of its own, instead of more words of one value.
     pub(super) fn is_value_per_line(self) -> bool {
-        matches!(self, Kind::Rule | Kind::Token)
+        matches!(self, Kind::Rule | Kind::Token | Kind::Command)
     }
 
     /// Returns whether the value contains a secret, which is shown nowhere.
     pub(super) fn is_secret(self) -> bool {
-        matches!(self, Kind::Token | Kind::Text { is_secret: true, .. })
+        matches!(self, Kind::Token | Kind::Command | Kind::Text { is_secret: true, .. })
     }
 
     /// Returns the number of words, for "takes …".
     pub(super) fn count(self) -> &'static str {
         match self {
-            Kind::Addresses | Kind::Hosts | Kind::Targets | Kind::Urls | Kind::Networks => "one value or more",
+            Kind::Addresses | Kind::Hosts | Kind::Targets | Kind::Streams | Kind::Mounts | Kind::Urls | Kind::Networks => {
+                "one value or more"
+            }
+            Kind::Command => "a program and its arguments",
+            Kind::Heights => "one value or more",
             Kind::Rule => "two values",
             Kind::Token => "three values",
             _ => "one value",
@@ -188,11 +223,15 @@ impl Kind {
             }
             Kind::Hosts => "a host name, without scheme, port and path".to_owned(),
             Kind::Targets => "a host, a host and a port, or rtmp://HOST[:PORT][/APP[/STREAM]][?PARAMETERS]".to_owned(),
+            Kind::Streams => "all, or APP/STREAM".to_owned(),
+            Kind::Mounts => "[vhost]/[app]/[stream].flv, with a directory before [app] or without".to_owned(),
             Kind::Urls => "http://HOST[:PORT][/PATH][?QUERY], or the same with https".to_owned(),
             Kind::Networks => "an address, a network such as 10.0.0.0/8, or all".to_owned(),
             Kind::Text { .. } => "a word; put it in quotes if it contains blanks or any of ; { } #".to_owned(),
             Kind::Token => "a name, then read, kick or admin, then the secret".to_owned(),
             Kind::Rule => "publish or play, then an address, a network such as 10.0.0.0/8, or all".to_owned(),
+            Kind::Command => "a program and its arguments; no shell is involved".to_owned(),
+            Kind::Heights => "an even height of a picture from 16p to 8192p, such as 720p".to_owned(),
         }
     }
 
@@ -210,9 +249,13 @@ impl Kind {
             Kind::Addresses => "[ADDRESS:]PORT [reuseport] ...".to_owned(),
             Kind::Hosts => "HOST ...".to_owned(),
             Kind::Targets => "HOST[:PORT] | URL ...".to_owned(),
+            Kind::Streams => "all | APP/STREAM ...".to_owned(),
+            Kind::Mounts => "[vhost]/[DIRECTORY/][app]/[stream].flv ...".to_owned(),
             Kind::Urls => "URL ...".to_owned(),
             Kind::Networks => "ADDRESS | NETWORK | all ...".to_owned(),
             Kind::Rule => "publish | play ADDRESS | NETWORK | all".to_owned(),
+            Kind::Command => "PROGRAM ARGUMENT ...".to_owned(),
+            Kind::Heights => "HEIGHTp ...".to_owned(),
         }
     }
 
@@ -235,6 +278,20 @@ fn network(word: &str) -> Result<Network, Mismatch> {
     Network::parse(word).ok_or_else(|| invalid(word))
 }
 
+fn heights(words: &[&str]) -> Result<Vec<u32>, Mismatch> {
+    let mut all = Vec::with_capacity(words.len());
+    for word in words {
+        let height = word.strip_suffix('p').and_then(parse_digits).and_then(|height| u32::try_from(height).ok());
+        let is_valid = |height: &u32| (16..=8192).contains(height) && height.is_multiple_of(2);
+        let height = height.filter(is_valid).ok_or_else(|| invalid(word))?;
+        if all.contains(&height) {
+            return Err(Mismatch::Repeated((*word).to_owned()));
+        }
+        all.push(height);
+    }
+    Ok(all)
+}
+
 fn invalid(word: &str) -> Mismatch {
     Mismatch::Word(word.to_owned())
 }
@@ -247,6 +304,23 @@ fn targets(words: &[&str]) -> Result<Vec<Target>, Mismatch> {
             return Err(Mismatch::Repeated(target.redacted()));
         }
         all.push(target);
+    }
+    Ok(all)
+}
+
+/// Returns whether a word names an application and a stream.
+fn is_stream(word: &str) -> bool {
+    word.rsplit_once('/').is_some_and(|(app, stream)| !app.is_empty() && !stream.is_empty())
+}
+
+fn mounts(words: &[&str]) -> Result<Vec<Mount>, Mismatch> {
+    let mut all: Vec<Mount> = Vec::with_capacity(words.len());
+    for word in words {
+        let mount = Mount::parse(word).ok_or_else(|| invalid(word))?;
+        if all.contains(&mount) {
+            return Err(Mismatch::Repeated((*word).to_owned()));
+        }
+        all.push(mount);
     }
     Ok(all)
 }

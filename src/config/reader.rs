@@ -2,7 +2,8 @@
 //!
 //! Values of a file have been checked before. Those of other sources have not, so all are checked here too.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
 use ::config::{ConfigError, Map, Value, ValueKind};
@@ -14,8 +15,10 @@ use super::hook_url::HookUrl;
 use super::kind::{Kind, Setting};
 use super::listen::Listen;
 use super::memory::MemoryLimit;
+use super::mount::Mount;
 use super::network::{Network, Rule};
 use super::schema::{BlockKind, Row, Shape};
+use super::stream_keys::StreamKeys;
 use super::table;
 
 /// A block. In an absent one, each directive has its default.
@@ -31,14 +34,14 @@ impl<'a> Section<'a> {
         Section { kind: BlockKind::Root, table: Some(table) }
     }
 
-    fn value(self, name: &str) -> Option<&'a Value> {
-        self.table?.get(name)
-    }
     /// Returns a block without any directive.
     pub(super) fn empty(kind: BlockKind) -> Section<'a> {
         Section { kind, table: None }
     }
 
+    fn value(self, name: &str) -> Option<&'a Value> {
+        self.table?.get(name)
+    }
 
     /// Returns the kind of the block.
     pub(super) fn kind(self) -> BlockKind {
@@ -68,6 +71,12 @@ impl<'a> Section<'a> {
         self.value(name).is_some()
     }
 
+    /// Returns the options of a block with any names, as written.
+    pub(super) fn free_text(self, name: &str) -> String {
+        let Some(Value { kind: ValueKind::Array(options), .. }) = self.value(name) else { return String::new() };
+        options.iter().map(|option| words(Kind::Command, option).join(" ") + ";").collect::<Vec<_>>().join(" ")
+    }
+
     fn inner(self, name: &str) -> Option<&'a Map<String, Value>> {
         match &self.value(name)?.kind {
             ValueKind::Table(table) => Some(table),
@@ -95,7 +104,7 @@ impl<'a> Section<'a> {
 
     /// Returns the blocks with names, by name.
     pub(super) fn named(self, name: &str) -> Vec<(&'a str, Section<'a>)> {
-        let Shape::Named(kind) = row(self.kind, name).shape else { return Vec::new() };
+        let (Shape::Named(kind) | Shape::Labelled(kind)) = row(self.kind, name).shape else { return Vec::new() };
         let all = self.inner(name).into_iter().flatten();
         let mut all: Vec<_> = all.map(|(name, _)| name.as_str()).collect();
         all.sort_unstable();
@@ -180,6 +189,22 @@ impl Reader {
         all
     }
 
+    /// Reads names of streams; empty for all.
+    pub(super) fn streams(&mut self, section: Section<'_>, name: &str) -> Vec<String> {
+        match self.setting(section, name) {
+            Some(Setting::Streams(all)) => all,
+            _ => Vec::new(),
+        }
+    }
+
+    /// Reads paths of live streams over HTTP.
+    pub(super) fn mounts(&mut self, section: Section<'_>, name: &str) -> Vec<Mount> {
+        match self.setting(section, name) {
+            Some(Setting::Mounts(all)) => all,
+            _ => Vec::new(),
+        }
+    }
+
     /// Reads URLs of callbacks; empty if absent.
     pub(super) fn urls(&mut self, section: Section<'_>, name: &str) -> Vec<HookUrl> {
         let all = match self.setting(section, name) {
@@ -209,10 +234,55 @@ impl Reader {
         }
     }
 
+    /// Reads a path; none if it is absent.
+    pub(super) fn optional_path(&mut self, section: Section<'_>, name: &str) -> Option<PathBuf> {
+        match self.setting(section, name) {
+            Some(Setting::Path(path)) => Some(path.into()),
+            _ => None,
+        }
+    }
+
+    /// Reads the file of stream keys that a path names; none if it is absent. A file that cannot be read is a problem.
+    pub(super) fn stream_keys(&mut self, section: Section<'_>, name: &str) -> Option<Arc<StreamKeys>> {
+        let Some(Setting::Path(path)) = self.setting(section, name) else { return None };
+        match StreamKeys::load(Path::new(&path)) {
+            Ok(keys) => Some(Arc::new(keys)),
+            Err(problem) => {
+                let at = section.position(name).unwrap_or("the configuration").to_owned();
+                self.problem(at, Reason::Other(problem));
+                None
+            }
+        }
+    }
+
     /// Reads all rules of this name.
     pub(super) fn rules(&mut self, section: Section<'_>, name: &str) -> Vec<Rule> {
         let rule = |setting| if let Setting::Rule(rule) = setting { Some(rule) } else { None };
         self.lines(section, name, Kind::Rule).into_iter().filter_map(rule).collect()
+    }
+
+    /// Reads all commands of this name.
+    pub(super) fn commands(&mut self, section: Section<'_>, name: &str) -> Vec<Vec<String>> {
+        let command = |setting| if let Setting::Command(words) = setting { Some(words) } else { None };
+        self.lines(section, name, Kind::Command).into_iter().filter_map(command).collect()
+    }
+
+    /// Reads heights of pictures; empty if absent.
+    pub(super) fn heights(&mut self, section: Section<'_>, name: &str) -> Vec<u32> {
+        match self.setting(section, name) {
+            Some(Setting::Heights(all)) => all,
+            _ => Vec::new(),
+        }
+    }
+
+    /// Reads the options of a block with any names.
+    pub(super) fn options(&mut self, section: Section<'_>, name: &str) -> Vec<(String, Option<String>)> {
+        let Some(Value { kind: ValueKind::Array(options), .. }) = section.value(name) else { return Vec::new() };
+        let option = |option: &Value| {
+            let mut words = words(Kind::Command, option).into_iter();
+            words.next().map(|name| (name, words.next()))
+        };
+        options.iter().filter_map(option).collect()
     }
 
     /// Reads all tokens of this name.

@@ -13,6 +13,8 @@ pub(super) enum BlockKind {
     HttpServer,
     HttpApi,
     ApiAuth,
+    ApiHttps,
+    Exporter,
     RawApi,
     Rtmps,
     Vhost,
@@ -21,6 +23,13 @@ pub(super) enum BlockKind {
     Forward,
     Hls,
     HttpHooks,
+    HttpRemux,
+    Dvr,
+    Bandcheck,
+    Transcode,
+    Engine,
+    Ladder,
+    Exec,
 }
 
 impl BlockKind {
@@ -33,6 +42,8 @@ impl BlockKind {
             BlockKind::HttpApi => "http_api",
             BlockKind::ApiAuth => "auth",
             BlockKind::RawApi => "raw_api",
+            BlockKind::ApiHttps => "https",
+            BlockKind::Exporter => "exporter",
             BlockKind::Rtmps => "rtmps",
             BlockKind::Vhost => "vhost",
             BlockKind::Publish => "publish",
@@ -40,6 +51,13 @@ impl BlockKind {
             BlockKind::Forward => "forward",
             BlockKind::Hls => "hls",
             BlockKind::HttpHooks => "http_hooks",
+            BlockKind::HttpRemux => "http_remux",
+            BlockKind::Dvr => "dvr",
+            BlockKind::Bandcheck => "bandcheck",
+            BlockKind::Transcode => "transcode",
+            BlockKind::Engine => "engine",
+            BlockKind::Ladder => "ladder",
+            BlockKind::Exec => "exec",
         }
     }
 
@@ -52,6 +70,8 @@ impl BlockKind {
             BlockKind::HttpApi => "in http_api",
             BlockKind::ApiAuth => "in auth of http_api",
             BlockKind::RawApi => "in raw_api of http_api",
+            BlockKind::ApiHttps => "in https of http_api",
+            BlockKind::Exporter => "in exporter",
             BlockKind::Rtmps => "in rtmps",
             BlockKind::Vhost => "in vhost",
             BlockKind::Publish => "in publish",
@@ -59,6 +79,13 @@ impl BlockKind {
             BlockKind::Forward => "in forward",
             BlockKind::Hls => "in hls",
             BlockKind::HttpHooks => "in http_hooks",
+            BlockKind::HttpRemux => "in http_remux",
+            BlockKind::Dvr => "in dvr",
+            BlockKind::Bandcheck => "in bandcheck",
+            BlockKind::Transcode => "in transcode",
+            BlockKind::Engine => "in engine of transcode",
+            BlockKind::Ladder => "in ladder",
+            BlockKind::Exec => "in exec",
         }
     }
 }
@@ -72,6 +99,10 @@ pub(super) enum Shape {
     Block(BlockKind),
     /// A host name and `{ … }`
     Named(BlockKind),
+    /// `{ … }`, or a label and `{ … }`; several, each with another label.
+    Labelled(BlockKind),
+    /// `{ … }` with any names, each with a value or none.
+    Free,
     /// Words and `;`, or `{ … }`: the two forms of different SRS versions.
     Either { kind: Kind, default: Option<&'static str>, block: BlockKind },
     /// A directive of other versions: accepted in any form, without effect, with a warning.
@@ -97,7 +128,8 @@ impl Row {
     pub(super) fn may_repeat(&self) -> bool {
         matches!(
             self.shape,
-            Shape::Unsupported | Shape::Setting { kind: Kind::Addresses | Kind::Rule | Kind::Token, .. }
+            Shape::Unsupported
+                | Shape::Setting { kind: Kind::Addresses | Kind::Rule | Kind::Token | Kind::Command, .. }
         )
     }
 
@@ -105,7 +137,7 @@ impl Row {
     pub(super) fn kind(&self) -> Option<Kind> {
         match self.shape {
             Shape::Setting { kind, .. } | Shape::Either { kind, .. } => Some(kind),
-            Shape::Block(_) | Shape::Named(_) | Shape::Unsupported => None,
+            Shape::Block(_) | Shape::Named(_) | Shape::Labelled(_) | Shape::Free | Shape::Unsupported => None,
         }
     }
 
@@ -113,7 +145,7 @@ impl Row {
     pub(super) fn default(&self) -> Option<&'static str> {
         match self.shape {
             Shape::Setting { default, .. } | Shape::Either { default, .. } => default,
-            Shape::Block(_) | Shape::Named(_) | Shape::Unsupported => None,
+            Shape::Block(_) | Shape::Named(_) | Shape::Labelled(_) | Shape::Free | Shape::Unsupported => None,
         }
     }
 
@@ -121,15 +153,21 @@ impl Row {
     pub(super) fn example(&self) -> String {
         let words = match self.shape {
             Shape::Named(_) => return format!("{} {} {{ }}", self.name, DEFAULT_VHOST),
-            Shape::Block(_) | Shape::Unsupported => return format!("{} {{ }}", self.name),
+            Shape::Block(_) | Shape::Labelled(_) | Shape::Unsupported => return format!("{} {{ }}", self.name),
+            Shape::Free => return format!("{} {{ OPTION VALUE; }}", self.name),
             Shape::Setting { default: Some(default), .. } | Shape::Either { default: Some(default), .. } => default,
             Shape::Setting { kind, .. } | Shape::Either { kind, .. } => match kind {
                 Kind::Hosts => "github.com github.io",
                 Kind::Networks => "192.0.2.0/24",
                 Kind::Rule => "publish 127.0.0.1",
                 Kind::Token => "ops admin SECRET",
+                Kind::Command => "./objs/notify.sh [app] [stream]",
+                Kind::Heights => "720p 480p 360p",
                 Kind::Text { name, .. } => name,
                 Kind::Addresses => "1935",
+                Kind::Path(_) => "./conf/keys",
+                Kind::Streams => "all",
+                Kind::Mounts => "[vhost]/[app]/[stream].flv",
                 Kind::Urls => "http://127.0.0.1:8085/api/v1/streams",
                 Kind::Targets => "192.168.1.2:1935 rtmp://example.com/live",
                 _ => "4096",

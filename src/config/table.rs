@@ -6,7 +6,7 @@ use super::schema::{BlockKind, Row, Shape};
 use super::srs;
 use super::units::TimeUnit;
 use BlockKind::{
-    ApiAuth, Forward, Hls, HttpApi, HttpHooks, HttpServer, PithyPrint, Publish, RawApi, Root, Rtmps, Security, Vhost,
+    ApiAuth, ApiHttps, Bandcheck, Dvr, Engine, Exec, Exporter, Forward, Hls, HttpApi, HttpHooks, HttpRemux, HttpServer, Ladder, PithyPrint, Publish, RawApi, Root, Rtmps, Security, Transcode, Vhost,
 };
 
 /// Creates the row of a directive with a default.
@@ -59,6 +59,10 @@ const fn number(min: u64, max: u64, unit: &'static str) -> Kind {
     Kind::Number { min, max, unit }
 }
 
+const fn text(name: &'static str) -> Kind {
+    Kind::Text { name, is_secret: false }
+}
+
 const fn seconds(min: u64, max: u64) -> Kind {
     Kind::Time { min: min * 1000, max: max * 1000, bare: TimeUnit::Seconds }
 }
@@ -84,9 +88,19 @@ const FRAGMENT: Kind = Kind::Time { min: 500, max: 600_000, bare: TimeUnit::Seco
 const WINDOW: Kind = seconds(1, 86_400);
 const TD_RATIO: Kind = Kind::Ratio { min: 1000, max: 10_000 };
 const DISPOSE: Kind = seconds(0, 604_800);
+const ENDLIST_DELAY: Kind = seconds(0, 604_800);
 const ON_ERROR: Kind = Kind::Choice(&["ignore", "disconnect"]);
 const TANKS: Kind = Kind::Choice(&["console", "file"]);
 const LEVELS: Kind = Kind::Choice(&["verbose", "info", "trace", "warn", "error"]);
+const LADDER_SHAPE: Shape = Shape::Either { kind: Kind::Heights, default: None, block: Ladder };
+const FF_LOG_LEVELS: Kind =
+    Kind::Choice(&["quiet", "panic", "fatal", "error", "warning", "info", "verbose", "debug", "trace"]);
+const PROGRAM: Kind = Kind::Path("PROGRAM");
+const FPS: Kind = Kind::Ratio { min: 0, max: 1_000_000 };
+const STALL: Kind = seconds(0, 86_400);
+const NICE: Kind = number(0, 19, "");
+const CPUS: Kind = number(0, 1024, "");
+const PROCESS_MEMORY: Kind = Kind::Size { min: 0, max: 1 << 40 };
 const FILE: Kind = Kind::Path("FILE");
 const DIRECTORY: Kind = Kind::Path("DIRECTORY");
 
@@ -99,7 +113,25 @@ const TLS: Reload = Next("new TLS connections");
 const HTTP_CONNECTIONS: Reload = Next("new HTTP connections");
 const HTTP_REQUESTS: Reload = Next("new HTTP requests");
 const HOOKS: Reload = Now("questions and events after the reload");
+const TESTS: Reload = Next("new bandwidth tests");
 const ALL_CLIENTS: Reload = Now("all clients");
+
+const COMMANDS: Reload = Next("events after the reload");
+
+const FFMPEG_SUMMARY: &str = "the program";
+const FFMPEG_TEXT: &str = "The program: a path, which may be relative to the working directory, or a name that is looked up in \
+    PATH.";
+const STALL_SUMMARY: &str = "time without output after which ffmpeg is started again";
+const STALL_TEXT: &str = "Time without progress of the output after which ffmpeg is ended and started again; 0 means never.";
+const LAG_SUMMARY: &str = "delay at which ffmpeg is started again";
+const LAG_TEXT: &str = "Delay of the output against the stream at which ffmpeg is ended and started again; 0 means never.";
+const NICE_SUMMARY: &str = "nice value of the process";
+const NICE_TEXT: &str = "Nice value of the process: with a higher one it leaves more of a busy processor to others.";
+const CPUS_SUMMARY: &str = "processors that a process may use";
+const CPUS_TEXT: &str = "Processors that a process may use; 0 means all.";
+const MEMORY_SUMMARY: &str = "address space of a process";
+const MEMORY_TEXT: &str = "Address space of a process, which is more than its memory; 0 means no limit. ffmpeg takes some \
+    hundred megabytes.";
 
 const CHUNK_SIZE_TEXT: &str = "Size of the RTMP chunks that are sent. Large chunks cost the least CPU (srs.conf uses \
     65000); a small size is for clients that cannot handle large ones. After a reload, players get the new size within \
@@ -145,6 +177,10 @@ pub(super) const TABLE: &[Row] = &[
     setting(Root, "send_timeout", TIMEOUT, "30s", CLIENTS,
         "time without progress after which a client is disconnected",
         "Time after which a client that reads nothing of what it is sent is disconnected."),
+    setting(Root, "default_app", Kind::Text { name: "NAME", is_secret: false }, "live", REQUESTS,
+        "application of clients that name none",
+        "Application of RTMP clients that name none: rtmp://host/key is the stream key of this application, and so is \
+         __defaultApp__, as in SRS. See docs/configuration.md for all forms of URLs."),
     setting(Root, "chunk_size", CHUNK_SIZE, "4096", Now("running streams of all vhosts without their own chunk_size"),
         "size of the RTMP chunks that are sent", CHUNK_SIZE_TEXT),
     setting(Root, "daemon", Kind::Switch, "off", Restart("a running process cannot leave its terminal"),
@@ -177,15 +213,14 @@ pub(super) const TABLE: &[Row] = &[
     block(Root, "rtmps", Shape::Block(Rtmps), None,
         "RTMP over TLS",
         "RTMP over TLS, for clients that use rtmps://. Needs a server built with ./configure --with-ssl."),
-    setting(Root, "default_app", Kind::Text { name: "NAME", is_secret: false }, "live", REQUESTS,
-        "application of clients that name none",
-        "Application of RTMP clients that name none: rtmp://host/key is the stream key of this application, and so is \
-         __defaultApp__, as in SRS. See docs/configuration.md for all forms of URLs."),
     block(Root, "http_server", Shape::Block(HttpServer), None,
         "HTTP server",
         "HTTP server for the HLS files of live streams (from memory), other files of a directory, and a page at / that \
          lists and plays the streams. The block may also be named http_stream. Needs a server built with \
          ./configure --with-http; another one ignores it, with a warning."),
+    block(Root, "exporter", Shape::Block(Exporter), None,
+        "metrics on an address of their own",
+        "Metrics for Prometheus on an address of their own, as SRS has it. /metrics of http_api has the same."),
     block(Root, "http_api", Shape::Block(HttpApi), None,
         "HTTP API",
         "HTTP API, compatible with that of SRS, and metrics for Prometheus: see docs/http-api.md. Its limits of \
@@ -280,6 +315,34 @@ pub(super) const TABLE: &[Row] = &[
     block(HttpApi, "raw_api", Shape::Block(RawApi), None,
         "the raw API of SRS", "The path /api/v1/raw of SRS."),
 
+    block(HttpApi, "https", Shape::Block(ApiHttps), None,
+        "the API over TLS",
+        "The API over TLS, on addresses of its own and beside that without TLS. Needs a server built with ./configure \
+         --with-ssl."),
+
+    setting(ApiHttps, "enabled", Kind::Switch, "off", HTTP_CONNECTIONS,
+        "the API over TLS is on", "Turns the API over TLS on, while http_api is on."),
+    setting(ApiHttps, "listen", Kind::Addresses, "127.0.0.1:1990", HTTP_CONNECTIONS,
+        "addresses to serve the API over TLS on",
+        "Addresses to serve the API over TLS on, as for the listen of http_api, but none of those."),
+    setting(ApiHttps, "cert", FILE, "./conf/server.crt", TLS,
+        "file of the certificate", "PEM file with the certificate, followed by the intermediate certificates. See cert in rtmps."),
+    setting(ApiHttps, "key", FILE, "./conf/server.key", TLS,
+        "file of the private key", "PEM file with the private key of the certificate."),
+
+    setting(Exporter, "enabled", Kind::Switch, "off", HTTP_CONNECTIONS,
+        "the exporter is on", "Turns the exporter on."),
+    setting(Exporter, "listen", Kind::Addresses, "127.0.0.1:9972", HTTP_CONNECTIONS,
+        "addresses to serve metrics on",
+        "Addresses to serve /metrics on. Other addresses than those of the machine itself need an auth in http_api, as the API \
+         does."),
+    setting(Exporter, "max_streams", number(0, 100_000, ""), "1000", HTTP_REQUESTS,
+        "streams with metrics of their own",
+        "Streams with metrics of their own, the first ones by name; the others are summed up under the label other. It also \
+         counts for /metrics of the API. Each stream adds nine time series to Prometheus."),
+    unsupported(Exporter, "label"),
+    unsupported(Exporter, "tag"),
+
     setting(ApiAuth, "enabled", Kind::Switch, "off", HTTP_REQUESTS,
         "secrets are asked for", "Asks for a secret. With off, the block means the same as auth required."),
     optional(ApiAuth, "username", Kind::Text { name: "NAME", is_secret: false }, HTTP_REQUESTS,
@@ -297,6 +360,9 @@ pub(super) const TABLE: &[Row] = &[
     setting(RawApi, "allow_reload", Kind::Switch, "off", HTTP_REQUESTS,
         "it may reload the configuration",
         "Allows POST /api/v1/raw?rpc=reload. POST /api/v1/reload needs no permission here."),
+    setting(RawApi, "allow_query", Kind::Switch, "off", HTTP_REQUESTS,
+        "it may show the configuration",
+        "Allows GET /api/v1/raw?rpc=query. GET /api/v1/config needs no permission here."),
 
     setting(Vhost, "enabled", Kind::Switch, "on", Now("clients of the vhost, which are disconnected if it is off"),
         "the vhost is on",
@@ -331,8 +397,9 @@ pub(super) const TABLE: &[Row] = &[
         "Sends small TCP segments at once (TCP_NODELAY). With off, the kernel collects them while a segment is \
          unacknowledged (Nagle's algorithm): much less CPU with many players, for up to one round trip of delay."),
     block(Vhost, "security", Shape::Block(Security), None,
-        "client addresses that may publish and play",
-        "Restricts by client address who may publish and play, over RTMP and RTMPS. The HTTP server is not covered."),
+        "who may publish and play",
+        "Restricts who may publish and play: by client address (over RTMP and RTMPS only), by stream keys, and by signed \
+         URLs."),
     block(Vhost, "publish", Shape::Block(Publish), None, "limits for publishers", "Limits for publishers."),
     block(Vhost, "forward", FORWARD_SHAPE, Some(STREAMS),
         "targets that get each published stream",
@@ -353,12 +420,26 @@ pub(super) const TABLE: &[Row] = &[
     flat_hls("hls_td_ratio", TD_RATIO, "1.5", "target duration as a multiple of hls_fragment"),
     flat_hls("hls_cleanup", Kind::Switch, "on", "removal of segments that left the playlist"),
     flat_hls("hls_dispose", DISPOSE, "120s", "time after which an ended stream is removed"),
+    flat_hls("hls_endlist_delay", ENDLIST_DELAY, "5s", "time after which a stopped stream is marked as over"),
     flat_hls("hls_on_error", ON_ERROR, "ignore", "reaction to a failing disk"),
+    block(Vhost, "dvr", Shape::Block(Dvr), None,
+        "recording",
+        "Records the streams of the vhost as FLV files that can be sought in. A slow, full or missing disk never affects \
+         RTMP: what it cannot take is dropped, and counted. See docs/recording.md."),
+    block(Vhost, "http_remux", Shape::Block(HttpRemux), None,
+        "live streams over HTTP",
+        "Serves the streams of the vhost over the HTTP server as endless FLV files (HTTP-FLV), and over WebSocket on the \
+         same paths: about a second of delay in browsers, with mpegts.js. Viewers are players: the same gates, limits \
+         and callbacks apply. See docs/http-flv.md."),
     block(Vhost, "http_hooks", Shape::Block(HttpHooks), None,
         "HTTP callbacks",
         "Asks HTTP backends before clients publish and play, and tells them when clients have stopped, with the \
          requests of SRS 6. Each directive takes several URLs, http or https; a question passes if all agree. See \
          docs/callbacks.md."),
+    block(Vhost, "bandcheck", Shape::Block(Bandcheck), None,
+        "bandwidth tests",
+        "Makes the vhost one for bandwidth tests, and for nothing else: with srs_bench bandwidth, with the clients of SRS \
+         0.9 to 4.0, and with browsers at /bandwidth of http_server. See docs/bandwidth-test.md."),
     optional(Vhost, "refer", Kind::Hosts, REQUESTS,
         "hosts whose pages may publish and play",
         "Hosts whose pages may publish and play: the host of the client's pageUrl must be an item or a subdomain of \
@@ -392,6 +473,10 @@ pub(super) const TABLE: &[Row] = &[
         "Targets: HOST[:PORT] for a server of the same cluster, or an rtmp:// or rtmps:// URL in which [vhost], [app], \
          [stream] and [param] stand for those of the stream. Each target has its own connection with automatic \
          reconnection, and a slow one delays nobody. See docs/forwarding.md."),
+    optional(Forward, "backend", Kind::Urls, HOOKS,
+        "backends that are asked for further targets",
+        "Asked for further targets when a stream is published, with the request on_forward of SRS; the answer is \
+         {\"code\":0,\"data\":{\"urls\":[URL, ...]}}. See docs/callbacks.md."),
 
     setting(Hls, "enabled", Kind::Switch, "off", STREAMS,
         "HLS is on",
@@ -421,9 +506,19 @@ pub(super) const TABLE: &[Row] = &[
         "time after which an ended stream is removed",
         "Time after its end after which the files of a stream are removed; 0 means never. Its playlist stays without \
          segments, since it keeps the number of the next one. See docs/hls.md for what bounds the number of files."),
+    setting(Hls, "hls_endlist_delay", ENDLIST_DELAY, "5s", STREAMS,
+        "time after which a stopped stream is marked as over",
+        "Time after its publisher has stopped after which the playlist says that the stream is over (EXT-X-ENDLIST); \
+         players then stop at its end. An encoder that publishes again sooner continues the playlist. After a lost \
+         connection the playlist says so after hls_dispose."),
     setting(Hls, "hls_on_error", ON_ERROR, "ignore", STREAMS,
         "reaction to a failing disk",
         "Reaction when the files of a stream cannot be written: ignore, or disconnect its publisher."),
+    setting(Hls, "sessions", Kind::Switch, "off", HTTP_REQUESTS,
+        "viewers are clients",
+        "Gives each viewer of the HTTP server a session (the parameter hls_ctx), so that it is a client: security and \
+         callbacks decide about it, and it is in the API. Only for playlists and segments that this HTTP server serves. See \
+         docs/hls.md."),
 
     setting(HttpHooks, "enabled", Kind::Switch, "off", HOOKS,
         "callbacks are on", "Asks and tells the backends. With off, none of the URLs is used."),
@@ -442,10 +537,30 @@ pub(super) const TABLE: &[Row] = &[
         "Told once for each on_publish that passed."),
     optional(HttpHooks, "on_play", Kind::Urls, HOOKS,
         "backends that are asked before a client plays",
-        "Asked before an RTMP client plays. Viewers over HTTP are not asked about."),
+        "Asked before a client plays over RTMP or HTTP-FLV. Viewers of HLS are not asked about."),
     optional(HttpHooks, "on_stop", Kind::Urls, HOOKS,
         "backends that are told when a client no longer plays",
         "Told once for each on_play that passed."),
+    optional(HttpHooks, "on_bandwidth", Kind::Urls, HOOKS,
+        "backends that are told the result of a bandwidth test",
+        "Told when a bandwidth test of this vhost is complete, with its figures. See docs/bandwidth-test.md."),
+    optional(HttpHooks, "on_update", Kind::Urls, HOOKS,
+        "backends that are asked again about clients that are in",
+        "Asked every hooks_recheck about each client that publishes or plays. A refusal disconnects the client; a backend \
+         that does not answer disconnects nobody."),
+    optional(HttpHooks, "on_dvr", Kind::Urls, HOOKS,
+        "backends that are told of recordings",
+        "Told of each recording that is complete."),
+    optional(HttpHooks, "on_hls", Kind::Urls, HOOKS,
+        "backends that are told of HLS segments",
+        "Told of each segment when its file is written."),
+    optional(HttpHooks, "on_hls_notify", Kind::Urls, HOOKS,
+        "URLs that are fetched for each HLS segment",
+        "One of the URLs, chosen at random, is fetched for each segment when its file is written. [app], [stream], [param], \
+         [ts_url], [server_id] and [service_id] in it stand for those of the segment."),
+    optional(HttpHooks, "on_server_start", Kind::Urls, HOOKS,
+        "backends that are told of a start of the server",
+        "Told when the server has started, and what is live then."),
     setting(HttpHooks, "hooks_timeout", millis_of_seconds(100, 10_000), "3s", HOOKS,
         "time for one request",
         "Time for one request to a backend, from the connection to the end of its answer."),
@@ -457,9 +572,93 @@ pub(super) const TABLE: &[Row] = &[
         "decision while a backend does not answer",
         "Decision about a client if a backend gave no answer in all attempts. A backend that failed 5 times in a row is \
          not asked again for 5 s, and clients need not wait."),
+    setting(HttpHooks, "hooks_recheck", seconds(1, 86_400), "30s", HOOKS,
+        "time between two on_update", "Time between two on_update about a client."),
+    setting(HttpHooks, "hooks_format", Kind::Choice(&["json", "form"]), "json", HOOKS,
+        "form of requests and answers",
+        "json is that of SRS. form is that of nginx-rtmp: url-encoded fields, a status of 2xx allows, and 3xx allows under \
+         the name in Location."),
+    optional(HttpHooks, "hooks_secret", Kind::Text { name: "SECRET", is_secret: true }, HOOKS,
+        "secret with which requests are signed",
+        "Adds X-SRS-Signature: sha256=HMAC with the HMAC-SHA256 of the body to each request, so that a backend can tell \
+         them from others."),
+    optional(HttpHooks, "hooks_spool", FILE, HOOKS,
+        "file that keeps events over a restart",
+        "Keeps the events that are not delivered in a file, so that they are told after a restart, also after a crash. \
+         Several vhosts may have the same file."),
+
+    setting(Bandcheck, "enabled", Kind::Switch, "off", TESTS,
+        "bandwidth tests are allowed", "Allows bandwidth tests. Clients of this vhost can do nothing else then."),
+    optional(Bandcheck, "key", Kind::Text { name: "KEY", is_secret: true }, TESTS,
+        "secret of those who may test",
+        "Secret of those who may test, as key=KEY in the URL; required. An address that gives ten wrong keys within a \
+         minute is refused for the rest of it."),
+    setting(Bandcheck, "interval", seconds(0, 86_400), "30s", TESTS,
+        "time between the starts of two tests",
+        "Minimum time between the starts of two tests of this vhost, whoever makes them. Clients that come too early are \
+         told when to try again."),
+    setting(Bandcheck, "interval_per_address", seconds(0, 86_400), "30s", TESTS,
+        "time between the starts of two tests of one address",
+        "Minimum time between the starts of two tests of one address, where the addresses of an IPv6 /64 network count as \
+         one. Only a value above interval makes a difference."),
+    setting(Bandcheck, "limit_kbps", number(0, 100_000_000, "kbit/s"), "1000", TESTS,
+        "bit rate of a test",
+        "Maximum bit rate of a test in each direction; 0 means no limit. A test cannot measure more than this."),
+    setting(Bandcheck, "max_tests", number(1, 100, ""), "1", TESTS,
+        "tests at a time",
+        "Tests of this vhost that run at a time. Tests that run together share the line and measure less than it can do."),
+
+    setting(Dvr, "enabled", Kind::Switch, "off", STREAMS,
+        "recording is on",
+        "Records the streams that dvr_apply names. After a reload that turns it on, a recording begins at the next keyframe."),
+    setting(Dvr, "dvr_apply", Kind::Streams, "all", STREAMS,
+        "streams that are recorded", "Streams that are recorded: all, or some by application and name."),
+    setting(Dvr, "dvr_plan", Kind::Choice(&["session", "segment"]), "session", STREAMS,
+        "where a file ends",
+        "End of a file: session is that of the publisher, segment is also after dvr_duration."),
+    setting(Dvr, "dvr_path", FILE, "./objs/nginx/html/[app]/[stream].[timestamp].flv", STREAMS,
+        "names of the files",
+        "Name of a file, in which [vhost], [app], [stream], [2006], [01], [02], [15], [04], [05], [999] and [timestamp] \
+         stand for the stream and the time of its start. Until its end it has .tmp behind it; a name that is taken gets a \
+         number. After a reload, a running recording goes on in a new file."),
+    setting(Dvr, "dvr_duration", seconds(1, 604_800), "30s", STREAMS,
+        "length of a file of dvr_plan segment",
+        "Length of a file of dvr_plan segment, which ends at the next keyframe."),
+    setting(Dvr, "dvr_wait_keyframe", Kind::Switch, "on", STREAMS,
+        "files begin with a keyframe",
+        "Waits for a keyframe before dvr_plan segment begins the next file. With off, files have their exact length, and \
+         players show no picture until the first keyframe."),
+    setting(Dvr, "time_jitter", Kind::Choice(&["full", "zero", "off"]), "full", STREAMS,
+        "start of the timestamps",
+        "Timestamps of a file start at 0; with off, they are those of the stream. They are corrected in any case, so full \
+         and zero mean the same."),
+    setting(Dvr, "dvr_max_age", seconds(0, 315_360_000), "0", STREAMS,
+        "age after which a recording is removed",
+        "Age after which a recording is removed; 0 means never. Only files that this server has recorded are removed."),
+    setting(Dvr, "dvr_max_size", Kind::Size { min: 0, max: 1 << 50 }, "0", STREAMS,
+        "size of all recordings",
+        "Size of all recordings of the vhost, above which the oldest are removed; 0 means no limit."),
+    setting(Dvr, "dvr_min_free", Kind::Size { min: 0, max: 1 << 50 }, "1g", STREAMS,
+        "free space that recordings leave",
+        "Free space that recordings leave on the file system: below it they end, which is logged, and go on when there is \
+         more; 0 means that they fill it."),
+
+    setting(HttpRemux, "enabled", Kind::Switch, "off", HTTP_REQUESTS,
+        "HTTP-FLV is on", "Turns live streams over HTTP on. Needs http_server."),
+    setting(HttpRemux, "mount", Kind::Mounts, "[vhost]/[app]/[stream].flv", HTTP_REQUESTS,
+        "paths of the streams",
+        "Paths of the streams, with or without a directory before [app]. The vhost is no part of the path: it is the host \
+         of the request, or the parameter vhost, as for RTMP."),
+    setting(HttpRemux, "has_audio", Kind::Switch, "on", HTTP_REQUESTS,
+        "viewers get audio", "Sends audio. With off, viewers get video only."),
+    setting(HttpRemux, "has_video", Kind::Switch, "on", HTTP_REQUESTS,
+        "viewers get video", "Sends video. With off, viewers get audio only."),
+    setting(HttpRemux, "wait", seconds(0, 300), "5s", HTTP_REQUESTS,
+        "time that a viewer waits for a publisher",
+        "Time that a viewer waits for a stream that nobody publishes, before it is answered 404."),
 
     setting(Security, "enabled", Kind::Switch, "off", REQUESTS,
-        "addresses are checked", "Checks the address of a client before it publishes or plays."),
+        "addresses are checked", "Checks the address of a client before it publishes or plays over RTMP."),
     optional(Security, "allow", Kind::Rule, REQUESTS,
         "addresses that may publish or play",
         "Allows publish or play for an address, a network or all; as many lines as needed, in any order. A client is \
@@ -469,13 +668,148 @@ pub(super) const TABLE: &[Row] = &[
         "addresses that must not publish or play",
         "Denies publish or play for an address, a network or all; as many lines as needed. It takes precedence over \
          allow."),
+    optional(Security, "stream_keys", FILE, REQUESTS,
+        "file of the keys with which clients may publish",
+        "File of the keys without which no client may publish, read at each reload; a line is KEY [NAME] [MAX_BITRATE] \
+         [ADDRESS]..., see docs/security.md. Applies whether enabled is on or not."),
+    optional(Security, "secret", Kind::Text { name: "SECRET", is_secret: true }, REQUESTS,
+        "secret of signed URLs",
+        "Requires signed URLs to publish, to play and to load HLS: ?expires=UNIX_TIME&sign=HMAC, see docs/security.md. A \
+         key of stream_keys is enough to publish. Applies whether enabled is on or not."),
+
+    unsupported(HttpRemux, "drop_if_not_match"),
+    unsupported(HttpRemux, "fast_cache"),
+    unsupported(HttpRemux, "guess_has_av"),
 
     // Remove a line when its feature arrives.
+    setting(Root, "ff_log_dir", Kind::Path("DIRECTORY | /dev/null"), "./objs", Next("processes started after the reload"),
+        "directory of the log files of ffmpeg and of commands",
+        "Directory of the log files ffmpeg-encoder-VHOST-APP-STREAM-ENGINE.log and exec-….log; /dev/null turns them off. A \
+         file of 1 MB becomes FILE.log.1, and of more than 256 files the oldest are removed."),
+    setting(Root, "ff_log_level", FF_LOG_LEVELS, "info", Now("running engines, which are started again"),
+        "level of ffmpeg's own log", "Level of ffmpeg's own log (its option -loglevel)."),
+    setting(Root, "max_processes", number(0, 10_000, ""), "64", Next("processes started after the reload"),
+        "engines and commands that run at a time",
+        "Engines and commands that run at a time; further ones wait until one has ended."),
+    block(Vhost, "transcode", Shape::Labelled(Transcode), Some(STREAMS),
+        "engines of ffmpeg for published streams",
+        "Runs ffmpeg for each published stream, once for each engine: for all streams of the vhost, those of an application \
+         (transcode APP), or one stream (transcode APP/STREAM). All blocks that fit a stream apply. See docs/transcoding.md."),
+    block(Vhost, "ladder", LADDER_SHAPE, Some(STREAMS),
+        "renditions of published streams",
+        "Makes renditions STREAM_720p and so on of each published stream, with aligned keyframes and never larger than the \
+         stream, by one ffmpeg for all of them; the embedded HTTP server then answers STREAM.m3u8 with a master playlist. \
+         The form with heights and without a block has the defaults of the block. See docs/transcoding.md."),
+    block(Vhost, "exec", Shape::Block(Exec), None,
+        "commands that run at events of streams",
+        "Runs commands at events, without a shell. In their arguments, [vhost], [app], [stream], [param], [port], [url] and \
+         [engine] stand for those of the stream. See docs/transcoding.md."),
+
+    setting(Transcode, "enabled", Kind::Switch, "off", STREAMS,
+        "the engines of the block are on", "Turns the engines of the block on."),
+    setting(Transcode, "ffmpeg", PROGRAM, "ffmpeg", STREAMS, FFMPEG_SUMMARY, FFMPEG_TEXT),
+    block(Transcode, "engine", Shape::Labelled(Engine), Some(STREAMS),
+        "an engine", "An ffmpeg with its options; [engine] in its output stands for its name."),
+    setting(Transcode, "stall_timeout", STALL, "30s", STREAMS, STALL_SUMMARY, STALL_TEXT),
+    setting(Transcode, "max_lag", STALL, "60s", STREAMS, LAG_SUMMARY, LAG_TEXT),
+    setting(Transcode, "nice", NICE, "5", STREAMS, NICE_SUMMARY, NICE_TEXT),
+    setting(Transcode, "max_cpus", CPUS, "0", STREAMS, CPUS_SUMMARY, CPUS_TEXT),
+    setting(Transcode, "max_process_memory", PROCESS_MEMORY, "0", STREAMS, MEMORY_SUMMARY, MEMORY_TEXT),
+
+    setting(Engine, "enabled", Kind::Switch, "off", STREAMS, "the engine is on", "Turns the engine on."),
+    block(Engine, "perfile", Shape::Free, Some(STREAMS),
+        "options in front of the input",
+        "Options of ffmpeg in front of its input, such as re; for -re. Each has at most one value, in quotes if it contains \
+         blanks."),
+    setting(Engine, "iformat", text("FORMAT"), "flv", STREAMS,
+        "format of the input", "Format of the input (-f); off leaves it out."),
+    block(Engine, "vfilter", Shape::Free, Some(STREAMS),
+        "filters", "Options between input and video, such as filter_complex or vf."),
+    optional(Engine, "vcodec", text("ENCODER"), STREAMS,
+        "encoder of video",
+        "Encoder of video: any that this ffmpeg has, copy to keep the video as it is, or vn for none. Required."),
+    setting(Engine, "vbitrate", number(0, 1_000_000, "kbit/s"), "0", STREAMS,
+        "bit rate of video", "Bit rate of video (-b:v); 0 leaves it to the encoder."),
+    setting(Engine, "vfps", FPS, "0", STREAMS,
+        "frames in a second", "Frames in a second (-r); 0 keeps those of the input."),
+    setting(Engine, "vwidth", number(0, 16_384, "pixels"), "0", STREAMS,
+        "width of the picture",
+        "Width of the picture, with vheight (-s and -aspect). Odd numbers are rounded down; 0 keeps the size."),
+    setting(Engine, "vheight", number(0, 16_384, "pixels"), "0", STREAMS,
+        "height of the picture", "Height of the picture, see vwidth."),
+    setting(Engine, "vthreads", number(0, 1024, ""), "1", STREAMS,
+        "threads of the encoder", "Threads of the encoder (-threads); 0 leaves that to ffmpeg."),
+    optional(Engine, "vprofile", text("PROFILE"), STREAMS,
+        "profile of the encoder", "Profile of the encoder (-profile:v), such as main."),
+    optional(Engine, "vpreset", text("PRESET"), STREAMS,
+        "preset of the encoder", "Preset of the encoder (-preset), such as veryfast."),
+    block(Engine, "vparams", Shape::Free, Some(STREAMS),
+        "further options of video", "Further options of video, such as g 50; for -g 50."),
+    optional(Engine, "acodec", text("ENCODER"), STREAMS,
+        "encoder of audio",
+        "Encoder of audio: any that this ffmpeg has, copy to keep the audio as it is, or an for none. Required."),
+    setting(Engine, "abitrate", number(0, 100_000, "kbit/s"), "0", STREAMS,
+        "bit rate of audio", "Bit rate of audio (-b:a); 0 leaves it to the encoder."),
+    setting(Engine, "asample_rate", number(0, 384_000, "Hz"), "0", STREAMS,
+        "sample rate of audio", "Sample rate of audio (-ar); 0 keeps that of the input."),
+    setting(Engine, "achannels", number(0, 16, ""), "0", STREAMS,
+        "channels of audio", "Channels of audio (-ac); 0 keeps those of the input."),
+    block(Engine, "aparams", Shape::Free, Some(STREAMS),
+        "further options of audio",
+        "Further options of audio. With acodec copy only bsf:a is used, as in SRS."),
+    setting(Engine, "oformat", text("FORMAT"), "flv", STREAMS,
+        "format of the output", "Format of the output (-f); off leaves it out."),
+    optional(Engine, "output", Kind::Text { name: "URL", is_secret: true }, STREAMS,
+        "output of ffmpeg",
+        "The output, with the variables [vhost], [port], [app], [stream], [param], [engine], [timestamp] and those of times. \
+         A stream of this server that an engine has made is never transcoded again. Required."),
+
+    setting(Ladder, "enabled", Kind::Switch, "off", STREAMS, "the ladder is on", "Turns the ladder on."),
+    optional(Ladder, "heights", Kind::Heights, STREAMS,
+        "heights of the renditions",
+        "Heights of the renditions; those above the height of the stream are left out."),
+    setting(Ladder, "ffmpeg", PROGRAM, "ffmpeg", STREAMS, FFMPEG_SUMMARY, FFMPEG_TEXT),
+    setting(Ladder, "vcodec", text("ENCODER"), "libx264", STREAMS,
+        "encoder of video", "Encoder of video, such as libx264, or that of a GPU."),
+    setting(Ladder, "vpreset", text("PRESET"), "veryfast", STREAMS,
+        "preset of the encoder", "Preset of the encoder (-preset); off leaves it out."),
+    setting(Ladder, "acodec", text("ENCODER"), "copy", STREAMS,
+        "encoder of audio", "Encoder of audio; copy keeps the audio of the stream in all renditions."),
+    setting(Ladder, "abitrate", number(8, 100_000, "kbit/s"), "128", STREAMS,
+        "bit rate of audio", "Bit rate of audio, unless acodec is copy."),
+    setting(Ladder, "keyframe_interval", millis_of_seconds(200, 60_000), "2s", STREAMS,
+        "time between keyframes",
+        "Time between keyframes, which all renditions have at the same times. Make hls_fragment a multiple of it."),
+    setting(Ladder, "max_fps", FPS, "0", STREAMS,
+        "most frames in a second", "Frames in a second of all renditions; 0 keeps those of the stream."),
+    setting(Ladder, "stall_timeout", STALL, "30s", STREAMS, STALL_SUMMARY, STALL_TEXT),
+    setting(Ladder, "max_lag", STALL, "60s", STREAMS, LAG_SUMMARY, LAG_TEXT),
+    setting(Ladder, "nice", NICE, "5", STREAMS, NICE_SUMMARY, NICE_TEXT),
+    setting(Ladder, "max_cpus", CPUS, "0", STREAMS, CPUS_SUMMARY, CPUS_TEXT),
+    setting(Ladder, "max_process_memory", PROCESS_MEMORY, "0", STREAMS, MEMORY_SUMMARY, MEMORY_TEXT),
+
+    setting(Exec, "enabled", Kind::Switch, "off", STREAMS, "commands are on", "Turns the commands on."),
+    optional(Exec, "publish", Kind::Command, STREAMS,
+        "a command that runs while a stream is published",
+        "A command that is started when a stream is published, started again when it ends, and stopped with the stream, as \
+         exec_push of nginx-rtmp. As many lines as needed."),
+    optional(Exec, "on_publish", Kind::Command, COMMANDS,
+        "a command that runs when a stream is published", "A command that runs once when a stream is published."),
+    optional(Exec, "on_unpublish", Kind::Command, COMMANDS,
+        "a command that runs when a stream has ended", "A command that runs once when a stream has ended."),
+    optional(Exec, "on_play", Kind::Command, COMMANDS,
+        "a command that runs when a client plays", "A command that runs once when a client plays over RTMP."),
+    optional(Exec, "on_stop", Kind::Command, COMMANDS,
+        "a command that runs when a client has stopped", "A command that runs once when such a client has stopped."),
+    setting(Exec, "timeout", seconds(0, 86_400), "60s", COMMANDS,
+        "time for a command that runs once",
+        "Time after which a command that runs once is ended; 0 means never."),
+    setting(Exec, "nice", NICE, "5", COMMANDS, NICE_SUMMARY, NICE_TEXT),
+    setting(Exec, "max_cpus", CPUS, "0", COMMANDS, CPUS_SUMMARY, CPUS_TEXT),
+    setting(Exec, "max_process_memory", PROCESS_MEMORY, "0", COMMANDS, MEMORY_SUMMARY, MEMORY_TEXT),
+
     unsupported(Root, "heartbeat"),
-    unsupported(Vhost, "bandcheck"),
-    unsupported(Vhost, "dvr"),
     unsupported(Vhost, "ingest"),
-    unsupported(Vhost, "transcode"),
 ];
 
 /// Names of root directives in other versions, and their names here.
@@ -486,12 +820,12 @@ pub(super) fn find(block: BlockKind, name: &str) -> Option<&'static Row> {
     TABLE.iter().chain(srs::ROWS).find(|row| row.block == block && row.name == name)
 }
 
-/// Returns the rows of a block, in the order of the table.
 /// Returns the place of a row in the table.
 pub(super) fn index(row: &'static Row) -> usize {
     TABLE.iter().position(|other| std::ptr::eq(other, row)).unwrap_or(TABLE.len())
 }
 
+/// Returns the rows of a block, in the order of the table.
 pub(super) fn rows(block: BlockKind) -> impl Iterator<Item = &'static Row> {
     TABLE.iter().chain(srs::ROWS).filter(move |row| row.block == block)
 }

@@ -15,7 +15,11 @@ fn parse(text: &str) -> Config {
 #[test]
 fn absent_directives_have_their_defaults() {
     let config = parse("listen 1935;\nvhost __defaultVhost__ {\n}\n");
+    let read = &config.vhosts["__defaultVhost__"];
     let vhost = Vhost {
+        transcode: vec![],
+        ladder: read.ladder.clone(),
+        exec: read.exec.clone(),
         name: "__defaultVhost__".to_owned(),
         enabled: true,
         chunk_size: 4096,
@@ -33,7 +37,7 @@ fn absent_directives_have_their_defaults() {
             reconnect_grace: Duration::from_secs(10),
             timeout: Duration::from_secs(30),
         },
-        forward: Forward { targets: vec![], tls_verify: true },
+        forward: Forward { targets: vec![], tls_verify: true, backend: vec![] },
         hls: Hls {
             enabled: false,
             path: "./objs/nginx/html".into(),
@@ -42,7 +46,9 @@ fn absent_directives_have_their_defaults() {
             td_ratio: 1500,
             cleanup: true,
             dispose: Duration::from_secs(120),
+            endlist_delay: Duration::from_secs(5),
             on_error: HlsOnError::Ignore,
+            sessions: false,
         },
         http_hooks: HttpHooks {
             enabled: false,
@@ -52,15 +58,55 @@ fn absent_directives_have_their_defaults() {
             on_unpublish: vec![],
             on_play: vec![],
             on_stop: vec![],
+            on_update: vec![],
+            on_dvr: vec![],
+            on_hls: vec![],
+            on_hls_notify: vec![],
+            on_server_start: vec![],
+            on_bandwidth: vec![],
             timeout: Duration::from_secs(3),
             retry: 1,
             allow_on_failure: false,
+            recheck: Duration::from_secs(30),
+            format: HookFormat::Json,
+            secret: None,
+            spool: None,
+        },
+        dvr: Dvr {
+            enabled: false,
+            apply: vec![],
+            plan: DvrPlan::Session,
+            path: "./objs/nginx/html/[app]/[stream].[timestamp].flv".to_owned(),
+            duration: Duration::from_secs(30),
+            wait_keyframe: true,
+            time_jitter: TimeJitter::Zero,
+            max_age: Duration::ZERO,
+            max_size: 0,
+            min_free: 1 << 30,
+        },
+        http_remux: HttpRemux {
+            enabled: false,
+            mounts: vec![Mount::parse("[vhost]/[app]/[stream].flv").unwrap()],
+            has_audio: true,
+            has_video: true,
+            wait: Duration::from_secs(5),
+        },
+        bandcheck: Bandcheck {
+            enabled: false,
+            key: "".into(),
+            interval: Duration::from_secs(30),
+            interval_per_address: Duration::from_secs(30),
+            limit_kbps: 1000,
+            max_tests: 1,
         },
         refer: vec![],
         refer_publish: vec![],
         refer_play: vec![],
     };
     let expected = Config {
+        ff_log_dir: PathBuf::from("./objs"),
+        ff_log_level: "info",
+        max_processes: 64,
         listen: vec![Listen::plain("0.0.0.0:1935".parse().unwrap())],
         max_connections: 1000,
         max_connections_per_address: 0,
@@ -69,6 +115,7 @@ fn absent_directives_have_their_defaults() {
         handshake_timeout: Duration::from_secs(10),
         command_timeout: Duration::from_secs(30),
         send_timeout: Duration::from_secs(30),
+        default_app: "live".to_owned(),
         chunk_size: 4096,
         proxy_protocol: vec![],
         daemon: false,
@@ -105,10 +152,21 @@ fn absent_directives_have_their_defaults() {
             auth: ApiAuth::Loopback,
             raw_enabled: false,
             raw_reload: false,
+            raw_query: false,
+            https: ApiHttps {
+                enabled: false,
+                listen: vec![Listen::plain("127.0.0.1:1990".parse().unwrap())],
+                cert: PathBuf::from("./conf/server.crt"),
+                key: PathBuf::from("./conf/server.key"),
+            },
+        },
+        exporter: Exporter {
+            enabled: false,
+            listen: vec![Listen::plain("127.0.0.1:9972".parse().unwrap())],
+            max_streams: 1000,
         },
         log: Log { tank: LogTank::Console, level: LogLevel::Trace, file: PathBuf::from("./objs/srs.log") },
         vhosts: BTreeMap::from([("__defaultVhost__".to_owned(), Arc::new(vhost))]),
-        default_app: "live".to_owned(),
         warnings: vec![],
         settings: config.settings.clone(),
     };
@@ -131,20 +189,33 @@ fn each_directive_reaches_its_field() {
          pithy_print { publish 100; play 200; forwarder 3600000; }
          http_server { enabled on; listen 80 [::]:80; dir /srv/www; page off; api on; max_connections 9; max_connections_per_address 4;
          request_timeout 1; idle_timeout 2; send_timeout 3; live_memory 1g; }
-         http_api { auth none; }
+         http_api {
+             auth none; raw_api { allow_query on; } https { listen 127.0.0.1:7; cert c; key k; }
+         }
+         exporter { enabled on; listen 9; max_streams 5; }
          vhost Live.Example.com {
              enabled off; gop_cache off; queue_length 600; queue_bytes 4g; mw_latency 0; mw_adaptive off; min_latency on;
              tcp_nodelay on; publish { stall_timeout 1; max_bitrate 8000; reconnect_grace 0; timeout 3600; }
              forward 10.0.0.2 rtmp://b.c/live; forward_tls_verify off;
-             security { enabled on; allow publish 10.0.0.0/8; deny play 10.0.0.9; allow publish ::1; allow play all; }
+             security { enabled on; allow publish 10.0.0.0/8; deny play 10.0.0.9; allow publish ::1; allow play all; secret hush; }
              hls {
                  enabled on; hls_path /a/b; hls_fragment 2.5; hls_window 12; hls_td_ratio 1; hls_cleanup off;
-                 hls_dispose 0; hls_on_error disconnect;
+                 hls_dispose 0; hls_endlist_delay 7; hls_on_error disconnect; sessions on;
              }
              http_hooks {
                  enabled on; on_connect http://a:1/c; on_close http://a/d http://b/d; on_publish http://a/p?k=1;
-                 on_unpublish http://a/u; on_play http://a/y; on_stop http://a/s; hooks_timeout 0.5; hooks_retry 3;
-                 on_hook_failure allow;
+                 on_unpublish http://a/u; on_play http://a/y; on_stop http://a/s; on_bandwidth http://a/b; hooks_timeout 0.5; hooks_retry 3;
+                 on_hook_failure allow; on_update http://a/x; on_dvr http://a/r; on_hls http://a/h;
+                 on_hls_notify http://a/[app]; on_server_start http://a/v; hooks_recheck 1m; hooks_format form;
+                 hooks_secret hush; hooks_spool ./spool;
+             }
+             dvr {
+                 enabled on; dvr_apply live/a b/c/d; dvr_plan segment; dvr_path /rec/; dvr_duration 1m; dvr_wait_keyframe off;
+                 time_jitter off; dvr_max_age 86400; dvr_max_size 10g; dvr_min_free 0;
+             }
+             http_remux { enabled on; mount /flv/[app]/[stream].flv; has_audio off; has_video off; wait 7; }
+             bandcheck {
+                 enabled on; key secret; interval 0; interval_per_address 1m; limit_kbps 0; max_tests 3;
              }
              refer GitHub.com github.io; refer_publish a.b; refer_play c.d;
          }
@@ -155,6 +226,7 @@ fn each_directive_reaches_its_field() {
         ["0.0.0.0:1935", "127.0.0.1:1936", "[::]:1937"].map(|a| Listen::plain(a.parse().unwrap()))
     );
     assert_eq!((config.max_connections, config.chunk_size), (7, 65000));
+    assert_eq!(config.default_app, "main");
     assert_eq!(config.max_connections_per_address, 3);
     assert_eq!((config.max_memory, config.max_busy), (MemoryLimit::Bytes(2 << 30), 90));
     let times = [config.handshake_timeout, config.command_timeout, config.send_timeout];
@@ -180,7 +252,16 @@ fn each_directive_reaches_its_field() {
         live_memory: 1 << 30,
     };
     assert_eq!(config.http_server, http_server);
+    let https = &config.http_api.https;
+    assert_eq!((https.cert.as_path(), https.key.as_path(), https.listen.len()), (Path::new("c"), Path::new("k"), 1));
+    assert!(config.http_api.raw_query);
+    let exporter = &config.exporter;
+    assert_eq!((exporter.max_streams, exporter.listen[0].address.port()), (5, 9));
+    let read = &config.vhosts["live.example.com"];
     let expected = Vhost {
+        transcode: vec![],
+        ladder: read.ladder.clone(),
+        exec: read.exec.clone(),
         name: "live.example.com".to_owned(),
         enabled: false,
         chunk_size: 65000,
@@ -195,6 +276,8 @@ fn each_directive_reaches_its_field() {
             enabled: true,
             allow: vec![rule(Action::Publish, "10.0.0.0/8"), rule(Action::Publish, "::1"), rule(Action::Play, "all")],
             deny: vec![rule(Action::Play, "10.0.0.9")],
+            stream_keys: None,
+            secret: Some("hush".into()),
         },
         publish: Publish {
             stall_timeout: Duration::from_secs(1),
@@ -205,6 +288,7 @@ fn each_directive_reaches_its_field() {
         forward: Forward {
             targets: ["10.0.0.2", "rtmp://b.c/live"].map(|target| Target::parse(target).unwrap()).to_vec(),
             tls_verify: false,
+            backend: vec![],
         },
         hls: Hls {
             enabled: true,
@@ -214,9 +298,10 @@ fn each_directive_reaches_its_field() {
             td_ratio: 1000,
             cleanup: false,
             dispose: Duration::ZERO,
+            endlist_delay: Duration::from_secs(7),
             on_error: HlsOnError::Disconnect,
+            sessions: true,
         },
-    assert_eq!(config.default_app, "main");
         http_hooks: HttpHooks {
             enabled: true,
             on_connect: urls(&["http://a:1/c"]),
@@ -225,9 +310,46 @@ fn each_directive_reaches_its_field() {
             on_unpublish: urls(&["http://a/u"]),
             on_play: urls(&["http://a/y"]),
             on_stop: urls(&["http://a/s"]),
+            on_update: urls(&["http://a/x"]),
+            on_dvr: urls(&["http://a/r"]),
+            on_hls: urls(&["http://a/h"]),
+            on_hls_notify: urls(&["http://a/[app]"]),
+            on_server_start: urls(&["http://a/v"]),
+            on_bandwidth: urls(&["http://a/b"]),
             timeout: Duration::from_millis(500),
             retry: 3,
             allow_on_failure: true,
+            recheck: Duration::from_secs(60),
+            format: HookFormat::Form,
+            secret: Some("hush".into()),
+            spool: Some("./spool".into()),
+        },
+        dvr: Dvr {
+            enabled: true,
+            apply: vec!["live/a".to_owned(), "b/c/d".to_owned()],
+            plan: DvrPlan::Segment,
+            path: "/rec/[stream].[timestamp].flv".to_owned(),
+            duration: Duration::from_secs(60),
+            wait_keyframe: false,
+            time_jitter: TimeJitter::Off,
+            max_age: Duration::from_secs(86_400),
+            max_size: 10 << 30,
+            min_free: 0,
+        },
+        http_remux: HttpRemux {
+            enabled: true,
+            mounts: vec![Mount::parse("/flv/[app]/[stream].flv").unwrap()],
+            has_audio: false,
+            has_video: false,
+            wait: Duration::from_secs(7),
+        },
+        bandcheck: Bandcheck {
+            enabled: true,
+            key: "secret".into(),
+            interval: Duration::ZERO,
+            interval_per_address: Duration::from_secs(60),
+            limit_kbps: 0,
+            max_tests: 3,
         },
         refer: vec!["github.com".to_owned(), "github.io".to_owned()],
         refer_publish: vec!["a.b".to_owned()],
@@ -289,13 +411,13 @@ fn what_is_missing_as_a_whole_is_said() {
 #[test]
 fn directives_of_other_versions_are_ignored_with_a_warning() {
     let config = parse(
-        "listen 1935;\nheartbeat on;\nvhost __defaultVhost__ {\ndvr on;\ndvr { enabled on;\ndvr_path x; }\n\
+        "listen 1935;\nheartbeat on;\nvhost __defaultVhost__ {\ningest on;\ningest x { enabled on;\ninput x; }\n\
          transcode live/a { ffmpeg x; }\ngop_cache off; }\nheartbeat ./objs/srs.pid;\n",
     );
     let warning = |(line, name)| format!("a.conf:{line}: \"{name}\" is not supported by this version: ignored");
     assert_eq!(
         config.warnings,
-        [(2, "heartbeat"), (4, "dvr"), (5, "dvr"), (7, "transcode"), (9, "heartbeat")].map(warning)
+        [(2, "heartbeat"), (4, "ingest"), (5, "ingest"), (9, "heartbeat")].map(warning)
     );
     assert!(!config.vhost("a").unwrap().gop_cache);
 }
@@ -311,6 +433,9 @@ fn forward_has_two_forms() {
     assert_eq!(targets("forward { enabled on; destination rtmp://h/live/[stream]; }"), ["rtmp://h/live/[stream]"]);
     assert_eq!(targets("forward { enabled off; destination a; }"), [""; 0]);
     assert_eq!(targets("forward { }"), [""; 0]);
+    let backend = |text: &str| parse(&format!("listen 1; vhost v {{ {text} }}")).vhost("v").unwrap().forward.backend.len();
+    assert_eq!(backend("forward { backend http://a/f http://b/f; }"), 2);
+    assert_eq!(backend("forward { enabled off; backend http://a/f; }"), 0);
 }
 
 #[cfg(feature = "ssl")]
@@ -468,8 +593,10 @@ fn every_example_of_full_conf_is_accepted_and_is_the_default() {
             "username",
             "password",
             "token",
+            "publish",
+            "heights",
         ];
-        !without.contains(&name) && !name.starts_with("on_")
+        line.ends_with('{') || !without.contains(&name) && !name.starts_with("on_")
     };
     let with_default: Vec<&str> = FULL.lines().filter(has_default).collect();
     let config = parse(&uncommented(&with_default.join("\n")));

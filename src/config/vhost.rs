@@ -3,10 +3,16 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
+use super::api_token::Secret;
+use super::bandcheck::Bandcheck;
+use super::dvr::Dvr;
 use super::forward::Target;
+use super::hook_url::HookUrl;
 use super::hooks::HttpHooks;
+use super::http_remux::HttpRemux;
 use super::network::Security;
 use super::reader::{Reader, Section};
+use super::transcode::{Exec, Ladder, Transcode};
 
 /// The warning of a build without the feature `hls`. No error, since srs.conf uses it.
 const NO_HLS: &str = "this server was built without HLS: ignored; build it with ./configure --with-hls";
@@ -42,8 +48,20 @@ pub struct Vhost {
     pub forward: Forward,
     /// `hls`: HTTP Live Streaming.
     pub hls: Hls,
+    /// `dvr`: recording.
+    pub dvr: Dvr,
+    /// `http_remux`: live streams over HTTP.
+    pub http_remux: HttpRemux,
     /// `http_hooks`: backends that are asked and told about clients.
     pub http_hooks: HttpHooks,
+    /// `transcode`: engines for published streams, by scope.
+    pub transcode: Vec<Transcode>,
+    /// `ladder`: renditions of published streams.
+    pub ladder: Ladder,
+    /// `exec`: commands at events.
+    pub exec: Exec,
+    /// `bandcheck`: bandwidth tests.
+    pub bandcheck: Bandcheck,
     /// `refer`: hosts whose pages may publish and play, in lower case; empty for all. See
     /// [`refer_allows`](super::refer_allows).
     pub refer: Vec<String>,
@@ -73,6 +91,8 @@ pub struct Forward {
     pub targets: Vec<Target>,
     /// `forward_tls_verify`: rtmps targets need a certificate for their name that the system trusts.
     pub tls_verify: bool,
+    /// `backend`: asked for further targets of each stream; empty if the block has `enabled off`.
+    pub backend: Vec<HookUrl>,
 }
 
 /// HTTP Live Streaming, as `hls { … }` or as the flat directives of the original.
@@ -92,8 +112,12 @@ pub struct Hls {
     pub cleanup: bool,
     /// `hls_dispose`: time after its end when a stream is removed; zero means never.
     pub dispose: Duration,
+    /// `hls_endlist_delay`: time after the publisher has stopped when the playlist is marked as complete.
+    pub endlist_delay: Duration,
     /// `hls_on_error`: reaction to a failing disk.
     pub on_error: HlsOnError,
+    /// `sessions`: viewers are clients, which gates are asked about.
+    pub sessions: bool,
 }
 
 /// The reaction when the files of a stream cannot be written.
@@ -109,6 +133,7 @@ impl Vhost {
     pub(super) fn read(reader: &mut Reader, section: Section<'_>, name: &str, chunk_size: usize) -> Vhost {
         reader.warn_unsupported(section);
         let publish = section.block("publish");
+        reader.warn_unsupported(publish);
         Vhost {
             name: name.to_owned(),
             enabled: reader.switch(section, "enabled"),
@@ -129,11 +154,16 @@ impl Vhost {
             },
             forward: Forward::read(reader, section),
             hls: Hls::read(reader, section),
+            dvr: Dvr::read(reader, section.block("dvr")),
+            http_remux: HttpRemux::read(reader, section.block("http_remux")),
             http_hooks: HttpHooks::read(reader, section.block("http_hooks")),
+            transcode: Transcode::read_all(reader, section),
+            ladder: Ladder::read(reader, section),
+            exec: Exec::read(reader, section.block("exec")),
+            bandcheck: Bandcheck::read(reader, section.block("bandcheck"), section.position("bandcheck")),
             refer: reader.hosts(section, "refer"),
             refer_publish: reader.hosts(section, "refer_publish"),
             refer_play: reader.hosts(section, "refer_play"),
-        reader.warn_unsupported(publish);
         }
     }
 }
@@ -144,6 +174,8 @@ impl Security {
             enabled: reader.switch(section, "enabled"),
             allow: reader.rules(section, "allow"),
             deny: reader.rules(section, "deny"),
+            stream_keys: reader.stream_keys(section, "stream_keys"),
+            secret: reader.text(section, "secret").map(Secret),
         }
     }
 }
@@ -152,14 +184,16 @@ impl Forward {
     fn read(reader: &mut Reader, vhost: Section<'_>) -> Forward {
         let tls_verify = reader.switch(vhost, "forward_tls_verify");
         if !vhost.is_block("forward") {
-            return Forward { targets: reader.targets(vhost, "forward"), tls_verify };
+            return Forward { targets: reader.targets(vhost, "forward"), tls_verify, backend: Vec::new() };
         }
         let block = vhost.block("forward");
         let mut targets = reader.targets(block, "destination");
+        let mut backend = reader.urls(block, "backend");
         if !reader.switch(block, "enabled") {
             targets.clear();
+            backend.clear();
         }
-        Forward { targets, tls_verify }
+        Forward { targets, tls_verify, backend }
     }
 }
 
@@ -169,6 +203,7 @@ impl Hls {
         let block = vhost.block("hls");
         let section = |name: &str| block.if_has(name, vhost);
         let is_block = vhost.is_block("hls");
+        reader.warn_unsupported(block);
         let mut hls = Hls {
             enabled: if is_block { reader.switch(block, "enabled") } else { reader.switch(vhost, "hls") },
             path: reader.path(section("hls_path"), "hls_path"),
@@ -177,10 +212,12 @@ impl Hls {
             td_ratio: reader.ratio(section("hls_td_ratio"), "hls_td_ratio"),
             cleanup: reader.switch(section("hls_cleanup"), "hls_cleanup"),
             dispose: reader.duration(section("hls_dispose"), "hls_dispose"),
+            endlist_delay: reader.duration(section("hls_endlist_delay"), "hls_endlist_delay"),
             on_error: match reader.choice(section("hls_on_error"), "hls_on_error") {
                 "disconnect" => HlsOnError::Disconnect,
                 _ => HlsOnError::Ignore,
             },
+            sessions: reader.switch(block, "sessions"),
         };
         if hls.enabled && !cfg!(feature = "hls") {
             let at = if is_block { block.position("enabled") } else { vhost.position("hls") };
@@ -190,4 +227,3 @@ impl Hls {
         hls
     }
 }
-        reader.warn_unsupported(block);
