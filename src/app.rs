@@ -33,22 +33,30 @@ use std::sync::Arc;
 
 use self::context::{Context, Feature};
 use self::hooks::http_callbacks::HttpCallbacks;
+use self::hooks::transcode::Transcoder;
+use self::hooks::transcode::ladders::Ladders;
 #[cfg(feature = "http")]
 use self::http::{
     Http,
     handlers::{
-        api::{Api, ApiHandler}, console::ConsoleHandler, live_files::LiveFileHandler, static_files::StaticFileHandler,
+        api::{Api, ApiHandler},
+        bandwidth::{BandwidthHandler, BandwidthPageHandler},
+        console::ConsoleHandler, hls_access::HlsAccessHandler, hls_sessions::HlsSessions, live_files::LiveFileHandler, live_streams::LiveStreamHandler,
+        master_playlist::MasterPlaylistHandler,
+        static_files::StaticFileHandler,
     },
-    router::{HTTP_API, HTTP_SERVER, Router},
+    router::{EXPORTER, HTTP_API, HTTP_SERVER, Router},
 };
 use self::limits::files;
 use self::limits::memory::MemoryLimiter;
 use self::limits::overload::LoadShedder;
+use self::outputs::dvr::DvrFeature;
 use self::outputs::forward::ForwardManager;
 #[cfg(feature = "hls")]
 use self::outputs::hls::Hls;
 #[cfg(any(feature = "hls", feature = "http"))]
 use self::outputs::live_files::LiveFiles;
+use self::rtmp::bandwidth_test::BandwidthTestFeature;
 use self::rtmp::server::RtmpServer;
 use self::rtmp::tls::TlsAcceptor;
 use self::server::Server;
@@ -61,6 +69,7 @@ use crate::os::ControlCommand;
 use crate::st;
 use crate::st::net::TcpStream;
 
+pub use hooks::transcode::check_programs;
 pub use session::close::CloseReason;
 
 /// The server of each protocol.
@@ -75,12 +84,16 @@ impl ServeAccepted for Protocols {
         match kind {
             ListenKind::Rtmp | ListenKind::Rtmps { .. } => self.rtmp.serve_accepted(stream, kind),
             #[cfg(feature = "http")]
-            ListenKind::Http => self.http.serve_accepted(stream, HTTP_SERVER),
+            ListenKind::Http => self.http.serve_accepted(stream, HTTP_SERVER, false),
             #[cfg(feature = "http")]
-            ListenKind::HttpApi => self.http.serve_accepted(stream, HTTP_API),
+            ListenKind::HttpApi => self.http.serve_accepted(stream, HTTP_API, false),
+            #[cfg(feature = "http")]
+            ListenKind::HttpsApi => self.http.serve_accepted(stream, HTTP_API, true),
+            #[cfg(feature = "http")]
+            ListenKind::Exporter => self.http.serve_accepted(stream, EXPORTER, false),
             // The configuration has no such listener then.
             #[cfg(not(feature = "http"))]
-            ListenKind::Http | ListenKind::HttpApi => {}
+            ListenKind::Http | ListenKind::HttpApi | ListenKind::HttpsApi | ListenKind::Exporter => {}
         }
     }
 }
@@ -100,25 +113,44 @@ pub fn start(config: Config, sockets: Sockets, tls: TlsAcceptor, control: Contro
     let commands = control.commands.clone();
     ctx.reloads.set_wake(move || commands.post(ControlCommand::Requests));
 
+    let ladders = Ladders::default();
+
     // The list of features. A new one is added here, and nowhere else.
-    let rtmp = Arc::new(RtmpServer::new(ctx.clone(), tls));
+    let rtmp = Arc::new(RtmpServer::new(ctx.clone(), tls.clone()));
     #[cfg(feature = "http")]
     let api = Arc::new(Api::new(ctx.clone()));
     #[cfg(feature = "http")]
     let http = {
+        let streams = Arc::new(LiveStreamHandler::new(ctx.clone()));
+        let access = Arc::new(HlsAccessHandler::new(ctx.clone(), live_files.clone()));
         let live = Arc::new(LiveFileHandler::new(live_files.clone()));
-        let console = ConsoleHandler::new(ctx.clone(), live_files);
+        let master = Arc::new(MasterPlaylistHandler::new(ctx.clone(), ladders.clone(), live_files.clone()));
+        let [console, api_console] = ConsoleHandler::both(&ctx, &live_files);
         let files = Arc::new(StaticFileHandler::new(ctx.config.clone()));
+        let bandwidth = Arc::new(BandwidthHandler::new(ctx.clone(), api.clone()));
+        let bandwidth_page = Arc::new(BandwidthPageHandler::new(ctx.clone()));
         let router = Router::new()
+            .with(HTTP_SERVER, "", bandwidth_page.clone())
+            .with(HTTP_SERVER, "", streams.clone())
+            .with(HTTP_SERVER, "", access.clone())
+            .with(HTTP_SERVER, "", master.clone())
             .with(HTTP_SERVER, "", live.clone())
             .with(HTTP_SERVER, "", console)
             .with(HTTP_SERVER, "", files.clone())
             // An application may be named api too.
             .with(HTTP_SERVER, "api/v1", ApiHandler::guest(api.clone()))
+            .with(HTTP_SERVER, "api/v1", streams)
+            .with(HTTP_SERVER, "api/v1", access)
+            .with(HTTP_SERVER, "api/v1", master)
             .with(HTTP_SERVER, "api/v1", live)
             .with(HTTP_SERVER, "api/v1", files)
-            .with(HTTP_API, "", ApiHandler::new(api.clone()));
-        Arc::new(Http::new(&ctx, router))
+            .with(HTTP_SERVER, "api/v1/bandwidth", bandwidth.clone())
+            .with(HTTP_API, "api/v1/bandwidth", bandwidth)
+            .with(HTTP_API, "", bandwidth_page)
+            .with(HTTP_API, "", api_console)
+            .with(HTTP_API, "", ApiHandler::new(api.clone()))
+            .with(EXPORTER, "", ApiHandler::exporter(api.clone()));
+        Arc::new(Http::new(&ctx, router, tls))
     };
     let features: Vec<Arc<dyn Feature>> = vec![
         rtmp.clone(),
@@ -128,8 +160,13 @@ pub fn start(config: Config, sockets: Sockets, tls: TlsAcceptor, control: Contro
         http.clone(),
         #[cfg(feature = "http")]
         api,
+        #[cfg(feature = "http")]
+        Arc::new(HlsSessions::new(ctx.clone())),
+        Arc::new(DvrFeature::new(ctx.clone())?),
         Arc::new(ForwardManager::new(ctx.clone())),
         Arc::new(HttpCallbacks::new(ctx.clone())),
+        Arc::new(Transcoder::new(ctx.clone(), ladders)),
+        Arc::new(BandwidthTestFeature::new(ctx.clone())),
     ];
 
     connect_features(&ctx, &features);

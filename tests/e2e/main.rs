@@ -16,6 +16,7 @@
 mod common;
 
 mod align;
+mod backend;
 mod binary;
 #[cfg(all(feature = "hls", feature = "http"))]
 mod browser;
@@ -30,36 +31,60 @@ mod access;
 mod api;
 #[cfg(feature = "http")]
 mod api_events;
+#[cfg(feature = "http")]
+mod api_tools;
+mod bandwidth;
+#[cfg(all(feature = "hls", feature = "http"))]
+mod bandwidth_http;
+mod bandwidth_shaped;
 mod closing;
 mod codecs;
 mod command_line;
+#[cfg(all(feature = "hls", feature = "http"))]
+mod console;
+mod encoders;
+mod credentials;
 mod forward;
 mod forward_crowd;
 mod forward_trouble;
 mod gstreamer;
 #[cfg(all(feature = "hls", feature = "http"))]
-mod encoders;
 mod hls;
 #[cfg(all(feature = "hls", feature = "http"))]
 mod hls_changes;
 #[cfg(all(feature = "hls", feature = "http"))]
+mod hls_sessions;
+#[cfg(all(feature = "hls", feature = "http"))]
 mod hls_streams;
 mod hooks;
+mod hooks_events;
+mod hooks_spool;
 #[cfg(feature = "http")]
 mod http;
+#[cfg(all(feature = "hls", feature = "http"))]
+mod http_flv;
+mod interop;
 mod live;
 mod nginx;
 #[cfg(feature = "ssl")]
 mod obs;
 mod operations;
+mod recording;
 mod refused;
 mod reload;
 #[cfg(feature = "ssl")]
 mod rtmps;
 mod session;
 mod shedding;
+#[cfg(feature = "http")]
+mod srs_ctl;
 mod timestamps;
-mod interop;
+#[cfg(feature = "http")]
+mod transcode;
+#[cfg(feature = "http")]
+mod transcode_trouble;
+#[cfg(all(feature = "hls", feature = "http"))]
+mod transcode_web;
 #[cfg(all(feature = "hls", feature = "http"))]
 mod ts_info;
 mod vanished;

@@ -26,6 +26,10 @@ pub(crate) fn skip_missing() -> bool {
     std::env::var("SRS_TEST_SKIP_MISSING").is_ok_and(|value| value == "1")
 }
 
+pub(crate) fn ffprobe() -> Option<PathBuf> {
+    in_path("ffprobe")
+}
+
 pub(crate) fn ffmpeg() -> Option<PathBuf> {
     in_path("ffmpeg")
 }
@@ -35,9 +39,23 @@ pub(crate) fn curl() -> Option<PathBuf> {
     in_path("curl")
 }
 
+pub(crate) fn python() -> Option<PathBuf> {
+    in_path("python3")
+}
+
 #[cfg(feature = "http")]
 pub(crate) fn jq() -> Option<PathBuf> {
     in_path("jq")
+}
+
+#[cfg(feature = "http")]
+pub(crate) fn prometheus() -> Option<PathBuf> {
+    in_path("prometheus")
+}
+
+#[cfg(feature = "http")]
+pub(crate) fn tmux() -> Option<PathBuf> {
+    in_path("tmux")
 }
 
 /// Returns a Python with the parser of Prometheus' client library.
@@ -55,7 +73,12 @@ pub(crate) fn chromium() -> Option<PathBuf> {
     in_path("chromium").or_else(|| in_path("chromium-browser")).or_else(|| in_path("google-chrome"))
 }
 
-/// Returns hls.js where trunk-scripts/hls-js.sh puts it.
+#[cfg(all(feature = "hls", feature = "http"))]
+pub(crate) fn zbarimg() -> Option<PathBuf> {
+    in_path("zbarimg")
+}
+
+/// Returns hls.js where trunk-scripts/web-players.sh puts it.
 #[cfg(all(feature = "hls", feature = "http"))]
 pub(crate) fn hls_js() -> Option<PathBuf> {
     Some(Path::new(env!("CARGO_MANIFEST_DIR")).join("objs/hls.min.js")).filter(|path| path.is_file())
@@ -84,6 +107,14 @@ pub(crate) fn gstreamer() -> Option<PathBuf> {
     let has =
         |element| Command::new(&inspect).args(["--exists", element]).status().is_ok_and(|status| status.success());
     ["rtmp2src", "rtmp2sink", "flvmux", "flvdemux"].into_iter().all(has).then(|| in_path("gst-launch-1.0"))?
+}
+
+/// Returns `gst-launch-1.0` if it has a client of HTTP.
+#[cfg(feature = "http")]
+pub(crate) fn gstreamer_http() -> Option<PathBuf> {
+    let inspect = in_path("gst-inspect-1.0")?;
+    let has_http = Command::new(inspect).args(["--exists", "souphttpsrc"]).status().is_ok_and(|status| status.success());
+    has_http.then(gstreamer)?
 }
 
 /// Returns `gst-launch-1.0` if it supports TLS.

@@ -6,7 +6,9 @@
 
 #![allow(clippy::disallowed_methods, reason = "it measures real time")]
 
+mod bandwidth;
 mod check;
+mod flv;
 mod histogram;
 mod http;
 mod media;
@@ -15,6 +17,7 @@ mod publisher;
 mod report;
 mod stats;
 mod target;
+mod verdict;
 
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -36,9 +39,11 @@ const AFTER_HELP: &str = "\
 EXAMPLES:
     srs_bench play -c 500 --ramp 5 rtmp://127.0.0.1/live/livestream     500 players, started over 5 s
     srs_bench play -c 500 --check=20 rtmp://127.0.0.1/live/livestream   The same; 20 of them check every message
+    srs_bench play -c 500 http://127.0.0.1:8080/live/livestream.flv     500 viewers of HTTP-FLV
     srs_bench publish -c 50 'rtmp://127.0.0.1/live/stream{N}'           50 publishers: stream1 to stream50
     srs_bench latency -c 100 rtmp://127.0.0.1/live/livestream           One publisher, 100 players, end-to-end latency
     srs_bench http -c 20 http://127.0.0.1:8080/live/livestream.m3u8     20 clients that get the playlist repeatedly
+    srs_bench bandwidth 'rtmp://127.0.0.1/app?key=KEY&vhost=bandcheck.srs.com'   Download and upload of a line
 
 The exit status is 0 if no client was refused or lost. `srs_bench help play` lists the options.";
 
@@ -54,13 +59,16 @@ enum Command {
     Latency(Options),
     /// Gets http:// URLs repeatedly, each client on its own connection; a message is a response
     Http(Options),
+    /// Measures the bandwidth to a server with a vhost for tests (bandcheck), in both directions
+    Bandwidth(bandwidth::BandwidthOptions),
     /// Writes a synthesized stream of --duration seconds to an FLV file, given instead of the URL
     File(Options),
 }
 
 #[derive(StructOpt, Clone)]
 struct Options {
-    /// Streams, e.g. rtmp://127.0.0.1/live/livestream or rtmp://127.0.0.1/live/stream{N}
+    /// Streams, e.g. rtmp://127.0.0.1/live/livestream or rtmp://127.0.0.1/live/stream{N}; to play, also those of HTTP-FLV, e.g.
+    /// http://127.0.0.1:8080/live/livestream.flv
     #[structopt(required = true, value_name = "URL")]
     urls: Vec<String>,
     /// Number of clients
@@ -111,17 +119,19 @@ impl Options {
 }
 
 fn main() -> ExitCode {
-    let command = parse_arguments();
-    match run(&command) {
-        Ok(stats) => {
-            let options = command.options();
-            if !matches!(command, Command::File(_)) {
-                print!("{}", if options.json { report::json(&stats) } else { report::table(&stats) });
-            }
-            if stats.failed() == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE }
-        }
+    let result = match parse_arguments() {
+        Command::Bandwidth(options) => bandwidth::run(&options).map(|()| true),
+        Command::Play(options) => run_clients(Clients::Play, options),
+        Command::Publish(options) => run_clients(Clients::Publish, options),
+        Command::Latency(options) => run_clients(Clients::Latency, options),
+        Command::Http(options) => run_http(options),
+        Command::File(options) => write_file(&options).map(|()| true),
+    };
+    match result {
+        Ok(true) => ExitCode::SUCCESS,
+        Ok(false) => ExitCode::FAILURE,
         Err(error) => {
-            eprintln!("srs_bench: {error}");
+            eprintln!("srs_bench: {error:#}");
             ExitCode::FAILURE
         }
     }
@@ -136,28 +146,22 @@ fn parse_arguments() -> Command {
     })
 }
 
-impl Command {
-    fn options(&self) -> &Options {
-        match self {
-            Self::Play(options)
-            | Self::Publish(options)
-            | Self::Latency(options)
-            | Self::Http(options)
-            | Self::File(options) => options,
-        }
-    }
+/// RTMP clients.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Clients {
+    Play,
+    Publish,
+    Latency,
 }
 
-fn run(command: &Command) -> anyhow::Result<Arc<Stats>> {
-    let options = command.options().clone();
-    if let Command::File(_) = command {
-        let media = Media::synthesized(options.bitrate, options.fps, options.gop);
-        media.write(options.urls[0].as_ref(), (options.duration * 1000.0) as u64)?;
-        return Ok(Arc::default());
-    }
-    if let Command::Http(_) = command {
-        return run_http(options);
-    }
+/// Writes a synthesized stream.
+fn write_file(options: &Options) -> anyhow::Result<()> {
+    let media = Media::synthesized(options.bitrate, options.fps, options.gop);
+    media.write(options.urls[0].as_ref(), (options.duration * 1000.0) as u64)
+}
+
+/// Runs RTMP clients, and prints the results. Returns whether no client failed.
+fn run_clients(clients: Clients, options: Options) -> anyhow::Result<bool> {
     anyhow::ensure!(options.stay.is_none_or(|stay| stay >= 0.1), "--stay: must be at least 0.1 seconds");
     let targets = options.urls.iter().map(|url| Target::parse(url)).collect::<anyhow::Result<Vec<_>>>()?;
     let media = Arc::new(match &options.file {
@@ -165,28 +169,31 @@ fn run(command: &Command) -> anyhow::Result<Arc<Stats>> {
         None => Media::synthesized(options.bitrate, options.fps, options.gop),
     });
     let stats = Arc::new(Stats::default());
-    let seen = stats.clone();
-    let command = command.clone();
-    st::run(move || drive(&command, &targets, &media, &seen))?;
-    Ok(stats)
+    let (seen, all) = (stats.clone(), options.clone());
+    st::run(move || drive(clients, &all, &targets, &media, &seen))?;
+    Ok(print_results(&stats, &options))
 }
 
-/// Runs HTTP clients.
-fn run_http(options: Options) -> anyhow::Result<Arc<Stats>> {
+/// Runs HTTP clients, and prints the results. Returns whether no client failed.
+fn run_http(options: Options) -> anyhow::Result<bool> {
     let urls = options.urls.iter().map(|url| http::Url::parse(url)).collect::<anyhow::Result<Vec<_>>>()?;
     let stats = Arc::new(Stats::default());
-    let seen = stats.clone();
+    let (seen, all) = (stats.clone(), options.clone());
     st::run(move || {
         let spawn = |n: u32| http::spawn(n + 1, urls[n as usize % urls.len()].clone(), seen.clone());
-        drive_clients(&options, &seen, spawn);
+        drive_clients(&all, &seen, spawn);
     })?;
-    Ok(stats)
+    Ok(print_results(&stats, &options))
+}
+
+fn print_results(stats: &Stats, options: &Options) -> bool {
+    print!("{}", if options.json { report::json(stats) } else { report::table(stats) });
+    stats.failed() == 0
 }
 
 /// Runs publishers or players.
-fn drive(command: &Command, targets: &[Target], media: &Arc<Media>, stats: &Arc<Stats>) {
-    let options = command.options();
-    if let Command::Latency(_) = command {
+fn drive(clients: Clients, options: &Options, targets: &[Target], media: &Arc<Media>, stats: &Arc<Stats>) {
+    if clients == Clients::Latency {
         publisher::spawn(0, targets[0].numbered(1), media.clone(), false, stats.clone());
         // The first player must find the stream.
         st::sleep(Duration::from_secs(1));
@@ -194,13 +201,10 @@ fn drive(command: &Command, targets: &[Target], media: &Arc<Media>, stats: &Arc<
     let stay = options.stay.map(Duration::from_secs_f64);
     drive_clients(options, stats, |n| {
         let target = targets[n as usize % targets.len()].numbered(n + 1);
-        match command {
-            Command::Publish(_) => publisher::spawn(n + 1, target, media.clone(), true, stats.clone()),
-            Command::Play(_) => player::spawn(n + 1, target, options.mode(n), stay, stats.clone()),
-            // Http and File never come here.
-            Command::Latency(_) | Command::Http(_) | Command::File(_) => {
-                player::spawn(n + 1, target, Mode::Checks, stay, stats.clone());
-            }
+        match clients {
+            Clients::Publish => publisher::spawn(n + 1, target, media.clone(), true, stats.clone()),
+            Clients::Play => player::spawn(n + 1, target, options.mode(n), stay, stats.clone()),
+            Clients::Latency => player::spawn(n + 1, target, Mode::Checks, stay, stats.clone()),
         }
     });
 }
@@ -233,7 +237,7 @@ mod tests {
     fn modes(arguments: &str) -> Vec<Mode> {
         let words = format!("srs_bench play rtmp://a/b/c {arguments}");
         let command = Command::from_iter_safe(words.split_whitespace()).unwrap();
-        let options = command.options();
+        let Command::Play(options) = command else { panic!("{words}") };
         (0..options.clients).map(|n| options.mode(n)).collect()
     }
 
