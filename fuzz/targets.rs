@@ -24,7 +24,7 @@ use srs::app::outputs::hls::segmenter::Segmenter;
 use srs::app::session::request::{AppRequest, StreamRequest};
 use srs::codec::nalu::{self, Nalus, VideoConfig};
 use srs::codec::proxy::{self, Header};
-use srs::codec::{aac, amf0, amf3, avc, flv, hevc, mp3};
+use srs::codec::{aac, amf0, amf3, avc, flv, hevc, mp3, picture};
 use srs::config::{Config, Target as ForwardTarget};
 #[cfg(feature = "http")]
 use srs::http::conditions::{self, Part};
@@ -254,16 +254,16 @@ pub fn request(data: &[u8]) {
     let (app, url, stream) = (line(), line(), line());
     let config = Config::parse("fuzz", "listen 1935; vhost __defaultVhost__ { } vhost demo.com { }").unwrap();
     let Ok(app) = AppRequest::new(&Connect::new(app, url), &config) else { return };
-    let Ok(StreamRequest { vhost, stream, name, .. }) = app.stream(stream, &config) else { return };
-    assert_eq!(name, format!("{}/{}/{stream}", vhost.name, app.app));
-    let path = Path::new("html").join(&app.app).join(format!("{stream}.m3u8"));
+    let Ok(StreamRequest { vhost, app, stream, name, .. }) = app.stream(stream, &config) else { return };
+    assert_eq!(name, format!("{}/{app}/{stream}", vhost.name));
+    let path = Path::new("html").join(&app).join(format!("{stream}.m3u8"));
     assert!(
         path.starts_with("html/") && path.components().all(|part| matches!(part, Component::Normal(_))),
         "{path:?}"
     );
-    assert!(!name.chars().any(char::is_control) && app.app.len() <= 255 && stream.len() <= 255);
+    assert!(!name.chars().any(char::is_control) && app.len() <= 255 && stream.len() <= 255);
     // The server to which the stream is forwarded must derive the same name.
-    let again = AppRequest::new(&Connect::new(&app.app, &format!("rtmp://{}/{}", vhost.name, app.app)), &config);
+    let again = AppRequest::new(&Connect::new(&app, &format!("rtmp://{}/{app}", vhost.name)), &config);
     assert_eq!(again.unwrap().stream(&stream, &config).unwrap().name, name);
 }
 
@@ -305,6 +305,10 @@ pub fn amf3(data: &[u8]) {
 pub fn flv(data: &[u8]) {
     if let Some(tag) = flv::read_video_header(data) {
         let _ = (tag.is_config(), tag.is_keyframe(), tag.is_sequence_header(), tag.codec.to_string());
+        let body = &data[tag.body..];
+        let kind = picture::picture_kind(tag.codec, body);
+        assert!(kind == picture::PictureKind::Unknown || !body.is_empty());
+        let _ = picture::has_whole_units(tag.codec, body);
     }
     if let Some(tag) = flv::read_audio_header(data) {
         let _ = (tag.is_config(), tag.is_sequence_header(), tag.codec.to_string());
