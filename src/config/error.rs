@@ -102,6 +102,10 @@ pub(super) enum Reason {
     NoTls { target: String },
     #[error("{0} is already used for RTMP; give http_server another port, e.g. \"listen 8080;\"")]
     PortOfRtmp(std::net::SocketAddr),
+    #[error("{0} is already used for another protocol; give https another port, e.g. \"listen 127.0.0.1:1990;\"")]
+    PortOfHttps(std::net::SocketAddr),
+    #[error("{0} is already used for another protocol; give exporter another port, e.g. \"listen 127.0.0.1:9972;\"")]
+    PortOfExporter(std::net::SocketAddr),
     #[error("{0} is already used for another protocol; give http_api another port, e.g. \"listen 127.0.0.1:1985;\"")]
     PortOfApi(std::net::SocketAddr),
     #[error(
@@ -111,6 +115,10 @@ pub(super) enum Reason {
     OpenApi(std::net::SocketAddr),
     #[error("auth has no secret, so nobody could use the API; add e.g. \"token ops admin SECRET;\"")]
     NoCredentials,
+    #[error("bandcheck has no key, so everybody could use the bandwidth of this machine; add e.g. \"key SECRET;\"")]
+    NoBandcheckKey,
+    #[error("the key of bandcheck stands in a URL and must not contain any of & , ? # / or \"...\"; e.g. \"key SECRET;\"")]
+    BadBandcheckKey,
     #[error("auth has a \"{has}\", but its \"{lacks}\" is missing; add it")]
     HalfLogin { has: &'static str, lacks: &'static str },
     #[error(
