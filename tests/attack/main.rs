@@ -37,6 +37,7 @@ mod schedule;
 mod tls_client;
 mod viewer;
 
+mod bandwidth;
 mod behaviour;
 mod bytes;
 #[cfg(all(feature = "hls", feature = "http"))]
