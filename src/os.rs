@@ -7,6 +7,7 @@ mod limits;
 mod memory;
 mod notify;
 mod pid_file;
+pub mod process;
 mod signals;
 
 pub use limits::{FileLimit, raise_file_limit};

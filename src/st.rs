@@ -28,6 +28,7 @@ mod cond;
 mod inbox;
 mod load;
 pub mod net;
+mod nice;
 #[cfg(not(feature = "ssl"))]
 mod no_tls;
 mod offload;
@@ -48,6 +49,7 @@ pub use clock::{now, system_time};
 pub use cond::Cond;
 pub use inbox::Inbox;
 pub use load::busy_share;
+pub use nice::set_nice;
 pub use offload::{Overloaded, drop_in_background, offload};
 pub use prefetch::prefetch;
 pub use priority::{PriorityGuard, raise_priority};

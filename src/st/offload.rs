@@ -17,6 +17,7 @@ use std::thread;
 use std::time::Duration;
 
 use super::block::park;
+use super::nice::set_nice;
 use super::waker::Waker;
 use super::{clock, timer};
 use crate::log::quoted;
@@ -25,6 +26,9 @@ static BLOCKING: ThreadPool = ThreadPool::new("offload", 4, 1024, false);
 
 /// Bounded by the number of coroutines: each waits for one computation at most.
 static COMPUTE: ThreadPool = ThreadPool::new("compute", 2, usize::MAX, true);
+
+/// Nice value of the threads of `compute`, so that they do not take the processor from the worker.
+const COMPUTE_NICE: i32 = 10;
 
 /// Interval at which [`compute`] checks whether a queued computation is still wanted.
 const CHECK_INTERVAL: Duration = Duration::from_secs(1);
@@ -174,7 +178,7 @@ impl ThreadPool {
     /// Runs jobs for ever: the body of each thread.
     fn run_jobs(&self) {
         if self.is_nice {
-            set_nice();
+            set_nice(COMPUTE_NICE);
         }
         loop {
             // A value that is dropped in the background may panic. The hook logs it, and the thread continues.
@@ -196,14 +200,6 @@ impl ThreadPool {
     fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
-}
-
-/// Lowers the system priority of the current thread, so that it does not take the processor from the worker.
-#[allow(unsafe_code)] // No crate at hand has this call.
-fn set_nice() {
-    const NICE: libc::c_int = 10;
-    // SAFETY: plain numbers; on Linux, 0 is the calling thread. A refusal changes nothing.
-    unsafe { libc::setpriority(libc::PRIO_PROCESS, 0, NICE) };
 }
 
 #[cfg(test)]
