@@ -66,7 +66,7 @@ impl Checker {
                     self.report(line, row.mismatch(kind, words.len(), mismatch));
                 }
             }
-            (Shape::Block(_) | Shape::Named(_), None) => {
+            (Shape::Block(_) | Shape::Named(_) | Shape::Labelled(_) | Shape::Free, None) => {
                 self.report(line, Reason::NoBlock { name, example: row.example() })
             }
             (Shape::Block(inner) | Shape::Either { block: inner, .. }, Some(block)) => {
@@ -74,6 +74,19 @@ impl Checker {
                     self.report(line, Reason::UnwantedValue { name, example: format!("{name} {{ }}") });
                 }
                 self.check_block(inner, block);
+            }
+            (Shape::Labelled(inner), Some(block)) => {
+                if words.len() > 1 {
+                    let (takes, example) = ("at most one name", row.example());
+                    self.report(line, Reason::Count { name, takes, got: words.len(), example, summary });
+                }
+                self.check_block(inner, block);
+            }
+            (Shape::Free, Some(block)) => {
+                if !words.is_empty() {
+                    self.report(line, Reason::UnwantedValue { name, example: row.example() });
+                }
+                block.iter().for_each(|option| self.check_option(option));
             }
             (Shape::Named(inner), Some(block)) => {
                 match words.as_slice() {
@@ -87,6 +100,17 @@ impl Checker {
                 self.check_block(inner, block);
             }
         }
+    }
+
+    /// Checks an option of a block with any names.
+    fn check_option(&mut self, option: &Directive) {
+        let name = &option.name.text;
+        let reason = match (&option.block, option.args.len()) {
+            (Some(_), _) => format!("{} takes no block; end it with \";\"", quote(name)),
+            (None, 0 | 1) => return,
+            (None, _) => format!("{} takes at most one value; put it in quotes if it contains blanks", quote(name)),
+        };
+        self.report(&option.name, Reason::Other(reason));
     }
 }
 
@@ -102,6 +126,7 @@ fn line_of(first: &Word, second: &Word) -> String {
 /// Returns the text that may occur only once in a block: the directive, or for a vhost its name too.
 fn identity(row: &Row, directive: &Directive) -> String {
     match (row.shape, directive.args.first()) {
+        (Shape::Labelled(_), Some(label)) => format!("{} {}", row.name, quote(label.text.trim_matches('/'))),
         (Shape::Named(_), Some(host)) => format!("{} {}", row.name, quote(&canonical(&host.text))),
         _ => quote(row.name),
     }

@@ -74,9 +74,9 @@ impl Settings {
                 Shape::Either { .. } if section.is_block(row.name) => {
                     self.collect(section.block(row.name), &format!(" in {}{suffix}", row.name));
                 }
-                Shape::Named(_) => {
+                Shape::Named(_) | Shape::Labelled(_) => {
                     for (name, inner) in section.named(row.name) {
-                        let what = format!("{} {name}", row.name);
+                        let what = format!("{} {name}", row.name).trim_end().to_owned();
                         self.insert(&what, suffix, Entry { is_named: true, ..Entry::new(row) });
                         self.collect(inner, &format!(" in {what}{suffix}"));
                     }
@@ -97,8 +97,19 @@ impl Settings {
                     let origin = section.position(row.name).map(str::to_owned);
                     self.insert(row.name, suffix, Entry { setting, text, origin, ..Entry::new(row) });
                 }
+                Shape::Free => {
+                    let (text, origin) = (section.free_text(row.name), section.position(row.name).map(str::to_owned));
+                    self.insert(row.name, suffix, Entry { text, origin, ..Entry::new(row) });
+                }
                 Shape::Unsupported => {}
             }
+        }
+    }
+
+    /// Adds a part of a value that is not shown, such as the content of its file.
+    pub(super) fn add_hidden(&mut self, at: &str, part: &str) {
+        if let Some(entry) = self.0.get_mut(at) {
+            entry.setting = Some(Setting::Hidden(Secret::from(format!("{} {part}", entry.text).as_str())));
         }
     }
 
@@ -235,10 +246,10 @@ pub(super) fn changes(old: &Settings, new: &Settings) -> Vec<Change> {
             old.0.get(at).zip(new.0.get(at)).and_then(|(old, new)| old.setting.as_ref().zip(new.setting.as_ref()));
         let listen_effect = settings.and_then(|(old, new)| listen_effect(old, new));
         let reload = match kind {
-            ChangeKind::Added => ADDED,
-            ChangeKind::Removed => REMOVED,
+            ChangeKind::Added if matches!(entry.row.shape, Shape::Named(_)) => ADDED,
+            ChangeKind::Removed if matches!(entry.row.shape, Shape::Named(_)) => REMOVED,
             // A test holds that each row has an effect.
-            ChangeKind::Set => listen_effect.or(entry.row.reload).unwrap_or(Restart("the effect is unknown")),
+            _ => listen_effect.or(entry.row.reload).unwrap_or(Restart("the effect is unknown")),
         };
         changes.push(Change { at: at.clone(), values, kind, reload });
     };

@@ -33,7 +33,7 @@ pub fn reference() -> String {
 /// Writes the directives of a block: first the settings, then the inner blocks.
 fn write_block(text: &mut String, block: BlockKind, depth: usize) {
     let (settings, blocks): (Vec<&Row>, Vec<&Row>) =
-        rows(block).partition(|row| matches!(row.shape, Shape::Setting { .. }));
+        rows(block).partition(|row| matches!(row.shape, Shape::Setting { .. } | Shape::Free));
     let indent = "    ".repeat(depth);
     for row in settings {
         write_comment(text, row, &indent);
@@ -45,15 +45,38 @@ fn write_block(text: &mut String, block: BlockKind, depth: usize) {
         let (name, inner) = match row.shape {
             Shape::Block(inner) | Shape::Either { block: inner, .. } => (row.name.to_owned(), inner),
             Shape::Named(inner) => (format!("{} {}", row.name, DEFAULT_VHOST), inner),
-            Shape::Setting { .. } | Shape::Unsupported => continue,
+            Shape::Labelled(inner) => (row.name.to_owned(), inner),
+            Shape::Setting { .. } | Shape::Free | Shape::Unsupported => continue,
         };
         write_comment(text, row, &indent);
+        let start = text.len();
         text.push_str(&format!("{indent}{name} {{\n"));
         write_block(text, inner, depth + 1);
         // The last directive needs no empty line after it.
         text.truncate(text.trim_end().len());
         text.push_str(&format!("\n{indent}}}\n\n"));
+        if matches!(row.shape, Shape::Labelled(_)) {
+            let block = text.split_off(start);
+            text.push_str(&commented(&block));
+        }
     }
+}
+
+/// Returns a block as a comment: without it there is none, which an empty one would not say.
+fn commented(block: &str) -> String {
+    let line = |line: &str| {
+        let text = line.trim_start();
+        let indent = &line[..line.len() - text.len()];
+        let mark = match text.strip_prefix('#') {
+            // An example in the block is a part of the comment.
+            Some(example) if !example.starts_with(' ') => return format!("{indent}# {example}\n"),
+            Some(_) => "",
+            None if text.is_empty() => "",
+            None => "# ",
+        };
+        format!("{indent}{mark}{text}\n")
+    };
+    block.lines().map(line).collect()
 }
 
 /// Writes the description of a directive as comments.
@@ -65,6 +88,8 @@ fn write_comment(text: &mut String, row: &Row, indent: &str) {
         Shape::Setting { kind, .. } => format!("{name} {};", kind.syntax()),
         Shape::Block(_) => format!("{name} {{ ... }}"),
         Shape::Named(_) => format!("{name} HOST {{ ... }}"),
+        Shape::Labelled(_) => format!("{name} [NAME] {{ ... }}"),
+        Shape::Free => format!("{name} {{ OPTION [VALUE]; ... }}"),
         Shape::Either { kind, .. } => format!("{name} {{ ... }} or {name} {};", kind.syntax()),
         Shape::Unsupported => return,
     };
