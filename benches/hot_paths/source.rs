@@ -41,6 +41,7 @@ fn client_info() -> Arc<ClientInfo> {
         tc_url: String::new(),
         page_url: String::new(),
         forward_route: String::new(),
+        engine: None,
     })
 }
 

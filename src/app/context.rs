@@ -7,13 +7,18 @@ use std::time::Instant;
 
 use crate::app::events::{Events, Gate, Listener};
 use crate::app::limits::admission::Admission;
+use crate::app::limits::bandwidth_tests::BandwidthTests;
 use crate::app::limits::batching::Batching;
 use crate::app::limits::reclaim::Reclaim;
 use crate::app::session::clients::Clients;
+use crate::app::session::close::CloseReason;
 use crate::app::session::operator::ReloadRequests;
+use crate::app::session::engines::Engines;
+#[cfg(feature = "http")]
+use crate::app::session::viewers::Viewers;
 use crate::app::stats::Stats;
 use crate::app::stats::snapshot::Section;
-use crate::app::stream::StreamRegistry;
+use crate::app::stream::{ClientHandle, StreamRegistry};
 use crate::config::{Config, ConfigCell};
 use crate::memory::MemoryTracker;
 
@@ -26,6 +31,9 @@ pub(crate) struct Context {
     pub(crate) streams: StreamRegistry,
     /// The connected RTMP clients.
     pub(crate) clients: Clients,
+    /// Viewers of HLS with sessions.
+    #[cfg(feature = "http")]
+    pub(crate) viewers: Viewers,
     /// The admission of new clients.
     pub(crate) admission: Admission,
     /// Bytes held for all clients.
@@ -36,13 +44,30 @@ pub(crate) struct Context {
     pub(crate) stats: Stats,
     /// Merge windows of all streams.
     pub(crate) batching: Batching,
+    /// The programs that this server has started.
+    pub(crate) engines: Engines,
     /// Reloads that operators ask for.
     pub(crate) reloads: ReloadRequests,
+    /// Admission of bandwidth tests.
+    pub(crate) bandwidth_tests: BandwidthTests,
     /// The features, for reports of the whole server.
     pub(crate) features: Features,
 }
 
 impl Context {
+    /// Asks a client to leave. Returns whether there is one with this number that was not asked before.
+    pub(crate) fn disconnect(&self, id: u64, reason: CloseReason) -> bool {
+        if let Some(client) = self.clients.get(id) {
+            let is_first = client.close_requested().is_none();
+            client.close(reason);
+            return is_first;
+        }
+        #[cfg(feature = "http")]
+        return self.viewers.close(id, &reason);
+        #[cfg(not(feature = "http"))]
+        false
+    }
+
     /// Creates the state of a server without clients.
     pub(crate) fn new(config: ConfigCell) -> Self {
         let memory = MemoryTracker::default();
@@ -51,10 +76,14 @@ impl Context {
             streams: StreamRegistry::new(memory.clone(), Arc::new(events.clone())),
             events,
             clients: Clients::default(),
+            #[cfg(feature = "http")]
+            viewers: Viewers::default(),
             admission: Admission::default(),
             stats: Stats::new(&config.get()),
             batching: Batching::default(),
+            engines: Engines::default(),
             reloads: ReloadRequests::default(),
+            bandwidth_tests: BandwidthTests::default(),
             features: Features::default(),
             memory,
             config,

@@ -7,13 +7,15 @@
 
 use std::net::IpAddr;
 use std::panic::{self, AssertUnwindSafe};
+use std::path::PathBuf;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
+use crate::app::session::bandwidth_report::BandwidthReport;
 use crate::app::session::close::CloseReason;
 use crate::app::session::info::{ClientInfo, StreamInfo};
 use crate::app::stream::{StreamEvent, StreamObserver};
-use crate::config::Vhost;
+use crate::config::{Target, Vhost};
 use crate::log::quoted;
 
 /// Something that has happened. Events of one client and of one stream are in order and paired:
@@ -57,22 +59,51 @@ pub enum Event {
     },
     /// Something has happened to a stream.
     Stream(StreamEvent),
-    /// A segment of HLS is complete.
-    Segment {
+    /// A segment of HLS is written to disk.
+    Segment(Arc<HlsSegment>),
+    /// A backend has named further targets of forwarding for a publication.
+    ForwardTargets {
         /// The stream.
         stream: Arc<StreamInfo>,
-        /// The file, below `hls_path`.
-        path: String,
-        /// The length in milliseconds.
-        duration_ms: u64,
+        /// The publisher.
+        client: Arc<ClientInfo>,
+        /// The targets.
+        targets: Arc<Vec<Target>>,
     },
+    /// A bandwidth test is complete.
+    BandwidthTested(Arc<BandwidthReport>),
     /// A recording is complete.
     Recorded {
         /// The stream.
         stream: Arc<StreamInfo>,
+        /// The publisher.
+        client: Arc<ClientInfo>,
         /// The file.
         path: String,
+        /// The length in milliseconds.
+        duration_ms: u64,
+        /// The size of the file.
+        bytes: u64,
     },
+}
+
+/// A segment of HLS.
+#[derive(Debug, Clone)]
+pub struct HlsSegment {
+    /// The stream.
+    pub stream: Arc<StreamInfo>,
+    /// The publisher.
+    pub client: Arc<ClientInfo>,
+    /// `hls_path`.
+    pub root: PathBuf,
+    /// The file, below `root`.
+    pub path: String,
+    /// The playlist, below `root`.
+    pub playlist: String,
+    /// The number of the segment.
+    pub number: u64,
+    /// The length in milliseconds.
+    pub duration_ms: u64,
 }
 
 /// Receives events. Called on the worker; must not block.
@@ -103,6 +134,8 @@ pub struct GateRequest {
     pub stream: Option<Arc<StreamInfo>>,
     /// The configuration of the vhost: the stream's, or for [`GateAction::Connect`] the connection's.
     pub vhost: Arc<Vhost>,
+    /// The stream's name was granted by a gate: the client's own credentials have passed, and are not there any more.
+    pub is_granted: bool,
 }
 
 /// The grants of a gate to a client that passes.
@@ -111,6 +144,8 @@ pub struct GateAnswer {
     /// Name within the application under which the stream is published or played instead of the requested one, which may be a
     /// secret key.
     pub stream: Option<String>,
+    /// Parameters of the stream instead of the requested ones, which may contain a secret key.
+    pub params: Option<String>,
     /// Bit rate in kbit/s above which a publisher is disconnected, in addition to the limit of the vhost.
     pub max_bitrate: Option<u64>,
 }
@@ -119,7 +154,7 @@ impl GateAnswer {
     /// Adds the answer of a later gate: the first name counts, and the lowest limit.
     pub fn and(self, later: Self) -> Self {
         let max_bitrate = self.max_bitrate.into_iter().chain(later.max_bitrate).min();
-        Self { stream: self.stream.or(later.stream), max_bitrate }
+        Self { stream: self.stream.or(later.stream), params: self.params.or(later.params), max_bitrate }
     }
 }
 
@@ -133,7 +168,12 @@ pub trait Gate: Send + Sync {
         false
     }
 
-    /// Returns `Ok` to let the request pass. Only the answers of gates that may block count.
+    /// Returns whether the gate is asked about the programs that this server has started, too.
+    fn asks_engines(&self) -> bool {
+        false
+    }
+
+    /// Returns `Ok` to let the request pass.
     ///
     /// # Errors
     /// The reason of the refusal, which the client is told.

@@ -3,9 +3,12 @@
 //! Gates are asked before any status reaches the client, for `publish` after the name is reserved. So a refusal reaches the
 //! client as a status, and no race produces a publication without its end.
 
+mod credentials;
+
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use self::credentials::CredentialGate;
 use crate::app::context::Context;
 use crate::app::events::{Gate, GateAction, GateAnswer, GateRequest};
 use crate::app::limits::admission::Admission;
@@ -21,9 +24,9 @@ const GATE_TIMEOUT: Duration = Duration::from_secs(60);
 /// Bytes of input that are read while a gate is asked, to notice that the client has left.
 const MAX_EARLY_INPUT: u64 = 64 * 1024;
 
-/// Returns the gates of every server: load, page, address.
+/// Returns the gates of every server: load, page, address, keys and signatures.
 pub(crate) fn built_in(admission: Admission) -> Vec<Arc<dyn Gate>> {
-    vec![Arc::new(AdmissionGate(admission)), Arc::new(ReferGate), Arc::new(SecurityGate)]
+    vec![Arc::new(AdmissionGate(admission)), Arc::new(ReferGate), Arc::new(SecurityGate), Arc::new(CredentialGate)]
 }
 
 /// Refuses everybody while memory is short or the worker is overloaded. Those who are connected already too: the load can have
@@ -33,6 +36,10 @@ struct AdmissionGate(Admission);
 impl Gate for AdmissionGate {
     fn name(&self) -> &'static str {
         "admission"
+    }
+
+    fn asks_engines(&self) -> bool {
+        true
     }
 
     fn check(&self, _: &GateRequest) -> Result<GateAnswer, CloseReason> {
@@ -88,13 +95,20 @@ impl Gate for SecurityGate {
     }
 }
 
-/// Asks the gates that answer at once, until one refuses. For `publish` that is before the name is reserved: a stream that
-/// returns to its own server finds its name in use, and is to be told of the loop.
+/// Returns the gates that decide on a request. Programs of this server have been admitted with the stream that they run for.
+fn gates_of<'a>(ctx: &'a Context, request: &'a GateRequest) -> impl Iterator<Item = &'a Arc<dyn Gate>> {
+    let is_engine = request.client.engine.is_some();
+    ctx.events.gates().iter().filter(move |gate| !is_engine || gate.asks_engines())
+}
+
+/// Asks the gates that answer at once, until one refuses, and returns what they grant. For `publish` that is before the name is
+/// reserved: a stream that returns to its own server finds its name in use, and is to be told of the loop.
 ///
 /// # Errors
 /// The reason of the refusal.
-pub(crate) fn ask_immediate(ctx: &Context, request: &GateRequest) -> Result<(), CloseReason> {
-    ctx.events.gates().iter().filter(|gate| !gate.may_block(request)).try_for_each(|gate| gate.check(request).map(drop))
+pub(crate) fn ask_immediate(ctx: &Context, request: &GateRequest) -> Result<GateAnswer, CloseReason> {
+    let mut gates = gates_of(ctx, request).filter(|gate| !gate.may_block(request));
+    gates.try_fold(GateAnswer::default(), |granted, gate| gate.check(request).map(|answer| granted.and(answer)))
 }
 
 /// Reads once from the client. Returns whether there was input.
@@ -111,7 +125,7 @@ pub(crate) fn ask_blocking(
     request: &GateRequest,
     read: &mut ReadInput<'_>,
 ) -> Result<GateAnswer, CloseReason> {
-    let mut gates = ctx.events.gates().iter().filter(|gate| gate.may_block(request));
+    let mut gates = gates_of(ctx, request).filter(|gate| gate.may_block(request));
     gates.try_fold(GateAnswer::default(), |granted, gate| {
         ask_while_reading(gate, client, request, read).map(|answer| granted.and(answer))
     })

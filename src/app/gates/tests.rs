@@ -61,7 +61,7 @@ impl Rig {
             app_params: String::new(),
             tc_url: String::new(),
             page_url: String::new(),
-            forward_route: String::new(),
+            forward_route: String::new(), engine: None,
         };
         let stream = StreamInfo {
             vhost: info.vhost.clone(),
@@ -71,7 +71,7 @@ impl Rig {
             params: String::new(),
         };
         let (client_info, stream) = (Arc::new(info), Some(Arc::new(stream)));
-        let request = GateRequest { action: GateAction::Publish, client: client_info, stream, vhost: app.vhost };
+        let request = GateRequest { action: GateAction::Publish, client: client_info, stream, vhost: app.vhost, is_granted: false };
         Self { ctx, client, far, request }
     }
 
@@ -144,11 +144,11 @@ fn built_in_gates_check_load_page_and_address() {
             info.page_url = page.to_owned();
             ask_immediate(&rig.ctx, &rig.request)
         };
-        assert_eq!(check(GateAction::Connect, "http://a.com/"), Ok(()));
+        assert_eq!(check(GateAction::Connect, "http://a.com/"), Ok(GateAnswer::default()));
         assert!(matches!(check(GateAction::Connect, "http://evil.com/"), Err(CloseReason::Refused(_))));
         assert!(matches!(check(GateAction::Publish, "http://c.a.com/"), Err(CloseReason::Refused(_))));
         assert!(matches!(check(GateAction::Publish, "http://b.a.com/"), Err(CloseReason::Denied(_))));
-        assert_eq!(check(GateAction::Play, "http://a.com/"), Ok(()));
+        assert_eq!(check(GateAction::Play, "http://a.com/"), Ok(GateAnswer::default()));
         let admission = Admission::default();
         admission.control().set_overloaded(true);
         let rig = Rig::new(built_in(admission));

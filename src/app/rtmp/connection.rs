@@ -8,10 +8,12 @@ use std::time::Duration;
 use crate::app::context::Context;
 use crate::app::events::{Event, GateAction, GateAnswer, GateRequest};
 use crate::app::gates;
+use crate::app::limits::bandwidth_tests::TestRefusal;
 use crate::app::limits::fairness::{self, WorkQuantum};
 use crate::app::rtmp::CLOSE_TIMEOUT;
 use crate::app::rtmp::errors::setup_error;
 use crate::app::rtmp::pump::Pump;
+use crate::app::rtmp::test_admission::{self, AdmittedTest};
 use crate::app::rtmp::tls::TlsAcceptor;
 use crate::app::session::client::Client;
 use crate::app::session::close::CloseReason;
@@ -40,6 +42,8 @@ pub(super) struct Connection<'a> {
     /// The client's last receiveAudio and receiveVideo. They also hold for later playbacks.
     pub(super) wants_audio: bool,
     pub(super) wants_video: bool,
+    /// The bandwidth test that the client was admitted to.
+    pub(super) test: Option<Box<AdmittedTest>>,
     quantum: WorkQuantum,
     /// Time without write progress after which the client is closed.
     pub(super) send_timeout: Duration,
@@ -109,6 +113,7 @@ impl<'a> Connection<'a> {
             rtmp,
             wants_audio: true,
             wants_video: true,
+            test: None,
             quantum: WorkQuantum::default(),
             send_timeout: config.send_timeout,
             close_status_sent: false,
@@ -138,21 +143,29 @@ impl<'a> Connection<'a> {
                 return Err(self.reject(connect, code, reason));
             }
         };
+        let is_test = app.vhost.bandcheck.enabled;
         let info = Arc::new(ClientInfo {
             id: self.client.number,
             ip: self.client.address().ip(),
             vhost: app.vhost.name.clone(),
             app: app.app.clone(),
-            app_params: app.params.clone(),
-            tc_url: connect.tc_url.clone(),
+            app_params: if is_test { String::new() } else { app.params.clone() },
+            tc_url: if is_test { connect.tc_url_without_params().to_owned() } else { connect.tc_url.clone() },
             page_url: connect.page_url.clone(),
             forward_route: connect.text(FORWARD_ROUTE_PROPERTY).to_owned(),
+            engine: None,
         });
         let (action, vhost) = (GateAction::Connect, app.vhost.clone());
-        let request = GateRequest { action, client: info.clone(), stream: None, vhost };
+        let request = GateRequest { action, client: info.clone(), stream: None, vhost, is_granted: false };
         let passed = gates::ask_immediate(self.ctx, &request);
-        if let Err(reason) = passed.and_then(|()| self.ask_blocking_gates(&request).map(drop)) {
+        if let Err(reason) = passed.and_then(|_| self.ask_blocking_gates(&request).map(drop)) {
             return Err(self.reject(connect, "NetConnection.Connect.Rejected", reason));
+        }
+        if is_test {
+            match test_admission::start(self.ctx, self.client, &connect, &app) {
+                Ok(test) => self.test = Some(test),
+                Err(refusal) => return Err(self.refuse_test(connect, refusal)),
+            }
         }
         if app.vhost.tcp_nodelay {
             let _ = self.client.stream.set_nodelay(true);
@@ -161,12 +174,17 @@ impl<'a> Connection<'a> {
             "connect accepted: vhost={} app={} tc_url={} page_url={} flash_ver={} handshake={form:?}",
             app.vhost.name,
             quoted(&app.app),
-            quoted(&connect.tc_url),
+            quoted(&info.tc_url),
             quoted(&connect.page_url),
             quoted(&connect.flash_ver),
         );
         self.client.set_vhost(&app.vhost);
-        self.rtmp.accept_connect(&connect, app.vhost.chunk_size);
+        match self.test {
+            None => self.rtmp.accept_connect(&connect, app.vhost.chunk_size),
+            Some(_) => {
+                self.rtmp.accept_test(&connect, app.vhost.chunk_size, test_admission::server_data(self.client));
+            }
+        }
         self.client.set_info(&info);
         self.ctx.events.emit(&Event::Connected(info.clone()));
         Ok(Admitted { app, info })
@@ -176,10 +194,24 @@ impl<'a> Connection<'a> {
         self.quantum.yield_if_used_up(fairness::work_units(self.rtmp.protocol()));
     }
 
+    /// Removes the token of an engine from the name of a stream. Returns the client as the engine that it is, if it is one.
+    #[inline(never)] // As `read_proxy_header`.
+    pub(super) fn identify(&self, admitted: &Admitted, name: &mut String) -> Option<Box<Admitted>> {
+        let local = self.client.stream.local_addr().ok();
+        let engine = self.ctx.engines.identify(name, self.client.address().ip(), local)?;
+        self.client.set_engine(&engine);
+        let info = ClientInfo { engine: Some(engine), ..(*admitted.info).clone() };
+        Some(Box::new(Admitted { app: admitted.app.clone(), info: Arc::new(info) }))
+    }
+
     /// Resolves the stream name of a `publish` or `play`.
     pub(super) fn resolve(&self, admitted: &Admitted, name: &str) -> Result<StreamRequest, CloseReason> {
         let request = admitted.app.stream(name, &self.ctx.config.get());
-        request.map_err(|error| refused(&error, &admitted.info.tc_url, &admitted.app.app, Some(name)))
+        let request = request.map_err(|error| refused(&error, &admitted.info.tc_url, &admitted.app.app, Some(name)))?;
+        if request.vhost.bandcheck.enabled {
+            return Err(CloseReason::Refused(format!("vhost {} is for bandwidth tests only", request.vhost.name)));
+        }
+        Ok(request)
     }
 
     /// Asks the gates that may wait, and returns what they grant.
@@ -194,6 +226,15 @@ impl<'a> Connection<'a> {
         drop(connect);
         self.graceful_close();
         reason
+    }
+
+    /// Refuses a bandwidth test. A client that came too early is told in the form of SRS.
+    fn refuse_test(&mut self, connect: Connect, refusal: TestRefusal) -> CloseReason {
+        const CODE: &str = "NetConnection.Connect.Rejected";
+        match refusal {
+            TestRefusal::Wait(_) => self.refuse(0, CODE, CloseReason::Busy(refusal.to_string())),
+            _ => self.reject(connect, CODE, CloseReason::Refused(refusal.to_string())),
+        }
     }
 
     pub(super) fn refuse(&mut self, stream_id: u32, code: &str, reason: CloseReason) -> CloseReason {
@@ -262,10 +303,11 @@ pub(super) fn gate_request(
     stream: &Arc<StreamInfo>,
     vhost: &Arc<Vhost>,
 ) -> GateRequest {
-    GateRequest { action, client: admitted.info.clone(), stream: Some(stream.clone()), vhost: vhost.clone() }
+    let (client, stream, vhost) = (admitted.info.clone(), Some(stream.clone()), vhost.clone());
+    GateRequest { action, client, stream, vhost, is_granted: false }
 }
 
-pub(super) fn stream_info(_: &Admitted, request: &StreamRequest) -> Arc<StreamInfo> {
+pub(super) fn stream_info(request: &StreamRequest) -> Arc<StreamInfo> {
     Arc::new(StreamInfo {
         vhost: request.vhost.name.clone(),
         app: request.app.clone(),
@@ -275,13 +317,41 @@ pub(super) fn stream_info(_: &Admitted, request: &StreamRequest) -> Arc<StreamIn
     })
 }
 
-/// Returns the request and its description under another name in the same application and vhost.
-pub(super) fn rename(
+/// A stream that a client may publish or play as far as the gates have decided.
+pub(super) struct Passed {
+    pub(super) request: StreamRequest,
+    pub(super) info: Arc<StreamInfo>,
+    /// What the gates that may wait are asked.
+    pub(super) question: GateRequest,
+    /// Limit of the bit rate in kbit/s.
+    pub(super) max_bitrate: Option<u64>,
+}
+
+/// Asks the gates that answer at once, also about the name that they grant.
+pub(super) fn ask_immediate(
+    ctx: &Context,
+    action: GateAction,
     admitted: &Admitted,
-    request: &StreamRequest,
-    name: &str,
-) -> Result<(StreamRequest, Arc<StreamInfo>), CloseReason> {
-    let renamed = request.renamed(name, None).map_err(|error| CloseReason::Refused(error.to_string()))?;
-    let info = stream_info(admitted, &renamed);
-    Ok((renamed, info))
+    request: StreamRequest,
+) -> Result<Passed, CloseReason> {
+    let info = stream_info(&request);
+    let question = gate_request(action, admitted, &info, &request.vhost);
+    let granted = gates::ask_immediate(ctx, &question)?;
+    let passed = Passed { request, info, question, max_bitrate: granted.max_bitrate };
+    passed.rename(ctx, granted)
+}
+
+impl Passed {
+    /// Takes the name that gates have granted, and asks the gates that answer at once about it: a forwarded stream may come back
+    /// under its public name.
+    pub(super) fn rename(self, ctx: &Context, granted: GateAnswer) -> Result<Self, CloseReason> {
+        let max_bitrate = self.max_bitrate.into_iter().chain(granted.max_bitrate).min();
+        let Some(name) = granted.stream else { return Ok(Self { max_bitrate, ..self }) };
+        let renamed = self.request.renamed(&name, granted.params.as_deref());
+        let request = renamed.map_err(|error| CloseReason::Refused(error.to_string()))?;
+        let info = stream_info(&request);
+        let question = GateRequest { stream: Some(info.clone()), is_granted: true, ..self.question };
+        gates::ask_immediate(ctx, &question)?;
+        Ok(Self { request, info, question, max_bitrate })
+    }
 }

@@ -4,8 +4,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use crate::app::events::GateAction;
-use crate::app::gates;
-use crate::app::rtmp::connection::{Admitted, Connection, gate_request, rename, stream_info};
+use crate::app::rtmp::connection::{Admitted, Connection, ask_immediate};
 use crate::app::rtmp::pump::{Handled, Next, Pump, Role, Round};
 use crate::app::session::close::CloseReason;
 use crate::app::session::info::StreamInfo;
@@ -42,7 +41,8 @@ struct Playback {
     consumer: Arc<Consumer>,
     info: Arc<StreamInfo>,
     stream_id: u32,
-    _registration: Registration,
+    /// None for an engine, which is no viewer.
+    _registration: Option<Registration>,
 }
 
 impl Connection<'_> {
@@ -72,17 +72,13 @@ impl Connection<'_> {
             Ok(request) => request,
             Err(reason) => return Err(self.refuse(stream_id, refused, reason)),
         };
-        let info = stream_info(admitted, &request);
-        let gate_request = gate_request(GateAction::Play, admitted, &info, &request.vhost);
-        let passed = gates::ask_immediate(self.ctx, &gate_request);
-        let granted = match passed.and_then(|()| self.ask_blocking_gates(&gate_request)) {
-            Ok(granted) => granted,
+        let passed = ask_immediate(self.ctx, GateAction::Play, admitted, request).and_then(|passed| {
+            let granted = self.ask_blocking_gates(&passed.question)?;
+            passed.rename(self.ctx, granted)
+        });
+        let (request, info) = match passed {
+            Ok(passed) => (passed.request, passed.info),
             Err(reason) => return Err(self.refuse(stream_id, refused, reason)),
-        };
-        let (request, info) = match granted.stream.map(|name| rename(admitted, &request, &name)) {
-            None => (request, info),
-            Some(Ok(renamed)) => renamed,
-            Some(Err(reason)) => return Err(self.refuse(stream_id, refused, reason)),
         };
         let source = self.ctx.streams.get_or_create(&request.name, &request.vhost);
         log::info!("play started: stream={}", request.name);
@@ -102,10 +98,12 @@ impl Connection<'_> {
         consumer.receive_audio(self.wants_audio);
         consumer.receive_video(self.wants_video);
         let counted = consumer.clone();
-        let _registration = self.client.register(&self.ctx.stats.play, move || {
+        let count = move || {
             let stats = counted.stats();
             MessageCounts { passed: stats.sent, dropped: stats.dropped }
-        });
+        };
+        let is_viewer = admitted.info.engine.is_none();
+        let _registration = is_viewer.then(|| self.client.register(&self.ctx.stats.play, count));
         self.client.set_stream_vhost(Some(&request.vhost));
         Ok(Playback { consumer, info, stream_id, _registration })
     }
@@ -123,9 +121,9 @@ impl Connection<'_> {
         let result = result.and_then(|next| {
             pump.finish(self.rtmp.protocol())?;
             Ok(next)
-            self.rtmp.protocol().user_control(UserControl::StreamEof(playback.stream_id));
         });
         if let Some(reason) = self.client.close_requested() {
+            self.rtmp.protocol().user_control(UserControl::StreamEof(playback.stream_id));
             self.close_stream(pump, playback.stream_id, "NetStream.Play.Failed", &reason);
         }
         let next = result?;

@@ -16,6 +16,7 @@ use std::convert::Infallible;
 use std::sync::Arc;
 
 use crate::app::context::Context;
+use crate::app::rtmp::bandwidth_test;
 use crate::app::rtmp::connection::Connection;
 use crate::app::rtmp::errors::setup_error;
 use crate::app::rtmp::tls::TlsAcceptor;
@@ -63,6 +64,9 @@ fn serve_commands(
     // The limit applies to `connect`, and then again to `publish` or `play`.
     connection.start_command_timeout();
     let admitted = connection.admit(form, too_many)?;
+    if let Some(test) = connection.test.take() {
+        return bandwidth_test::run(connection, &admitted.app.vhost, *test);
+    }
     connection.start_command_timeout();
     loop {
         connection.yield_if_used_up();
@@ -70,12 +74,15 @@ fn serve_commands(
         // Publishing and playing can end with the client's next event, such as another `play`.
         while let Some(current) = event.take() {
             match current {
-                Event::Publish(publish) => {
-                    connection.serve_publisher(&admitted, &publish)?;
+                Event::Publish(mut publish) => {
+                    let engine = connection.identify(&admitted, &mut publish.name);
+                    connection.serve_publisher(engine.as_deref().unwrap_or(&admitted), &publish)?;
                     connection.start_command_timeout();
                 }
-                Event::Play(play) => {
-                    event = connection.serve_player(&admitted, &play)?.map(Event::Play);
+                Event::Play(mut play) => {
+                    let engine = connection.identify(&admitted, &mut play.name);
+                    let admitted = engine.as_deref().unwrap_or(&admitted);
+                    event = connection.serve_player(admitted, &play)?.map(Event::Play);
                     connection.start_command_timeout();
                 }
                 Event::ReceiveAudio(wanted) => connection.wants_audio = wanted,

@@ -1,6 +1,9 @@
 //! Descriptions of clients and streams, as events, gates and reports name them.
 
 use std::net::IpAddr;
+use std::sync::Arc;
+
+use super::engines::Engine;
 
 /// The property of a connect object in which a forwarder names the servers that its stream has passed.
 pub(crate) const FORWARD_ROUTE_PROPERTY: &str = "srsForwardRoute";
@@ -24,6 +27,8 @@ pub struct ClientInfo {
     pub page_url: String,
     /// The servers that the client's streams have passed, as a forwarder of another server sent it; else empty.
     pub forward_route: String,
+    /// The program of this server that the client is, if it is one.
+    pub engine: Option<Arc<Engine>>,
 }
 
 /// A stream as one client publishes or plays it.

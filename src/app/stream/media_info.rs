@@ -15,6 +15,10 @@ pub struct MediaInfo {
     pub frame_rate: Option<f64>,
     /// Profile of the video codec.
     pub video_profile: Option<&'static str>,
+    /// The video codec with its profile and level as playlists and browsers name it (RFC 6381).
+    pub video_codec: Option<String>,
+    /// The audio codec in the same way.
+    pub audio_codec: Option<String>,
     /// Level of the video codec, times ten: 31 is level 3.1.
     pub video_level: Option<u8>,
     /// Sample rate of audio, in Hz.
@@ -72,10 +76,12 @@ impl MediaInfo {
             Codec::H264 => {
                 self.video_profile = sps::h264_profile(record[1]);
                 self.video_level = Some(record[3]);
+                self.video_codec = Some(format!("avc1.{:02x}{:02x}{:02x}", record[1], record[2], record[3]));
             }
             Codec::H265 => {
                 self.video_profile = sps::h265_profile(record[1] & 0x1f);
                 self.video_level = Some(record[12] / 3);
+                self.video_codec = Some(hevc_codec(record));
             }
         }
         if let Some((width, height)) = sps::picture_size(&config) {
@@ -90,11 +96,23 @@ impl MediaInfo {
         }
         if let Ok(config) = aac::read_config(&header.payload[tag.body..]) {
             self.sample_rate = Some(config.sample_rate);
-            // Configuration 7 has eight channels.
-            self.channels = Some(if config.channels == 7 { 8 } else { config.channels });
+            self.channels = Some(config.channels());
             self.audio_profile = aac_profile(config.object_type);
+            self.audio_codec = Some(format!("mp4a.40.{}", config.object_type));
         }
     }
+}
+
+/// Returns the name of the codec of an HEVC configuration record of at least 13 bytes (ISO/IEC 14496-15, E.3).
+fn hevc_codec(record: &[u8]) -> String {
+    let profile_space = ["", "A", "B", "C"][usize::from(record[1] >> 6)];
+    let tier = if record[1] & 0x20 == 0 { 'L' } else { 'H' };
+    let compatibility = u32::from_be_bytes([record[2], record[3], record[4], record[5]]).reverse_bits();
+    let mut codec = format!("hvc1.{profile_space}{}.{compatibility:X}.{tier}{}", record[1] & 0x1f, record[12]);
+    let constraints = &record[6..12];
+    let used = constraints.iter().rposition(|byte| *byte != 0).map_or(0, |last| last + 1);
+    constraints[..used].iter().for_each(|byte| codec.push_str(&format!(".{byte:X}")));
+    codec
 }
 
 fn aac_profile(object_type: u8) -> Option<&'static str> {
@@ -153,6 +171,8 @@ mod tests {
             width: Some(1280),
             height: Some(720),
             frame_rate: None,
+            video_codec: Some("avc1.64001f".to_owned()),
+            audio_codec: Some("mp4a.40.2".to_owned()),
             video_profile: Some("High"),
             video_level: Some(31),
             sample_rate: Some(44_100),

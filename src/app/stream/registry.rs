@@ -76,6 +76,12 @@ impl StreamRegistry {
         all
     }
 
+    /// Returns the stream of a full name, if there is one.
+    #[cfg_attr(not(feature = "http"), allow(dead_code, reason = "read over HTTP only"))]
+    pub(crate) fn find(&self, name: &str) -> Option<Source> {
+        self.by_name.with(|sources| sources.get(name).cloned())
+    }
+
     /// Returns all streams.
     pub fn all(&self) -> Vec<Source> {
         self.by_name.with(|sources| sources.values().cloned().collect())
@@ -142,7 +148,7 @@ impl Source {
                 name: state.name.clone(),
                 video: publisher.codecs.video,
                 audio: publisher.codecs.audio,
-                players: state.subscribers.iter().flatten().filter(|subscriber| subscriber.is_player()).count(),
+                players: state.subscribers.iter().flatten().filter(|subscriber| subscriber.is_viewer()).count(),
             })
         })
     }

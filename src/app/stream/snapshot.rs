@@ -52,7 +52,8 @@ impl Source {
                 None => split_name(&state.name, &vhost),
             };
             let subscribers = || state.subscribers.iter().flatten();
-            let players = subscribers().filter(|subscriber| subscriber.is_player()).count();
+            let players = subscribers().filter(|subscriber| subscriber.is_viewer()).count();
+            let forwarders = subscribers().filter(|subscriber| !subscriber.is_player()).count();
             StreamSnapshot {
                 name: state.name.clone(),
                 vhost,
@@ -63,7 +64,7 @@ impl Source {
                 media: MediaInfo::read(&state.headers),
                 ingest: publisher.map(|publisher| publisher.ingest.snapshot(publisher.messages, now)),
                 players,
-                forwarders: state.subscriber_count() - players,
+                forwarders,
                 dropped: state.dropped + subscribers().map(|subscriber| subscriber.cursor.stats().dropped).sum::<u64>(),
                 bytes_held: state.memory.total(),
             }

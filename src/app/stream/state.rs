@@ -226,7 +226,7 @@ impl StreamState {
     }
 
     pub(super) fn add_subscriber(&mut self, subscriber: Subscriber) -> usize {
-        if let Some((stream, client)) = subscriber.player.clone() {
+        if let Some((stream, client)) = subscriber.viewer().cloned() {
             self.changes.push(Change::Played { stream, client });
         }
         if let Some(id) = self.free_ids.pop() {
@@ -245,7 +245,7 @@ impl StreamState {
             if let Some(wire) = subscriber.encoder.wire() {
                 self.release_wire(wire);
             }
-            if let Some((stream, client)) = subscriber.player {
+            if let Some((stream, client)) = subscriber.viewer().cloned() {
                 self.changes.push(Change::Stopped { stream, client });
             }
         }

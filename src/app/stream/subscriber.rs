@@ -70,6 +70,16 @@ impl Subscriber {
         self.player.is_some()
     }
 
+    /// Returns whether it is a player that counts and of which others learn: not a program of this server.
+    pub(super) fn is_viewer(&self) -> bool {
+        self.viewer().is_some()
+    }
+
+    /// Returns the player, if it is a viewer.
+    pub(super) fn viewer(&self) -> Option<&PlayerInfo> {
+        self.player.as_ref().filter(|(_, client)| client.engine.is_none())
+    }
+
     /// Pauses, or resumes at the join point.
     pub(super) fn pause(&mut self, paused: bool, join_point: JoinPoint) {
         if self.cursor.paused == paused {
