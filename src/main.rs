@@ -55,6 +55,9 @@ struct Options {
 }
 
 fn main() -> ExitCode {
+    if let Some(status) = os::process::launcher::launch(std::env::args_os(), st::set_nice) {
+        return status;
+    }
     let version = version();
     let command_line = Options::clap().version(version.as_str()).get_matches_from_safe(arguments());
     let options = match command_line {
@@ -87,6 +90,11 @@ fn main() -> ExitCode {
         Err(error) => return fail(error),
     };
     if options.test {
+        let problems = srs::app::check_programs(&config);
+        if !problems.is_empty() {
+            problems.iter().for_each(|problem| eprintln!("{}: {problem}", file.display()));
+            return ExitCode::FAILURE;
+        }
         println!("{}: the configuration is valid", file.display());
         return ExitCode::SUCCESS;
     }

@@ -34,7 +34,7 @@ use crate::app::session::close::CloseReason;
 use crate::app::session::info::{ClientInfo, StreamInfo};
 use crate::app::stats::snapshot::Section;
 use crate::app::stream::{Source, StreamEvent};
-use crate::config::{Config, Forward, StreamNames};
+use crate::config::{self, Config, Forward, StreamNames};
 use crate::log::quoted;
 use crate::st::{self, Shared};
 
@@ -60,6 +60,8 @@ struct ForwardedStream {
     published: PublishedStream,
     publisher: Option<u64>,
     publisher_changed: Instant,
+    /// The targets that a backend has named.
+    named: Arc<Vec<config::Target>>,
     forwarders: Vec<Arc<Forwarder>>,
 }
 
@@ -70,7 +72,7 @@ impl Feature for ForwardManager {
 
     /// Applies another configuration: stops forwarders of removed targets, and starts those of new ones.
     fn reconfigure(&self, _: &Config, new: &Config) {
-        let none = Forward { targets: Vec::new(), tls_verify: true };
+        let none = Forward { targets: Vec::new(), tls_verify: true, backend: Vec::new() };
         self.streams.with(|streams| {
             for stream in streams.values_mut() {
                 let vhost = new.vhosts.get(&stream.published.vhost).filter(|vhost| vhost.enabled);
@@ -117,6 +119,12 @@ impl Listener for ForwardManager {
                     self.publish(stream, client, source, &vhost.forward, config.max_connections);
                 }
             }
+            Event::ForwardTargets { stream, client, targets } => {
+                let config = self.dialer.ctx.config.get();
+                if let Some(vhost) = config.vhosts.get(&stream.vhost) {
+                    self.add_targets(&stream.name, client.id, targets, &vhost.forward);
+                }
+            }
             Event::Stream(StreamEvent::PublisherLost { stream, client }) => {
                 self.end_publication(&stream.name, client.id)
             }
@@ -128,6 +136,10 @@ impl Listener for ForwardManager {
 impl Gate for ForwardManager {
     fn name(&self) -> &'static str {
         "forward"
+    }
+
+    fn asks_engines(&self) -> bool {
+        true
     }
 
     /// Refuses a stream that would return to a server which it has passed.
@@ -163,13 +175,17 @@ impl ForwardManager {
             app: stream.app.clone(),
             stream: stream.stream.clone(),
             params: stream.params.clone(),
-            route: Route::parse(&client.forward_route),
+            route: match &client.engine {
+                Some(_) => Route::parse(&client.forward_route).transcoded(),
+                None => Route::parse(&client.forward_route),
+            },
         };
         self.streams.with(|streams| {
             let stream = streams.entry(stream.name.clone()).or_insert_with(|| ForwardedStream {
                 published: published.clone(),
                 publisher: None,
                 publisher_changed: st::now(),
+                named: Arc::default(),
                 forwarders: Vec::new(),
             });
             stream.published = published;
@@ -177,6 +193,16 @@ impl ForwardManager {
             stream.publisher_changed = st::now();
             update(self, stream, forward, true);
             evict_unpublished(streams, max_streams);
+        });
+    }
+
+    /// Starts the forwarders to the targets that a backend has named for a publication.
+    fn add_targets(&self, name: &str, publisher: u64, targets: &Arc<Vec<config::Target>>, forward: &Forward) {
+        self.streams.with(|streams| {
+            if let Some(stream) = streams.get_mut(name).filter(|stream| stream.publisher == Some(publisher)) {
+                stream.named = targets.clone();
+                update(self, stream, forward, false);
+            }
         });
     }
 
@@ -218,7 +244,7 @@ fn update(manager: &ForwardManager, stream: &mut ForwardedStream, forward: &Forw
     let name = published.source.name();
     let route = published.route.with_hop(&name);
     let mut wanted: Vec<Target> = Vec::new();
-    for target in &forward.targets {
+    for target in forward.targets.iter().chain(stream.named.iter()) {
         let destination = target.resolve(names);
         let target = Target { destination, tls_verify: forward.tls_verify, route: route.clone() };
         if !wanted.contains(&target) {

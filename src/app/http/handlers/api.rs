@@ -27,12 +27,14 @@ mod core;
 mod event_log;
 mod events;
 mod json;
+mod last_reload;
 mod list;
 mod lists;
 mod metrics;
 mod steer;
 mod system;
 
+use std::net::IpAddr;
 use std::sync::Arc;
 
 use self::answer::{Answer, jsonp, not_found, unavailable};
@@ -41,6 +43,7 @@ use self::bans::BanList;
 use self::call::Call;
 use self::core::Core;
 use self::event_log::EventLog;
+use self::last_reload::LastReload;
 use self::system::{CpuMeter, Readings, ServerTotals, rusages};
 use crate::app::context::{Context, Feature};
 use crate::app::events::{Gate, Listener};
@@ -62,13 +65,24 @@ pub(crate) struct Api {
     bans: Arc<BanList>,
     events: Arc<EventLog>,
     cpu: Shared<CpuMeter>,
+    last_reload: Shared<LastReload>,
 }
 
 /// The handler of the endpoints for one block of listeners.
 pub(crate) struct ApiHandler {
     api: Arc<Api>,
-    /// Serves `http_server` instead of `http_api`.
-    is_guest: bool,
+    part: Part,
+}
+
+/// The block of listeners that a handler serves, and what it serves there.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Part {
+    /// `http_api`.
+    Api,
+    /// `http_server`, if it has `api on`.
+    Guest,
+    /// `exporter`: only the metrics.
+    Exporter,
 }
 
 impl Api {
@@ -79,8 +93,18 @@ impl Api {
             bans: Arc::default(),
             events: Arc::new(EventLog::new(ctx.clone())),
             cpu: Shared::default(),
+            last_reload: Shared::default(),
             core: Core::new(ctx),
         }
+    }
+
+    /// Returns whether a request has a login or a token of the API; false if the API needs none.
+    pub(crate) fn has_login(&self, request: &Request, address: IpAddr) -> bool {
+        let config = self.core.ctx.config.get();
+        let HttpApi { auth, crossdomain, .. } = &config.http_api;
+        auth.needs_secret()
+            && auth::has_credentials(request)
+            && self.guard.check(request, address, auth, *crossdomain).is_ok()
     }
 
     fn answer(&self, request: &Request, exchange: &Exchange<'_, '_>, config: &HttpApi) -> Answer {
@@ -112,7 +136,7 @@ impl Api {
             },
         };
         if !call.is_read() {
-            return steer::change(&self.core, &self.bans, &call, (name, rest), config);
+            return steer::change(&self.core, &self.bans, &self.last_reload, &call, (name, rest), config);
         }
         self.read(&call, name, rest, config)
     }
@@ -131,8 +155,9 @@ impl Api {
             ("vhosts", id) => Ok(lists::vhosts(core, call, id)),
             ("streams", id) => Ok(lists::streams(core, call, id)),
             ("clients", id) => Ok(lists::clients(core, call, id)),
-            ("raw", "") => Ok(about::raw(core, call, config)),
+            ("raw", "") => Ok(about::raw(core, call, config, &self.last_reload)),
             ("forwarders", "") => Ok(lists::forwarders(core, call)),
+            ("processes", "") => Ok(lists::processes(core, call)),
             ("closes", "") => Ok(lists::closes(core, &self.events)),
             ("events", "") => events::events(core, &self.events, call),
             ("bans", "") => Ok(steer::bans(core, &self.bans)),
@@ -207,12 +232,17 @@ impl Feature for Api {
 impl ApiHandler {
     /// Creates the handler of `http_api`.
     pub(crate) fn new(api: Arc<Api>) -> Self {
-        Self { api, is_guest: false }
+        Self { api, part: Part::Api }
     }
 
     /// Creates the handler of `http_server`, which serves the API only with `api on`.
     pub(crate) fn guest(api: Arc<Api>) -> Self {
-        Self { api, is_guest: true }
+        Self { api, part: Part::Guest }
+    }
+
+    /// Creates the handler of `exporter`.
+    pub(crate) fn exporter(api: Arc<Api>) -> Self {
+        Self { api, part: Part::Exporter }
     }
 }
 
@@ -224,8 +254,10 @@ impl Handler for ApiHandler {
     #[inline(never)] // Keeps its locals off the stack of a connection that waits.
     fn handle(&self, request: &Request, exchange: &mut Exchange<'_, '_>) -> Result<Option<Response>, End> {
         let config = self.api.core.ctx.config.get();
-        if self.is_guest && !config.http_server.api {
-            return Ok(None);
+        match self.part {
+            Part::Guest if !config.http_server.api => return Ok(None),
+            Part::Exporter if request.path.trim_end_matches('/') != "metrics" => return Ok(None),
+            _ => {}
         }
         let api = &config.http_api;
         let response = match request.method {

@@ -12,6 +12,9 @@ use std::sync::OnceLock;
 /// Servers that a stream may pass: far more than needed. Ends loops that the ids do not show.
 const MAX_HOPS: usize = 16;
 
+/// The hop of a stream that a program of a server has made: it is transcoded nowhere again.
+const TRANSCODED: u64 = u64::MAX;
+
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(crate) struct Route(Vec<u64>);
 
@@ -27,6 +30,16 @@ impl Route {
             return Some("forwarding loop: the stream has already passed through this server");
         }
         (self.0.len() >= MAX_HOPS).then_some("forwarding loop: the stream has passed through too many servers")
+    }
+
+    /// Returns the route of a stream that a program of this server has made.
+    pub(super) fn transcoded(&self) -> Self {
+        Self(self.0.iter().copied().chain([TRANSCODED]).collect())
+    }
+
+    /// Returns whether a program of a server that the stream has passed has made it.
+    pub(crate) fn is_transcoded(&self) -> bool {
+        self.0.contains(&TRANSCODED)
     }
 
     pub(super) fn with_hop(&self, stream: &str) -> Self {
@@ -59,7 +72,7 @@ pub(super) fn is_own(address: SocketAddr, listeners: &[SocketAddr]) -> bool {
 }
 
 /// Returns whether this machine has the address: only then can a socket be bound to it.
-fn is_local(address: IpAddr) -> bool {
+pub(crate) fn is_local(address: IpAddr) -> bool {
     address.is_unspecified() || UdpSocket::bind((address, 0)).is_ok()
 }
 
@@ -75,6 +88,13 @@ mod tests {
         assert!(travelled.loop_error("v/live/a").is_some() && travelled.loop_error("v/live/b").is_some());
         assert_eq!(travelled.loop_error("v/live/c"), None);
         assert_eq!(Route::parse("").loop_error("v/live/a"), None);
+    }
+
+    #[test]
+    fn what_a_program_has_made_is_known_on_all_servers() {
+        let route = Route::default().transcoded().with_hop("v/live/a");
+        assert!(Route::parse(&route.to_string()).is_transcoded());
+        assert!(!Route::default().with_hop("v/live/a").is_transcoded());
     }
 
     #[test]

@@ -1,13 +1,17 @@
 //! What the server and the API are: the build, the list of endpoints, the request itself, the raw API.
 
+use serde_json::Value;
+
 use super::answer::error;
 use super::call::Call;
 use super::core::Core;
-use super::json::{BAD_RPC, Object, RAW_DISABLED};
+use super::json::{BAD_RPC, NO_VHOST, Object, RAW_DISABLED};
+use super::last_reload::LastReload;
 use super::system::unix_ms;
 use crate::app::http::response::Response;
 use crate::config::HttpApi;
 use crate::http::request::Request;
+use crate::st::Shared;
 
 /// Names and descriptions of the endpoints, for the list of them.
 const ENDPOINTS: &[(&str, &str)] = &[
@@ -23,9 +27,10 @@ const ENDPOINTS: &[(&str, &str)] = &[
     ("vhosts", "all vhosts or a specified vhost"),
     ("streams", "all streams or a specified stream; POST .../kick disconnects its publisher"),
     ("clients", "all clients or a specified client; DELETE disconnects it"),
-    ("raw", "raw api of SRS: rpc=raw, rpc=reload"),
+    ("raw", "raw api of SRS: rpc=raw, rpc=query, rpc=reload, rpc=reload-fetch"),
     ("snapshot", "the state of server, vhosts, streams, features and limits in one"),
     ("forwarders", "the forwarders of all streams"),
+    ("processes", "the programs that run for streams"),
     ("closes", "the connections closed since the start by reason, and the last ones"),
     ("events", "server-sent events: clients and streams as they come and go"),
     ("bans", "the bans in force; DELETE lifts one"),
@@ -104,15 +109,67 @@ pub(super) fn request(request: &Request) -> Object {
 }
 
 /// Returns the answer of the raw API of SRS.
-pub(super) fn raw(core: &Core, call: &Call<'_>, config: &HttpApi) -> Response {
-    if !config.raw_enabled || call.query("rpc").as_deref() != Some("raw") {
-        return error(if config.raw_enabled { BAD_RPC } else { RAW_DISABLED });
+pub(super) fn raw(core: &Core, call: &Call<'_>, config: &HttpApi, last_reload: &Shared<LastReload>) -> Response {
+    if !config.raw_enabled {
+        return error(RAW_DISABLED);
     }
+    match call.query("rpc").as_deref() {
+        Some("raw") => raw_settings(core, config),
+        Some("reload-fetch") if !config.raw_reload => error(RAW_DISABLED),
+        Some("reload-fetch") => core.data(last_reload.with(|last| last.describe())),
+        Some("query") if !config.raw_query => error(RAW_DISABLED),
+        Some("query") => query(core, call),
+        _ => error(BAD_RPC),
+    }
+}
+
+/// Returns the effective configuration as a tree of blocks: of `scope=global` without the vhosts, of `scope=vhost` those or one.
+fn query(core: &Core, call: &Call<'_>) -> Response {
+    let (scope, wanted) = (call.query("scope"), call.query("vhost"));
+    let is_vhost = match scope.as_deref() {
+        None | Some("global" | "minimal") => false,
+        Some("vhost") => true,
+        Some(_) => return error(BAD_RPC),
+    };
+    let config = core.ctx.config.get();
+    if let Some(name) = wanted.as_deref().filter(|_| is_vhost)
+        && !config.vhosts.contains_key(name)
+    {
+        return error(NO_VHOST);
+    }
+    let mut tree = serde_json::Map::new();
+    for value in config.effective() {
+        // From the innermost block to the outermost.
+        let blocks: Vec<&str> = value.block.split(" in ").filter(|block| !block.is_empty()).collect();
+        let of_vhost = blocks.last().and_then(|block| block.strip_prefix("vhost "));
+        let is_wanted = of_vhost.is_none_or(|name| wanted.as_deref().is_none_or(|wanted| name == wanted));
+        if of_vhost.is_some() != is_vhost || !is_wanted {
+            continue;
+        }
+        insert(&mut tree, &blocks, value.directive, value.value);
+    }
+    core.json(core.envelope().with("data", tree))
+}
+
+/// Inserts a value at the end of a path of blocks, which begins with the innermost.
+fn insert(tree: &mut serde_json::Map<String, Value>, blocks: &[&str], name: &str, value: Option<String>) {
+    let Some((outer, inner)) = blocks.split_last() else {
+        tree.insert(name.to_owned(), value.into());
+        return;
+    };
+    let entry = tree.entry(*outer).or_insert_with(|| Value::Object(serde_json::Map::new()));
+    // A directive has the form of a block or of a value, not both.
+    if let Value::Object(block) = entry {
+        insert(block, inner, name, value);
+    }
+}
+
+fn raw_settings(core: &Core, config: &HttpApi) -> Response {
     let listen: Vec<_> = config.listen.iter().map(ToString::to_string).collect();
     let raw_api = Object::new()
         .with("enabled", config.raw_enabled)
         .with("allow_reload", config.raw_reload)
-        .with("allow_query", false)
+        .with("allow_query", config.raw_query)
         .with("allow_update", false);
     let http_api = Object::new()
         .with("enabled", config.enabled)

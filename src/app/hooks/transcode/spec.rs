@@ -1,0 +1,101 @@
+//! A program that is to run for a stream: everything from which its command follows.
+
+use std::time::{Duration, SystemTime};
+
+use super::command::{self, Command, Picture};
+use super::names::{NameError, Names};
+use crate::app::stream::Codecs;
+use crate::config::{Engine, Ladder, Supervision};
+use crate::os::process::{Limits, LogFile};
+
+/// A program that is to run for a stream.
+#[derive(Debug, Clone)]
+pub(super) struct Spec {
+    pub(super) program: String,
+    pub(super) what: What,
+    pub(super) names: Names,
+    /// Level of ffmpeg's own log.
+    pub(super) log_level: &'static str,
+    pub(super) supervision: Supervision,
+    pub(super) log: Option<LogFile>,
+    /// The media of the stream when the command was made.
+    pub(super) media: Media,
+    /// Time after which the program is ended, for one that runs once.
+    pub(super) timeout: Option<Duration>,
+}
+
+/// The kind of a program.
+#[derive(Debug, Clone, PartialEq)]
+pub(super) enum What {
+    Engine(Engine),
+    Ladder {
+        ladder: Ladder,
+        heights: Vec<u32>,
+        picture: Picture,
+    },
+    /// A command of `exec`, whose first word is the program.
+    Exec(Vec<String>),
+}
+
+/// Codecs and size of a stream. A change ends a decoder.
+#[derive(Debug, Clone, Copy, Default, PartialEq)]
+pub(super) struct Media {
+    pub(super) codecs: Codecs,
+    pub(super) size: Option<(u32, u32)>,
+}
+
+impl Media {
+    /// Returns whether a program that was started for `self` can go on with `now`. What was not known then is no change.
+    fn allows(&self, now: &Media) -> bool {
+        fn same<T: PartialEq>(old: Option<T>, new: Option<T>) -> bool {
+            old.zip(new).is_none_or(|(old, new)| old == new)
+        }
+        same(self.codecs.video, now.codecs.video)
+            && same(self.codecs.audio, now.codecs.audio)
+            && same(self.size, now.size)
+    }
+}
+
+impl Spec {
+    /// Returns whether a program that runs for `self` is what `wanted` asks for.
+    pub(super) fn serves(&self, wanted: &Spec) -> bool {
+        let needs_media = !matches!(self.what, What::Exec(_));
+        self.program == wanted.program
+            && self.what == wanted.what
+            && self.names == wanted.names
+            && self.log_level == wanted.log_level
+            && self.supervision == wanted.supervision
+            && self.log == wanted.log
+            && (!needs_media || self.media.allows(&wanted.media))
+    }
+
+    /// Returns the command for a start at `time`.
+    pub(super) fn command(&self, time: SystemTime) -> Result<Command, NameError> {
+        match &self.what {
+            What::Engine(engine) => command::engine(engine, &self.names, self.log_level, time),
+            What::Ladder { ladder, heights, picture } => {
+                command::ladder(ladder, heights, *picture, &self.names, self.log_level, time)
+            }
+            What::Exec(words) => {
+                let args = words.iter().skip(1).map(|word| self.names.expand(word, "exec", time));
+                Ok(Command { args: args.collect::<Result<_, _>>()?, directories: Vec::new() })
+            }
+        }
+    }
+
+    pub(super) fn limits(&self) -> Limits {
+        let Supervision { nice, max_memory, max_cpus, .. } = self.supervision;
+        Limits { nice, max_memory, max_cpus }
+    }
+
+    /// Returns whether the program reports its progress as ffmpeg does.
+    pub(super) fn reports_progress(&self) -> bool {
+        !matches!(self.what, What::Exec(_))
+    }
+
+    /// Returns whether a report alone is a sign of life, since the output may be one picture in a minute.
+    pub(super) fn is_slow(&self) -> bool {
+        let What::Engine(engine) = &self.what else { return false };
+        engine.oformat.starts_with("image2") || matches!(engine.vcodec.as_str(), "png" | "mjpeg")
+    }
+}
