@@ -49,6 +49,7 @@ const LISTED: &[(&str, &str)] = &[
     ),
     ("cargo run --locked -- --print-reference > conf/full.conf", "src/config/tests.rs compares the file"),
     ("cargo bench --bench hot_paths", "by hand"),
+    ("objs/srs_ctl streams --json | jq -r '.streams[] | select(.drops > 0) | .name'", "tests/e2e/srs_ctl.rs"),
     (
         "curl -s http://127.0.0.1:1985/api/v1/streams | jq '.streams[] | {name, clients, fps, kbps}'",
         "tests/e2e/api.rs asks for the same path",

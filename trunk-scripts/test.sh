@@ -94,6 +94,7 @@ missing_packages() {
     here curl || echo curl
     here jq || echo jq
     here tmux || echo tmux
+    here prometheus || echo prometheus
     has_prometheus_parser || echo python3-prometheus-client
     [ -e objs/hls.min.js ] || here npm || echo npm
     here chromium || here chromium-browser || here google-chrome || echo chromium

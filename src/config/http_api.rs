@@ -1,6 +1,7 @@
 //! `http_api`: the HTTP API, and who may use it.
 
 use std::net::SocketAddr;
+use std::path::PathBuf;
 
 use super::api_token::{ApiToken, Secret};
 use super::error::Reason;
@@ -8,7 +9,8 @@ use super::listen::Listen;
 use super::reader::{Reader, Section};
 
 /// The warning of a build without the feature `http`. No error, since srs.conf uses it.
-const NO_HTTP: &str = "this server was built without its HTTP server: ignored; build it with ./configure --with-http";
+pub(super) const NO_HTTP: &str =
+    "this server was built without its HTTP server: ignored; build it with ./configure --with-http";
 
 /// The HTTP API.
 #[derive(Debug, Clone, PartialEq)]
@@ -26,6 +28,23 @@ pub struct HttpApi {
     pub raw_enabled: bool,
     /// `allow_reload` of `raw_api`: it may reload the configuration.
     pub raw_reload: bool,
+    /// `allow_query` of `raw_api`: it may show the configuration.
+    pub raw_query: bool,
+    /// `https`: the API over TLS.
+    pub https: ApiHttps,
+}
+
+/// The API over TLS.
+#[derive(Debug, Clone, PartialEq)]
+pub struct ApiHttps {
+    /// `enabled`. Off while the API is off, and in a build without `ssl`.
+    pub enabled: bool,
+    /// `listen`: addresses; at least one, without duplicates, none used for other protocols.
+    pub listen: Vec<Listen>,
+    /// `cert`: PEM file with the certificate and the intermediate ones; relative to the working directory.
+    pub cert: PathBuf,
+    /// `key`: PEM file with the private key.
+    pub key: PathBuf,
 }
 
 /// Who may use the API.
@@ -55,7 +74,10 @@ impl HttpApi {
             auth: ApiAuth::read(reader, section, file_name),
             raw_enabled: reader.switch(raw, "enabled"),
             raw_reload: reader.switch(raw, "allow_reload"),
+            raw_query: reader.switch(raw, "allow_query"),
+            https: ApiHttps::read(reader, section.block("https")),
         };
+        api.https.enabled &= api.enabled;
         if api.enabled {
             let at = |name| section.position(name).unwrap_or(file_name).to_owned();
             let is_used = |listen: &&Listen| used.iter().any(|other| other.address == listen.address);
@@ -68,7 +90,38 @@ impl HttpApi {
                 api.auth.check(reader, &api.listen, || at("listen"));
             }
         }
+        if api.https.enabled {
+            let used: Vec<_> = used.iter().chain(&api.listen).copied().collect();
+            api.https.check(reader, section.block("https"), &used, file_name);
+            let at = || section.block("https").position("listen").unwrap_or(file_name).to_owned();
+            api.auth.check(reader, &api.https.listen, at);
+        }
         api
+    }
+}
+
+impl ApiHttps {
+    fn read(reader: &mut Reader, section: Section<'_>) -> Self {
+        Self {
+            enabled: reader.switch(section, "enabled"),
+            listen: reader.addresses(section, "listen"),
+            cert: reader.path(section, "cert"),
+            key: reader.path(section, "key"),
+        }
+    }
+
+    /// Adds the problems of a block that is on. `used` are the addresses of other protocols.
+    fn check(&mut self, reader: &mut Reader, section: Section<'_>, used: &[Listen], file_name: &str) {
+        let at = |name| section.position(name).unwrap_or(file_name).to_owned();
+        let is_used = |listen: &&Listen| used.iter().any(|other| other.address == listen.address);
+        if let Some(taken) = self.listen.iter().find(is_used) {
+            reader.problem(at("listen"), Reason::PortOfHttps(taken.address));
+        }
+        if !cfg!(feature = "ssl") {
+            let text = "this server was built without TLS; build it with ./configure --with-ssl, or write \"enabled off;\" in https";
+            reader.problem(at("enabled"), Reason::Other(text.to_owned()));
+        }
+        self.enabled &= cfg!(feature = "http");
     }
 }
 
@@ -189,6 +242,20 @@ mod tests {
             plan,
             [format!("password in auth in http_api: …, {effect}"), format!("token in auth in http_api: …, {effect}")]
         );
+    }
+
+    #[test]
+    #[cfg(all(feature = "http", feature = "ssl"))]
+    fn https_has_addresses_of_its_own_which_are_not_open_by_mistake() {
+        let api = parse("https { enabled on; cert a.crt; key a.key; }").unwrap();
+        assert!(api.https.enabled);
+        assert_eq!(api.https.listen[0].to_string(), "127.0.0.1:1990");
+        let error = parse("https { enabled on; listen 127.0.0.1:1985; }").unwrap_err();
+        assert!(error.contains("127.0.0.1:1985 is already used"), "{error}");
+        assert!(parse("https { enabled on; listen 1990; }").unwrap_err().contains("anybody who reaches 0.0.0.0:1990"));
+        assert!(parse("auth none; https { enabled on; listen 1990; }").is_ok());
+        let off = Config::parse("t", "listen 1; http_api { https { enabled on; } } vhost a { }").unwrap();
+        assert!(!off.http_api.https.enabled, "the API is off");
     }
 
     #[test]

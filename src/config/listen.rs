@@ -37,6 +37,10 @@ pub enum ListenKind {
     Http,
     /// HTTP over TCP: `http_api`.
     HttpApi,
+    /// HTTP over TLS: `https` of `http_api`.
+    HttpsApi,
+    /// HTTP over TCP: `exporter`.
+    Exporter,
 }
 
 impl Listen {
@@ -82,6 +86,8 @@ impl fmt::Display for ListenKind {
             ListenKind::Rtmps { plain: true } => "RTMPS and RTMP",
             ListenKind::Http => "HTTP",
             ListenKind::HttpApi => "HTTP API",
+            ListenKind::HttpsApi => "HTTPS API",
+            ListenKind::Exporter => "exporter",
         })
     }
 }

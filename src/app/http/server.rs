@@ -13,6 +13,7 @@ use super::state::{Counters, State};
 use crate::app::context::{Context, Feature};
 use crate::app::limits::fairness::TimeSlice;
 use crate::app::limits::reclaim::{Reclaim, ReclaimTarget, Reclaimed};
+use crate::app::rtmp::tls::TlsAcceptor;
 use crate::app::session::clients::Clients;
 use crate::app::stats::snapshot::Section;
 use crate::http::response::Persistence;
@@ -37,33 +38,52 @@ struct Inner {
     router: Router,
     /// Gives out the numbers of connections in the log.
     clients: Clients,
+    tls: TlsAcceptor,
 }
 
 impl Http {
     /// Creates the HTTP server.
-    pub(crate) fn new(ctx: &Context, router: Router) -> Self {
+    pub(crate) fn new(ctx: &Context, router: Router, tls: TlsAcceptor) -> Self {
         let state = State::new(ctx.config.clone(), ctx.memory.clone(), ctx.admission.clone());
-        Self(Arc::new(Inner { state, router, clients: ctx.clients.clone() }))
+        Self(Arc::new(Inner { state, router, clients: ctx.clients.clone(), tls }))
     }
 
     /// Serves a connection that came by a listener of `site` in a coroutine of its own, or rejects it if there are too many.
-    pub(crate) fn serve_accepted(&self, stream: &TcpStream, site: Site) {
+    /// `is_tls`: it begins with a TLS handshake.
+    pub(crate) fn serve_accepted(&self, stream: &TcpStream, site: Site, is_tls: bool) {
         let (number, address) = (self.0.clients.next_number(), stream.peer().ip());
         let permit = match self.0.state.connections.add(number, address, &self.0.state.config.get().http_server) {
             Ok(permit) => permit,
+            // A client of TLS understands no answer without TLS.
+            Err(_) if is_tls => return stream.shutdown_write(),
             Err(message) => return self.reject(stream, message),
         };
         // Without memory for a coroutine, the closure is dropped, and with it the permit and the connection.
         let (http, stream) = (self.clone(), stream.clone());
         let _ = st::spawn_low_priority(LowClass::Requests, "http", number, move || {
             let _permit = permit;
-            let end = connection::serve(&http.0.state, &http.0.router, site, number, &stream);
+            let end = match http.accept_tls(&stream, is_tls) {
+                Ok(()) => connection::serve(&http.0.state, &http.0.router, site, number, &stream),
+                Err(error) => error.into(),
+            };
             let (peer, received, sent) = (stream.peer(), stream.bytes_received(), stream.bytes_sent());
             log::debug!(
                 "HTTP connection closed: address={peer} reason={} bytes_in={received} bytes_out={sent}",
                 quoted(end)
             );
         });
+    }
+
+    /// Does the TLS handshake of a connection that begins with one, within the time for a request.
+    fn accept_tls(&self, stream: &TcpStream, is_tls: bool) -> io::Result<()> {
+        if is_tls {
+            let State { config, memory, .. } = &self.0.state;
+            stream.set_time_limit(Some(config.get().http_server.request_timeout));
+            self.0.tls.accept_api(stream)?;
+            stream.count_unsent(|| memory.charge(Category::Tls));
+            stream.set_time_limit(None);
+        }
+        Ok(())
     }
 
     /// Sends a 503 without waiting: bytes that the socket does not take at once are lost.

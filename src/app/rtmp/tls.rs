@@ -1,4 +1,4 @@
-//! RTMPS: accepts TLS on the ports configured for it, with the certificate in force.
+//! TLS of RTMPS and of the API: accepts it on the ports configured for it, with the certificates in force.
 
 #[cfg(feature = "ssl")]
 use crate::app::rtmp::errors::setup_error;
@@ -16,38 +16,60 @@ const TLS_HANDSHAKE: u8 = 0x16;
 #[cfg(feature = "ssl")]
 const RTMP_VERSION: u8 = 3;
 
-/// The certificate in force, if RTMPS is enabled. A reload replaces it.
+/// The certificates in force, of what is enabled. A reload replaces them.
 #[derive(Clone)]
 pub struct TlsAcceptor {
     #[cfg(feature = "ssl")]
     acceptor: Shared<Option<tls::Acceptor>>,
+    #[cfg(feature = "ssl")]
+    api: Shared<Option<tls::Acceptor>>,
 }
 
-/// The reason why RTMPS cannot be served.
+/// The reason why RTMPS or the API cannot be served.
 #[derive(Debug, thiserror::Error)]
 pub enum TlsError {
     /// The certificate or the key cannot be used.
     #[cfg(feature = "ssl")]
     #[error("rtmps: {0}")]
     Tls(#[from] tls::Error),
+    /// The same for `https` of `http_api`.
+    #[cfg(feature = "ssl")]
+    #[error("https of http_api: {0}")]
+    Api(tls::Error),
 }
 
 #[cfg(feature = "ssl")]
 impl TlsAcceptor {
-    /// Loads the certificate and the key that the configuration names, if it enables RTMPS. Blocks the thread.
+    /// Loads the certificates and keys of what the configuration enables. Blocks the thread.
     ///
     /// # Errors
     /// When a file cannot be used, with its path and the problem.
     pub fn load(config: &Config) -> Result<Self, TlsError> {
         let rtmps = &config.rtmps;
         let acceptor = rtmps.enabled.then(|| tls::Acceptor::load(&rtmps.cert, &rtmps.key)).transpose()?;
-        Ok(Self { acceptor: Shared::new(acceptor) })
+        let https = &config.http_api.https;
+        let api = https.enabled.then(|| tls::Acceptor::load(&https.cert, &https.key)).transpose();
+        let api = api.map_err(TlsError::Api)?;
+        Ok(Self { acceptor: Shared::new(acceptor), api: Shared::new(api) })
     }
 
-    /// Uses the certificate of `new` for new connections. Connections that exist keep theirs.
+    /// Uses the certificates of `new` for new connections. Connections that exist keep theirs.
     pub fn replace(&self, new: TlsAcceptor) {
-        let new = new.acceptor.with(Option::take);
-        self.acceptor.with(|acceptor| *acceptor = new);
+        let rtmps = new.acceptor.with(Option::take);
+        self.acceptor.with(|acceptor| *acceptor = rtmps);
+        let api = new.api.with(Option::take);
+        self.api.with(|acceptor| *acceptor = api);
+    }
+
+    /// Does the TLS handshake with a client of the API.
+    ///
+    /// # Errors
+    /// When the client sends no TLS, or the API over TLS was disabled by a reload.
+    #[cfg_attr(not(feature = "http"), allow(dead_code, reason = "used over HTTP only"))]
+    pub(crate) fn accept_api(&self, stream: &TcpStream) -> std::io::Result<()> {
+        let acceptor = self.api.with(|acceptor| acceptor.clone());
+        let acceptor = acceptor.ok_or_else(|| std::io::Error::other("the API over TLS was disabled by a reload"))?;
+        stream.accept_tls(&acceptor)
     }
 
     /// Does the TLS handshake if the port serves RTMPS, unless the client speaks plain RTMP and the port allows it.
@@ -89,5 +111,14 @@ impl TlsAcceptor {
 
     pub(crate) fn accept(&self, _: &TcpStream, _: ListenKind) -> Result<(), CloseReason> {
         Ok(())
+    }
+
+    /// Fails: the configuration has no such listener.
+    ///
+    /// # Errors
+    /// Always.
+    #[cfg_attr(not(feature = "http"), allow(dead_code, reason = "used over HTTP only"))]
+    pub(crate) fn accept_api(&self, _: &TcpStream) -> std::io::Result<()> {
+        Err(std::io::ErrorKind::Unsupported.into())
     }
 }

@@ -8,9 +8,6 @@ use crate::app::stats::snapshot::{Snapshot, StreamReport};
 
 pub(super) const CONTENT_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
 
-/// Streams with labels of their own. The others are summed up under the label `other`.
-const MAX_STREAMS: usize = 1000;
-
 /// Metrics that are being written.
 #[derive(Default)]
 struct Text(String);
@@ -49,7 +46,7 @@ pub(super) fn render(ctx: &Context) -> String {
     let snapshot = collect::snapshot(ctx);
     let mut text = Text::default();
     text.server(&snapshot);
-    text.streams(&snapshot.streams);
+    text.streams(&snapshot.streams, ctx.config.get().exporter.max_streams);
     for section in &snapshot.features {
         for number in &section.numbers {
             let kind = if number.name.ends_with("_total") { "counter" } else { "gauge" };
@@ -116,8 +113,9 @@ impl Text {
         }
     }
 
-    fn streams(&mut self, streams: &[StreamReport]) {
-        let (labelled, others) = streams.split_at(streams.len().min(MAX_STREAMS));
+    /// Writes the metrics of the first streams, and under the label `other` the sums of the others.
+    fn streams(&mut self, streams: &[StreamReport], max_streams: usize) {
+        let (labelled, others) = streams.split_at(streams.len().min(max_streams));
         for (name, help, kind, value) in STREAM_METRICS {
             self.family(name, help, kind);
             for stream in labelled {

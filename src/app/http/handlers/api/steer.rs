@@ -10,6 +10,7 @@ use super::bans::{BanList, MAX_SECONDS, Target};
 use super::call::Call;
 use super::core::Core;
 use super::json::{BanJson, ChangeJson, NO_CLIENT, Object, RAW_DISABLED};
+use super::last_reload::LastReload;
 use crate::app::http::response::Response;
 use crate::app::session::client::Client;
 use crate::app::session::close::CloseReason;
@@ -18,11 +19,13 @@ use crate::app::stream::ClientHandle;
 use crate::config::{ApiRole, HttpApi};
 use crate::http::request::Method;
 use crate::http::status::Status;
+use crate::st::Shared;
 
 /// Carries out a request that changes something.
 pub(super) fn change(
     core: &Core,
     bans: &BanList,
+    last_reload: &Shared<LastReload>,
     call: &Call<'_>,
     (name, rest): (&str, &str),
     config: &HttpApi,
@@ -63,7 +66,7 @@ pub(super) fn change(
         }
         (Method::Post, "reload") if rest.is_empty() => {
             call.require(ApiRole::Admin)?;
-            reload(core, call)
+            reload(core, last_reload, call)
         }
         (Method::Post, "raw")
             if rest.is_empty() && config.raw_enabled && call.query("rpc").as_deref() == Some("reload") =>
@@ -72,7 +75,7 @@ pub(super) fn change(
             if !config.raw_reload {
                 return Ok(error(RAW_DISABLED));
             }
-            reload(core, call)
+            reload(core, last_reload, call)
         }
         _ => Err(Box::new(Response::method_not_allowed("GET, HEAD, OPTIONS"))),
     }
@@ -146,12 +149,17 @@ fn kick(call: &Call<'_>, clients: impl IntoIterator<Item = Arc<Client>>) -> u64 
     count
 }
 
-fn reload(core: &Core, call: &Call<'_>) -> Answer {
+fn reload(core: &Core, last_reload: &Shared<LastReload>, call: &Call<'_>) -> Answer {
     let dry_run = call.query("dry_run").is_some_and(|value| value != "0");
     if !dry_run {
         log_change(call.address, "reload");
     }
-    match core.ctx.reloads.submit(dry_run) {
+    let outcome = core.ctx.reloads.submit(dry_run);
+    if let (Some(outcome), false) = (&outcome, dry_run) {
+        let error = outcome.as_ref().err().map(|problems| problems.join("\n"));
+        last_reload.with(|last| last.record(error));
+    }
+    match outcome {
         Some(Ok(changes)) => {
             let changes: Vec<_> = changes.iter().map(ChangeJson::from).collect();
             Ok(core.json(core.envelope().with("dry_run", dry_run).with("changes", changes)))
