@@ -9,6 +9,7 @@ use serde::Serialize;
 use super::system::unix_ms;
 use crate::app::context::Context;
 use crate::app::events::{Event, Listener};
+use crate::app::session::bandwidth_report::BandwidthReport;
 use crate::app::session::close::CloseReason;
 use crate::app::session::info::{ClientInfo, StreamInfo};
 use crate::app::stream::StreamEvent;
@@ -102,6 +103,8 @@ struct EventJson<'a> {
     audio: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     path: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    bandwidth: Option<&'a BandwidthReport>,
 }
 
 impl EventLog {
@@ -226,8 +229,16 @@ impl Listener for EventLog {
             Event::Recorded { stream, path, .. } => {
                 self.record(EventJson { event: "recorded", path: Some(path), ..of_stream(stream) });
             }
+            Event::BandwidthTested(report) => self.record(EventJson {
+                event: "bandwidth_tested",
+                client: Some(report.client_id.to_string()),
+                ip: Some(report.ip),
+                vhost: Some(&report.vhost),
+                bandwidth: Some(report),
+                ..EventJson::default()
+            }),
             // There are many, and they matter to backends only.
-            Event::Segment { .. } => {}
+            Event::Segment(_) | Event::ForwardTargets { .. } => {}
         }
     }
 }
