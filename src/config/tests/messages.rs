@@ -22,7 +22,8 @@ fn unknown_directives_come_with_advice() {
         ("frobnicate;", "unknown directive \"frobnicate\" in vhost; conf/full.conf lists all directives"),
         (
             "listen 1936;",
-            "\"listen\" belongs at the top of the file or in rtmps or in http_server or in http_api, not in vhost",
+            "\"listen\" belongs at the top of the file or in rtmps or in http_server or in http_api or in https of http_api or in \
+             exporter, not in vhost",
         ),
         ("publish { chunk_size 1; }", "\"chunk_size\" belongs at the top of the file or in vhost, not in publish"),
         ("timeout 5;", "\"timeout\" belongs in publish, not in vhost"),
