@@ -2,6 +2,8 @@
 
 #[cfg(feature = "http")]
 pub(crate) mod collect;
+#[cfg(feature = "http")]
+pub(crate) mod media_paths;
 pub(crate) mod reporter;
 #[cfg_attr(not(feature = "http"), allow(dead_code, reason = "read over HTTP only"))]
 pub(crate) mod snapshot;

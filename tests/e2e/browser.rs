@@ -21,6 +21,8 @@ pub(crate) struct Browser {
     from: Receiver<String>,
     last: u32,
     session: String,
+    /// Exceptions of the page, and what its security policy has refused.
+    faults: Vec<String>,
     process: Process,
 }
 
@@ -58,12 +60,14 @@ impl Browser {
                 }
             }
         });
-        let mut browser = Browser { to, from: receiver, last: 0, session: String::new(), process };
+        let mut browser = Browser { to, from: receiver, last: 0, session: String::new(), faults: Vec::new(), process };
         let target = browser.call("Target.createTarget", "{\"url\":\"about:blank\"}");
         let target = string(&target, "targetId").expect("a target");
         let attach = format!("{{\"targetId\":\"{target}\",\"flatten\":true}}");
         let session = browser.call("Target.attachToTarget", &attach);
         browser.session = format!(",\"sessionId\":\"{}\"", string(&session, "sessionId").expect("a session"));
+        browser.call("Runtime.enable", "{}");
+        browser.call("Log.enable", "{}");
         browser.call("Page.navigate", &format!("{{\"url\":\"{url}\"}}"));
         browser
     }
@@ -78,6 +82,11 @@ impl Browser {
         loop {
             let left = deadline.saturating_duration_since(Instant::now());
             let answer = self.from.recv_timeout(left).unwrap_or_else(|_| panic!("no answer to {method}"));
+            let is_fault = answer.contains("\"method\":\"Runtime.exceptionThrown\"")
+                || answer.contains("\"method\":\"Log.entryAdded\"") && answer.contains("Content Security Policy");
+            if is_fault {
+                self.faults.push(answer.clone());
+            }
             if answer.starts_with(&format!("{{\"id\":{id},")) {
                 assert!(!answer.contains("\"error\":{"), "{method}: {answer}");
                 return answer;
@@ -90,6 +99,39 @@ impl Browser {
         assert!(!expression.contains(['"', '\\', '\n']), "it is put into JSON as it is");
         let answer = self.call("Runtime.evaluate", &format!("{{\"expression\":\"String({expression})\"}}"));
         string(&answer, "value").unwrap_or_else(|| panic!("{expression} gives {answer}"))
+    }
+
+    /// Evaluates an expression until it gives `expected`.
+    pub(crate) fn wait(&mut self, expression: &str, expected: &str) {
+        let mut last = String::new();
+        let deadline = Instant::now() + LIMIT;
+        while Instant::now() < deadline {
+            last = self.evaluate(expression);
+            if last == expected {
+                return;
+            }
+            std::thread::sleep(Duration::from_millis(50));
+        }
+        let text = self.evaluate("document.body.innerText.slice(0, 300)");
+        panic!("{expression} is {last}, and not {expected}; the page has {text:?}, its faults are {:?}", self.faults);
+    }
+
+    /// Waits until a selector finds something, and clicks it.
+    pub(crate) fn click(&mut self, selector: &str) {
+        self.wait(&format!("document.querySelector('{selector}') !== null"), "true");
+        self.evaluate(&format!("document.querySelector('{selector}').click()"));
+    }
+
+    /// Waits until the text of what a selector finds first contains `part`.
+    pub(crate) fn wait_text(&mut self, selector: &str, part: &str) {
+        assert!(!part.contains(['\'', '\\']), "it is put into quotes as it is");
+        self.wait(&format!("(document.querySelector('{selector}')?.textContent ?? '').includes('{part}')"), "true");
+    }
+
+    /// Asserts that no script of the page has thrown, and that it has done nothing that its policy forbids.
+    pub(crate) fn assert_faultless(&mut self) {
+        self.evaluate("0");
+        assert!(self.faults.is_empty(), "{:?}", self.faults);
     }
 
     /// Returns a screenshot as PNG.

@@ -327,7 +327,7 @@ fn the_page_and_its_list() {
     let policy = page.field("Content-Security-Policy").expect("a policy");
     assert!(policy.contains("default-src 'none'") && policy.contains("script-src 'self';"), "{policy}");
     let text = String::from_utf8(page.body).expect("the page is text");
-    for file in ["page.css", "page.js"] {
+    for file in ["console/style.css", "console/main.js"] {
         assert!(text.contains(&format!("\"{file}\"")));
         assert_eq!(client.get(&format!("/{file}"), "").status, 200, "{file}");
     }
@@ -346,7 +346,7 @@ fn the_page_and_its_list() {
 
     let (mut server, port) = start(&scratch, "page off;", Settings::default());
     let mut client = Client::new(port);
-    for path in ["/", "/page.js", "/streams.json"] {
+    for path in ["/", "/console/main.js", "/streams.json"] {
         assert_eq!(client.get(path, "").status, 404, "{path}");
     }
     server.assert_healthy();

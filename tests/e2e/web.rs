@@ -135,11 +135,10 @@ fn a_browser_plays_the_page() {
     let url = server.url("livestream");
     let arguments =
         ["-nostdin", "-hide_banner", "-re", "-stream_loop", "-1", "-i", input, "-c", "copy", "-f", "flv", &url];
-    let _publisher = Process::start(&scratch, "publisher", &ffmpeg, arguments);
+    let publisher = Process::start(&scratch, "publisher", &ffmpeg, arguments);
     let hostile = "<img src=x onerror=document.title=666>";
     let _hostile = Wire::publisher(server.port, hostile);
-    // The page uses hls.js even if the browser can play HLS itself.
-    let mut browser = Browser::open(&scratch, &chromium, (480, 900), &format!("http://127.0.0.1:{port}/#hls.js"));
+    let mut browser = Browser::open(&scratch, &chromium, (480, 900), &format!("http://127.0.0.1:{port}/"));
     let video = "document.getElementById('video')";
     let time = |browser: &mut Browser| -> f64 {
         browser.evaluate(&format!("{video} ? {video}.currentTime : 0")).parse().expect("a number")
@@ -150,6 +149,7 @@ fn a_browser_plays_the_page() {
     for (expression, due) in [
         ("dataset.player", "hls.js"),
         ("dataset.errors", "undefined"),
+        ("dataset.attached", "1"),
         ("error", "null"),
         ("paused", "false"),
         ("videoWidth", "320"),
@@ -161,9 +161,22 @@ fn a_browser_plays_the_page() {
     assert_eq!(browser.evaluate("document.title"), "Live streams", "a stream name must be shown as plain text");
     let names = browser.evaluate("[...document.querySelectorAll('.name')].map((name) => name.textContent).join()");
     assert_eq!(names, format!("live/{hostile},live/livestream"));
+    let on_screen = browser.evaluate("document.querySelector('.stream[aria-current] .name').textContent");
+    assert_eq!(on_screen, "live/livestream");
     let picture = browser.screenshot();
     assert!(picture.starts_with(b"\x89PNG"));
     let path = Path::new(env!("CARGO_TARGET_TMPDIR")).join("page.png");
     std::fs::write(&path, picture).expect("the build's tmp folder can be written");
+
+    // The end is said instead of showing the last picture for ever, and a new begin needs no click.
+    drop(publisher);
+    browser.wait_text(".curtain:not([hidden])", "The stream has ended");
+    let _publisher = Process::start(&scratch, "publisher", &ffmpeg, arguments);
+    browser.wait("document.querySelector('.curtain').hidden", "true");
+    let restarted = time(&mut browser);
+    eventually("the picture moves again", Duration::from_secs(60), || {
+        (time(&mut browser) > restarted + 1.0).then_some(())
+    });
+    browser.assert_faultless();
     server.assert_healthy();
 }
