@@ -245,6 +245,8 @@ fn frames_of_websocket_have_the_same_content() {
 fn the_bytes_of_a_wire_are_there_only_while_it_has_viewers() {
     let (source, publication) = live("");
     send(&publication, &[key(0, 10), audio(5, 11)]);
+    // The first one closes the open batch.
+    drop(TestViewer::join(&source));
     let (before, pinned) = (source.memory().total(), source.usage().pinned);
     let first = TestViewer::join(&source);
     let mut second = TestViewer::with(&source, Framing::WebSocket, (true, true), usize::MAX / 2);
