@@ -95,16 +95,18 @@ missing_packages() {
     here jq || echo jq
     here tmux || echo tmux
     here prometheus || echo prometheus
+    here python3 || echo python3
     has_prometheus_parser || echo python3-prometheus-client
-    [ -e objs/hls.min.js ] || here npm || echo npm
+    [ -e objs/mpegts.js ] || here npm || echo npm
     here chromium || here chromium-browser || here google-chrome || echo chromium
+    here zbarimg || echo zbar-tools
     here nginx || echo nginx
     has_nginx_rtmp || echo libnginx-mod-rtmp
     has_nginx_stream || echo libnginx-mod-stream
     here haproxy || echo haproxy
+    here ip || [ -x /sbin/ip ] || echo iproute2
     here obs || printf '%s\n' obs-studio obs-plugins libgl1-mesa-dri
     here Xvfb || echo xvfb
-    here ip || [ -x /sbin/ip ] || echo iproute2
     here openssl || echo openssl
     here gst-launch-1.0 || echo gstreamer1.0-tools
     has_glib_tls || echo glib-networking
@@ -168,7 +170,7 @@ export -f clients missing_packages install_packages persist here has_gst_element
 export may_install
 step "install test clients" 600 bash -c clients || true
 
-step "hls.js" 180 bash trunk-scripts/hls-js.sh || true
+step "web players" 300 bash trunk-scripts/web-players.sh || true
 step "fetch crates" 300 bash -c 'persist cargo fetch --locked' || true
 # cargo-deny takes minutes to build, so it is not installed here.
 if cargo deny --version >/dev/null 2>&1; then
