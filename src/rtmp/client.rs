@@ -171,10 +171,10 @@ impl<S: Read + Write> Client<S> {
     fn recv_command(&mut self) -> Result<Command, Error> {
         loop {
             let message = self.protocol.recv_message()?;
-            if matches!(message.kind, MessageType::COMMAND | MessageType::COMMAND_AMF3) {
-                if let Some(command) = Command::from_message_if_any(&message)? {
-                    return Ok(command);
-                }
+            if matches!(message.kind, MessageType::COMMAND | MessageType::COMMAND_AMF3)
+                && let Some(command) = Command::from_message_if_any(&message)?
+            {
+                return Ok(command);
             }
         }
     }
