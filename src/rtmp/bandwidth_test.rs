@@ -111,7 +111,7 @@ impl Payload {
     fn grow(&mut self) -> Message {
         let added = if self.properties == 0 { 1 } else { 2 };
         for _ in 0..added {
-            self.object.insert(&self.properties.to_string(), self.text.next_property());
+            self.object.insert(self.properties.to_string(), self.text.next_property());
             self.properties += 1;
         }
         let message = message(self.name, self.object.clone());

@@ -51,6 +51,6 @@ pub struct Transfer {
 impl Transfer {
     /// Returns the bit rate.
     pub fn kbps(self) -> u64 {
-        if self.ms == 0 { 0 } else { self.bytes.saturating_mul(8) / self.ms }
+        self.bytes.saturating_mul(8).checked_div(self.ms).unwrap_or(0)
     }
 }

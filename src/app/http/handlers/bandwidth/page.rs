@@ -68,8 +68,6 @@ impl Handler for BandwidthPageHandler {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
-
     #[test]
     fn the_page_has_nothing_inline() {
         let page = include_str!("page.html");
