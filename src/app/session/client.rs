@@ -117,6 +117,7 @@ impl Client {
     }
 
     /// Returns the program of this server that the client is, if it is one.
+    #[cfg_attr(not(feature = "http"), allow(dead_code, reason = "read over HTTP only"))]
     pub(crate) fn engine(&self) -> Option<&Arc<Engine>> {
         self.engine.get()
     }

@@ -26,13 +26,16 @@ pub(super) enum Once {
 /// A program by its place in the configuration. It is the same one after a reload that changes it.
 pub(super) type Key = String;
 
+/// Programs that cannot be started, by place.
+pub(super) type Refused = Vec<(Key, NameError)>;
+
 /// Returns the programs for a stream, by place, and what is wrong with others.
 pub(super) fn of_stream(
     config: &Config,
     stream: &StreamInfo,
     source: &Source,
     time: SystemTime,
-) -> (Vec<(Key, Spec)>, Vec<(Key, NameError)>) {
+) -> (Vec<(Key, Spec)>, Refused) {
     let Some(vhost) = config.vhosts.get(&stream.vhost).filter(|vhost| vhost.enabled) else { return Default::default() };
     let snapshot = source.snapshot();
     let size = snapshot.media.width.zip(snapshot.media.height);
