@@ -292,7 +292,7 @@ mod tests {
             }
             drop((charges, handles));
             prop_assert_eq!(parent.total(), 0);
-            prop_assert_eq!(parent.to_string(), "0 media=0 incoming=0 hls=0 tls=0 http=0");
+            prop_assert_eq!(parent.to_string(), "0 media=0 incoming=0 hls=0 tls=0 http=0 dvr=0");
         }
     }
 }

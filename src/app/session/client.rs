@@ -24,6 +24,7 @@ pub(crate) enum ClientKind {
     /// RTMP or RTMPS.
     Rtmp,
     /// HTTP-FLV, or the same over WebSocket.
+    #[cfg(feature = "http")]
     Flv,
     /// HLS, with sessions.
     #[cfg(feature = "http")]

@@ -1,6 +1,5 @@
 //! A response of HTTP-FLV, as messages.
 
-use bytes::Bytes;
 use srs::codec::flv;
 use srs::rtmp::message::{Message, MessageType};
 use srs::rtmp::{self};
@@ -64,7 +63,7 @@ impl FlvReader {
                         flv::TAG_VIDEO => MessageType::VIDEO,
                         _ => MessageType::DATA,
                     };
-                    break Some(Message { kind, timestamp, stream_id: 1, payload: Bytes::from(payload) });
+                    break Some(Message { kind, timestamp, stream_id: 1, payload });
                 }
             }
         };
@@ -86,7 +85,7 @@ mod tests {
     fn a_response_in_pieces() {
         let mut bytes = b"HTTP/1.1 200 OK\r\nA: b\r\n\r\n".to_vec();
         flv::write_header(&mut bytes, true, true);
-        let tag = flv::Tag { kind: flv::TAG_VIDEO, timestamp: 7, payload: Bytes::from_static(b"x") };
+        let tag = flv::Tag { kind: flv::TAG_VIDEO, timestamp: 7, payload: bytes::Bytes::from_static(b"x") };
         flv::write_tag(&mut bytes, &tag).unwrap();
         let mut reader = FlvReader::new();
         let mut messages = Vec::new();

@@ -40,10 +40,15 @@ impl Api {
             .proxy(None)
             .timeout_connect(Some(CONNECT_TIMEOUT))
             .user_agent(concat!("srs_ctl/", env!("CARGO_PKG_VERSION")));
+        #[cfg(feature = "ssl")]
         let config = match address.url.starts_with("https:") {
             true => config.tls_config(tls::config(address.cacert.as_deref())?),
             false => config,
         };
+        #[cfg(not(feature = "ssl"))]
+        if address.url.starts_with("https:") {
+            return Err(Failure::Usage("srs_ctl was built without TLS; build it with ./configure --with-ssl".to_owned()));
+        }
         Ok(Self { agent: config.build().new_agent(), address })
     }
 
@@ -195,19 +200,6 @@ mod tls {
         });
         let all: Vec<_> = items.collect();
         if all.is_empty() { Err(Failure::Usage(format!("{shown} has no certificate"))) } else { Ok(all) }
-    }
-}
-
-#[cfg(not(feature = "ssl"))]
-mod tls {
-    use std::path::Path;
-
-    use ureq::tls::TlsConfig;
-
-    use crate::failure::Failure;
-
-    pub(super) fn config(_: Option<&Path>) -> Result<TlsConfig, Failure> {
-        Err(Failure::Usage("this srs_ctl was built without TLS; build it with ./configure --with-ssl".to_owned()))
     }
 }
 

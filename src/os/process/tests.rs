@@ -55,6 +55,12 @@ fn signals_reach_the_whole_group_and_a_stopped_one_too() {
     processes.spawn(1, shell("sh -c 'trap \"\" INT; sleep 1000' & echo $! >&2; kill -STOP $$"));
     let ProcessEvent::Started { pid, .. } = next(&events) else { panic!("it starts first") };
     assert!(pid > 1);
+    let is_stopped = || std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default().contains(") T ");
+    let deadline = std::time::Instant::now() + Duration::from_secs(20);
+    while !is_stopped() {
+        assert!(std::time::Instant::now() < deadline, "it does not stop itself");
+        std::thread::yield_now();
+    }
     processes.signal(1, StopSignal::Interrupt);
     processes.signal(1, StopSignal::Kill);
     let (end, lines) = end_of(&events, 1);

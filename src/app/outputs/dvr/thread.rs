@@ -91,7 +91,7 @@ impl DiskThread {
     fn open(&mut self, state: &Arc<FileState>, template: &str, min_free: u64, head: &Bytes) {
         let path = match path::expand(template, &state.stream, state.started_at) {
             Ok(path) => path,
-            Err(reason) => return self.fail(state, &template.into(), reason.to_owned()),
+            Err(reason) => return self.fail(state, Path::new(template), reason.to_owned()),
         };
         match OpenFile::create(template, &path, min_free, head) {
             Ok(file) => _ = self.files.insert(state.id, file),
@@ -133,7 +133,7 @@ impl DiskThread {
         }
     }
 
-    fn fail(&self, state: &Arc<FileState>, path: &PathBuf, error: String) {
+    fn fail(&self, state: &Arc<FileState>, path: &Path, error: String) {
         state.failed.store(true, Ordering::Relaxed);
         self.outcomes.post(Outcome::Failed { file: state.clone(), path: path.display().to_string(), error });
     }

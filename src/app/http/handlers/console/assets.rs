@@ -131,7 +131,11 @@ mod tests {
             for unsafe_sink in unsafe_sinks {
                 assert!(!text.contains(unsafe_sink), "{file}: {unsafe_sink}: names are text");
             }
-            assert!(!text.contains("'style'") && !text.contains("style:"), "{file}: the policy forbids inline styles");
+            let is_script = file.ends_with(".js");
+            assert!(
+                !is_script || !text.contains("'style'") && !text.contains("style:"),
+                "{file}: the policy forbids inline styles"
+            );
         }
     }
 }
