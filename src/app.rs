@@ -41,7 +41,11 @@ use self::http::{
     handlers::{
         api::{Api, ApiHandler},
         bandwidth::{BandwidthHandler, BandwidthPageHandler},
-        console::ConsoleHandler, hls_access::HlsAccessHandler, hls_sessions::HlsSessions, live_files::LiveFileHandler, live_streams::LiveStreamHandler,
+        console::ConsoleHandler,
+        hls_access::HlsAccessHandler,
+        hls_sessions::HlsSessions,
+        live_files::LiveFileHandler,
+        live_streams::LiveStreamHandler,
         master_playlist::MasterPlaylistHandler,
         static_files::StaticFileHandler,
     },

@@ -13,7 +13,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
 /// Folders of the project.
-const FOLDERS: [&str; 8] = ["benches", "conf", "docs", "fuzz", "src", "tests", "trunk-scripts", ".ci"];
+const FOLDERS: [&str; 9] = ["benches", "conf", "docs", "fuzz", "packaging", "src", "tests", "trunk-scripts", ".ci"];
 
 /// Beginnings of code within a sentence that is a command.
 const COMMANDS: [&str; 6] =
@@ -59,6 +59,31 @@ const LISTED: &[(&str, &str)] = &[
         "tests/e2e/api.rs asks for the same path",
     ),
     ("curl -s -X DELETE http://127.0.0.1:1985/api/v1/clients/12", "tests/e2e/api.rs asks for the same path"),
+    (
+        "curl -o /dev/null -w '%{speed_download} bytes/s\\n' -H 'X-Bandwidth-Key: KEY' \
+         'http://HOST:8080/api/v1/bandwidth/download?bytes=10000000'",
+        "tests/e2e/bandwidth_http.rs downloads the same path",
+    ),
+    ("ssh -L 1985:127.0.0.1:1985 -L 8080:127.0.0.1:8080 media.example.com", "by hand"),
+    ("curl -sN 'http://127.0.0.1:1985/api/v1/events?last=20'", "tests/e2e/api_events.rs reads the same path"),
+    (
+        r#"curl -s 'http://127.0.0.1:1985/api/v1/config?changed=1' | jq -r '.config[] | "\(.block) \(.directive) \(.value) \(.origin)"'"#,
+        "tests/e2e/api_events.rs asks for the same path",
+    ),
+    ("ffplay -fflags nobuffer http://HOST:8080/live/livestream.flv", "by hand"),
+    (
+        "gst-launch-1.0 souphttpsrc location=http://HOST:8080/live/livestream.flv is-live=true ! flvdemux ! fakesink",
+        "tests/e2e/http_flv.rs plays so",
+    ),
+    ("expires=$(($(date +%s) + 3600))", "tests/e2e/credentials.rs signs URLs"),
+    (
+        "printf 'live/cam?expires=%s' $expires | openssl dgst -sha256 -hmac a-long-random-text",
+        "tests/e2e/credentials.rs signs URLs",
+    ),
+    (
+        "objs/srs_ctl streams --json | jq -r '.streams[] | select(.drops > 0) | .name'",
+        "tests/e2e/srs_ctl.rs lists streams as JSON",
+    ),
 ];
 
 fn root() -> &'static Path {
@@ -305,7 +330,8 @@ impl Checker {
                 // Its options stand before or behind the subcommand.
                 let program = env!("CARGO_BIN_EXE_srs_ctl");
                 let help = self.help(program, &[]);
-                let is_command = |word: &&&str| help.lines().any(|line| line.trim_start().starts_with(&format!("{word} ")));
+                let is_command =
+                    |word: &&&str| help.lines().any(|line| line.trim_start().starts_with(&format!("{word} ")));
                 let of_command = arguments.iter().find(is_command).map(|word| self.help(program, &[word]));
                 (help + &of_command.unwrap_or_default(), arguments)
             }

@@ -12,8 +12,8 @@ use crate::app::limits::batching::Batching;
 use crate::app::limits::reclaim::Reclaim;
 use crate::app::session::clients::Clients;
 use crate::app::session::close::CloseReason;
-use crate::app::session::operator::ReloadRequests;
 use crate::app::session::engines::Engines;
+use crate::app::session::operator::ReloadRequests;
 #[cfg(feature = "http")]
 use crate::app::session::viewers::Viewers;
 use crate::app::stats::Stats;

@@ -16,7 +16,7 @@ mod video;
 
 pub use audio::{AudioCodec, AudioPacket, AudioTag, read_audio_header};
 pub use file::{
-    Error, FileHeader, TAG_AUDIO, TAG_OVERHEAD, TAG_SCRIPT, TAG_VIDEO, Tag, back_pointer, read_file_header, read_tag, tag_header,
-    write_header, write_tag,
+    Error, FileHeader, TAG_AUDIO, TAG_OVERHEAD, TAG_SCRIPT, TAG_VIDEO, Tag, back_pointer, read_file_header, read_tag,
+    tag_header, write_header, write_tag,
 };
 pub use video::{FrameKind, VideoCodec, VideoPacket, VideoTag, read_video_header};

@@ -117,7 +117,9 @@ pub(super) enum Reason {
     NoCredentials,
     #[error("bandcheck has no key, so everybody could use the bandwidth of this machine; add e.g. \"key SECRET;\"")]
     NoBandcheckKey,
-    #[error("the key of bandcheck stands in a URL and must not contain any of & , ? # / or \"...\"; e.g. \"key SECRET;\"")]
+    #[error(
+        "the key of bandcheck stands in a URL and must not contain any of & , ? # / or \"...\"; e.g. \"key SECRET;\""
+    )]
     BadBandcheckKey,
     #[error("auth has a \"{has}\", but its \"{lacks}\" is missing; add it")]
     HalfLogin { has: &'static str, lacks: &'static str },

@@ -188,9 +188,13 @@ impl Kind {
     /// Returns the number of words, for "takes …".
     pub(super) fn count(self) -> &'static str {
         match self {
-            Kind::Addresses | Kind::Hosts | Kind::Targets | Kind::Streams | Kind::Mounts | Kind::Urls | Kind::Networks => {
-                "one value or more"
-            }
+            Kind::Addresses
+            | Kind::Hosts
+            | Kind::Targets
+            | Kind::Streams
+            | Kind::Mounts
+            | Kind::Urls
+            | Kind::Networks => "one value or more",
             Kind::Command => "a program and its arguments",
             Kind::Heights => "one value or more",
             Kind::Rule => "two values",

@@ -133,10 +133,12 @@ mod tests {
 
     #[test]
     fn what_has_no_counterpart_is_answered_with_a_hint() {
-        let text = "listen 1;\nsrt_server { enabled on; listen 10080; }\nvhost v { publish { mr off; } http_static { } }";
+        let text =
+            "listen 1;\nsrt_server { enabled on; listen 10080; }\nvhost v { publish { mr off; } http_static { } }";
         let warnings = Config::parse("t", text).unwrap().warnings.join("\n");
         for (line, hint) in [(2, NO_SRT), (3, "reads are merged"), (3, "http_server serves the files")] {
-            let has = warnings.lines().any(|warning| warning.starts_with(&format!("t:{line}:")) && warning.contains(hint));
+            let has =
+                warnings.lines().any(|warning| warning.starts_with(&format!("t:{line}:")) && warning.contains(hint));
             assert!(has, "{hint}: {warnings}");
         }
     }

@@ -6,7 +6,8 @@ use super::schema::{BlockKind, Row, Shape};
 use super::srs;
 use super::units::TimeUnit;
 use BlockKind::{
-    ApiAuth, ApiHttps, Bandcheck, Dvr, Engine, Exec, Exporter, Forward, Hls, HttpApi, HttpHooks, HttpRemux, HttpServer, Ladder, PithyPrint, Publish, RawApi, Root, Rtmps, Security, Transcode, Vhost,
+    ApiAuth, ApiHttps, Bandcheck, Dvr, Engine, Exec, Exporter, Forward, Hls, HttpApi, HttpHooks, HttpRemux, HttpServer,
+    Ladder, PithyPrint, Publish, RawApi, Root, Rtmps, Security, Transcode, Vhost,
 };
 
 /// Creates the row of a directive with a default.
@@ -122,9 +123,11 @@ const FFMPEG_SUMMARY: &str = "the program";
 const FFMPEG_TEXT: &str = "The program: a path, which may be relative to the working directory, or a name that is looked up in \
     PATH.";
 const STALL_SUMMARY: &str = "time without output after which ffmpeg is started again";
-const STALL_TEXT: &str = "Time without progress of the output after which ffmpeg is ended and started again; 0 means never.";
+const STALL_TEXT: &str =
+    "Time without progress of the output after which ffmpeg is ended and started again; 0 means never.";
 const LAG_SUMMARY: &str = "delay at which ffmpeg is started again";
-const LAG_TEXT: &str = "Delay of the output against the stream at which ffmpeg is ended and started again; 0 means never.";
+const LAG_TEXT: &str =
+    "Delay of the output against the stream at which ffmpeg is ended and started again; 0 means never.";
 const NICE_SUMMARY: &str = "nice value of the process";
 const NICE_TEXT: &str = "Nice value of the process: with a higher one it leaves more of a busy processor to others.";
 const CPUS_SUMMARY: &str = "processors that a process may use";

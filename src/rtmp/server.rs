@@ -381,7 +381,6 @@ impl<S> Server<S> {
     fn send_status(&mut self, stream_id: u32, information: Object) {
         self.protocol.send_command(stream_id, &Command::new("onStatus", 0.0).arg(information));
     }
-
 }
 
 /// Returns the start of a text, at most `max` bytes.

@@ -42,8 +42,8 @@ mod codecs;
 mod command_line;
 #[cfg(all(feature = "hls", feature = "http"))]
 mod console;
-mod encoders;
 mod credentials;
+mod encoders;
 mod forward;
 mod forward_crowd;
 mod forward_trouble;

@@ -195,7 +195,8 @@ fn each_way_to_unpublish_frees_the_name() {
             Some(wire.commands.remove(at))
         });
         // One event each: stream 1 begins at the play and at each publish, and ends after each.
-        let events: Vec<u16> = player.events.iter().filter(|(_, data)| *data == [0, 0, 0, 1]).map(|event| event.0).collect();
+        let events: Vec<u16> =
+            player.events.iter().filter(|(_, data)| *data == [0, 0, 0, 1]).map(|event| event.0).collect();
         let begins_and_ends = [STREAM_BEGIN, STREAM_EOF].repeat(number + 1);
         assert_eq!(events, [vec![STREAM_BEGIN], begins_and_ends].concat(), "after {way}");
         player.receive_for(Duration::from_millis(100));

@@ -113,7 +113,8 @@ pub(crate) fn gstreamer() -> Option<PathBuf> {
 #[cfg(feature = "http")]
 pub(crate) fn gstreamer_http() -> Option<PathBuf> {
     let inspect = in_path("gst-inspect-1.0")?;
-    let has_http = Command::new(inspect).args(["--exists", "souphttpsrc"]).status().is_ok_and(|status| status.success());
+    let has_http =
+        Command::new(inspect).args(["--exists", "souphttpsrc"]).status().is_ok_and(|status| status.success());
     has_http.then(gstreamer)?
 }
 

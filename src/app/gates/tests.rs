@@ -61,7 +61,8 @@ impl Rig {
             app_params: String::new(),
             tc_url: String::new(),
             page_url: String::new(),
-            forward_route: String::new(), engine: None,
+            forward_route: String::new(),
+            engine: None,
         };
         let stream = StreamInfo {
             vhost: info.vhost.clone(),
@@ -71,7 +72,13 @@ impl Rig {
             params: String::new(),
         };
         let (client_info, stream) = (Arc::new(info), Some(Arc::new(stream)));
-        let request = GateRequest { action: GateAction::Publish, client: client_info, stream, vhost: app.vhost, is_granted: false };
+        let request = GateRequest {
+            action: GateAction::Publish,
+            client: client_info,
+            stream,
+            vhost: app.vhost,
+            is_granted: false,
+        };
         Self { ctx, client, far, request }
     }
 

@@ -113,8 +113,7 @@ impl Table {
         let (max, max_per_address) = (config.max_connections, config.max_connections_per_address);
         let address_full = max_per_address > 0 && same_address >= max_per_address;
         let count = self.by_number.len() - self.viewers;
-        if count >= max + MAX_REJECTING
-            || (address_full && same_address >= max_per_address + MAX_REJECTING_PER_ADDRESS)
+        if count >= max + MAX_REJECTING || (address_full && same_address >= max_per_address + MAX_REJECTING_PER_ADDRESS)
         {
             self.unreported += 1;
             if self.warning.pass(st::now()) {

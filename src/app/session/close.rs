@@ -134,7 +134,10 @@ impl CloseReason {
 
 /// Returns whether the reason with this code is a normal end, or one that the operator caused.
 pub(crate) fn is_ordinary_code(code: &str) -> bool {
-    matches!(code, "by-peer" | "vhost-removed" | "vhost-disabled" | "server-stopped" | "kicked" | "tested" | "stream-ended")
+    matches!(
+        code,
+        "by-peer" | "vhost-removed" | "vhost-disabled" | "server-stopped" | "kicked" | "tested" | "stream-ended"
+    )
 }
 
 impl fmt::Display for CloseReason {

@@ -139,7 +139,8 @@ pub(super) fn client_info(id: u64) -> Arc<ClientInfo> {
         app_params: String::new(),
         tc_url: String::new(),
         page_url: String::new(),
-        forward_route: String::new(), engine: None,
+        forward_route: String::new(),
+        engine: None,
     })
 }
 

@@ -47,7 +47,9 @@ impl Api {
         };
         #[cfg(not(feature = "ssl"))]
         if address.url.starts_with("https:") {
-            return Err(Failure::Usage("srs_ctl was built without TLS; build it with ./configure --with-ssl".to_owned()));
+            return Err(Failure::Usage(
+                "srs_ctl was built without TLS; build it with ./configure --with-ssl".to_owned(),
+            ));
         }
         Ok(Self { agent: config.build().new_agent(), address })
     }

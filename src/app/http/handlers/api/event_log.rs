@@ -355,7 +355,8 @@ mod tests {
                 app_params: String::new(),
                 tc_url: String::new(),
                 page_url: String::new(),
-                forward_route: String::new(), engine: None,
+                forward_route: String::new(),
+                engine: None,
             };
             for _ in 0..2 * MAX_EVENTS {
                 log.record_close(&client, &CloseReason::Network("ü".repeat(5000)), 1.0, (1, 2));

@@ -47,7 +47,8 @@ impl Assets {
     /// logged if `is_served`.
     pub(super) fn load(is_served: bool) -> Self {
         let now = st::system_time();
-        let players = st::offload(move || PLAYERS.map(|(name, effect)| (name, read_player(name, effect, is_served)))).ok();
+        let players =
+            st::offload(move || PLAYERS.map(|(name, effect)| (name, read_player(name, effect, is_served)))).ok();
         let players = players.into_iter().flatten().filter_map(|(name, content)| Some((name, content?)));
         let own = FILES.iter().map(|&(name, content)| (name, Bytes::from_static(content)));
         let files = own.chain(players).map(|(name, content)| (name, LiveFile::new(name, content, now)));
