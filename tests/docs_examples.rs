@@ -9,6 +9,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a failed expectation fails the test")]
 
 use std::collections::HashMap;
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
@@ -246,6 +247,13 @@ fn complete(block: &str) -> String {
 #[test]
 fn every_configuration_is_valid() {
     let folder = tempfile::tempdir().unwrap();
+    // Files that the examples name: stream keys, and programs that are run.
+    for name in ["conf/keys", "objs/notify.sh", "ffmpeg"] {
+        let path = folder.path().join(name);
+        std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+        std::fs::write(&path, "").unwrap();
+        std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o755)).unwrap();
+    }
     let mut count = 0;
     let mut faults = Vec::new();
     for document in documents() {
@@ -256,7 +264,7 @@ fn every_configuration_is_valid() {
             let mut server = Command::new(env!("CARGO_BIN_EXE_simple_rtmp_server"));
             server.args(["-t", "-c"]).arg(&file).current_dir(folder.path());
             // The files of the certificate do not exist here.
-            let output = server.env_clear().env("SRS_RTMPS_ENABLED", "off").output().unwrap();
+            let output = server.env_clear().env("PATH", folder.path()).env("SRS_RTMPS_ENABLED", "off").output().unwrap();
             let has_warning = cfg!(feature = "hls") && !output.stderr.is_empty();
             if !output.status.success() || has_warning {
                 faults.push(format!("{}: {}{}", block.place, text(&output), complete(&block.text)));

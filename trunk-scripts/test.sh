@@ -100,7 +100,6 @@ missing_packages() {
     [ -e objs/mpegts.js ] || here npm || echo npm
     here chromium || here chromium-browser || here google-chrome || echo chromium
     here zbarimg || echo zbar-tools
-    here ip || echo iproute2
     here nginx || echo nginx
     has_nginx_rtmp || echo libnginx-mod-rtmp
     has_nginx_stream || echo libnginx-mod-stream
