@@ -6,7 +6,7 @@ use structopt::StructOpt;
 /// The answer that accepts.
 pub(crate) const ACCEPTED: &str = "{\"code\":0}";
 
-/// The rules of the command line.
+/// Sample backend for the HTTP callbacks of simple_rtmp_server
 #[derive(StructOpt, Debug, Clone, Default)]
 pub(crate) struct Rules {
     /// Refuses to let clients publish this stream; may be repeated
