@@ -362,6 +362,8 @@ kill -0 "$server_pid" 2>/dev/null || fail "the server does not start: $(cat "$ou
 
 curl -sN "http://127.0.0.1:$api/api/v1/events" >"$out/events" &
 events_pid=$!
+# No event of the load may come before the reader.
+await 10 grep -q 'event: hello' "$out/events" || fail "no events from the API"
 
 echo "seed $seed: $WARM_UP s of warm-up, then $seconds s of load, on ports $port and $second"
 run "$WARM_UP"
