@@ -44,6 +44,7 @@ mod refer;
 mod reference;
 mod reload;
 mod schema;
+mod security;
 mod srs;
 mod stream_keys;
 mod suggest;
@@ -67,10 +68,11 @@ pub use listen::{Listen, ListenKind};
 pub use memory::MemoryLimit;
 pub use mount::{Mount, MountFormat};
 pub use names::DEFAULT_VHOST;
+pub use network::{Action, Network, Rule};
 pub use plan::EffectiveValue;
-pub use network::{Action, Network, Rule, Security};
 pub use refer::refer_allows;
 pub use reference::reference;
+pub use security::Security;
 pub use stream_keys::{StreamKey, StreamKeys};
 pub use transcode::{Engine, Exec, FreeOption, Ladder, Supervision, Transcode};
 pub use vhost::{Forward, Hls, HlsOnError, Publish, Vhost};
@@ -368,7 +370,8 @@ impl Config {
         let mut settings = Settings::of(root);
         for vhost in vhosts.values() {
             if let Some(keys) = &vhost.security.stream_keys {
-                settings.add_hidden(&format!("stream_keys in security in vhost {}", vhost.name), keys.version().expose());
+                settings
+                    .add_hidden(&format!("stream_keys in security in vhost {}", vhost.name), keys.version().expose());
             }
         }
         Config {

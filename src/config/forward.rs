@@ -125,7 +125,7 @@ impl Target {
 
     /// Redacts a word that is no valid target: keeps scheme, host, port and the first part of the path. The rest may be
     /// a key, and so may the part before an `@`.
-    pub(super) fn redact_word(word: &str) -> String {
+    pub fn redact_word(word: &str) -> String {
         let (scheme, rest) = word.split_at(word.find("://").map_or(0, |at| at + 3));
         let (path, params) = rest.split_once('?').map_or((rest, ""), |(path, _)| (path, "?…"));
         let mut parts = path.splitn(3, '/');

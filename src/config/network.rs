@@ -1,4 +1,4 @@
-//! Networks of IP addresses, and the rules of `security`.
+//! Networks of IP addresses, and rules for the clients of a network.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
@@ -83,31 +83,8 @@ pub struct Rule {
 }
 
 impl Rule {
-    fn matches(&self, action: Action, address: IpAddr) -> bool {
+    pub(super) fn matches(&self, action: Action, address: IpAddr) -> bool {
         self.action == action && self.network.contains(address)
-    }
-}
-
-/// `security`: the client addresses that may publish and play.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Security {
-    /// `enabled`: if off, all clients may.
-    pub enabled: bool,
-    /// `allow`.
-    pub allow: Vec<Rule>,
-    /// `deny`.
-    pub deny: Vec<Rule>,
-}
-
-impl Security {
-    /// Returns whether a client from `address` may do `action`, as in later versions of SRS: no if a deny matches, else
-    /// yes if an allow matches, else only if there are denies and no allow at all.
-    pub fn allows(&self, action: Action, address: IpAddr) -> bool {
-        let any = |rules: &[Rule]| rules.iter().any(|rule| rule.matches(action, address));
-        if !self.enabled {
-            return true;
-        }
-        !any(&self.deny) && (any(&self.allow) || (self.allow.is_empty() && !self.deny.is_empty()))
     }
 }
 
@@ -147,28 +124,5 @@ mod tests {
         {
             assert_eq!(Network::parse(bad), None, "{bad:?}");
         }
-    }
-
-    #[test]
-    fn denies_go_before_allows_and_the_rest_is_as_documented() {
-        let rules = |words: &[(Action, &str)]| -> Vec<Rule> {
-            let rule = |&(action, network): &(Action, &str)| Rule { action, network: Network::parse(network).unwrap() };
-            words.iter().map(rule).collect()
-        };
-        use Action::{Play, Publish};
-        let check = |allow: &[(Action, &str)], deny: &[(Action, &str)], action, address: &str| {
-            let security = Security { enabled: true, allow: rules(allow), deny: rules(deny) };
-            security.allows(action, address.parse().unwrap())
-        };
-        let (inner, all) = ("10.0.0.0/8", "all");
-        assert!(check(&[(Publish, inner)], &[], Publish, "10.1.1.1"));
-        assert!(!check(&[(Publish, inner)], &[], Publish, "11.1.1.1"));
-        assert!(!check(&[(Publish, inner)], &[], Play, "10.1.1.1"), "no rule is for it, and there are allows");
-        assert!(!check(&[(Play, all)], &[(Play, inner)], Play, "10.1.1.1"));
-        assert!(check(&[(Play, all)], &[(Play, inner)], Play, "11.1.1.1"));
-        assert!(check(&[], &[(Play, inner)], Play, "11.1.1.1"), "there are only denies");
-        assert!(check(&[], &[(Play, inner)], Publish, "10.1.1.1"));
-        assert!(!check(&[], &[], Play, "11.1.1.1"), "enabled without a rule");
-        assert!(Security::default().allows(Play, "::1".parse().unwrap()));
     }
 }

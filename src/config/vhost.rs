@@ -10,8 +10,8 @@ use super::forward::Target;
 use super::hook_url::HookUrl;
 use super::hooks::HttpHooks;
 use super::http_remux::HttpRemux;
-use super::network::Security;
 use super::reader::{Reader, Section};
+use super::security::Security;
 use super::transcode::{Exec, Ladder, Transcode};
 
 /// The warning of a build without the feature `hls`. No error, since srs.conf uses it.
