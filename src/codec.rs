@@ -4,6 +4,7 @@
 //! and none of them panics on any input.
 
 pub mod aac;
+pub mod adts;
 mod amf;
 pub mod amf0;
 pub mod amf3;
@@ -12,7 +13,8 @@ pub mod flv;
 pub mod hevc;
 pub mod mp3;
 pub mod nalu;
-pub mod proxy;
+mod parameter_sets;
 pub mod picture;
+pub mod proxy;
 pub mod sps;
 pub mod ts;

@@ -1,18 +1,19 @@
 //! The configuration of an AAC decoder: AudioSpecificConfig (ISO/IEC 14496-3, section 1.6.2.1), the sequence header in RTMP,
-//! and the ADTS header, which replaces it before each frame in MPEG-TS (section 1.A.2.2).
+//! and frames without sound. See [`super::adts`] for the header that replaces it before each frame in MPEG-TS.
 
-/// Size of an ADTS header without checksum, in bytes.
-pub const ADTS_HEADER_SIZE: usize = 7;
+mod bits;
+mod error;
+mod layout;
 
-/// Maximum size of an ADTS frame with its header, in bytes: the length field has 13 bits.
-const MAX_ADTS_FRAME: usize = 0x1fff;
+pub use self::error::Error;
+
+use self::bits::BitReader;
+use self::layout::ProgramConfig;
+use super::adts::{self, RATES};
 
 /// Samples of the core codec in a frame. With spectral band replication (HE-AAC) a frame has twice as many samples at twice
 /// the rate, so the duration is the same.
 pub const SAMPLES_PER_FRAME: u32 = 1024;
-
-const RATES: [u32; 13] =
-    [96_000, 88_200, 64_000, 48_000, 44_100, 32_000, 24_000, 22_050, 16_000, 12_000, 11_025, 8_000, 7_350];
 
 const MAIN: u8 = 1;
 const LTP: u8 = 4;
@@ -21,38 +22,16 @@ const PS: u8 = 29;
 const ESCAPE: u8 = 31;
 
 /// The fields of a decoder configuration that ADTS contains.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct AacConfig {
     /// 1 Main, 2 LC, 3 SSR, 4 LTP: the object type of the core codec, also with HE-AAC.
     pub object_type: u8,
     /// The sample rate of the core codec, in Hz.
     pub sample_rate: u32,
     rate_index: u8,
-    /// The channel configuration, 1 to 7; 7 means eight channels.
-    pub channels: u8,
-}
-
-/// A malformed configuration, or one that ADTS cannot carry.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum Error {
-    /// The configuration is truncated.
-    #[error("AAC configuration truncated at bit {at}")]
-    Short {
-        /// The position of the first missing bit.
-        at: usize,
-    },
-    /// An object type without a number in ADTS, such as low delay or USAC.
-    #[error("AAC of object type {0} cannot be carried in MPEG-TS")]
-    ObjectType(u8),
-    /// A sample rate without a number in ADTS.
-    #[error("AAC at {0} Hz cannot be carried in MPEG-TS")]
-    SampleRate(u32),
-    /// Channels described in the configuration itself.
-    #[error("AAC of channel configuration {0} cannot be carried in MPEG-TS")]
-    Channels(u8),
-    /// Frames of 960 samples.
-    #[error("AAC in frames of 960 samples cannot be carried in MPEG-TS")]
-    ShortFrames,
+    /// The number of the channel layout, 1 to 7; 0 if a program config element describes it.
+    channel_configuration: u8,
+    program_config: Option<ProgramConfig>,
 }
 
 /// Reads an AudioSpecificConfig.
@@ -60,7 +39,7 @@ pub enum Error {
 /// # Errors
 /// When it is malformed, or ADTS cannot carry it.
 pub fn read_config(bytes: &[u8]) -> Result<AacConfig, Error> {
-    let mut bits = BitReader { bytes, at: 0 };
+    let mut bits = BitReader::new(bytes);
     let mut object_type = bits.object_type()?;
     let (sample_rate, rate_index) = bits.sample_rate()?;
     let channels = bits.take(4)? as u8;
@@ -78,48 +57,68 @@ pub fn read_config(bytes: &[u8]) -> Result<AacConfig, Error> {
     // Some encoders write the value of a rate that has a number.
     let known = RATES.iter().position(|&rate| rate == sample_rate);
     let rate_index = rate_index.or(known.map(|index| index as u8)).ok_or(Error::SampleRate(sample_rate))?;
-    if !(1..=7).contains(&channels) {
+    if channels > 7 {
         return Err(Error::Channels(channels));
     }
-    Ok(AacConfig { object_type, sample_rate, rate_index, channels })
+    let mut config =
+        AacConfig { object_type, sample_rate, rate_index, channel_configuration: channels, program_config: None };
+    if channels == 0 {
+        // Delay of a core coder, and the flag of an extension.
+        if bits.take(1)? == 1 {
+            bits.take(14)?;
+        }
+        bits.take(1)?;
+        let program_config = ProgramConfig::read(&mut bits)?;
+        // hls.js drops the whole stream for a layout without a number, so one that has a number gets it.
+        match program_config.standard_configuration() {
+            Some(number) => config.channel_configuration = number,
+            None => config.program_config = Some(program_config),
+        }
+    }
+    Ok(config)
 }
 
 impl AacConfig {
-    /// Returns the ADTS header of a frame of `length` bytes. `None`: the frame is too long.
-    pub fn adts_header(&self, length: usize) -> Option<[u8; ADTS_HEADER_SIZE]> {
-        let length = length + ADTS_HEADER_SIZE;
-        if length > MAX_ADTS_FRAME {
-            return None;
-        }
-        let length = length as u32;
-        Some([
-            0xff,
-            0xf1, // MPEG-4, no checksum
-            (self.object_type - 1) << 6 | self.rate_index << 2 | self.channels >> 2,
-            (self.channels & 0x03) << 6 | (length >> 11) as u8,
-            (length >> 3) as u8,
-            ((length & 0x07) << 5) as u8 | 0x1f,
-            0xfc, // buffer fullness of a variable rate; one frame
-        ])
+    /// Returns the configuration in the header of an ADTS frame. `None`: the layout is described elsewhere.
+    pub fn from_adts(header: &adts::Header) -> Option<Self> {
+        let adts::Header { object_type, sample_rate, rate_index, channels: channel_configuration, .. } = *header;
+        let config = Self { object_type, sample_rate, rate_index, channel_configuration, program_config: None };
+        (channel_configuration > 0).then_some(config)
     }
-}
 
-struct BitReader<'a> {
-    bytes: &'a [u8],
-    at: usize,
+    /// Returns the number of channels.
+    pub fn channels(&self) -> u8 {
+        self.program_config
+            .as_ref()
+            .map_or_else(|| layout::channels(self.channel_configuration), ProgramConfig::channels)
+    }
+
+    /// Returns what ADTS has in front of a frame of `length` bytes: the header and, for a layout without a number, the program
+    /// config element, which is the first element of the frame then. `None`: the frame is too long.
+    pub fn adts_header(&self, length: usize) -> Option<adts::Prefix> {
+        let element = self.program_config.as_ref().map_or(&[][..], ProgramConfig::element);
+        let header = adts::Header {
+            object_type: self.object_type,
+            sample_rate: self.sample_rate,
+            rate_index: self.rate_index,
+            channels: self.channel_configuration,
+            header_size: adts::HEADER_SIZE,
+            frame_size: adts::HEADER_SIZE + element.len() + length,
+            blocks: 1,
+        };
+        adts::Prefix::new(&header, element)
+    }
+
+    /// Returns a frame without sound.
+    pub fn silent_frame(&self) -> Vec<u8> {
+        match &self.program_config {
+            Some(program_config) => program_config.silent_frame(),
+            None => layout::standard_silent_frame(self.channel_configuration),
+        }
+    }
 }
 
 impl BitReader<'_> {
-    fn take(&mut self, count: usize) -> Result<u32, Error> {
-        let mut value = 0;
-        for _ in 0..count {
-            let byte = *self.bytes.get(self.at / 8).ok_or(Error::Short { at: self.at })?;
-            value = value << 1 | u32::from(byte >> (7 - self.at % 8) & 1);
-            self.at += 1;
-        }
-        Ok(value)
-    }
-
     fn object_type(&mut self) -> Result<u8, Error> {
         let object_type = self.take(5)? as u8;
         Ok(if object_type == ESCAPE { 32 + self.take(6)? as u8 } else { object_type })
@@ -145,7 +144,7 @@ mod tests {
 
     fn read_fields(bytes: &[u8]) -> (u8, u32, u8) {
         let config = read_config(bytes).unwrap();
-        (config.object_type, config.sample_rate, config.channels)
+        (config.object_type, config.sample_rate, config.channels())
     }
 
     #[test]
@@ -168,7 +167,12 @@ mod tests {
 
     #[test]
     fn configurations_that_adts_cannot_carry_are_errors() {
-        assert_eq!(read_config(&[0x12, 0x00]), Err(Error::Channels(0)));
+        assert_eq!(read_config(&[0x12, 0x00]), Err(Error::Short { at: 16 }), "a layout that is described nowhere");
+        assert_eq!(
+            read_config(&[0x12, 0x58]),
+            Err(Error::Channels(11)),
+            "6.1 has a number, but ADTS has no room for it"
+        );
         assert_eq!(read_config(&[0x12, 0x14]), Err(Error::ShortFrames));
         assert_eq!(read_config(&[0xba, 0x10, 0, 0]), Err(Error::ObjectType(23)), "low delay");
         assert_eq!(read_config(&[0xf9, 0x46, 0x40, 0]), Err(Error::ObjectType(42)), "USAC");
@@ -182,9 +186,36 @@ mod tests {
     fn an_adts_header() {
         let config = read_config(&[0x12, 0x10]).unwrap();
         let header = config.adts_header(0x171).unwrap();
-        assert_eq!(header, [0xff, 0xf1, 0x50, 0x80, 0x2f, 0x1f, 0xfc], "LC, 44100 Hz, stereo, 376 bytes in all");
+        assert_eq!(header[..], [0xff, 0xf1, 0x50, 0x80, 0x2f, 0x1f, 0xfc], "LC, 44100 Hz, stereo, 376 bytes in all");
         assert!(config.adts_header(8184).is_some());
         assert!(config.adts_header(8185).is_none());
+    }
+
+    /// The configuration of 5.1(side) by ffmpeg 5.1, with its comment.
+    const SURROUND: &[u8] = &[
+        0x11, 0x80, 0x04, 0xc8, 0x44, 0x00, 0x20, 0x00, 0xc4, 0x0d, 0x4c, 0x61, 0x76, 0x63, 0x35, 0x39, 0x2e, 0x33,
+        0x37, 0x2e, 0x31, 0x30, 0x30, 0x56, 0xe5, 0x00,
+    ];
+
+    #[test]
+    fn a_layout_that_has_a_number_gets_it() {
+        // The same by ffmpeg 8: a single channel, a pair, a pair and a channel of low frequencies, as in configuration 6.
+        let bytes = [0x11, 0x80, 0x04, 0xc8, 0x05, 0x00, 0x01, 0x08, 0x80, 0x00];
+        let config = read_config(&bytes).unwrap();
+        let header = config.adts_header(100).unwrap();
+        assert_eq!((header.len(), (header[2] & 1) << 2 | header[3] >> 6, config.channels()), (7, 6, 6));
+    }
+
+    #[test]
+    fn a_layout_of_its_own_is_the_first_element_of_each_frame() {
+        let config = read_config(SURROUND).unwrap();
+        assert_eq!((config.channels(), config.sample_rate), (6, 48_000));
+        let prefix = config.adts_header(100).unwrap();
+        let (header, element) = prefix.split_at(adts::HEADER_SIZE);
+        let size = usize::from(header[3] & 3) << 11 | usize::from(header[4]) << 3 | usize::from(header[5] >> 5);
+        assert_eq!((header[2] & 1, header[3] >> 6, size), (0, 0, prefix.len() + 100), "channel configuration 0");
+        assert_eq!(element[0] >> 5, 5, "the identifier of a program config element");
+        assert_eq!(element.last(), Some(&0), "without a comment");
     }
 
     proptest! {
@@ -192,7 +223,7 @@ mod tests {
         fn any_bytes_are_a_configuration_or_an_error(bytes in prop::collection::vec(any::<u8>(), 0..32)) {
             if let Ok(config) = read_config(&bytes) {
                 prop_assert!(RATES.contains(&config.sample_rate));
-                prop_assert!(config.adts_header(100).is_some());
+                prop_assert!(config.adts_header(100).is_some() && config.silent_frame().len() < 700);
             }
         }
     }

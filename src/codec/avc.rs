@@ -2,6 +2,7 @@
 //! header in RTMP. See [`super::nalu`] for the format of frames.
 
 use super::nalu::{Codec, ConfigReader, Error, VideoConfig, read_length_size};
+use super::parameter_sets;
 
 /// Reads the record. The fields after the picture parameter sets (chroma format, extended sets) are ignored.
 ///
@@ -25,6 +26,7 @@ pub fn read_config(record: &[u8]) -> Result<VideoConfig, Error> {
     for _ in 0..picture_sets {
         fields.read_parameter_set(&mut parameter_sets)?;
     }
+    let parameter_sets = parameter_sets::sort(Codec::H264, &parameter_sets);
     Ok(VideoConfig { codec: Codec::H264, length_size, parameter_sets })
 }
 

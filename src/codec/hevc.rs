@@ -2,12 +2,13 @@
 //! header in RTMP. See [`super::nalu`] for the format of frames.
 
 use super::nalu::{Codec, ConfigReader, Error, VideoConfig, read_length_size};
+use super::parameter_sets;
 
 /// Bytes between the version and the length size: profile, level, parallelism, chroma, depths, rate.
 const PROFILE_TO_RATE: usize = 20;
 
-/// Reads the record. Its arrays (video, sequence and picture parameter sets, and SEI messages for the whole stream) keep
-/// their order.
+/// Reads the record. Its arrays (video, sequence and picture parameter sets, and SEI messages for the whole stream) may be in
+/// any order, and are sorted.
 ///
 /// # Errors
 /// When the record is malformed. A record without parameter sets is valid; they are in the keyframes then.
@@ -30,6 +31,7 @@ pub fn read_config(record: &[u8]) -> Result<VideoConfig, Error> {
             fields.read_parameter_set(&mut parameter_sets)?;
         }
     }
+    let parameter_sets = parameter_sets::sort(Codec::H265, &parameter_sets);
     Ok(VideoConfig { codec: Codec::H265, length_size, parameter_sets })
 }
 
@@ -57,6 +59,16 @@ mod tests {
         assert_eq!((config.codec, config.length_size), (Codec::H265, 4));
         let sets = [&[0, 0, 0, 1, 0x40, 1][..], &[0, 0, 0, 1, 0x42, 1, 1], &[0, 0, 0, 1, 0x44, 1]].concat();
         assert_eq!(config.parameter_sets, sets);
+    }
+
+    #[test]
+    fn arrays_in_any_order_are_sorted() {
+        let mut reversed = record();
+        reversed.truncate(23);
+        reversed.extend([0xa2, 0, 1, 0, 2, 0x44, 0x01]);
+        reversed.extend([0xa1, 0, 1, 0, 3, 0x42, 0x01, 0x01]);
+        reversed.extend([0xa0, 0, 1, 0, 2, 0x40, 0x01]);
+        assert_eq!(read_config(&reversed), read_config(&record()));
     }
 
     #[test]

@@ -27,7 +27,7 @@ pub struct VideoConfig {
     pub codec: Codec,
     /// The size of the length field before each NAL unit: 1, 2 or 4 bytes.
     pub length_size: usize,
-    /// The parameter sets, each after a start code.
+    /// The parameter sets, each after a start code, in the order of the stream.
     pub parameter_sets: Vec<u8>,
 }
 

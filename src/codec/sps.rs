@@ -109,7 +109,26 @@ fn h264_size(bits: &mut BitReader<'_>) -> Option<(u32, u32)> {
     Some((width.checked_sub(cropped_x)?, height.checked_mul(fields)?.checked_sub(cropped_y)?))
 }
 
-fn h265_size(bits: &mut BitReader<'_>) -> Option<(u32, u32)> {
+/// Returns the number of a parameter set, by which pictures refer to it. `None` if the set is truncated.
+pub(super) fn set_number(codec: Codec, set: &[u8]) -> Option<u32> {
+    let bytes = without_emulation_prevention(&set[..set.len().min(MAX_READ)]);
+    let mut bits = BitReader { bytes: &bytes, at: 0 };
+    match (codec, codec.nalu_type(*set.first()?)) {
+        // Header of the NAL unit; profile, constraint flags and level.
+        (Codec::H264, 7 | 15) => bits.skip(32)?,
+        (Codec::H264, _) => bits.skip(8)?,
+        (Codec::H265, 32) => {
+            bits.skip(16)?;
+            return bits.take(4);
+        }
+        (Codec::H265, 33) => skip_h265_profile(&mut bits)?,
+        (Codec::H265, _) => bits.skip(16)?,
+    }
+    bits.golomb()
+}
+
+/// Skips what is in front of the number of a sequence parameter set.
+fn skip_h265_profile(bits: &mut BitReader<'_>) -> Option<()> {
     // Header of the NAL unit, number of the video parameter set.
     bits.take(20)?;
     let sub_layers = bits.take(3)? as usize;
@@ -126,6 +145,11 @@ fn h265_size(bits: &mut BitReader<'_>) -> Option<(u32, u32)> {
     for (has_profile, has_level) in present {
         bits.skip(if has_profile { 88 } else { 0 } + if has_level { 8 } else { 0 })?;
     }
+    Some(())
+}
+
+fn h265_size(bits: &mut BitReader<'_>) -> Option<(u32, u32)> {
+    skip_h265_profile(bits)?;
     bits.golomb()?;
     let mut chroma_format = bits.golomb()?;
     if chroma_format == 3 && bits.flag()? {

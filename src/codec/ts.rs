@@ -14,15 +14,25 @@ pub use self::psi::AudioCodec;
 
 use self::packet::{PacketWriter, Pid};
 use super::nalu::{self, Codec, Nalus, START_CODE, VideoConfig};
+use super::parameter_sets::is_parameter_set;
 
 /// Frequency of the clock of all time stamps, in Hz.
 pub const CLOCK_HZ: u64 = 90_000;
 
-/// Offset of all time stamps, so that the clock reference can be ahead of the first frame.
-const START: u64 = 126_000;
+/// Offset of all time stamps, so that the clock reference can be ahead of the first frame by any distance of the tracks.
+const START: u64 = MAX_DISTANCE + 126_000;
 
 /// Time between the clock reference of a frame and its decoding: a decoder buffers the frame in this time.
 const PCR_LEAD: u64 = 63_000;
+
+/// Minimum time between a clock reference and the frames behind it, those of the slower track.
+const MIN_PCR_LEAD: u64 = 31_500;
+
+/// Unit of the increase of the lead, so that it does not grow with each frame.
+const PCR_LEAD_STEP: u64 = 45_000;
+
+/// Maximum distance of the tracks for which clock references are made earlier.
+const MAX_DISTANCE: u64 = 10 * CLOCK_HZ;
 
 /// Maximum time between two clock references (section 2.7.2).
 const MAX_PCR_INTERVAL: u64 = 9000;
@@ -40,8 +50,25 @@ const AUDIO_PES_TIME: u64 = 9000;
 /// Maximum size of one PES packet of audio, in bytes: its length field has 16 bits.
 const AUDIO_PES_SIZE: usize = 60_000;
 
-/// Maximum difference between pts and dts. More is an error of the encoder.
+/// Maximum difference between pts and dts in both directions. More is an error of the encoder.
 const MAX_COMPOSITION: i64 = 10 * CLOCK_HZ as i64;
+
+/// Distances that hold for a whole publication, but show only while it runs. A segment is corrected at its end, when it is
+/// known what it needs.
+#[derive(Debug, Clone, Copy)]
+struct Corrections {
+    /// Time added to all presentation times. Encoders that begin with dts = pts have frames that are shown before they are
+    /// decoded, by that time.
+    shift: u64,
+    /// Time between clock references and the frames that carry them.
+    lead: u64,
+}
+
+impl Default for Corrections {
+    fn default() -> Self {
+        Self { shift: 0, lead: PCR_LEAD }
+    }
+}
 
 /// A writer of consecutive segments.
 #[derive(Debug, Default)]
@@ -54,6 +81,9 @@ pub struct Muxer {
     /// The stream with the clock references of the segment: the one of its first frame.
     pcr: Option<Pid>,
     last_pcr: u64,
+    /// Time of the last frame of video and of audio.
+    last_times: [Option<u64>; 2],
+    corrections: Corrections,
     /// Number of packets in the segment with only a clock reference.
     filled: u64,
     /// The last parameter sets written to the segment, and the bytes of frames since.
@@ -62,6 +92,9 @@ pub struct Muxer {
     /// Audio frames of the next PES packet, and the time stamp of the first.
     pending: Vec<u8>,
     pending_time: u64,
+    /// The corrections that the segment needs.
+    needed: Corrections,
+    has_jumped: bool,
     /// The content of the last PMT, and its version.
     program: Option<psi::Program>,
     version: u8,
@@ -101,10 +134,20 @@ impl Muxer {
         self.audio
     }
 
+    /// Starts a publication: forgets what the time stamps of the last one needed.
+    pub fn start_publication(&mut self) {
+        (self.corrections, self.needed, self.last_times) = (Corrections::default(), Corrections::default(), [None; 2]);
+    }
+
+    /// Returns true if the time stamps of the last segment do not continue those before it, because it needed corrections.
+    pub fn has_jumped(&self) -> bool {
+        self.has_jumped
+    }
+
     /// Appends a video frame: NAL units after their lengths. `dts` and `composition` are in units of [`CLOCK_HZ`]; `dts` must
-    /// not decrease, and a negative `composition` counts as 0. A keyframe gets the parameter sets in front, unless it contains
-    /// its own, or the segment already has them and fewer bytes than their size follow them. Without this rule, keyframes of a
-    /// few bytes would make a large segment from little input.
+    /// not decrease. `config` contains the parameter sets of the frame, see [`VideoConfig::absorb`]. A keyframe gets all of them
+    /// in front, unless the segment already has them and fewer bytes than their size follow them. Without this rule, keyframes
+    /// of a few bytes would make a large segment from little input.
     ///
     /// # Errors
     /// When the lengths in the frame are wrong, or there are more than [`nalu::MAX_NALUS`] units. Nothing is appended then.
@@ -117,19 +160,22 @@ impl Muxer {
         frame: &[u8],
     ) -> Result<(), nalu::Error> {
         let codec = config.codec;
-        let (mut size, mut has_sets) = (codec.delimiter().len(), false);
+        // Delimiter and parameter sets are written in front.
+        let is_written = |nalu: &[u8]| {
+            let kind = nalu.first().map(|&first| codec.nalu_type(first));
+            kind.is_some_and(|kind| !codec.is_delimiter(kind)) && !(is_key && is_parameter_set(codec, nalu))
+        };
+        let mut size = codec.delimiter().len();
         for (index, nalu) in Nalus::new(frame, config.length_size).enumerate() {
             let nalu = nalu?;
             if index >= nalu::MAX_NALUS {
                 return Err(nalu::Error::Count);
             }
-            let Some(kind) = nalu.first().map(|&first| codec.nalu_type(first)) else { continue };
-            has_sets |= codec.is_sequence_parameters(kind);
-            if !codec.is_delimiter(kind) {
+            if is_written(nalu) {
                 size += START_CODE.len() + nalu.len();
             }
         }
-        let sets: &[u8] = if is_key && !has_sets { &config.parameter_sets } else { &[] };
+        let sets: &[u8] = if is_key { &config.parameter_sets } else { &[] };
         let sets_due = self.sets != sets || self.since_sets >= sets.len();
         let sets = if sets_due { sets } else { &[] };
         size += sets.len();
@@ -142,7 +188,9 @@ impl Muxer {
         self.since_sets += frame.len();
 
         let time = dts + START;
-        let pts = time.saturating_add_signed(composition.clamp(0, MAX_COMPOSITION));
+        let composition = composition.clamp(-MAX_COMPOSITION, MAX_COMPOSITION);
+        self.needed.shift = self.needed.shift.max(composition.min(0).unsigned_abs());
+        let pts = (time + self.corrections.shift).wrapping_add_signed(composition);
         let header = packet::pes_header(packet::VIDEO_STREAM, size, pts, Some(time));
         self.video = Some(codec);
         self.start();
@@ -152,8 +200,7 @@ impl Muxer {
         packets.write(codec.delimiter());
         packets.write(sets);
         for nalu in Nalus::new(frame, config.length_size).flatten() {
-            let kind = nalu.first().map(|&first| codec.nalu_type(first));
-            if kind.is_some_and(|kind| !codec.is_delimiter(kind)) {
+            if is_written(nalu) {
                 packets.write(&START_CODE);
                 packets.write(nalu);
             }
@@ -183,7 +230,8 @@ impl Muxer {
         }
         let pending = std::mem::take(&mut self.pending);
         let time = self.pending_time + START;
-        let header = packet::pes_header(packet::AUDIO_STREAM, pending.len(), time, None);
+        let pts = time + self.corrections.shift;
+        let header = packet::pes_header(packet::AUDIO_STREAM, pending.len(), pts, None);
         self.start();
         let pcr = self.clock_reference(Pid::Audio, time);
         let mut packets = self.packets(Pid::Audio, header.len() + pending.len(), pcr, false);
@@ -211,7 +259,22 @@ impl Muxer {
         out[PACKET_SIZE..2 * PACKET_SIZE].copy_from_slice(&pmt);
         self.program = Some(program);
         self.filled = 0;
+        self.has_jumped = self.correct(&mut out);
         Some(out)
+    }
+
+    /// Applies the corrections that the segment turned out to need. Returns whether it needed any.
+    fn correct(&mut self, out: &mut [u8]) -> bool {
+        let Corrections { shift, lead } = self.corrections;
+        let more_shift = self.needed.shift.saturating_sub(shift);
+        let more_lead = self.needed.lead.saturating_sub(lead).div_ceil(PCR_LEAD_STEP) * PCR_LEAD_STEP;
+        let is_needed = more_shift + more_lead > 0;
+        if is_needed {
+            packet::correct(out, more_shift, more_lead);
+            self.corrections = Corrections { shift: shift + more_shift, lead: lead + more_lead };
+            self.last_pcr = self.last_pcr.saturating_sub(more_lead);
+        }
+        is_needed
     }
 
     /// Reserves space for PAT and PMT at the start of a segment.
@@ -229,7 +292,13 @@ impl Muxer {
     /// Returns the clock reference for a frame of `pid` at `time`. If the last one is too old, because of a pause or frames of
     /// the other stream, first writes packets with only a clock reference.
     fn clock_reference(&mut self, pid: Pid, time: u64) -> Option<u64> {
-        let clock = time - PCR_LEAD;
+        let (own, other) = if pid == Pid::Video { (0, 1) } else { (1, 0) };
+        self.last_times[own] = Some(time);
+        let behind = self.last_times[other].map_or(0, |other| other.saturating_sub(time));
+        if behind > MIN_PCR_LEAD && behind <= MAX_DISTANCE - MIN_PCR_LEAD {
+            self.needed.lead = self.needed.lead.max(behind + MIN_PCR_LEAD);
+        }
+        let clock = time - self.corrections.lead;
         let Some(carrier) = self.pcr else {
             self.pcr = Some(pid);
             self.last_pcr = clock;

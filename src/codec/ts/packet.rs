@@ -41,6 +41,11 @@ const RANDOM_ACCESS: u8 = 0x40;
 const PCR_FIELD: usize = 8;
 const FLAGS_FIELD: usize = 2;
 
+/// Size of a time stamp in a PES header, in bytes, and the flags for one and for two of them.
+const TIME: usize = 5;
+const ONLY_PTS: u8 = 0x80;
+const PTS_AND_DTS: u8 = 0xc0;
+
 /// Size up to which a buffer doubles when it grows, in bytes. Larger buffers grow by a quarter.
 const MAX_DOUBLING: usize = 1 << 20;
 
@@ -139,11 +144,15 @@ fn write_adaptation_field(out: &mut Vec<u8>, size: usize, pcr: Option<u64>, is_k
         out.push(if pcr.is_some() { HAS_PCR } else { 0 } | if is_key { RANDOM_ACCESS } else { 0 });
     }
     if let Some(pcr) = pcr {
-        // 33 bits, 6 reserved bits, and an extension of 9 bits (27 MHz), which is zero.
-        let field = (pcr & 0x1_ffff_ffff) << 15 | 0x3f << 9;
-        out.extend_from_slice(&field.to_be_bytes()[2..]);
+        out.extend_from_slice(&encode_pcr(pcr));
     }
     out.resize(end, 0xff);
+}
+
+/// Encodes a clock reference: 33 bits, 6 reserved bits, and an extension of 9 bits (27 MHz), which is zero.
+fn encode_pcr(pcr: u64) -> [u8; 6] {
+    let [_, _, field @ ..] = ((pcr & 0x1_ffff_ffff) << 15 | 0x3f << 9).to_be_bytes();
+    field
 }
 
 /// The header of a PES packet.
@@ -160,21 +169,51 @@ impl std::ops::Deref for PesHeader {
     }
 }
 
-/// Returns the header of a PES packet with `size` bytes of content. `dts` is written only if it differs from `pts`.
+/// Returns the header of a PES packet with `size` bytes of content. A `dts` that is equal to `pts` is written, too, since
+/// [`correct`] may part them.
 pub(super) fn pes_header(stream: u8, size: usize, pts: u64, dts: Option<u64>) -> PesHeader {
-    let dts = dts.filter(|&dts| dts != pts);
-    let times = if dts.is_some() { 10 } else { 5 };
+    let times = if dts.is_some() { 2 * TIME } else { TIME };
     // The length includes flags and time stamps. If it does not fit it is zero, which is allowed for video.
     let length = u16::try_from(3 + times + size).unwrap_or(0).to_be_bytes();
-    let flags = if dts.is_some() { 0xc0 } else { 0x80 };
-    let mut bytes = [0; 19];
+    let mut bytes = [0xff; 19];
     // 0x84: two fixed bits, and the alignment bit, because the content starts with an access unit.
-    bytes[..9].copy_from_slice(&[0, 0, 1, stream, length[0], length[1], 0x84, flags, times as u8]);
-    bytes[9..14].copy_from_slice(&encode_timestamp(if dts.is_some() { 3 } else { 2 }, pts));
+    bytes[..9].copy_from_slice(&[0, 0, 1, stream, length[0], length[1], 0x84, ONLY_PTS, times as u8]);
+    bytes[9..14].copy_from_slice(&encode_timestamp(2, pts));
     if let Some(dts) = dts {
+        bytes[7] = PTS_AND_DTS;
+        bytes[9..14].copy_from_slice(&encode_timestamp(3, pts));
         bytes[14..].copy_from_slice(&encode_timestamp(1, dts));
     }
     PesHeader { bytes, len: 9 + times }
+}
+
+/// Adds `shift` to all presentation times of a segment, and subtracts `lead` from its clock references.
+pub(super) fn correct(segment: &mut [u8], shift: u64, lead: u64) {
+    for packet in segment.as_chunks_mut::<PACKET_SIZE>().0 {
+        let is_table = [Pid::Pat, Pid::Pmt].iter().any(|pid| {
+            let [high, low] = pid.number().to_be_bytes();
+            packet[1] & 0x1f == high && packet[2] == low
+        });
+        if is_table {
+            continue;
+        }
+        let (is_start, has_field) = (packet[1] & 0x40 != 0, packet[3] & 0x20 != 0);
+        let field = if has_field { 1 + usize::from(packet[HEADER]) } else { 0 };
+        if field >= PCR_FIELD && packet[HEADER + 1] & HAS_PCR != 0 {
+            let at = &mut packet[HEADER + 2..HEADER + PCR_FIELD];
+            let pcr = at.iter().fold(0u64, |bits, &byte| bits << 8 | u64::from(byte)) >> 15;
+            at.copy_from_slice(&encode_pcr(pcr.wrapping_sub(lead)));
+        }
+        if is_start && let Some(header) = packet.get_mut(HEADER + field..) {
+            shift_pts(header, shift);
+        }
+    }
+}
+
+/// Adds `shift` to the presentation time in the header of a PES packet.
+fn shift_pts(header: &mut [u8], shift: u64) {
+    let Some(pts) = header.get_mut(9..).and_then(|times| times.first_chunk_mut::<TIME>()) else { return };
+    *pts = encode_timestamp(pts[0] >> 4, decode_timestamp(*pts) + shift);
 }
 
 /// Encodes a time stamp of 33 bits, which wraps after 26.5 hours, in three parts with a marker bit after each.
@@ -184,4 +223,11 @@ fn encode_timestamp(prefix: u8, time: u64) -> [u8; 5] {
     let [b3, b4] = piece(0).to_be_bytes();
     let highest = (time >> 30 & 0x07) as u8;
     [prefix << 4 | highest << 1 | 1, b1, b2, b3, b4]
+}
+
+/// Decodes a time stamp of [`encode_timestamp`].
+fn decode_timestamp([a, b, c, d, e]: [u8; 5]) -> u64 {
+    let high = u64::from(a >> 1 & 0x07) << 30;
+    let middle = u64::from(u16::from_be_bytes([b, c]) >> 1) << 15;
+    high | middle | u64::from(u16::from_be_bytes([d, e]) >> 1)
 }

@@ -114,10 +114,14 @@ fn a_keyframe_has_a_delimiter_and_its_parameter_sets_in_front() {
 #[test]
 fn parameter_sets_in_the_frame_are_not_repeated() {
     let mut muxer = Muxer::new();
-    let frame = [nalu(0x67, 8), nalu(0x68, 4), nalu(0x65, 50)].concat();
-    muxer.video(&avc(), 0, 0, true, &frame).unwrap();
+    // In the wrong order, behind another unit.
+    let frame = [nalu(6, 3), nalu(0x68, 4), nalu(0x67, 8), nalu(0x65, 50)].concat();
+    let mut config = VideoConfig { parameter_sets: Vec::new(), ..avc() };
+    config.absorb(&frame).unwrap();
+    muxer.video(&config, 0, 0, true, &frame).unwrap();
     let segment = demux(&muxer.finish().unwrap());
-    assert_eq!(segment.frames[0].data[6..11], [0, 0, 0, 1, 0x67]);
+    let units: Vec<_> = segment.frames[0].data.windows(5).filter(|at| at[..4] == START_CODE).map(|at| at[4]).collect();
+    assert_eq!(units, [9, 0x67, 0x68, 6, 0x65]);
     assert_eq!(segment.frames[0].data.len(), 6 + frame.len());
 }
 
