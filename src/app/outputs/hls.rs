@@ -8,22 +8,28 @@
 //!
 //! Nothing on the worker waits for a disk. A failing disk does not affect the publisher, unless `hls_on_error` says so.
 
+mod announced;
 mod atomic_file;
 mod audio;
 pub mod buffer_pool;
 mod dir_cache;
+mod gaps;
 mod job;
 mod output;
 mod playlist;
 mod rate_limit;
+mod segment;
 mod segment_store;
 mod segment_writer;
 pub mod segmenter;
+mod still_picture;
 mod stream;
 mod stream_state;
 #[cfg(test)]
 mod tests;
 mod tombstones;
+mod video;
+mod waiting_audio;
 mod writer_thread;
 
 use std::collections::HashMap;
@@ -43,10 +49,10 @@ use crate::app::limits::fairness::TimeSlice;
 use crate::app::limits::reclaim::{Reclaim, ReclaimTarget, Reclaimed};
 use crate::app::outputs::live_files::LiveFiles;
 use crate::app::stats::snapshot::Section;
-use crate::app::stream::{ClientHandle, Output, Source, StreamEvent, StreamRegistry};
+use crate::app::stream::{Output, Publishing, Source, StreamEvent, StreamRegistry};
 use crate::config::{Config, DEFAULT_VHOST, Vhost};
 use crate::log::quoted;
-use crate::memory::{Category, MemoryTracker};
+use crate::memory::Category;
 use crate::st::{self, Cond, Shared};
 
 /// Maximum number of ended streams that are kept for their players, see `hls_dispose`. The bound keeps a client that publishes name
@@ -116,6 +122,12 @@ impl Feature for HlsFeature {
     }
 
     fn start(&self) -> io::Result<()> {
+        let (writer, events) = (self.hls.0.writer.clone(), self.ctx.events.clone());
+        st::spawn_supervised("hls events", move || {
+            loop {
+                events.emit(&Event::Segment(writer.next_written()));
+            }
+        })?;
         let (hls, ctx) = (self.hls.clone(), self.ctx.clone());
         st::spawn_supervised("hls", move || hls.maintain(|| hls.reconfigure(&ctx.streams, &ctx.config.get())))
     }
@@ -204,9 +216,8 @@ impl Hls {
     /// Attaches an HLS output to a published stream, changes it, or detaches it, as the vhost's configuration says. New lengths apply
     /// to the open segment; a new directory takes over at the next keyframe.
     pub(crate) fn attach(&self, source: &Source, vhost: &Arc<Vhost>, config: &Config) {
-        source.attach_output("hls", vhost, vhost.hls.enabled, |publishing| {
-            self.start_output(&publishing.stream.name, vhost, config, publishing.handle.clone(), publishing.memory)
-        });
+        source
+            .attach_output("hls", vhost, vhost.hls.enabled, |publishing| self.start_output(publishing, vhost, config));
     }
 
     fn reconfigure(&self, sources: &StreamRegistry, config: &Config) {
@@ -235,14 +246,9 @@ impl Hls {
         ended.iter().take_while(|_| !is_enough()).map(|(_, stream)| stream.evict(time_slice)).sum()
     }
 
-    fn start_output(
-        &self,
-        name: &str,
-        vhost: &Vhost,
-        config: &Config,
-        publisher: Arc<dyn ClientHandle>,
-        memory: &MemoryTracker,
-    ) -> Option<Box<dyn Output>> {
+    fn start_output(&self, publishing: &Publishing<'_>, vhost: &Vhost, config: &Config) -> Option<Box<dyn Output>> {
+        let Publishing { stream: info, client, handle, memory } = *publishing;
+        let name = info.name.as_str();
         let base = match file_base(name, vhost, config) {
             Ok(base) => base,
             Err(reason) => {
@@ -269,8 +275,10 @@ impl Hls {
             return None;
         };
         self.0.stream_added.signal();
-        let output = HlsOutput::start(&stream, &vhost.hls, publisher, memory);
-        if output.is_none() {
+        let output = HlsOutput::start(&stream, &vhost.hls, handle.clone(), memory);
+        if output.is_some() {
+            stream.0.with(|state| state.set_publication(info, client));
+        } else {
             log::warn!("HLS disabled, another stream writes the same files: stream={name} path={}", quoted(&base));
         }
         output.map(|output| Box::new(output) as Box<dyn Output>)

@@ -5,8 +5,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use crate::app::events::GateAction;
-use crate::app::gates;
-use crate::app::rtmp::connection::{Admitted, Connection, gate_request, rename, stream_info};
+use crate::app::rtmp::connection::{Admitted, Connection, Passed, ask_immediate};
 use crate::app::rtmp::pump::{Handled, Next, Pump, Role, Round};
 use crate::app::session::close::CloseReason;
 use crate::app::stats::reporter::MessageCounts;
@@ -31,21 +30,21 @@ const MAX_COALESCE: Duration = Duration::from_millis(350);
 
 /// Time over which the bit rate is measured, so that a keyframe after a still picture does not exceed the limit.
 const RATE_WINDOW: Duration = Duration::from_secs(5);
+
 /// Time after which a publisher counts as one of which nothing is understood.
 const UNKNOWN_AFTER: Duration = Duration::from_secs(1);
-
 
 struct PublisherRole<'a, 'c> {
     connection: &'a mut Connection<'c>,
     publication: &'a Publication,
     name: &'a str,
     stream_id: u32,
-    started: Instant,
     received: Arc<AtomicU64>,
+    started: Instant,
+    last_read: Instant,
     /// Time of the last read that had media, or a part of it.
     last_media: Instant,
     unknown_reported: bool,
-    last_read: Instant,
     round_started: Instant,
     /// Earliest time at which the input that is read now can have arrived.
     arrived_after: Instant,
@@ -66,18 +65,17 @@ impl Connection<'_> {
             Ok(request) => request,
             Err(reason) => return Err(self.refuse(id, "NetStream.Publish.Denied", reason)),
         };
-        let info = stream_info(admitted, &request);
-        let question = gate_request(GateAction::Publish, admitted, &info, &request.vhost);
-        if let Err(reason) = gates::ask_immediate(self.ctx, &question) {
-            return Err(self.refuse(id, "NetStream.Publish.Denied", reason));
-        }
-        let source = self.ctx.streams.get_or_create(&request.name, &request.vhost);
+        let passed = match ask_immediate(self.ctx, GateAction::Publish, admitted, request) {
+            Ok(passed) => passed,
+            Err(reason) => return Err(self.refuse(id, "NetStream.Publish.Denied", reason)),
+        };
+        let source = self.ctx.streams.get_or_create(&passed.request.name, &passed.request.vhost);
         let busy = |busy: StreamBusy| CloseReason::Busy(busy.to_string());
         let reservation = match source.reserve(self.client.number) {
             Ok(reservation) => reservation,
             Err(error) => return Err(self.refuse(id, "NetStream.Publish.BadName", busy(error))),
         };
-        let granted = match self.ask_blocking_gates(&question) {
+        let granted = match self.ask_blocking_gates(&passed.question) {
             Ok(granted) => granted,
             Err(reason) => {
                 // Free before the client is told: it may try again at once.
@@ -85,26 +83,23 @@ impl Connection<'_> {
                 return Err(self.refuse(id, "NetStream.Publish.Denied", reason));
             }
         };
-        let (request, info, reservation) = match granted.stream {
-            None => (request, info, reservation),
-            Some(name) => {
+        // The requested name is free again if it is another one.
+        let reservation = granted.stream.is_none().then_some(reservation);
+        drop(source);
+        let passed = match passed.rename(self.ctx, granted) {
+            Ok(passed) => passed,
+            Err(reason) => {
                 drop(reservation);
-                drop(source);
-                let renamed = rename(admitted, &request, &name).and_then(|(request, info)| {
-                    // A forwarded stream may come back under its public name.
-                    let again = gate_request(GateAction::Publish, admitted, &info, &request.vhost);
-                    gates::ask_immediate(self.ctx, &again).map(|()| (request, info))
-                });
-                let (request, info) = match renamed {
-                    Ok(renamed) => renamed,
-                    Err(reason) => return Err(self.refuse(id, "NetStream.Publish.Denied", reason)),
-                };
-                let source = self.ctx.streams.get_or_create(&request.name, &request.vhost);
-                match source.reserve(self.client.number) {
-                    Ok(reservation) => (request, info, reservation),
-                    Err(error) => return Err(self.refuse(id, "NetStream.Publish.BadName", busy(error))),
-                }
+                return Err(self.refuse(id, "NetStream.Publish.Denied", reason));
             }
+        };
+        let Passed { request, info, max_bitrate, .. } = passed;
+        let reservation = match reservation {
+            Some(reservation) => reservation,
+            None => match self.ctx.streams.get_or_create(&request.name, &request.vhost).reserve(self.client.number) {
+                Ok(reservation) => reservation,
+                Err(error) => return Err(self.refuse(id, "NetStream.Publish.BadName", busy(error))),
+            },
         };
         let publication = match reservation.publish(self.client.clone(), info.clone(), admitted.info.clone()) {
             Ok(publication) => Arc::new(publication),
@@ -117,7 +112,7 @@ impl Connection<'_> {
         // Set before the first wait, during which a reload may remove the vhost.
         self.client.set_stream_vhost(Some(&request.vhost));
         let mut pump = Pump::new(self.rtmp.protocol(), None, &self.ctx.admission, self.send_timeout);
-        let result = self.receive_media(&mut pump, &publication, &request.name, id, granted.max_bitrate);
+        let result = self.receive_media(&mut pump, &publication, &request.name, id, max_bitrate);
         self.client.set_stream_vhost(None);
         if let Some((code, reason)) = self.publish_close_status(&result) {
             self.close_stream(&mut pump, id, code, &reason);
@@ -146,15 +141,15 @@ impl Connection<'_> {
         });
         let now = st::now();
         let result = pump.run(&mut PublisherRole {
-            started: now,
             connection: self,
-            last_media: now,
-            unknown_reported: false,
             publication,
             name,
             stream_id,
             received,
+            started: now,
             last_read: now,
+            last_media: now,
+            unknown_reported: false,
             round_started: now,
             arrived_after: now,
             coalescing: false,
@@ -203,12 +198,12 @@ impl Role for PublisherRole<'_, '_> {
     }
 
     fn handle_next(&mut self) -> Result<Handled<()>, CloseReason> {
-                self.last_media = self.last_read;
         let rtmp = &mut self.connection.rtmp;
         let Some(event) = rtmp.poll_event()? else { return Ok(Handled::NoMessage) };
         match event {
             Event::Media(message) => {
                 self.received.fetch_add(1, Ordering::Relaxed);
+                self.last_media = self.last_read;
                 self.publication.on_message(&message, self.arrived_after);
             }
             Event::Stop(id) if id == 0 || id == self.stream_id => return Ok(Handled::End(())),
@@ -237,17 +232,17 @@ impl Role for PublisherRole<'_, '_> {
         let limits = self.granted_bitrate.into_iter().chain([publication.max_bitrate()]).filter(|&limit| limit > 0);
         let limit = limits.min().unwrap_or(0);
         if let Some(max) = exceeded_rate(&mut self.rate_window, now, stream.bytes_received(), limit) {
+            return Err(CloseReason::TooFast(max));
+        }
+        let window_scale = self.connection.ctx.batching.window_scale(now);
+        let flush = publication.flush_if_due(now, window_scale);
+        log_codecs(publication, self.name, &mut self.logged_codecs);
         // A large message over a slow line is media as well.
         if self.last_read > self.last_media && self.connection.rtmp.protocol().is_receiving_media() {
             self.last_media = self.last_read;
             publication.record_activity(self.last_read);
         }
         self.report_unknown(now);
-            return Err(CloseReason::TooFast(max));
-        }
-        let window_scale = self.connection.ctx.batching.window_scale(now);
-        let flush = publication.flush_if_due(now, window_scale);
-        log_codecs(publication, self.name, &mut self.logged_codecs);
         // While replies are unwritten, the send timeout applies instead.
         let silent = round.all_sent.then(|| self.last_media + publication.timeout());
         if !round.input_pending && silent.is_some_and(|silent| now >= silent) {
@@ -269,6 +264,11 @@ impl Role for PublisherRole<'_, '_> {
         }
     }
 
+    fn has_media(&self, _: bool) -> bool {
+        self.received.load(Ordering::Relaxed) > 0
+    }
+}
+
 impl PublisherRole<'_, '_> {
     /// Warns once of a publisher of which nothing is understood, such as ffmpeg with `-f mpegts`.
     fn report_unknown(&mut self, now: Instant) {
@@ -285,11 +285,6 @@ impl PublisherRole<'_, '_> {
             self.name,
             kind.0
         );
-    }
-}
-
-    fn has_media(&self, _: bool) -> bool {
-        self.received.load(Ordering::Relaxed) > 0
     }
 }
 

@@ -41,8 +41,10 @@ pub enum Tag {
 /// Reason for the end of an output.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum EndReason {
-    /// The publisher has stopped or was lost.
+    /// The publisher has stopped.
     Unpublished,
+    /// The publisher's connection was lost or closed.
+    Lost,
     /// Another publisher has replaced one that stalled.
     Replaced,
     /// A new configuration disables the output, or needs another one in its place.

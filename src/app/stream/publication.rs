@@ -215,7 +215,7 @@ impl Drop for Publication {
         // Not `with`: this may run while a panic unwinds out of one.
         self.source.try_with(|state| {
             if self.is_current(state) {
-                state.remove_publisher(EndReason::Unpublished);
+                state.remove_publisher(EndReason::Lost);
             }
         });
     }

@@ -61,7 +61,7 @@ impl Source {
             // Before `remove_publisher`, which evicts in the background: bytes that stay charged would cost another
             // client its connection.
             state.evict_before(state.log.end_seq());
-            state.remove_publisher(EndReason::Unpublished);
+            state.remove_publisher(EndReason::Lost);
             state.evict_before(state.log.end_seq());
             true
         })

@@ -116,7 +116,11 @@ impl Demuxer {
             }
             return Some(());
         }
-        stream.parse_payload(payload, is_start)
+        stream.parse_payload(payload, is_start)?;
+        if is_start && let Some(pcr) = self.last_pcr {
+            stream.check_clock(pcr);
+        }
+        Some(())
     }
 
     fn add_pcr(&mut self, pcr: u64, is_discontinuity: bool) {
@@ -159,8 +163,8 @@ impl Demuxer {
     /// Returns whether the stream has no error that affects players.
     pub(crate) fn is_sound(&self) -> bool {
         let errors = self.skipped + self.broken + self.broken_tables + self.continuity_errors();
-        let backwards: u64 = self.pids.values().map(|stream| stream.dts_back).sum();
-        self.packets > 0 && errors + backwards == 0 && self.pcr_pid.is_some()
+        let wrong_times: u64 = self.pids.values().map(|stream| stream.dts_back + stream.late + stream.pts_early).sum();
+        self.packets > 0 && errors + wrong_times == 0 && self.pcr_pid.is_some()
     }
 }
 

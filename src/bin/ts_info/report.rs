@@ -37,7 +37,8 @@ impl Demuxer {
             let time = |time: Option<u64>| time.map_or("-".to_owned(), |time| format!("{:.3}", time as f64 / 90_000.0));
             let _ = writeln!(
                 out,
-                "pid {pid:#x}: {} (type {kind:#04x}), {} packets, {} PES, pts {} to {}, dts {} to {}, {} dts not increasing",
+                "pid {pid:#x}: {} (type {kind:#04x}), {} packets, {} PES, pts {} to {}, dts {} to {}, {} dts not increasing, \
+                 {} pts before dts, {} frames behind the clock",
                 name(kind),
                 stream.packets,
                 stream.pes,
@@ -45,7 +46,9 @@ impl Demuxer {
                 time(stream.last_pts),
                 time(stream.first_dts),
                 time(stream.last_dts),
-                stream.dts_back
+                stream.dts_back,
+                stream.pts_early,
+                stream.late
             );
             for (unit, count) in &stream.units {
                 let _ = writeln!(out, "    NAL unit type {unit}: {count}");
@@ -93,7 +96,7 @@ impl Stream {
         Some(format!(
             "{{\"pid\":{pid},\"type\":{kind},\"codec\":\"{}\",\"packets\":{},\"continuity_errors\":{},\"pes\":{},\
              \"frames\":{},\"first_pts\":{},\"last_pts\":{},\"first_dts\":{},\"last_dts\":{},\"dts_back\":{},\
-             \"nal_units\":{{{}}}}}",
+             \"pts_before_dts\":{},\"behind_clock\":{},\"nal_units\":{{{}}}}}",
             name(kind),
             self.packets,
             self.continuity_errors,
@@ -104,6 +107,8 @@ impl Stream {
             number(self.first_dts),
             number(self.last_dts),
             self.dts_back,
+            self.pts_early,
+            self.late,
             units.join(",")
         ))
     }

@@ -22,6 +22,10 @@ pub(crate) struct Stream {
     pub(crate) last_dts: Option<u64>,
     /// Number of decoding times that are not later than the previous one.
     pub(crate) dts_back: u64,
+    /// Number of frames that are due before the clock reference in front of them. Players drop them.
+    pub(crate) late: u64,
+    /// Number of frames that are shown before they are decoded.
+    pub(crate) pts_early: u64,
     /// Number of NAL units by type.
     pub(crate) units: BTreeMap<u8, u64>,
     pub(crate) adts_frames: u64,
@@ -44,6 +48,8 @@ impl Default for Stream {
             first_dts: None,
             last_dts: None,
             dts_back: 0,
+            late: 0,
+            pts_early: 0,
             units: BTreeMap::new(),
             adts_frames: 0,
             // Not zeros, which would be half a start code.
@@ -102,12 +108,18 @@ impl Stream {
         self.first_pts = self.first_pts.or(pts);
         self.first_dts = self.first_dts.or(dts);
         if let (Some(last), Some(dts)) = (self.last_dts, dts) {
-            // Later by less than half of the range of 33 bits.
-            let is_later = (1..1 << 32).contains(&(dts.wrapping_sub(last) & 0x1_ffff_ffff));
-            self.dts_back += u64::from(!is_later);
+            self.dts_back += u64::from(!is_before(last, dts));
+        }
+        if let (Some(pts), Some(dts)) = (pts, dts) {
+            self.pts_early += u64::from(is_before(pts, dts));
         }
         (self.last_pts, self.last_dts) = (pts.or(self.last_pts), dts.or(self.last_dts));
         payload.get(9 + usize::from(*payload.get(8)?)..)
+    }
+
+    /// Compares the frame that has just begun with the last clock reference.
+    pub(crate) fn check_clock(&mut self, pcr: u64) {
+        self.late += u64::from(self.last_dts.is_some_and(|dts| is_before(dts, pcr)));
     }
 
     /// Counts NAL units, which start after the bytes 0, 0, 1.
@@ -135,4 +147,9 @@ impl Stream {
             self.window = 0;
         }
     }
+}
+
+/// Returns whether `time` is before `other`, by less than half of the range of 33 bits.
+fn is_before(time: u64, other: u64) -> bool {
+    (1..1 << 32).contains(&(other.wrapping_sub(time) & 0x1_ffff_ffff))
 }

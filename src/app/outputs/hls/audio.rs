@@ -4,7 +4,12 @@
 //! frame's time is the time of the first frame plus the samples since, at the stream's sample rate. This clock is set again only
 //! when the encoder's timestamps have left it for good.
 
-use crate::codec::aac::{self, ADTS_HEADER_SIZE, AacConfig};
+use std::sync::Arc;
+
+use bytes::Bytes;
+
+use crate::codec::aac::{self, AacConfig};
+use crate::codec::adts;
 use crate::codec::flv::{AudioPacket, AudioTag};
 use crate::codec::mp3;
 use crate::codec::ts::{AudioCodec, CLOCK_HZ};
@@ -22,6 +27,9 @@ const MAX_DRIFTING_FRAMES: u32 = 64;
 /// Maximum size of an MP3 message: several frames of the greatest size.
 const MAX_MP3: usize = 16 * 1024;
 
+/// Number of AAC frames without a configuration after which that is an error. Some encoders send their first frames before it.
+const MAX_UNCONFIGURED_FRAMES: u32 = 50;
+
 /// The timing and header of a frame. Its data is the message from the body of its tag on.
 #[derive(Debug, Clone)]
 pub(super) struct Frame {
@@ -30,7 +38,9 @@ pub(super) struct Frame {
     pub(super) pts: u64,
     /// In units of [`CLOCK_HZ`].
     pub(super) duration: u64,
-    adts: Option<[u8; ADTS_HEADER_SIZE]>,
+    /// A number for codec, sample rate and channels, which changes with them.
+    pub(super) parameters: u32,
+    prefix: Option<adts::Prefix>,
 }
 
 /// Reasons why a message gives no frame.
@@ -38,21 +48,40 @@ pub(super) struct Frame {
 pub(super) enum AudioError {
     /// A transport stream cannot carry this codec, or this form of it.
     Unsupported(String),
-    /// The codec or its parameters have changed.
-    Changed,
+    /// The frames cannot be read.
+    Malformed(&'static str),
+}
+
+/// Codec and parameters of a frame.
+#[derive(Debug, Clone, PartialEq)]
+enum Parameters {
+    Aac(Arc<AacConfig>),
+    /// AAC in ADTS, by the parameters in its headers: object type, sample rate and channels.
+    Adts(u8, u32, u8),
+    Mp3(AudioCodec, u32),
 }
 
 #[derive(Debug, Default)]
 pub(super) struct AudioTrack {
-    config: Option<AacConfig>,
-    codec: Option<AudioCodec>,
+    config: Option<Arc<AacConfig>>,
+    /// A frame without sound in `config`.
+    silence: Bytes,
+    parameters: Option<Parameters>,
+    /// Number of changes of `parameters`.
+    changes: u32,
+    unconfigured_frames: u32,
     clock: Option<SampleClock>,
     resyncs: u64,
 }
 
 impl Frame {
     pub(super) fn header(&self) -> &[u8] {
-        self.adts.as_ref().map_or(&[], |adts| adts)
+        self.prefix.as_ref().map_or(&[], |prefix| prefix)
+    }
+
+    /// Time of the next frame, in units of [`CLOCK_HZ`].
+    pub(super) fn end(&self) -> u64 {
+        self.pts + self.duration
     }
 }
 
@@ -75,54 +104,92 @@ impl AudioTrack {
             if body.is_empty() || body.len() > MAX_MP3 {
                 return Ok(None);
             }
-            self.on_mp3(time, body)
+            Ok(self.on_mp3(time, body))
         } else {
             Err(AudioError::Unsupported(tag.codec.to_string()))
         }
     }
 
     fn on_header(&mut self, body: &[u8]) -> Result<(), AudioError> {
-        let config = match aac::read_config(body) {
-            Ok(config) => config,
+        // Some encoders send the header of their first ADTS frame as the configuration.
+        let of_adts = adts::Header::read(body).as_ref().and_then(AacConfig::from_adts);
+        match of_adts.map_or_else(|| aac::read_config(body), Ok) {
+            Ok(config) => {
+                if self.config.as_deref() != Some(&config) {
+                    (self.silence, self.config) = (config.silent_frame().into(), Some(Arc::new(config)));
+                }
+                Ok(())
+            }
             Err(error) => {
                 self.config = None;
-                return Err(AudioError::Unsupported(error.to_string()));
+                Err(AudioError::Unsupported(error.to_string()))
             }
-        };
-        if self.config == Some(config) {
-            return Ok(());
         }
-        self.config = Some(config);
-        let is_first = self.codec.is_none();
-        if is_first { Ok(()) } else { Err(AudioError::Changed) }
     }
 
     fn on_aac(&mut self, time: u64, body: &[u8]) -> Result<Option<Frame>, AudioError> {
-        let Some(config) = self.config else { return Ok(None) };
-        let Some(adts) = config.adts_header(body.len()) else { return Ok(None) };
-        let (pts, duration) = self.timestamp(time, config.sample_rate, aac::SAMPLES_PER_FRAME);
-        self.frame(AudioCodec::Aac, pts, duration, Some(adts))
+        if let Some((header, blocks)) = adts::read_frames(body) {
+            let parameters = Parameters::Adts(header.object_type, header.sample_rate, header.channels);
+            let samples = blocks * aac::SAMPLES_PER_FRAME;
+            return Ok(Some(self.frame(parameters, AudioCodec::Aac, time, (header.sample_rate, samples), None)));
+        }
+        let Some(config) = self.config.clone() else {
+            self.unconfigured_frames += 1;
+            return match self.unconfigured_frames {
+                MAX_UNCONFIGURED_FRAMES.. => Err(AudioError::Malformed("AAC without a sequence header: no audio")),
+                _ => Ok(None),
+            };
+        };
+        let Some(prefix) = config.adts_header(body.len()) else { return Ok(None) };
+        let samples = (config.sample_rate, aac::SAMPLES_PER_FRAME);
+        Ok(Some(self.frame(Parameters::Aac(config), AudioCodec::Aac, time, samples, Some(prefix))))
     }
 
-    fn on_mp3(&mut self, time: u64, body: &[u8]) -> Result<Option<Frame>, AudioError> {
-        let Some((rate, samples)) = mp3::count_samples(body) else { return Ok(None) };
+    fn on_mp3(&mut self, time: u64, body: &[u8]) -> Option<Frame> {
+        let (rate, samples) = mp3::count_samples(body)?;
         let codec = if rate >= 32_000 { AudioCodec::Mp3 } else { AudioCodec::Mp3HalfRate };
-        let (pts, duration) = self.timestamp(time, rate, samples);
-        self.frame(codec, pts, duration, None)
+        Some(self.frame(Parameters::Mp3(codec, rate), codec, time, (rate, samples), None))
     }
 
     fn frame(
         &mut self,
+        parameters: Parameters,
         codec: AudioCodec,
-        pts: u64,
-        duration: u64,
-        adts: Option<[u8; ADTS_HEADER_SIZE]>,
-    ) -> Result<Option<Frame>, AudioError> {
-        // A change of codec without a header loses this one frame.
-        if self.codec.replace(codec).is_some_and(|last| last != codec) {
-            return Err(AudioError::Changed);
+        time: u64,
+        (rate, samples): (u32, u32),
+        prefix: Option<adts::Prefix>,
+    ) -> Frame {
+        if self.parameters.as_ref() != Some(&parameters) {
+            self.parameters = Some(parameters);
+            self.changes += 1;
         }
-        Ok(Some(Frame { codec, pts, duration, adts }))
+        let (pts, duration) = self.timestamp(time, rate, samples);
+        Frame { codec, pts, duration, parameters: self.changes, prefix }
+    }
+
+    /// Returns a frame without sound that ends not later than `end`, in units of [`CLOCK_HZ`], and its data. It follows the last
+    /// frame, or starts at `start` if that was long before. `None` if it does not fit, or the codec has no such frames here.
+    pub(super) fn silence(&mut self, start: u64, end: u64) -> Option<(Frame, Bytes)> {
+        // After frames of another kind, the configuration does not say what is missing.
+        let config = match &self.parameters {
+            Some(Parameters::Aac(config)) => config.clone(),
+            Some(_) => return None,
+            None => self.config.clone()?,
+        };
+        let next = self.clock.as_ref().map(SampleClock::next).filter(|next| next + JUMP >= start).unwrap_or(start);
+        let duration = u64::from(aac::SAMPLES_PER_FRAME) * CLOCK_HZ / u64::from(config.sample_rate);
+        if next + duration > end || self.config.as_ref() != Some(&config) {
+            return None;
+        }
+        let (silence, samples) = (self.silence.clone(), (config.sample_rate, aac::SAMPLES_PER_FRAME));
+        let prefix = config.adts_header(silence.len())?;
+        let frame = self.frame(Parameters::Aac(config), AudioCodec::Aac, next, samples, Some(prefix));
+        Some((frame, silence))
+    }
+
+    /// Returns whether a sequence header has announced frames.
+    pub(super) fn is_configured(&self) -> bool {
+        self.config.is_some()
     }
 
     /// Returns the presentation time and the duration of a frame, both in units of [`CLOCK_HZ`].
@@ -169,6 +236,11 @@ impl SampleClock {
         self.base + samples * CLOCK_HZ / u64::from(self.rate)
     }
 
+    /// Returns the time of the next frame.
+    fn next(&self) -> u64 {
+        self.time_at(self.samples).max(self.last_pts + 1)
+    }
+
     /// Returns whether the clock no longer matches the encoder's timestamps. `time` is the timestamp of the next frame.
     fn has_diverged(&mut self, time: u64) -> bool {
         let expected = self.time_at(self.samples);
@@ -192,119 +264,4 @@ impl SampleClock {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::codec::flv;
-
-    const HEADER_44100: &[u8] = &[0xaf, 0, 0x12, 0x10];
-    const HEADER_48000: &[u8] = &[0xaf, 0, 0x11, 0x90];
-    const HEADER_HE_22050: &[u8] = &[0xaf, 0, 0x2b, 0x92, 0x08, 0x00];
-
-    fn send(audio: &mut AudioTrack, ms: u64, payload: &[u8]) -> Result<Option<Frame>, AudioError> {
-        audio.on_message(ms * 90, &flv::read_audio_header(payload).unwrap(), payload)
-    }
-
-    fn aac(audio: &mut AudioTrack, ms: u64) -> u64 {
-        send(audio, ms, &[0xaf, 1, 0x21, 0x10]).unwrap().unwrap().pts
-    }
-
-    #[test]
-    fn ten_hours_at_each_rate_without_setting_the_clock() {
-        for (header, rate) in [(HEADER_44100, 44_100u32), (HEADER_48000, 48_000), (HEADER_HE_22050, 22_050)] {
-            let mut audio = AudioTrack::default();
-            send(&mut audio, 0, header).unwrap();
-            for n in 0..u64::from(rate) * 36_000 / 1024 {
-                let exact = n * 1024 * CLOCK_HZ / u64::from(rate);
-                assert_eq!(aac(&mut audio, n * 1024 * 1000 / u64::from(rate)), exact.max(1), "frame {n} at {rate} Hz");
-            }
-            assert_eq!(audio.resyncs(), 0);
-        }
-    }
-
-    #[test]
-    fn jitter_is_smoothed_and_a_jump_is_followed() {
-        let mut audio = AudioTrack::default();
-        send(&mut audio, 0, HEADER_48000).unwrap();
-        for n in 0..1000 {
-            let jitter = [0, 29, 3, 0, 17, 25][n as usize % 6];
-            assert_eq!(aac(&mut audio, n * 64 / 3 + jitter), (n * 1920).max(1));
-        }
-        let later = 1000 * 64 / 3 + 500;
-        assert_eq!(aac(&mut audio, later), later * 90, "half a second is missing");
-        assert_eq!(audio.resyncs(), 1);
-    }
-
-    #[test]
-    fn a_distance_that_stays_is_closed() {
-        let mut audio = AudioTrack::default();
-        send(&mut audio, 0, HEADER_48000).unwrap();
-        let time = |n: u64| n * 64 / 3;
-        for n in 0..10 {
-            aac(&mut audio, time(n));
-        }
-        // Two frames were lost.
-        let mut last = 0;
-        for n in 12..112 {
-            last = aac(&mut audio, time(n));
-        }
-        assert!(last.abs_diff(time(111) * 90) < 90, "{last}");
-        assert_eq!(audio.resyncs(), 1);
-    }
-
-    #[test]
-    fn a_clock_that_is_set_back_keeps_the_order() {
-        let mut audio = AudioTrack::default();
-        send(&mut audio, 0, HEADER_48000).unwrap();
-        // The first frame was stamped late.
-        let mut last = aac(&mut audio, 100);
-        for n in 1..200u64 {
-            let pts = aac(&mut audio, 40 + n * 64 / 3);
-            assert!(pts > last);
-            last = pts;
-        }
-        assert!(last.abs_diff((40 + 199 * 64 / 3) * 90) < 90);
-    }
-
-    /// Found by fuzzing.
-    #[test]
-    fn another_rate_keeps_the_order() {
-        let mut audio = AudioTrack::default();
-        let mp3 = |audio: &mut AudioTrack, ms, rates| {
-            let mut message = vec![0; 418];
-            message[..5].copy_from_slice(&[0x2f, 0xff, 0xfb, rates, 0x64]);
-            send(audio, ms, &message).unwrap().unwrap().pts
-        };
-        // Stamped closer together than they are long: the clock of 44100 Hz is ahead of the encoder's.
-        let last = (0..4).map(|n| mp3(&mut audio, n * 10, 0x90)).last().unwrap();
-        let of_48000 = mp3(&mut audio, 40, 0x94);
-        assert!(last > 40 * 90 && of_48000 > last, "{of_48000} follows {last}");
-    }
-
-    #[test]
-    fn what_has_no_place_in_a_transport_stream() {
-        let mut audio = AudioTrack::default();
-        let unsupported = |result| matches!(result, Err(AudioError::Unsupported(_)));
-        assert!(unsupported(send(&mut audio, 0, &[0xb6, 1, 2]).map(drop)), "Speex");
-        assert!(unsupported(send(&mut audio, 0, &[0xaf, 0, 0x12, 0x00]).map(drop)), "channels of its own");
-        assert!(send(&mut audio, 0, &[0xaf, 1, 1]).unwrap().is_none(), "AAC without a header");
-        send(&mut audio, 0, HEADER_44100).unwrap();
-        assert!(send(&mut audio, 0, &[0xaf, 1]).unwrap().is_none(), "silence");
-        let mut huge = vec![0; 9000];
-        huge[..2].copy_from_slice(&[0xaf, 1]);
-        assert!(send(&mut audio, 0, &huge).unwrap().is_none(), "longer than ADTS can say");
-        aac(&mut audio, 0);
-        assert_eq!(send(&mut audio, 0, HEADER_44100).map(drop), Ok(()), "the same again");
-        assert_eq!(send(&mut audio, 0, HEADER_48000).map(drop), Err(AudioError::Changed));
-    }
-
-    #[test]
-    fn mp3_has_its_own_rates() {
-        let mut audio = AudioTrack::default();
-        let mut message = vec![0; 418];
-        message[..5].copy_from_slice(&[0x2f, 0xff, 0xfb, 0x90, 0x64]);
-        let frame = send(&mut audio, 100, &message).unwrap().unwrap();
-        assert_eq!((frame.codec, frame.pts, frame.duration), (AudioCodec::Mp3, 9000, 1152 * 90_000 / 44_100));
-        assert!(frame.header().is_empty());
-        assert!(send(&mut audio, 126, &[0x2f, 0, 0, 0, 0]).unwrap().is_none(), "no frame");
-    }
-}
+mod tests;

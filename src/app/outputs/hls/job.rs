@@ -7,6 +7,8 @@ use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use bytes::Bytes;
 
 use super::playlist::{Durations, Entry, Playlist};
+use crate::app::events::HlsSegment;
+use crate::st::Inbox;
 
 /// Maximum size of queued segments, in bytes.
 pub(super) const MAX_QUEUED_BYTES: usize = 256 * 1024 * 1024;
@@ -48,8 +50,8 @@ impl StreamFiles {
 pub(super) enum Job {
     /// Opens the stream's files and returns the playlist found on disk.
     Open(Arc<OnceLock<Playlist>>),
-    /// Writes a segment, then the playlist.
-    Segment { entry: Entry, body: Bytes, durations: Durations, cleanup: bool },
+    /// Writes a segment, then the playlist, and announces it if `event` says how.
+    Segment { entry: Entry, body: Bytes, durations: Durations, cleanup: bool, event: Option<Arc<HlsSegment>> },
     /// Marks the playlist as complete. The stream may continue later.
     Finish,
     /// Closes the stream. `dispose` marks the playlist as complete; with `cleanup` the segments are removed as well.
@@ -64,7 +66,6 @@ impl Job {
 
 pub(super) type QueuedJob = (Arc<StreamFiles>, Job);
 
-#[derive(Debug)]
 pub(super) struct Counters {
     /// Jobs that are queued or in progress, and the size of their segments in bytes.
     pub(super) queued_jobs: AtomicUsize,
@@ -75,6 +76,8 @@ pub(super) struct Counters {
     pub(super) written: AtomicU64,
     /// Segments not written since the server started: the queue was full, or the disk failed.
     pub(super) lost: AtomicU64,
+    /// Segments that are written and not announced yet.
+    pub(super) announcements: Inbox<Arc<HlsSegment>>,
 }
 
 impl Default for Counters {
@@ -85,6 +88,7 @@ impl Default for Counters {
             byte_limit: AtomicUsize::new(MAX_QUEUED_BYTES),
             written: AtomicU64::new(0),
             lost: AtomicU64::new(0),
+            announcements: Inbox::new(),
         }
     }
 }

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use super::stream::HlsStream;
-use crate::app::stream::{ClientHandle, EndReason, Output, Packet, Tag};
+use crate::app::stream::{ClientHandle, EndReason, Output, Packet, PacketKind, Tag, Track};
 use crate::codec::flv::{AudioPacket, VideoPacket};
 use crate::config::{Hls, Vhost};
 use crate::memory::MemoryTracker;
@@ -43,6 +43,7 @@ impl Output for HlsOutput {
         match &packet.tag {
             Some(Tag::Video(tag)) => self.0.0.with(|state| state.on_video(packet.dts, tag, packet.payload)),
             Some(Tag::Audio(tag)) => self.0.0.with(|state| state.on_audio(packet.dts, tag, packet.payload)),
+            None if packet.track == Track::Data => self.0.0.with(|state| state.on_data(packet.payload)),
             None => {}
         }
     }
@@ -51,8 +52,12 @@ impl Output for HlsOutput {
         self.0.0.with(|state| state.reconfigure(&vhost.hls))
     }
 
-    // Dropping it ends it: the reason makes no difference.
-    fn end(self: Box<Self>, _: EndReason) {}
+    // Dropping it ends it.
+    fn end(self: Box<Self>, reason: EndReason) {
+        if reason == EndReason::Unpublished {
+            self.0.0.try_with(|state| state.on_polite_end());
+        }
+    }
 
     fn replace_with(self: Box<Self>, next: &mut dyn FnMut() -> Option<Box<dyn Output>>) -> Option<Box<dyn Output>> {
         Some(Box::new(Handover::new(*self, next())))
@@ -104,7 +109,7 @@ impl Output for Handover {
                 let is_audio_only = self.old.as_ref().is_some_and(|old| !old.has_video());
                 (tag.packet == AudioPacket::SequenceHeader, is_audio_only)
             }
-            None => return,
+            None => (packet.kind == PacketKind::Header, false),
         };
         if ends_old || self.is_overdue(packet.dts) {
             self.finish_old();
@@ -120,7 +125,11 @@ impl Output for Handover {
     }
 
     // Dropping it ends both.
-    fn end(self: Box<Self>, _: EndReason) {}
+    fn end(mut self: Box<Self>, reason: EndReason) {
+        if let Some(new) = self.new.take() {
+            new.end(reason);
+        }
+    }
 
     fn reconfigure(&mut self, vhost: &Vhost) -> bool {
         match &mut self.new {

@@ -34,8 +34,17 @@ pub(super) struct Entry {
     pub(super) duration: u64,
     /// The segment does not continue the one before it.
     pub(super) discontinuity: bool,
+    /// The segment is the first of a publisher. Not in the file: whoever reads that has another publisher.
+    pub(super) is_first: bool,
     /// Wall-clock time of the first frame.
     pub(super) started_at: Option<SystemTime>,
+}
+
+impl Entry {
+    /// Returns the duration rounded to the nearest second, as the target duration is compared (section 4.3.3.1).
+    fn rounded_duration(&self) -> u64 {
+        (self.duration + 500) / 1000
+    }
 }
 
 /// Configured durations, in milliseconds.
@@ -67,8 +76,10 @@ pub(super) struct Playlist {
     /// Media sequence number of the first entry, or of the next one if there is none.
     sequence: u64,
     discontinuity_sequence: u64,
-    /// In seconds. It never decreases.
+    /// In seconds.
     target_duration: u64,
+    /// The target duration that the segments of the present publisher need, in seconds. It never decreases.
+    publisher_target: u64,
     is_ended: bool,
 }
 
@@ -76,8 +87,9 @@ impl Playlist {
     /// Creates an empty playlist. `name` is the stream's name without its directories.
     pub(super) fn new(name: &str) -> Self {
         let entries = VecDeque::new();
-        let (sequence, discontinuity_sequence, target_duration) = (0, 0, 1);
-        Self { name: name.to_owned(), entries, sequence, discontinuity_sequence, target_duration, is_ended: false }
+        let (sequence, discontinuity_sequence, is_ended) = (0, 0, false);
+        let (target_duration, publisher_target, name) = (1, 1, name.to_owned());
+        Self { name, entries, sequence, discontinuity_sequence, target_duration, publisher_target, is_ended }
     }
 
     pub(super) fn entries(&self) -> impl DoubleEndedIterator<Item = &Entry> {
@@ -112,13 +124,16 @@ impl Playlist {
     /// claim that its segments take no time, segments beyond the maximum number, and those too old in wall-clock time, go as well.
     pub(super) fn push(&mut self, entry: Entry, durations: &Durations) -> Vec<Entry> {
         self.is_ended = false;
-        self.target_duration = self.target_duration.max(durations.target.div_ceil(1000));
-        // Rounded to the nearest second, as the target duration is compared (section 4.3.3.1).
-        self.target_duration = self.target_duration.max((entry.duration + 500) / 1000);
         if self.entries.is_empty() {
             self.sequence = self.sequence.max(entry.number);
         }
+        if entry.is_first || self.entries.is_empty() {
+            self.publisher_target = 1;
+        }
+        let least = durations.target.div_ceil(1000);
+        self.publisher_target = self.publisher_target.max(least).max(entry.rounded_duration());
         self.entries.push_back(entry);
+        self.update_target();
         let longest_segment = durations.target.max(durations.fragment.saturating_add(MAX_GOP));
         let min_targets = MIN_TARGET_DURATIONS * (self.target_duration * 1000).min(longest_segment);
         let min_length = durations.window.max(min_targets);
@@ -136,7 +151,15 @@ impl Playlist {
             length = rest;
             removed.extend(self.pop_first());
         }
+        self.update_target();
         removed
+    }
+
+    /// Sets the target duration to what the segments of the present publisher need, and those that are listed. So it does not change
+    /// while a publisher is alone in the playlist (section 6.2.1), and a long segment of an earlier one does not delay the viewers of
+    /// all later ones.
+    fn update_target(&mut self) {
+        self.target_duration = self.entries.iter().map(Entry::rounded_duration).fold(self.publisher_target, u64::max);
     }
 
     fn pop_first(&mut self) -> Option<Entry> {
@@ -188,7 +211,7 @@ impl Playlist {
             let _ = writeln!(text, "#EXT-X-DISCONTINUITY-SEQUENCE:{}", self.discontinuity_sequence);
         }
         let name = percent_encoded(&self.name);
-        for Entry { number, duration, discontinuity, started_at } in &self.entries {
+        for Entry { number, duration, discontinuity, started_at, .. } in &self.entries {
             if *discontinuity {
                 text.push_str("#EXT-X-DISCONTINUITY\n");
             }
@@ -208,7 +231,7 @@ impl Playlist {
     pub(super) fn parse(name: &str, text: &str) -> Option<Self> {
         // Leaves room for all numbers to come.
         let sequence_number = |text: &str| text.parse().ok().filter(|&number| number < u64::MAX / 2);
-        let empty = Entry { number: 0, duration: 0, discontinuity: false, started_at: None };
+        let empty = Entry { number: 0, duration: 0, discontinuity: false, is_first: false, started_at: None };
         let mut lines = text.lines();
         if lines.next()? != "#EXTM3U" {
             return None;
@@ -219,6 +242,8 @@ impl Playlist {
         for line in lines {
             if let Some(target) = line.strip_prefix("#EXT-X-TARGETDURATION:") {
                 playlist.target_duration = target.parse().ok().filter(|target| (1..=86_400).contains(target))?;
+                // Until it is known that this is another publisher.
+                playlist.publisher_target = playlist.target_duration;
             } else if let Some(sequence) = line.strip_prefix("#EXT-X-MEDIA-SEQUENCE:") {
                 playlist.sequence = sequence_number(sequence)?;
             } else if let Some(sequence) = line.strip_prefix("#EXT-X-DISCONTINUITY-SEQUENCE:") {

@@ -17,6 +17,7 @@ use crossbeam_channel::{Sender, bounded};
 
 use super::job::{Counters, Job, MAX_QUEUED_BYTES, QueuedJob, StreamFiles};
 use super::writer_thread::WriterThread;
+use crate::app::events::HlsSegment;
 
 /// Maximum number of queued jobs. A stream has one in each `hls_fragment`.
 const MAX_JOBS: usize = 1024;
@@ -105,6 +106,11 @@ impl SegmentWriter {
             files.set_failure("disk too slow".to_owned());
         }
         false
+    }
+
+    /// Waits for the next segment that is written. For one coroutine at a time.
+    pub(super) fn next_written(&self) -> Arc<HlsSegment> {
+        self.counters.announcements.receive()
     }
 
     pub(super) fn is_idle(&self) -> bool {

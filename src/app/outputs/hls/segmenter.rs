@@ -10,21 +10,28 @@
 //! |---|---|
 //! | video | before the first keyframe after `hls_fragment` |
 //! | only audio | after `hls_fragment` |
-//! | new parameters or codecs, a new publisher | at once; the next one follows a discontinuity |
+//! | new parameters or codecs, a new publisher | at once, with video before the next keyframe; audio waits for that |
+//!
+//! A segment that has other tracks than the one before it, or other parameters, follows a discontinuity.
 
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
 
+use super::announced::Announced;
 use super::audio::{AudioError, AudioTrack, Frame};
 use super::buffer_pool::BufferPool;
+use super::gaps::Gaps;
 use super::rate_limit::RateLimit;
+pub use super::segment::Segment;
+use super::segment::{OpenSegment, Tracks};
+use super::still_picture::StillPicture;
+use super::video::{self, Configuration, VideoTrack};
+use super::waiting_audio::WaitingAudio;
 use crate::app::stream::VIDEO_TIMEOUT_MS;
-use crate::codec::flv::{AudioTag, VideoPacket, VideoTag};
-use crate::codec::nalu::{self, MAX_PARAMETER_SETS, VideoConfig};
+use crate::codec::flv::{AudioPacket, AudioTag, VideoPacket, VideoTag};
 use crate::codec::ts::Muxer;
-use crate::codec::{avc, hevc};
 use crate::log::quoted;
 use crate::st;
 
@@ -38,11 +45,8 @@ const ROUNDING: u64 = 10;
 /// the maximum age of a segment of audio that video may still join.
 const MAX_WAIT_FOR_VIDEO: u64 = 1000;
 
-/// Maximum number of waiting audio frames, whatever their timestamps.
-const MAX_WAITING_FRAMES: usize = 256;
-
-/// Maximum size of a sequence header, in bytes: twice the limit of its parameter sets.
-const MAX_HEADER: usize = 2 * MAX_PARAMETER_SETS;
+/// Maximum time beyond `hls_fragment`, in milliseconds, that the first segment waits for audio which is announced.
+const MAX_WAIT_FOR_AUDIO: u64 = 1000;
 
 /// Maximum length of a GOP beyond `hls_fragment`, in milliseconds. It is then cut without a keyframe, else a stream without
 /// keyframes would never have a segment. Longer segments only come from jumping timestamps when [`RateLimit`] allows no
@@ -58,21 +62,6 @@ const MAX_DATE_DRIFT: Duration = Duration::from_secs(1);
 /// Source of wall-clock time.
 pub type Clock = Arc<dyn Fn() -> SystemTime + Send + Sync>;
 
-/// A part of the stream that can be played on its own.
-#[derive(Debug)]
-pub struct Segment {
-    /// A transport stream.
-    pub body: Bytes,
-    /// Size of the buffer behind `body`, in bytes.
-    pub capacity: usize,
-    /// In milliseconds.
-    pub duration: u64,
-    /// The segment does not continue the one before it.
-    pub discontinuity: bool,
-    /// Wall-clock time of the first frame.
-    pub started_at: SystemTime,
-}
-
 /// Times are those of the source: milliseconds that never decrease within a track.
 pub struct Segmenter {
     stream: String,
@@ -83,11 +72,15 @@ pub struct Segmenter {
     buffers: BufferPool,
     /// Size of the publisher's last segment, in bytes. The next one is expected to be about as large.
     last_size: usize,
-    video: Option<VideoConfig>,
-    video_header: Vec<u8>,
+    video: VideoTrack,
     audio: AudioTrack,
-    waiting_audio: Vec<WaitingFrame>,
+    announced: Announced,
+    waiting_audio: WaitingAudio,
+    gaps: Gaps,
+    picture: StillPicture,
     open: Option<OpenSegment>,
+    /// Tracks of the publisher's last segment.
+    last_tracks: Option<Tracks>,
     /// The next segment follows a discontinuity.
     discontinuity: bool,
     /// The next segment starts as soon as possible.
@@ -100,30 +93,6 @@ pub struct Segmenter {
     malformed_logged: bool,
 }
 
-/// A waiting audio frame. The body is a copy, as the message may be a part of a much larger one.
-struct WaitingFrame {
-    frame: Frame,
-    body: Vec<u8>,
-}
-
-struct OpenSegment {
-    /// Time of the first frame, in milliseconds.
-    start: u64,
-    started_at: SystemTime,
-    discontinuity: bool,
-    /// Time of the last video frame, and its distance from the one before, in milliseconds.
-    video: Option<(u64, u64)>,
-    /// End of the last audio frame, in milliseconds.
-    audio_end: u64,
-}
-
-impl Frame {
-    /// In milliseconds.
-    fn time(&self) -> u64 {
-        self.pts / TICKS
-    }
-}
-
 impl Segmenter {
     /// Creates a segmenter. `stream` is the name used in the log, `fragment` is `hls_fragment`.
     pub fn new(stream: &str, fragment: Duration, clock: Clock, buffers: BufferPool) -> Self {
@@ -134,11 +103,14 @@ impl Segmenter {
             muxer: Muxer::new(),
             buffers,
             last_size: 0,
-            video: None,
-            video_header: Vec::new(),
+            video: VideoTrack::default(),
             audio: AudioTrack::default(),
-            waiting_audio: Vec::new(),
+            announced: Announced::default(),
+            waiting_audio: WaitingAudio::default(),
+            gaps: Gaps::default(),
+            picture: StillPicture::new(),
             open: None,
+            last_tracks: None,
             discontinuity: false,
             cut_due: false,
             needs_keyframe: true,
@@ -159,6 +131,7 @@ impl Segmenter {
     /// Starts the stream of a new publisher. Its first segment follows a discontinuity.
     pub fn start(&mut self) {
         self.clear_publisher();
+        self.muxer.start_publication();
         (self.discontinuity, self.cut_due, self.needs_keyframe) = (true, false, true);
         (self.unsupported_logged, self.malformed_logged) = (false, false);
     }
@@ -166,28 +139,21 @@ impl Segmenter {
     /// Ends the publisher's stream and returns its last segment. Nothing is buffered afterwards.
     pub fn finish(&mut self) -> Option<Segment> {
         self.write_waiting_audio();
-        let end = self.open.as_ref().map(|open| {
-            let video_end = open.video.map_or(0, |(time, step)| time + step);
-            video_end.max(open.audio_end)
-        });
-        let last = end.and_then(|end| self.cut(end));
+        let step = self.video.step().min(self.fragment);
+        let last = self.open.as_ref().map(|open| open.end(step)).and_then(|end| self.cut(end));
         self.clear_publisher();
         last
     }
 
     fn clear_publisher(&mut self) {
-        self.last_size = 0;
-        self.video = None;
-        self.video_header = Vec::new();
-        self.audio = AudioTrack::default();
-        self.waiting_audio = Vec::new();
+        (self.last_size, self.last_tracks, self.announced) = (0, None, Announced::default());
+        (self.video, self.audio, self.gaps) = (VideoTrack::default(), AudioTrack::default(), Gaps::default());
+        (self.waiting_audio, self.picture) = (WaitingAudio::default(), StillPicture::new());
     }
 
     /// Returns the memory in use, in bytes: the open segment's buffer, waiting audio and headers.
     pub fn buffered_bytes(&self) -> usize {
-        let audio: usize = self.waiting_audio.iter().map(|waiting| waiting.body.len()).sum();
-        let video = self.video.as_ref().map_or(0, |config| config.parameter_sets.len());
-        self.muxer.capacity() + audio + self.video_header.len() + video
+        self.muxer.capacity() + self.waiting_audio.bytes() + self.video.bytes() + self.picture.bytes()
     }
 
     pub(super) fn is_open(&self) -> bool {
@@ -196,6 +162,15 @@ impl Segmenter {
 
     pub(super) fn has_video(&self) -> bool {
         self.open.as_ref().is_some_and(|open| open.video.is_some())
+    }
+
+    /// Handles a data message, which may say what tracks there will be.
+    pub fn on_data(&mut self, payload: &[u8]) {
+        if self.last_tracks.is_none()
+            && let Some(announced) = Announced::read(payload)
+        {
+            self.announced = announced;
+        }
     }
 
     /// Handles a video message. Returns the segment that ends before it, if any.
@@ -208,83 +183,107 @@ impl Segmenter {
             self.log_unsupported(&tag.codec.to_string());
             return None;
         }
+        let body = payload.get(tag.body..)?;
         match tag.packet {
             VideoPacket::SequenceHeader => {
-                self.on_video_header(tag, payload.get(tag.body..)?);
+                match self.video.on_header(tag, body) {
+                    Ok(false) => {}
+                    Ok(true) => (self.discontinuity, self.cut_due, self.needs_keyframe) = (true, true, true),
+                    Err(reason) => {
+                        self.log_malformed(&reason);
+                        (self.discontinuity, self.cut_due, self.needs_keyframe) =
+                            (self.discontinuity | self.has_video(), self.cut_due | self.has_video(), true);
+                    }
+                }
                 None
             }
-            VideoPacket::Frame => self.on_frame(time, tag, payload.get(tag.body..)?),
+            VideoPacket::Frame => self.on_frame(time, tag, body),
             _ => None,
         }
     }
 
-    fn on_video_header(&mut self, tag: &VideoTag, header: &[u8]) {
-        if self.video.is_some() && header == self.video_header {
-            return;
-        }
-        let config = if header.len() > MAX_HEADER {
-            Err(nalu::Error::ParameterSets(header.len()))
-        } else if tag.codec.is_h264() {
-            avc::read_config(header)
-        } else {
-            hevc::read_config(header)
-        };
-        let config = match config {
-            Ok(config) => Some(config),
-            Err(error) => {
-                self.log_malformed(&format!("invalid {} sequence header: {error}", tag.codec));
-                None
+    fn on_frame(&mut self, time: u64, tag: &VideoTag, frame: &[u8]) -> Option<Segment> {
+        let is_keyframe = tag.is_keyframe();
+        match self.video.on_frame(time, tag, frame) {
+            Ok(Configuration::Missing) => return None,
+            Ok(Configuration::Same) => {}
+            Ok(Configuration::Changed) if self.has_video() => (self.discontinuity, self.cut_due) = (true, true),
+            Ok(Configuration::Changed) => {}
+            Err(reason) => {
+                self.log_malformed(&reason);
+                return None;
             }
-        };
-        if self.video.is_some() {
-            (self.discontinuity, self.cut_due, self.needs_keyframe) = (true, true, true);
         }
-        self.video_header = if config.is_some() { header.to_vec() } else { Vec::new() };
-        self.video = config;
+        if self.needs_keyframe && !is_keyframe || !self.picture.on_video(time) {
+            return None;
+        }
+        if is_keyframe && let Some((config, _)) = self.video.config() {
+            self.picture.keep(config, tag.composition_time, frame);
+        }
+        self.add_frame(time, tag.composition_time, is_keyframe, frame)
     }
 
-    fn on_frame(&mut self, time: u64, tag: &VideoTag, frame: &[u8]) -> Option<Segment> {
-        let config = self.video.as_ref()?;
-        if tag.codec.is_h264() != (config.codec == crate::codec::nalu::Codec::H264) {
-            return None;
-        }
-        let is_keyframe = tag.is_keyframe();
-        if self.needs_keyframe && !is_keyframe {
-            return None;
-        }
+    fn add_frame(&mut self, time: u64, composition: i32, is_keyframe: bool, frame: &[u8]) -> Option<Segment> {
+        let pts = video::presentation_time(time, composition);
         let mut finished = None;
         if let Some(open) = &self.open {
             let age = time.saturating_sub(open.start);
             let joins_late = open.video.is_none() && age >= MAX_WAIT_FOR_VIDEO;
             let is_gop_too_long = age >= self.fragment + MAX_GOP;
-            let is_due =
-                is_keyframe && (self.cut_due || joins_late || age + ROUNDING >= self.fragment) || is_gop_too_long;
+            let is_long_enough = open.length(pts) + ROUNDING >= self.fragment && !self.waits_for_audio(open, age);
+            let is_due = is_keyframe && (self.cut_due || joins_late || is_long_enough) || is_gop_too_long;
             let is_full = self.muxer.len() >= MAX_SEGMENT;
             if (is_full || is_due) && self.take_token() {
                 if !is_keyframe {
                     self.log_malformed("no keyframe within the limits of time and size: segments start without one");
                 }
                 self.discontinuity |= joins_late;
-                finished = self.cut(time);
+                self.fill_gap(true);
+                finished = self.cut(pts);
             } else if is_full {
                 (self.discontinuity, self.needs_keyframe) = (true, true);
                 return None;
             }
         }
         if self.open.is_none() {
-            self.open_segment(time);
+            self.open_segment(time, pts);
+            if self.last_tracks.is_some() {
+                self.waiting_audio.start_at(time * TICKS);
+            }
         }
-        let Some(config) = &self.video else { return finished };
-        let composition = i64::from(tag.composition_time) * TICKS as i64;
-        if let Err(error) = self.muxer.video(config, time * TICKS, composition, is_keyframe, frame) {
-            self.log_malformed(&format!("invalid {} frame dropped: {error}", tag.codec));
-        } else if let Some(open) = &mut self.open {
-            let step = open.video.map_or(0, |(last, step)| if time > last { time - last } else { step });
-            open.video = Some((time, step));
-            self.needs_keyframe = false;
-        }
+        self.write_video(time, pts, composition, is_keyframe, frame);
         self.write_waiting_audio();
+        self.fill_gap(false);
         finished
+    }
+
+    fn write_video(&mut self, time: u64, pts: i64, composition: i32, is_keyframe: bool, frame: &[u8]) {
+        let Some((config, parameters)) = self.video.config() else { return };
+        let composition = i64::from(composition) * TICKS as i64;
+        if let Err(error) = self.muxer.video(config, time * TICKS, composition, is_keyframe, frame) {
+            self.log_malformed(&format!("invalid video frame dropped: {error}"));
+        } else if let Some(open) = &mut self.open {
+            open.on_video(time, pts, parameters);
+            self.needs_keyframe = false;
+            self.gaps.on_video(time);
+        }
+    }
+
+    /// Repeats the last picture if video has a gap at this time of audio, in milliseconds.
+    fn repeat_picture(&mut self, time: u64) -> Option<Segment> {
+        let at = self.picture.on_audio(time)?;
+        let (frame, composition) = self.picture.frame();
+        let finished = self.add_frame(at, composition, true, &frame);
+        // Frames after the gap do not refer to the repeated picture.
+        self.needs_keyframe = true;
+        finished
+    }
+
+    /// Returns whether a segment of this age, in milliseconds, goes on because audio is announced that has not come yet.
+    fn waits_for_audio(&self, open: &OpenSegment, age: u64) -> bool {
+        let is_announced = self.announced.audio || self.audio.is_configured();
+        let is_missing = self.last_tracks.is_none() && open.tracks.audio.is_none();
+        is_announced && is_missing && !self.cut_due && age < self.fragment + MAX_WAIT_FOR_AUDIO
     }
 
     /// Handles an audio message. Returns the segment that ends before it, if any.
@@ -292,74 +291,108 @@ impl Segmenter {
         if tag.multitrack {
             return None;
         }
+        let has_sound = matches!(tag.packet, AudioPacket::Frame | AudioPacket::Raw) && payload.len() > tag.body;
+        if has_sound {
+            while let Some((frame, data)) = self.gaps.before_audio(&mut self.audio, time * TICKS) {
+                self.write_audio(&frame, &data);
+            }
+            if !self.gaps.on_audio(time * TICKS) {
+                return None;
+            }
+        }
         let frame = match self.audio.on_message(time * TICKS, tag, payload) {
             Ok(frame) => frame?,
             Err(AudioError::Unsupported(codec)) => {
                 self.log_unsupported(&codec);
                 return None;
             }
-            Err(AudioError::Changed) => {
-                (self.discontinuity, self.cut_due) = (self.discontinuity | self.open.is_some(), self.open.is_some());
+            Err(AudioError::Malformed(reason)) => {
+                self.log_malformed(reason);
                 return None;
             }
         };
         let body = payload.get(tag.body..)?;
-        let time = frame.time();
-        if self.open.is_none() && self.video.is_some() && self.needs_keyframe {
-            let first = self.waiting_audio.first().map_or(time, |waiting| waiting.frame.time());
-            if time.saturating_sub(first) < MAX_WAIT_FOR_VIDEO && self.waiting_audio.len() < MAX_WAITING_FRAMES {
-                self.waiting_audio.push(WaitingFrame { frame, body: body.to_vec() });
+        let expects_video = self.video.config().is_some() || self.announced.video && self.last_tracks.is_none();
+        if self.open.is_none() && expects_video && self.needs_keyframe {
+            let waited = frame.pts.saturating_sub(self.waiting_audio.first_pts().unwrap_or(frame.pts));
+            if waited < MAX_WAIT_FOR_VIDEO * TICKS && !self.waiting_audio.is_full() {
+                self.waiting_audio.push(frame, body);
                 return None;
             }
         }
         // Audio may also wait for video whose next header turns out to be invalid.
-        self.write_waiting_audio();
-        self.on_audio_frame(&frame, body)
+        if self.open.is_none() {
+            self.write_waiting_audio();
+        }
+        if let Some(finished) = self.repeat_picture(frame.pts / TICKS) {
+            self.write_audio(&frame, body);
+            return Some(finished);
+        }
+        self.on_audio_frame(frame, body)
     }
 
-    fn on_audio_frame(&mut self, frame: &Frame, body: &[u8]) -> Option<Segment> {
-        let time = frame.time();
+    fn on_audio_frame(&mut self, frame: Frame, body: &[u8]) -> Option<Segment> {
+        let time = frame.pts / TICKS;
         let mut finished = None;
         if let Some(open) = &self.open {
-            let age = time.saturating_sub(open.start);
-            let is_video_gone = open.video.is_some_and(|(last, _)| time.saturating_sub(last) >= VIDEO_TIMEOUT_MS);
-            let is_due = self.cut_due || age + ROUNDING >= self.fragment;
+            let is_other = open.tracks.audio.is_some_and(|parameters| parameters != frame.parameters);
+            let video_gap = open.video.map(|video| time.saturating_sub(video.last));
+            let is_video_gone = video_gap.is_some_and(|gap| gap >= VIDEO_TIMEOUT_MS);
+            let is_due = self.cut_due || is_other || open.length(time as i64) + ROUNDING >= self.fragment;
             let is_full = self.muxer.len() >= MAX_SEGMENT;
             if (is_full || (open.video.is_none() || is_video_gone) && is_due) && self.take_token() {
                 // Video that comes back starts with a keyframe.
                 self.needs_keyframe |= !is_full;
                 self.discontinuity |= is_video_gone;
-                finished = self.cut(time);
+                finished = self.cut(time as i64);
+                self.waiting_audio.start_at(frame.pts);
+                self.write_waiting_audio();
             } else if is_full {
                 self.discontinuity = true;
                 return None;
+            } else if is_other {
+                // A segment has one set of parameters: players would take these frames for frames of the others.
+                (self.discontinuity, self.cut_due) = (true, true);
+                self.waiting_audio.push_last(frame, body);
+                return None;
             }
         }
-        self.write_audio(frame, body);
+        self.write_audio(&frame, body);
         finished
     }
 
     fn write_audio(&mut self, frame: &Frame, body: &[u8]) {
         if self.open.is_none() {
-            self.open_segment(frame.time());
+            let time = frame.pts / TICKS;
+            self.open_segment(time, time as i64);
         }
-        // A segment has one audio codec. Another one starts with the next segment.
-        if self.muxer.audio_codec().is_some_and(|codec| codec != frame.codec) {
+        let Some(open) = &mut self.open else { return };
+        if open.tracks.audio.is_some_and(|parameters| parameters != frame.parameters) {
             return;
         }
         self.muxer.audio(frame.codec, frame.pts, frame.duration, frame.header(), body);
-        if let Some(open) = &mut self.open {
-            open.audio_end = (frame.pts + frame.duration).div_ceil(TICKS);
-        }
+        open.audio_end = frame.end().div_ceil(TICKS) as i64;
+        open.tracks.audio = Some(frame.parameters);
     }
 
     fn write_waiting_audio(&mut self) {
-        for waiting in std::mem::take(&mut self.waiting_audio) {
-            self.write_audio(&waiting.frame, &waiting.body);
+        // Frames with other parameters wait on.
+        let parameters = self.open.as_ref().and_then(|open| open.tracks.audio);
+        while let Some((frame, body)) = self.waiting_audio.pop(parameters) {
+            self.write_audio(&frame, &body);
         }
     }
 
-    fn open_segment(&mut self, time: u64) {
+    /// Writes silence where audio is missing. `is_end` means that the segment is about to end.
+    fn fill_gap(&mut self, is_end: bool) {
+        let Some(open) = self.open.as_ref().filter(|_| self.waiting_audio.is_empty()) else { return };
+        let is_end = is_end && open.tracks.audio.is_none();
+        while let Some((frame, data)) = self.gaps.after_video(&mut self.audio, is_end) {
+            self.write_audio(&frame, &data);
+        }
+    }
+
+    fn open_segment(&mut self, time: u64, pts: i64) {
         let now = (self.clock)();
         // Dates follow the media time, so that they agree with durations, until that has left the wall-clock time.
         let is_near = |date: &SystemTime| {
@@ -372,7 +405,8 @@ impl Segmenter {
         if self.last_size > 0 {
             self.muxer.reuse_buffer(self.buffers.acquire(self.last_size));
         }
-        self.open = Some(OpenSegment { start: time, started_at, discontinuity, video: None, audio_end: 0 });
+        self.gaps.on_segment();
+        self.open = Some(OpenSegment::new(time, pts, started_at, discontinuity));
     }
 
     fn take_token(&mut self) -> bool {
@@ -383,10 +417,11 @@ impl Segmenter {
         has_token
     }
 
-    fn cut(&mut self, end: u64) -> Option<Segment> {
-        let OpenSegment { start, started_at, discontinuity, .. } = self.open.take()?;
+    /// Ends the open segment at a presentation time, in milliseconds.
+    fn cut(&mut self, end: i64) -> Option<Segment> {
+        let open = self.open.take()?;
         let Some(mut body) = self.muxer.finish() else {
-            self.discontinuity |= discontinuity;
+            self.discontinuity |= open.discontinuity;
             return None;
         };
         self.last_size = body.len();
@@ -394,10 +429,18 @@ impl Segmenter {
         if body.len() < body.capacity() / 2 {
             body.shrink_to_fit();
         }
-        let duration = end.saturating_sub(start).max(1);
-        self.next_start = Some(started_at + Duration::from_millis(duration));
-        let capacity = body.capacity();
-        Some(Segment { body: self.buffers.freeze(body), capacity, duration, discontinuity, started_at })
+        let duration = open.length(end).max(1);
+        self.next_start = Some(open.started_at + Duration::from_millis(duration));
+        let last_tracks = self.last_tracks.replace(open.tracks);
+        let have_tracks_changed = last_tracks.is_some_and(|last| last != open.tracks);
+        Some(Segment {
+            capacity: body.capacity(),
+            body: self.buffers.freeze(body),
+            duration,
+            discontinuity: open.discontinuity || have_tracks_changed || self.muxer.has_jumped(),
+            is_first: last_tracks.is_none(),
+            started_at: open.started_at,
+        })
     }
 
     /// Logs once per publisher.

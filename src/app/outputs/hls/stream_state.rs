@@ -12,7 +12,9 @@ use super::playlist::{Durations, Entry, Playlist};
 use super::segment_writer::SegmentWriter;
 use super::segmenter::{Segment, Segmenter};
 use crate::app::CloseReason;
+use crate::app::events::HlsSegment;
 use crate::app::outputs::live_files::{LiveFile, LiveFiles};
+use crate::app::session::info::{ClientInfo, StreamInfo};
 use crate::app::stream::ClientHandle;
 use crate::codec::flv::{AudioTag, VideoTag};
 use crate::config::{Hls, HlsOnError};
@@ -49,7 +51,11 @@ pub(super) struct StreamState {
     /// Paths of files in memory, and when they are removed.
     expiring: VecDeque<(Instant, String)>,
     publisher: Option<Arc<dyn ClientHandle>>,
+    /// The publication that is written, or was last.
+    publication: Option<(Arc<StreamInfo>, Arc<ClientInfo>)>,
     ended_at: Instant,
+    /// The publisher has said that it ends, which is not a lost connection.
+    is_polite_end: bool,
     endlist_pending: bool,
     /// The stream has ended for good. It is kept until its files in memory are removed and the writer thread knows.
     is_closed: bool,
@@ -84,7 +90,9 @@ impl StreamState {
             live_files,
             expiring: VecDeque::new(),
             publisher: None,
+            publication: None,
             ended_at: st::now(),
+            is_polite_end: false,
             endlist_pending: false,
             is_closed: false,
             close_pending: false,
@@ -101,11 +109,16 @@ impl StreamState {
             (self.disk_playlist, self.open_sent, self.playlist) = (Arc::default(), false, None);
         }
         self.publisher = Some(publisher);
-        (self.endlist_pending, self.is_moved) = (false, false);
+        (self.is_polite_end, self.endlist_pending, self.is_moved) = (false, false, false);
         self.apply_settings(settings);
         self.segmenter.start();
         (self.segmenter_charge, self.memory) = (memory.charge(Category::Hls), memory.clone());
         true
+    }
+
+    /// Sets what is announced of the segments.
+    pub(super) fn set_publication(&mut self, stream: &Arc<StreamInfo>, client: &Arc<ClientInfo>) {
+        self.publication = Some((stream.clone(), client.clone()));
     }
 
     pub(super) fn ended_at(&self) -> Option<Instant> {
@@ -126,6 +139,10 @@ impl StreamState {
         self.after_segmenter(finished);
     }
 
+    pub(super) fn on_data(&mut self, payload: &[u8]) {
+        self.segmenter.on_data(payload);
+    }
+
     /// Applies new settings. Returns false if the files have to move to another directory.
     pub(super) fn reconfigure(&mut self, settings: &Hls) -> bool {
         let same_path = settings.path == self.settings.path;
@@ -142,6 +159,11 @@ impl StreamState {
     /// Marks the playlist as complete. `is_moved` means that the stream continues in another directory.
     pub(super) fn request_finish(&mut self, is_moved: bool) {
         (self.endlist_pending, self.is_moved) = (true, is_moved);
+    }
+
+    /// Notes that the publisher has ended the stream itself: the playlist is marked as complete after `hls_endlist_delay`.
+    pub(super) fn on_polite_end(&mut self) {
+        self.is_polite_end = true;
     }
 
     pub(super) fn on_publisher_gone(&mut self) {
@@ -199,7 +221,7 @@ impl StreamState {
         while duration > milliseconds(self.settings.window) && self.unnumbered.len() > 1 {
             duration -= self.unnumbered.pop_front().map_or(0, |segment| segment.duration);
             if let Some(first) = self.unnumbered.front_mut() {
-                first.discontinuity = true;
+                (first.discontinuity, first.is_first) = (true, true);
             }
         }
     }
@@ -208,18 +230,30 @@ impl StreamState {
     fn publish_segment(&mut self, segment: Segment) {
         let max_hold_back = self.max_hold_back();
         let Some(playlist) = &mut self.playlist else { return };
-        let Segment { body, duration, discontinuity, started_at, .. } = segment;
+        let Segment { body, duration, discontinuity, is_first, started_at, .. } = segment;
         let number = playlist.next_number();
         let discontinuity = discontinuity && number > 0;
-        let entry = Entry { number, duration, discontinuity, started_at: Some(started_at) };
+        let entry = Entry { number, duration, discontinuity, is_first, started_at: Some(started_at) };
         let fragment = milliseconds(self.settings.fragment);
         let target = fragment.saturating_mul(self.settings.td_ratio) / 1000;
         let durations = Durations { window: milliseconds(self.settings.window), fragment, target };
-        let job = Job::Segment { entry: entry.clone(), body: body.clone(), durations, cleanup: self.settings.cleanup };
-        let removed = playlist.push(entry, &durations);
-
         let dir = self.files.dir();
         let path = format!("{dir}{}", playlist.file_name(number));
+        let event = self.publication.as_ref().map(|(stream, client)| {
+            Arc::new(HlsSegment {
+                stream: stream.clone(),
+                client: client.clone(),
+                root: self.files.root.clone(),
+                path: path.clone(),
+                playlist: format!("{}.m3u8", self.files.base),
+                number,
+                duration_ms: duration,
+            })
+        });
+        let (body_to_write, cleanup) = (body.clone(), self.settings.cleanup);
+        let job = Job::Segment { entry: entry.clone(), body: body_to_write, durations, cleanup, event };
+        let removed = playlist.push(entry, &durations);
+
         self.live_files.insert(&self.owner, &path, LiveFile::new(&path, body, st::system_time()));
         // For players that have just read the old playlist. Slower ones are served from disk.
         let hold_back = Duration::from_secs(2 * playlist.target_duration()).min(max_hold_back);
@@ -293,12 +327,16 @@ impl StreamState {
             }
             return false;
         }
+        let ended_for = now.saturating_duration_since(self.ended_at);
+        if self.is_polite_end && ended_for >= self.settings.endlist_delay {
+            (self.is_polite_end, self.endlist_pending) = (false, true);
+        }
         if self.endlist_pending {
             self.finish_playlist();
         }
         let dispose = self.settings.dispose;
         let retention = if dispose.is_zero() { DEFAULT_RETENTION } else { dispose };
-        if now.saturating_duration_since(self.ended_at) >= retention {
+        if ended_for >= retention {
             self.close(now);
         }
         false

@@ -98,11 +98,14 @@ impl WriterThread {
                 // Set already if the stream was opened twice.
                 let _ = disk_playlist.set(store.playlist().clone());
             }
-            Job::Segment { entry, body, durations, cleanup } => {
+            Job::Segment { entry, body, durations, cleanup, event } => {
                 match self.store(files).add(entry, &body, &durations, cleanup, now) {
                     Ok(()) => {
                         self.counters.written.fetch_add(1, Ordering::Relaxed);
                         files.has_files.store(true, Ordering::Relaxed);
+                        if let Some(event) = event {
+                            self.counters.announcements.post(event);
+                        }
                     }
                     Err(error) => {
                         self.counters.lost.fetch_add(1, Ordering::Relaxed);

@@ -111,8 +111,8 @@ fn an_output_that_panics_twice_or_at_its_end_hurts_nobody() {
     let ending = attach(&source, "ending", "end");
     let good = attach(&source, "good", "never");
     drop(publication);
-    assert_eq!(taken(&ending)[3..], ["end Unpublished", "drop"]);
-    assert_eq!(taken(&good)[3..], ["end Unpublished", "drop"]);
+    assert_eq!(taken(&ending)[3..], ["end Lost", "drop"]);
+    assert_eq!(taken(&good)[3..], ["end Lost", "drop"]);
     source.attach_output("late", &vhost, true, |_| panic!("nobody publishes"));
     let _publication = publish(&source);
     source.attach_output("late", &vhost, true, |_| panic!("this start fails on purpose"));

@@ -4,7 +4,7 @@ use super::*;
 
 fn entry(number: u64, duration: u64) -> Entry {
     let started_at = Some(UNIX_EPOCH + Duration::from_millis(1_700_000_000_000 + number * 10_000));
-    Entry { number, duration, discontinuity: false, started_at }
+    Entry { number, duration, discontinuity: false, is_first: false, started_at }
 }
 
 /// Returns settings with this window in milliseconds and segments of 2 s.

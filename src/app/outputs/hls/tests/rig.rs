@@ -107,14 +107,19 @@ impl Rig {
     }
 
     fn store(&mut self, segment: Option<Segment>) {
-        let Some(Segment { body, duration, discontinuity, started_at, .. }) = segment else { return };
+        let Some(Segment { body, duration, discontinuity, is_first, started_at, .. }) = segment else { return };
         let number = self.playlist.next_number();
-        let entry =
-            Entry { number, duration, discontinuity: discontinuity && number > 0, started_at: Some(started_at) };
+        let entry = Entry {
+            number,
+            duration,
+            discontinuity: discontinuity && number > 0,
+            is_first,
+            started_at: Some(started_at),
+        };
         let durations = Durations { window: self.window, fragment: self.fragment, target: self.fragment };
         self.playlist.push(entry.clone(), &durations);
         self.bodies.push(body.clone());
-        let job = Job::Segment { entry, body, durations, cleanup: true };
+        let job = Job::Segment { entry, body, durations, cleanup: true, event: None };
         self.handle(job);
         self.check();
     }

@@ -1,7 +1,9 @@
 //! Tests of whole streams: the paths of their files, their owners, and the move to another directory.
 
 use super::*;
-use crate::app::stream::{Packet, PacketKind, Tag, Track};
+use crate::app::session::info::{ClientInfo, StreamInfo};
+use crate::app::stream::{ClientHandle, Packet, PacketKind, Tag, Track};
+use crate::memory::MemoryTracker;
 
 #[test]
 fn files_are_below_hls_path_whatever_the_names_are() {
@@ -256,8 +258,24 @@ fn of_a_flood_of_names_no_more_are_known_than_may_be() {
     let config = crate::config::Config::parse("t", &text).unwrap();
     let vhost = config.vhost("v").unwrap();
     let all = Hls::new(LiveFiles::new()).unwrap();
+    let client = Arc::new(ClientInfo {
+        id: 1,
+        ip: "::1".parse().unwrap(),
+        vhost: String::new(),
+        app: String::new(),
+        app_params: String::new(),
+        tc_url: String::new(),
+        page_url: String::new(),
+        forward_route: String::new(),
+        engine: None,
+    });
     let start = |n: usize| {
-        all.start_output(&format!("v/live/{n}"), vhost, &config, Arc::new(NullClient), &MemoryTracker::default())
+        let [vhost_name, app, stream, params] = ["v", "live", &n.to_string(), ""].map(str::to_owned);
+        let info = StreamInfo { name: format!("v/live/{n}"), vhost: vhost_name, app, stream, params };
+        let (stream, handle) = (Arc::new(info), Arc::new(NullClient) as Arc<dyn ClientHandle>);
+        let memory = MemoryTracker::default();
+        let publishing = Publishing { stream: &stream, client: &client, handle: &handle, memory: &memory };
+        all.start_output(&publishing, vhost, &config)
     };
     let first = start(0);
     assert!((1..MAX_STREAMS).all(|n| start(n).is_some()) && start(MAX_STREAMS).is_none());

@@ -1,0 +1,76 @@
+//! A segment while it grows, and when it is finished.
+
+use std::time::SystemTime;
+
+use bytes::Bytes;
+
+/// A part of the stream that can be played on its own.
+#[derive(Debug)]
+pub struct Segment {
+    /// A transport stream.
+    pub body: Bytes,
+    /// Size of the buffer behind `body`, in bytes.
+    pub capacity: usize,
+    /// In milliseconds.
+    pub duration: u64,
+    /// The segment does not continue the one before it.
+    pub discontinuity: bool,
+    /// The segment is the first of its publisher.
+    pub is_first: bool,
+    /// Wall-clock time of the first frame.
+    pub started_at: SystemTime,
+}
+
+/// The segment that is being written. Times are in milliseconds.
+pub(super) struct OpenSegment {
+    /// Decoding time of the first frame.
+    pub(super) start: u64,
+    /// Presentation time of the first frame. Lengths are those of the presentation: with open GOPs, a keyframe is decoded before
+    /// frames that are shown before it.
+    pub(super) start_pts: i64,
+    pub(super) started_at: SystemTime,
+    pub(super) discontinuity: bool,
+    pub(super) video: Option<VideoSpan>,
+    /// End of the last audio frame.
+    pub(super) audio_end: i64,
+    pub(super) tracks: Tracks,
+}
+
+/// The video frames of a segment.
+#[derive(Clone, Copy)]
+pub(super) struct VideoSpan {
+    /// Decoding time of the last frame.
+    pub(super) last: u64,
+    /// Latest presentation time.
+    pub(super) last_pts: i64,
+}
+
+/// The tracks of a segment by the numbers of their parameters, which change with them.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(super) struct Tracks {
+    pub(super) video: Option<u32>,
+    pub(super) audio: Option<u32>,
+}
+
+impl OpenSegment {
+    pub(super) fn new(start: u64, start_pts: i64, started_at: SystemTime, discontinuity: bool) -> Self {
+        let (video, audio_end, tracks) = (None, 0, Tracks::default());
+        Self { start, start_pts, started_at, discontinuity, video, audio_end, tracks }
+    }
+
+    /// Returns the length up to a presentation time.
+    pub(super) fn length(&self, pts: i64) -> u64 {
+        u64::try_from(pts - self.start_pts).unwrap_or(0)
+    }
+
+    pub(super) fn on_video(&mut self, time: u64, pts: i64, parameters: u32) {
+        let last_pts = self.video.map_or(pts, |video| video.last_pts.max(pts));
+        (self.video, self.tracks.video) = (Some(VideoSpan { last: time, last_pts }), Some(parameters));
+    }
+
+    /// Returns the end of the last frame, if a video frame takes `step`.
+    pub(super) fn end(&self, step: u64) -> i64 {
+        let video_end = self.video.map_or(i64::MIN, |video| video.last_pts.saturating_add_unsigned(step));
+        video_end.max(self.audio_end)
+    }
+}
