@@ -37,7 +37,7 @@ pub(crate) fn run(api: &Api, command: &Command, as_json: bool) -> Result<(), Fai
         }
         Command::Closes => show(&api.get("/api/v1/closes")?, as_json, closes),
         // The caller has done these.
-        Command::Events(_) | Command::Top { .. } | Command::Completions { .. } => Ok(()),
+        Command::Events(_) | Command::Top { .. } | Command::Completions { .. } | Command::Sign(_) => Ok(()),
     }
 }
 

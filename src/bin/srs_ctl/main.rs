@@ -13,6 +13,7 @@ mod events;
 mod failure;
 mod options;
 mod output;
+mod sign;
 mod top;
 
 use std::process::ExitCode;
@@ -50,6 +51,9 @@ fn run(options: &Options) -> Result<(), Failure> {
     if let Command::Completions { shell } = &options.command {
         Options::clap().gen_completions_to("srs_ctl", *shell, &mut std::io::stdout().lock());
         return Ok(());
+    }
+    if let Command::Sign(signing) = &options.command {
+        return sign::run(options, signing);
     }
     let api = api::Api::new(address::find(options)?)?;
     match &options.command {

@@ -46,7 +46,7 @@ pub(crate) struct Options {
     pub(crate) command: Command,
 }
 
-/// What is to be done.
+/// Shows and steers a running simple_rtmp_server over its HTTP API
 #[derive(StructOpt, Debug)]
 pub(crate) enum Command {
     /// Shows the state of the server
@@ -125,12 +125,33 @@ pub(crate) enum Command {
         #[structopt(long, default_value = "1", value_name = "SECONDS")]
         interval: u64,
     },
+    /// Signs a URL to publish, to play or to load HLS, for a vhost with a secret in security
+    Sign(Signing),
     /// Prints a script that completes the command line
     Completions {
         /// The shell
         #[structopt(possible_values = &Shell::variants())]
         shell: Shell,
     },
+}
+
+/// A URL that is to be signed.
+#[derive(StructOpt, Debug)]
+pub(crate) struct Signing {
+    /// URL of the stream, or APP/STREAM
+    pub(crate) target: String,
+    /// To publish; without it, to play
+    #[structopt(long)]
+    pub(crate) publish: bool,
+    /// Time for which it is valid, in seconds
+    #[structopt(long, default_value = "3600", value_name = "SECONDS")]
+    pub(crate) seconds: u64,
+    /// Vhost whose secret of the configuration (-c) is taken; without it, that of the URL
+    #[structopt(long, value_name = "NAME")]
+    pub(crate) vhost: Option<String>,
+    /// The secret
+    #[structopt(long, env = "SRS_SECRET", hide_env_values = true, value_name = "SECRET")]
+    pub(crate) secret: Option<String>,
 }
 
 /// Events that are wanted.

@@ -14,6 +14,9 @@ const MAX_MESSAGE: usize = 200;
 const MAX_SECONDS: u64 = 10 * 366 * 86_400;
 const MAX_KBPS: u64 = 1_000_000_000;
 
+/// Targets that an answer to `on_forward` may name.
+const MAX_TARGETS: usize = 16;
+
 /// Bytes of an answer that are logged.
 const MAX_LOGGED: usize = 200;
 
@@ -82,6 +85,33 @@ pub(super) fn read(status: u16, body: &[u8]) -> Answer {
         }
         _ => Answer::NotUnderstood,
     }
+}
+
+/// Reads an answer as nginx-rtmp does: a status of 2xx allows, 3xx allows under the name in `Location`, all else refuses.
+pub(super) fn read_status(status: u16, location: Option<&str>) -> Answer {
+    match (status, location) {
+        (200..300, _) => Answer::Allowed(Grant::default()),
+        // A relay to another server is not supported.
+        (300..400, Some(name)) if !name.is_empty() && !name.contains("://") => {
+            let name = name.split('?').next().unwrap_or_default().trim_start_matches('/');
+            Answer::Allowed(Grant { stream: Some(name.to_owned()), ..Grant::default() })
+        }
+        (300..400, _) => Answer::NotUnderstood,
+        _ => Answer::Refused(format!("refused by the callback backend: status {status}")),
+    }
+}
+
+/// Reads the targets in an answer to `on_forward`: `{"code":0,"data":{"urls":[…]}}`.
+pub(super) fn read_targets(status: u16, body: &[u8]) -> Option<Vec<String>> {
+    if !matches!(read(status, body), Answer::Allowed(_)) {
+        return None;
+    }
+    let text = String::from_utf8_lossy(body);
+    let value: Value = serde_json::from_str(text.trim_start_matches('\u{feff}').trim()).ok()?;
+    // `0` names no targets.
+    let urls = value.get("data").and_then(|data| data.get("urls")).and_then(Value::as_array);
+    let text = |url: &Value| url.as_str().map(str::to_owned);
+    Some(urls.into_iter().flatten().filter_map(text).take(MAX_TARGETS).collect())
 }
 
 /// Returns the beginning of an answer, for the log.
@@ -171,6 +201,34 @@ mod tests {
         assert_eq!(refused(200, "{\"code\":-3,\"message\":\"\"}"), "refused by the callback backend: code -3");
         assert_eq!(refused(403, ""), "refused by the callback backend: status 403");
         assert_eq!(refused(200, &format!("{{\"code\":1,\"message\":\"{}\"}}", "ä".repeat(9999))).chars().count(), 200);
+    }
+
+    #[test]
+    fn a_status_allows_renames_or_refuses() {
+        let renamed = |name: &str| Answer::Allowed(Grant { stream: Some(name.to_owned()), ..Grant::default() });
+        assert_eq!(read_status(200, None), Answer::Allowed(Grant::default()));
+        assert_eq!(read_status(204, Some("x")), Answer::Allowed(Grant::default()));
+        assert_eq!(read_status(302, Some("cam")), renamed("cam"));
+        assert_eq!(read_status(301, Some("/cam?a=b")), renamed("cam"));
+        for other in [None, Some(""), Some("rtmp://h/live/cam"), Some("http://h/cam")] {
+            assert_eq!(read_status(302, other), Answer::NotUnderstood, "{other:?}");
+        }
+        for status in [100, 403, 404, 500] {
+            assert!(matches!(read_status(status, Some("x")), Answer::Refused(_)), "{status}");
+        }
+    }
+
+    #[test]
+    fn targets_are_the_urls_of_an_answer() {
+        let targets = |body: &str| read_targets(200, body.as_bytes());
+        let two = "\u{feff}{\"code\":0,\"data\":{\"urls\":[\"rtmp://a/live/x\",5,\"b\"]}}";
+        assert_eq!(targets(two), Some(vec!["rtmp://a/live/x".to_owned(), "b".to_owned()]));
+        for none in ["0", "{\"code\":0}", "{\"code\":0,\"data\":{\"urls\":{}}}", "{\"code\":0,\"data\":5}"] {
+            assert_eq!(targets(none), Some(vec![]), "{none}");
+        }
+        assert_eq!((targets("1"), targets("{}"), read_targets(500, b"0")), (None, None, None));
+        let many = format!("{{\"code\":0,\"data\":{{\"urls\":[{}\"a\"]}}}}", "\"a\",".repeat(99));
+        assert_eq!(targets(&many).unwrap().len(), MAX_TARGETS);
     }
 
     #[test]

@@ -1,18 +1,20 @@
-//! A backend: connections to it, its circuit breaker, and the events that wait for it.
+//! A backend: connections to it, its circuit breaker, and the delivery of the events that wait for it.
 
-use std::collections::VecDeque;
 use std::io;
-use std::net::{IpAddr, SocketAddr, ToSocketAddrs};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use super::answer;
-use super::body::{Hook, fnv};
+use super::addresses::Addresses;
+use super::answer::{self, Answer};
 use super::breaker::Breaker;
 use super::exchange::{self, Failure, Reply};
+use super::hook::Hook;
+use super::latency::Latency;
+use super::message::Message;
+use super::queue::{Job, MAX_QUEUED, Queue, lane_of};
 use super::tls_roots::TlsRoots;
-use crate::config::HookUrl;
+use crate::config::{HookFormat, HookUrl};
 use crate::log::{Throttle, quoted};
 use crate::st::net::TcpStream;
 use crate::st::{self, Cond, LowClass, Shared};
@@ -24,19 +26,6 @@ const MAX_REQUESTS: usize = 512;
 const MAX_IDLE: usize = 64;
 const MAX_IDLE_TIME: Duration = Duration::from_secs(10);
 
-/// Addresses of a name that are tried.
-const MAX_ADDRESSES: usize = 4;
-
-/// Time for which the addresses of a name are used.
-const ADDRESS_LIFETIME: Duration = Duration::from_secs(10);
-
-/// Events with the same key are in the same lane and told in order; the lanes are told at the same time.
-const LANES: usize = 16;
-
-/// Events that may wait for one backend, and the bytes of their bodies.
-const MAX_QUEUED: usize = 10_000;
-const MAX_QUEUED_BYTES: usize = 16 << 20;
-
 /// Delay before an event is told again: the first, and the longest. It doubles in between.
 const MIN_RETRY_DELAY: Duration = Duration::from_millis(500);
 const MAX_RETRY_DELAY: Duration = Duration::from_secs(30);
@@ -46,15 +35,6 @@ const MAX_RETRY_DELAY: Duration = Duration::from_secs(30);
 const MAX_REJECTIONS: u32 = 8;
 
 const LOG_INTERVAL: Duration = Duration::from_secs(5);
-
-/// An event to deliver.
-pub(super) struct Job {
-    pub(super) hook: Hook,
-    pub(super) key: String,
-    pub(super) url: HookUrl,
-    pub(super) body: String,
-    pub(super) timeout: Duration,
-}
 
 /// Failure of a request.
 #[derive(Debug, thiserror::Error)]
@@ -79,10 +59,9 @@ pub(super) struct Backend {
     origin: String,
     roots: TlsRoots,
     state: Shared<State>,
+    addresses: Addresses,
     /// A request has ended.
     on_request_end: Cond,
-    /// A name has been resolved.
-    on_resolved: Cond,
     /// An event was delivered or dropped.
     on_delivered: Cond,
     /// Ends the delays between attempts.
@@ -94,11 +73,7 @@ struct State {
     breaker: Breaker,
     requests: usize,
     idle: Vec<(TcpStream, Instant)>,
-    addresses: Option<(Instant, Result<Vec<SocketAddr>, String>)>,
-    resolving: bool,
-    lanes: [Lane; LANES],
-    queued: usize,
-    queued_bytes: usize,
+    queue: Queue,
     totals: Totals,
     /// Events dropped since the last line about it.
     lost: u64,
@@ -113,16 +88,10 @@ pub(super) struct Totals {
     pub(super) requests: u64,
     pub(super) failures: u64,
     /// Time of all requests that were answered.
-    pub(super) milliseconds: u64,
+    pub(super) latency: Latency,
     pub(super) lost: u64,
     pub(super) queued: u64,
     pub(super) is_down: bool,
-}
-
-#[derive(Default)]
-struct Lane {
-    jobs: VecDeque<Arc<Job>>,
-    running: bool,
 }
 
 impl Backend {
@@ -134,42 +103,38 @@ impl Backend {
                 breaker: Breaker::default(),
                 requests: 0,
                 idle: Vec::new(),
-                addresses: None,
-                resolving: false,
-                lanes: std::array::from_fn(|_| Lane::default()),
-                queued: 0,
-                queued_bytes: 0,
+                queue: Queue::default(),
                 totals: Totals::default(),
                 lost: 0,
                 lost_log: Throttle::new(LOG_INTERVAL),
                 answer_log: Throttle::new(LOG_INTERVAL),
                 failure_log: Throttle::new(LOG_INTERVAL),
             }),
+            addresses: Addresses::default(),
             on_request_end: Cond::new(),
-            on_resolved: Cond::new(),
             on_delivered: Cond::new(),
             on_flush: Cond::new(),
             flushing: AtomicBool::new(false),
         }
     }
 
-    /// Posts a body, and waits for the answer at most for `timeout`. A status of 500 or more is a failure.
+    /// Sends a request, and waits for the answer at most for `timeout`. A status of 500 or more is a failure.
     ///
     /// # Errors
     /// When the backend is down or does not answer.
     pub(super) fn request(
         self: &Arc<Self>,
         url: &HookUrl,
-        body: &str,
+        message: &Message,
         timeout: Duration,
     ) -> Result<Reply, RequestError> {
         self.state.with(|state| state.breaker.check(st::now())).map_err(RequestError::Down)?;
         let started = st::now();
-        let result = self.request_within(url, body, started + timeout);
+        let result = self.request_within(url, message, started + timeout);
         self.state.with(|state| {
             state.totals.requests += 1;
             match &result {
-                Ok(_) => state.totals.milliseconds += (st::now() - started).as_millis() as u64,
+                Ok(_) => state.totals.latency.add(st::now() - started),
                 Err(_) => state.totals.failures += 1,
             }
         });
@@ -190,23 +155,34 @@ impl Backend {
         result
     }
 
-    fn request_within(self: &Arc<Self>, url: &HookUrl, body: &str, deadline: Instant) -> Result<Reply, RequestError> {
+    fn request_within(
+        self: &Arc<Self>,
+        url: &HookUrl,
+        message: &Message,
+        deadline: Instant,
+    ) -> Result<Reply, RequestError> {
         let _permit = Permit::acquire(self, deadline)?;
         while let Some(stream) = self.take_idle() {
-            match self.exchange(&stream, url, body, deadline) {
+            match self.exchange(&stream, url, message, deadline) {
                 // The backend closed it meanwhile.
                 Err(Failure::NoAnswer) => {}
                 result => return checked(result),
             }
         }
         let stream = self.connect(url, deadline)?;
-        checked(self.exchange(&stream, url, body, deadline))
+        checked(self.exchange(&stream, url, message, deadline))
     }
 
     #[inline(never)] // Keeps its locals off the stack while a connection is made.
-    fn exchange(&self, stream: &TcpStream, url: &HookUrl, body: &str, deadline: Instant) -> Result<Reply, Failure> {
+    fn exchange(
+        &self,
+        stream: &TcpStream,
+        url: &HookUrl,
+        message: &Message,
+        deadline: Instant,
+    ) -> Result<Reply, Failure> {
         stream.set_time_limit(Some(deadline.saturating_duration_since(st::now())));
-        let reply = exchange::post(&mut &*stream, &url.to_string(), body)?;
+        let reply = exchange::send(&mut &*stream, &url.to_string(), message)?;
         if reply.reusable {
             self.state.with(|state| {
                 if state.idle.len() < MAX_IDLE {
@@ -233,7 +209,8 @@ impl Backend {
     #[inline(never)] // As `exchange`.
     fn connect(self: &Arc<Self>, url: &HookUrl, deadline: Instant) -> Result<TcpStream, RequestError> {
         let mut failure = io::ErrorKind::TimedOut.into();
-        for address in self.resolve(url, deadline)? {
+        let unresolved = |error| RequestError::Resolve { host: url.host.clone(), error };
+        for address in self.addresses.resolve(url, deadline).map_err(unresolved)? {
             match TcpStream::connect(address, deadline.saturating_duration_since(st::now())) {
                 Ok(stream) => {
                     // A request is one write; without this, its last part would wait for an acknowledgement.
@@ -248,49 +225,6 @@ impl Backend {
             }
         }
         Err(RequestError::Connect(failure))
-    }
-
-    /// Returns the addresses of the host. A name is resolved on another thread, once for all who wait for it.
-    fn resolve(self: &Arc<Self>, url: &HookUrl, deadline: Instant) -> Result<Vec<SocketAddr>, RequestError> {
-        let (host, port) = (url.host.as_str(), url.port);
-        if let Ok(address) = host.parse::<IpAddr>() {
-            return Ok(vec![SocketAddr::new(address, port)]);
-        }
-        let failure = |error: String| RequestError::Resolve { host: host.to_owned(), error };
-        loop {
-            let (known, must_start) = self.state.with(|state| {
-                let known = state.addresses.as_ref().filter(|(at, _)| st::now() - *at < ADDRESS_LIFETIME);
-                let known = known.map(|(_, addresses)| addresses.clone());
-                let must_start = known.is_none() && !std::mem::replace(&mut state.resolving, known.is_none());
-                (known, must_start)
-            });
-            if let Some(known) = known {
-                return known.map_err(failure);
-            }
-            if must_start {
-                let (backend, name) = (self.clone(), (host.to_owned(), port));
-                let spawned = st::spawn("callback name", 0, move || {
-                    let look_up = move || name.to_socket_addrs().map(|all| all.take(MAX_ADDRESSES).collect::<Vec<_>>());
-                    let addresses = match st::offload(look_up) {
-                        Ok(Ok(addresses)) if addresses.is_empty() => Err("it has no address".to_owned()),
-                        Ok(addresses) => addresses.map_err(|error| error.to_string()),
-                        Err(error) => Err(error.to_string()),
-                    };
-                    backend.state.with(|state| {
-                        state.resolving = false;
-                        state.addresses = Some((st::now(), addresses));
-                    });
-                    backend.on_resolved.broadcast();
-                });
-                if let Err(error) = spawned {
-                    self.state.with(|state| state.resolving = false);
-                    return Err(failure(error.to_string()));
-                }
-            }
-            if !self.on_resolved.wait_timeout(deadline.saturating_duration_since(st::now())) {
-                return Err(failure("the name server did not answer in time".to_owned()));
-            }
-        }
     }
 
     /// Logs an answer that is not one of this protocol.
@@ -313,10 +247,11 @@ impl Backend {
 
     /// Adds an event. Never blocks; may be called while a panic unwinds.
     pub(super) fn push(self: &Arc<Self>, job: Job) {
-        let index = (fnv(&job.key) % LANES as u64) as usize;
+        let index = lane_of(&job.key);
         let must_start = self.state.try_with(|state| {
-            state.push(index, job, &self.origin);
-            !std::mem::replace(&mut state.lanes[index].running, true)
+            let dropped = state.queue.push(job);
+            state.count_dropped(dropped, &self.origin);
+            !state.queue.set_running(index, true)
         });
         if must_start == Some(true) {
             let guard = LaneGuard { backend: self.clone(), index };
@@ -336,18 +271,22 @@ impl Backend {
     /// Tells the events of a lane, one after the other, until none is left.
     fn run_lane(self: &Arc<Self>, index: usize) {
         let (mut delay, mut rejections) = (MIN_RETRY_DELAY, 0);
-        while let Some(job) = self.state.with(|state| state.lanes[index].jobs.front().cloned()) {
-            let pause = match self.request(&job.url, &job.body, job.timeout) {
+        while let Some(job) = self.state.with(|state| state.queue.front(index)) {
+            let pause = match self.request(&job.url, &job.message, job.timeout) {
                 Ok(reply) => {
-                    if answer::read(reply.status, &reply.body) == answer::Answer::NotUnderstood
-                        && !(200..300).contains(&reply.status)
-                    {
+                    let is_strange = |reply: &Reply| {
+                        answer::read(reply.status, &reply.body) == Answer::NotUnderstood
+                            && !(200..300).contains(&reply.status)
+                    };
+                    if job.format == HookFormat::Json && is_strange(&reply) {
                         self.log_strange_answer(job.hook, &job.url, &reply);
                     }
                     None
                 }
+                // What is in a spool file stays there.
+                Err(_) if self.flushing.load(Ordering::Relaxed) && job.receipt.is_some() => return,
                 Err(_) if self.flushing.load(Ordering::Relaxed) => {
-                    self.state.with(State::count_lost);
+                    self.state.with(|state| state.count_lost(1));
                     None
                 }
                 Err(RequestError::Down(until)) => Some(until.saturating_duration_since(st::now())),
@@ -374,7 +313,7 @@ impl Backend {
                 }
                 None => {
                     (delay, rejections) = (MIN_RETRY_DELAY, 0);
-                    self.state.with(|state| state.pop(index, &job));
+                    self.state.with(|state| state.queue.pop(index, &job));
                     self.on_delivered.broadcast();
                 }
             }
@@ -383,9 +322,8 @@ impl Backend {
 
     /// Waits until no event with this key is left to tell, at most for `timeout`.
     pub(super) fn wait_delivered(&self, key: &str, timeout: Duration) {
-        let index = (fnv(key) % LANES as u64) as usize;
         let deadline = st::now() + timeout;
-        while self.state.with(|state| state.lanes[index].jobs.iter().any(|job| job.key == key)) {
+        while self.state.with(|state| state.queue.has_key(key)) {
             if !self.on_delivered.wait_timeout(deadline.saturating_duration_since(st::now())) {
                 return;
             }
@@ -398,26 +336,25 @@ impl Backend {
         self.on_flush.broadcast();
     }
 
-    /// Returns the number of events that are not delivered.
-    pub(super) fn queued(&self) -> usize {
-        self.state.with(|state| state.queued)
+    /// Returns whether events are being delivered.
+    pub(super) fn is_busy(&self) -> bool {
+        self.state.with(|state| state.queue.is_running())
     }
 
-    /// Drops all events that are not delivered. Returns their number, with those dropped before and not logged.
-    pub(super) fn clear(&self) -> u64 {
+    /// Drops all events that are not delivered; those in a spool file stay there if `is_kept`. Returns the numbers of those that
+    /// are lost, with those dropped before and not logged, and of those that are kept.
+    pub(super) fn clear(&self, is_kept: bool) -> (u64, u64) {
         self.state.with(|state| {
-            let count = state.queued as u64 + std::mem::take(&mut state.lost);
-            state.totals.lost += state.queued as u64;
-            state.lanes.iter_mut().for_each(|lane| lane.jobs.clear());
-            (state.queued, state.queued_bytes) = (0, 0);
-            count
+            let (lost, kept) = state.queue.clear(is_kept);
+            state.totals.lost += lost;
+            (lost + std::mem::take(&mut state.lost), kept)
         })
     }
 
     /// Returns what has happened since the start, and what waits now.
     pub(super) fn totals(&self) -> Totals {
         self.state.with(|state| {
-            let (queued, is_down) = (state.queued as u64, state.breaker.is_open());
+            let (queued, is_down) = (state.queue.len() as u64, state.breaker.is_open());
             Totals { queued, is_down, ..state.totals }
         })
     }
@@ -428,37 +365,19 @@ impl Backend {
 }
 
 impl State {
-    fn count_lost(&mut self) {
-        self.lost += 1;
-        self.totals.lost += 1;
+    fn count_lost(&mut self, count: u64) {
+        self.lost += count;
+        self.totals.lost += count;
     }
 
-    /// Appends an event, and drops the oldest ones of its lane while there are too many.
-    fn push(&mut self, index: usize, job: Job, origin: &str) {
-        self.queued += 1;
-        self.queued_bytes += job.body.len();
-        self.lanes[index].jobs.push_back(Arc::new(job));
-        while self.queued > MAX_QUEUED || self.queued_bytes > MAX_QUEUED_BYTES {
-            let Some(job) = self.lanes[index].jobs.pop_front() else { break };
-            self.queued -= 1;
-            self.queued_bytes -= job.body.len();
-            self.count_lost();
-        }
+    /// Counts events that found no room, and logs them.
+    fn count_dropped(&mut self, count: u64, origin: &str) {
+        self.count_lost(count);
         if self.lost > 0 && self.lost_log.pass(st::now()) {
             let count = std::mem::take(&mut self.lost);
             log::warn!(
                 "callbacks lost, too many wait for the backend: backend={origin} count={count} limit={MAX_QUEUED}"
             );
-        }
-    }
-
-    /// Removes the first event of a lane, unless that is another one by now.
-    fn pop(&mut self, index: usize, job: &Arc<Job>) {
-        let jobs = &mut self.lanes[index].jobs;
-        if jobs.front().is_some_and(|first| Arc::ptr_eq(first, job)) {
-            jobs.pop_front();
-            self.queued -= 1;
-            self.queued_bytes -= job.body.len();
         }
     }
 }
@@ -471,7 +390,7 @@ struct LaneGuard {
 
 impl Drop for LaneGuard {
     fn drop(&mut self) {
-        self.backend.state.try_with(|state| state.lanes[self.index].running = false);
+        self.backend.state.try_with(|state| state.queue.set_running(self.index, false));
     }
 }
 

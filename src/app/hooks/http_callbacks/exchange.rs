@@ -2,9 +2,14 @@
 
 use std::io::{self, Read, Write};
 
-use ureq_proto::client::{Call, RecvBodyResult, RecvResponseResult, SendRequestResult, state::RecvBody};
-use ureq_proto::http::Request;
+use ureq_proto::client::{
+    Call, RecvBodyResult, RecvResponseResult, SendRequestResult,
+    state::{RecvBody, RecvResponse},
+};
+use ureq_proto::http::{Request, header};
 use ureq_proto::{BodyMode, Error};
+
+use super::message::{Body, Message};
 
 /// Longest head of an answer in bytes.
 const MAX_HEAD: usize = 16 * 1024;
@@ -26,6 +31,8 @@ const USER_AGENT: &str = concat!("simple-rtmp-server/", env!("CARGO_PKG_VERSION"
 pub(super) struct Reply {
     pub(super) status: u16,
     pub(super) body: Vec<u8>,
+    /// The target of a redirection.
+    pub(super) location: Option<String>,
     /// The connection can be used for another request.
     pub(super) reusable: bool,
 }
@@ -46,35 +53,20 @@ pub(super) enum Failure {
     Io(#[from] io::Error),
 }
 
-/// Posts a JSON body and waits for the answer.
+/// Sends a request and waits for the answer.
 ///
 /// # Errors
 /// When there is no complete and valid answer within the bounds.
-pub(super) fn post<S: Read + Write>(stream: &mut S, url: &str, body: &str) -> Result<Reply, Failure> {
-    let request = Request::post(url)
-        .header("connection", "keep-alive")
-        .header("content-length", body.len())
-        .header("content-type", "application/json")
-        .header("user-agent", USER_AGENT)
-        .body(())
-        .map_err(|error| io::Error::new(io::ErrorKind::InvalidInput, error))?;
-    let mut call = Call::new(request)?.proceed();
-    let mut head = vec![0; url.len() + HEAD_BYTES];
-    let mut bytes = Vec::with_capacity(head.len() + body.len());
-    while !call.can_proceed() {
-        let used = call.write(&mut head)?;
-        bytes.extend_from_slice(&head[..used]);
-    }
-    let unexpected = || io::Error::other("the request has another state than its headers say");
-    let Some(SendRequestResult::SendBody(mut call)) = call.proceed()? else { return Err(unexpected().into()) };
-    call.consume_direct_write(body.len())?;
-    bytes.extend_from_slice(body.as_bytes());
+pub(super) fn send<S: Read + Write>(stream: &mut S, url: &str, message: &Message) -> Result<Reply, Failure> {
+    let (head, mut call) = match &message.body {
+        Some(body) => start_post(url, body)?,
+        None => start_get(url)?,
+    };
+    let bytes = [head.as_slice(), message.text().as_bytes()].concat();
     // If the backend has closed the connection, reading tells more than the error of writing.
     let _ = stream.write_all(&bytes).and_then(|()| stream.flush());
-    let mut call = call.proceed().ok_or_else(unexpected)?;
 
-    let mut input = Input { stream, bytes: Vec::new(), buffer: head, has_input: false };
-    input.buffer.resize(READ_BYTES, 0);
+    let mut input = Input { stream, bytes: Vec::new(), buffer: vec![0; READ_BYTES], has_input: false };
     let response = loop {
         let (used, response) = call.try_response(&input.bytes, false)?;
         input.bytes.drain(..used);
@@ -90,12 +82,66 @@ pub(super) fn post<S: Read + Write>(stream: &mut S, url: &str, body: &str) -> Re
         }
     };
     let status = response.status().as_u16();
+    let location = response.headers().get(header::LOCATION).and_then(|value| value.to_str().ok()).map(str::to_owned);
     let (body, must_close) = match call.proceed().ok_or_else(unexpected)? {
         RecvResponseResult::RecvBody(call) => read_body(call, &mut input)?,
         RecvResponseResult::Redirect(call) => (Vec::new(), call.must_close_connection()),
         RecvResponseResult::Cleanup(call) => (Vec::new(), call.must_close_connection()),
     };
-    Ok(Reply { status, body, reusable: !must_close && input.bytes.is_empty() })
+    Ok(Reply { status, body, location, reusable: !must_close && input.bytes.is_empty() })
+}
+
+/// The head of a request, and the state in which it waits for the answer.
+type Started = (Vec<u8>, Call<RecvResponse>);
+
+#[inline(never)] // Keeps its locals off the stack of a coroutine that waits for the answer.
+fn start_post(url: &str, body: &Body) -> Result<Started, Failure> {
+    let mut request = Request::post(url)
+        .header("connection", "keep-alive")
+        .header("content-length", body.text.len())
+        .header("content-type", body.content_type)
+        .header("user-agent", USER_AGENT);
+    if let Some(signature) = &body.signature {
+        request = request.header("x-srs-signature", signature);
+    }
+    let mut call = Call::new(request.body(()).map_err(invalid)?)?.proceed();
+    let head = write_head(url, |head| Ok((call.write(head)?, call.can_proceed())))?;
+    let Some(SendRequestResult::SendBody(mut call)) = call.proceed()? else { return Err(unexpected().into()) };
+    call.consume_direct_write(body.text.len())?;
+    Ok((head, call.proceed().ok_or_else(unexpected)?))
+}
+
+#[inline(never)] // As `start_post`.
+fn start_get(url: &str) -> Result<Started, Failure> {
+    let request = Request::get(url).header("connection", "keep-alive").header("user-agent", USER_AGENT);
+    let mut call = Call::new(request.body(()).map_err(invalid)?)?.proceed();
+    let head = write_head(url, |head| Ok((call.write(head)?, call.can_proceed())))?;
+    let Some(SendRequestResult::RecvResponse(call)) = call.proceed()? else { return Err(unexpected().into()) };
+    Ok((head, call))
+}
+
+/// Returns what `write` writes until it says that the head is complete.
+fn write_head(
+    url: &str,
+    mut write: impl FnMut(&mut [u8]) -> Result<(usize, bool), Failure>,
+) -> Result<Vec<u8>, Failure> {
+    let mut buffer = vec![0; url.len() + HEAD_BYTES];
+    let mut head = Vec::new();
+    loop {
+        let (used, is_complete) = write(&mut buffer)?;
+        head.extend_from_slice(&buffer[..used]);
+        if is_complete {
+            return Ok(head);
+        }
+    }
+}
+
+fn invalid(error: ureq_proto::http::Error) -> Failure {
+    io::Error::new(io::ErrorKind::InvalidInput, error).into()
+}
+
+fn unexpected() -> io::Error {
+    io::Error::other("the request has another state than its headers say")
 }
 
 /// Reads the body. Returns whether the connection must be closed after it.
@@ -153,6 +199,7 @@ impl<S: Read> Input<'_, S> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::config::HookFormat;
 
     /// A connection that answers with `answer`, in pieces of `piece` bytes, and then ends.
     struct Script {
@@ -183,7 +230,8 @@ mod tests {
 
     fn answered(answer: impl AsRef<[u8]>, piece: usize) -> (Result<Reply, Failure>, String) {
         let mut script = Script { answer: answer.as_ref().to_vec(), piece, sent: Vec::new() };
-        let reply = post(&mut script, "http://backend:8085/api/v1/streams?key=1", "{\"action\":\"on_publish\"}");
+        let message = Message::post("{\"action\":\"on_publish\"}".to_owned(), HookFormat::Json, Some(&"secret".into()));
+        let reply = send(&mut script, "http://backend:8085/api/v1/streams?key=1", &message);
         (reply, String::from_utf8(script.sent).unwrap())
     }
 
@@ -193,11 +241,26 @@ mod tests {
         let (head, body) = sent.split_once("\r\n\r\n").unwrap();
         assert_eq!(body, "{\"action\":\"on_publish\"}");
         assert!(head.starts_with("POST /api/v1/streams?key=1 HTTP/1.1\r\n"), "{head}");
-        for line in
-            ["host: backend:8085", "content-length: 23", "content-type: application/json", "connection: keep-alive"]
-        {
+        for line in [
+            "host: backend:8085",
+            "content-length: 23",
+            "content-type: application/json",
+            "connection: keep-alive",
+            "x-srs-signature: sha256=",
+        ] {
             assert!(head.contains(line), "{head}");
         }
+    }
+
+    #[test]
+    fn a_get_has_no_body() {
+        let answer = b"HTTP/1.1 302 Found\r\nLocation: cam\r\nContent-Length: 0\r\n\r\n".to_vec();
+        let mut script = Script { answer, piece: 7, sent: Vec::new() };
+        let reply = send(&mut script, "http://backend:8085/notify?a=b", &Message::get()).unwrap();
+        assert_eq!((reply.status, reply.location.as_deref(), reply.reusable), (302, Some("cam"), true));
+        let sent = String::from_utf8(script.sent).unwrap();
+        assert!(sent.starts_with("GET /notify?a=b HTTP/1.1\r\n") && sent.ends_with("\r\n\r\n"), "{sent}");
+        assert!(!sent.contains("content-"), "{sent}");
     }
 
     #[test]

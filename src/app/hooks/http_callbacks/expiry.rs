@@ -4,9 +4,8 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use crate::app::session::clients::Clients;
+use crate::app::context::Context;
 use crate::app::session::close::CloseReason;
-use crate::app::stream::ClientHandle;
 use crate::st::{self, Cond, Shared};
 
 /// Accuracy of the times.
@@ -32,16 +31,14 @@ impl Expiry {
     }
 
     /// Disconnects clients whose time has come, for ever. Sleeps while there are none with a time.
-    pub(super) fn run(&self, clients: &Clients) {
+    pub(super) fn run(&self, ctx: &Context) {
         loop {
             while self.times.with(|times| times.is_empty()) {
                 self.added.wait();
             }
             for client in self.take_due(st::now()) {
-                if let Some(client) = clients.get(client) {
-                    let why = "the time that the callback backend granted is over";
-                    client.close(CloseReason::Hook(why.to_owned()));
-                }
+                let why = "the time that the callback backend granted is over";
+                ctx.disconnect(client, CloseReason::Hook(why.to_owned()));
             }
             st::sleep(CHECK_INTERVAL);
         }

@@ -11,11 +11,11 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use super::body::{Hook, Traffic};
+use super::hook::{Hook, Traffic};
+use super::spool::Receipt;
 use crate::app::session::info::{ClientInfo, StreamInfo};
 
 /// An event for the backends.
-#[derive(Debug, Clone)]
 pub(super) struct Told {
     pub(super) hook: Hook,
     pub(super) client: Arc<ClientInfo>,
@@ -25,6 +25,8 @@ pub(super) struct Told {
     pub(super) vhost: String,
     /// Events with the same key are told in order.
     pub(super) key: String,
+    /// The same event in a spool file, in case that the process had died before.
+    pub(super) ends: Vec<Receipt>,
 }
 
 /// The clients that the backends know, by number.
@@ -35,6 +37,9 @@ struct Session {
     client: Arc<ClientInfo>,
     /// `on_connect` passed.
     connected: bool,
+    /// The end of the connection, and of what is allowed, in spool files.
+    close_ends: Vec<Receipt>,
+    ends: Vec<Receipt>,
     /// A backend is being asked.
     asking: bool,
     /// The last action that the client was allowed: `on_publish` or `on_play`, and the stream.
@@ -56,6 +61,8 @@ impl Sessions {
         let session = self.0.entry(client.id).or_insert_with(|| Session {
             client: client.clone(),
             connected: false,
+            close_ends: Vec::new(),
+            ends: Vec::new(),
             asking: false,
             allowed: None,
             closed: None,
@@ -69,16 +76,24 @@ impl Sessions {
     }
 
     /// `on_connect` passed.
-    pub(super) fn set_connected(&mut self, client: u64) {
+    pub(super) fn set_connected(&mut self, client: u64, ends: Vec<Receipt>) {
         if let Some(session) = self.0.get_mut(&client) {
             session.connected = true;
+            session.close_ends = ends;
         }
     }
 
-    /// Ends what [`Sessions::start`] began. `allowed` is what the client may do, none if it was refused.
-    pub(super) fn finish(&mut self, client: u64, allowed: Option<(Hook, Arc<StreamInfo>)>) -> Vec<Told> {
+    /// Ends what [`Sessions::start`] began. `allowed` is what the client may do, none if it was refused; `ends` is its end in
+    /// spool files.
+    pub(super) fn finish(
+        &mut self,
+        client: u64,
+        allowed: Option<(Hook, Arc<StreamInfo>)>,
+        ends: Vec<Receipt>,
+    ) -> Vec<Told> {
         let Some(session) = self.0.get_mut(&client) else { return Vec::new() };
         session.asking = false;
+        session.ends = ends;
         if let Some((hook, stream)) = &allowed {
             // The stream may have got another name.
             session.key = key(*hook, &session.client, stream);
@@ -113,9 +128,15 @@ impl Sessions {
         let Some(mut session) = self.0.remove(&client) else { return Vec::new() };
         let mut told: Vec<_> = session.stop(None).into_iter().collect();
         if session.connected {
-            told.push(session.told(Hook::Close, None, traffic));
+            let ends = std::mem::take(&mut session.close_ends);
+            told.push(session.told(Hook::Close, None, traffic, ends));
         }
         told
+    }
+
+    /// Returns the stream that a client publishes or plays, if it may.
+    pub(super) fn allowed(&self, client: u64) -> Option<&(Hook, Arc<StreamInfo>)> {
+        self.0.get(&client)?.allowed.as_ref()
     }
 
     /// Returns the numbers of all clients.
@@ -131,12 +152,13 @@ impl Session {
     fn stop(&mut self, hook: Option<Hook>) -> Option<Told> {
         let (allowed, stream) = self.allowed.take_if(|(allowed, _)| hook.is_none_or(|hook| hook == *allowed))?;
         let end = if allowed == Hook::Publish { Hook::Unpublish } else { Hook::Stop };
-        Some(self.told(end, Some(stream), Traffic::default()))
+        let ends = std::mem::take(&mut self.ends);
+        Some(self.told(end, Some(stream), Traffic::default(), ends))
     }
 
-    fn told(&self, hook: Hook, stream: Option<Arc<StreamInfo>>, traffic: Traffic) -> Told {
+    fn told(&self, hook: Hook, stream: Option<Arc<StreamInfo>>, traffic: Traffic, ends: Vec<Receipt>) -> Told {
         let (client, vhost, key) = (self.client.clone(), self.vhost.clone(), self.key.clone());
-        Told { hook, client, stream, traffic, vhost, key }
+        Told { hook, client, stream, traffic, vhost, key, ends }
     }
 }
 
@@ -156,6 +178,7 @@ mod tests {
             tc_url: String::new(),
             page_url: String::new(),
             forward_route: String::new(),
+            engine: None,
         })
     }
 
@@ -171,7 +194,7 @@ mod tests {
     /// Asks about a client, which passes `on_connect`.
     fn ask(sessions: &mut Sessions, id: u64, hook: Hook) {
         if sessions.start(hook, &client(id), &stream()) {
-            sessions.set_connected(id);
+            sessions.set_connected(id, vec![]);
         }
     }
 
@@ -179,12 +202,12 @@ mod tests {
     fn each_question_that_passed_has_one_end() {
         let mut sessions = Sessions::default();
         ask(&mut sessions, 1, Hook::Publish);
-        assert!(sessions.finish(1, Some((Hook::Publish, stream()))).is_empty());
+        assert!(sessions.finish(1, Some((Hook::Publish, stream())), vec![]).is_empty());
         assert!(sessions.stop(1, Hook::Play).is_none());
         assert_eq!(hooks(sessions.stop(1, Hook::Publish)), [Hook::Unpublish]);
         assert!(sessions.stop(1, Hook::Publish).is_none(), "once");
         assert!(!sessions.start(Hook::Play, &client(1), &stream()), "on_connect is asked once");
-        sessions.finish(1, Some((Hook::Play, stream())));
+        sessions.finish(1, Some((Hook::Play, stream())), vec![]);
         assert_eq!(hooks(sessions.stop(1, Hook::Play)), [Hook::Stop]);
         assert_eq!(hooks(sessions.close(1, TRAFFIC)), [Hook::Close]);
         assert!(sessions.close(1, TRAFFIC).is_empty() && sessions.clients().is_empty());
@@ -194,7 +217,7 @@ mod tests {
     fn a_client_that_never_came_to_publish_is_ended_with_its_connection() {
         let mut sessions = Sessions::default();
         ask(&mut sessions, 1, Hook::Publish);
-        sessions.finish(1, Some((Hook::Publish, stream())));
+        sessions.finish(1, Some((Hook::Publish, stream())), vec![]);
         assert_eq!(hooks(sessions.close(1, TRAFFIC)), [Hook::Unpublish, Hook::Close]);
     }
 
@@ -203,12 +226,12 @@ mod tests {
         let mut sessions = Sessions::default();
         ask(&mut sessions, 1, Hook::Play);
         assert!(sessions.close(1, TRAFFIC).is_empty());
-        let told = sessions.finish(1, Some((Hook::Play, stream())));
+        let told = sessions.finish(1, Some((Hook::Play, stream())), vec![]);
         assert_eq!(told[1].traffic, TRAFFIC);
         assert_eq!(hooks(told), [Hook::Stop, Hook::Close]);
         ask(&mut sessions, 2, Hook::Play);
         sessions.close(2, TRAFFIC);
-        assert_eq!(hooks(sessions.finish(2, None)), [Hook::Close], "refused, but connected");
+        assert_eq!(hooks(sessions.finish(2, None, vec![])), [Hook::Close], "refused, but connected");
         assert!(sessions.clients().is_empty());
     }
 
@@ -216,10 +239,10 @@ mod tests {
     fn who_is_refused_is_forgotten_unless_it_is_connected() {
         let mut sessions = Sessions::default();
         sessions.start(Hook::Play, &client(1), &stream());
-        assert!(sessions.finish(1, None).is_empty() && sessions.clients().is_empty());
+        assert!(sessions.finish(1, None, vec![]).is_empty() && sessions.clients().is_empty());
         assert!(sessions.close(1, TRAFFIC).is_empty());
         ask(&mut sessions, 2, Hook::Play);
-        sessions.finish(2, None);
+        sessions.finish(2, None, vec![]);
         assert_eq!(hooks(sessions.close(2, TRAFFIC)), [Hook::Close]);
     }
 

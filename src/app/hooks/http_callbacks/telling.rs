@@ -1,0 +1,245 @@
+//! Events: what backends are told after the fact.
+
+use std::time::Duration;
+
+use serde_json::Value;
+
+use super::HttpCallbacks;
+use super::form;
+use super::hook::{About, Detail, Hook};
+use super::message::{Message, replayed};
+use super::queue::Job;
+use super::sessions::{Told, key};
+use super::spool::{Entry, Receipt};
+use crate::app::events::HlsSegment;
+use crate::app::session::bandwidth_report::BandwidthReport;
+use crate::app::session::info::{ClientInfo, StreamInfo};
+use crate::config::{Config, HookFormat, HookUrl, HttpHooks};
+use crate::http::uri::percent_encode;
+
+/// The key of events about the server itself.
+const SERVER_KEY: &str = "server";
+
+/// An event for one URL.
+struct Event<'a> {
+    hook: Hook,
+    vhost: &'a str,
+    hooks: &'a HttpHooks,
+    key: &'a str,
+    url: &'a HookUrl,
+    text: &'a str,
+}
+
+impl Event<'_> {
+    fn entry(&self, is_end: bool) -> Entry {
+        let (hook, vhost, key) = (self.hook.name().to_owned(), self.vhost.to_owned(), self.key.to_owned());
+        Entry { hook, vhost, key, url: self.url.to_string(), body: self.text.to_owned(), is_end }
+    }
+}
+
+impl HttpCallbacks {
+    /// Returns the request of a callback in the format of the vhost.
+    pub(super) fn message(&self, hook: Hook, hooks: &HttpHooks, about: &About<'_>) -> Message {
+        Message::post(self.text(hook, hooks, about), hooks.format, hooks.secret.as_ref())
+    }
+
+    fn text(&self, hook: Hook, hooks: &HttpHooks, about: &About<'_>) -> String {
+        match hooks.format {
+            HookFormat::Json => self.bodies.write(hook, about),
+            HookFormat::Form => form::write(&self.bodies, hook, about),
+        }
+    }
+
+    /// Queues an event for the backends of its vhost. May be called while a panic unwinds.
+    pub(super) fn tell(&self, told: &Told) {
+        let config = self.ctx.config.get();
+        let vhost = config.vhosts.get(&told.vhost).filter(|vhost| vhost.http_hooks.enabled);
+        if let Some(hooks) = vhost.map(|vhost| &vhost.http_hooks).filter(|hooks| !told.hook.urls(hooks).is_empty()) {
+            let detail = if told.hook == Hook::Close { Detail::Traffic(told.traffic) } else { Detail::None };
+            let about = About { client: Some(&told.client), stream: told.stream.as_deref(), detail };
+            let text = self.text(told.hook, hooks, &about);
+            for (index, url) in told.hook.urls(hooks).iter().enumerate() {
+                let event = Event { hook: told.hook, vhost: &told.vhost, hooks, key: &told.key, url, text: &text };
+                self.push(&event, told.ends.get(index));
+            }
+        }
+        told.ends.iter().for_each(Receipt::settle);
+    }
+
+    /// Queues an event about a stream. May be called while a panic unwinds.
+    pub(super) fn tell_about(&self, hook: Hook, client: &ClientInfo, stream: &StreamInfo, detail: Detail<'_>) {
+        let config = self.ctx.config.get();
+        let vhost = config.vhosts.get(&stream.vhost).filter(|vhost| vhost.http_hooks.enabled);
+        let Some(hooks) = vhost.map(|vhost| &vhost.http_hooks).filter(|hooks| !hook.urls(hooks).is_empty()) else {
+            return;
+        };
+        let text = self.text(hook, hooks, &About { client: Some(client), stream: Some(stream), detail });
+        for url in hook.urls(hooks) {
+            let event = Event { hook, vhost: &stream.vhost, hooks, key: &stream.name, url, text: &text };
+            self.push(&event, None);
+        }
+    }
+
+    /// Queues the result of a bandwidth test.
+    pub(super) fn tell_result(&self, report: &BandwidthReport) {
+        let config = self.ctx.config.get();
+        let Some(vhost) = config.vhosts.get(&report.vhost).filter(|vhost| vhost.http_hooks.enabled) else { return };
+        let (hooks, key) = (&vhost.http_hooks, format!("client {}", report.client_id));
+        if hooks.on_bandwidth.is_empty() {
+            return;
+        }
+        let text = self.bodies.write_result(report);
+        for url in &hooks.on_bandwidth {
+            let (hook, hooks) = (Hook::Bandwidth, &HttpHooks { format: HookFormat::Json, ..hooks.clone() });
+            self.push(&Event { hook, vhost: &report.vhost, hooks, key: &key, url, text: &text }, None);
+        }
+    }
+
+    fn push(&self, event: &Event<'_>, settles: Option<&Receipt>) {
+        let spool = event.hooks.spool.as_deref().and_then(|path| self.spools.get(path));
+        let receipt = spool.and_then(|spool| spool.add(event.entry(false), settles));
+        self.queue(event, receipt);
+    }
+
+    fn queue(&self, event: &Event<'_>, receipt: Option<Receipt>) {
+        let Event { hook, hooks, key, url, text, .. } = *event;
+        let message = Message::post(text.to_owned(), hooks.format, hooks.secret.as_ref());
+        let (key, url) = (key.to_owned(), url.clone());
+        let job = Job { hook, key, message, format: hooks.format, timeout: hooks.timeout, receipt, url };
+        self.backend(&job.url).push(job);
+    }
+
+    /// Writes the end of a client that is in to the spool file, in case that the process dies.
+    pub(super) fn keep_end(
+        &self,
+        hook: Hook,
+        hooks: &HttpHooks,
+        client: &ClientInfo,
+        stream: &StreamInfo,
+    ) -> Vec<Receipt> {
+        let urls = hook.urls(hooks);
+        let spool = hooks.spool.as_deref().filter(|_| !urls.is_empty()).and_then(|path| self.spools.get(path));
+        let Some(spool) = spool else { return Vec::new() };
+        let named = (hook != Hook::Close).then_some(stream);
+        let about = About { client: Some(client), stream: named, detail: Detail::None };
+        let text = match hooks.format {
+            HookFormat::Json => self.bodies.write_end(hook, &about),
+            HookFormat::Form => form::write(&self.bodies, hook, &about),
+        };
+        let asked = if hook == Hook::Unpublish { Hook::Publish } else { Hook::Play };
+        let key = key(asked, client, stream);
+        let event = |url| Event { hook, vhost: &stream.vhost, hooks, key: &key, url, text: &text };
+        urls.iter().filter_map(|url| spool.add(event(url).entry(true), None)).collect()
+    }
+
+    /// Queues the events that spool files have kept.
+    pub(super) fn replay(&self, config: &Config) {
+        let (mut count, mut lost) = (0, 0);
+        for (receipt, entry) in self.spools.take_entries() {
+            let vhost = config.vhosts.get(&entry.vhost).filter(|vhost| vhost.enabled && vhost.http_hooks.enabled);
+            let known = vhost.zip(Hook::of(&entry.hook)).and_then(|(vhost, hook)| {
+                let url = hook.urls(&vhost.http_hooks).iter().find(|url| url.to_string() == entry.url)?;
+                Some((vhost, hook, url))
+            });
+            let Some((vhost, hook, url)) = known else {
+                receipt.settle();
+                lost += 1;
+                continue;
+            };
+            let hooks = &vhost.http_hooks;
+            let body = if entry.is_end { self.bodies.with_time(&entry.body) } else { entry.body };
+            let text = replayed(&body, hooks.format);
+            let event = Event { hook, vhost: &entry.vhost, hooks, key: &entry.key, url, text: &text };
+            self.queue(&event, Some(receipt));
+            count += 1;
+        }
+        if count > 0 {
+            log::info!("callbacks replayed from the spool: count={count}");
+        }
+        if lost > 0 {
+            log::warn!("callbacks of the spool dropped, their URLs are not configured any more: count={lost}");
+        }
+    }
+
+    /// Tells that the server has started: all URLs of `new` at the start, else those that `old` has not.
+    pub(super) fn tell_start(&self, new: &Config, old: &Config, is_start: bool) {
+        let urls = |config: &Config| -> Vec<(String, HookUrl)> {
+            let vhosts = config.vhosts.values().filter(|vhost| vhost.enabled && vhost.http_hooks.enabled);
+            let of_vhost = |name: &str, urls: &[HookUrl]| {
+                urls.iter().map(|url| (name.to_owned(), url.clone())).collect::<Vec<_>>()
+            };
+            vhosts.flat_map(|vhost| of_vhost(&vhost.name, &vhost.http_hooks.on_server_start)).collect()
+        };
+        let told = if is_start { Vec::new() } else { urls(old) };
+        let mut known: Vec<HookUrl> = told.into_iter().map(|(_, url)| url).collect();
+        for (vhost, url) in urls(new) {
+            if known.contains(&url) {
+                continue;
+            }
+            let Some(hooks) = new.vhosts.get(&vhost).map(|vhost| &vhost.http_hooks) else { continue };
+            let streams = self.ctx.streams.published().into_iter().map(|stream| Value::from(stream.name)).collect();
+            let fields = [("version", Value::from(env!("CARGO_PKG_VERSION"))), ("streams", Value::Array(streams))];
+            let about = About { client: None, stream: None, detail: Detail::Fields(&fields) };
+            let text = self.text(Hook::ServerStart, hooks, &about);
+            let event =
+                Event { hook: Hook::ServerStart, vhost: &vhost, hooks, key: SERVER_KEY, url: &url, text: &text };
+            self.push(&event, None);
+            known.push(url);
+        }
+    }
+
+    /// Fetches one of the URLs of `on_hls_notify`.
+    pub(super) fn notify_segment(&self, segment: &HlsSegment) {
+        let config = self.ctx.config.get();
+        let Some(vhost) = config.vhosts.get(&segment.stream.vhost).filter(|vhost| vhost.http_hooks.enabled) else {
+            return;
+        };
+        let urls = &vhost.http_hooks.on_hls_notify;
+        let mut random = [0; 8];
+        if urls.is_empty() || getrandom::fill(&mut random).is_err() {
+            return;
+        }
+        let chosen = &urls[(u64::from_le_bytes(random) % urls.len() as u64) as usize];
+        let Some(url) = self.notify_url(chosen, segment) else {
+            log::debug!("callback skipped, its URL is not valid: url={}", chosen.redacted());
+            return;
+        };
+        let (key, timeout) = (segment.stream.name.clone(), NOTIFY_TIMEOUT.max(vhost.http_hooks.timeout));
+        let (message, format) = (Message::get(), HookFormat::Form);
+        let job = Job { hook: Hook::HlsNotify, key, message, format, timeout, receipt: None, url };
+        self.backend(chosen).push(job);
+    }
+
+    fn notify_url(&self, url: &HookUrl, segment: &HlsSegment) -> Option<HookUrl> {
+        let (server, service) = self.bodies.names();
+        let param = super::body::param(&segment.client, Some(&segment.stream));
+        let text = [
+            ("[server_id]", server),
+            ("[service_id]", service),
+            ("[app]", &percent_encode(&segment.stream.app)),
+            ("[stream]", &percent_encode(&segment.stream.stream)),
+            ("[ts_url]", &percent_encode(&segment.path)),
+            ("[param]", &param),
+        ]
+        .into_iter()
+        .fold(url.to_string(), |text, (name, value)| text.replace(name, value));
+        HookUrl::parse(&text).filter(|replaced| replaced.origin() == url.origin())
+    }
+
+    /// A client no longer does what `hook` allowed.
+    pub(super) fn tell_end(&self, client: u64, hook: Hook) {
+        self.forget_times(client);
+        if let Some(told) = self.sessions.try_with(|sessions| sessions.stop(client, hook)).flatten() {
+            self.tell(&told);
+        }
+    }
+
+    /// Forgets the times at which something is due about a client. May be called while a panic unwinds.
+    pub(super) fn forget_times(&self, client: u64) {
+        self.expiry.remove(client);
+        self.recheck.remove(client);
+    }
+}
+
+/// Time for one `on_hls_notify`, at least: the server behind the URL may fetch the segment first.
+const NOTIFY_TIMEOUT: Duration = Duration::from_secs(10);

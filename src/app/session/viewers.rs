@@ -1,0 +1,171 @@
+//! Viewers of HLS: clients without a connection of their own, which ask for file after file.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use crate::app::session::close::CloseReason;
+use crate::app::session::info::{ClientInfo, StreamInfo};
+use crate::memory::Charge;
+use crate::st::Shared;
+
+/// Maximum number of viewers. A program that asks for playlists without ever using what it gets makes one each time.
+const MAX_VIEWERS: usize = 50_000;
+
+/// A viewer.
+#[derive(Clone)]
+pub(crate) struct Viewer {
+    pub(crate) client: Arc<ClientInfo>,
+    /// Name in the server of the stream that it asked for: a gate may have granted another one.
+    pub(crate) requested: String,
+    /// The stream that it plays.
+    pub(crate) stream: Arc<StreamInfo>,
+    pub(crate) since: Instant,
+    /// The time of its last request.
+    pub(crate) last: Instant,
+    /// Time without a request after which it has left.
+    pub(crate) timeout: Duration,
+    /// Bytes of the playlists and segments that it asked for.
+    pub(crate) bytes: u64,
+    /// It is to leave.
+    pub(crate) close: Option<CloseReason>,
+    /// Memory of the viewer, charged until the last copy is dropped.
+    pub(crate) _charge: Arc<Charge>,
+}
+
+/// The viewers, by the parameter of their session. Clones are the same.
+#[derive(Clone, Default)]
+pub(crate) struct Viewers(Shared<HashMap<String, Viewer>>);
+
+impl Viewers {
+    /// Adds a viewer. Returns false if there are too many.
+    pub(crate) fn add(&self, session: &str, viewer: Viewer) -> bool {
+        self.0.with(|viewers| {
+            let has_room = viewers.len() < MAX_VIEWERS && !viewers.contains_key(session);
+            if has_room {
+                viewers.insert(session.to_owned(), viewer);
+            }
+            has_room
+        })
+    }
+
+    /// Notes a request of a viewer for the stream `name` (vhost/app/stream), which it has asked for or plays. Returns the stream
+    /// that it plays; none if there is no such session, or it has to leave.
+    pub(crate) fn touch(&self, session: &str, name: &str, now: Instant) -> Option<Arc<StreamInfo>> {
+        self.0.with(|viewers| {
+            let viewer = viewers.get_mut(session)?;
+            let is_its = viewer.requested == name || viewer.stream.name == name;
+            if !is_its || viewer.close.is_some() {
+                return None;
+            }
+            viewer.last = now;
+            Some(viewer.stream.clone())
+        })
+    }
+
+    /// Returns whether there is such a session.
+    pub(crate) fn has(&self, session: &str) -> bool {
+        self.0.with(|viewers| viewers.contains_key(session))
+    }
+
+    /// Counts bytes that are sent to a viewer.
+    pub(crate) fn count(&self, session: &str, bytes: u64) {
+        self.0.with(|viewers| {
+            if let Some(viewer) = viewers.get_mut(session) {
+                viewer.bytes = viewer.bytes.saturating_add(bytes);
+            }
+        });
+    }
+
+    /// Asks the viewer with this number to leave. Returns whether there is one that was not asked before.
+    pub(crate) fn close(&self, id: u64, reason: &CloseReason) -> bool {
+        self.0.with(|viewers| {
+            let viewer = viewers.values_mut().find(|viewer| viewer.client.id == id && viewer.close.is_none());
+            viewer.map(|viewer| viewer.close = Some(reason.clone())).is_some()
+        })
+    }
+
+    /// Removes and returns the viewers that have left, or are to leave.
+    pub(crate) fn take_gone(&self, now: Instant) -> Vec<Viewer> {
+        let is_gone =
+            |viewer: &Viewer| viewer.close.is_some() || now.saturating_duration_since(viewer.last) >= viewer.timeout;
+        self.0.with(|viewers| viewers.extract_if(|_, viewer| is_gone(viewer)).map(|(_, viewer)| viewer).collect())
+    }
+
+    /// Removes and returns all viewers.
+    pub(crate) fn take_all(&self) -> Vec<Viewer> {
+        self.0.with(|viewers| viewers.drain().map(|(_, viewer)| viewer).collect())
+    }
+
+    /// Returns all viewers.
+    pub(crate) fn all(&self) -> Vec<Viewer> {
+        self.0.with(|viewers| viewers.values().cloned().collect())
+    }
+
+    pub(crate) fn len(&self) -> usize {
+        self.0.with(|viewers| viewers.len())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::memory::{Category, MemoryTracker};
+    use crate::st;
+
+    fn viewer(id: u64, now: Instant) -> Viewer {
+        let client = ClientInfo {
+            id,
+            ip: "::1".parse().unwrap(),
+            vhost: "v".into(),
+            app: "live".into(),
+            app_params: String::new(),
+            tc_url: String::new(),
+            page_url: String::new(),
+            forward_route: String::new(),
+            engine: None,
+        };
+        let [vhost, app, stream, params] = ["v", "live", "public", ""].map(str::to_owned);
+        let stream = StreamInfo { vhost, app, stream, name: "v/live/public".into(), params };
+        Viewer {
+            client: Arc::new(client),
+            requested: "v/live/key".into(),
+            stream: Arc::new(stream),
+            since: now,
+            last: now,
+            timeout: Duration::from_secs(10),
+            bytes: 0,
+            close: None,
+            _charge: Arc::new(MemoryTracker::default().charge(Category::Http)),
+        }
+    }
+
+    #[test]
+    fn a_viewer_stays_while_it_asks_for_its_stream() {
+        let (viewers, start) = (Viewers::default(), st::now());
+        let at = |seconds| start + Duration::from_secs(seconds);
+        assert!(viewers.add("a", viewer(1, start)) && viewers.add("b", viewer(2, start)));
+        assert!(!viewers.add("a", viewer(3, start)), "the session has an owner");
+        assert_eq!(viewers.touch("a", "v/live/key", at(9)).unwrap().stream, "public");
+        assert!(viewers.touch("a", "v/live/public", at(9)).is_some());
+        assert!(
+            viewers.touch("a", "v/live/other", at(9)).is_none() && viewers.touch("c", "v/live/key", at(9)).is_none()
+        );
+        viewers.count("a", 5);
+        let gone = viewers.take_gone(at(10));
+        assert_eq!((gone.len(), gone[0].client.id), (1, 2));
+        assert_eq!((viewers.take_gone(at(18)).len(), viewers.take_gone(at(19))[0].bytes), (0, 5));
+        assert_eq!(viewers.len(), 0);
+    }
+
+    #[test]
+    fn who_is_to_leave_gets_nothing_more() {
+        let (viewers, start) = (Viewers::default(), st::now());
+        viewers.add("a", viewer(1, start));
+        assert!(!viewers.close(2, &CloseReason::Kicked) && viewers.close(1, &CloseReason::Kicked));
+        assert!(!viewers.close(1, &CloseReason::Kicked), "once");
+        assert!(viewers.touch("a", "v/live/key", start).is_none() && viewers.has("a"));
+        assert_eq!(viewers.take_gone(start)[0].close, Some(CloseReason::Kicked));
+        assert!(viewers.take_all().is_empty() && viewers.all().is_empty());
+    }
+}
