@@ -13,7 +13,7 @@ use crate::players::{CLIENT_TIMEOUT, Kinds, Player, publish};
 use crate::tools::need;
 
 /// Creates a self-signed certificate for `localhost` and its key.
-fn certificate(scratch: &Scratch, name: &str) -> (PathBuf, PathBuf) {
+pub(crate) fn certificate(scratch: &Scratch, name: &str) -> (PathBuf, PathBuf) {
     let (cert, key) = (scratch.file("cert.pem"), scratch.file("key.pem"));
     let options = "req -x509 -nodes -days 2 -newkey rsa:2048 -addext subjectAltName=DNS:localhost,IP:127.0.0.1";
     let mut openssl = Command::new("openssl");
