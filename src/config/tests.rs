@@ -594,6 +594,11 @@ fn every_example_of_full_conf_is_accepted_and_is_the_default() {
             "password",
             "token",
             "stream_keys",
+            "secret",
+            "backend",
+            "hooks_secret",
+            "hooks_spool",
+            "key",
             "publish",
             "heights",
         ];

@@ -26,7 +26,7 @@ fn unknown_directives_come_with_advice() {
              exporter, not in vhost",
         ),
         ("publish { chunk_size 1; }", "\"chunk_size\" belongs at the top of the file or in vhost, not in publish"),
-        ("timeout 5;", "\"timeout\" belongs in publish, not in vhost"),
+        ("timeout 5;", "\"timeout\" belongs in publish or in exec, not in vhost"),
     ] {
         assert_eq!(error_in_vhost(text), format!("a.conf:2: {expected}"));
     }

@@ -208,6 +208,10 @@ pub(super) fn assert_continuous(all: &[Demuxed], video: usize, audio: usize) {
     sound.sort_by_key(|frame| frame.pts);
     let count: usize = sound.iter().map(|frame| frame.data.len() / 205).sum();
     assert_eq!(count, audio);
+    if audio == 0 {
+        // What is there is silence: audio was announced and did not come.
+        return;
+    }
     let mut samples = 0;
     for packet in &sound {
         assert_eq!(packet.data.len() % 205, 0);
