@@ -199,7 +199,7 @@ fn a_login_gives_the_rights_of_its_secret_until_it_expires() {
     browser.evaluate("document.body.id = 'before'");
     browser.evaluate("location.reload()");
     let is_back =
-        "document.body.id === '' && (document.querySelector('tbody')?.textContent ?? '').includes('publishes')";
+        "document.body?.id === '' && (document.querySelector('tbody')?.textContent ?? '').includes('publishes')";
     browser.wait(is_back, "true");
     let leave =
         "[...document.querySelectorAll('#nav button')].find((button) => button.textContent === 'Sign out').click()";

@@ -15,6 +15,14 @@ fn get(client: &mut Client, path: &str) -> (u16, String) {
     (answer.status, String::from_utf8_lossy(&answer.body).into_owned())
 }
 
+/// Asks the API, which wants to be named by its address.
+fn api_get(port: u16, path: &str) -> String {
+    let mut client = Client::new(port);
+    client.send(format!("GET {path} HTTP/1.1\r\nHost: 127.0.0.1:{port}\r\n\r\n").as_bytes());
+    let answer = client.answer(true).expect("an answer");
+    String::from_utf8_lossy(&answer.body).into_owned()
+}
+
 /// Returns the only address of a playlist, below the directory of the playlist.
 fn address(playlist: &str) -> String {
     let line = playlist.lines().find(|line| !line.starts_with('#') && !line.is_empty());
@@ -65,10 +73,10 @@ fn viewers_of_hls_are_clients_that_a_backend_decides_about() {
     assert!(status == 403 && text.contains("not today"), "{status} {text}");
 
     // It is a client of the API, with the stream that it plays.
-    let clients = get(&mut Client::new(api), "/api/v1/clients").1;
+    let clients = api_get(api, "/api/v1/clients");
     assert!(clients.contains("\"hls-play\""), "{clients}");
     let id = backend.wait("on_play")["client_id"].as_str().expect("a text").to_owned();
-    let one = get(&mut Client::new(api), &format!("/api/v1/clients/{id}")).1;
+    let one = api_get(api, &format!("/api/v1/clients/{id}"));
     assert!(one.contains("hls-play") && one.contains("cam"), "{one}");
 
     // A session of a server that has restarted goes on, after the backend was asked again.
