@@ -47,7 +47,7 @@ impl Exporter {
     }
 }
 
-#[cfg(test)]
+#[cfg(all(test, feature = "http"))]
 mod tests {
     use super::super::Config;
 
@@ -56,7 +56,6 @@ mod tests {
     }
 
     #[test]
-    #[cfg(feature = "http")]
     fn addresses_are_free_and_not_open_by_mistake() {
         let config = parse("exporter { enabled on; }").unwrap();
         assert_eq!(config.exporter.listen[0].to_string(), "127.0.0.1:9972");

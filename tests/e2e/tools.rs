@@ -85,7 +85,6 @@ pub(crate) fn hls_js() -> Option<PathBuf> {
 }
 
 /// Returns nginx, with or without its RTMP module.
-#[cfg(all(feature = "hls", feature = "http"))]
 pub(crate) fn plain_nginx() -> Option<PathBuf> {
     in_path("nginx")
 }
