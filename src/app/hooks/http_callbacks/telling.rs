@@ -135,7 +135,10 @@ impl HttpCallbacks {
     /// Queues the events that spool files have kept.
     pub(super) fn replay(&self, config: &Config) {
         let (mut count, mut lost) = (0, 0);
-        for (receipt, entry) in self.spools.take_entries() {
+        let mut entries = self.spools.take_entries();
+        // The end of a connection was kept before that of what its client did later.
+        entries.sort_by_key(|(_, entry)| entry.is_end && entry.hook == Hook::Close.name());
+        for (receipt, entry) in entries {
             let vhost = config.vhosts.get(&entry.vhost).filter(|vhost| vhost.enabled && vhost.http_hooks.enabled);
             let known = vhost.zip(Hook::of(&entry.hook)).and_then(|(vhost, hook)| {
                 let url = hook.urls(&vhost.http_hooks).iter().find(|url| url.to_string() == entry.url)?;
