@@ -53,8 +53,16 @@ fn a_stream_key_publishes_under_its_name_and_is_shown_nowhere() {
     let keys = scratch.file("keys");
     std::fs::write(&keys, "# KEY NAME\nk3y-of-cam cam\nk3y-of-any\nk3y-of-gate gate 100 10.0.0.0/8\n").expect("a file");
     let vhost = format!("security {{ stream_keys '{}'; }}", keys.display());
-    let mut server = server(&scratch, &vhost);
+    let vhosts = "vhost off.example.com { enabled off; }";
+    let mut server = Server::with(&scratch, Settings { vhost: &vhost, vhosts, ..Settings::default() });
     assert_denied(server.port, "cam", "the stream key is not valid");
+    // Where the URL is refused before the gates are asked, the key is not logged either.
+    let mut elsewhere = Wire::connect(server.port);
+    elsewhere.connect_app("live");
+    let id = elsewhere.create_stream();
+    elsewhere.publish(id, "k3y-of-cam?vhost=off.example.com");
+    elsewhere.wait_closed(ANSWER_TIMEOUT);
+    server.wait_log(&["connection closed: code=refused", "off.example.com"], ANSWER_TIMEOUT);
     assert_denied(server.port, "k3y-of-gate", "not valid for 127.0.0.1");
     assert_denied(server.port, "k3y-of-any", "NAME?key=KEY");
     assert_eq!(try_publish(server.port, "other?a=b&key=k3y-of-any").0, "NetStream.Publish.Start");

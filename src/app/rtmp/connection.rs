@@ -20,7 +20,7 @@ use crate::app::session::close::CloseReason;
 use crate::app::session::info::{ClientInfo, FORWARD_ROUTE_PROPERTY, StreamInfo};
 use crate::app::session::request::{self, AppRequest, StreamRequest};
 use crate::codec::proxy::{self, Header};
-use crate::config::{ListenKind, Vhost};
+use crate::config::{Config, ListenKind, Vhost};
 use crate::log::quoted;
 use crate::memory::Category;
 use crate::rtmp::protocol::Protocol;
@@ -139,7 +139,7 @@ impl<'a> Connection<'a> {
                     request::Error::NoVhost(_) | request::Error::Disabled(_) => "NetConnection.Connect.Rejected",
                     _ => "NetConnection.Connect.InvalidApp",
                 };
-                let reason = refused(&error, &connect.tc_url, &connect.app, None);
+                let reason = refused(&error, &self.ctx.config.get(), &connect.tc_url, &connect.app, None);
                 return Err(self.reject(connect, code, reason));
             }
         };
@@ -206,8 +206,10 @@ impl<'a> Connection<'a> {
 
     /// Resolves the stream name of a `publish` or `play`.
     pub(super) fn resolve(&self, admitted: &Admitted, name: &str) -> Result<StreamRequest, CloseReason> {
-        let request = admitted.app.stream(name, &self.ctx.config.get());
-        let request = request.map_err(|error| refused(&error, &admitted.info.tc_url, &admitted.app.app, Some(name)))?;
+        let config = self.ctx.config.get();
+        let request = admitted.app.stream(name, &config);
+        let request =
+            request.map_err(|error| refused(&error, &config, &admitted.info.tc_url, &admitted.app.app, Some(name)))?;
         if request.vhost.bandcheck.enabled {
             return Err(CloseReason::Refused(format!("vhost {} is for bandwidth tests only", request.vhost.name)));
         }
@@ -286,8 +288,15 @@ fn read(stream: &TcpStream, protocol: &mut Protocol<TcpStream>) -> Result<bool, 
 }
 
 /// Returns the reason for a client whose URL is refused, with the URL as the client sent it, but without parameters, which can
-/// be secret.
-fn refused(error: &request::Error, tc_url: &str, app: &str, stream: Option<&str>) -> CloseReason {
+/// be secret. The reason is logged, so the URL is left out where the name of a stream can be a secret key: which vhost was meant,
+/// and with it the place of the key in the URL, is not known.
+fn refused(error: &request::Error, config: &Config, tc_url: &str, app: &str, stream: Option<&str>) -> CloseReason {
+    let has_keys = |vhost: &Arc<Vhost>| {
+        vhost.security.stream_keys.is_some() || vhost.http_hooks.enabled && !vhost.http_hooks.on_publish.is_empty()
+    };
+    if config.vhosts.values().any(has_keys) {
+        return CloseReason::Refused(error.to_string());
+    }
     let shown = |text: &str| {
         let without_params = text.split('?').next().unwrap_or_default();
         without_params.chars().filter(|c| !c.is_control()).take(MAX_SHOWN).collect::<String>()
