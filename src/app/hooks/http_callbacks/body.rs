@@ -110,12 +110,17 @@ impl BodyWriter {
         body.finish()
     }
 
+    /// Returns the name of a client that no other client of this server has, not even after a restart.
+    pub(super) fn session_id(&self, client: u64) -> String {
+        format!("{}-{client}", self.service_id)
+    }
+
     /// Writes the fields that end each body.
     fn write_id(&self, body: &mut Object, id: EventId, client: Option<u64>) {
         body.text("event_id", &id.event_id);
         body.number("seq", id.seq);
         if let Some(client) = client {
-            body.text("session_id", &format!("{}-{client}", self.service_id));
+            body.text("session_id", &self.session_id(client));
         }
         body.number("time", id.time);
     }

@@ -42,6 +42,8 @@ pub(super) struct Entry {
     pub(super) hook: String,
     pub(super) vhost: String,
     pub(super) key: String,
+    /// The client, see [`session_id`](super::body::BodyWriter::session_id); empty in events about the server.
+    pub(super) session: String,
     pub(super) url: String,
     pub(super) body: String,
     /// The end of a client that is in: it is told only if the process dies.
@@ -276,8 +278,8 @@ mod tests {
     use super::*;
 
     fn entry(body: &str) -> Entry {
-        let [hook, vhost, key, url] = ["on_stop", "v", "k", "http://h/"].map(str::to_owned);
-        Entry { hook, vhost, key, url, body: body.to_owned(), is_end: false }
+        let [hook, vhost, key, session, url] = ["on_stop", "v", "k", "s-1", "http://h/"].map(str::to_owned);
+        Entry { hook, vhost, key, session, url, body: body.to_owned(), is_end: false }
     }
 
     fn bodies(entries: &[(Receipt, Entry)]) -> Vec<&str> {

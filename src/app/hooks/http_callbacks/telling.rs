@@ -1,5 +1,6 @@
 //! Events: what backends are told after the fact.
 
+use std::collections::HashMap;
 use std::time::Duration;
 
 use serde_json::Value;
@@ -26,14 +27,15 @@ struct Event<'a> {
     vhost: &'a str,
     hooks: &'a HttpHooks,
     key: &'a str,
+    session: &'a str,
     url: &'a HookUrl,
     text: &'a str,
 }
 
 impl Event<'_> {
     fn entry(&self, is_end: bool) -> Entry {
-        let (hook, vhost, key) = (self.hook.name().to_owned(), self.vhost.to_owned(), self.key.to_owned());
-        Entry { hook, vhost, key, url: self.url.to_string(), body: self.text.to_owned(), is_end }
+        let [hook, vhost, key, session] = [self.hook.name(), self.vhost, self.key, self.session].map(str::to_owned);
+        Entry { hook, vhost, key, session, url: self.url.to_string(), body: self.text.to_owned(), is_end }
     }
 }
 
@@ -58,8 +60,10 @@ impl HttpCallbacks {
             let detail = if told.hook == Hook::Close { Detail::Traffic(told.traffic) } else { Detail::None };
             let about = About { client: Some(&told.client), stream: told.stream.as_deref(), detail };
             let text = self.text(told.hook, hooks, &about);
+            let session = &self.bodies.session_id(told.client.id);
             for (index, url) in told.hook.urls(hooks).iter().enumerate() {
-                let event = Event { hook: told.hook, vhost: &told.vhost, hooks, key: &told.key, url, text: &text };
+                let (hook, key) = (told.hook, &told.key);
+                let event = Event { hook, vhost: &told.vhost, hooks, key, session, url, text: &text };
                 self.push(&event, told.ends.get(index));
             }
         }
@@ -74,8 +78,9 @@ impl HttpCallbacks {
             return;
         };
         let text = self.text(hook, hooks, &About { client: Some(client), stream: Some(stream), detail });
+        let session = &self.bodies.session_id(client.id);
         for url in hook.urls(hooks) {
-            let event = Event { hook, vhost: &stream.vhost, hooks, key: &stream.name, url, text: &text };
+            let event = Event { hook, vhost: &stream.vhost, hooks, key: &stream.name, session, url, text: &text };
             self.push(&event, None);
         }
     }
@@ -89,9 +94,10 @@ impl HttpCallbacks {
             return;
         }
         let text = self.bodies.write_result(report);
+        let session = &self.bodies.session_id(report.client_id);
         for url in &hooks.on_bandwidth {
             let (hook, hooks) = (Hook::Bandwidth, &HttpHooks { format: HookFormat::Json, ..hooks.clone() });
-            self.push(&Event { hook, vhost: &report.vhost, hooks, key: &key, url, text: &text }, None);
+            self.push(&Event { hook, vhost: &report.vhost, hooks, key: &key, session, url, text: &text }, None);
         }
     }
 
@@ -128,7 +134,8 @@ impl HttpCallbacks {
         };
         let asked = if hook == Hook::Unpublish { Hook::Publish } else { Hook::Play };
         let key = key(asked, client, stream);
-        let event = |url| Event { hook, vhost: &stream.vhost, hooks, key: &key, url, text: &text };
+        let session = &self.bodies.session_id(client.id);
+        let event = |url| Event { hook, vhost: &stream.vhost, hooks, key: &key, session, url, text: &text };
         urls.iter().filter_map(|url| spool.add(event(url).entry(true), None)).collect()
     }
 
@@ -136,9 +143,13 @@ impl HttpCallbacks {
     pub(super) fn replay(&self, config: &Config) {
         let (mut count, mut lost) = (0, 0);
         let mut entries = self.spools.take_entries();
-        // The end of a connection was kept before that of what its client did later.
-        entries.sort_by_key(|(_, entry)| entry.is_end && entry.hook == Hook::Close.name());
+        // The end of a connection was kept before that of the stream, whose name was not known yet. It is told after it, in order.
+        let is_close = |entry: &Entry| entry.hook == Hook::Close.name();
+        entries.sort_by_key(|(_, entry)| is_close(entry));
+        let of_streams = entries.iter().filter(|(_, entry)| !is_close(entry));
+        let keys: HashMap<_, _> = of_streams.map(|(_, entry)| (entry.session.clone(), entry.key.clone())).collect();
         for (receipt, entry) in entries {
+            let key = keys.get(&entry.session).filter(|_| is_close(&entry)).unwrap_or(&entry.key);
             let vhost = config.vhosts.get(&entry.vhost).filter(|vhost| vhost.enabled && vhost.http_hooks.enabled);
             let known = vhost.zip(Hook::of(&entry.hook)).and_then(|(vhost, hook)| {
                 let url = hook.urls(&vhost.http_hooks).iter().find(|url| url.to_string() == entry.url)?;
@@ -150,9 +161,10 @@ impl HttpCallbacks {
                 continue;
             };
             let hooks = &vhost.http_hooks;
-            let body = if entry.is_end { self.bodies.with_time(&entry.body) } else { entry.body };
+            let body = if entry.is_end { self.bodies.with_time(&entry.body) } else { entry.body.clone() };
             let text = replayed(&body, hooks.format);
-            let event = Event { hook, vhost: &entry.vhost, hooks, key: &entry.key, url, text: &text };
+            let (vhost, session) = (&entry.vhost, &entry.session);
+            let event = Event { hook, vhost, hooks, key, session, url, text: &text };
             self.queue(&event, Some(receipt));
             count += 1;
         }
@@ -184,8 +196,15 @@ impl HttpCallbacks {
             let fields = [("version", Value::from(env!("CARGO_PKG_VERSION"))), ("streams", Value::Array(streams))];
             let about = About { client: None, stream: None, detail: Detail::Fields(&fields) };
             let text = self.text(Hook::ServerStart, hooks, &about);
-            let event =
-                Event { hook: Hook::ServerStart, vhost: &vhost, hooks, key: SERVER_KEY, url: &url, text: &text };
+            let event = Event {
+                hook: Hook::ServerStart,
+                vhost: &vhost,
+                hooks,
+                key: SERVER_KEY,
+                session: "",
+                url: &url,
+                text: &text,
+            };
             self.push(&event, None);
             known.push(url);
         }
