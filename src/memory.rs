@@ -158,7 +158,7 @@ impl Watermark {
         let limit = self.limit.load(Ordering::Relaxed);
         if limit > 0
             && held() > limit
-            // Of several threads that exceed it at the same time, one calls back.
+            // One of several threads that exceed it at the same time calls back.
             && self.limit.swap(0, Ordering::Relaxed) > 0
             && let Some(on_high) = self.on_high.get()
         {

@@ -112,7 +112,7 @@ for release in "${releases[@]}"; do
     root=$work/root
     cp -a "$pristine" "$root"
     mount -t proc proc "$root/proc" || fail "cannot mount /proc in the root"
-    # What apt downloads (logrotate is recommended) is not part of the package.
+    # Packages that apt adds (logrotate is recommended) are not part of the package.
     inside apt-get update -q >/dev/null 2>&1
     inside apt-get install -y -q logrotate init-system-helpers >/dev/null 2>&1
     files >"$work/before"

@@ -7,13 +7,13 @@ use std::fmt;
 pub struct ApiToken {
     /// The name, for the log.
     pub name: String,
-    /// What its owner may do.
+    /// The rights of its owner.
     pub role: ApiRole,
     /// The token.
     pub secret: Secret,
 }
 
-/// What the user of an API may do; each role includes those before it.
+/// Rights of a user of an API; each role includes those before it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum ApiRole {
     /// Read.

@@ -33,7 +33,7 @@ pub struct Dvr {
     pub min_free: u64,
 }
 
-/// Where one file ends and the next one begins.
+/// The plan by which one file ends and the next one begins.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum DvrPlan {
     /// With the publisher.

@@ -47,7 +47,7 @@ pub struct ApiHttps {
     pub key: PathBuf,
 }
 
-/// Who may use the API.
+/// The users of the API.
 #[derive(Debug, Clone, PartialEq)]
 pub enum ApiAuth {
     /// Everybody who reaches a loopback address.

@@ -14,13 +14,13 @@ pub struct Transcode {
     pub enabled: bool,
     /// `ffmpeg`: the program, a path or a name in `PATH`.
     pub ffmpeg: String,
-    /// What each engine may use, and when it is restarted.
+    /// Limits of each engine, and the reasons to restart it.
     pub supervision: Supervision,
     /// `engine`: by name, those that are off included.
     pub engines: Vec<Engine>,
 }
 
-/// What a process may use, and when it is restarted.
+/// Limits of a process, and the reasons to restart it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Supervision {
     /// `nice`: nice value, from 0 to 19.
@@ -104,7 +104,7 @@ pub struct Ladder {
     pub keyframe_interval: Duration,
     /// `max_fps` in thousandths; 0 means no limit.
     pub max_fps: u64,
-    /// What ffmpeg may use, and when it is restarted.
+    /// Limits of ffmpeg, and the reasons to restart it.
     pub supervision: Supervision,
 }
 
@@ -125,7 +125,7 @@ pub struct Exec {
     pub on_stop: Vec<Vec<String>>,
     /// `timeout`: time for the commands that run once; zero means no limit.
     pub timeout: Duration,
-    /// What a command may use.
+    /// Limits of a command.
     pub supervision: Supervision,
 }
 

@@ -76,7 +76,7 @@ pub struct Request {
     pub keep_alive: bool,
     /// Length of the body that follows.
     pub body: BodyLength,
-    /// What the client expects before it sends the body.
+    /// The answer that the client expects before it sends the body.
     pub expectation: Expectation,
 }
 

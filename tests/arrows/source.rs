@@ -1,4 +1,4 @@
-//! What a source file defines and names, without its tests.
+//! Names that a source file defines and uses, without its tests.
 
 use std::collections::BTreeSet;
 

@@ -1,4 +1,4 @@
-//! What the end-to-end tests and the attack kit share: starting the server, and clients that share no code with it.
+//! Code that the end-to-end tests and the attack kit share: starting the server, and clients that share no code with it.
 #![allow(dead_code, reason = "each test program uses a part of it")]
 
 pub(crate) mod amf;

@@ -228,7 +228,7 @@ fn the_configuration_says_where_each_value_is_from() {
     assert_eq!(jq(&all, "(.total == (.config | length)) and .total > 80"), "true");
     assert_eq!(jq(&get("/api/v1/config?block=http_api&directive=listen"), ".total"), "1");
 
-    // What a login page has to know.
+    // A login page has to know this.
     let session = |options: &[&str]| jq(&curl(api, "/api/v1/session", options).1, ".role, .auth");
     assert_eq!(session(&[]), "null\nsecrets");
     assert_eq!(session(&["-u", "ops:hush"]), "admin\nsecrets");

@@ -82,7 +82,7 @@ impl Line {
             must(&format!(
                 "ip netns exec {netns} tc qdisc add dev line root tbf rate {mbps}mbit burst {burst} latency 100ms"
             ));
-            // What a live encoder meets on a line with losses depends on this, see docs/bandwidth-test.md.
+            // The rate of a live encoder on a line with losses depends on this, see docs/bandwidth-test.md.
             let _ = run(&format!("ip netns exec {netns} sysctl -q -w net.ipv4.tcp_congestion_control=bbr"));
         }
         let ip = if Path::new("/usr/sbin/ip").exists() { "/usr/sbin/ip" } else { "/sbin/ip" };

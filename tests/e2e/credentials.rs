@@ -56,7 +56,7 @@ fn a_stream_key_publishes_under_its_name_and_is_shown_nowhere() {
     let vhosts = "vhost off.example.com { enabled off; }";
     let mut server = Server::with(&scratch, Settings { vhost: &vhost, vhosts, ..Settings::default() });
     assert_denied(server.port, "cam", "the stream key is not valid");
-    // Where the URL is refused before the gates are asked, the key is not logged either.
+    // A URL that is refused before the gates are asked is logged without the key, too.
     let mut elsewhere = Wire::connect(server.port);
     elsewhere.connect_app("live");
     let id = elsewhere.create_stream();

@@ -135,7 +135,7 @@ impl Inner {
         }
     }
 
-    /// Has old recordings removed, forever.
+    /// Removes old recordings, forever.
     fn retain(&self) {
         loop {
             let policies = policies(&self.ctx.config.get());

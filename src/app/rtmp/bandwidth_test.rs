@@ -106,7 +106,7 @@ struct Test<'a, 'c> {
     stream: &'a TcpStream,
     /// 0 for none.
     limit_kbps: u64,
-    /// What the test waits for, for the log.
+    /// The message that the test waits for, for the log.
     step: &'static str,
 }
 

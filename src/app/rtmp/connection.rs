@@ -330,7 +330,7 @@ pub(super) fn stream_info(request: &StreamRequest) -> Arc<StreamInfo> {
 pub(super) struct Passed {
     pub(super) request: StreamRequest,
     pub(super) info: Arc<StreamInfo>,
-    /// What the gates that may wait are asked.
+    /// The request to the gates that may wait.
     pub(super) question: GateRequest,
     /// Limit of the bit rate in kbit/s.
     pub(super) max_bitrate: Option<u64>,

@@ -1,4 +1,4 @@
-//! What has happened to a stream and was not reported yet: events without the handle to the stream.
+//! Changes of a stream that were not reported yet: events without the handle to the stream.
 
 use std::collections::VecDeque;
 use std::sync::Arc;

@@ -12,7 +12,7 @@ pub struct ConsumerStats {
     pub sent: u64,
     /// Messages dropped because the player was too far behind.
     pub dropped: u64,
-    /// Whether everything so far was handed out.
+    /// True if everything so far was handed out.
     pub caught_up: bool,
 }
 

@@ -1,6 +1,6 @@
 //! The last GOP of a publication: the position in the packet log where a player can start.
 //!
-//! Of a multitrack stream (E-RTMP), a position is a start for all tracks: the keyframes of one moment are several messages,
+//! In a multitrack stream (E-RTMP), a position is a start for all tracks: the keyframes of one moment are several messages,
 //! and that of track 0 need not be the first.
 
 use std::time::{Duration, Instant};

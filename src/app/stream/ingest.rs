@@ -66,7 +66,7 @@ pub(super) struct IngestMeter {
     frames: u64,
 }
 
-/// What has arrived within one second.
+/// Messages that have arrived within one second.
 #[derive(Debug, Clone, Copy, Default)]
 struct Slot {
     audio_bytes: u32,

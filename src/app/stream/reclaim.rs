@@ -21,7 +21,7 @@ pub struct StreamUsage {
     pub players_behind: usize,
     /// Players that were closed to free memory and have not left yet.
     pub players_closing: usize,
-    /// Whether the stream has a publisher.
+    /// True if the stream has a publisher.
     pub is_published: bool,
 }
 

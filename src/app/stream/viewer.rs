@@ -29,9 +29,9 @@ pub struct ViewerWire {
     pub wire: Wire,
     /// The framing.
     pub framing: Framing,
-    /// Whether the viewer gets audio.
+    /// True if the viewer gets audio.
     pub has_audio: bool,
-    /// Whether the viewer gets video.
+    /// True if the viewer gets video.
     pub has_video: bool,
 }
 

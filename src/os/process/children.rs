@@ -144,7 +144,7 @@ impl Children {
             .collect();
         for (id, status) in ended {
             let Some(mut running) = self.running.remove(&id) else { continue };
-            // What it has started goes with it.
+            // Its own children go with it.
             running.signal(StopSignal::Kill);
             for _ in 0..MAX_LAST_READS {
                 let (stdout, stderr) = running.readable();

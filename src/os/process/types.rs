@@ -12,7 +12,7 @@ pub struct Spawn {
     pub args: Vec<String>,
     /// Variables that are added to the environment.
     pub env: Vec<(&'static str, String)>,
-    /// What it may use.
+    /// Its limits.
     pub limits: Limits,
     /// Directories that are made before it starts.
     pub directories: Vec<PathBuf>,
@@ -63,7 +63,7 @@ pub enum ProcessEvent {
     Exited {
         /// The id of the child.
         id: u64,
-        /// How it has ended.
+        /// Its end.
         end: ProcessEnd,
         /// The last lines of its standard error.
         last_lines: Vec<String>,
@@ -77,7 +77,7 @@ pub enum ProcessEvent {
     },
 }
 
-/// How a child has ended.
+/// The end of a child.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum ProcessEnd {
     /// It has exited with this status.

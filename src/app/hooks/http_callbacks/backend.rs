@@ -283,7 +283,7 @@ impl Backend {
                     }
                     None
                 }
-                // What is in a spool file stays there.
+                // Events in a spool file stay there.
                 Err(_) if self.flushing.load(Ordering::Relaxed) && job.receipt.is_some() => return,
                 Err(_) if self.flushing.load(Ordering::Relaxed) => {
                     self.state.with(|state| state.count_lost(1));

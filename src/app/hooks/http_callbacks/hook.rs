@@ -99,7 +99,7 @@ impl Hook {
     }
 }
 
-/// What a callback is about.
+/// Subject of a callback.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct About<'a> {
     /// None for the server itself.
@@ -112,16 +112,16 @@ pub(super) struct About<'a> {
 #[derive(Debug, Clone, Copy)]
 pub(super) enum Detail<'a> {
     None,
-    /// Of `on_close`.
+    /// Bytes of the connection, in `on_close`.
     Traffic(Traffic),
-    /// Of `on_hls`.
+    /// The segment, in `on_hls`.
     Segment(&'a HlsSegment),
-    /// Of `on_dvr`.
+    /// The recording, in `on_dvr`.
     Recording {
         file: &'a Path,
         more: &'a [(&'static str, Value)],
     },
-    /// Of `on_update`: seconds since the client began.
+    /// The time of the client, in `on_update`, in seconds.
     Update {
         is_publishing: bool,
         seconds: u64,

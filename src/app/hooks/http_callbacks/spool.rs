@@ -202,7 +202,7 @@ impl Writer {
             self.size += text.len() as u64;
             let used: u64 = self.live.values().map(|line| line.len() as u64).sum();
             let is_mostly_settled = self.size > MIN_REWRITE_BYTES && used < self.size / REWRITE_DIVISOR;
-            // What a failed write has lost is written again.
+            // Lines that a failed write has lost are written again.
             let written = if is_mostly_settled || self.torn { self.rewrite() } else { written };
             if let Err(error) = written
                 && throttle.pass(st::now())

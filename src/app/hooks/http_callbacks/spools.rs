@@ -18,7 +18,7 @@ const LOCK_PAUSE: Duration = Duration::from_millis(100);
 #[derive(Clone, Default)]
 pub(super) struct Spools {
     open: Shared<HashMap<PathBuf, Arc<Spool>>>,
-    /// What they have to tell.
+    /// Entries of earlier processes that are not told yet.
     entries: Shared<Vec<(Receipt, Entry)>>,
 }
 

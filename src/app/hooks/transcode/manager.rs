@@ -40,7 +40,7 @@ pub(super) enum Message {
         source: Source,
         time: Arc<StreamTime>,
     },
-    /// What the watch of a publication has seen, named by its time.
+    /// Findings of the watch of a publication, named by its time.
     Seen(String, Arc<StreamTime>, Seen),
     /// The stream has ended.
     Unpublished(String),
@@ -59,7 +59,7 @@ struct LiveStream {
     is_ready: bool,
 }
 
-/// What a running program has besides its task.
+/// State of a running program besides its task.
 struct Process {
     task: u64,
     progress: Arc<Mutex<ProgressReader>>,

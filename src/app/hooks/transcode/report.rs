@@ -1,4 +1,4 @@
-//! What the API shows of a program.
+//! Description of a program, for the API.
 
 use std::time::Instant;
 

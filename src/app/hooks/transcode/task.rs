@@ -86,7 +86,7 @@ impl StopReason {
     }
 }
 
-/// What is to be done for a task.
+/// The next action for a task.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Action {
     Nothing,
@@ -172,7 +172,7 @@ impl Task {
             let reason = stopped.filter(|reason| reason.is_failure()).map(StopReason::text);
             self.last_error = Some(match (reason, last_line) {
                 (Some(reason), _) => reason.to_owned(),
-                // What a program has said before a signal is not the reason.
+                // The last lines before a signal are not the reason.
                 (None, Some(line)) if matches!(end, ProcessEnd::Status(_)) => format!("{end}: {line}"),
                 (None, _) => end.to_string(),
             });

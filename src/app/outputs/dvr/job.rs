@@ -46,7 +46,7 @@ pub(super) enum Task {
     Retain(Vec<Policy>),
 }
 
-/// What the thread tells the worker.
+/// A message from the thread to the worker.
 pub(super) enum Outcome {
     /// A file is complete.
     Recorded { file: Arc<FileState>, path: PathBuf, duration_ms: u64, bytes: u64 },

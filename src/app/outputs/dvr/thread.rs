@@ -179,7 +179,7 @@ impl OpenFile {
             fs::remove_file(&self.temporary)?;
             return Ok(None);
         }
-        // What a full disk took of the last write.
+        // A full disk can have taken a part of the last write.
         self.file.set_len(self.size)?;
         let head = recording.finish(self.size);
         if head.len() as u64 == self.head_size {

@@ -29,7 +29,7 @@ const MAX_OVERLAP: u64 = 18_000;
 /// Units of the muxer's clock per millisecond.
 const TICKS: u64 = 90;
 
-/// What is known of the gap at the end of audio.
+/// State of the gap at the end of audio.
 #[derive(Debug, Default)]
 pub(super) struct Gaps {
     /// Time of the first and of the last video frame, in milliseconds.

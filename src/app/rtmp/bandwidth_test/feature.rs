@@ -1,4 +1,4 @@
-//! What the server reports of bandwidth tests, over RTMP and HTTP: a line in the log, metrics, and the last results.
+//! Reports of bandwidth tests, over RTMP and HTTP: a line in the log, metrics, and the last results.
 
 use std::collections::VecDeque;
 use std::sync::Arc;

@@ -2,7 +2,7 @@
 
 use super::*;
 
-/// What an output was told.
+/// Calls of an output.
 type Calls = Arc<Mutex<Vec<String>>>;
 
 /// An output that writes down its calls, and panics at a call that it is told to.

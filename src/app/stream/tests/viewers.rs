@@ -7,7 +7,7 @@ struct TestViewer {
     socket: Arc<Socket>,
     consumer: Consumer,
     unwritten: Vec<u8>,
-    /// Whether the head of the file was read, and its flags: audio, video.
+    /// The flags of the head of the file once it was read: audio, video.
     flags: Option<(bool, bool)>,
 }
 

@@ -16,7 +16,7 @@ const BAN_SECONDS: u64 = 60;
 pub(super) const STREAM_ORDERS: [&str; 6] = ["STREAM", "PLAYERS", "IN", "OUT", "UPTIME", "DROPS"];
 pub(super) const CLIENT_ORDERS: [&str; 6] = ["ID", "STREAM", "IN", "OUT", "AGE", "DROPS"];
 
-/// What is listed.
+/// The kind of rows in the list.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Page {
     Streams,
@@ -27,7 +27,7 @@ pub(super) enum Page {
     },
 }
 
-/// What the keys mean.
+/// The mode that gives the keys their meaning.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Mode {
     Normal,

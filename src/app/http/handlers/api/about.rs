@@ -1,4 +1,4 @@
-//! What the server and the API are: the build, the list of endpoints, the request itself, the raw API.
+//! The server and the API: the build, the list of endpoints, the request itself, the raw API.
 
 use serde_json::Value;
 

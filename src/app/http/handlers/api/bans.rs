@@ -26,7 +26,7 @@ struct Table {
     bans: BTreeMap<Target, Ban>,
 }
 
-/// What a ban keeps out.
+/// The clients that a ban keeps out.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Target {
     /// Clients of an address; of IPv6, those of its /64.

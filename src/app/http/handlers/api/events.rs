@@ -55,9 +55,9 @@ pub(super) fn events(core: &Core, log: &Arc<EventLog>, call: &Call<'_>) -> Answe
     let (last, first) = log.range();
     let position = call.request.headers.get("last-event-id").map(str::to_owned).or_else(|| call.query("after"));
     let (seq, missed) = match position.as_deref().map(|id| position_of(id, &core.service_id, last)) {
-        // Of this start of the server.
+        // The id is of this start of the server.
         Some(Some(seq)) => (seq.max(first - 1), Some((first - 1).saturating_sub(seq))),
-        // Of another start: all is new.
+        // The id is of another start: all events are new.
         Some(None) => (first - 1, None),
         None => (last.saturating_sub(last_count).max(first - 1), Some(0)),
     };

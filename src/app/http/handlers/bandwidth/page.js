@@ -11,7 +11,7 @@ const DOWNLOAD_BYTES = 256 * 1024 * 1024;
 // Uploads grow until one takes about this long, so that slow lines show progress and fast ones are kept busy.
 const UPLOAD_MS = 400;
 const FIRST_UPLOAD = 64 * 1024;
-// What live platforms recommend for H.264, in kbit/s.
+// Bit rates that live platforms recommend for H.264, in kbit/s.
 const SETTINGS = [
   ['1080p at 60 frames/s', 6000],
   ['1080p at 30 frames/s', 4500],

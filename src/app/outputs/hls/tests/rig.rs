@@ -209,7 +209,7 @@ pub(super) fn assert_continuous(all: &[Demuxed], video: usize, audio: usize) {
     let count: usize = sound.iter().map(|frame| frame.data.len() / 205).sum();
     assert_eq!(count, audio);
     if audio == 0 {
-        // What is there is silence: audio was announced and did not come.
+        // All audio is silence: it was announced and did not come.
         return;
     }
     let mut samples = 0;
