@@ -319,7 +319,7 @@ fn a_segment_has_one_sample_rate() {
 
 #[test]
 fn the_clock_is_that_of_the_slower_track() {
-    for (behind, is_audio_late) in [(3000u64, true), (800, true), (9000, true)] {
+    for (behind, is_audio_late) in [(3000u64, true), (3000, false), (800, true), (9000, true)] {
         let mut rig = Rig::new();
         rig.send_headers(0);
         for n in 0..1500u64 {
@@ -331,7 +331,9 @@ fn the_clock_is_that_of_the_slower_track() {
         rig.finish();
         assert_times(&rig);
         let breaks = discontinuities(&rig);
-        assert!(breaks.iter().all(|is_break| !is_break), "{behind} ms: {breaks:?}");
+        // The distance of late video shows only after some segments, and the clock is set back once then.
+        let most = usize::from(!is_audio_late);
+        assert!(breaks.iter().filter(|is_break| **is_break).count() <= most, "{behind} ms: {breaks:?}");
         let pcrs: Vec<_> = rig.demuxed().into_iter().flat_map(|segment| segment.pcrs).collect();
         assert!(pcrs.windows(2).all(|pair| pair[1].saturating_sub(pair[0]) <= 9000), "the clock has no jumps");
     }
