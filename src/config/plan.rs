@@ -3,7 +3,7 @@
 //! The plan compares effective values: defaults included, and `32m` equal to `33554432`. Each row of the table of
 //! directives has its [`Reload`] effect, so that no directive can be forgotten. To add a directive:
 //!
-//! 1. add its row to `table::TABLE`;
+//! 1. add its row to `table`;
 //! 2. read it from `Server::config()`, or from the stream's vhost, at the time when it is needed: then a reload only
 //!    needs to replace the configuration. `app::server::reload` has the few settings that are kept elsewhere.
 

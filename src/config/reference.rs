@@ -2,7 +2,7 @@
 
 use super::names::DEFAULT_VHOST;
 use super::schema::{BlockKind, Row, Shape};
-use super::table::{TABLE, rows};
+use super::table::{self, rows};
 
 /// Maximum width of a line.
 const WIDTH: usize = 100;
@@ -119,7 +119,7 @@ fn write_comment(text: &mut String, row: &Row, indent: &str) {
 
 /// Returns the blocks in which a directive has the same meaning.
 fn contexts(row: &Row) -> impl Iterator<Item = BlockKind> {
-    TABLE.iter().filter(move |other| other.name == row.name && other.text == row.text).map(|other| other.block)
+    table::all().filter(move |other| other.name == row.name && other.text == row.text).map(|other| other.block)
 }
 
 /// Wraps a text to lines of at most `width` characters, where words allow it.
@@ -162,7 +162,7 @@ mod tests {
         for line in text.lines() {
             assert!(line.len() <= 110 && line.trim_end() == line, "{line:?}");
         }
-        for row in TABLE.iter().filter(|row| !matches!(row.shape, Shape::Unsupported)) {
+        for row in table::all().filter(|row| !matches!(row.shape, Shape::Unsupported)) {
             assert!(text.contains(&format!("# {}\n", row.name)), "{}", row.name);
         }
     }

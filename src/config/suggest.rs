@@ -2,12 +2,12 @@
 
 use super::error::Reason;
 use super::schema::{BlockKind, Row};
-use super::table::TABLE;
+use super::table;
 
 /// Returns the message for an unknown directive: the block where it belongs if it is known elsewhere, else a similar
 /// name.
 pub(super) fn unknown(block: BlockKind, name: &str) -> Reason {
-    let elsewhere: Vec<_> = TABLE.iter().filter(|row| row.name == name).map(|row| row.block.phrase()).collect();
+    let elsewhere: Vec<_> = table::all().filter(|row| row.name == name).map(|row| row.block.phrase()).collect();
     if !elsewhere.is_empty() {
         return Reason::Misplaced { name: name.to_owned(), right: elsewhere.join(" or "), wrong: block.phrase() };
     }
@@ -24,7 +24,7 @@ pub(super) fn unknown(block: BlockKind, name: &str) -> Reason {
 fn most_similar(name: &str, among: impl Fn(&Row) -> bool) -> Option<&'static Row> {
     let limit = |row: &Row| (row.name.len() / 3).max(1);
     // Compares lengths first, so that a hostile name of a megabyte costs nothing.
-    let alike = TABLE.iter().filter(|row| among(row) && row.name.len().abs_diff(name.len()) <= limit(row));
+    let alike = table::all().filter(|row| among(row) && row.name.len().abs_diff(name.len()) <= limit(row));
     let rated = alike.map(|row| (distance(&name.to_ascii_lowercase(), row.name), row));
     rated.filter(|(d, row)| *d <= limit(row)).min_by_key(|(d, _)| *d).map(|(_, row)| row)
 }
