@@ -101,18 +101,12 @@ pub struct Backend {
 }
 
 impl Backend {
-    /// Opens the log file, if the log goes to a file. Blocks the thread.
-    ///
-    /// # Errors
-    /// When the file cannot be opened.
+    /// Opens the log file, if the log goes to a file. Blocks the thread. Fails when the file cannot be opened.
     pub fn open(config: &config::Log) -> Result<Backend, Error> {
         Ok(Backend { logger: log4rs::Logger::new(log4rs_config(config)?), level: level(config.level) })
     }
 
-    /// Starts the log and its thread. Call it once.
-    ///
-    /// # Errors
-    /// When the thread cannot be started.
+    /// Starts the log and its thread. Call it once. Fails when the thread cannot be started.
     pub fn start(self) -> Result<Guard, Error> {
         let (sender, receiver) = bounded(MAX_QUEUED);
         let logger = self.logger;

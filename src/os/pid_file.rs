@@ -40,9 +40,6 @@ pub enum Error {
 
 impl PidFile {
     /// Opens and locks the file, also one that a dead process left. The lock survives a fork.
-    ///
-    /// # Errors
-    /// `Error`
     pub fn claim(path: &Path) -> Result<PidFile, Error> {
         let shown = || path.display().to_string();
         let failed = |error| Error::Io { path: shown(), error };
@@ -72,10 +69,8 @@ impl PidFile {
         Err(failed(io::Error::other("other processes keep removing it")))
     }
 
-    /// Writes the id of this process. Call it after the process has left the terminal, which changes the id.
-    ///
-    /// # Errors
-    /// `Error::Io`
+    /// Writes the id of this process. Call it after the process has left the terminal, which changes the id. Errors:
+    /// `Error::Io`.
     pub fn write(&self) -> Result<(), Error> {
         let write = || {
             let mut file: &File = &self.file;

@@ -21,11 +21,9 @@ pub enum ControlCommand {
     Quit,
 }
 
-/// Starts a thread that passes the command of each signal to `handle`. A second signal to stop ends the process at once, even if
-/// everything else is stuck: the thread calls `before_exit` and exits with the status that shells use for the signal.
-///
-/// # Errors
-/// When the handlers cannot be installed or the thread cannot be started.
+/// Starts a thread that passes the command of each signal to `handle`. A second signal to stop ends the process at
+/// once, even if everything else is stuck: the thread calls `before_exit` and exits with the status that shells use for
+/// the signal. Fails when the handlers cannot be installed or the thread cannot be started.
 pub fn watch_signals(
     handle: impl Fn(ControlCommand) + Send + 'static,
     before_exit: impl Fn() + Send + 'static,

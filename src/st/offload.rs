@@ -40,10 +40,8 @@ type Job = Box<dyn FnOnce() + Send>;
 #[error("the threads for blocking work are overloaded")]
 pub struct Overloaded;
 
-/// Runs `f` on another thread and blocks only the calling coroutine until it is done.
-///
-/// # Errors
-/// [`Overloaded`] when the queue is full, or when `f` panics.
+/// Runs `f` on another thread and blocks only the calling coroutine until it is done. Errors: [`Overloaded`] when the
+/// queue is full, or when `f` panics.
 pub fn offload<T: Send + 'static>(f: impl FnOnce() -> T + Send + 'static) -> Result<T, Overloaded> {
     let (result, job) = make_job(f);
     BLOCKING.submit(job).map_err(|_| Overloaded)?;
@@ -56,10 +54,8 @@ pub fn offload<T: Send + 'static>(f: impl FnOnce() -> T + Send + 'static) -> Res
 }
 
 /// Runs a computation that clients may cause on another thread, without delaying [`offload`]. While it is queued,
-/// `check_wanted` is called every [`CHECK_INTERVAL`]; its error removes the computation from the queue.
-///
-/// # Errors
-/// Those of `check_wanted`, and [`Overloaded`] when `f` panics.
+/// `check_wanted` is called every [`CHECK_INTERVAL`]; its error removes the computation from the queue. Errors: those
+/// of `check_wanted`, and [`Overloaded`] when `f` panics.
 #[cfg_attr(not(feature = "ssl"), allow(dead_code, reason = "only TLS computes"))]
 pub(super) fn compute<T: Send + 'static>(
     check_wanted: impl Fn() -> io::Result<()>,

@@ -55,11 +55,9 @@ pub enum RunError {
     Died,
 }
 
-/// Starts the runtime if it does not run yet, runs `main` as a coroutine, and blocks the calling thread until it returns.
-/// Coroutines that `main` spawned and did not join continue until the process ends.
-///
-/// # Errors
-/// [`RunError`] when the runtime cannot start or `main` dies.
+/// Starts the runtime if it does not run yet, runs `main` as a coroutine, and blocks the calling thread until it
+/// returns. Coroutines that `main` spawned and did not join continue until the process ends. Errors: [`RunError`] when
+/// the runtime cannot start or `main` dies.
 pub fn run<T: Send + 'static>(main: impl FnOnce() -> T + Send + 'static) -> Result<T, RunError> {
     static SETUP: Once = Once::new();
     SETUP.call_once(|| {
@@ -77,18 +75,13 @@ pub fn run<T: Send + 'static>(main: impl FnOnce() -> T + Send + 'static) -> Resu
 }
 
 /// Starts a coroutine that runs `f` after the current one has blocked. `id` is the client that it serves, 0 for none.
-///
-/// # Errors
-/// `OutOfMemory` when the operating system has no memory for another stack.
+/// Errors: `OutOfMemory` when the operating system has no memory for another stack.
 pub fn spawn(name: &'static str, id: u64, f: impl FnOnce() + Send + 'static) -> io::Result<Handle> {
     spawn_task(name, id, None, f)
 }
 
-/// Starts a coroutine of low priority: any number of them leaves the others their time, see the module `priority`. For work
-/// that unauthenticated or new clients cause.
-///
-/// # Errors
-/// Those of [`spawn`].
+/// Starts a coroutine of low priority: any number of them leaves the others their time, see the module `priority`. For
+/// work that unauthenticated or new clients cause. Errors: those of [`spawn`].
 pub fn spawn_low_priority(
     class: LowClass,
     name: &'static str,
@@ -109,10 +102,8 @@ pub fn supervised(name: &'static str, f: impl Fn() + Send + 'static) -> impl FnO
     }
 }
 
-/// Spawns a coroutine of the server that runs as long as the process, and is restarted when it panics.
-///
-/// # Errors
-/// Those of [`spawn`].
+/// Spawns a coroutine of the server that runs as long as the process, and is restarted when it panics. Errors: those of
+/// [`spawn`].
 pub fn spawn_supervised(name: &'static str, f: impl Fn() + Send + 'static) -> io::Result<()> {
     spawn(name, 0, supervised(name, f)).map(drop)
 }

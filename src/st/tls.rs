@@ -31,19 +31,15 @@ const MAX_CLIENT_HANDSHAKE: usize = 16 * 1024;
 const MAX_SERVER_HANDSHAKE: usize = 64 * 1024;
 
 impl TcpStream {
-    /// Does the handshake as the server. From then on the connection uses TLS.
-    ///
-    /// # Errors
-    /// Those of reading and writing, and `InvalidData` when the client sends invalid or unsupported TLS.
+    /// Does the handshake as the server. From then on the connection uses TLS. Errors: those of reading and writing,
+    /// and `InvalidData` when the client sends invalid or unsupported TLS.
     pub fn accept_tls(&self, acceptor: &Acceptor) -> io::Result<()> {
         let session = ServerConnection::new(acceptor.config()).map_err(invalid_data)?;
         self.handshake(session.into(), MAX_CLIENT_HANDSHAKE)
     }
 
-    /// Does the handshake as a client of the server `name`: a host name or an address.
-    ///
-    /// # Errors
-    /// Those of [`TcpStream::accept_tls`]; also when the server's certificate is not for `name` or not trusted.
+    /// Does the handshake as a client of the server `name`: a host name or an address. Errors: those of
+    /// [`TcpStream::accept_tls`]; also when the server's certificate is not for `name` or not trusted.
     pub fn connect_tls(&self, connector: &Connector, name: &str) -> io::Result<()> {
         let bare = name.strip_prefix('[').and_then(|name| name.strip_suffix(']')).unwrap_or(name);
         let name = bare.to_owned().try_into().map_err(|_| {

@@ -53,10 +53,8 @@ pub(super) fn set_idle() {
     RUNNING.store(RUNNING.load(Ordering::Relaxed) & SWITCH_MASK, Ordering::Relaxed);
 }
 
-/// Starts the thread that logs when a coroutine holds the worker for more than `MAX_RUN`, and when the worker continues.
-///
-/// # Errors
-/// When the thread cannot be started. The server can run without it.
+/// Starts the thread that logs when a coroutine holds the worker for more than `MAX_RUN`, and when the worker
+/// continues. Fails when the thread cannot be started. The server can run without it.
 pub fn start_watchdog() -> std::io::Result<()> {
     static ONCE: Once = Once::new();
     let mut result = Ok(());

@@ -21,9 +21,7 @@ impl TcpStream {
     }
 
     /// Blocks until there is a byte, and returns it without consuming it. Returns `None` at the end of the stream.
-    ///
-    /// # Errors
-    /// Those of recv(2), and of the time limit.
+    /// Errors: those of recv(2), and of the time limit.
     pub fn peek_byte(&self) -> io::Result<Option<u8>> {
         let mut first = [0];
         let n = self.read_blocking(|| self.socket().try_peek(&mut first))?;

@@ -10,19 +10,13 @@ use super::stream::TcpStream;
 use crate::st::clock;
 
 impl TcpStream {
-    /// Connects, in at most `timeout`.
-    ///
-    /// # Errors
-    /// Those of connect(2), `TimedOut` among them.
+    /// Connects, in at most `timeout`. Errors: those of connect(2), `TimedOut` among them.
     pub fn connect(address: SocketAddr, timeout: Duration) -> io::Result<Self> {
         Self::connect_with(address, timeout, None)
     }
 
-    /// Connects with a receive buffer of `receive_buffer` bytes (SO_RCVBUF), which must be set before the peer learns its
-    /// size.
-    ///
-    /// # Errors
-    /// Those of [`TcpStream::connect`] and of setsockopt(2).
+    /// Connects with a receive buffer of `receive_buffer` bytes (SO_RCVBUF), which must be set before the peer learns
+    /// its size. Errors: those of [`TcpStream::connect`] and of setsockopt(2).
     pub fn connect_with(address: SocketAddr, timeout: Duration, receive_buffer: Option<usize>) -> io::Result<Self> {
         let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
         if let Some(bytes) = receive_buffer {

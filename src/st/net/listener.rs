@@ -26,11 +26,9 @@ struct Inner {
     left_to_accept: AtomicI32,
 }
 
-/// Creates a listening socket without the runtime, for [`TcpListener::new`]. An address that is in use is an error, also for
-/// the same user, unless both sockets have `reuse_port` (SO_REUSEPORT). An IPv6 address accepts IPv6 connections only.
-///
-/// # Errors
-/// Those of socket(2), bind(2) and listen(2).
+/// Creates a listening socket without the runtime, for [`TcpListener::new`]. An address that is in use is an error,
+/// also for the same user, unless both sockets have `reuse_port` (SO_REUSEPORT). An IPv6 address accepts IPv6
+/// connections only. Errors: those of socket(2), bind(2) and listen(2).
 pub fn bind(address: SocketAddr, reuse_port: bool) -> io::Result<net::TcpListener> {
     let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
     socket.set_reuse_address(true)?;
@@ -44,10 +42,7 @@ pub fn bind(address: SocketAddr, reuse_port: bool) -> io::Result<net::TcpListene
 }
 
 impl TcpListener {
-    /// Wraps a listening socket.
-    ///
-    /// # Errors
-    /// When the runtime cannot watch it.
+    /// Wraps a listening socket. Fails when the runtime cannot watch it.
     pub fn new(socket: net::TcpListener) -> io::Result<Self> {
         Ok(Self(Arc::new(Inner {
             io: CoIo::new(socket)?,
@@ -56,19 +51,14 @@ impl TcpListener {
         })))
     }
 
-    /// Creates a listening socket, see [`bind`].
-    ///
-    /// # Errors
-    /// Those of socket(2), bind(2) and listen(2).
+    /// Creates a listening socket, see [`bind`]. Errors: those of socket(2), bind(2) and listen(2).
     pub fn bind(address: SocketAddr) -> io::Result<Self> {
         Self::new(bind(address, false)?)
     }
 
-    /// Blocks until a client connects. After [`TcpListener::close`] it accepts the queued connections, at most `BACKLOG`, and
-    /// then returns `None`.
-    ///
-    /// # Errors
-    /// Those of accept(2); after EMFILE and similar errors the connection stays in the kernel's queue.
+    /// Blocks until a client connects. After [`TcpListener::close`] it accepts the queued connections, at most
+    /// `BACKLOG`, and then returns `None`. Errors: those of accept(2); after EMFILE and similar errors the connection
+    /// stays in the kernel's queue.
     pub fn accept(&self) -> io::Result<Option<TcpStream>> {
         loop {
             let is_closing = self.0.closing.load(Ordering::Relaxed);
@@ -99,19 +89,13 @@ impl TcpListener {
         self.0.io.waker().wakeup();
     }
 
-    /// Allows another socket of this process to listen on an overlapping address while one replaces the other: `0.0.0.0:1935`
-    /// and `127.0.0.1:1935`.
-    ///
-    /// # Errors
-    /// Those of setsockopt(2).
+    /// Allows another socket of this process to listen on an overlapping address while one replaces the other:
+    /// `0.0.0.0:1935` and `127.0.0.1:1935`.
     pub fn set_reuse_port(&self, reuse_port: bool) -> io::Result<()> {
         SockRef::from(self.0.io.inner()).set_reuse_port(reuse_port)
     }
 
     /// Returns the address that it listens on, with the port that the kernel chose for port 0.
-    ///
-    /// # Errors
-    /// Those of getsockname(2).
     pub fn local_addr(&self) -> io::Result<SocketAddr> {
         self.0.io.inner().local_addr()
     }

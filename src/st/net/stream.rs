@@ -68,9 +68,6 @@ impl TcpStream {
     }
 
     /// Returns the local address.
-    ///
-    /// # Errors
-    /// Those of getsockname(2).
     pub fn local_addr(&self) -> io::Result<SocketAddr> {
         self.0.socket.io.inner().local_addr()
     }
@@ -106,10 +103,8 @@ impl TcpStream {
         let _ = self.0.socket.io.inner().shutdown(Shutdown::Write);
     }
 
-    /// Reads available bytes. Returns `None` if there are none yet, and `Some(0)` at the end of the stream.
-    ///
-    /// # Errors
-    /// Those of read(2), and `InvalidData` for invalid TLS.
+    /// Reads available bytes. Returns `None` if there are none yet, and `Some(0)` at the end of the stream. Errors:
+    /// those of read(2), and `InvalidData` for invalid TLS.
     pub fn try_read(&self, buffer: &mut [u8]) -> io::Result<Option<usize>> {
         match self.0.session.get() {
             None => self.0.socket.try_read(buffer),
@@ -122,11 +117,9 @@ impl TcpStream {
         self.0.socket.readable.store(true, Ordering::Relaxed);
     }
 
-    /// Reads available bytes, up to `READ_BUFFER_BYTES`, and passes them to `consume`, which must not block; an empty slice
-    /// is the end of the stream. Returns `None` if there are no bytes yet.
-    ///
-    /// # Errors
-    /// Those of [`TcpStream::try_read`].
+    /// Reads available bytes, up to `READ_BUFFER_BYTES`, and passes them to `consume`, which must not block; an empty
+    /// slice is the end of the stream. Returns `None` if there are no bytes yet. Errors: those of
+    /// [`TcpStream::try_read`].
     pub fn try_read_with<R>(&self, consume: impl FnOnce(&[u8]) -> R) -> io::Result<Option<R>> {
         let mut buffer = READ_BUFFER.take();
         buffer.resize(READ_BUFFER_BYTES, 0);
@@ -136,9 +129,6 @@ impl TcpStream {
     }
 
     /// Writes as many bytes as fit and returns their number, 0 if there is no room.
-    ///
-    /// # Errors
-    /// Those of write(2).
     pub fn try_write(&self, bytes: &[u8]) -> io::Result<usize> {
         let Some(session) = self.0.session.get() else {
             return self.0.socket.try_write(bytes);
@@ -154,9 +144,6 @@ impl TcpStream {
     }
 
     /// Writes as many bytes of several slices as fit, in one system call, and returns their number.
-    ///
-    /// # Errors
-    /// Those of writev(2).
     pub fn try_write_vectored(&self, slices: &[IoSlice<'_>]) -> io::Result<usize> {
         match self.0.session.get() {
             None => self.0.socket.try_write_vectored(slices),

@@ -60,9 +60,6 @@ pub struct Acceptor(Arc<ServerConfig>);
 
 impl Acceptor {
     /// Reads the certificate, with its chain, and its key. Blocks the thread.
-    ///
-    /// # Errors
-    /// See [`Error`].
     pub fn load(cert: &Path, key: &Path) -> Result<Self, Error> {
         read(cert, key).map(|config| Self(Arc::new(config)))
     }
@@ -111,10 +108,7 @@ fn provider() -> Arc<CryptoProvider> {
 pub struct Connector(Arc<ClientConfig>);
 
 impl Connector {
-    /// Trusts the root certificates of the system. Blocks the thread: it reads them.
-    ///
-    /// # Errors
-    /// [`Error::NoRoots`].
+    /// Trusts the root certificates of the system. Blocks the thread: it reads them. Errors: [`Error::NoRoots`].
     pub fn system() -> Result<Self, Error> {
         let found = rustls_native_certs::load_native_certs();
         let mut roots = RootCertStore::empty();
@@ -132,9 +126,7 @@ impl Connector {
     }
 
     /// Accepts any certificate: the connection is encrypted, but the server is not authenticated. For test setups.
-    ///
-    /// # Errors
-    /// [`Error::Tls`].
+    /// Errors: [`Error::Tls`].
     pub fn without_verification() -> Result<Self, Error> {
         let config = ClientConfig::builder_with_provider(provider()).with_safe_default_protocol_versions()?;
         let verifier = Arc::new(NoVerification(provider()));
