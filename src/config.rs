@@ -232,20 +232,13 @@ pub enum LogLevel {
 }
 
 impl Config {
-    /// Loads a file, the files it includes, and the environment variables `SRS_…`.
-    ///
-    /// # Errors
-    ///
-    /// When a file cannot be read or is invalid. The error has one line per problem, with file and line.
+    /// Loads a file, the files it includes, and the environment variables `SRS_…`. Fails when a file cannot be read or is
+    /// invalid; the error has one line per problem, with file and line.
     pub fn load(path: &Path) -> Result<Config, Error> {
         Config::load_with(path, std::env::vars_os())
     }
 
-    /// Loads a file with these environment variables.
-    ///
-    /// # Errors
-    ///
-    /// As [`Config::load`].
+    /// Loads a file with these environment variables. Errors: as [`Config::load`].
     pub fn load_with(path: &Path, variables: impl IntoIterator<Item = (OsString, OsString)>) -> Result<Config, Error> {
         let file = path.display().to_string();
         let bytes = std::fs::read(path).map_err(|e| {
@@ -256,10 +249,7 @@ impl Config {
     }
 
     /// Parses the text of a file, without any environment. `file_name` is for messages, and for the paths of `include`.
-    ///
-    /// # Errors
-    ///
-    /// When the text is invalid, see [`Config::load`].
+    /// Fails when the text is invalid, see [`Config::load`].
     pub fn parse(file_name: &str, text: &str) -> Result<Config, Error> {
         Config::parse_with(file_name, text, [])
     }

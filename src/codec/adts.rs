@@ -28,7 +28,7 @@ pub struct Header {
     pub sample_rate: u32,
     /// The number of the sample rate.
     pub rate_index: u8,
-    /// The channel configuration; 0 if a program config element describes the layout.
+    /// The channel configuration. With 0, a program config element in the frame describes the layout.
     pub channels: u8,
     /// The size of the header with its checksum, in bytes.
     pub header_size: usize,

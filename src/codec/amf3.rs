@@ -18,9 +18,6 @@ use super::amf::Budget;
 use super::amf0::Value;
 
 /// Reads one value and moves `input` past it. On error `input` is unchanged. The reference tables start empty.
-///
-/// # Errors
-/// All of [`Error`].
 pub fn read(input: &mut &[u8]) -> Result<Value, Error> {
     read_within(input, 0, &mut Budget::default())
 }

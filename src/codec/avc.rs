@@ -4,10 +4,8 @@
 use super::nalu::{Codec, ConfigReader, Error, VideoConfig, read_length_size};
 use super::parameter_sets;
 
-/// Reads the record. The fields after the picture parameter sets (chroma format, extended sets) are ignored.
-///
-/// # Errors
-/// When the record is malformed. A record without parameter sets is valid; they are in the keyframes then.
+/// Reads the record. The fields after the picture parameter sets (chroma format, extended sets) are ignored. Fails when
+/// the record is malformed. A record without parameter sets is valid; they are in the keyframes then.
 pub fn read_config(record: &[u8]) -> Result<VideoConfig, Error> {
     let mut fields = ConfigReader::new(record);
     let version = fields.u8()?;

@@ -7,11 +7,9 @@ use super::parameter_sets;
 /// Bytes between the version and the length size: profile, level, parallelism, chroma, depths, rate.
 const PROFILE_TO_RATE: usize = 20;
 
-/// Reads the record. Its arrays (video, sequence and picture parameter sets, and SEI messages for the whole stream) may be in
-/// any order, and are sorted.
-///
-/// # Errors
-/// When the record is malformed. A record without parameter sets is valid; they are in the keyframes then.
+/// Reads the record. Its arrays (video, sequence and picture parameter sets, and SEI messages for the whole stream) may
+/// be in any order, and are sorted. Fails when the record is malformed. A record without parameter sets is valid; they
+/// are in the keyframes then.
 pub fn read_config(record: &[u8]) -> Result<VideoConfig, Error> {
     let mut fields = ConfigReader::new(record);
     let version = fields.u8()?;

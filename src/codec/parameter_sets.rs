@@ -42,11 +42,9 @@ impl Kind {
 }
 
 impl VideoConfig {
-    /// Takes over the parameter sets of a frame, which replace those of the same kind and number. Decoders do the same, so a
-    /// later keyframe without sets of its own needs these.
-    ///
-    /// # Errors
-    /// When the lengths in the frame are wrong, or there are too many sets.
+    /// Takes over the parameter sets of a frame, which replace those of the same kind and number. Decoders do the same,
+    /// so a later keyframe without sets of its own needs these. Fails when the lengths in the frame are wrong, or there
+    /// are too many sets.
     pub fn absorb(&mut self, frame: &[u8]) -> Result<InBand, Error> {
         let mut found = Vec::new();
         for nalu in Nalus::new(frame, self.length_size) {

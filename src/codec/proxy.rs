@@ -50,10 +50,8 @@ pub enum Header {
     Complete(Option<SocketAddr>),
 }
 
-/// Parses a header from the bytes received so far. `bytes` must not contain anything after the header.
-///
-/// # Errors
-/// When the bytes cannot become a valid header, as early as possible.
+/// Parses a header from the bytes received so far. `bytes` must not contain anything after the header. Fails when the
+/// bytes cannot become a valid header, as early as possible.
 pub fn parse(bytes: &[u8]) -> Result<Header, Error> {
     let starts = |with: &[u8]| bytes.iter().zip(with).all(|(a, b)| a == b);
     match (starts(V1), starts(V2)) {

@@ -49,10 +49,7 @@ pub struct StreamKey {
 }
 
 impl StreamKeys {
-    /// Reads a file.
-    ///
-    /// # Errors
-    /// The problem, with file and line and without any key.
+    /// Reads a file. Errors: the problem, with file and line and without any key.
     pub(super) fn load(path: &Path) -> Result<Self, String> {
         let shown = path.display();
         let mut bytes = Vec::new();
@@ -65,10 +62,7 @@ impl StreamKeys {
         Self::parse(text).map_err(|(line, problem)| format!("{shown}:{line}: {problem}"))
     }
 
-    /// Parses the text of a file.
-    ///
-    /// # Errors
-    /// The line and the problem.
+    /// Parses the text of a file. Errors: the line and the problem.
     pub fn parse(text: &str) -> Result<Self, (usize, String)> {
         let mut keys = HashMap::new();
         for (index, line) in text.trim_start_matches('\u{feff}').lines().enumerate() {

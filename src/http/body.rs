@@ -35,10 +35,7 @@ enum Decoder {
 }
 
 impl BodyDecoder {
-    /// Creates a decoder of a body of at most `max` bytes.
-    ///
-    /// # Errors
-    /// When the body is known to be longer.
+    /// Creates a decoder of a body of at most `max` bytes. Fails when the body is known to be longer.
     pub fn new(length: BodyLength, max: u64) -> Result<Self, Refusal> {
         match length {
             BodyLength::Known(length) if length > max => refuse(Status::ContentTooLarge, "the body is too large"),
@@ -55,11 +52,9 @@ impl BodyDecoder {
         }
     }
 
-    /// Appends the next bytes of the body to `body`, and returns how many bytes of `input` have been consumed. The others come
-    /// again, with more behind them; behind a finished body, they are the next request.
-    ///
-    /// # Errors
-    /// When the chunked coding is invalid, or the body is too long.
+    /// Appends the next bytes of the body to `body`, and returns how many bytes of `input` have been consumed. The
+    /// others come again, with more behind them; behind a finished body, they are the next request. Fails when the
+    /// chunked coding is invalid, or the body is too long.
     pub fn decode(&mut self, input: &[u8], body: &mut Vec<u8>) -> Result<usize, Refusal> {
         match &mut self.0 {
             Decoder::Known(left) => {

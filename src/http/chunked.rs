@@ -55,11 +55,9 @@ impl ChunkedDecoder {
         self.state == State::Finished
     }
 
-    /// Appends the next bytes of the body to `body`, and returns how many bytes of `input` have been consumed. The others come
-    /// again, with more behind them.
-    ///
-    /// # Errors
-    /// When the coding is invalid, or the body, its extensions or its trailers are too long.
+    /// Appends the next bytes of the body to `body`, and returns how many bytes of `input` have been consumed. The
+    /// others come again, with more behind them. Fails when the coding is invalid, or the body, its extensions or its
+    /// trailers are too long.
     pub fn decode(&mut self, input: &[u8], body: &mut Vec<u8>) -> Result<usize, Refusal> {
         let mut at = 0;
         loop {

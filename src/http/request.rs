@@ -105,11 +105,9 @@ impl Request {
 
     /// Returns the decoder of the body for a handler that reads at most `max` bytes of it.
     ///
-    /// With 0, the handler reads no body; the decoder then serves to discard a small one.
-    ///
-    /// # Errors
-    /// When the body is too large or the expectation unknown; without a reading handler also when the client uses the chunked
-    /// coding, or waits before it sends the body.
+    /// With 0, the handler reads no body; the decoder then serves to discard a small one. Fails when the body is too
+    /// large or the expectation unknown; without a reading handler also when the client uses the chunked coding, or
+    /// waits before it sends the body.
     pub fn body_decoder(&self, max: u64) -> Result<BodyDecoder, Refusal> {
         const UNSUPPORTED: &str = "request bodies are not supported";
         let is_read = max > 0;
@@ -129,10 +127,8 @@ impl Request {
     }
 }
 
-/// Parses the request at the beginning of `bytes`, and returns it with the size of its head. `None`: it is not complete.
-///
-/// # Errors
-/// When it is no valid request, or an ambiguous one.
+/// Parses the request at the beginning of `bytes`, and returns it with the size of its head. `None`: it is not
+/// complete. Fails when it is no valid request, or an ambiguous one.
 #[inline(never)] // The fields take 2 KiB of stack, which a connection that waits does not need.
 pub fn parse(bytes: &[u8]) -> Result<Option<(Request, usize)>, Refusal> {
     let mut fields = [httparse::EMPTY_HEADER; MAX_FIELDS];

@@ -37,9 +37,7 @@ impl From<&str> for Query {
 }
 
 /// Returns the decoded path of a target, without its leading slash, and its query. The path has no part `.` or `..`.
-///
-/// # Errors
-/// When the target has no path, or one that could lead out of a directory.
+/// Fails when the target has no path, or one that could lead out of a directory.
 pub fn parse_target(target: &str) -> Result<(String, Query), Refusal> {
     let origin = match target.split_once("://") {
         // The absolute form, which every server must accept.

@@ -90,9 +90,6 @@ impl Default for Reader {
 
 impl Reader {
     /// Reads bytes of the client, and discards its messages.
-    ///
-    /// # Errors
-    /// [`Closed`]
     pub fn feed(&mut self, bytes: &[u8]) -> Result<(), Closed> {
         let mut wire = MemoryStream { input: Cursor::new(bytes), output: &mut self.output };
         loop {

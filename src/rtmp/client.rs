@@ -25,10 +25,8 @@ pub struct Client<S> {
 }
 
 impl<S: Read + Write> Client<S> {
-    /// Performs the handshake with a server, in the complex form if `complex` and the server supports it.
-    ///
-    /// # Errors
-    /// When the server does not speak RTMP or the connection fails.
+    /// Performs the handshake with a server, in the complex form if `complex` and the server supports it. Fails when
+    /// the server does not speak RTMP or the connection fails.
     pub fn handshake(mut stream: S, complex: bool) -> Result<Self, Error> {
         let form = handshake::connect(&mut stream, complex)?;
         Ok(Self { protocol: Protocol::new(stream), form, transaction: 0.0, chunk_size: CHUNK_SIZE })
@@ -50,9 +48,7 @@ impl<S: Read + Write> Client<S> {
         &mut self.protocol
     }
 
-    /// Connects to an application and returns the server's reply. `more` is added to the command object.
-    ///
-    /// # Errors
+    /// Connects to an application and returns the server's reply. `more` is added to the command object. Errors:
     /// [`Error::Protocol`] with the server's description when the server rejects the connection.
     pub fn connect(&mut self, app: &str, tc_url: &str, more: &Object) -> Result<Command, Error> {
         let mut object = Object::new()
@@ -67,11 +63,8 @@ impl<S: Read + Write> Client<S> {
         self.call(0, Command::new("connect", 0.0).object(object))
     }
 
-    /// Creates a message stream and publishes `name` on it, with the commands that ffmpeg and FMLE send. Returns the message
-    /// stream id.
-    ///
-    /// # Errors
-    /// As [`Client::connect`].
+    /// Creates a message stream and publishes `name` on it, with the commands that ffmpeg and FMLE send. Returns the
+    /// message stream id. Errors: as [`Client::connect`].
     pub fn publish(&mut self, name: &str) -> Result<u32, Error> {
         for call in ["releaseStream", "FCPublish"] {
             self.transaction += 1.0;
@@ -85,10 +78,7 @@ impl<S: Read + Write> Client<S> {
         Ok(stream_id)
     }
 
-    /// Creates a message stream and plays `name` on it. Returns the message stream id.
-    ///
-    /// # Errors
-    /// As [`Client::connect`].
+    /// Creates a message stream and plays `name` on it. Returns the message stream id. Errors: as [`Client::connect`].
     pub fn play(&mut self, name: &str) -> Result<u32, Error> {
         let stream_id = self.create_stream()?;
         self.transaction += 1.0;
@@ -98,10 +88,8 @@ impl<S: Read + Write> Client<S> {
         Ok(stream_id)
     }
 
-    /// Ends a publication with the commands that ffmpeg sends. The connection stays open.
-    ///
-    /// # Errors
-    /// When the connection fails.
+    /// Ends a publication with the commands that ffmpeg sends. The connection stays open. Fails when the connection
+    /// fails.
     pub fn unpublish(&mut self, stream_id: u32, name: &str) -> Result<(), Error> {
         self.transaction += 2.0;
         self.protocol.send_command(0, &Command::new("FCUnpublish", self.transaction - 1.0).arg(name));
@@ -109,10 +97,7 @@ impl<S: Read + Write> Client<S> {
         self.protocol.flush()
     }
 
-    /// Sends audio, video or data, and blocks until it is written.
-    ///
-    /// # Errors
-    /// When the connection fails.
+    /// Sends audio, video or data, and blocks until it is written. Fails when the connection fails.
     pub fn send(&mut self, message: &Message) -> Result<(), Error> {
         let csid = match message.kind {
             MessageType::AUDIO => ChunkStreamId::AUDIO,
@@ -123,10 +108,7 @@ impl<S: Read + Write> Client<S> {
         self.protocol.flush()
     }
 
-    /// Blocks until a message arrives.
-    ///
-    /// # Errors
-    /// When the connection ends or fails.
+    /// Blocks until a message arrives. Fails when the connection ends or fails.
     pub fn recv(&mut self) -> Result<Message, Error> {
         self.protocol.recv_message()
     }

@@ -42,10 +42,8 @@ impl Command {
         self
     }
 
-    /// Decodes a command from a message of a peer.
-    ///
-    /// # Errors
-    /// When the message is longer than 64 KiB, and as [`Command::read`].
+    /// Decodes a command from a message of a peer. Fails when the message is longer than 64 KiB, and as
+    /// [`Command::read`].
     pub fn from_message(message: &Message) -> Result<Self, Error> {
         let length = message.payload.len();
         if length > MAX_COMMAND {
@@ -54,10 +52,8 @@ impl Command {
         Self::read(message.kind, &message.payload)
     }
 
-    /// Does the same as [`Command::from_message`], and returns `None` if the message is empty. Some clients send such messages.
-    ///
-    /// # Errors
-    /// As [`Command::from_message`].
+    /// Does the same as [`Command::from_message`], and returns `None` if the message is empty. Some clients send such
+    /// messages. Errors: as [`Command::from_message`].
     pub fn from_message_if_any(message: &Message) -> Result<Option<Self>, Error> {
         if without_amf3_marker(message.kind, &message.payload).is_empty() {
             return Ok(None);
@@ -65,10 +61,8 @@ impl Command {
         Self::from_message(message).map(Some)
     }
 
-    /// Decodes a command from a message of type 20 (AMF0) or 17 (AMF0 after one byte). A missing transaction id is read as 0.
-    ///
-    /// # Errors
-    /// When the payload is not AMF0 or does not start with a name.
+    /// Decodes a command from a message of type 20 (AMF0) or 17 (AMF0 after one byte). A missing transaction id is read
+    /// as 0. Fails when the payload is not AMF0 or does not start with a name.
     pub fn read(kind: MessageType, payload: &[u8]) -> Result<Self, Error> {
         let mut values = amf0::read_all(without_amf3_marker(kind, payload))
             .map_err(|error| Error::Amf { message: "command", error })?

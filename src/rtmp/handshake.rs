@@ -35,10 +35,8 @@ pub enum Form {
     Complex(u8),
 }
 
-/// Performs the handshake as the server. Blocks until the client has sent C2.
-///
-/// # Errors
-/// When the first byte belongs to another protocol, or the connection fails.
+/// Performs the handshake as the server. Blocks until the client has sent C2. Fails when the first byte belongs to
+/// another protocol, or the connection fails.
 pub fn accept(stream: &mut (impl Read + Write)) -> Result<Form, RtmpError> {
     let mut buffer = vec![0; 1 + SIZE];
     // Checks the first byte before it waits for the rest: in other protocols the client may wait for the server.
@@ -56,10 +54,7 @@ pub fn accept(stream: &mut (impl Read + Write)) -> Result<Form, RtmpError> {
 }
 
 /// Performs the handshake as the client: in the complex form if `complex`, the feature `ssl` is enabled and the server
-/// supports it, else in the simple form.
-///
-/// # Errors
-/// When the server speaks another protocol or the connection fails.
+/// supports it, else in the simple form. Fails when the server speaks another protocol or the connection fails.
 pub fn connect(stream: &mut (impl Read + Write), complex: bool) -> Result<Form, RtmpError> {
     let mut c0_c1 = vec![0; 1 + SIZE];
     c0_c1[0] = VERSION;

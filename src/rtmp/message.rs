@@ -156,10 +156,8 @@ impl Aggregate {
         self.size
     }
 
-    /// Returns the next message; `None` at the end.
-    ///
-    /// # Errors
-    /// When the size of a message exceeds the remaining payload, or more than 256 consecutive messages are not media.
+    /// Returns the next message; `None` at the end. Fails when the size of a message exceeds the remaining payload, or
+    /// more than 256 consecutive messages are not media.
     pub fn next_message(&mut self) -> Result<Option<Message>, BadAggregate> {
         const HEADER: usize = 11;
         const BACK_POINTER: usize = 4;

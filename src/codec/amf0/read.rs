@@ -10,9 +10,6 @@ use crate::codec::amf3;
 ///
 /// Two deviations from the specification are accepted: strings that are not UTF-8 are read as Latin-1, and an ECMA array may
 /// end with the input instead of an end marker, as some encoders write it, if its count of members is correct.
-///
-/// # Errors
-/// All of [`Error`].
 pub fn read(input: &mut &[u8]) -> Result<Value, Error> {
     let mut reader = Reader::new(input);
     let value = reader.read_value(0)?;
@@ -20,11 +17,8 @@ pub fn read(input: &mut &[u8]) -> Result<Value, Error> {
     Ok(value)
 }
 
-/// Reads all values of the input, such as a command message: its name, transaction id and arguments. The limits apply to all
-/// values together.
-///
-/// # Errors
-/// All of [`Error`]. On error no value is returned.
+/// Reads all values of the input, such as a command message: its name, transaction id and arguments. The limits apply
+/// to all values together. Errors: all of [`Error`]. On error no value is returned.
 pub fn read_all(input: &[u8]) -> Result<Vec<Value>, Error> {
     let mut reader = Reader::new(input);
     let mut values = Vec::new();

@@ -78,10 +78,8 @@ pub enum Error {
     },
 }
 
-/// Reads the header of a file and the empty back pointer after it. `None`: the header is incomplete, and `input` is unchanged.
-///
-/// # Errors
-/// [`Error::Signature`] or [`Error::HeaderSize`]; `input` is unchanged.
+/// Reads the header of a file and the empty back pointer after it. `None`: the header is incomplete, and `input` is
+/// unchanged. Errors: [`Error::Signature`] or [`Error::HeaderSize`]; `input` is unchanged.
 pub fn read_file_header(input: &mut &[u8]) -> Result<Option<FileHeader>, Error> {
     let Some(&[s0, s1, s2, version, flags, o0, o1, o2, o3]) = input.first_chunk() else { return Ok(None) };
     let signature = [s0, s1, s2];
@@ -98,11 +96,8 @@ pub fn read_file_header(input: &mut &[u8]) -> Result<Option<FileHeader>, Error> 
     Ok(Some(FileHeader { version, has_audio: flags & FLAG_AUDIO != 0, has_video: flags & FLAG_VIDEO != 0 }))
 }
 
-/// Reads one tag and the back pointer after it, whose value is ignored because many writers get it wrong. `None`: the tag is
-/// incomplete, and `input` is unchanged.
-///
-/// # Errors
-/// [`Error::Encrypted`]; `input` is unchanged.
+/// Reads one tag and the back pointer after it, whose value is ignored because many writers get it wrong. `None`: the
+/// tag is incomplete, and `input` is unchanged. Errors: [`Error::Encrypted`]; `input` is unchanged.
 pub fn read_tag(input: &mut &[u8]) -> Result<Option<Tag>, Error> {
     let Some((header, rest)) = input.split_first_chunk::<TAG_HEADER_SIZE>() else { return Ok(None) };
     // The stream id in the last three bytes is always 0.
@@ -130,10 +125,8 @@ pub fn write_header(out: &mut Vec<u8>, has_audio: bool, has_video: bool) {
     out.extend_from_slice(&[0; BACK_POINTER_SIZE]);
 }
 
-/// Appends a tag and the back pointer after it.
-///
-/// # Errors
-/// [`Error::Kind`] or [`Error::PayloadSize`] if a value exceeds its field; nothing is appended.
+/// Appends a tag and the back pointer after it. Errors: [`Error::Kind`] or [`Error::PayloadSize`] if a value exceeds
+/// its field; nothing is appended.
 pub fn write_tag(out: &mut Vec<u8>, tag: &Tag) -> Result<(), Error> {
     let kind = tag.kind;
     if kind & !KIND_MASK != 0 {

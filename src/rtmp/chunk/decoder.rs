@@ -114,9 +114,6 @@ impl ChunkDecoder {
 
     /// Consumes bytes from the front of `input` until a message is complete. `None`: all of `input` was consumed, and no
     /// message is complete.
-    ///
-    /// # Errors
-    /// See [`Error`].
     pub fn decode(&mut self, input: &mut &[u8]) -> Result<Option<Message>, Error> {
         loop {
             let stream = match self.chunk {
