@@ -102,10 +102,8 @@ impl ServeAccepted for Protocols {
     }
 }
 
-/// Starts the server on sockets that already listen, and returns. Its coroutines continue. Must be called from a coroutine.
-///
-/// # Errors
-/// When the system has no memory or thread for the first coroutines.
+/// Starts the server on sockets that already listen, and returns. Its coroutines continue. Must be called from a
+/// coroutine. Fails when the system has no memory or thread for the first coroutines.
 pub fn start(config: Config, sockets: Sockets, tls: TlsAcceptor, control: Control) -> io::Result<()> {
     files::check_limit(&config);
     let (config, config_setter) = ConfigCell::new(Arc::new(config));

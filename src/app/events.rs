@@ -173,10 +173,7 @@ pub trait Gate: Send + Sync {
         false
     }
 
-    /// Returns `Ok` to let the request pass.
-    ///
-    /// # Errors
-    /// The reason of the refusal, which the client is told.
+    /// Returns `Ok` to let the request pass. Errors: the reason of the refusal, which the client is told.
     fn check(&self, request: &GateRequest) -> Result<GateAnswer, CloseReason>;
 }
 

@@ -101,11 +101,9 @@ fn gates_of<'a>(ctx: &'a Context, request: &'a GateRequest) -> impl Iterator<Ite
     ctx.events.gates().iter().filter(move |gate| !is_engine || gate.asks_engines())
 }
 
-/// Asks the gates that answer at once, until one refuses, and returns what they grant. For `publish` that is before the name is
-/// reserved: a stream that returns to its own server finds its name in use, and is to be told of the loop.
-///
-/// # Errors
-/// The reason of the refusal.
+/// Asks the gates that answer at once, until one refuses, and returns what they grant. For `publish` that is before the
+/// name is reserved: a stream that returns to its own server finds its name in use, and is to be told of the loop.
+/// Errors: the reason of the refusal.
 pub(crate) fn ask_immediate(ctx: &Context, request: &GateRequest) -> Result<GateAnswer, CloseReason> {
     let mut gates = gates_of(ctx, request).filter(|gate| !gate.may_block(request));
     gates.try_fold(GateAnswer::default(), |granted, gate| gate.check(request).map(|answer| granted.and(answer)))
@@ -114,11 +112,8 @@ pub(crate) fn ask_immediate(ctx: &Context, request: &GateRequest) -> Result<Gate
 /// Reads once from the client. Returns whether there was input.
 pub(crate) type ReadInput<'a> = dyn FnMut() -> Result<bool, CloseReason> + 'a;
 
-/// Asks the gates that may wait, until one refuses, and returns what they grant. `read` is called meanwhile, so that the
-/// client's end is noticed.
-///
-/// # Errors
-/// The reason of the refusal, or of the client's end while a gate was asked.
+/// Asks the gates that may wait, until one refuses, and returns what they grant. `read` is called meanwhile, so that
+/// the client's end is noticed. Errors: the reason of the refusal, or of the client's end while a gate was asked.
 pub(crate) fn ask_blocking(
     ctx: &Context,
     client: &Client,

@@ -28,10 +28,8 @@ pub(crate) struct Server {
 }
 
 impl Server {
-    /// Listens on exactly the wanted addresses. `new` has the sockets of those that were not open.
-    ///
-    /// # Errors
-    /// When a socket or a coroutine for it cannot be had.
+    /// Listens on exactly the wanted addresses. `new` has the sockets of those that were not open. Fails when a socket
+    /// or a coroutine for it cannot be had.
     pub(crate) fn listen(&self, wanted: &[Listen], new: Sockets) -> io::Result<()> {
         self.listeners.replace(wanted, new)
     }

@@ -75,9 +75,6 @@ impl Disk {
 
     /// Opens the file at `path` below `root`; index.html for a path that ends with a slash. The parser of requests has checked
     /// that the path does not lead upwards.
-    ///
-    /// # Errors
-    /// [`OpenError`]
     pub fn open(&self, root: &Path, path: &str) -> Result<OpenFile, OpenError> {
         // Hidden files (settings, repositories) and files that are being written are not served.
         let parts = path.strip_suffix('/').unwrap_or(path).split('/');
@@ -113,9 +110,6 @@ impl Default for Disk {
 
 impl OpenFile {
     /// Reads a range of the file, at most [`CHUNK`] bytes.
-    ///
-    /// # Errors
-    /// [`OpenError`]
     pub fn read(&self, range: Range<u64>) -> Result<Bytes, OpenError> {
         let file = match &self.content {
             // The range lies within the metadata's length, which is the content's.

@@ -43,10 +43,8 @@ impl<'a, 'c> Exchange<'a, 'c> {
         self.channel.stream
     }
 
-    /// Reads once what the client sends before its response, at most `max` bytes of it. Returns whether there was input.
-    ///
-    /// # Errors
-    /// When the client has left.
+    /// Reads once what the client sends before its response, at most `max` bytes of it. Returns whether there was
+    /// input. Fails when the client has left.
     pub(crate) fn read_early(&mut self, max: usize) -> Result<bool, CloseReason> {
         self.channel.read_early(max)
     }
@@ -57,10 +55,8 @@ impl<'a, 'c> Exchange<'a, 'c> {
     }
 
     /// Reads the body of the request, which is then charged to memory accounting. The limit is that of
-    /// [`Handler::max_body`](super::router::Handler::max_body). A second call returns no bytes.
-    ///
-    /// # Errors
-    /// When the body is too large, invalid, or does not arrive in time. To be passed on: the client is then told.
+    /// [`Handler::max_body`](super::router::Handler::max_body). A second call returns no bytes. Fails when the body is
+    /// too large, invalid, or does not arrive in time. To be passed on: the client is then told.
     pub fn read_body(&mut self) -> Result<Bytes, End> {
         if self.body.is_finished() {
             return Ok(Bytes::new());
@@ -78,11 +74,9 @@ impl<'a, 'c> Exchange<'a, 'c> {
         Ok(memory.charge_buffer(Category::Http, body.into(), size))
     }
 
-    /// Reads the body of the request and discards it. Calls `on_bytes` with the number of bytes after each read, which may wait.
-    /// The limits are those of [`Exchange::read_body`].
-    ///
-    /// # Errors
-    /// As [`Exchange::read_body`], and those of `on_bytes`.
+    /// Reads the body of the request and discards it. Calls `on_bytes` with the number of bytes after each read, which
+    /// may wait. The limits are those of [`Exchange::read_body`]. Errors: as [`Exchange::read_body`], and those of
+    /// `on_bytes`.
     pub fn read_body_in_parts(&mut self, on_bytes: impl FnMut(u64) -> Result<(), End>) -> Result<(), End> {
         if self.body.is_finished() {
             return Ok(());
@@ -100,11 +94,8 @@ impl<'a, 'c> Exchange<'a, 'c> {
         Ok(())
     }
 
-    /// Admits the client to live streams for the rest of its connection. While the server is short of memory or overloaded, only
-    /// those are admitted that were so before.
-    ///
-    /// # Errors
-    /// The 503 for the client.
+    /// Admits the client to live streams for the rest of its connection. While the server is short of memory or
+    /// overloaded, only those are admitted that were so before. Errors: the 503 for the client.
     pub fn admit_viewer(&mut self) -> Result<(), Box<Response>> {
         if !self.channel.is_viewer
             && let Err(reason) = self.channel.state.admission.check()

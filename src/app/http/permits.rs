@@ -25,10 +25,7 @@ pub(super) struct Permit {
 }
 
 impl Connections {
-    /// Adds a connection.
-    ///
-    /// # Errors
-    /// When there are too many; the text is for the client.
+    /// Adds a connection. Fails when there are too many; the text is for the client.
     pub(super) fn add(&self, number: u64, address: IpAddr, config: &HttpServer) -> Result<Permit, &'static str> {
         let max_own = config.max_connections_per_address;
         self.0.with(|table| {

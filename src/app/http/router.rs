@@ -35,11 +35,9 @@ pub trait Handler: Send + Sync {
         0
     }
 
-    /// Returns the response. `None`: the path is not one of this handler, and the next one of the same route is asked; the body
-    /// must not have been read then.
-    ///
-    /// # Errors
-    /// The reason for closing the connection; of [`End::Refused`], the client is told.
+    /// Returns the response. `None`: the path is not one of this handler, and the next one of the same route is asked;
+    /// the body must not have been read then. Errors: the reason for closing the connection; of [`End::Refused`], the
+    /// client is told.
     fn handle(&self, request: &Request, exchange: &mut Exchange<'_, '_>) -> Result<Option<Response>, End>;
 }
 

@@ -33,10 +33,7 @@ impl Admission {
         AdmissionControl(self.0.clone())
     }
 
-    /// Checks whether new clients are accepted now.
-    ///
-    /// # Errors
-    /// The reason for rejecting them.
+    /// Checks whether new clients are accepted now. Errors: the reason for rejecting them.
     pub(crate) fn check(&self) -> Result<(), CloseReason> {
         if self.0.out_of_memory.load(Ordering::Relaxed) {
             let text = "server memory limit reached: no new clients are accepted";

@@ -89,18 +89,12 @@ impl Default for Table {
 }
 
 impl BandwidthTests {
-    /// Checks the key that a client gave for a vhost with bandwidth tests.
-    ///
-    /// # Errors
-    /// The reason of the refusal.
+    /// Checks the key that a client gave for a vhost with bandwidth tests. Errors: the reason of the refusal.
     pub(crate) fn check_key(&self, vhost: &Vhost, address: IpAddr, key: Option<&str>) -> Result<(), TestRefusal> {
         self.0.with(|table| table.check_key(vhost, address, key, st::now()))
     }
 
-    /// Starts a test of a client whose key was checked.
-    ///
-    /// # Errors
-    /// The reason of the refusal.
+    /// Starts a test of a client whose key was checked. Errors: the reason of the refusal.
     pub(crate) fn start(&self, vhost: &Vhost, address: IpAddr) -> Result<TestPermit, TestRefusal> {
         self.0.with(|table| table.start(vhost, address, st::now()))?;
         Ok(TestPermit { tests: self.clone(), vhost: vhost.name.clone() })

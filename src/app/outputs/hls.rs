@@ -349,11 +349,9 @@ fn close_excess<'a>(
     }
 }
 
-/// Returns the common prefix of a stream's files below `hls_path`: `app/stream`, in a directory of its own for each vhost but the
-/// default one. `name` is vhost/app/stream.
-///
-/// # Errors
-/// The reason, if the files would be outside of `hls_path` or could be those of another stream.
+/// Returns the common prefix of a stream's files below `hls_path`: `app/stream`, in a directory of its own for each
+/// vhost but the default one. `name` is vhost/app/stream. Errors: the reason, if the files would be outside of
+/// `hls_path` or could be those of another stream.
 fn file_base(name: &str, vhost: &Vhost, config: &Config) -> Result<String, &'static str> {
     const OUTSIDE: &str = "files would be outside of hls_path";
     let in_vhost = name.strip_prefix(vhost.name.as_str()).and_then(|rest| rest.strip_prefix('/')).ok_or(OUTSIDE)?;

@@ -141,9 +141,7 @@ impl<'a> Pump<'a> {
     }
 
     /// Runs the loop until the role, the peer or a failure ends it. [`Pump::finish`] writes what is left in the queue.
-    ///
-    /// # Errors
-    /// Those of the role and of the connection.
+    /// Errors: those of the role and of the connection.
     pub(crate) fn run<R: Role>(&mut self, role: &mut R) -> Result<R::End, R::Error> {
         // The replies to the command that started the role, and the first media, are one write.
         self.queue_replies(role.protocol());
@@ -195,9 +193,7 @@ impl<'a> Pump<'a> {
     }
 
     /// Blocks until the queue is written, and with it the rest of a message that was begun: other messages can follow.
-    ///
-    /// # Errors
-    /// Those of the connection.
+    /// Errors: those of the connection.
     pub(crate) fn finish(&mut self, protocol: &mut Protocol<TcpStream>) -> io::Result<()> {
         if let Some(consumer) = self.consumer {
             consumer.detach(&mut self.queue.0);
@@ -212,11 +208,8 @@ impl<'a> Pump<'a> {
         Ok(())
     }
 
-    /// Does the same as [`Pump::finish`] for a connection that is about to close, even if it was interrupted: in at most
-    /// [`CLOSE_TIMEOUT`], which also applies to what follows.
-    ///
-    /// # Errors
-    /// Those of the connection.
+    /// Does the same as [`Pump::finish`] for a connection that is about to close, even if it was interrupted: in at
+    /// most [`CLOSE_TIMEOUT`], which also applies to what follows. Errors: those of the connection.
     pub(crate) fn finish_before_close(&mut self, protocol: &mut Protocol<TcpStream>) -> io::Result<()> {
         self.stream.resume();
         self.stream.set_time_limit(Some(CLOSE_TIMEOUT));

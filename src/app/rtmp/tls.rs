@@ -40,10 +40,8 @@ pub enum TlsError {
 
 #[cfg(feature = "ssl")]
 impl TlsAcceptor {
-    /// Loads the certificates and keys of what the configuration enables. Blocks the thread.
-    ///
-    /// # Errors
-    /// When a file cannot be used, with its path and the problem.
+    /// Loads the certificates and keys of what the configuration enables. Blocks the thread. Fails when a file cannot
+    /// be used, with its path and the problem.
     pub fn load(config: &Config) -> Result<Self, TlsError> {
         let rtmps = &config.rtmps;
         let acceptor = rtmps.enabled.then(|| tls::Acceptor::load(&rtmps.cert, &rtmps.key)).transpose()?;
@@ -61,10 +59,8 @@ impl TlsAcceptor {
         self.api.with(|acceptor| *acceptor = api);
     }
 
-    /// Does the TLS handshake with a client of the API.
-    ///
-    /// # Errors
-    /// When the client sends no TLS, or the API over TLS was disabled by a reload.
+    /// Does the TLS handshake with a client of the API. Fails when the client sends no TLS, or the API over TLS was
+    /// disabled by a reload.
     #[cfg_attr(not(feature = "http"), allow(dead_code, reason = "used over HTTP only"))]
     pub(crate) fn accept_api(&self, stream: &TcpStream) -> std::io::Result<()> {
         let acceptor = self.api.with(|acceptor| acceptor.clone());
@@ -98,10 +94,7 @@ impl TlsAcceptor {
 
 #[cfg(not(feature = "ssl"))]
 impl TlsAcceptor {
-    /// Loads nothing: a build without TLS refuses a configuration with RTMPS.
-    ///
-    /// # Errors
-    /// None.
+    /// Loads nothing: a build without TLS refuses a configuration with RTMPS. Never fails.
     pub fn load(_: &Config) -> Result<Self, TlsError> {
         Ok(Self {})
     }
@@ -114,9 +107,6 @@ impl TlsAcceptor {
     }
 
     /// Fails: the configuration has no such listener.
-    ///
-    /// # Errors
-    /// Always.
     #[cfg_attr(not(feature = "http"), allow(dead_code, reason = "used over HTTP only"))]
     pub(crate) fn accept_api(&self, _: &TcpStream) -> std::io::Result<()> {
         Err(std::io::ErrorKind::Unsupported.into())

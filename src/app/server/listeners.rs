@@ -37,11 +37,9 @@ fn hint(error: &io::Error) -> &'static str {
 pub struct Sockets(Vec<(Listen, net::TcpListener)>);
 
 impl Sockets {
-    /// Opens the wanted addresses, or takes over the `inherited` sockets that already listen on them. Returns the addresses of
-    /// the other inherited sockets, which are closed.
-    ///
-    /// # Errors
-    /// [`ListenError`] for the first address that cannot be opened. Then none is open.
+    /// Opens the wanted addresses, or takes over the `inherited` sockets that already listen on them. Returns the
+    /// addresses of the other inherited sockets, which are closed. Errors: [`ListenError`] for the first address that
+    /// cannot be opened. Then none is open.
     pub fn bind(
         wanted: &[Listen],
         inherited: Vec<net::TcpListener>,
@@ -125,10 +123,8 @@ impl Listeners {
         Ok(sockets)
     }
 
-    /// Listens on exactly the wanted addresses: accepts on each new socket, and closes the unwanted ones.
-    ///
-    /// # Errors
-    /// When the system has no memory for a coroutine, or refuses a socket option.
+    /// Listens on exactly the wanted addresses: accepts on each new socket, and closes the unwanted ones. Fails when
+    /// the system has no memory for a coroutine, or refuses a socket option.
     pub(crate) fn replace(&self, wanted: &[Listen], new: Sockets) -> io::Result<()> {
         let find = |address| wanted.iter().find(|wanted| wanted.address == address);
         let unwanted = self.open.with(|open| {

@@ -42,20 +42,16 @@ pub(crate) enum ReloadError {
     Overloaded(#[from] st::Overloaded),
 }
 
-/// Returns what a reload of the file would change. Does not check what only [`reload`] can: addresses, certificates, the log.
-///
-/// # Errors
-/// When the file is invalid.
+/// Returns what a reload of the file would change. Does not check what only [`reload`] can: addresses, certificates,
+/// the log. Fails when the file is invalid.
 pub(super) fn plan(server: &Server, file: &Path) -> Result<Vec<Change>, ReloadError> {
     let path = file.to_owned();
     let new = st::offload(move || Config::load(&path))??;
     Ok(server.ctx.config.get().changes_to(&new))
 }
 
-/// Loads and applies the file, logs each change, and returns them. On an error nothing changes.
-///
-/// # Errors
-/// [`ReloadError`] if the file, an address, the log file, or what a feature needs cannot be used.
+/// Loads and applies the file, logs each change, and returns them. On an error nothing changes. Errors: [`ReloadError`]
+/// if the file, an address, the log file, or what a feature needs cannot be used.
 pub(super) fn reload(server: &Server, file: &Path) -> Result<Vec<Change>, ReloadError> {
     let ctx = &server.ctx;
     let path = file.to_owned();

@@ -34,10 +34,7 @@ pub(crate) struct Token {
 }
 
 impl Engines {
-    /// Creates a token for a run of a program.
-    ///
-    /// # Errors
-    /// When the system has no random numbers.
+    /// Creates a token for a run of a program. Fails when the system has no random numbers.
     pub(crate) fn issue(&self, engine: Arc<Engine>) -> Result<Token, getrandom::Error> {
         let mut bytes = [0; TOKEN_BYTES];
         getrandom::fill(&mut bytes)?;

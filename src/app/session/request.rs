@@ -79,11 +79,8 @@ pub struct StreamRequest {
 }
 
 impl AppRequest {
-    /// Parses a `connect`. The vhost is the first of: `?vhost=` or `...vhost...` after the application, the same in the URL, the
-    /// URL's host.
-    ///
-    /// # Errors
-    /// When a name is invalid, or the vhost does not exist or is disabled.
+    /// Parses a `connect`. The vhost is the first of: `?vhost=` or `...vhost...` after the application, the same in the
+    /// URL, the URL's host. Fails when a name is invalid, or the vhost does not exist or is disabled.
     pub fn new(connect: &Connect, config: &Config) -> Result<Self, Error> {
         let url = Url::parse(&connect.tc_url);
         let from_url = Name::parse(url.path);
@@ -102,11 +99,8 @@ impl AppRequest {
         self.params.split(PARAM_SEPARATORS).find_map(|pair| pair.strip_prefix("key="))
     }
 
-    /// Parses the name of a `publish` or `play` in this application. The name may choose another vhost, as above. It may be a
-    /// whole URL; or empty, if the application contains the stream name.
-    ///
-    /// # Errors
-    /// As [`AppRequest::new`].
+    /// Parses the name of a `publish` or `play` in this application. The name may choose another vhost, as above. It
+    /// may be a whole URL; or empty, if the application contains the stream name. Errors: as [`AppRequest::new`].
     pub fn stream(&self, name: &str, config: &Config) -> Result<StreamRequest, Error> {
         let is_url = name.contains("://");
         let mut name = Name::parse(if is_url { Url::parse(name).path } else { name });
@@ -166,9 +160,7 @@ impl AppRequest {
 
 impl StreamRequest {
     /// Returns the request under another name in the same vhost and application, with other parameters if there are.
-    ///
-    /// # Errors
-    /// When the name is invalid.
+    /// Fails when the name is invalid.
     pub fn renamed(&self, stream: &str, params: Option<&str>) -> Result<Self, Error> {
         check("stream name", stream)?;
         if stream.contains('?') {

@@ -18,9 +18,7 @@ const RETRY: Duration = Duration::from_secs(2);
 const MAX_LINE: u64 = 64 * 1024;
 
 /// Prints events until the user stops it. A lost connection is made again, without a gap as far as the server can.
-///
-/// # Errors
-/// When the first connection fails, or the server refuses a later one.
+/// Fails when the first connection fails, or the server refuses a later one.
 pub(crate) fn follow(api: &Api, wanted: &Wanted, as_json: bool) -> Result<(), Failure> {
     let mut query = String::new();
     for (name, value) in [("type", &wanted.types), ("stream", &wanted.stream)] {

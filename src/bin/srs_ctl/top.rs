@@ -23,10 +23,8 @@ use crate::failure::Failure;
 /// Time without a key after which updates are looked for.
 const POLL: Duration = Duration::from_millis(100);
 
-/// Shows the view until the user leaves it.
-///
-/// # Errors
-/// When the API does not answer at the start, or the terminal cannot be used.
+/// Shows the view until the user leaves it. Fails when the API does not answer at the start, or the terminal cannot be
+/// used.
 pub(crate) fn run(api: Api, interval: u64) -> Result<(), Failure> {
     // Before the screen is taken: an error is a line.
     let first = worker::sample(&api, None)?;

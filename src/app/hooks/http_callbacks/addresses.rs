@@ -27,10 +27,7 @@ struct State {
 }
 
 impl Addresses {
-    /// Returns the addresses of a URL's host. Waits at most until `deadline`.
-    ///
-    /// # Errors
-    /// The reason why there are none.
+    /// Returns the addresses of a URL's host. Waits at most until `deadline`. Errors: the reason why there are none.
     pub(super) fn resolve(&self, url: &HookUrl, deadline: Instant) -> Result<Vec<SocketAddr>, String> {
         let (host, port) = (url.host.as_str(), url.port);
         if let Ok(address) = host.parse::<IpAddr>() {

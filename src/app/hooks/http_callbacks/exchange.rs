@@ -53,10 +53,7 @@ pub(super) enum Failure {
     Io(#[from] io::Error),
 }
 
-/// Sends a request and waits for the answer.
-///
-/// # Errors
-/// When there is no complete and valid answer within the bounds.
+/// Sends a request and waits for the answer. Fails when there is no complete and valid answer within the bounds.
 pub(super) fn send<S: Read + Write>(stream: &mut S, url: &str, message: &Message) -> Result<Reply, Failure> {
     let (head, mut call) = match &message.body {
         Some(body) => start_post(url, body)?,

@@ -96,10 +96,8 @@ impl Receipt {
 type Unsettled = Vec<(Receipt, Entry)>;
 
 impl Spool {
-    /// Opens a file, and returns what it has to tell, in order. Blocks: not for the worker.
-    ///
-    /// # Errors
-    /// When it cannot be opened or read. [`io::ErrorKind::WouldBlock`] while another process has it open.
+    /// Opens a file, and returns what it has to tell, in order. Blocks: not for the worker. Fails when it cannot be
+    /// opened or read. [`io::ErrorKind::WouldBlock`] while another process has it open.
     pub(super) fn open(path: &Path) -> io::Result<(Arc<Self>, Unsettled)> {
         let mut file = open_locked(path)?;
         let mut bytes = Vec::new();

@@ -23,10 +23,7 @@ pub(super) struct Spools {
 }
 
 impl Spools {
-    /// Opens the files of a configuration that are not open yet. May wait.
-    ///
-    /// # Errors
-    /// The file and the reason.
+    /// Opens the files of a configuration that are not open yet. May wait. Errors: the file and the reason.
     pub(super) fn open(&self, config: &Config) -> Result<(), String> {
         for path in paths(config) {
             if self.get(&path).is_some() {

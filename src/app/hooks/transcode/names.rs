@@ -51,10 +51,8 @@ impl Names {
         self.url(&self.stream)
     }
 
-    /// Replaces the variables of a template.
-    ///
-    /// # Errors
-    /// When a name would change the command: nothing but the operator decides about options.
+    /// Replaces the variables of a template. Fails when a name would change the command: nothing but the operator
+    /// decides about options.
     pub(super) fn expand(&self, template: &str, engine: &str, time: SystemTime) -> Result<String, NameError> {
         let mut text = String::with_capacity(template.len());
         let mut rest = template;

@@ -54,10 +54,8 @@ impl HlsSessions {
         Self { ctx }
     }
 
-    /// Starts a session for a request of the stream `APP/STREAM`. May wait for the gates. Returns the stream that is granted.
-    ///
-    /// # Errors
-    /// The reason of a refusal.
+    /// Starts a session for a request of the stream `APP/STREAM`. May wait for the gates. Returns the stream that is
+    /// granted. Errors: the reason of a refusal.
     pub(super) fn start(
         &self,
         session: &str,

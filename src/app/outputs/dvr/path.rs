@@ -27,10 +27,7 @@ pub(super) fn root(template: &str) -> PathBuf {
     PathBuf::from(if directory.is_empty() { "/" } else { directory })
 }
 
-/// Returns the path of a recording that starts at `start`, below [`root`].
-///
-/// # Errors
-/// The reason why the stream has none.
+/// Returns the path of a recording that starts at `start`, below [`root`]. Errors: the reason why the stream has none.
 pub(super) fn expand(template: &str, stream: &StreamInfo, start: SystemTime) -> Result<PathBuf, &'static str> {
     let time = DateTime::<Local>::from(start);
     let mut path = String::with_capacity(template.len());

@@ -20,11 +20,8 @@ const MAX_RETRY_DELAY: Duration = Duration::from_secs(30);
 /// Bytes kept of an error text, which can contain text of the target.
 const MAX_ERROR_LEN: usize = 512;
 
-/// Starts a forwarder. With `wait_for_media`, it connects when the stream's first message has arrived. `on_end` runs when it
-/// has ended.
-///
-/// # Errors
-/// When the system has no memory for a coroutine.
+/// Starts a forwarder. With `wait_for_media`, it connects when the stream's first message has arrived. `on_end` runs
+/// when it has ended. Fails when the system has no memory for a coroutine.
 pub(super) fn start(
     dialer: &Arc<Dialer>,
     source: Source,

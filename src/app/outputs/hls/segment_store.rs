@@ -118,10 +118,8 @@ impl SegmentStore {
         }
     }
 
-    /// Writes a segment, and the playlist with it.
-    ///
-    /// # Errors
-    /// When one of them cannot be written. The next call writes the playlist again.
+    /// Writes a segment, and the playlist with it. Fails when one of them cannot be written. The next call writes the
+    /// playlist again.
     pub(super) fn add(
         &mut self,
         mut entry: Entry,

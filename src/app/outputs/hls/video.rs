@@ -55,10 +55,8 @@ impl VideoTrack {
         self.step.unwrap_or(DEFAULT_STEP)
     }
 
-    /// Reads a sequence header. Returns whether it replaces a different one.
-    ///
-    /// # Errors
-    /// The reason, if the header is invalid. There is no configuration then.
+    /// Reads a sequence header. Returns whether it replaces a different one. Errors: the reason, if the header is
+    /// invalid. There is no configuration then.
     pub(super) fn on_header(&mut self, tag: &VideoTag, header: &[u8]) -> Result<bool, String> {
         if self.config.is_some() && header == self.header {
             return Ok(false);
@@ -78,10 +76,7 @@ impl VideoTrack {
         Ok(is_change)
     }
 
-    /// Takes over the parameter sets and the time of a frame.
-    ///
-    /// # Errors
-    /// The reason, if the frame is malformed.
+    /// Takes over the parameter sets and the time of a frame. Errors: the reason, if the frame is malformed.
     pub(super) fn on_frame(&mut self, time: u64, tag: &VideoTag, frame: &[u8]) -> Result<Configuration, String> {
         let is_same_codec = |config: &&mut VideoConfig| tag.codec.is_h264() == (config.codec == Codec::H264);
         let Some(config) = self.config.as_mut().filter(is_same_codec) else { return Ok(Configuration::Missing) };

@@ -21,10 +21,8 @@ impl Call<'_> {
         self.request.query.get(name).filter(|value| !value.is_empty())
     }
 
-    /// Returns the value of a parameter that is a number within a range; none if it is absent.
-    ///
-    /// # Errors
-    /// The problem to answer with.
+    /// Returns the value of a parameter that is a number within a range; none if it is absent. Errors: the problem to
+    /// answer with.
     pub(super) fn number(
         &self,
         name: &str,
@@ -40,10 +38,7 @@ impl Call<'_> {
         }
     }
 
-    /// Checks that the caller has a role.
-    ///
-    /// # Errors
-    /// The problem to answer with.
+    /// Checks that the caller has a role. Errors: the problem to answer with.
     pub(super) fn require(&self, role: ApiRole) -> Result<(), Box<Response>> {
         if self.role >= role {
             return Ok(());

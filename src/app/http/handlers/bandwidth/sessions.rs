@@ -250,10 +250,7 @@ impl Transferring {
         });
     }
 
-    /// Waits as long as the limit demands after this many bytes.
-    ///
-    /// # Errors
-    /// When the time of the test is up.
+    /// Waits as long as the limit demands after this many bytes. Fails when the time of the test is up.
     pub(super) fn pause(&self, bytes: u64) -> Result<(), End> {
         let now = st::now();
         let pause = self.with(|test| test.flows[self.direction as usize].pacer.add(bytes, now));
