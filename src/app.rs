@@ -76,7 +76,6 @@ use crate::st::net::TcpStream;
 pub use hooks::transcode::check_programs;
 pub use session::close::CloseReason;
 
-/// The server of each protocol.
 struct Protocols {
     rtmp: Arc<RtmpServer>,
     #[cfg(feature = "http")]

@@ -108,7 +108,6 @@ pub struct HlsSegment {
 
 /// Receives events. Called on the worker; must not block.
 pub trait Listener: Send + Sync {
-    /// Handles one event.
     fn on_event(&self, event: &Event);
 }
 

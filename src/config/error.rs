@@ -20,7 +20,6 @@ pub struct Error {
 }
 
 impl Error {
-    /// Creates an error with one problem.
     pub(super) fn one(at: String, reason: Reason) -> Error {
         Error { problems: vec![Problem { at, reason }] }
     }

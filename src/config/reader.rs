@@ -29,7 +29,6 @@ pub(super) struct Section<'a> {
 }
 
 impl<'a> Section<'a> {
-    /// Returns the root of a configuration.
     pub(super) fn root(table: &'a Map<String, Value>) -> Section<'a> {
         Section { kind: BlockKind::Root, table: Some(table) }
     }
@@ -43,7 +42,6 @@ impl<'a> Section<'a> {
         self.table?.get(name)
     }
 
-    /// Returns the kind of the block.
     pub(super) fn kind(self) -> BlockKind {
         self.kind
     }
@@ -102,7 +100,6 @@ impl<'a> Section<'a> {
         if self.value(name).is_some() { self } else { other }
     }
 
-    /// Returns the blocks with names, by name.
     pub(super) fn named(self, name: &str) -> Vec<(&'a str, Section<'a>)> {
         let (Shape::Named(kind) | Shape::Labelled(kind)) = row(self.kind, name).shape else { return Vec::new() };
         let all = self.inner(name).into_iter().flatten();
@@ -255,13 +252,11 @@ impl Reader {
         }
     }
 
-    /// Reads all rules of this name.
     pub(super) fn rules(&mut self, section: Section<'_>, name: &str) -> Vec<Rule> {
         let rule = |setting| if let Setting::Rule(rule) = setting { Some(rule) } else { None };
         self.lines(section, name, Kind::Rule).into_iter().filter_map(rule).collect()
     }
 
-    /// Reads all commands of this name.
     pub(super) fn commands(&mut self, section: Section<'_>, name: &str) -> Vec<Vec<String>> {
         let command = |setting| if let Setting::Command(words) = setting { Some(words) } else { None };
         self.lines(section, name, Kind::Command).into_iter().filter_map(command).collect()
@@ -285,7 +280,6 @@ impl Reader {
         options.iter().filter_map(option).collect()
     }
 
-    /// Reads all tokens of this name.
     pub(super) fn tokens(&mut self, section: Section<'_>, name: &str) -> Vec<ApiToken> {
         let token = |setting| if let Setting::Token(token) = setting { Some(token) } else { None };
         self.lines(section, name, Kind::Token).into_iter().filter_map(token).collect()
@@ -328,12 +322,10 @@ impl Reader {
         }
     }
 
-    /// Adds a problem.
     pub(super) fn problem(&mut self, at: String, reason: Reason) {
         self.problems.push(Problem { at, reason });
     }
 
-    /// Adds a warning.
     pub(super) fn warn(&mut self, at: String, text: &str) {
         self.warnings.push((at, text.to_owned()));
     }
@@ -360,7 +352,6 @@ impl Reader {
         self.warnings.drain(..).map(|(at, text)| format!("{at}: {text}")).collect()
     }
 
-    /// Returns the problems.
     pub(super) fn finish(self) -> Result<(), Error> {
         Error::unless_empty(self.problems)
     }

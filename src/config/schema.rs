@@ -5,7 +5,6 @@ use super::kind::Kind;
 use super::names::DEFAULT_VHOST;
 use super::reload::Reload;
 
-/// A kind of block.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum BlockKind {
     Root,
@@ -141,7 +140,6 @@ impl Row {
         }
     }
 
-    /// Returns the default of a setting, if it has one.
     pub(super) fn default(&self) -> Option<&'static str> {
         match self.shape {
             Shape::Setting { default, .. } | Shape::Either { default, .. } => default,

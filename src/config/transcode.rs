@@ -130,7 +130,6 @@ pub struct Exec {
 }
 
 impl Transcode {
-    /// Reads all `transcode` blocks of a vhost.
     pub(super) fn read_all(reader: &mut Reader, vhost: Section<'_>) -> Vec<Transcode> {
         let blocks = vhost.named("transcode");
         blocks.into_iter().map(|(scope, section)| Transcode::read(reader, section, scope)).collect()

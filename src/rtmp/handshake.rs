@@ -86,7 +86,6 @@ pub fn connect(stream: &mut (impl Read + Write), complex: bool) -> Result<Form, 
     Ok(Form::Simple)
 }
 
-/// Returns S0, S1 and S2 in the form of the C1.
 fn reply_to(c1: &[u8]) -> Result<(Vec<u8>, Form), Error> {
     let mut reply = vec![0; 1 + 2 * SIZE];
     reply[0] = VERSION;

@@ -30,7 +30,6 @@ const ID_SHIFT: u32 = 24;
 /// Names of coroutines, by their number in the tag less one.
 static NAMES: Mutex<Vec<&'static str>> = Mutex::new(Vec::new());
 
-/// Returns the tag of a coroutine.
 pub(super) fn tag(name: &'static str, id: u64) -> u64 {
     let mut names = NAMES.lock().unwrap_or_else(PoisonError::into_inner);
     let at = names.iter().position(|known| *known == name).unwrap_or_else(|| {

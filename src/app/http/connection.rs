@@ -23,7 +23,6 @@ pub(super) fn serve(state: &State, router: &Router, site: Site, number: u64, str
     }
 }
 
-/// Answers a request.
 #[inline(never)] // As `send`.
 fn answer(channel: &mut Channel<'_>, router: &Router, site: Site, request: Request) -> Result<(), End> {
     let mut exchange = Exchange::start(channel, &request, router.max_body(site, &request))?;

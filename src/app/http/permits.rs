@@ -42,7 +42,6 @@ impl Connections {
         Ok(Permit { connections: self.clone(), number, address })
     }
 
-    /// Returns the number of connections.
     pub(super) fn len(&self) -> usize {
         self.0.with(|table| table.numbers.len())
     }

@@ -42,7 +42,6 @@ struct Inner {
 }
 
 impl Http {
-    /// Creates the HTTP server.
     pub(crate) fn new(ctx: &Context, router: Router, tls: TlsAcceptor) -> Self {
         let state = State::new(ctx.config.clone(), ctx.memory.clone(), ctx.admission.clone());
         Self(Arc::new(Inner { state, router, clients: ctx.clients.clone(), tls }))

@@ -12,7 +12,6 @@ use bytes::Bytes;
 use crate::st::Shared;
 use crate::st::net::TcpStream;
 
-/// The stalled responses of all connections, by connection number.
 #[derive(Default)]
 pub(super) struct StalledResponses(Shared<HashMap<u64, StalledResponse>>);
 
@@ -54,7 +53,6 @@ impl StalledResponses {
         StalledGuard { responses: self, number }
     }
 
-    /// Unregisters the response of a connection, if there is one.
     fn unregister(&self, number: u64) {
         self.0.try_with(|responses| responses.remove(&number));
     }

@@ -46,7 +46,6 @@ impl<'a, 'c> BodyWriter<'a, 'c> {
         self.channel.take_input()
     }
 
-    /// Ends the body.
     pub(super) fn finish(self) -> Result<(), End> {
         if self.is_chunked {
             self.channel.write([Bytes::from_static(LAST_CHUNK), Bytes::new(), Bytes::new()], None)?;

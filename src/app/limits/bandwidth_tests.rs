@@ -100,7 +100,6 @@ impl BandwidthTests {
         Ok(TestPermit { tests: self.clone(), vhost: vhost.name.clone() })
     }
 
-    /// Returns the numbers of tests.
     pub(crate) fn counts(&self) -> TestCounts {
         self.0.with(|table| {
             let running = table.vhosts.values().map(|starts| starts.running as u64).sum();

@@ -102,7 +102,6 @@ const QUEUE_DIVISOR: usize = 4;
 /// Divisor of `max_memory` for segment buffers kept for reuse. They are charged to nobody.
 const POOL_DIVISOR: usize = 16;
 
-/// HLS as a feature of the server.
 pub(crate) struct HlsFeature {
     ctx: Context,
     hls: Hls,

@@ -41,7 +41,6 @@ pub(crate) trait Role {
     /// Returns the error for a peer that does not read what it is sent.
     fn not_reading() -> Self::Error;
 
-    /// Returns the protocol of the connection.
     fn protocol(&mut self) -> &mut Protocol<TcpStream>;
 
     /// Starts a round. Returns the end if another coroutine asked for it.

@@ -14,7 +14,6 @@ use crate::log::{as_client, quoted};
 use crate::st::net::TcpStream;
 use crate::st::{self, LowClass};
 
-/// The RTMP server.
 pub(crate) struct RtmpServer {
     ctx: Context,
     tls: TlsAcceptor,

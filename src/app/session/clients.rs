@@ -69,7 +69,6 @@ impl Clients {
         self.0.with(|table| table.by_number.values().cloned().collect())
     }
 
-    /// Returns the client of a number.
     #[cfg_attr(not(feature = "http"), allow(dead_code, reason = "used over HTTP only"))]
     pub(crate) fn get(&self, number: u64) -> Option<Arc<Client>> {
         self.0.with(|table| table.by_number.get(&number).cloned())

@@ -11,7 +11,6 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 /// The parameter of a URL that carries a token.
 const TOKEN_PARAMETER: &str = "srs_engine";
 
-/// Bytes of a token.
 const TOKEN_BYTES: usize = 16;
 
 /// A program that this server has started.

@@ -26,7 +26,6 @@ struct Inner {
     wake: OnceLock<Box<dyn Fn() + Send + Sync>>,
 }
 
-/// One request.
 pub(crate) struct ReloadRequest {
     /// Only the plan is wanted.
     pub(crate) dry_run: bool,

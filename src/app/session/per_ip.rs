@@ -11,7 +11,6 @@ const IPV6_PREFIX: u32 = 64;
 pub(crate) struct ConnectionsPerIp(HashMap<IpAddr, usize>);
 
 impl ConnectionsPerIp {
-    /// Returns the number of connections from this address.
     pub(crate) fn count(&self, address: IpAddr) -> usize {
         self.0.get(&key(address)).copied().unwrap_or(0)
     }

@@ -190,7 +190,6 @@ impl StatsGroup {
         Registration { group: self.clone(), number }
     }
 
-    /// Returns the numbers of one source.
     #[cfg_attr(not(feature = "http"), allow(dead_code, reason = "read over HTTP only"))]
     pub(crate) fn stats_of(&self, number: u64) -> Option<SourceStats> {
         let now = st::now();

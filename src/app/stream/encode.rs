@@ -80,7 +80,6 @@ impl Encoder {
         }
     }
 
-    /// Returns the encoder of an RTMP connection.
     pub(super) fn rtmp(&mut self) -> Option<&mut RtmpEncoder> {
         match self {
             Self::Rtmp(rtmp) => Some(rtmp),

@@ -64,7 +64,6 @@ pub trait Output: Send + Sync {
     /// Applies a new configuration of the vhost. Returns false if the output has to be replaced.
     fn reconfigure(&mut self, vhost: &Vhost) -> bool;
 
-    /// Ends the output.
     fn end(self: Box<Self>, reason: EndReason);
 
     /// Replaces this output. `next` creates the successor, if there is one; it is called after this output has ended,
@@ -87,7 +86,6 @@ pub struct Publishing<'a> {
     pub memory: &'a MemoryTracker,
 }
 
-/// The outputs of a publication, by feature.
 #[derive(Default)]
 pub(super) struct Outputs(pub(super) Vec<(&'static str, Box<dyn Output>)>);
 
@@ -105,7 +103,6 @@ impl Outputs {
         }
     }
 
-    /// Ends all outputs.
     pub(super) fn end(&mut self, stream: &str, reason: EndReason) {
         for (feature, output) in self.0.drain(..) {
             guard(stream, feature, || output.end(reason));

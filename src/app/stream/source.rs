@@ -88,7 +88,6 @@ pub enum StreamEvent {
 
 /// Receives the events of all streams. Called on the worker; must not block. It may use the stream.
 pub trait StreamObserver: Send + Sync {
-    /// Handles an event.
     fn on_stream_event(&self, event: StreamEvent);
 }
 

@@ -14,7 +14,6 @@ const MAX_STEP_MS: i64 = 1000;
 /// Time after the start of a session from which latency counts: the first messages are the GOP, which is older than live.
 const SETTLE: Duration = Duration::from_secs(1);
 
-/// Checks of one player.
 pub(super) struct Checker<'a> {
     findings: &'a Findings,
     /// Histogram for the age of messages.
@@ -38,7 +37,6 @@ impl<'a> Checker<'a> {
         Self { findings, ages, gaps: 0, is_affected: false, settled: Instant::now(), last: [None; 2], number: None }
     }
 
-    /// Starts a session on a new connection.
     pub(super) fn start_session(&mut self) {
         self.settled = Instant::now() + SETTLE;
         self.last = [None; 2];

@@ -18,7 +18,6 @@ const DEFAULT_PORT: u16 = 1985;
 pub(crate) struct Address {
     /// URL without a path, a login, and a slash at its end.
     pub(crate) url: String,
-    /// Value of `Authorization`.
     pub(crate) authorization: Option<String>,
     /// File with the certificate to trust.
     pub(crate) cacert: Option<PathBuf>,

@@ -23,7 +23,6 @@ const MAX_ANSWER: u64 = 256 << 20;
 /// Items of one request for a list.
 const PAGE: usize = 1000;
 
-/// The API of a server.
 #[derive(Clone)]
 pub(crate) struct Api {
     address: Address,
@@ -54,12 +53,10 @@ impl Api {
         Ok(Self { agent: config.build().new_agent(), address })
     }
 
-    /// Returns the URL.
     pub(crate) fn url(&self) -> &str {
         &self.address.url
     }
 
-    /// Returns the answer to a GET.
     pub(crate) fn get(&self, path: &str) -> Result<Value, Failure> {
         let request = self.agent.get(self.full(path)).config().timeout_global(Some(TIMEOUT)).build();
         self.read(self.authorize(request).call())
@@ -71,7 +68,6 @@ impl Api {
         self.read(self.authorize(request).send_empty())
     }
 
-    /// Returns the answer to a DELETE.
     pub(crate) fn delete(&self, path: &str) -> Result<Value, Failure> {
         let request = self.agent.delete(self.full(path)).config().timeout_global(Some(TIMEOUT)).build();
         self.read(self.authorize(request).call())

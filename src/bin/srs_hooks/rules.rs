@@ -29,7 +29,6 @@ pub(crate) struct Rules {
     pub(crate) fail: u64,
 }
 
-/// An answer.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Answer {
     /// Status 200 with this body.

@@ -155,7 +155,6 @@ fn encode_pcr(pcr: u64) -> [u8; 6] {
     field
 }
 
-/// The header of a PES packet.
 pub(super) struct PesHeader {
     bytes: [u8; 19],
     len: usize,

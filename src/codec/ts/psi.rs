@@ -16,7 +16,6 @@ pub enum AudioCodec {
     Mp3HalfRate,
 }
 
-/// The streams of the program.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Program {
     pub(super) video: Option<Codec>,

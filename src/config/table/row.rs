@@ -30,7 +30,6 @@ pub(super) const fn optional(
     Row { block, name, shape: Shape::Setting { kind, default: None }, reload: Some(reload), summary, text }
 }
 
-/// Creates the row of a block.
 pub(super) const fn block(
     block: BlockKind,
     name: &'static str,

@@ -14,7 +14,6 @@ pub(super) struct LastLines {
 }
 
 impl LastLines {
-    /// Adds bytes.
     pub(super) fn push(&mut self, bytes: &[u8]) {
         for piece in bytes.split_inclusive(|byte| matches!(byte, b'\n' | b'\r')) {
             let (content, ends) = match piece.split_last() {

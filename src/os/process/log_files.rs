@@ -22,7 +22,6 @@ pub struct LogFile {
     pub max_bytes: u64,
 }
 
-/// A piece of output.
 pub(super) struct Piece {
     pub(super) file: LogFile,
     pub(super) bytes: Vec<u8>,
@@ -30,7 +29,6 @@ pub(super) struct Piece {
     pub(super) on_error: Box<dyn FnOnce(io::Error) + Send>,
 }
 
-/// Starts the thread.
 pub(super) fn start() -> io::Result<mpsc::SyncSender<Piece>> {
     let (sender, pieces) = mpsc::sync_channel::<Piece>(QUEUE);
     let write = move || {

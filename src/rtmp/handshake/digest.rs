@@ -38,7 +38,6 @@ impl Schema {
         }
     }
 
-    /// Returns the position of the digest in the packet.
     fn position(self, packet: &[u8]) -> usize {
         let block = match self {
             Self::KeyFirst => 8 + 764,

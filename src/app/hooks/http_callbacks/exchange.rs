@@ -26,7 +26,6 @@ const HEAD_BYTES: usize = 1024;
 /// The name of this server in requests.
 const USER_AGENT: &str = concat!("simple-rtmp-server/", env!("CARGO_PKG_VERSION"));
 
-/// An answer.
 #[derive(Debug)]
 pub(super) struct Reply {
     pub(super) status: u16,

@@ -19,7 +19,6 @@ pub(super) struct Expiry {
 }
 
 impl Expiry {
-    /// Sets the time of a client.
     pub(super) fn set(&self, client: u64, time: Instant) {
         self.times.with(|times| times.insert(client, time));
         self.added.signal();

@@ -62,12 +62,10 @@ impl Hook {
         }
     }
 
-    /// Returns the callback of this name.
     pub(super) fn of(name: &str) -> Option<Self> {
         Self::ALL.into_iter().find(|hook| hook.name() == name)
     }
 
-    /// Returns the URLs of the directive in `http_hooks`.
     pub(super) fn urls(self, hooks: &HttpHooks) -> &[HookUrl] {
         match self {
             Self::Connect => &hooks.on_connect,
@@ -92,7 +90,6 @@ impl Hook {
         matches!(self, Self::Hls | Self::HlsNotify | Self::Bandwidth)
     }
 
-    /// Returns all URLs of a vhost.
     pub(super) fn all_urls(vhost: &Vhost) -> impl Iterator<Item = &HookUrl> {
         let hooks = Self::ALL.into_iter().filter(|_| vhost.http_hooks.enabled);
         hooks.flat_map(|hook| hook.urls(&vhost.http_hooks)).chain(&vhost.forward.backend)

@@ -61,7 +61,6 @@ impl Default for Queue {
     }
 }
 
-/// Returns the lane of a key.
 pub(super) fn lane_of(key: &str) -> usize {
     (fnv(key) % LANES as u64) as usize
 }

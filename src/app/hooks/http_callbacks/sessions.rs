@@ -139,7 +139,6 @@ impl Sessions {
         self.0.get(&client)?.allowed.as_ref()
     }
 
-    /// Returns the numbers of all clients.
     pub(super) fn clients(&self) -> Vec<u64> {
         let mut all: Vec<_> = self.0.keys().copied().collect();
         all.sort_unstable();

@@ -23,7 +23,6 @@ pub(super) struct Watched {
 }
 
 impl Recheck {
-    /// Adds a client.
     pub(super) fn add(&self, client: &Arc<ClientInfo>, interval: Duration) {
         let since = st::now();
         let watched = Watched { client: client.clone(), since, interval, next: since + interval };

@@ -55,7 +55,6 @@ impl Command {
     }
 }
 
-/// Returns the command of an engine.
 pub(super) fn engine(engine: &Engine, names: &Names, log_level: &str, time: SystemTime) -> Result<Command, NameError> {
     let mut command = Command::new(log_level);
     command.add_options(&engine.perfile);

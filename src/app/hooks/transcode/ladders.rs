@@ -21,7 +21,6 @@ pub(crate) struct ActiveLadder {
     pub(crate) renditions: Vec<Rendition>,
 }
 
-/// A rendition of a stream.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Rendition {
     /// Name in the server: vhost/app/stream.

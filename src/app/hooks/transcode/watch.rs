@@ -32,7 +32,6 @@ impl StreamTime {
     }
 }
 
-/// Watches one publication.
 pub(super) struct Watch {
     time: Arc<StreamTime>,
     report: Box<dyn Fn(Seen) + Send + Sync>,

@@ -60,7 +60,6 @@ struct Wanted {
 }
 
 impl LiveStreamHandler {
-    /// Creates the handler.
     pub(crate) fn new(ctx: Context) -> Self {
         Self { ctx }
     }

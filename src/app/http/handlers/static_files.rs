@@ -21,7 +21,6 @@ pub(crate) struct StaticFileHandler {
 }
 
 impl StaticFileHandler {
-    /// Creates a handler of the configured directory.
     pub(crate) fn new(config: ConfigCell) -> Self {
         Self { config, disk: Disk::new() }
     }

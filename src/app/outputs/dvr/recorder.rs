@@ -42,7 +42,6 @@ pub(super) trait Disk {
     fn has_room_for_gop(&self) -> bool;
 }
 
-/// A recording of one publication.
 pub(super) struct Recorder<D> {
     disk: D,
     settings: Dvr,
@@ -112,7 +111,6 @@ impl<D: Disk> Recorder<D> {
         self.settings = settings.clone();
     }
 
-    /// Records a packet.
     pub(super) fn packet(&mut self, packet: &Packet<'_>, now: Instant) {
         if self.file.is_some() && self.disk.has_failed() {
             self.fail(now);

@@ -42,7 +42,6 @@ pub(super) struct SegmentWriter {
 }
 
 impl SegmentWriter {
-    /// Starts the thread.
     pub(super) fn start() -> std::io::Result<Self> {
         let (jobs, receiver) = bounded(MAX_JOBS);
         let counters = Arc::new(Counters::default());

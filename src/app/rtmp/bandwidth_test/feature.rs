@@ -12,7 +12,6 @@ use crate::st::Shared;
 /// Results that the API shows.
 const MAX_RESULTS: usize = 20;
 
-/// The feature.
 pub(crate) struct BandwidthTestFeature {
     ctx: Context,
     results: Shared<Results>,

@@ -41,14 +41,12 @@ pub(super) enum Mode {
     Help,
 }
 
-/// The order of a list.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Order {
     pub(super) column: usize,
     pub(super) is_reversed: bool,
 }
 
-/// The view.
 pub(super) struct App {
     pub(super) url: String,
     pub(super) data: Value,

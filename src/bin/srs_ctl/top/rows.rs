@@ -10,7 +10,6 @@ use crate::output::{clean, text};
 /// Samples that are kept of a bit rate.
 pub(super) const HISTORY: usize = 120;
 
-/// A stream.
 #[derive(Debug, Clone, Default)]
 pub(super) struct StreamRow {
     pub(super) id: String,
@@ -29,7 +28,6 @@ pub(super) struct StreamRow {
     pub(super) received: u64,
 }
 
-/// A client.
 #[derive(Debug, Clone, Default)]
 pub(super) struct ClientRow {
     pub(super) id: u64,

@@ -10,7 +10,6 @@ use crate::api::{Api, encode};
 use crate::failure::Failure;
 use crate::output::text;
 
-/// A request of the view.
 #[derive(Debug, Clone, PartialEq)]
 pub(super) enum Request {
     /// Also ask for clients: of a stream by its id, or of all for an empty one. `None`: no longer.
@@ -19,7 +18,6 @@ pub(super) enum Request {
     Kick { path: String, what: String },
 }
 
-/// News for the view.
 #[derive(Debug)]
 pub(super) enum Update {
     Sample(Box<Sample>),

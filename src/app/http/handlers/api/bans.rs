@@ -16,7 +16,6 @@ pub(super) const MAX_SECONDS: u64 = 30 * 24 * 3600;
 /// Bans at a time. Each costs some hundred bytes at most.
 const MAX_BANS: usize = 10_000;
 
-/// The bans in force.
 #[derive(Default)]
 pub(super) struct BanList(Shared<Table>);
 
@@ -35,7 +34,6 @@ pub(super) enum Target {
     Stream(String),
 }
 
-/// A ban.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Ban {
     pub(super) id: u64,

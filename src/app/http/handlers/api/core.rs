@@ -38,7 +38,6 @@ impl Core {
         wanted.as_deref().is_none_or(|wanted| name == wanted || self.id(name) == wanted)
     }
 
-    /// Returns the id of a name; an empty one for an empty name.
     pub(super) fn id(&self, name: &str) -> String {
         if name.is_empty() { String::new() } else { make_id("vid-", self.ids.hash_one(name)) }
     }

@@ -108,7 +108,6 @@ struct EventJson<'a> {
 }
 
 impl EventLog {
-    /// Creates a log without events.
     pub(super) fn new(ctx: Context) -> Self {
         let charge = ctx.memory.charge(Category::Http);
         let state = State {

@@ -32,7 +32,6 @@ struct Filter {
     stream: Option<String>,
 }
 
-/// A reader of events.
 struct Reader {
     log: Arc<EventLog>,
     config: ConfigCell,

@@ -42,14 +42,12 @@ impl Page {
 }
 
 impl Page {
-    /// Returns the page with everything.
     pub(super) fn all() -> Self {
         Self { start: 0, count: usize::MAX }
     }
 }
 
 impl List {
-    /// Creates an empty list.
     pub(super) fn new(page: Page) -> Self {
         Self { page, json: "[".to_owned(), listed: 0, total: 0, slice: TimeSlice::new(TIME_SLICE) }
     }
@@ -73,7 +71,6 @@ impl List {
         self.total
     }
 
-    /// Returns the list.
     pub(super) fn finish(mut self) -> String {
         self.json.push(']');
         self.json

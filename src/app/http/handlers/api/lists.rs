@@ -56,7 +56,6 @@ pub(super) fn streams(core: &Core, call: &Call<'_>, id: &str) -> Response {
     core.list("streams", list)
 }
 
-/// Returns all clients, or one by its id.
 pub(super) fn clients(core: &Core, call: &Call<'_>, id: &str) -> Response {
     if !id.is_empty() {
         return match id.parse().ok().and_then(|id| collect::client(&core.ctx, id)) {
@@ -84,7 +83,6 @@ pub(super) fn clients(core: &Core, call: &Call<'_>, id: &str) -> Response {
     core.list("clients", list)
 }
 
-/// Returns the forwarders of all streams, or of one.
 pub(super) fn forwarders(core: &Core, call: &Call<'_>) -> Response {
     let mut list = List::new(Page::read(&call.request.query));
     feature_items(core, call, "forward", "target").into_iter().for_each(|item| list.push(|| ForwarderJson::from(item)));

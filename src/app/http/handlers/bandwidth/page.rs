@@ -34,7 +34,6 @@ pub(crate) struct BandwidthPageHandler {
 }
 
 impl BandwidthPageHandler {
-    /// Creates the handler.
     pub(crate) fn new(ctx: Context) -> Self {
         let now = st::system_time();
         let file = |(path, name, body): (&'static str, &str, &'static [u8])| {

@@ -81,7 +81,6 @@ struct Test {
     retransmits: u64,
 }
 
-/// One direction of a test.
 struct Flow {
     pacer: Pacer,
     bytes: u64,

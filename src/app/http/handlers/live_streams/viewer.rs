@@ -74,7 +74,6 @@ impl Session {
         Self { client, entry: Arc::new(entry) }
     }
 
-    /// Records the end of the viewer.
     pub(super) fn end(&self, reason: &CloseReason) {
         record_close(&self.entry.ctx, &self.client, reason);
     }
