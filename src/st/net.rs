@@ -21,6 +21,7 @@ mod stream;
 mod tcp_info;
 mod wait;
 mod wait_timer;
+mod watched;
 
 pub use inherited::{inherited_listeners, listens_on};
 pub use listener::{TcpListener, bind};

@@ -5,10 +5,10 @@ use std::net::{self, SocketAddr};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicI32, Ordering};
 
-use may::io::{CoIo, WaitIo};
 use socket2::{Domain, Protocol, SockRef, Socket, Type};
 
 use super::stream::TcpStream;
+use super::watched::Watched;
 use crate::st::block::block;
 
 /// Most connections that the kernel queues until they are accepted: its own default limit (net.core.somaxconn). A client that
@@ -20,7 +20,7 @@ const BACKLOG: i32 = 4096;
 pub struct TcpListener(Arc<Inner>);
 
 struct Inner {
-    io: CoIo<net::TcpListener>,
+    io: Watched<net::TcpListener>,
     closing: AtomicBool,
     /// Number of connections that are still accepted while it closes.
     left_to_accept: AtomicI32,
@@ -45,7 +45,7 @@ impl TcpListener {
     /// Wraps a listening socket. Fails when the runtime cannot watch it.
     pub fn new(socket: net::TcpListener) -> io::Result<Self> {
         Ok(Self(Arc::new(Inner {
-            io: CoIo::new(socket)?,
+            io: Watched::new(socket)?,
             closing: AtomicBool::new(false),
             left_to_accept: AtomicI32::new(BACKLOG),
         })))

@@ -4,11 +4,11 @@ use std::io::{self, IoSlice, Read, Write};
 use std::net;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 
-use may::io::CoIo;
+use super::watched::Watched;
 
 /// A socket that does not block. It counts bytes and remembers the events that a wait has consumed.
 pub(in crate::st) struct RawSocket {
-    pub(super) io: CoIo<net::TcpStream>,
+    pub(super) io: Watched<net::TcpStream>,
     pub(super) bytes_received: AtomicU64,
     pub(super) bytes_sent: AtomicU64,
     /// A read may find data: an event came since a read found the socket empty.
@@ -22,7 +22,7 @@ pub(in crate::st) struct RawSocket {
 impl RawSocket {
     pub(super) fn new(stream: net::TcpStream) -> io::Result<Self> {
         Ok(Self {
-            io: CoIo::new(stream)?,
+            io: Watched::new(stream)?,
             bytes_received: AtomicU64::new(0),
             bytes_sent: AtomicU64::new(0),
             readable: AtomicBool::new(true),

@@ -4,8 +4,6 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Weak};
 use std::time::Instant;
 
-use may::io::WaitIo;
-
 use super::stream::{Inner, TcpStream};
 use crate::st::block::block;
 use crate::st::clock;
