@@ -2,7 +2,8 @@
 
 use std::io;
 
-use super::{chunk, handshake};
+use super::chunk;
+use super::handshake::error::Error as HandshakeError;
 use crate::codec::amf0;
 
 /// A failure that ends an RTMP connection.
@@ -16,7 +17,7 @@ pub enum Error {
     Closed,
     /// The peer's first bytes are not an RTMP handshake.
     #[error("handshake: {0}")]
-    Handshake(#[from] handshake::Error),
+    Handshake(#[from] HandshakeError),
     /// The chunk stream is malformed.
     #[error("chunk stream: {0}")]
     Chunk(#[from] chunk::Error),

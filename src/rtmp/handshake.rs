@@ -6,7 +6,7 @@
 
 #[cfg(feature = "ssl")]
 mod digest;
-mod error;
+pub(super) mod error;
 
 pub use error::Error;
 

@@ -1,8 +1,6 @@
 //! A histogram of durations.
 
-use std::sync::Mutex;
-
-use super::stats::lock;
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 /// Durations in microseconds, with a precision of 3 %.
 #[derive(Default)]
@@ -19,8 +17,12 @@ struct Counts {
 const STEPS: u32 = 32;
 
 impl Histogram {
+    fn counts(&self) -> MutexGuard<'_, Counts> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     pub(super) fn add(&self, us: u64) {
-        let mut counts = lock(&self.0);
+        let mut counts = self.counts();
         let bucket = bucket(us);
         if counts.buckets.len() <= bucket {
             counts.buckets.resize(bucket + 1, 0);
@@ -31,20 +33,20 @@ impl Histogram {
     }
 
     pub(super) fn clear(&self) {
-        *lock(&self.0) = Counts::default();
+        *self.counts() = Counts::default();
     }
 
     pub(super) fn count(&self) -> u64 {
-        lock(&self.0).total
+        self.counts().total
     }
 
     pub(super) fn max_ms(&self) -> f64 {
-        lock(&self.0).max as f64 / 1000.0
+        self.counts().max as f64 / 1000.0
     }
 
     /// Returns the quantile `share`, in milliseconds: that share of all durations is not longer.
     pub(super) fn quantile_ms(&self, share: f64) -> f64 {
-        let counts = lock(&self.0);
+        let counts = self.counts();
         let rank = (counts.total as f64 * share).ceil() as u64;
         let mut seen = 0;
         for (bucket, count) in counts.buckets.iter().enumerate() {

@@ -2,10 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use super::stream::Stream;
-
-/// Length of a packet in bytes.
-pub(crate) const PACKET: usize = 188;
+use super::stream::{PACKET, Stream};
 
 const SYNC: u8 = 0x47;
 const PAT: u16 = 0;

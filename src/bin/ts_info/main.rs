@@ -13,7 +13,8 @@ use std::process::ExitCode;
 
 use structopt::StructOpt;
 
-use demux::{Demuxer, PACKET};
+use demux::Demuxer;
+use stream::PACKET;
 
 /// Size of a read, in bytes.
 const BLOCK: usize = 64 * 1024;

@@ -2,7 +2,8 @@
 
 use std::collections::BTreeMap;
 
-use super::demux::PACKET;
+/// Length of a packet in bytes.
+pub(crate) const PACKET: usize = 188;
 
 /// Length of the shortest ADTS frame, which has only a header.
 const ADTS_HEADER: u64 = 7;
