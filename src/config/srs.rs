@@ -1,6 +1,8 @@
 //! Spellings of SRS, whose files this server reads: blocks that are written differently here, and directives that have another
 //! counterpart here or none.
 
+use std::sync::LazyLock;
+
 use super::directive::Directive;
 use super::schema::BlockKind::{self, Hls, Publish, Root, Vhost};
 use super::schema::{Row, Shape};
@@ -8,88 +10,72 @@ use super::schema::{Row, Shape};
 /// Block of a vhost whose directives belong to the vhost here.
 const PLAY: &str = "play";
 
-const fn other(block: BlockKind, name: &'static str, meant: &'static str) -> Row {
-    Row { block, name, shape: Shape::Unsupported, reload: None, summary: "a directive of SRS", text: meant }
-}
+/// Directives of SRS without effect here: block, hint that the warning gives, names.
+type Group = (BlockKind, &'static str, &'static [&'static str]);
 
 const MERGED: &str = "mw_latency sets the time for which messages are merged";
-const CORRECTED: &str = "timestamps are always corrected";
 const NO_WEBRTC: &str = "WebRTC is not supported";
 const NO_SRT: &str = "SRT is not supported";
-const EDGE: &str = "forward on the origin sends the streams to this server";
-const TIMEOUTS: &str = "use stall_timeout and timeout";
 const NEEDLESS: &str = "not needed";
 
-/// Directives of SRS without effect here. The text is the hint that the warning gives.
 #[rustfmt::skip]
-pub(super) const ROWS: &[Row] = &[
-    other(Root, "asprocess", NEEDLESS),
-    other(Root, "auto_reload_for_docker", "send SIGHUP for a reload"),
-    other(Root, "circuit_breaker", "max_busy sheds load"),
-    other(Root, "disable_daemon_for_docker", "use \"daemon off;\""),
-    other(Root, "empty_ip_ok", NEEDLESS),
-    other(Root, "first_wait_for_qlv", NEEDLESS),
-    other(Root, "force_grace_quit", "SIGTERM always ends it gracefully"),
-    other(Root, "grace_final_wait", "SIGTERM always ends it gracefully"),
-    other(Root, "grace_start_wait", "SIGTERM always ends it gracefully"),
-    other(Root, "in_docker", NEEDLESS),
-    other(Root, "inotify_auto_reload", "send SIGHUP for a reload"),
-    other(Root, "max_streams", "max_connections is the limit"),
-    other(Root, "query_latest_version", NEEDLESS),
-    other(Root, "rtc_server", NO_WEBRTC),
-    other(Root, "srs_log_flush_on_level", NEEDLESS),
-    other(Root, "srt_server", NO_SRT),
-    other(Root, "stats", "see /api/v1/summaries of http_api"),
-    other(Root, "stream_caster", "only RTMP is received"),
-    other(Root, "tcmalloc_release_rate", NEEDLESS),
-    other(Root, "tencentcloud_apm", NEEDLESS),
-    other(Root, "tencentcloud_cls", NEEDLESS),
-    other(Root, "threads", NEEDLESS),
-    other(Root, "utc_time", NEEDLESS),
-    other(Root, "work_dir", "relative paths start at the working directory of the process"),
+const GROUPS: &[Group] = &[
+    (Root, NEEDLESS, &[
+        "asprocess", "empty_ip_ok", "first_wait_for_qlv", "in_docker", "query_latest_version", "srs_log_flush_on_level",
+        "tcmalloc_release_rate", "tencentcloud_apm", "tencentcloud_cls", "threads", "utc_time",
+    ]),
+    (Root, "send SIGHUP for a reload", &["auto_reload_for_docker", "inotify_auto_reload"]),
+    (Root, "SIGTERM always ends it gracefully", &["force_grace_quit", "grace_final_wait", "grace_start_wait"]),
+    (Root, "max_busy sheds load", &["circuit_breaker"]),
+    (Root, "use \"daemon off;\"", &["disable_daemon_for_docker"]),
+    (Root, "max_connections is the limit", &["max_streams"]),
+    (Root, NO_WEBRTC, &["rtc_server"]),
+    (Root, NO_SRT, &["srt_server"]),
+    (Root, "see /api/v1/summaries of http_api", &["stats"]),
+    (Root, "only RTMP is received", &["stream_caster"]),
+    (Root, "relative paths start at the working directory of the process", &["work_dir"]),
 
-    other(Vhost, "atc", CORRECTED),
-    other(Vhost, "atc_auto", CORRECTED),
-    other(Vhost, "cluster", EDGE),
-    other(Vhost, "dash", "HLS is supported"),
-    other(Vhost, "debug_srs_upnode", EDGE),
-    other(Vhost, "hds", "HLS is supported"),
-    other(Vhost, "http_static", "http_server serves the files of its dir"),
-    other(Vhost, "in_ack_size", NEEDLESS),
-    other(Vhost, "mix_correct", CORRECTED),
-    other(Vhost, "mode", EDGE),
-    other(Vhost, "mw_msgs", MERGED),
-    other(Vhost, "origin", EDGE),
-    other(Vhost, "out_ack_size", NEEDLESS),
-    other(Vhost, "publish_1stpkt_timeout", "use publish { timeout }"),
-    other(Vhost, "publish_normal_timeout", "use publish { timeout }"),
-    other(Vhost, "reduce_sequence_header", NEEDLESS),
-    other(Vhost, "rtc", NO_WEBRTC),
-    other(Vhost, "send_min_interval", MERGED),
-    other(Vhost, "srt", NO_SRT),
-    other(Vhost, "time_jitter", CORRECTED),
-    other(Vhost, "token_traverse", EDGE),
-    other(Vhost, "vhost", EDGE),
+    (Vhost, NEEDLESS, &["in_ack_size", "out_ack_size", "reduce_sequence_header"]),
+    (Vhost, "timestamps are always corrected", &["atc", "atc_auto", "mix_correct", "time_jitter"]),
+    (Vhost, "forward on the origin sends the streams to this server", &[
+        "cluster", "debug_srs_upnode", "mode", "origin", "token_traverse", "vhost",
+    ]),
+    (Vhost, "HLS is supported", &["dash", "hds"]),
+    (Vhost, "http_server serves the files of its dir", &["http_static"]),
+    (Vhost, MERGED, &["mw_msgs", "send_min_interval"]),
+    (Vhost, "use publish { timeout }", &["publish_1stpkt_timeout", "publish_normal_timeout"]),
+    (Vhost, NO_WEBRTC, &["rtc"]),
+    (Vhost, NO_SRT, &["srt"]),
 
-    other(Publish, "firstpkt_timeout", TIMEOUTS),
-    other(Publish, "kickoff_for_idle", NEEDLESS),
-    other(Publish, "mr", "reads are merged while they need not be fast"),
-    other(Publish, "mr_latency", "reads are merged while they need not be fast"),
-    other(Publish, "normal_timeout", TIMEOUTS),
-    other(Publish, "parse_sps", NEEDLESS),
-    other(Publish, "try_annexb_first", NEEDLESS),
+    (Publish, NEEDLESS, &["kickoff_for_idle", "parse_sps", "try_annexb_first"]),
+    (Publish, "use stall_timeout and timeout", &["firstpkt_timeout", "normal_timeout"]),
+    (Publish, "reads are merged while they need not be fast", &["mr", "mr_latency"]),
 
-    other(Hls, "hls_acodec", "the codec is that of the stream"),
-    other(Hls, "hls_aof_ratio", "segments are cut at any length without video"),
-    other(Hls, "hls_ctx", NEEDLESS),
-    other(Hls, "hls_dts_directly", NEEDLESS),
-    other(Hls, "hls_keys", "segments are not encrypted"),
-    other(Hls, "hls_nb_notify", NEEDLESS),
-    other(Hls, "hls_ts_ctx", NEEDLESS),
-    other(Hls, "hls_ts_floor", NEEDLESS),
-    other(Hls, "hls_vcodec", "the codec is that of the stream"),
-    other(Hls, "hls_wait_keyframe", "segments with video start with a keyframe"),
+    (Hls, NEEDLESS, &["hls_dts_directly", "hls_nb_notify", "hls_ts_floor"]),
+    (Hls, "use sessions", &["hls_ctx", "hls_ts_ctx"]),
+    (Hls, "the codec is that of the stream", &["hls_acodec", "hls_vcodec"]),
+    (Hls, "segments are cut at any length without video", &["hls_aof_ratio"]),
+    (Hls, "segments are not encrypted", &["hls_keys"]),
+    (Hls, "segments with video start with a keyframe", &["hls_wait_keyframe"]),
 ];
+
+/// Rows of the groups, whose text is the hint.
+static ROWS: LazyLock<Vec<Row>> = LazyLock::new(|| {
+    let row = |block, name, hint| Row {
+        block,
+        name,
+        shape: Shape::Unsupported,
+        reload: None,
+        summary: "a directive of SRS",
+        text: hint,
+    };
+    GROUPS.iter().flat_map(|(block, hint, names)| names.iter().map(move |name| row(*block, *name, *hint))).collect()
+});
+
+/// Returns the rows of the directives of SRS without effect here.
+pub(super) fn rows() -> impl Iterator<Item = &'static Row> {
+    ROWS.iter()
+}
 
 /// Moves the directives of `play { … }` to their vhost.
 pub(super) fn unfold_play(tree: &mut [Directive]) {
@@ -145,7 +131,7 @@ mod tests {
 
     #[test]
     fn no_name_is_one_of_this_server() {
-        for row in ROWS {
+        for row in rows() {
             let is_ours = |own: &Row| own.block == row.block && own.name == row.name;
             assert!(!table::all().any(is_ours), "{}", row.name);
             assert!(!row.text.is_empty() && !row.text.ends_with('.'), "{}", row.name);

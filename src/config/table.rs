@@ -34,7 +34,7 @@ pub(super) fn index(row: &'static Row) -> usize {
 
 /// Returns the rows of a block, in the order of the table.
 pub(super) fn rows(block: BlockKind) -> impl Iterator<Item = &'static Row> {
-    all().chain(srs::ROWS).filter(move |row| row.block == block)
+    all().chain(srs::rows()).filter(move |row| row.block == block)
 }
 
 #[cfg(test)]
