@@ -151,7 +151,7 @@ pub struct GateAnswer {
 
 impl GateAnswer {
     /// Adds the answer of a later gate: the first name counts, and the lowest limit.
-    pub fn and(self, later: Self) -> Self {
+    pub fn merge(self, later: Self) -> Self {
         let max_bitrate = self.max_bitrate.into_iter().chain(later.max_bitrate).min();
         Self { stream: self.stream.or(later.stream), params: self.params.or(later.params), max_bitrate }
     }

@@ -106,7 +106,7 @@ fn gates_of<'a>(ctx: &'a Context, request: &'a GateRequest) -> impl Iterator<Ite
 /// Errors: the reason of the refusal.
 pub(crate) fn ask_immediate(ctx: &Context, request: &GateRequest) -> Result<GateAnswer, CloseReason> {
     let mut gates = gates_of(ctx, request).filter(|gate| !gate.may_block(request));
-    gates.try_fold(GateAnswer::default(), |granted, gate| gate.check(request).map(|answer| granted.and(answer)))
+    gates.try_fold(GateAnswer::default(), |granted, gate| gate.check(request).map(|answer| granted.merge(answer)))
 }
 
 /// Reads once from the client. Returns whether there was input.
@@ -122,7 +122,7 @@ pub(crate) fn ask_blocking(
 ) -> Result<GateAnswer, CloseReason> {
     let mut gates = gates_of(ctx, request).filter(|gate| gate.may_block(request));
     gates.try_fold(GateAnswer::default(), |granted, gate| {
-        ask_while_reading(gate, client, request, read).map(|answer| granted.and(answer))
+        ask_while_reading(gate, client, request, read).map(|answer| granted.merge(answer))
     })
 }
 

@@ -327,7 +327,7 @@ pub(super) fn stream_info(request: &StreamRequest) -> Arc<StreamInfo> {
 }
 
 /// A stream that a client may publish or play as far as the gates have decided.
-pub(super) struct Passed {
+pub(super) struct CheckedRequest {
     pub(super) request: StreamRequest,
     pub(super) info: Arc<StreamInfo>,
     /// The request to the gates that may wait.
@@ -342,15 +342,15 @@ pub(super) fn ask_immediate(
     action: GateAction,
     admitted: &Admitted,
     request: StreamRequest,
-) -> Result<Passed, CloseReason> {
+) -> Result<CheckedRequest, CloseReason> {
     let info = stream_info(&request);
     let question = gate_request(action, admitted, &info, &request.vhost);
     let granted = gates::ask_immediate(ctx, &question)?;
-    let passed = Passed { request, info, question, max_bitrate: granted.max_bitrate };
+    let passed = CheckedRequest { request, info, question, max_bitrate: granted.max_bitrate };
     passed.rename(ctx, granted)
 }
 
-impl Passed {
+impl CheckedRequest {
     /// Takes the name that gates have granted, and asks the gates that answer at once about it: a forwarded stream may come back
     /// under its public name.
     pub(super) fn rename(self, ctx: &Context, granted: GateAnswer) -> Result<Self, CloseReason> {

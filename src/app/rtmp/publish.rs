@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use crate::app::events::GateAction;
-use crate::app::rtmp::connection::{Admitted, Connection, Passed, ask_immediate};
+use crate::app::rtmp::connection::{Admitted, CheckedRequest, Connection, ask_immediate};
 use crate::app::rtmp::pump::{Handled, Next, Pump, Role, Round};
 use crate::app::session::close::CloseReason;
 use crate::app::stats::reporter::MessageCounts;
@@ -93,7 +93,7 @@ impl Connection<'_> {
                 return Err(self.refuse(id, "NetStream.Publish.Denied", reason));
             }
         };
-        let Passed { request, info, max_bitrate, .. } = passed;
+        let CheckedRequest { request, info, max_bitrate, .. } = passed;
         let reservation = match reservation {
             Some(reservation) => reservation,
             None => match self.ctx.streams.get_or_create(&request.name, &request.vhost).reserve(self.client.number) {

@@ -53,7 +53,7 @@ impl Control {
 
     /// Carries out the reloads that operators have asked for.
     fn answer_requests(&self, server: &Server) {
-        for request in server.ctx.reloads.take() {
+        for request in server.ctx.reloads.take_waiting() {
             let lines = |error: ReloadError| error.to_string().lines().map(str::to_owned).collect();
             let outcome = match request.dry_run {
                 true => reload::plan(server, &self.file),

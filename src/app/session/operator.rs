@@ -34,7 +34,7 @@ pub(crate) struct ReloadRequest {
 }
 
 impl ReloadRequests {
-    /// Sets the function that wakes the control loop, which then calls [`ReloadRequests::take`]. Only the first call counts.
+    /// Sets the function that wakes the control loop, which then calls [`ReloadRequests::take_waiting`]. Only the first call counts.
     pub(crate) fn set_wake(&self, wake: impl Fn() + Send + Sync + 'static) {
         let _ = self.0.wake.set(Box::new(wake));
     }
@@ -62,7 +62,7 @@ impl ReloadRequests {
     }
 
     /// Removes all requests that wait.
-    pub(crate) fn take(&self) -> Vec<Arc<ReloadRequest>> {
+    pub(crate) fn take_waiting(&self) -> Vec<Arc<ReloadRequest>> {
         self.0.waiting.with(std::mem::take)
     }
 }
@@ -90,7 +90,7 @@ mod tests {
             requests.set_wake(move || wake.signal());
             let control = st::spawn("control", 0, move || {
                 woken.wait();
-                for request in in_loop.take() {
+                for request in in_loop.take_waiting() {
                     assert!(request.dry_run);
                     request.answer(Err(vec!["t:1: wrong".to_owned()]));
                 }

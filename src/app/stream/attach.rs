@@ -1,7 +1,7 @@
 //! The start, change and end of an output while its stream is published.
 
 use super::headers::HeaderKey;
-use super::output::{Output, Packet, Publishing, Tag, guard};
+use super::output::{Output, Packet, Publishing, Tag, catch_panic};
 use super::packet_log::PacketKind;
 use super::source::Source;
 use super::state::StreamState;
@@ -29,19 +29,19 @@ impl Source {
             };
             let mut start = || if enabled { start(&publishing) } else { None };
             let name = &state.name;
-            let new = match state.outputs.take(feature) {
-                Some(mut old) => match guard(name, feature, || enabled && old.reconfigure(vhost)) {
+            let new = match state.outputs.remove(feature) {
+                Some(mut old) => match catch_panic(name, feature, || enabled && old.reconfigure(vhost)) {
                     Some(true) => return state.outputs.0.push((feature, old)),
-                    Some(false) => guard(name, feature, || old.replace_with(&mut start)),
-                    None => guard(name, feature, || drop(old)).map(|()| None),
+                    Some(false) => catch_panic(name, feature, || old.replace_with(&mut start)),
+                    None => catch_panic(name, feature, || drop(old)).map(|()| None),
                 },
-                None => guard(name, feature, start),
+                None => catch_panic(name, feature, start),
             };
             let Some(mut new) = new.flatten() else { return };
-            if guard(name, feature, || state.replay_headers(&mut *new)).is_some() {
+            if catch_panic(name, feature, || state.replay_headers(&mut *new)).is_some() {
                 state.outputs.0.push((feature, new));
             } else {
-                guard(name, feature, || drop(new));
+                catch_panic(name, feature, || drop(new));
             }
         });
     }

@@ -94,29 +94,29 @@ impl Outputs {
     pub(super) fn packet(&mut self, stream: &str, packet: &Packet<'_>) {
         let mut index = 0;
         while let Some((feature, output)) = self.0.get_mut(index) {
-            if guard(stream, feature, || output.packet(packet)).is_some() {
+            if catch_panic(stream, feature, || output.packet(packet)).is_some() {
                 index += 1;
             } else {
                 let (feature, output) = self.0.remove(index);
-                guard(stream, feature, || drop(output));
+                catch_panic(stream, feature, || drop(output));
             }
         }
     }
 
     pub(super) fn end(&mut self, stream: &str, reason: EndReason) {
         for (feature, output) in self.0.drain(..) {
-            guard(stream, feature, || output.end(reason));
+            catch_panic(stream, feature, || output.end(reason));
         }
     }
 
-    pub(super) fn take(&mut self, feature: &str) -> Option<Box<dyn Output>> {
+    pub(super) fn remove(&mut self, feature: &str) -> Option<Box<dyn Output>> {
         let index = self.0.iter().position(|(name, _)| *name == feature)?;
         Some(self.0.remove(index).1)
     }
 }
 
 /// Runs code of an output. Returns `None` if it panicked.
-pub(super) fn guard<R>(stream: &str, feature: &str, f: impl FnOnce() -> R) -> Option<R> {
+pub(super) fn catch_panic<R>(stream: &str, feature: &str, f: impl FnOnce() -> R) -> Option<R> {
     let result = panic::catch_unwind(AssertUnwindSafe(f));
     if result.is_err() {
         log::error!("output panicked and was dropped: stream={stream} output={feature}");

@@ -12,7 +12,7 @@ use super::stats::{Findings, Stats, add};
 const MAX_STEP_MS: i64 = 1000;
 
 /// Time after the start of a session from which latency counts: the first messages are the GOP, which is older than live.
-const SETTLE: Duration = Duration::from_secs(1);
+const SETTLE_TIME: Duration = Duration::from_secs(1);
 
 pub(super) struct Checker<'a> {
     findings: &'a Findings,
@@ -38,7 +38,7 @@ impl<'a> Checker<'a> {
     }
 
     pub(super) fn start_session(&mut self) {
-        self.settled = Instant::now() + SETTLE;
+        self.settled = Instant::now() + SETTLE_TIME;
         self.last = [None; 2];
         self.number = None;
     }

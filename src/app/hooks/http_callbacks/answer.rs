@@ -53,7 +53,7 @@ impl Grant {
     }
 
     /// Adds the answer of a later backend: the first name counts, and the lowest limits.
-    pub(super) fn and(self, later: Self) -> Self {
+    pub(super) fn merge(self, later: Self) -> Self {
         Self {
             stream: self.stream.or(later.stream),
             expires_after: self.expires_after.into_iter().chain(later.expires_after).min(),
@@ -184,7 +184,7 @@ mod tests {
             assert_eq!(grant(nothing), Grant::default(), "{nothing}");
         }
         let other = grant("{\"code\":0,\"stream\":\"other\",\"expire_s\":9}");
-        let both = full.and(other);
+        let both = full.merge(other);
         assert_eq!((both.stream.as_deref(), both.expires_after), (Some("public"), Some(Duration::from_secs(9))));
         assert!(grant("{\"code\":0,\"expire_s\":18446744073709551615}").expires_after.is_some());
     }

@@ -57,7 +57,7 @@ impl HttpCallbacks {
                 Err(_) if hooks.allow_on_failure => Ok(Grant::default()),
                 Err(_) => Err(CloseReason::Hook("the callback backend is not available".to_owned())),
             };
-            grant.map(|grant| granted.and(grant))
+            grant.map(|grant| granted.merge(grant))
         })
     }
 

@@ -3,11 +3,11 @@
 use std::time::Duration;
 
 /// The first pause, and the longest.
-const FIRST: Duration = Duration::from_secs(1);
-const LONGEST: Duration = Duration::from_secs(30);
+const MIN_PAUSE: Duration = Duration::from_secs(1);
+const MAX_PAUSE: Duration = Duration::from_secs(30);
 
 /// Time that a program must run for the next pause to be the first again.
-const GOOD_AFTER: Duration = Duration::from_secs(60);
+const STABLE_AFTER: Duration = Duration::from_secs(60);
 
 /// The pauses of one program: they double, and vary by a quarter, so that many programs that fail together come back one by one.
 #[derive(Debug, Default)]
@@ -19,14 +19,14 @@ pub(super) struct BackOff {
 impl BackOff {
     /// Returns the next pause, after a run of `ran`. `random` is any number.
     pub(super) fn next(&mut self, ran: Duration, random: u64) -> Duration {
-        if ran >= GOOD_AFTER {
+        if ran >= STABLE_AFTER {
             self.failures = 0;
         }
-        let pause = (FIRST * 2u32.pow(self.failures.min(5))).min(LONGEST);
+        let pause = (MIN_PAUSE * 2u32.pow(self.failures.min(5))).min(MAX_PAUSE);
         self.failures = self.failures.saturating_add(1);
         // From 75 to 125 percent, in the bounds.
         let percent = 75 + u32::try_from(random % 51).unwrap_or(0);
-        (pause * percent / 100).clamp(FIRST, LONGEST)
+        (pause * percent / 100).clamp(MIN_PAUSE, MAX_PAUSE)
     }
 }
 

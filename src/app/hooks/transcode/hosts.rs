@@ -9,19 +9,19 @@ use crate::app::outputs::forward::route::is_local;
 use crate::st::{self, Shared};
 
 /// Time for which the result of a look-up counts.
-const KEEP: Duration = Duration::from_secs(60);
+const LIFETIME: Duration = Duration::from_secs(60);
 
 /// Names that are kept at most. There are as many as the configuration has, or more if they contain variables.
 const MAX_NAMES: usize = 1000;
 
 /// The hosts that were asked for. Clones share them.
 #[derive(Clone, Default)]
-pub(super) struct Hosts(Shared<HashMap<String, Known>>);
+pub(super) struct Hosts(Shared<HashMap<String, LookUp>>);
 
 #[derive(Clone, Copy)]
-enum Known {
-    Asked,
-    Is { own: bool, since: Instant },
+enum LookUp {
+    Pending,
+    Done { own: bool, since: Instant },
 }
 
 impl Hosts {
@@ -35,22 +35,22 @@ impl Hosts {
         }
         let known = self.0.with(|hosts| hosts.get(host).copied());
         match known {
-            Some(Known::Is { own, since }) if now.saturating_duration_since(since) < KEEP => return Some(own),
-            Some(Known::Asked) => return None,
+            Some(LookUp::Done { own, since }) if now.saturating_duration_since(since) < LIFETIME => return Some(own),
+            Some(LookUp::Pending) => return None,
             _ => {}
         }
         self.0.with(|hosts| {
             if hosts.len() >= MAX_NAMES {
                 hosts.clear();
             }
-            hosts.insert(host.to_owned(), Known::Asked);
+            hosts.insert(host.to_owned(), LookUp::Pending);
         });
         let (hosts, name, on_known) = (self.clone(), host.to_owned(), on_known.clone());
         let look_up = move || {
             let asked = name.clone();
             // A name without an address is that of no one; ffmpeg will say so.
             let own = st::offload(move || resolve(&asked)).unwrap_or(false);
-            hosts.0.with(|hosts| hosts.insert(name, Known::Is { own, since: st::now() }));
+            hosts.0.with(|hosts| hosts.insert(name, LookUp::Done { own, since: st::now() }));
             on_known();
         };
         if st::spawn("look-up", 0, look_up).is_err() {

@@ -53,7 +53,7 @@ pub(crate) struct LiveStreamHandler {
 }
 
 /// A stream that a viewer asks for.
-struct Wanted {
+struct RequestedStream {
     request: StreamRequest,
     app: String,
     info: Arc<StreamInfo>,
@@ -98,7 +98,7 @@ impl LiveStreamHandler {
             None => wanted,
             Some(name) => wanted.renamed(&name, granted.params.as_deref())?,
         };
-        let Wanted { request: stream, info: stream_info, .. } = wanted;
+        let RequestedStream { request: stream, info: stream_info, .. } = wanted;
         let remux = &stream.vhost.http_remux;
         let accept = accept_key(&request.headers);
         let wire = ViewerWire {
@@ -149,13 +149,13 @@ impl LiveStreamHandler {
         target: &Target,
         client: &Arc<ClientInfo>,
         app: &AppRequest,
-    ) -> Result<Wanted, CloseReason> {
+    ) -> Result<RequestedStream, CloseReason> {
         let refused = |error: crate::app::session::request::Error| CloseReason::Refused(error.to_string());
         let request = app.stream(&target.stream_with_params(), &self.ctx.config.get()).map_err(refused)?;
         if !request.vhost.http_remux.enabled {
             return Err(CloseReason::Refused(format!("vhost {} has no http_remux", request.vhost.name)));
         }
-        let wanted = Wanted::new(request, app.app.clone());
+        let wanted = RequestedStream::new(request, app.app.clone());
         let question = question(GateAction::Play, client, Some(&wanted.info), &wanted.request.vhost);
         let granted = gates::ask_immediate(&self.ctx, &question)?;
         match granted.stream {
@@ -235,7 +235,7 @@ impl Handler for LiveStreamHandler {
     }
 }
 
-impl Wanted {
+impl RequestedStream {
     fn new(request: StreamRequest, app: String) -> Self {
         let info = Arc::new(StreamInfo {
             vhost: request.vhost.name.clone(),

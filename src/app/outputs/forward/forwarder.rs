@@ -18,7 +18,7 @@ use crate::st::net::TcpStream;
 use crate::st::{self, Cond};
 
 /// Time of sending after which a connection counts as good: the next delay is the first again.
-const GOOD_AFTER: Duration = Duration::from_secs(10);
+const STABLE_AFTER: Duration = Duration::from_secs(10);
 
 pub(super) struct Forwarder {
     number: u64,
@@ -181,8 +181,8 @@ impl Forwarder {
         fields.map(|(name, value)| (name.to_owned(), value)).into_iter().collect()
     }
 
-    pub(super) fn was_good(&self) -> bool {
-        self.status().sending_since.is_some_and(|since| st::now().duration_since(since) >= GOOD_AFTER)
+    pub(super) fn was_stable(&self) -> bool {
+        self.status().sending_since.is_some_and(|since| st::now().duration_since(since) >= STABLE_AFTER)
     }
 
     pub(super) fn set_connection(&self, connection: &TcpStream) {

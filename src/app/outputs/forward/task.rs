@@ -80,7 +80,7 @@ impl<F: Fn(&Arc<Forwarder>)> ForwardTask<F> {
             consumer.pause(true);
             position = StartPosition::JoinPoint;
             destination = configured.clone();
-            if forwarder.was_good() {
+            if forwarder.was_stable() {
                 retry_delay = MIN_RETRY_DELAY;
                 was_redirected = false;
             }

@@ -12,10 +12,10 @@ use super::rows::{ClientRow, Rate, StreamRow};
 use crate::output::{bytes, duration, rate, text};
 
 /// Height from which the plots of bit rates have several lines.
-const TALL: u16 = 34;
+const TALL_FROM_ROWS: u16 = 34;
 
 /// Width from which all columns fit.
-const WIDE: u16 = 130;
+const WIDE_FROM_COLUMNS: u16 = 130;
 
 const HELP: &[&str] = &[
     "Up Down PgUp PgDn Home End   select",
@@ -31,7 +31,7 @@ const HELP: &[&str] = &[
 /// Draws the whole view.
 pub(super) fn draw(frame: &mut Frame<'_>, app: &mut App) {
     let area = frame.area();
-    let plot = if area.height >= TALL { 4 } else { 1 };
+    let plot = if area.height >= TALL_FROM_ROWS { 4 } else { 1 };
     let rows = [Constraint::Length(2), Constraint::Length(plot), Constraint::Min(3), Constraint::Length(1)];
     let [head, plots, list, foot] = Layout::vertical(rows).areas(area);
     draw_head(frame, head, app);
@@ -138,7 +138,7 @@ fn right(text: String, width: usize) -> String {
 }
 
 fn draw_streams(frame: &mut Frame<'_>, area: Rect, app: &App) {
-    let is_wide = area.width >= WIDE;
+    let is_wide = area.width >= WIDE_FROM_COLUMNS;
     let mut columns =
         vec![("STREAM", Constraint::Min(14)), ("STATE", Constraint::Length(5)), ("PLAYERS", Constraint::Length(8))];
     if is_wide {
@@ -183,7 +183,7 @@ fn draw_clients(frame: &mut Frame<'_>, area: Rect, app: &App) {
     let columns = [
         ("ID", Constraint::Length(8)),
         ("STATE", Constraint::Length(10)),
-        ("ADDRESS", Constraint::Length(if area.width >= WIDE { 39 } else { 15 })),
+        ("ADDRESS", Constraint::Length(if area.width >= WIDE_FROM_COLUMNS { 39 } else { 15 })),
         ("STREAM", Constraint::Min(12)),
         ("AGE", Constraint::Length(7)),
         ("IN", Constraint::Length(10)),
