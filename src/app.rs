@@ -2,15 +2,15 @@
 //!
 //! ```text
 //! publisher ──> rtmp ──> stream ──> rtmp ──> players
-//!                          ├──────> outputs: HLS files, forwarders
+//!                          ├──────> outputs: HLS, recordings, forwarders
 //! viewer    <── http <─────┘
 //! ```
 //!
 //! | module | content | may use |
 //! |---|---|---|
 //! | [`session`], [`stream`], `limits`, `stats` | clients and requests; streams; memory, load, fairness; counters | each other |
-//! | `context` | handles of all of these, for connections and features | the above |
-//! | [`rtmp`], `http`, [`outputs`] | connections by protocol; HLS, forwarding | the above |
+//! | [`events`], `context`, `gates` | events and gates; handles of all of these, for connections and features | the above |
+//! | [`rtmp`], `http`, [`outputs`], `hooks` | connections by protocol; HLS, recording, forwarding; callbacks, transcoding | the above |
 //! | [`server`] | listeners, control commands, reload, shutdown | `context`, `session`, `stream`, `limits` |
 //! | this file | the list of features, and the start | all |
 

@@ -5,7 +5,7 @@
 //! | [`memory`] | accounting of the bytes held for clients | |
 //! | [`codec`] | AMF, FLV, MPEG-TS: bytes in, values out | |
 //! | [`rtmp`] | handshake, chunks, messages, commands | `codec`, `memory` |
-//! | [`http`] | HTTP/1.1 of a server: requests, responses | `codec`, `memory` |
+//! | [`http`] | HTTP/1.1 of a server: requests, responses | |
 //! | [`st`] | the coroutine runtime: one worker | `memory`, `log` |
 //! | [`config`] | the configuration file, typed | |
 //! | [`log`] | the log, written on its own thread | `config`, `st` |

@@ -27,7 +27,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
     ("memory", &[]),
     ("codec", &[]),
     ("rtmp", &["memory", "codec"]),
-    ("http", &["memory", "codec"]),
+    ("http", &[]),
     ("st", &["memory", "log"]),
     ("config", &[]),
     ("log", &["config", "st"]),
