@@ -62,6 +62,11 @@ port=${port##*:}
 if [ "$port" = 1935 ]; then at=127.0.0.1; else at=127.0.0.1:$port; fi
 url=rtmp://$at/live/livestream
 
+# Reads the first port of http_server, for the address of the page.
+page_port=$(sed -n '/^[[:space:]]*http_server[[:space:]]*{/,/}/s/^[[:space:]]*listen[[:space:]]\{1,\}\([^[:space:];]*\).*/\1/p' "$conf" |
+    head -n 1)
+page_port=${page_port##*:}
+
 cat <<END
 
 Publish with one of these (on another machine, replace 127.0.0.1 by the address of this one):
@@ -69,7 +74,7 @@ Publish with one of these (on another machine, replace 127.0.0.1 by the address 
     OBS: Settings, Stream, Service "Custom…", Server rtmp://$at/live, Stream Key livestream
 
 Play with one of these:
-    a browser: http://127.0.0.1:8080/ (needs http_server, as in conf/srs.conf)
+    a browser: http://127.0.0.1:${page_port:-8080}/ (needs http_server, as in conf/srs.conf)
     ffplay -fflags nobuffer $url
     vlc $url
 
