@@ -185,24 +185,26 @@ else
 fi
 step "format" 60 cargo fmt --check || true
 
-# The release build that the attack kit needs runs beside the lints: its last part keeps one core busy only.
-release=$(mktemp -d) || exit 1
-trap 'rm -rf "$release"' EXIT
-{
-    cargo build --release --locked --bin simple_rtmp_server </dev/null >"$release/log" 2>&1
-    echo $? >"$release/status"
-} &
+step "build tests" 600 cargo test --locked --no-run || true
 
-# clippy TITLE OPTION…: all targets see the features that differ most; the other sets change nothing but the library and the programs.
-clippy() { step "clippy, $1" 420 cargo clippy --locked "${@:2}" -- -D warnings || true; }
-clippy "default features" --all-targets
-clippy "no features" --all-targets --no-default-features
-clippy "ssl only" --lib --bins --no-default-features --features ssl
-clippy "hls only" --lib --bins --no-default-features --features hls
-clippy "http only" --lib --bins --no-default-features --features http
-step "build tests" 420 cargo test --locked --no-run || true
-# shellcheck disable=SC2016 # for the other bash
-step "release build (rest of it)" 600 bash -c 'until [ -e "$0/status" ]; do sleep 0.2; done; cat "$0/log"; exit "$(cat "$0/status")"' "$release" || true
+# The tests wait for live streams most of the time. Beside them run, at low priority, the release build that the attack kit needs, and the
+# lints. All targets see the features that differ most; the other sets change nothing but the library and the programs.
+beside=(
+    "release build|build --release --locked --bin simple_rtmp_server"
+    "clippy, default features|clippy --locked --all-targets -- -D warnings"
+    "clippy, no features|clippy --locked --all-targets --no-default-features -- -D warnings"
+    "clippy, ssl only|clippy --locked --lib --bins --no-default-features --features ssl -- -D warnings"
+    "clippy, hls only|clippy --locked --lib --bins --no-default-features --features hls -- -D warnings"
+    "clippy, http only|clippy --locked --lib --bins --no-default-features --features http -- -D warnings"
+)
+results=$(mktemp -d) || exit 1
+trap 'kill "$background" 2>/dev/null; rm -rf "$results"' EXIT
+for number in "${!beside[@]}"; do
+    read -ra arguments <<<"${beside[number]#*|}"
+    nice timeout --kill-after=10 900 cargo "${arguments[@]}" </dev/null >"$results/log$number" 2>&1
+    echo $? >"$results/status$number"
+done &
+background=$!
 
 # All test programs but the attack kit, which needs the machine for itself.
 targets=(--lib --bins)
@@ -214,6 +216,11 @@ for file in tests/*.rs tests/*/main.rs; do
 done
 # The end-to-end tests wait for live streams most of the time, so more of them than there are cores run at once.
 step "unit, end-to-end and fuzz tests" 900 env RUST_TEST_THREADS="${RUST_TEST_THREADS:-4}" cargo test --locked --no-fail-fast "${targets[@]}" || true
+for number in "${!beside[@]}"; do
+    # shellcheck disable=SC2016 # for the other bash
+    step "${beside[number]%%|*} (rest of it)" 900 \
+        bash -c 'until [ -e "$0/status$1" ]; do sleep 0.2; done; cat "$0/log$1"; exit "$(cat "$0/status$1")"' "$results" "$number" || true
+done
 step "attack kit (sample)" 1200 bash trunk-scripts/attack.sh || true
 
 echo
