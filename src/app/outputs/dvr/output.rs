@@ -47,7 +47,7 @@ impl DvrOutput {
         if dropped > self.logged_drops && (is_end || self.drop_log.pass(st::now())) {
             let new = dropped - self.logged_drops;
             log::warn!(
-                "recording: disk too slow, messages dropped: stream={} dropped={new} total={dropped}",
+                "disk too slow, messages not recorded: stream={} dropped={new} total={dropped}",
                 self.name
             );
             self.total_dropped.fetch_add(new, Ordering::Relaxed);
