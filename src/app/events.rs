@@ -106,7 +106,7 @@ pub struct HlsSegment {
     pub duration_ms: u64,
 }
 
-/// Receives events. Called on the worker; must not block.
+/// Receiver of events. Called on the worker; must not block.
 pub trait Listener: Send + Sync {
     fn on_event(&self, event: &Event);
 }
@@ -157,9 +157,9 @@ impl GateAnswer {
     }
 }
 
-/// Decides on requests.
+/// A check of requests before they are carried out.
 pub trait Gate: Send + Sync {
-    /// The name, for the log.
+    /// Returns the name, for the log.
     fn name(&self) -> &'static str;
 
     /// Returns whether [`Gate::check`] may wait. Such gates are asked in a coroutine of their own, so that the client can leave.

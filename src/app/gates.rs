@@ -29,8 +29,8 @@ pub(crate) fn built_in(admission: Admission) -> Vec<Arc<dyn Gate>> {
     vec![Arc::new(AdmissionGate(admission)), Arc::new(ReferGate), Arc::new(SecurityGate), Arc::new(CredentialGate)]
 }
 
-/// Refuses everybody while memory is short or the worker is overloaded. Those who are connected already too: the load can have
-/// changed since.
+/// Gate that refuses everybody while memory is short or the worker is overloaded. Those who are connected already too:
+/// the load can have changed since.
 struct AdmissionGate(Admission);
 
 impl Gate for AdmissionGate {
@@ -47,7 +47,7 @@ impl Gate for AdmissionGate {
     }
 }
 
-/// Checks the page of a client against `refer`, `refer_publish` and `refer_play`.
+/// Gate that checks the page of a client against `refer`, `refer_publish` and `refer_play`.
 struct ReferGate;
 
 impl Gate for ReferGate {
@@ -73,7 +73,7 @@ impl Gate for ReferGate {
     }
 }
 
-/// Checks the address of a client against the rules of `security`.
+/// Gate that checks the address of a client against the rules of `security`.
 struct SecurityGate;
 
 impl Gate for SecurityGate {
@@ -109,7 +109,7 @@ pub(crate) fn ask_immediate(ctx: &Context, request: &GateRequest) -> Result<Gate
     gates.try_fold(GateAnswer::default(), |granted, gate| gate.check(request).map(|answer| granted.merge(answer)))
 }
 
-/// Reads once from the client. Returns whether there was input.
+/// Function that reads once from the client, and returns whether there was input.
 pub(crate) type ReadInput<'a> = dyn FnMut() -> Result<bool, CloseReason> + 'a;
 
 /// Asks the gates that may wait, until one refuses, and returns what they grant. `read` is called meanwhile, so that
@@ -169,7 +169,7 @@ fn ask_while_reading(
     }
 }
 
-/// Wakes the client's coroutine when it is dropped.
+/// Guard that wakes the client's coroutine when it is dropped.
 struct WakeOnDrop(TcpStream);
 
 impl Drop for WakeOnDrop {

@@ -8,7 +8,7 @@ use super::events::{Event, Listener};
 use super::stream::StreamEvent;
 use crate::config::{Config, ConfigCell};
 
-/// Counts what is published.
+/// Counter of publications.
 #[derive(Default)]
 struct CounterFeature(AtomicUsize);
 

@@ -110,7 +110,7 @@ impl<'a> Section<'a> {
     }
 }
 
-/// Reads settings, and collects problems and warnings.
+/// Reader of settings, which collects problems and warnings.
 #[derive(Debug, Default)]
 pub(super) struct Reader {
     problems: Vec<Problem>,

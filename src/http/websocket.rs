@@ -69,7 +69,7 @@ pub fn accept_key(headers: &Headers) -> Option<String> {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Closed;
 
-/// Reads the frames of a client, and answers them.
+/// Reader of a client's frames, which it answers.
 #[derive(Debug)]
 pub struct Reader {
     context: WebSocketContext,

@@ -4,8 +4,8 @@ use std::sync::{Arc, Weak};
 
 use may::coroutine::{self, Coroutine};
 
-/// Wakes one coroutine, from any thread. A wake-up that finds nobody waiting is kept for the next wait: every wait must check
-/// its condition again.
+/// Handle that wakes one coroutine, from any thread. A wake-up that finds nobody waiting is kept for the next wait:
+/// every wait must check its condition again.
 #[derive(Clone)]
 pub(super) enum Waker {
     /// A coroutine that waits in [`park`](super::block::park).
@@ -16,7 +16,7 @@ pub(super) enum Waker {
 
 /// A value that decides itself what to do at a deadline, such as a socket.
 pub(super) trait TimerTarget: Send + Sync {
-    /// Called when the deadline of the timer has passed.
+    /// Handles the deadline of the timer, which has passed.
     fn on_timer(self: Arc<Self>);
 }
 

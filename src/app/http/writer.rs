@@ -6,7 +6,7 @@ use super::channel::{Channel, End};
 use crate::http::chunked::{LAST_CHUNK, chunk_start};
 use crate::st::net::TcpStream;
 
-/// Writes the body of a response from its connection's coroutine, see [`Body::Stream`](super::response::Body::Stream).
+/// Writer of the body of a response, from its connection's coroutine, see [`Body::Stream`](super::response::Body::Stream).
 pub struct BodyWriter<'a, 'c> {
     channel: &'a mut Channel<'c>,
     is_chunked: bool,

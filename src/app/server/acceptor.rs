@@ -17,7 +17,7 @@ const ACCEPT_RETRY: Duration = Duration::from_millis(100);
 /// Minimum time between two warnings.
 const LOG_INTERVAL: Duration = Duration::from_secs(5);
 
-/// Serves accepted connections. Must return at once: each connection gets a coroutine of its own.
+/// Receiver of accepted connections. Must return at once: each connection gets a coroutine of its own.
 pub(crate) trait ServeAccepted: Send + Sync {
     /// Serves a connection that came in by a listener of this kind.
     fn serve_accepted(&self, stream: &TcpStream, kind: ListenKind);

@@ -104,7 +104,7 @@ pub(crate) struct SourceStats {
 
 #[cfg_attr(not(feature = "http"), allow(dead_code, reason = "read over HTTP only"))]
 impl SourceStats {
-    /// `before` are the bytes of the source when it joined, which its rates count too.
+    /// Creates the figures of a source. `before` are the bytes of the source when it joined, which its rates count too.
     fn new(traffic: Traffic, rates: &Rates, before: ByteCounts, now: Instant) -> Self {
         let Traffic { messages, bytes } = traffic;
         let all = ByteCounts { sent: bytes.sent + before.sent, received: bytes.received + before.received };

@@ -45,7 +45,7 @@ pub struct IngestSnapshot {
     pub stalls: u64,
 }
 
-/// Measures one publication.
+/// Measurement of one publication.
 #[derive(Debug)]
 pub(super) struct IngestMeter {
     started: Instant,

@@ -86,7 +86,7 @@ pub enum StreamEvent {
     },
 }
 
-/// Receives the events of all streams. Called on the worker; must not block. It may use the stream.
+/// Receiver of the events of all streams. Called on the worker; must not block. It may use the stream.
 pub trait StreamObserver: Send + Sync {
     fn on_stream_event(&self, event: StreamEvent);
 }

@@ -24,7 +24,7 @@ pub struct Spawn {
     pub hidden: Option<String>,
 }
 
-/// Receives pieces of output.
+/// Receiver of pieces of output.
 pub type OnOutput = dyn FnMut(&[u8]) + Send;
 
 /// Limits of a child.

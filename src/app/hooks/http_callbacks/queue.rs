@@ -34,7 +34,7 @@ impl Job {
         self.message.text().len()
     }
 
-    /// The event need not be told any more.
+    /// Records that the event need not be told any more.
     fn settle(&self) {
         if let Some(receipt) = &self.receipt {
             receipt.settle();
@@ -101,8 +101,8 @@ impl Queue {
         }
     }
 
-    /// Removes all events. Those with a place in a spool file stay there if `is_kept`. Returns the numbers of those that are lost and
-    /// of those that are kept.
+    /// Removes all events. Those with a place in a spool file stay there if `is_kept`. Returns the numbers of those
+    /// that are lost and of those that are kept.
     pub(super) fn clear(&mut self, is_kept: bool) -> (u64, u64) {
         let (mut lost, mut kept) = (0, 0);
         for job in self.lanes.iter_mut().flat_map(|lane| lane.jobs.drain(..)) {

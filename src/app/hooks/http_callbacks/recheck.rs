@@ -66,7 +66,7 @@ impl HttpCallbacks {
     }
 }
 
-/// Counts a question that runs until it is dropped.
+/// Guard that counts a question until it is dropped.
 struct Running(Shared<usize>);
 
 impl Running {

@@ -75,7 +75,7 @@ impl Sessions {
         !session.connected
     }
 
-    /// `on_connect` passed.
+    /// Records that `on_connect` passed.
     pub(super) fn set_connected(&mut self, client: u64, ends: Vec<Receipt>) {
         if let Some(session) = self.0.get_mut(&client) {
             session.connected = true;
@@ -110,12 +110,12 @@ impl Sessions {
         }
     }
 
-    /// A client no longer publishes or plays what `hook` allowed.
+    /// Ends what `hook` allowed a client, which no longer publishes or plays it.
     pub(super) fn stop(&mut self, client: u64, hook: Hook) -> Option<Told> {
         self.0.get_mut(&client)?.stop(Some(hook))
     }
 
-    /// The connection of a client has ended.
+    /// Ends the session of a client whose connection has ended.
     pub(super) fn close(&mut self, client: u64, traffic: Traffic) -> Vec<Told> {
         match self.0.get_mut(&client) {
             None => return Vec::new(),

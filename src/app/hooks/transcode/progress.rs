@@ -21,7 +21,7 @@ pub(crate) struct Progress {
     pub(crate) speed: f64,
 }
 
-/// Reads reports.
+/// Parser of reports.
 #[derive(Debug, Default)]
 pub(crate) struct ProgressReader {
     line: Vec<u8>,

@@ -54,7 +54,7 @@ const USUAL_UNSENT: usize = 512 * 1024;
 /// The header field with the key, which pages of other sites cannot send.
 const KEY_FIELD: &str = "x-bandwidth-key";
 
-/// Serves the transfers.
+/// Handler of the transfers.
 pub(crate) struct BandwidthHandler {
     ctx: Context,
     api: Arc<Api>,

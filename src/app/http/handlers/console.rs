@@ -33,7 +33,7 @@ use crate::st::{self, Shared};
 /// Port of RTMP without `listen`.
 const RTMP_PORT: u16 = 1935;
 
-/// Serves the console on `http_server` or on `http_api`.
+/// Handler of the console on `http_server` or on `http_api`.
 pub(crate) struct ConsoleHandler {
     ctx: Context,
     site: Site,
@@ -139,8 +139,8 @@ impl Handler for ConsoleHandler {
     }
 }
 
-/// Returns the policy of the page: scripts, styles and data come from this server only, nothing is inline. hls.js plays media as a
-/// blob. `media_port` is that of `http_server` if the page comes from another port: media come from there.
+/// Returns the policy of the page: scripts, styles and data come from this server only, nothing is inline. hls.js plays
+/// media as a blob. `media_port` is that of `http_server` if the page comes from another port: media come from there.
 fn policy(media_port: Option<u16>) -> String {
     let media = media_port.map(|port| format!(" http://*:{port}")).unwrap_or_default();
     format!(

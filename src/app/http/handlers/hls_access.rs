@@ -29,7 +29,8 @@ const SEGMENT_SUFFIX: &str = ".ts";
 /// Content type of playlists (RFC 8216, 4).
 const PLAYLIST_TYPE: &str = "application/vnd.apple.mpegurl";
 
-/// Refuses requests for HLS files without a valid signature or session, and serves the playlists to those that have one.
+/// Handler that refuses requests for HLS files without a valid signature or session, and serves the playlists to those
+/// that have one.
 pub(crate) struct HlsAccessHandler {
     ctx: Context,
     live_files: LiveFiles,
@@ -49,8 +50,8 @@ impl HlsAccessHandler {
         Response::content(Status::Ok, PLAYLIST_TYPE, body)
     }
 
-    /// Answers a request of a vhost whose viewers have sessions. A session that is not known, as after a restart of the server, is
-    /// started again: its player cannot use a master playlist any more.
+    /// Answers a request of a vhost whose viewers have sessions. A session that is not known, as after a restart of the
+    /// server, is started again: its player cannot use a master playlist any more.
     fn serve_session(
         &self,
         request: &Request,

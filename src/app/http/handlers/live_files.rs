@@ -7,7 +7,7 @@ use crate::app::http::router::Handler;
 use crate::app::outputs::live_files::LiveFiles;
 use crate::http::request::Request;
 
-/// Serves the files that outputs keep in memory.
+/// Handler of the files that outputs keep in memory.
 pub(crate) struct LiveFileHandler(LiveFiles);
 
 impl LiveFileHandler {

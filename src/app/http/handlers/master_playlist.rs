@@ -29,7 +29,7 @@ const SOURCE_PARAMETER: &str = "rendition=source";
 /// Bit rate in kbit/s that is added for audio to that of an encoder's video.
 const AUDIO_KBPS: u64 = 160;
 
-/// Serves master playlists.
+/// Handler of master playlists.
 pub(crate) struct MasterPlaylistHandler {
     ctx: Context,
     ladders: Ladders,

@@ -14,7 +14,7 @@ use crate::log::quoted;
 /// Retry time in seconds while the disk is busy.
 const RETRY_AFTER: u64 = 1;
 
-/// Serves the files of a directory.
+/// Handler of the files of a directory.
 pub(crate) struct StaticFileHandler {
     config: ConfigCell,
     disk: Disk,

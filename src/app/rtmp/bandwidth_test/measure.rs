@@ -10,7 +10,7 @@ pub(super) const DURATION: Duration = Duration::from_secs(3);
 /// Start of a phase that does not count: TCP looks for its rate, and nothing is acknowledged for a round trip.
 const WARM_UP: Duration = Duration::from_millis(500);
 
-/// Counts bytes between two points in time.
+/// Counter of bytes between two points in time.
 #[derive(Debug)]
 pub(super) struct Window {
     opens: Instant,
