@@ -116,7 +116,7 @@ pub(crate) type PrepareError = Box<dyn Error + Send + Sync>;
 
 /// A part of the server that can be left out: it hangs on streams, clients and listeners, and nothing names it but `app.rs`.
 pub(crate) trait Feature: Send + Sync {
-    /// The name, for the log.
+    /// Returns the name, for the log.
     fn name(&self) -> &'static str;
 
     /// Starts the background coroutines. Called once, from a coroutine.

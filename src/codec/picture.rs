@@ -139,7 +139,7 @@ fn h265(data: &[u8]) -> Option<PictureKind> {
     None
 }
 
-/// H.266, table 5.
+/// Returns the kind of a picture of H.266 (table 5).
 fn h266(data: &[u8]) -> Option<PictureKind> {
     nalus(data).find_map(|nalu| match nalu.get(1)? >> 3 {
         0..=6 => Some(PictureKind::Dependent),
@@ -150,7 +150,7 @@ fn h266(data: &[u8]) -> Option<PictureKind> {
     })
 }
 
-/// AV1, sections 5.3 and 5.9. The first frame header decides.
+/// Returns the kind of a picture of AV1 (sections 5.3 and 5.9). The first frame header decides.
 fn av1(mut data: &[u8]) -> Option<PictureKind> {
     const SEQUENCE_HEADER: u8 = 1;
     const FRAME_HEADER: u8 = 3;
@@ -194,7 +194,7 @@ fn leb128(data: &mut &[u8]) -> Option<usize> {
     None
 }
 
-/// VP9, section 6.2.
+/// Returns the kind of a picture of VP9 (section 6.2).
 fn vp9(data: &[u8]) -> Option<PictureKind> {
     let mut bits = Bits(data.iter().take(2).flat_map(|byte| (0..8).rev().map(move |bit| byte >> bit & 1)));
     let marker = [bits.bit()?, bits.bit()?];

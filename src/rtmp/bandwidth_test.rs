@@ -80,7 +80,7 @@ pub fn name(message: &Message) -> Option<&str> {
     std::str::from_utf8(rest.get(..length)?).ok()
 }
 
-/// Makes payload messages, each two properties longer than the one before, up to a limit.
+/// Source of payload messages, each two properties longer than the one before, up to a limit.
 pub struct Payload {
     name: &'static str,
     limit: usize,

@@ -214,7 +214,7 @@ impl Reclaim for DvrFeature {
         self.0.queue.queued_bytes()
     }
 
-    /// Nothing can be given back: it is on its way to the disk.
+    /// Gives nothing back: it is on its way to the disk.
     fn reclaim(&self, _: &ReclaimTarget<'_>, _: &mut TimeSlice) -> Reclaimed {
         Reclaimed::default()
     }

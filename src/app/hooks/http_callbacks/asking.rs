@@ -119,7 +119,7 @@ impl HttpCallbacks {
     }
 }
 
-/// Ends the question about a client when it is dropped, also by a panic.
+/// Guard that ends the question about a client when it is dropped, also by a panic.
 struct Asking<'a> {
     callbacks: &'a HttpCallbacks,
     client: u64,

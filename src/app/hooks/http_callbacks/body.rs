@@ -12,7 +12,7 @@ use crate::app::session::info::{ClientInfo, StreamInfo};
 use crate::config::DEFAULT_VHOST;
 use crate::st;
 
-/// Writes the bodies of one run of the server.
+/// Writer of the bodies of one run of the server.
 pub(super) struct BodyWriter {
     server_id: String,
     service_id: String,

@@ -84,7 +84,7 @@ pub(super) struct Receipt {
 }
 
 impl Receipt {
-    /// The event need not be told any more. Only the first call has an effect.
+    /// Records that the event need not be told any more. Only the first call has an effect.
     pub(super) fn settle(&self) {
         if !self.settled.swap(true, Ordering::Relaxed) {
             self.spool.append(&Record { id: 0, event: None, settles: Some(self.id) });

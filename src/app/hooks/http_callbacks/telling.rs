@@ -248,7 +248,7 @@ impl HttpCallbacks {
         HookUrl::parse(&text).filter(|replaced| replaced.origin() == url.origin())
     }
 
-    /// A client no longer does what `hook` allowed.
+    /// Tells that a client no longer does what `hook` allowed.
     pub(super) fn tell_end(&self, client: u64, hook: Hook) {
         self.forget_times(client);
         if let Some(told) = self.sessions.try_with(|sessions| sessions.stop(client, hook)).flatten() {

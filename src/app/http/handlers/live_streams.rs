@@ -47,7 +47,7 @@ const MAX_EARLY_INPUT: usize = 16 * 1024;
 /// Tells nginx to hand on each piece at once. Without it, viewers behind it get seconds at a time.
 const NO_BUFFERING: (&str, &str) = ("X-Accel-Buffering", "no");
 
-/// Serves live streams at the paths of `http_remux`.
+/// Handler of live streams at the paths of `http_remux`.
 pub(crate) struct LiveStreamHandler {
     ctx: Context,
 }

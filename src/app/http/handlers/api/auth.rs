@@ -23,7 +23,7 @@ const MAX_ADDRESSES: usize = 4096;
 
 const LOG_INTERVAL: Duration = Duration::from_secs(5);
 
-/// Checks requests against `auth` of `http_api`.
+/// Check of requests against `auth` of `http_api`.
 pub(super) struct Guard(Shared<State>);
 
 struct State {
