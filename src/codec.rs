@@ -2,6 +2,15 @@
 //!
 //! No socket, chunk or session is used here. All input is untrusted: each reader has its limits as named constants beside it,
 //! and none of them panics on any input.
+//!
+//! | module | content |
+//! |---|---|
+//! | [`flv`] | headers of audio and video messages, FLV files, recordings that can be sought in |
+//! | [`amf0`], [`amf3`] | values of commands and metadata |
+//! | [`avc`], [`hevc`], [`nalu`], [`sps`], [`picture`] | H.264 and H.265: configuration records, units, picture sizes, keyframes |
+//! | [`aac`], [`adts`], [`mp3`] | audio configurations and frames |
+//! | [`ts`] | the multiplexer of MPEG-TS |
+//! | [`proxy`] | the PROXY protocol header |
 
 pub mod aac;
 pub mod adts;

@@ -1,4 +1,10 @@
 //! Outputs of a published stream beside its players.
+//!
+//! | module | gets a stream | ends in |
+//! |---|---|---|
+//! | `hls` | as an `Output` | segments and playlists, in [`live_files`] and on disk |
+//! | `dvr` | as an `Output` | FLV files on disk |
+//! | `forward` | by a cursor into the packet log | another server |
 
 pub(crate) mod dvr;
 pub(crate) mod forward;

@@ -1,4 +1,12 @@
 //! RTMP clients: connections, TLS, and the constants that connections in both directions share.
+//!
+//! ```text
+//! server: accepted socket ─> serve: handshake, connect ─> gates ─┬─> publish: PublisherRole ─┬─> pump
+//!                            (TLS, PROXY header)                 ├─> play: PlayerRole ───────┘
+//!                                                                └─> bandwidth_test
+//! ```
+//!
+//! [`pump`] is the one loop of publishers, players and forwarders: reads, replies, backpressure, priority, time limits.
 
 pub(crate) mod bandwidth_test;
 mod connection;
