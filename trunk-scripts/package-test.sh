@@ -13,10 +13,12 @@ Usage: bash trunk-scripts/package-test.sh OLD.deb NEW.deb [RELEASE…]
 For each release of Debian (default: bookworm trixie), makes a root with debootstrap and in it: installs OLD, runs the server as the user
 of its service, publishes and plays with ffmpeg, upgrades to NEW with a changed configuration file, which must stay, plays again, removes
 and purges. Fails if a file, the user or a directory is left. Then it does the same with the tarball beside NEW, if there is one, without an
-upgrade.
+upgrade. There is no systemd in such a root: the command of srs.service is run by hand.
 
-Needs root, ffmpeg and debootstrap. There is no systemd in such a root: the command of srs.service is run by hand. The roots are kept in
-objs/roots for the next time.
+Last it boots the first release with systemd-nspawn, and tries the service: the start at the installation, an upgrade under a player, which
+must play again, a reload, an upgrade with a configuration that is not valid, the removal. If systemd cannot run, it says so.
+
+Needs root, ffmpeg, debootstrap and systemd-container. The roots are kept in objs/roots for the next time.
 
 Example:
   bash trunk-scripts/package.sh --output objs/packages/new
@@ -33,12 +35,14 @@ releases=("$@")
 [ "$(id -u)" -eq 0 ] || fail "run it as root: it makes roots of Debian"
 here debootstrap || install_packages debootstrap || fail "debootstrap is not installed"
 here ffmpeg || install_packages ffmpeg || fail "ffmpeg is not installed"
+here systemd-nspawn || install_packages systemd-container || fail "systemd-container is not installed"
 
 roots=$PWD/objs/roots
 mkdir -p "$roots"
 work=$(mktemp -d) || exit 1
-root= server=
+root= server= booted=
 clean_up() {
+    [ -z "$booted" ] || kill "$booted" 2>/dev/null
     [ -z "$server" ] || kill "$server" 2>/dev/null
     wait
     if [ -n "$root" ]; then umount "$root/proc" "$root/dev/null" 2>/dev/null; rm -rf "$root"; fi
@@ -159,5 +163,79 @@ for release in "${releases[@]}"; do
     rm -rf "$root"
     root=
 done
+
+# boot DIR: boots the root with systemd; nothing in it is changed. Sets leader, its first process as this machine sees it.
+boot() {
+    systemd-nspawn -q -D "$1" --volatile=overlay --register=no --keep-unit --private-network -M "srs-$$" \
+        --bind-ro="$old:/old.deb" --bind-ro="$new:/new.deb" -b >"$work/boot.log" 2>&1 </dev/null &
+    booted=$!
+    is_up() {
+        leader=$(pgrep -P "$booted" | head -n 1)
+        [ -n "$leader" ] && booted systemctl is-system-running 2>/dev/null | grep -qE 'running|degraded'
+    }
+    await 30 is_up && nsenter -t "$leader" -n ip link set lo up
+}
+booted() { nsenter -t "$leader" -a env DEBIAN_FRONTEND=noninteractive LC_ALL=C PATH=/usr/sbin:/usr/bin:/sbin:/bin "$@"; }
+main_pid() { booted systemctl show -p MainPID --value srs; }
+is_active() { [ "$(booted systemctl is-active srs)" = active ]; }
+is_stopped() { ! is_active; }
+is_same() { [ "$1" = "$(main_pid)" ] && [ "$1" != 0 ]; }
+is_other() { ! is_same "$1" && is_active; }
+# plays_again: true once a player that was started after the line "upgrade" has played.
+plays_again() { sed '1,/^upgrade/d' "$work/player.log" | grep -q '^played$'; }
+
+release=${releases[0]}
+echo "== $release with systemd"
+pristine=$roots/$release-systemd
+if [ ! -e "$pristine/usr/bin/systemctl" ]; then
+    rm -rf "$pristine"
+    cp -a "$roots/$release" "$pristine"
+    chroot "$pristine" env DEBIAN_FRONTEND=noninteractive LC_ALL=C sh -c \
+        'apt-get update -q && apt-get install -y -q --no-install-recommends systemd systemd-sysv dbus procps logrotate' >"$work/systemd.log" 2>&1 ||
+        { rm -rf "$pristine" && fail "systemd cannot be installed: $(tail -n 3 "$work/systemd.log")"; }
+fi
+if ! boot "$pristine"; then
+    echo "  SKIPPED systemd does not boot here: $(tail -n 1 "$work/boot.log")"
+else
+    check "install" booted dpkg -i /old.deb
+    check "the service runs" is_active
+    check "it starts at boot" booted systemctl is-enabled srs
+    check "its user is srs" booted sh -c '[ "$(ps -o user= -p "$(systemctl show -p MainPID --value srs)")" = srs ]'
+    echo "          $(booted systemd-analyze security srs --no-pager | tail -n 1)"
+    url=rtmp://127.0.0.1/live/livestream
+    while :; do
+        nsenter -t "$leader" -n ffmpeg -nostdin -v error -re -f lavfi -i testsrc=size=320x180:rate=25 -t 300 -c:v libx264 -preset ultrafast \
+            -g 25 -f flv "$url" </dev/null >/dev/null 2>&1
+        sleep 0.2
+    done &
+    publisher=$!
+    while :; do
+        nsenter -t "$leader" -n timeout 10 ffmpeg -nostdin -v error -i "$url" -t 2 -c copy -f null - </dev/null >/dev/null 2>&1 &&
+            echo played >>"$work/player.log"
+    done &
+    player=$!
+    check "publish and play" await 30 grep -q played "$work/player.log"
+    pid=$(main_pid)
+    booted sh -c 'echo "# a change" >>/etc/srs/srs.conf'
+    echo upgrade >>"$work/player.log"
+    check "upgrade under a player" booted dpkg -i --force-confdef --force-confold /new.deb
+    check "the new version runs" is_other "$pid"
+    check "the player plays again" await 30 plays_again
+    check "the changed configuration stays" booted grep -q "# a change" /etc/srs/srs.conf
+    pid=$(main_pid)
+    check "reload" booted systemctl reload srs
+    check "the process stays" is_same "$pid"
+    booted sh -c 'echo "nonsense 1;" >>/etc/srs/srs.conf'
+    check "installation with a configuration that is not valid" booted dpkg -i --force-confdef --force-confold /new.deb
+    check "the service goes on" is_same "$pid"
+    kill "$publisher" "$player" 2>/dev/null
+    check "remove" booted dpkg -r simple-rtmp-server
+    check "the service has stopped" is_stopped
+    check "purge" booted dpkg -P simple-rtmp-server
+    check "nothing is left" booted sh -c '! ls -d /etc/srs /var/lib/srs /var/log/srs /etc/systemd/system/*/srs.s* 2>/dev/null'
+    booted systemctl poweroff 2>/dev/null
+    wait "$booted"
+    booted=
+fi
 [ "$bad" -eq 0 ] || fail "$bad checks failed"
 echo "passed"
