@@ -108,6 +108,7 @@ pub struct HlsSegment {
 
 /// Receiver of events. Called on the worker; must not block.
 pub trait Listener: Send + Sync {
+    /// Handles an event.
     fn on_event(&self, event: &Event);
 }
 

@@ -64,6 +64,7 @@ pub trait Output: Send + Sync {
     /// Applies a new configuration of the vhost. Returns false if the output has to be replaced.
     fn reconfigure(&mut self, vhost: &Vhost) -> bool;
 
+    /// Ends the output.
     fn end(self: Box<Self>, reason: EndReason);
 
     /// Replaces this output. `next` creates the successor, if there is one; it is called after this output has ended,

@@ -88,6 +88,7 @@ pub enum StreamEvent {
 
 /// Receiver of the events of all streams. Called on the worker; must not block. It may use the stream.
 pub trait StreamObserver: Send + Sync {
+    /// Handles an event.
     fn on_stream_event(&self, event: StreamEvent);
 }
 
