@@ -31,9 +31,11 @@ mod hook_url;
 mod hooks;
 mod http_api;
 mod http_remux;
+mod http_server;
 mod include;
 mod kind;
 mod listen;
+mod log;
 mod memory;
 mod mount;
 mod names;
@@ -43,6 +45,7 @@ mod reader;
 mod refer;
 mod reference;
 mod reload;
+mod rtmps;
 mod schema;
 mod security;
 mod srs;
@@ -64,7 +67,9 @@ pub use hook_url::HookUrl;
 pub use hooks::{HookFormat, HttpHooks};
 pub use http_api::{ApiAuth, ApiHttps, HttpApi};
 pub use http_remux::HttpRemux;
+pub use http_server::HttpServer;
 pub use listen::{Listen, ListenKind};
+pub use log::{Log, LogLevel, LogTank, PithyPrint};
 pub use memory::MemoryLimit;
 pub use mount::{Mount, MountFormat};
 pub use names::DEFAULT_VHOST;
@@ -72,6 +77,7 @@ pub use network::{Action, Network, Rule};
 pub use plan::EffectiveValue;
 pub use refer::refer_allows;
 pub use reference::reference;
+pub use rtmps::Rtmps;
 pub use security::Security;
 pub use stream_keys::{StreamKey, StreamKeys};
 pub use transcode::{Engine, Exec, FreeOption, Ladder, Supervision, Transcode};
@@ -84,9 +90,6 @@ use include::read_error;
 use names::canonical;
 use plan::{Change, Settings};
 use reader::{Reader, Section};
-
-/// The warning of a build without the feature `http`. No error, since srs.conf uses it.
-const NO_HTTP: &str = "this server was built without its HTTP server: ignored; build it with ./configure --with-http";
 
 /// A valid configuration: each value is within its range.
 #[derive(Debug, Clone, PartialEq)]
@@ -141,94 +144,6 @@ pub struct Config {
     pub warnings: Vec<String>,
     /// The effective values, for [`Config::changes_to`].
     settings: Settings,
-}
-
-/// The intervals of the summary lines of each stage.
-#[derive(Debug, Clone, PartialEq)]
-pub struct PithyPrint {
-    /// Interval for publishers.
-    pub publish: Duration,
-    /// Interval for players.
-    pub play: Duration,
-    /// Interval for forwarders.
-    pub forwarder: Duration,
-}
-
-/// RTMP over TLS.
-#[derive(Debug, Clone, PartialEq)]
-pub struct Rtmps {
-    /// `enabled`. Always off in a build without `ssl`.
-    pub enabled: bool,
-    /// `listen`: addresses; at least one, without duplicates, none used for other protocols.
-    pub listen: Vec<Listen>,
-    /// `cert`: PEM file with the certificate and the intermediate ones; relative to the working directory.
-    pub cert: PathBuf,
-    /// `key`: PEM file with the private key.
-    pub key: PathBuf,
-    /// `plain`: serve RTMP without TLS on the same addresses.
-    pub plain: bool,
-}
-
-/// The embedded HTTP server.
-#[derive(Debug, Clone, PartialEq)]
-pub struct HttpServer {
-    /// `enabled`.
-    pub enabled: bool,
-    /// `listen`: addresses; at least one, without duplicates, none used for other protocols.
-    pub listen: Vec<Listen>,
-    /// `dir`: directory of the files; relative to the working directory.
-    pub dir: PathBuf,
-    /// `page`: serve the console page at /.
-    pub page: bool,
-    /// `api`: serve the API of `http_api` too.
-    pub api: bool,
-    /// `max_connections`: connections served at a time.
-    pub max_connections: usize,
-    /// `max_connections_per_address`: the same per client address; 0 means no limit.
-    pub max_connections_per_address: usize,
-    /// `request_timeout`: time from the first byte of a request to its last.
-    pub request_timeout: Duration,
-    /// `idle_timeout`: time between two requests.
-    pub idle_timeout: Duration,
-    /// `send_timeout`: time without progress of a response.
-    pub send_timeout: Duration,
-    /// `live_memory`: maximum bytes of live files in memory; other files are served from disk.
-    pub live_memory: u64,
-}
-
-/// Destination and level of the log.
-#[derive(Debug, Clone, PartialEq)]
-pub struct Log {
-    /// `srs_log_tank`.
-    pub tank: LogTank,
-    /// `srs_log_level`: lowest level that is logged.
-    pub level: LogLevel,
-    /// `srs_log_file`: log file for [`LogTank::File`]; relative to the working directory.
-    pub file: PathBuf,
-}
-
-/// Destination of the log.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum LogTank {
-    /// Standard output.
-    Console,
-    /// [`Log::file`].
-    File,
-}
-
-/// Levels by their SRS names, from the lowest. `Trace` is the normal one.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub enum LogLevel {
-    /// Everything.
-    Verbose,
-    /// More detail than usual.
-    Info,
-    /// The normal level: connections and summaries.
-    Trace,
-    /// Conditions that may need attention.
-    Warn,
-    /// Failures.
-    Error,
 }
 
 impl Config {
@@ -390,92 +305,6 @@ impl Config {
             vhosts,
             warnings: reader.take_warnings(),
             settings,
-        }
-    }
-}
-
-impl PithyPrint {
-    fn read(reader: &mut Reader, section: Section<'_>) -> PithyPrint {
-        PithyPrint {
-            publish: reader.duration(section, "publish"),
-            play: reader.duration(section, "play"),
-            forwarder: reader.duration(section, "forwarder"),
-        }
-    }
-}
-
-impl Rtmps {
-    fn read(reader: &mut Reader, section: Section<'_>, plain: &[Listen], file_name: &str) -> Rtmps {
-        let rtmps = Rtmps {
-            enabled: reader.switch(section, "enabled"),
-            listen: reader.addresses(section, "listen"),
-            cert: reader.path(section, "cert"),
-            key: reader.path(section, "key"),
-            plain: reader.switch(section, "plain"),
-        };
-        if rtmps.enabled {
-            let at = |name| section.position(name).unwrap_or(file_name).to_owned();
-            let is_used = |listen: &&Listen| plain.iter().any(|plain| plain.address == listen.address);
-            if let Some(used) = rtmps.listen.iter().find(is_used) {
-                reader.problem(at("listen"), Reason::PortWithoutTls(used.address));
-            }
-            if !cfg!(feature = "ssl") {
-                reader.problem(at("enabled"), Reason::NoSsl);
-            }
-        }
-        rtmps
-    }
-}
-
-impl HttpServer {
-    fn read(reader: &mut Reader, section: Section<'_>, rtmp: &[Listen], file_name: &str) -> HttpServer {
-        let mut http_server = HttpServer {
-            enabled: reader.switch(section, "enabled"),
-            listen: reader.addresses(section, "listen"),
-            dir: reader.path(section, "dir"),
-            page: reader.switch(section, "page"),
-            api: reader.switch(section, "api"),
-            max_connections: reader.size(section, "max_connections"),
-            max_connections_per_address: reader.size(section, "max_connections_per_address"),
-            request_timeout: reader.duration(section, "request_timeout"),
-            idle_timeout: reader.duration(section, "idle_timeout"),
-            send_timeout: reader.duration(section, "send_timeout"),
-            live_memory: reader.number(section, "live_memory"),
-        };
-        if http_server.enabled {
-            let at = |name| section.position(name).unwrap_or(file_name).to_owned();
-            let is_used = |listen: &&Listen| rtmp.iter().any(|rtmp| rtmp.address == listen.address);
-            if let Some(used) = http_server.listen.iter().find(is_used) {
-                reader.problem(at("listen"), Reason::PortOfRtmp(used.address));
-            } else if !cfg!(feature = "http") {
-                reader.warn(at("enabled"), NO_HTTP);
-                http_server.enabled = false;
-            }
-        }
-        http_server
-    }
-
-    /// Returns the maximum bytes of live files in memory; 0 while the server is off.
-    pub fn live_limit(&self) -> u64 {
-        if self.enabled { self.live_memory } else { 0 }
-    }
-}
-
-impl Log {
-    fn read(reader: &mut Reader, root: Section<'_>) -> Log {
-        Log {
-            tank: match reader.choice(root, "srs_log_tank") {
-                "file" => LogTank::File,
-                _ => LogTank::Console,
-            },
-            level: match reader.choice(root, "srs_log_level") {
-                "verbose" => LogLevel::Verbose,
-                "info" => LogLevel::Info,
-                "warn" => LogLevel::Warn,
-                "error" => LogLevel::Error,
-                _ => LogLevel::Trace,
-            },
-            file: reader.path(root, "srs_log_file"),
         }
     }
 }

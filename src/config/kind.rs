@@ -103,7 +103,7 @@ impl Kind {
                 Some(bad) => Err(invalid(bad)),
                 None => Ok(Setting::Streams(words.iter().map(|word| (*word).to_owned()).collect())),
             },
-            (Kind::Mounts, _) => mounts(words).map(Setting::Mounts),
+            (Kind::Mounts, _) => unique(words, Mount::parse).map(Setting::Mounts),
             (Kind::Urls, _) => {
                 let urls = words.iter().map(|w| HookUrl::parse(w).ok_or_else(|| invalid(&Target::redact_word(w))));
                 urls.collect::<Result<_, _>>().map(Setting::Urls)
@@ -120,7 +120,7 @@ impl Kind {
             (Kind::Rule, _) => Err(Mismatch::Count),
             (Kind::Command, [program, ..]) if program.is_empty() => Err(invalid(program)),
             (Kind::Command, _) => Ok(Setting::Command(words.iter().map(|word| (*word).to_owned()).collect())),
-            (Kind::Heights, _) => heights(words).map(Setting::Heights),
+            (Kind::Heights, _) => unique(words, height).map(Setting::Heights),
             (Kind::Token, [name, role, secret]) => match ApiRole::parse(role) {
                 _ if name.is_empty() || secret.is_empty() => Err(invalid("")),
                 Some(role) => {
@@ -282,18 +282,22 @@ fn network(word: &str) -> Result<Network, Mismatch> {
     Network::parse(word).ok_or_else(|| invalid(word))
 }
 
-fn heights(words: &[&str]) -> Result<Vec<u32>, Mismatch> {
+/// Parses values of which each may be there once.
+fn unique<T: PartialEq>(words: &[&str], parse: impl Fn(&str) -> Option<T>) -> Result<Vec<T>, Mismatch> {
     let mut all = Vec::with_capacity(words.len());
     for word in words {
-        let height = word.strip_suffix('p').and_then(parse_digits).and_then(|height| u32::try_from(height).ok());
-        let is_valid = |height: &u32| (16..=8192).contains(height) && height.is_multiple_of(2);
-        let height = height.filter(is_valid).ok_or_else(|| invalid(word))?;
-        if all.contains(&height) {
+        let value = parse(word).ok_or_else(|| invalid(word))?;
+        if all.contains(&value) {
             return Err(Mismatch::Repeated((*word).to_owned()));
         }
-        all.push(height);
+        all.push(value);
     }
     Ok(all)
+}
+
+fn height(word: &str) -> Option<u32> {
+    let height = word.strip_suffix('p').and_then(parse_digits).and_then(|height| u32::try_from(height).ok());
+    height.filter(|height| (16..=8192).contains(height) && height.is_multiple_of(2))
 }
 
 fn invalid(word: &str) -> Mismatch {
@@ -315,18 +319,6 @@ fn targets(words: &[&str]) -> Result<Vec<Target>, Mismatch> {
 /// Returns whether a word names an application and a stream.
 fn is_stream(word: &str) -> bool {
     word.rsplit_once('/').is_some_and(|(app, stream)| !app.is_empty() && !stream.is_empty())
-}
-
-fn mounts(words: &[&str]) -> Result<Vec<Mount>, Mismatch> {
-    let mut all: Vec<Mount> = Vec::with_capacity(words.len());
-    for word in words {
-        let mount = Mount::parse(word).ok_or_else(|| invalid(word))?;
-        if all.contains(&mount) {
-            return Err(Mismatch::Repeated((*word).to_owned()));
-        }
-        all.push(mount);
-    }
-    Ok(all)
 }
 
 #[cfg(test)]
