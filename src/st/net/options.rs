@@ -43,7 +43,8 @@ impl TcpStream {
     /// last acknowledgement. Zeros if there is nothing.
     pub fn unacknowledged(&self) -> (usize, Duration) {
         let bytes = self.send_queue();
-        (bytes, if bytes > 0 { self.since_last_ack() } else { Duration::ZERO })
+        let since_ack = || self.tcp_info().map_or(Duration::ZERO, |info| info.since_ack);
+        (bytes, if bytes > 0 { since_ack() } else { Duration::ZERO })
     }
 
     #[allow(unsafe_code)] // As `set_number`.
@@ -53,21 +54,6 @@ impl TcpStream {
         // SAFETY: the descriptor is open as long as `self` is; the call writes one C int, which `bytes` is.
         let result = unsafe { libc::ioctl(fd, libc::TIOCOUTQ, &raw mut bytes) };
         if result == 0 { usize::try_from(bytes).unwrap_or(0) } else { 0 }
-    }
-
-    #[allow(unsafe_code)] // As `set_number`.
-    fn since_last_ack(&self) -> Duration {
-        let fd = std::os::fd::AsRawFd::as_raw_fd(self.socket().io.inner());
-        let mut length = size_of::<libc::tcp_info>() as libc::socklen_t;
-        // SAFETY: the descriptor is open as long as `self` is; the call writes at most `length` bytes, which `info` has; all of its
-        // fields are numbers, for which zeros are valid.
-        let (info, result) = unsafe {
-            let mut info: libc::tcp_info = std::mem::zeroed();
-            let value = (&raw mut info).cast();
-            let result = libc::getsockopt(fd, libc::IPPROTO_TCP, libc::TCP_INFO, value, &raw mut length);
-            (info, result)
-        };
-        if result == 0 { Duration::from_millis(info.tcpi_last_ack_recv.into()) } else { Duration::ZERO }
     }
 
     /// Makes the socket readable only from `bytes` bytes on, or at its end (SO_RCVLOWAT).

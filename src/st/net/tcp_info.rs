@@ -10,6 +10,7 @@ use super::stream::TcpStream;
 const BUFFER_BYTES: usize = 256;
 
 /// Offsets in `struct tcp_info` of linux/tcp.h, which never change.
+const LAST_ACK_RECV: usize = 56;
 const RTT: usize = 68;
 const TOTAL_RETRANS: usize = 100;
 const BYTES_ACKED: usize = 120;
@@ -21,6 +22,8 @@ const DATA_SEGS_OUT: usize = 156;
 pub struct TcpInfo {
     /// Bytes that the peer has acknowledged.
     pub bytes_acked: u64,
+    /// Time since the last acknowledgement of the peer.
+    pub since_ack: Duration,
     /// Smoothed round-trip time.
     pub rtt: Duration,
     /// Lowest round-trip time.
@@ -58,6 +61,7 @@ impl TcpInfo {
         let micros = |at: usize| Duration::from_micros(number(at).into());
         Self {
             bytes_acked: u64::from_ne_bytes(std::array::from_fn(|byte| buffer[BYTES_ACKED + byte])),
+            since_ack: Duration::from_millis(number(LAST_ACK_RECV).into()),
             rtt: micros(RTT),
             // The kernel says u32::MAX before it has measured one.
             min_rtt: if number(MIN_RTT) == u32::MAX { Duration::ZERO } else { micros(MIN_RTT) },
