@@ -119,18 +119,14 @@ pub(crate) trait Feature: Send + Sync {
     /// Returns the name, for the log.
     fn name(&self) -> &'static str;
 
-    /// Starts the background coroutines. Called once, from a coroutine.
-    ///
-    /// # Errors
-    /// When the system has no memory or thread for them.
+    /// Starts the background coroutines. Called once, from a coroutine. Fails when the system has no memory or thread
+    /// for them.
     fn start(&self) -> io::Result<()> {
         Ok(())
     }
 
-    /// Does everything of a reload that can fail, without any effect. Called from a coroutine; may wait.
-    ///
-    /// # Errors
-    /// The reason for which the reload fails as a whole.
+    /// Does everything of a reload that can fail, without any effect. Called from a coroutine; may wait. Errors: the
+    /// reason for which the reload fails as a whole.
     fn prepare(&self, _new: &Arc<Config>) -> Result<Commit, PrepareError> {
         Ok(Box::new(|| {}))
     }

@@ -34,10 +34,7 @@ pub struct AacConfig {
     program_config: Option<ProgramConfig>,
 }
 
-/// Reads an AudioSpecificConfig.
-///
-/// # Errors
-/// When it is malformed, or ADTS cannot carry it.
+/// Reads an AudioSpecificConfig. Fails when it is malformed, or ADTS cannot carry it.
 pub fn read_config(bytes: &[u8]) -> Result<AacConfig, Error> {
     let mut bits = BitReader::new(bytes);
     let mut object_type = bits.object_type()?;

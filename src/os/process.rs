@@ -38,11 +38,9 @@ pub struct Processes {
 }
 
 impl Processes {
-    /// Starts the threads. `launcher` is the command that becomes the child, see [`launcher`]; `on_event` is called on the thread
-    /// that reads all children, and must not block.
-    ///
-    /// # Errors
-    /// When the system has no descriptors or threads for it.
+    /// Starts the threads. `launcher` is the command that becomes the child, see [`launcher`]; `on_event` is called on
+    /// the thread that reads all children, and must not block. Fails when the system has no descriptors or threads for
+    /// it.
     pub fn start(launcher: Vec<OsString>, on_event: impl Fn(ProcessEvent) + Send + 'static) -> io::Result<Self> {
         let (receiver, wake) = UnixStream::pair()?;
         receiver.set_nonblocking(true)?;

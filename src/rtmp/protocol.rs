@@ -152,10 +152,8 @@ impl<S> Protocol<S> {
         }
     }
 
-    /// Adds bytes received from the peer. The caller should poll all earlier messages first.
-    ///
-    /// # Errors
-    /// When the bytes are not a valid chunk stream.
+    /// Adds bytes received from the peer. The caller should poll all earlier messages first. Fails when the bytes are
+    /// not a valid chunk stream.
     pub fn feed(&mut self, mut bytes: &[u8]) -> Result<(), Error> {
         self.received += bytes.len() as u64;
         if self.unread.is_empty() {
@@ -192,10 +190,7 @@ impl<S> Protocol<S> {
     }
 
     /// Returns the next message of the buffered input. Messages of the connection itself are handled and not returned;
-    /// aggregates are split.
-    ///
-    /// # Errors
-    /// When the input is not a valid chunk stream, or an aggregate is malformed.
+    /// aggregates are split. Fails when the input is not a valid chunk stream, or an aggregate is malformed.
     pub fn next_message(&mut self) -> Result<Option<Message>, Error> {
         loop {
             match self.poll_message()? {
@@ -206,10 +201,8 @@ impl<S> Protocol<S> {
         }
     }
 
-    /// Does the same as [`Protocol::next_message`], but returns [`Polled::Yield`] after each batch of messages.
-    ///
-    /// # Errors
-    /// As [`Protocol::next_message`].
+    /// Does the same as [`Protocol::next_message`], but returns [`Polled::Yield`] after each batch of messages. Errors:
+    /// as [`Protocol::next_message`].
     pub fn poll_message(&mut self) -> Result<Polled, Error> {
         loop {
             if let Some(aggregate) = &mut self.aggregate {
@@ -349,10 +342,8 @@ impl<S> Protocol<S> {
 }
 
 impl<S: Read + Write> Protocol<S> {
-    /// Writes the queued bytes, then blocks until a message arrives.
-    ///
-    /// # Errors
-    /// When the connection ends or fails, or the input is not valid RTMP.
+    /// Writes the queued bytes, then blocks until a message arrives. Fails when the connection ends or fails, or the
+    /// input is not valid RTMP.
     pub fn recv_message(&mut self) -> Result<Message, Error> {
         loop {
             if let Some(message) = self.next_message()? {
@@ -362,10 +353,8 @@ impl<S: Read + Write> Protocol<S> {
         }
     }
 
-    /// Writes the queued bytes, then blocks until bytes arrive, and feeds them.
-    ///
-    /// # Errors
-    /// When the connection ends or fails, or the input is not valid RTMP.
+    /// Writes the queued bytes, then blocks until bytes arrive, and feeds them. Fails when the connection ends or
+    /// fails, or the input is not valid RTMP.
     pub fn receive(&mut self) -> Result<(), Error> {
         self.flush()?;
         self.buffer.resize(READ_BUFFER, 0);
@@ -379,10 +368,7 @@ impl<S: Read + Write> Protocol<S> {
         result
     }
 
-    /// Blocks until all queued bytes are written.
-    ///
-    /// # Errors
-    /// When the connection fails.
+    /// Blocks until all queued bytes are written. Fails when the connection fails.
     pub fn flush(&mut self) -> Result<(), Error> {
         if !self.outbox.is_empty() {
             let bytes = self.take_output();

@@ -113,19 +113,14 @@ pub struct Server<S> {
 }
 
 impl<S: Read + Write> Server<S> {
-    /// Performs the handshake with a client.
-    ///
-    /// # Errors
-    /// When the client does not speak RTMP or the connection fails.
+    /// Performs the handshake with a client. Fails when the client does not speak RTMP or the connection fails.
     pub fn accept(mut stream: S) -> Result<(Self, Form), Error> {
         let form = handshake::accept(&mut stream)?;
         Ok((Self::new(stream), form))
     }
 
-    /// Blocks until the client sends `connect`.
-    ///
-    /// # Errors
-    /// When the first command is not `connect`, or too many other messages come first.
+    /// Blocks until the client sends `connect`. Fails when the first command is not `connect`, or too many other
+    /// messages come first.
     pub fn connect(&mut self) -> Result<Connect, Error> {
         for _ in 0..MAX_BEFORE_CONNECT {
             let message = self.protocol.recv_message()?;
@@ -144,10 +139,8 @@ impl<S: Read + Write> Server<S> {
         Err(Error::Protocol("no connect command".into()))
     }
 
-    /// Writes the queued replies, then blocks until there is an event.
-    ///
-    /// # Errors
-    /// When the connection ends or fails, or the input is not valid RTMP.
+    /// Writes the queued replies, then blocks until there is an event. Fails when the connection ends or fails, or the
+    /// input is not valid RTMP.
     pub fn next_event(&mut self) -> Result<Event, Error> {
         loop {
             if self.protocol.output_len() > MAX_PENDING_REPLIES {
@@ -160,10 +153,7 @@ impl<S: Read + Write> Server<S> {
         }
     }
 
-    /// Blocks until all queued replies are written.
-    ///
-    /// # Errors
-    /// When the connection fails.
+    /// Blocks until all queued replies are written. Fails when the connection fails.
     pub fn flush(&mut self) -> Result<(), Error> {
         self.protocol.flush()
     }
@@ -191,10 +181,8 @@ impl<S> Server<S> {
         self.first_unknown
     }
 
-    /// Returns the next event of the input fed to the protocol. `None`: more input is needed.
-    ///
-    /// # Errors
-    /// When the input is not valid RTMP.
+    /// Returns the next event of the input fed to the protocol. `None`: more input is needed. Fails when the input is
+    /// not valid RTMP.
     pub fn poll_event(&mut self) -> Result<Option<Event>, Error> {
         for _ in 0..MAX_WITHOUT_EVENT {
             match self.protocol.poll_message()? {

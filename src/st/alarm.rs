@@ -32,10 +32,7 @@ impl AsRawFd for Clock {
     }
 }
 
-/// Opens the timerfd of the worker, which calls this once.
-///
-/// # Errors
-/// Those of timerfd_create(2).
+/// Opens the timerfd of the worker, which calls this once. Errors: those of timerfd_create(2).
 pub(super) fn open() -> io::Result<Rc<Alarm>> {
     let clock = TimerFd::new(ClockId::CLOCK_MONOTONIC, TimerFlags::TFD_NONBLOCK | TimerFlags::TFD_CLOEXEC)?;
     let alarm = Rc::new(Alarm { armed: Cell::new(None), clock: CoIo::new(Clock(clock))? });

@@ -71,10 +71,8 @@ pub(super) fn remove(key: Key) {
     }
 }
 
-/// Prepares the driver if there is none yet. Returns whether the caller must spawn a coroutine for [`drive`].
-///
-/// # Errors
-/// When the system has no timerfd. Without one no time-out works: the process must not run.
+/// Prepares the driver if there is none yet. Returns whether the caller must spawn a coroutine for [`drive`]. Fails
+/// when the system has no timerfd. Without one no time-out works: the process must not run.
 pub(super) fn prepare() -> std::io::Result<bool> {
     if DRIVER.with_borrow(Option::is_some) {
         return Ok(false);

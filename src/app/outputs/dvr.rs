@@ -67,10 +67,7 @@ struct Counters {
 }
 
 impl DvrFeature {
-    /// Creates the feature, and starts the thread that writes.
-    ///
-    /// # Errors
-    /// When the system has no thread.
+    /// Creates the feature, and starts the thread that writes. Fails when the system has no thread.
     pub(crate) fn new(ctx: Context) -> io::Result<Self> {
         let outcomes = Arc::new(Inbox::new());
         let queue = DiskQueue::start(outcomes.clone(), Ledgers::default())?;

@@ -40,10 +40,8 @@ pub struct Publication {
 
 impl Source {
     /// Reserves the stream for the client, so that it can be checked before it publishes. A publisher that was silent
-    /// for the vhost's `stall_timeout` goes on until then.
-    ///
-    /// # Errors
-    /// [`StreamBusy`] if the stream has another publisher, or is reserved.
+    /// for the vhost's `stall_timeout` goes on until then. Errors: [`StreamBusy`] if the stream has another publisher,
+    /// or is reserved.
     pub fn reserve(&self, client: u64) -> Result<Reservation, StreamBusy> {
         self.with(|state| {
             if let Some(client) = state.reserved_by {
@@ -57,9 +55,7 @@ impl Source {
 }
 
 impl Reservation {
-    /// Makes the client the publisher, and tells the players. Replaces a publisher that has stalled.
-    ///
-    /// # Errors
+    /// Makes the client the publisher, and tells the players. Replaces a publisher that has stalled. Errors:
     /// [`StreamBusy`] if the publisher that had stalled is active again.
     pub fn publish(
         self,

@@ -67,10 +67,8 @@ pub(super) struct Outcome {
     retransmits: u32,
 }
 
-/// Tests the bandwidth, and prints the result. Returns whether there is one.
-///
-/// # Errors
-/// When the URL is invalid, the server cannot be reached or refuses, or the test is broken off.
+/// Tests the bandwidth, and prints the result. Returns whether there is one. Fails when the URL is invalid, the server
+/// cannot be reached or refuses, or the test is broken off.
 pub(super) fn run(options: &BandwidthOptions) -> anyhow::Result<()> {
     let url = Url::parse(&options.url)?;
     let addresses: Vec<_> = (url.bare_host(), url.port)

@@ -59,10 +59,7 @@ fn main() -> ExitCode {
     if demuxer.is_sound() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }
 
-/// Reads a stream to its end.
-///
-/// # Errors
-/// When it cannot be read, or is not a transport stream.
+/// Reads a stream to its end. Fails when it cannot be read, or is not a transport stream.
 fn read(mut input: impl Read) -> io::Result<Demuxer> {
     let mut demuxer = Demuxer::default();
     let mut buffer = Vec::with_capacity(BLOCK + 2 * PACKET);

@@ -12,29 +12,20 @@ const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(5);
 
 impl TcpStream {
     /// Sets whether small writes are sent at once (TCP_NODELAY).
-    ///
-    /// # Errors
-    /// Those of setsockopt(2).
     pub fn set_nodelay(&self, nodelay: bool) -> io::Result<()> {
         self.socket().io.inner().set_nodelay(nodelay)
     }
 
-    /// Makes the kernel detect that a peer is gone which has nothing to acknowledge (SO_KEEPALIVE): probes start after `idle`.
-    /// The limit of [`TcpStream::set_ack_timeout`] applies to them.
-    ///
-    /// # Errors
-    /// Those of setsockopt(2).
+    /// Makes the kernel detect that a peer is gone which has nothing to acknowledge (SO_KEEPALIVE): probes start after
+    /// `idle`. The limit of [`TcpStream::set_ack_timeout`] applies to them.
     pub fn set_keepalive(&self, idle: Duration) -> io::Result<()> {
         let keepalive = socket2::TcpKeepalive::new().with_time(idle).with_interval(KEEPALIVE_INTERVAL);
         SockRef::from(self.socket().io.inner()).set_tcp_keepalive(&keepalive)
     }
 
-    /// Makes the kernel fail the connection with `TimedOut` when sent bytes, or keepalive probes, are not acknowledged for
-    /// `timeout`, or the peer does not read for that long while there is something to send (TCP_USER_TIMEOUT). Without it that
-    /// takes 15 minutes: retransmissions go on, and the socket still has room.
-    ///
-    /// # Errors
-    /// Those of setsockopt(2).
+    /// Makes the kernel fail the connection with `TimedOut` when sent bytes, or keepalive probes, are not acknowledged
+    /// for `timeout`, or the peer does not read for that long while there is something to send (TCP_USER_TIMEOUT).
+    /// Without it that takes 15 minutes: retransmissions go on, and the socket still has room.
     pub fn set_ack_timeout(&self, timeout: Duration) -> io::Result<()> {
         SockRef::from(self.socket().io.inner()).set_tcp_user_timeout(Some(timeout))
     }
@@ -57,18 +48,12 @@ impl TcpStream {
     }
 
     /// Makes the socket readable only from `bytes` bytes on, or at its end (SO_RCVLOWAT).
-    ///
-    /// # Errors
-    /// Those of setsockopt(2).
     pub fn set_receive_low_water(&self, bytes: usize) -> io::Result<()> {
         self.set_number(libc::SOL_SOCKET, libc::SO_RCVLOWAT, bytes)
     }
 
-    /// Limits the bytes that the kernel accepts beyond those in flight (TCP_NOTSENT_LOWAT). Without a limit it accepts megabytes
-    /// for a client that reads nothing.
-    ///
-    /// # Errors
-    /// Those of setsockopt(2).
+    /// Limits the bytes that the kernel accepts beyond those in flight (TCP_NOTSENT_LOWAT). Without a limit it accepts
+    /// megabytes for a client that reads nothing.
     pub fn set_unsent_limit(&self, bytes: usize) -> io::Result<()> {
         self.set_number(libc::IPPROTO_TCP, libc::TCP_NOTSENT_LOWAT, bytes)
     }

@@ -36,9 +36,6 @@ pub struct TcpInfo {
 
 impl TcpStream {
     /// Returns the kernel's figures of this connection. Fields that the kernel does not know are zero.
-    ///
-    /// # Errors
-    /// Those of getsockopt(2).
     pub fn tcp_info(&self) -> io::Result<TcpInfo> {
         let mut buffer = [0; BUFFER_BYTES];
         self.get_bytes(libc::IPPROTO_TCP, libc::TCP_INFO, &mut buffer)?;

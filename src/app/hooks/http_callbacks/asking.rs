@@ -61,10 +61,8 @@ impl HttpCallbacks {
         })
     }
 
-    /// Asks one backend. Returns what it grants, or the reason of its refusal.
-    ///
-    /// # Errors
-    /// When it gave no answer in all attempts, which is logged.
+    /// Asks one backend. Returns what it grants, or the reason of its refusal. Fails when it gave no answer in all
+    /// attempts, which is logged.
     pub(super) fn decide(&self, question: &Question<'_>) -> Result<Result<Grant, String>, RequestError> {
         let Question { hook, url, hooks, .. } = *question;
         let backend = self.backend(url);
@@ -96,10 +94,7 @@ impl HttpCallbacks {
         })
     }
 
-    /// Sends a question until there is an answer.
-    ///
-    /// # Errors
-    /// That of the last attempt.
+    /// Sends a question until there is an answer. Errors: that of the last attempt.
     pub(super) fn request(&self, question: &Question<'_>) -> Result<super::exchange::Reply, RequestError> {
         let Question { url, hooks, message, deadline, .. } = *question;
         let backend = self.backend(url);

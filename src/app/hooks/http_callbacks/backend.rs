@@ -118,10 +118,8 @@ impl Backend {
         }
     }
 
-    /// Sends a request, and waits for the answer at most for `timeout`. A status of 500 or more is a failure.
-    ///
-    /// # Errors
-    /// When the backend is down or does not answer.
+    /// Sends a request, and waits for the answer at most for `timeout`. A status of 500 or more is a failure. Fails
+    /// when the backend is down or does not answer.
     pub(super) fn request(
         self: &Arc<Self>,
         url: &HookUrl,

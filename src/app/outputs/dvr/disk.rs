@@ -34,10 +34,7 @@ pub(super) struct DiskQueue {
 }
 
 impl DiskQueue {
-    /// Starts the thread.
-    ///
-    /// # Errors
-    /// When the system has no thread.
+    /// Starts the thread. Fails when the system has no thread.
     pub(super) fn start(outcomes: Arc<Inbox<Outcome>>, ledgers: Ledgers) -> std::io::Result<Self> {
         let (tasks, receiver) = unbounded();
         let counters = Arc::new(Counters { limit: AtomicUsize::new(MAX_QUEUED_BYTES), ..Counters::default() });

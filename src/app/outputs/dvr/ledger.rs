@@ -65,10 +65,8 @@ impl Ledger {
         &self.entries
     }
 
-    /// Adds a recording.
-    ///
-    /// # Errors
-    /// Those of the file system. The recording is known until the end of the process all the same.
+    /// Adds a recording. Errors: those of the file system. The recording is known until the end of the process all the
+    /// same.
     pub(super) fn add(&mut self, entry: Entry) -> io::Result<()> {
         let mut line = serde_json::to_vec(&entry)?;
         line.push(b'\n');

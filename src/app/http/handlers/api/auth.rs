@@ -50,10 +50,7 @@ impl Guard {
         Self(Shared::new(State { failures: HashMap::new(), warning, unreported: 0 }))
     }
 
-    /// Returns the role of whoever sent the request.
-    ///
-    /// # Errors
-    /// The response that refuses it.
+    /// Returns the role of whoever sent the request. Errors: the response that refuses it.
     pub(super) fn check(
         &self,
         request: &Request,
