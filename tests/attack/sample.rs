@@ -1,4 +1,4 @@
-//! How much of an attack runs: a sample, or all of it in long mode. The kit reports what a sample leaves out.
+//! The part of an attack that runs: a sample, or all of it in long mode. The kit reports what a sample leaves out.
 
 use std::sync::{Mutex, PoisonError};
 
@@ -12,7 +12,7 @@ pub(crate) fn is_selected(attack: &str) -> bool {
     std::env::var("SRS_TEST_ATTACK_ONLY").map_or(true, |text| attack.contains(&text))
 }
 
-/// What the sample of one test leaves out.
+/// The part of one test that the sample leaves out.
 #[derive(Default)]
 pub(crate) struct LeftOut(Mutex<Vec<String>>);
 

@@ -1,4 +1,4 @@
-//! Which clients the backends know: so that each question that passed is followed by exactly one event of its end.
+//! The clients that backends know: so that each question that passed is followed by exactly one event of its end.
 //!
 //! | question | passed, then |
 //! |---|---|

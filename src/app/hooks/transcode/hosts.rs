@@ -1,4 +1,4 @@
-//! Which hosts of URLs are this machine. Names are looked up on another thread, and the results kept for a while.
+//! The hosts of URLs that are this machine. Names are looked up on another thread, and the results kept for a while.
 
 use std::collections::HashMap;
 use std::net::{IpAddr, ToSocketAddrs};
