@@ -11,6 +11,8 @@
 //! | 10, 11 | server, client | [`STOP_PUBLISH`], [`STOPPED_PUBLISH`] |
 //! | 12, 13 | server, client | [`FINISHED`], [`FINAL`] |
 //!
+//! A command has the transaction id 0, no command object, and one argument, an object.
+//!
 //! Both sides skip messages that they do not wait for. Answers of Flash have other objects, so only their names count.
 
 use super::chunk::ChunkStreamId;
@@ -60,13 +62,13 @@ const PROPERTY: usize = 47;
 /// Bytes that a property takes in a message: its name, the marker, two lengths.
 const ENCODED_PROPERTY: usize = PROPERTY + 8;
 
-/// Queues a command on chunk stream 5 and message stream 0, as SRS does.
+/// Queues a command with this argument on chunk stream 5 and message stream 0, as SRS does.
 pub fn send<S>(protocol: &mut Protocol<S>, name: &str, object: Object) {
     protocol.send(ChunkStreamId::STATUS, &message(name, object));
 }
 
 fn message(name: &str, object: Object) -> Message {
-    let payload = Command::new(name, 0.0).object(object).write();
+    let payload = Command::new(name, 0.0).arg(object).write();
     Message { kind: MessageType::COMMAND, timestamp: 0, stream_id: 0, payload }
 }
 
@@ -143,6 +145,7 @@ impl Text {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::codec::amf0::Value;
 
     fn sent(limit: usize, count: usize) -> Vec<Command> {
         let mut payload = Payload::new(PLAYING, limit);
@@ -166,11 +169,11 @@ mod tests {
     fn message_k_has_2k_minus_1_texts_until_the_limit() {
         let all = sent(MAX_PAYLOAD, 400);
         for (k, command) in (1..).zip(&all[..100]) {
-            let object = command.object.as_object().unwrap();
+            let object = command.args[0].as_object().unwrap();
             let texts: Vec<_> =
                 object.iter().map(|(key, value)| (key.to_owned(), value.as_str().unwrap().len())).collect();
             assert_eq!(texts, (0..2 * k - 1).map(|n: usize| (n.to_string(), 47)).collect::<Vec<_>>());
-            assert_eq!((command.transaction, command.args.len()), (0.0, 0));
+            assert_eq!((command.transaction, &command.object, command.args.len()), (0.0, &Value::Null, 1));
         }
         assert_eq!(all[399], all[398], "the longest one is repeated");
         assert_eq!(sent(1, 3)[2], sent(1, 1)[0], "a small limit leaves one text");

@@ -219,7 +219,8 @@ impl<S> Server<S> {
         let properties = connect.add_enhanced_properties(properties);
         let information = status("status", "NetConnection.Connect.Success", "Connection succeeded.")
             .with("objectEncoding", connect.object_encoding)
-            .with("data", data);
+            // The clients of SRS read no other type.
+            .with("data", Value::EcmaArray(data));
         let result = Command::new("_result", connect.transaction).object(properties).arg(information);
         self.protocol.send_command(0, &result);
     }

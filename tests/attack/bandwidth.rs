@@ -41,7 +41,7 @@ fn session(vhost: &str, key: &str) -> Vec<u8> {
 }
 
 fn answer(name: &str) -> Vec<u8> {
-    command(0, name, 0.0, &object(&[]))
+    command(0, name, 0.0, &[&NULL[..], &object(&[])].concat())
 }
 
 fn guess_keys(rig: &Rig) {

@@ -39,8 +39,7 @@ fn expect(wire: &mut Wire, name: &str) -> Amf {
         found
     });
     assert!(command.transaction.abs() < f64::EPSILON, "{command:?}");
-    assert_eq!(command.arguments.len(), 1, "{command:?}");
-    command.arguments.into_iter().next().expect("an object")
+    object_of(&command.arguments)
 }
 
 fn number(object: &Amf, name: &str) -> f64 {
@@ -50,8 +49,22 @@ fn number(object: &Amf, name: &str) -> f64 {
     }
 }
 
+/// Fields at the end of a phase, in the order of SRS.
+const OUTCOME: [&str; 4] = ["duration_ms", "interval_ms", "duration_delta", "bytes_delta"];
+
+fn names(object: &Amf) -> Vec<&str> {
+    let Amf::Object(members) = object else { panic!("{object:?}") };
+    members.iter().map(|(name, _)| name.as_str()).collect()
+}
+
+/// Returns the object behind the null that each command of the exchange has.
+fn object_of(arguments: &[Amf]) -> Amf {
+    let [Amf::Null, object @ Amf::Object(_)] = arguments else { panic!("{arguments:?}") };
+    object.clone()
+}
+
 fn answer(wire: &mut Wire, name: &str) {
-    wire.command(0, name, 0.0, &[Amf::Object(Vec::new())]);
+    wire.command(0, name, 0.0, &[Amf::Null, Amf::Object(Vec::new())]);
 }
 
 /// Returns the object of a payload message with this many texts.
@@ -65,7 +78,7 @@ fn publish(wire: &mut Wire, duration: Duration, limit_kbps: f64) -> f64 {
     let started = Instant::now();
     let (mut texts, mut bits) = (1, 0.0);
     while started.elapsed() < duration {
-        wire.command(0, "onSrsBandCheckPublishing", 0.0, &[payload(texts)]);
+        wire.command(0, "onSrsBandCheckPublishing", 0.0, &[Amf::Null, payload(texts)]);
         bits += 8.0 * 50.0 * f64::from(u32::try_from(texts).expect("small"));
         texts += 2;
         while bits / limit_kbps / 1000.0 > started.elapsed().as_secs_f64() {
@@ -88,8 +101,8 @@ fn a_client_written_from_the_table_goes_through_all_steps() {
     assert!(number(data, "srs_pid") > 0.0 && number(data, "srs_id") > 0.0, "{data:?}");
 
     let order = expect(&mut wire, "onSrsBandCheckStartPlayBytes");
-    let fields = ["limit_kbps", "duration_ms", "interval_ms"].map(|name| number(&order, name));
-    assert_eq!(fields, [8000.0, 3000.0, 0.0]);
+    assert_eq!(names(&order), ["limit_kbps", "duration_ms", "interval_ms"]);
+    assert_eq!(["limit_kbps", "duration_ms", "interval_ms"].map(|name| number(&order, name)), [8000.0, 3000.0, 0.0]);
     answer(&mut wire, "onSrsBandCheckStartingPlayBytes");
     let mut messages = 0;
     let stop = wire.wait("the end of the download", CLIENT_TIMEOUT, |wire| {
@@ -98,31 +111,33 @@ fn a_client_written_from_the_table_goes_through_all_steps() {
             match command.name.as_str() {
                 "onSrsBandCheckPlaying" => {
                     messages += 1;
-                    let Some(Amf::Object(texts)) = command.arguments.first() else { panic!("{command:?}") };
+                    let [Amf::Null, Amf::Object(texts)] = &command.arguments[..] else { panic!("{command:?}") };
                     assert!(texts.len() == 2 * messages - 1 || texts.len() > MAX_TEXTS - 40, "{}", texts.len());
                     assert!(texts.len() <= MAX_TEXTS, "{} texts", texts.len());
                     let (name, text) = &texts[texts.len() - 1];
                     assert_eq!(*name, (texts.len() - 1).to_string());
                     assert!(matches!(text, Amf::String(text) if text.len() == 47), "{text:?}");
                 }
-                "onSrsBandCheckStopPlayBytes" => stop = command.arguments.into_iter().next(),
+                "onSrsBandCheckStopPlayBytes" => stop = Some(object_of(&command.arguments)),
                 other => panic!("{other} during the download"),
             }
         }
         stop
     });
     assert!(messages > 3, "{messages} messages");
-    assert!(number(&stop, "duration_delta") >= 3000.0 && number(&stop, "bytes_delta") > 0.0, "{stop:?}");
+    assert_eq!(names(&stop), OUTCOME);
+    assert!(number(&stop, "duration_delta") > 0.0 && number(&stop, "bytes_delta") > 0.0, "{stop:?}");
     answer(&mut wire, "onSrsBandCheckStoppedPlayBytes");
 
     let order = expect(&mut wire, "onSrsBandCheckStartPublishBytes");
     answer(&mut wire, "onSrsBandCheckStartingPublishBytes");
     // Longer than any other command: the messages of SRS grow without a bound.
-    wire.command(0, "onSrsBandCheckPublishing", 0.0, &[payload(3000)]);
+    wire.command(0, "onSrsBandCheckPublishing", 0.0, &[Amf::Null, payload(3000)]);
     let duration = Duration::from_millis(u64::try_from(number(&order, "duration_ms") as i64).expect("positive"));
     publish(&mut wire, duration, number(&order, "limit_kbps"));
     answer(&mut wire, "onSrsBandCheckStopPublishBytes");
     let stop = expect(&mut wire, "onSrsBandCheckStopPublishBytes");
+    assert_eq!(names(&stop), OUTCOME);
     assert!(number(&stop, "duration_delta") > 0.0 && number(&stop, "bytes_delta") > 0.0, "{stop:?}");
     answer(&mut wire, "onSrsBandCheckStoppedPublishBytes");
     let result = expect(&mut wire, "onSrsBandCheckFinished");
@@ -269,7 +284,7 @@ fn srs_bench_prints_a_table_or_json_and_says_when_to_come_again() {
     }
     assert_eq!(result["srs_server_ip"], "127.0.0.1");
     assert!(result["srs_pid"].as_u64() == Some(server.pid().into()) && result["srs_id"].as_u64() > Some(0), "{result}");
-    assert!(result["duration"].as_u64() >= Some(6000) && result["play_duration"].as_u64() >= Some(3000), "{result}");
+    assert!(result["duration"].as_u64() >= Some(6000) && result["play_duration"].as_u64() > Some(0), "{result}");
     for name in ["play_kbps", "publish_kbps"] {
         assert!(result[name].as_f64().is_some_and(|kbps| kbps > 100.0 && kbps < 6600.0), "{name} in {result}");
     }

@@ -129,13 +129,13 @@ impl Test<'_, '_> {
         self.send(exchange::START_PLAY, self.order())?;
         self.expect(exchange::STARTING_PLAY)?;
         let (play, info) = self.play()?;
-        self.send(exchange::STOP_PLAY, self.order().with_transfer(play))?;
+        self.send(exchange::STOP_PLAY, outcome(play))?;
         self.expect(exchange::STOPPED_PLAY)?;
 
         self.send(exchange::START_PUBLISH, self.order())?;
         self.expect(exchange::STARTING_PUBLISH)?;
         let publish = self.publish(is_flash)?;
-        self.send(exchange::STOP_PUBLISH, self.order().with_transfer(publish))?;
+        self.send(exchange::STOP_PUBLISH, outcome(publish))?;
         if !is_flash {
             self.expect(exchange::STOPPED_PUBLISH)?;
         }
@@ -273,14 +273,11 @@ impl Test<'_, '_> {
         Ok(protocol.flush()?)
     }
 
-    /// Returns what the client is told of a phase.
+    /// Returns what the client is told at the start of a phase.
     fn order(&self) -> Object {
         // SRS's clients take 0 for a limit that they always exceed.
         let limit_kbps = if self.limit_kbps == 0 { NO_LIMIT_KBPS } else { self.limit_kbps };
-        Object::new()
-            .with("limit_kbps", limit_kbps as f64)
-            .with("duration_ms", DURATION.as_millis() as f64)
-            .with("interval_ms", 0.0)
+        with_times(Object::new().with("limit_kbps", limit_kbps as f64))
     }
 
     /// Sleeps, until the client is asked to leave.
@@ -301,13 +298,12 @@ impl Test<'_, '_> {
     }
 }
 
-/// Adds the figures of a phase to what the client is told at its end.
-trait WithTransfer {
-    fn with_transfer(self, transfer: Transfer) -> Self;
+/// Returns what the client is told at the end of a phase.
+fn outcome(transfer: Transfer) -> Object {
+    with_times(Object::new()).with("duration_delta", transfer.ms as f64).with("bytes_delta", transfer.bytes as f64)
 }
 
-impl WithTransfer for Object {
-    fn with_transfer(self, transfer: Transfer) -> Self {
-        self.with("duration_delta", transfer.ms as f64).with("bytes_delta", transfer.bytes as f64)
-    }
+/// Adds the length of a phase, and the pause between two messages.
+fn with_times(object: Object) -> Object {
+    object.with("duration_ms", DURATION.as_millis() as f64).with("interval_ms", 0.0)
 }

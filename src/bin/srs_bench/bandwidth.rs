@@ -278,7 +278,7 @@ impl Test<'_> {
 
 fn read_object(message: &Message) -> anyhow::Result<Object> {
     let command = Command::from_message(message)?;
-    Ok(command.object.as_object().cloned().unwrap_or_default())
+    Ok(command.args.first().and_then(Value::as_object).cloned().unwrap_or_default())
 }
 
 /// The progress line on a terminal.
