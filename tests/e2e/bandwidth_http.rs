@@ -1,6 +1,7 @@
 //! Bandwidth tests over HTTP: the requests, the page in a browser, and what the server tells of results.
 
-use std::io::Write;
+use std::io::{BufRead, BufReader, Write};
+use std::net::TcpStream;
 use std::path::Path;
 use std::process::Command;
 use std::time::Duration;
@@ -40,8 +41,8 @@ fn post(client: &mut Client, path: &str, fields: &str, body: &[u8]) -> Answer {
 #[test]
 fn bytes_go_both_ways_and_make_a_result() {
     let scratch = Scratch::new();
-    let api = free_port();
-    let root = format!("http_api {{ enabled on; listen 127.0.0.1:{api}; }}");
+    let api_port = free_port();
+    let root = format!("http_api {{ enabled on; listen 127.0.0.1:{api_port}; }}");
     let (mut server, port) = start(&scratch, "interval 1h; limit_kbps 0;", &root);
     let mut client = Client::new(port);
     let limits = json(&client.get("/api/v1/bandwidth", KEY));
@@ -71,7 +72,7 @@ fn bytes_go_both_ways_and_make_a_result() {
     assert_eq!(post(&mut client, path, KEY, b"").status, 404, "the test is over");
     server.wait_log(&["bandwidth test complete: ", "protocol=http", "publish_kbps=100"], LIMIT);
 
-    let mut api = Client::new(api);
+    let mut api = Client::new(api_port);
     let get = |api: &mut Client, path: &str| {
         api.send(format!("GET {path} HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n").as_bytes());
         api.answer(true).expect("an answer")
@@ -85,6 +86,18 @@ fn bytes_go_both_ways_and_make_a_result() {
     let features = snapshot["data"]["features"].as_array().expect("features");
     let feature = features.iter().find(|feature| feature["name"] == "bandwidth_test").expect("the feature");
     assert_eq!(feature["items"][0]["publish_kbps"], 100);
+    let mut events = TcpStream::connect(("127.0.0.1", api_port)).expect("a connection");
+    events.set_read_timeout(Some(LIMIT)).expect("a timeout");
+    let request = "GET /api/v1/events?type=bandwidth_tested&last=1000 HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n";
+    events.write_all(request.as_bytes()).expect("a request");
+    let mut lines = BufReader::new(events).lines().map_while(Result::ok);
+    let data = lines.find(|line| line.starts_with("data: ") && line.contains("publish_kbps")).expect("the event");
+    let event: Value = serde_json::from_str(&data[6..]).expect("JSON");
+    assert_eq!(
+        (event["event"].as_str(), event["vhost"].as_str()),
+        (Some("bandwidth_tested"), Some("bandcheck.srs.com"))
+    );
+    assert_eq!((event["ip"].as_str(), &event["bandwidth"]["publish_kbps"]), (Some("127.0.0.1"), &100.into()));
     server.assert_healthy();
 }
 
