@@ -17,7 +17,7 @@ use srs::log::Backend;
 use srs::os::{self, PidFile};
 use srs::st::{self, Inbox};
 use structopt::StructOpt;
-use structopt::clap::ErrorKind;
+use structopt::clap::{ErrorKind, Shell};
 
 /// Examples and signals, at the end of the help text.
 const AFTER_HELP: &str = "\
@@ -38,7 +38,7 @@ SIGNALS:
 #[structopt(name = "simple_rtmp_server", version_short = "v", after_help = AFTER_HELP)]
 struct Options {
     /// Configuration file
-    #[structopt(short = "c", value_name = "FILE", parse(from_os_str), required_unless = "print-reference")]
+    #[structopt(short = "c", value_name = "FILE", parse(from_os_str), required_unless_one = &["print-reference", "completions"])]
     config: Option<PathBuf>,
 
     /// Checks the configuration file and exits: status 0 if it is valid, else 1
@@ -52,6 +52,10 @@ struct Options {
     /// Prints the configuration reference (conf/full.conf) and exits
     #[structopt(long = "print-reference")]
     print_reference: bool,
+
+    /// Prints a script that completes the command line, and exits
+    #[structopt(long = "completions", value_name = "SHELL", possible_values = &Shell::variants())]
+    completions: Option<Shell>,
 }
 
 fn main() -> ExitCode {
@@ -71,6 +75,10 @@ fn main() -> ExitCode {
         }
         Err(error) => return fail(error.message.lines().next().unwrap_or_default()),
     };
+    if let Some(shell) = options.completions {
+        Options::clap().gen_completions_to("simple_rtmp_server", shell, &mut std::io::stdout().lock());
+        return ExitCode::SUCCESS;
+    }
     let Some(file) = options.config.filter(|_| !options.print_reference) else {
         print!("{}", srs::config::reference());
         return ExitCode::SUCCESS;

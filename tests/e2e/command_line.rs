@@ -69,6 +69,27 @@ fn the_environment_goes_over_the_file_and_what_it_includes() {
 }
 
 #[test]
+fn each_program_completes_its_command_line() {
+    let programs = [
+        (binary(), "--completions"),
+        (env!("CARGO_BIN_EXE_srs_bench"), "completions"),
+        (env!("CARGO_BIN_EXE_srs_hooks"), "--completions"),
+        (env!("CARGO_BIN_EXE_ts_info"), "--completions"),
+    ];
+    for (program, option) in programs {
+        for shell in ["bash", "zsh", "fish"] {
+            let output = std::process::Command::new(program).args([option, shell]).output().expect("a program");
+            let script = String::from_utf8_lossy(&output.stdout).into_owned();
+            assert!(output.status.success() && script.contains("help"), "{program} {shell}: {output:?}");
+            if shell == "bash" {
+                let check = std::process::Command::new("bash").args(["-n", "-c", &script]).status();
+                assert!(check.expect("bash").success(), "{program}: {script}");
+            }
+        }
+    }
+}
+
+#[test]
 fn version() {
     let scratch = Scratch::new();
     for option in ["-v", "-V"] {

@@ -25,6 +25,7 @@ use std::time::{Duration, Instant};
 
 use srs::st;
 use structopt::StructOpt;
+use structopt::clap::Shell;
 
 use self::media::Media;
 use self::player::Mode;
@@ -43,6 +44,7 @@ EXAMPLES:
     srs_bench publish -c 50 'rtmp://127.0.0.1/live/stream{N}'           50 publishers: stream1 to stream50
     srs_bench latency -c 100 rtmp://127.0.0.1/live/livestream           One publisher, 100 players, end-to-end latency
     srs_bench http -c 20 http://127.0.0.1:8080/live/livestream.m3u8     20 clients that get the playlist repeatedly
+    srs_bench http -c 50 --follow --every 2 'http://127.0.0.1:8080/live/stream{N}.m3u8'   50 viewers of HLS
     srs_bench bandwidth 'rtmp://127.0.0.1/app?key=KEY&vhost=bandcheck.srs.com'   Download and upload of a line
 
 The exit status is 0 if no client was refused or lost. `srs_bench help play` lists the options.";
@@ -63,6 +65,12 @@ enum Command {
     Bandwidth(bandwidth::BandwidthOptions),
     /// Writes a synthesized stream of --duration seconds to an FLV file, given instead of the URL
     File(Options),
+    /// Prints a script that completes the command line
+    Completions {
+        /// The shell
+        #[structopt(possible_values = &Shell::variants())]
+        shell: Shell,
+    },
 }
 
 #[derive(StructOpt, Clone)]
@@ -89,6 +97,12 @@ struct Options {
     /// Time after which each player disconnects and connects again, in seconds
     #[structopt(long = "stay", value_name = "S")]
     stay: Option<f64>,
+    /// HTTP: time from one request of a client to its next, in seconds [default: none]
+    #[structopt(long = "every", default_value = "0", value_name = "S", hide_default_value = true)]
+    every: f64,
+    /// HTTP: the URL is a playlist of HLS, and the client also gets its newest segment each time
+    #[structopt(long = "follow")]
+    follow: bool,
     /// FLV file to publish in a loop instead of a synthesized stream
     #[structopt(long = "file", value_name = "FLV", conflicts_with = "bitrate")]
     file: Option<std::path::PathBuf>,
@@ -126,6 +140,10 @@ fn main() -> ExitCode {
         Command::Latency(options) => run_clients(Clients::Latency, options),
         Command::Http(options) => run_http(options),
         Command::File(options) => write_file(&options).map(|()| true),
+        Command::Completions { shell } => {
+            Command::clap().gen_completions_to("srs_bench", shell, &mut std::io::stdout().lock());
+            Ok(true)
+        }
     };
     match result {
         Ok(true) => ExitCode::SUCCESS,
@@ -176,11 +194,13 @@ fn run_clients(clients: Clients, options: Options) -> anyhow::Result<bool> {
 
 /// Runs HTTP clients, and prints the results. Returns whether no client failed.
 fn run_http(options: Options) -> anyhow::Result<bool> {
+    anyhow::ensure!((0.0..=3600.0).contains(&options.every), "--every: must be from 0 to 3600 seconds");
     let urls = options.urls.iter().map(|url| http::Url::parse(url)).collect::<anyhow::Result<Vec<_>>>()?;
     let stats = Arc::new(Stats::default());
     let (seen, all) = (stats.clone(), options.clone());
     st::run(move || {
-        let spawn = |n: u32| http::spawn(n + 1, urls[n as usize % urls.len()].clone(), seen.clone());
+        let habit = http::Habit { every: Duration::from_secs_f64(all.every), follows: all.follow };
+        let spawn = |n: u32| http::spawn(n + 1, urls[n as usize % urls.len()].numbered(n + 1), habit, seen.clone());
         drive_clients(&all, &seen, spawn);
     })?;
     Ok(print_results(&stats, &options))

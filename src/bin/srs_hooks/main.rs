@@ -17,6 +17,7 @@ use may_minihttp::{HttpServer, HttpService, Request, Response};
 use serde_json::Value;
 use srs::st;
 use structopt::StructOpt;
+use structopt::clap::Shell;
 
 use rules::{Answer, Rules};
 
@@ -46,6 +47,9 @@ struct Options {
     /// Prints the bodies as they came, one a line
     #[structopt(long)]
     json: bool,
+    /// Prints a script that completes the command line, and exits
+    #[structopt(long, value_name = "SHELL", possible_values = &Shell::variants())]
+    completions: Option<Shell>,
 }
 
 /// The service. Each connection has a clone.
@@ -96,6 +100,10 @@ fn describe(path: &str, event: &Value, answer: &Answer) -> String {
 
 fn main() -> ExitCode {
     let options = Arc::new(Options::from_args());
+    if let Some(shell) = options.completions {
+        Options::clap().gen_completions_to("srs_hooks", shell, &mut io::stdout().lock());
+        return ExitCode::SUCCESS;
+    }
     let listen = options.listen;
     let backend = Backend { options, requests: Arc::default() };
     let result = st::run(move || {

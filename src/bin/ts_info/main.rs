@@ -12,6 +12,7 @@ use std::io::{self, Read, Write};
 use std::process::ExitCode;
 
 use structopt::StructOpt;
+use structopt::clap::Shell;
 
 use demux::Demuxer;
 use stream::PACKET;
@@ -38,18 +39,27 @@ struct Options {
     /// Prints one line of JSON instead of text
     #[structopt(long)]
     json: bool,
+    /// Prints a script that completes the command line, and exits
+    #[structopt(long, value_name = "SHELL", possible_values = &Shell::variants())]
+    completions: Option<Shell>,
     /// File to read; - for standard input
-    #[structopt(name = "FILE")]
-    file: String,
+    #[structopt(name = "FILE", required_unless = "completions")]
+    file: Option<String>,
 }
 
 fn main() -> ExitCode {
     let options = Options::from_args();
-    let read = if options.file == "-" { read(io::stdin().lock()) } else { File::open(&options.file).and_then(read) };
+    if let Some(shell) = options.completions {
+        Options::clap().gen_completions_to("ts_info", shell, &mut io::stdout().lock());
+        return ExitCode::SUCCESS;
+    }
+    // Required without "completions".
+    let file = options.file.unwrap_or_default();
+    let read = if file == "-" { read(io::stdin().lock()) } else { File::open(&file).and_then(read) };
     let demuxer = match read {
         Ok(demuxer) => demuxer,
         Err(error) => {
-            eprintln!("ts_info: {}: {error}", options.file);
+            eprintln!("ts_info: {file}: {error}");
             return ExitCode::FAILURE;
         }
     };
