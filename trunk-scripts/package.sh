@@ -17,10 +17,13 @@ Builds the programs for release and writes to objs/packages/:
   simple-rtmp-server-VERSION.cdx.json            bill of materials (CycloneDX)
   SHA256SUMS
 
-  --check     build a second time in another directory, and fail if a file differs
+Packages of other versions there are removed. The version is that of Cargo.toml; unless the commit has the tag vVERSION, time and name of
+the commit follow, such as 0.6.0+git20261130.0439.d9e2365, so that the package of a later commit is an upgrade.
+
+  --check     build a second time in another directory, and fail if a file differs; for this, all changes must be committed
   --programs DIR
               package the programs of DIR instead of building them
-  --version V version of the packages (default: that of Cargo.toml)
+  --version V another version
   --output D  write to D instead
   -h          print this text
 
@@ -56,10 +59,17 @@ here jq || missing+=(jq)
 here objdump || missing+=(binutils)
 if [ "${#missing[@]}" -gt 0 ] && ! install_packages "${missing[@]}"; then fail "not installed: ${missing[*]}"; fi
 
+if [ "$check" = yes ]; then git diff --quiet HEAD -- || fail "--check needs a tree without uncommitted changes"; fi
+
 root=$PWD
 mkdir -p "$output"
 output=$(realpath "$output")
-: "${version:=$(sed -n '/^\[package\]/,/^\[/s/^version = "\(.*\)"/\1/p' Cargo.toml)}"
+if [ -z "$version" ]; then
+    version=$(sed -n '/^\[package\]/,/^\[/s/^version = "\(.*\)"/\1/p' Cargo.toml)
+    if commit=$(git rev-parse --short=7 HEAD 2>/dev/null) && ! git tag --points-at HEAD | grep -qx "v$version"; then
+        version+=+git$(TZ=UTC git log -1 --date=format-local:%Y%m%d.%H%M --format=%cd).$commit
+    fi
+fi
 # In versions of Debian a pre-release comes before the release: 1.0.0~alpha.1.
 debian_version=${version/-/\~}
 architecture=$(dpkg --print-architecture)
@@ -86,9 +96,16 @@ fi
 # install_file MODE FROM TO: copies a file below the package's root.
 install_file() { install -D -m "$1" "$2" "$tree/$3"; }
 
-# manual PROGRAM DESCRIPTION: writes the man page of a program.
+# manual PROGRAM DESCRIPTION: writes the man page of a program, with the help of its subcommands.
 manual() {
-    help2man --no-info --no-discard-stderr --section 1 --name "$2" --version-string "$version" "$stripped/$1" |
+    local command include=()
+    for command in $("$stripped/$1" --help | sed -n '/^SUBCOMMANDS:/,/^$/s/^    \([a-z]*\) .*/\1/p' | grep -vx help); do
+        printf '[%s %s]\n.nf\n' "$1" "$command"
+        "$stripped/$1" "$command" --help | sed '1,/^USAGE:/{/^USAGE:/!d}; s/\\/\\e/g; s/-/\\-/g; s/^\([.'\'']\)/\\\&\1/'
+        printf '.fi\n'
+    done >"$work/subcommands"
+    [ ! -s "$work/subcommands" ] || include=(--include "$work/subcommands")
+    help2man --no-info --no-discard-stderr --section 1 --name "$2" --version-string "$version" "${include[@]}" "$stripped/$1" |
         sed "s|$stripped/||g" >"$stage/$1.1"
 }
 
@@ -115,11 +132,15 @@ manual ts_info "checker of MPEG transport streams"
 } >"$stage/srs.conf.5"
 # The files of streams and the log are below the directories of the service.
 sed 's|\./objs/nginx/html|/var/lib/srs/html|; s|full.conf, next to this file,|srs.conf(5)|' conf/srs.conf >"$stage/srs.conf"
-for shell in bash zsh fish; do "$stripped/srs_ctl" completions "$shell" >"$stage/srs_ctl.$shell"; done
+for shell in bash zsh fish; do
+    for name in srs_ctl srs_bench; do "$stripped/$name" completions "$shell" >"$stage/$name.$shell"; done
+    for name in simple_rtmp_server srs_hooks ts_info; do "$stripped/$name" --completions "$shell" >"$stage/$name.$shell"; done
+done
 
+rm -f "$output"/simple-rtmp-server-*.cdx.json
 sbom=$output/simple-rtmp-server-$version.cdx.json
 if ! here cargo-cyclonedx; then
-    [ -x objs/tools/bin/cargo-cyclonedx ] || persist cargo install --quiet --locked --root objs/tools cargo-cyclonedx
+    [ -x objs/tools/bin/cargo-cyclonedx ] || persist cargo install --quiet --locked --root objs/tools --version 0.5.9 cargo-cyclonedx
     PATH=$PATH:$root/objs/tools/bin
 fi
 # It writes beside Cargo.toml only. Of the tree's own paths nothing stays.
@@ -137,6 +158,9 @@ for name in "${names[@]}"; do
     install_file 755 "$stripped/$name" "usr/lib/srs/$name"
     ln -s "../lib/srs/$name" "$tree/usr/bin/$name"
     gzip -9n <"$stage/$name.1" >"$work/page" && install_file 644 "$work/page" "usr/share/man/man1/$name.1.gz"
+    install_file 644 "$stage/$name.bash" "usr/share/bash-completion/completions/$name"
+    install_file 644 "$stage/$name.zsh" "usr/share/zsh/vendor-completions/_$name"
+    install_file 644 "$stage/$name.fish" "usr/share/fish/vendor_completions.d/$name.fish"
 done
 gzip -9n <"$stage/srs.conf.5" >"$work/page" && install_file 644 "$work/page" usr/share/man/man5/srs.conf.5.gz
 for file in hls.min.js mpegts.js; do [ ! -e "objs/$file" ] || install_file 644 "objs/$file" "usr/lib/srs/$file"; done
@@ -147,15 +171,12 @@ install_file 644 "$stage/srs.conf" etc/srs/srs.conf
 install_file 644 packaging/debian/logrotate etc/logrotate.d/simple-rtmp-server
 install_file 644 packaging/debian/srs.service usr/lib/systemd/system/srs.service
 install_file 644 packaging/debian/srs.socket usr/lib/systemd/system/srs.socket
-install_file 644 "$stage/srs_ctl.bash" usr/share/bash-completion/completions/srs_ctl
-install_file 644 "$stage/srs_ctl.zsh" usr/share/zsh/vendor-completions/_srs_ctl
-install_file 644 "$stage/srs_ctl.fish" usr/share/fish/vendor_completions.d/srs_ctl.fish
 documents=usr/share/doc/simple-rtmp-server
 sed 's/^$/./; s/^/ /' LICENSE >"$work/license"
 sed -e "/@LICENSE@/{r $work/license" -e 'd}' packaging/debian/copyright >"$work/copyright"
 install_file 644 "$work/copyright" "$documents/copyright"
 install_file 644 "$sbom" "$documents/sbom.cdx.json"
-for file in conf/*.conf; do install_file 644 "$file" "$documents/examples/${file##*/}"; done
+for file in conf/*.conf conf/prometheus/*; do install_file 644 "$file" "$documents/examples/${file#conf/}"; done
 {
     printf 'simple-rtmp-server (%s) unstable; urgency=medium\n\n' "$debian_version"
     printf '  * See CHANGELOG.md of the source.\n\n'
@@ -169,6 +190,7 @@ sed "s/@VERSION@/$debian_version/; s/@ARCHITECTURE@/$architecture/; s/@SIZE@/$si
 (cd "$tree" && find usr -type f -print0 | sort -z | xargs -0 md5sum) >"$tree/DEBIAN/md5sums"
 for script in postinst prerm postrm; do install_file 755 "packaging/debian/$script" "DEBIAN/$script"; done
 find "$tree" -exec touch --no-dereference --date="@$SOURCE_DATE_EPOCH" {} +
+rm -f "$output"/simple-rtmp-server_*_"$architecture".deb
 dpkg-deb --root-owner-group -Zxz --build "$tree" "$output/simple-rtmp-server_${debian_version}_$architecture.deb" >/dev/null
 
 # Tarball.
@@ -177,6 +199,7 @@ tree=$work/$base
 for name in "${names[@]}"; do
     install_file 755 "$stripped/$name" "lib/$name"
     install_file 644 "$stage/$name.1" "man/$name.1"
+    install_file 644 "$stage/$name.bash" "completions/$name"
 done
 for file in hls.min.js mpegts.js hls.js.LICENSE mpegts.js.LICENSE; do [ ! -e "objs/$file" ] || install_file 644 "objs/$file" "lib/$file"; done
 install_file 644 "$stage/srs.conf.5" man/srs.conf.5
@@ -189,6 +212,7 @@ install_file 644 LICENSE LICENSE
 install_file 644 "$sbom" sbom.cdx.json
 echo "Needs Linux with glibc $glibc or newer." >"$work/readme"
 sed -n '/^Usage:/,/^END/p' packaging/tarball/install.sh | sed '$d' >>"$work/readme" && install_file 644 "$work/readme" README
+rm -f "$output"/simple-rtmp-server-*-"$(uname -m)".tar.gz
 tar -C "$work" --sort=name --mtime="@$SOURCE_DATE_EPOCH" --owner=0 --group=0 --numeric-owner -cf - "$base" | gzip -9n >"$output/$base.tar.gz"
 
 (cd "$output" && sha256sum -- *.deb *.tar.gz *.cdx.json >SHA256SUMS)

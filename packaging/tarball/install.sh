@@ -6,9 +6,9 @@ usage() {
     cat <<'END'
 Usage: sh install.sh [--prefix=DIR]
 
-Copies the programs to DIR/bin and DIR/lib/srs, man pages to DIR/share/man, the configuration to DIR/etc/srs, and, as root with the
-default prefix on a machine with systemd, the service srs.service with a user "srs". A configuration that is there stays; the new one
-is put beside it as srs.conf.new. The default DIR is /usr/local.
+Copies the programs to DIR/bin and DIR/lib/srs, man pages and completions of bash to DIR/share, the configuration to DIR/etc/srs,
+and, as root with the default prefix on a machine with systemd, the service srs.service with a user "srs". A configuration that is
+there stays; the new one is put beside it as srs.conf.new. The default DIR is /usr/local.
 
 To remove it: sh DIR/lib/srs/uninstall.sh
 END
@@ -25,11 +25,14 @@ done
 here=$(cd "$(dirname "$0")" && pwd)
 cd "$here"
 
-mkdir -p "$prefix/bin" "$prefix/lib/srs" "$prefix/share/man/man1" "$prefix/share/man/man5" "$prefix/etc/srs"
-cp lib/* "$prefix/lib/srs/"
+mkdir -p "$prefix/bin" "$prefix/lib/srs" "$prefix/share/man/man1" "$prefix/share/man/man5" \
+    "$prefix/share/bash-completion/completions" "$prefix/etc/srs"
+# Programs that run cannot be written to.
+cp --remove-destination lib/* "$prefix/lib/srs/"
 for program in simple_rtmp_server srs_bench srs_ctl srs_hooks ts_info; do
     ln -sf "../lib/srs/$program" "$prefix/bin/$program"
-    [ ! -e "man/$program.1" ] || cp "man/$program.1" "$prefix/share/man/man1/"
+    cp "man/$program.1" "$prefix/share/man/man1/"
+    cp "completions/$program" "$prefix/share/bash-completion/completions/"
 done
 cp man/srs.conf.5 "$prefix/share/man/man5/"
 sed "s|@PREFIX@|$prefix|" uninstall.sh >"$prefix/lib/srs/uninstall.sh"
