@@ -27,9 +27,19 @@ pub enum PictureKind {
 
 /// Reads the kind of a coded picture from the codec data of a video message, of which only the first track counts.
 pub fn picture_kind(codec: VideoCodec, data: &[u8]) -> PictureKind {
+    kind(codec, data, true)
+}
+
+/// Returns whether [`picture_kind`] is [`PictureKind::Key`], which costs less: only an exact kind needs the SEI messages, which
+/// can be as long as the picture, and the header of the slice.
+pub fn is_key_picture(codec: VideoCodec, data: &[u8]) -> bool {
+    kind(codec, data, false) == PictureKind::Key
+}
+
+fn kind(codec: VideoCodec, data: &[u8], exact: bool) -> PictureKind {
     let kind = match codec {
-        codec if codec.is_h264() => h264(data),
-        codec if codec.is_h265() => h265(data),
+        codec if codec.is_h264() => h264(data, exact),
+        codec if codec.is_h265() => h265(data, exact),
         VideoCodec::FourCc(fourcc) => match &fourcc {
             b"av01" => av1(data),
             b"vp09" => vp9(data),
@@ -60,8 +70,8 @@ fn nalus(data: &[u8]) -> impl Iterator<Item = &[u8]> {
     Nalus::new(data, NALU_LENGTH).map_while(Result::ok).filter(|nalu| !nalu.is_empty()).take(MAX_UNITS)
 }
 
-/// H.264, table 7-1.
-fn h264(data: &[u8]) -> Option<PictureKind> {
+/// Returns the kind of a picture of H.264 (table 7-1). Without `exact`, only a key picture has its kind.
+fn h264(data: &[u8], exact: bool) -> Option<PictureKind> {
     const SLICE: u8 = 1;
     const PARTITION_A: u8 = 2;
     const IDR_SLICE: u8 = 5;
@@ -71,7 +81,8 @@ fn h264(data: &[u8]) -> Option<PictureKind> {
     for nalu in nalus(data) {
         match nalu[0] & 0x1f {
             IDR_SLICE => return Some(PictureKind::Key),
-            SEI => recovers |= has_recovery_point(&nalu[1..]),
+            SEI => recovers |= exact && has_recovery_point(&nalu[1..]),
+            SLICE | PARTITION_A if !exact => return None,
             SLICE | PARTITION_A if recovers => return Some(PictureKind::Recovery),
             // Some encoders start a GOP with a picture of I slices that is no IDR picture, and say nothing about it.
             SLICE | PARTITION_A => return is_p_or_b_slice(&nalu[1..]).then_some(PictureKind::Dependent),
@@ -83,7 +94,7 @@ fn h264(data: &[u8]) -> Option<PictureKind> {
 
 /// Returns whether the header of an H.264 slice (section 7.3.3) has the type P or B.
 fn is_p_or_b_slice(header: &[u8]) -> bool {
-    let mut bits = Bits(header.iter().take(8).flat_map(|byte| (0..8).rev().map(move |bit| byte >> bit & 1)));
+    let mut bits = Bits::new(header);
     let _first_macroblock = bits.exp_golomb();
     matches!(bits.exp_golomb(), Some(0 | 1 | 5 | 6))
 }
@@ -119,8 +130,8 @@ fn has_recovery_point(mut sei: &[u8]) -> bool {
     false
 }
 
-/// H.265, table 7-1.
-fn h265(data: &[u8]) -> Option<PictureKind> {
+/// Returns the kind of a picture of H.265 (table 7-1). `exact` as for H.264.
+fn h265(data: &[u8], exact: bool) -> Option<PictureKind> {
     const FIRST_IRAP: u8 = 16;
     const LAST_IRAP: u8 = 23;
     const PREFIX_SEI: u8 = 39;
@@ -132,7 +143,7 @@ fn h265(data: &[u8]) -> Option<PictureKind> {
             0..FIRST_IRAP if recovers => return Some(PictureKind::Recovery),
             0..FIRST_IRAP => return Some(PictureKind::Dependent),
             FIRST_IRAP..=LAST_IRAP => return Some(PictureKind::Key),
-            PREFIX_SEI => recovers |= has_recovery_point(nalu.get(HEADER..).unwrap_or_default()),
+            PREFIX_SEI => recovers |= exact && has_recovery_point(nalu.get(HEADER..).unwrap_or_default()),
             _ => {}
         }
     }
@@ -196,7 +207,7 @@ fn leb128(data: &mut &[u8]) -> Option<usize> {
 
 /// Returns the kind of a picture of VP9 (section 6.2).
 fn vp9(data: &[u8]) -> Option<PictureKind> {
-    let mut bits = Bits(data.iter().take(2).flat_map(|byte| (0..8).rev().map(move |bit| byte >> bit & 1)));
+    let mut bits = Bits::new(data);
     let marker = [bits.bit()?, bits.bit()?];
     let profile = bits.bit()? + 2 * bits.bit()?;
     if marker != [1, 0] {
@@ -209,27 +220,43 @@ fn vp9(data: &[u8]) -> Option<PictureKind> {
     (!shows_existing).then_some(key_if(bits.bit()? == 0))
 }
 
-struct Bits<I>(I);
+/// The first 64 bits of some data.
+struct Bits {
+    /// The bits that follow, from the highest one on.
+    next: u64,
+    left: u32,
+}
 
-impl<I: Iterator<Item = u8>> Bits<I> {
-    fn bit(&mut self) -> Option<u8> {
-        self.0.next()
+impl Bits {
+    fn new(data: &[u8]) -> Self {
+        let len = data.len().min(size_of::<u64>());
+        let mut bytes = [0; size_of::<u64>()];
+        bytes[..len].copy_from_slice(&data[..len]);
+        Self { next: u64::from_be_bytes(bytes), left: len as u32 * u8::BITS }
+    }
+
+    /// Reads a number of up to 32 bits.
+    fn number(&mut self, bits: u32) -> Option<u32> {
+        self.left = self.left.checked_sub(bits)?;
+        // Two steps: a shift by all bits would overflow.
+        let value = self.next >> 1 >> (u64::BITS - 1 - bits);
+        self.next = self.next.checked_shl(bits).unwrap_or(0);
+        Some(value as u32)
+    }
+
+    fn bit(&mut self) -> Option<u32> {
+        self.number(1)
     }
 
     /// Reads ue(v) of H.264, section 9.1.
     fn exp_golomb(&mut self) -> Option<u32> {
-        let mut zeros = 0;
-        while self.bit()? == 0 {
-            zeros += 1;
-            if zeros > 31 {
-                return None;
-            }
+        let zeros = self.next.leading_zeros();
+        if zeros > 31 {
+            return None;
         }
-        let mut value = 1u32;
-        for _ in 0..zeros {
-            value = value << 1 | u32::from(self.bit()?);
-        }
-        Some(value - 1)
+        self.number(zeros)?;
+        // The bits begin with a one.
+        Some(self.number(zeros + 1)? - 1)
     }
 }
 
@@ -273,6 +300,7 @@ mod tests {
             (H266, vec![&[0x00, 0x01]], Dependent),
         ] {
             assert_eq!(picture_kind(codec, &frame(&nalus)), expected, "{codec} {nalus:02x?}");
+            assert_eq!(is_key_picture(codec, &frame(&nalus)), expected == Key, "{codec} {nalus:02x?}");
         }
         assert_eq!(picture_kind(H264, &[0, 0, 0, 9, 0x65]), Unknown, "truncated");
         assert_eq!(picture_kind(H264, &[]), Unknown);
@@ -305,6 +333,7 @@ mod tests {
             (VP8, &[0x11], Dependent),
         ] {
             assert_eq!(picture_kind(codec, data), expected, "{codec} {data:02x?}");
+            assert_eq!(is_key_picture(codec, data), expected == Key, "{codec} {data:02x?}");
         }
     }
 
@@ -312,8 +341,9 @@ mod tests {
         #[test]
         fn arbitrary_data_does_not_panic(data in prop::collection::vec(any::<u8>(), 0..64)) {
             for codec in [H264, H265, H266, AV1, VP9, VP8, VideoCodec::Vp6] {
-                picture_kind(codec, &data);
-                picture_kind(codec, &frame(&[&data]));
+                for data in [&data, &frame(&[&data])] {
+                    assert_eq!(picture_kind(codec, data) == PictureKind::Key, is_key_picture(codec, data));
+                }
                 has_whole_units(codec, &data);
             }
         }

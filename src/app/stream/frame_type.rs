@@ -6,7 +6,7 @@
 use std::borrow::Cow;
 
 use crate::codec::flv::{FrameKind, VideoPacket, VideoTag};
-use crate::codec::picture::{PictureKind, has_whole_units, picture_kind};
+use crate::codec::picture::{PictureKind, has_whole_units, is_key_picture, picture_kind};
 use crate::rtmp::message::Message;
 
 /// Position and width of the frame type in the first byte of a video message (FLV E.4.3.1).
@@ -36,9 +36,13 @@ fn true_frame_type(tag: &VideoTag, payload: &[u8]) -> FrameKind {
     }
     let data = &payload[tag.body..];
     let is_certain = || tag.multitrack || has_whole_units(tag.codec, data);
+    if tag.frame == FrameKind::Inter {
+        // Nearly all messages: nothing but a key picture changes them.
+        let is_key = is_key_picture(tag.codec, data) && is_certain();
+        return if is_key { FrameKind::Key } else { tag.frame };
+    }
     match (tag.frame, picture_kind(tag.codec, data)) {
         (FrameKind::Key | FrameKind::GeneratedKey, PictureKind::Dependent) if is_certain() => FrameKind::Inter,
-        (FrameKind::Inter, PictureKind::Key) if is_certain() => FrameKind::Key,
         (FrameKind::Other(0), PictureKind::Key | PictureKind::Recovery) => FrameKind::Key,
         (FrameKind::Other(0), PictureKind::Dependent | PictureKind::Unknown) => FrameKind::Inter,
         (frame, _) => frame,
