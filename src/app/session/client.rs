@@ -39,7 +39,7 @@ pub(crate) struct Client {
     pub(crate) connected_at: Instant,
     /// Address according to a load balancer, if there is one.
     proxied_addr: OnceLock<SocketAddr>,
-    close_requested: Mutex<Option<CloseReason>>,
+    close_requested: OnceLock<CloseReason>,
     stats_finished: AtomicBool,
     /// Set if the client counts for `max_connections_per_address`.
     pub(crate) counts_for_address: AtomicBool,
@@ -78,7 +78,7 @@ impl Client {
             stream: stream.clone(),
             connected_at: st::now(),
             proxied_addr: OnceLock::new(),
-            close_requested: Mutex::new(None),
+            close_requested: OnceLock::new(),
             stats_finished: AtomicBool::new(false),
             counts_for_address: AtomicBool::new(false),
             passed: AtomicU64::new(0),
@@ -125,7 +125,7 @@ impl Client {
 
     /// Returns the reason for which another coroutine has closed the client, if one has.
     pub(crate) fn close_requested(&self) -> Option<CloseReason> {
-        self.close_requested.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        self.close_requested.get().cloned()
     }
 
     /// Sets the vhost that the client is connected to.
@@ -249,7 +249,8 @@ impl ClientHandle for Client {
     }
 
     fn close(&self, reason: CloseReason) {
-        self.close_requested.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert(reason);
+        // The first reason counts.
+        let _ = self.close_requested.set(reason);
         self.stream.interrupt();
     }
 }
