@@ -124,8 +124,8 @@ impl MemoryTracker {
 
     /// Does the same for bytes that keep a larger buffer of `size` bytes alive.
     pub fn charge_buffer(&self, category: Category, bytes: Bytes, size: usize) -> Bytes {
-        let charge = self.charge(category);
-        charge.set(size);
+        self.update(category, 0, size);
+        let charge = Charge { tracker: self.clone(), category, bytes: AtomicUsize::new(size) };
         Bytes::from_owner(ChargedBuffer { bytes, _charge: charge })
     }
 
@@ -190,7 +190,10 @@ impl Charge {
 
 impl Drop for Charge {
     fn drop(&mut self) {
-        self.set(0);
+        let bytes = *self.bytes.get_mut();
+        if bytes > 0 {
+            self.tracker.update(self.category, bytes, 0);
+        }
     }
 }
 

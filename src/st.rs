@@ -10,6 +10,7 @@
 //! | [`spawn`], [`run`] | a coroutine with its own stack; a panic ends that coroutine alone; a stack overflow, which no input can cause, ends the process |
 //! | [`spawn_low_priority`], [`raise_priority`] | coroutines that share what the others leave of the worker's time |
 //! | [`sleep`], [`yield_now`] | deadlines kept by one coroutine on a timerfd; a yield lets sockets make progress |
+//! | [`gather_events`] | short pauses of a worker with many coroutines that each have little to do |
 //! | [`now`], [`system_time`] | the only clocks of the server |
 //! | [`Cond`], [`Inbox`], [`Shared`] | condition variable, queue from threads to a coroutine, state shared by coroutines |
 //! | [`offload`], [`drop_in_background`] | blocking work (names, disk), TLS handshakes and large frees on other threads |
@@ -57,7 +58,7 @@ pub use shared::Shared;
 pub use spawn::{Handle, RunError, coroutine_count, run, spawn, spawn_low_priority, spawn_supervised, supervised};
 pub use stack::{STACK_BYTES, trim as trim_stack};
 pub use task::{LowClass, current_client};
-pub use timer::{sleep, yield_now};
+pub use timer::{gather_events, sleep, yield_now};
 pub use watchdog::start_watchdog;
 
 #[cfg(test)]

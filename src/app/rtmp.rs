@@ -9,6 +9,7 @@
 //! [`pump`] is the one loop of publishers, players and forwarders: reads, replies, backpressure, priority, time limits.
 
 pub(crate) mod bandwidth_test;
+mod codec_log;
 mod connection;
 mod errors;
 mod play;

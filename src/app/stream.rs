@@ -48,7 +48,7 @@ mod track;
 #[cfg(feature = "http")]
 mod viewer;
 
-pub use changes::Codecs;
+pub use changes::{Codecs, MoreTracks};
 pub use client_handle::ClientHandle;
 pub use consumer::Consumer;
 pub use cursor::ConsumerStats;
@@ -61,7 +61,7 @@ pub use ingest::IngestSnapshot;
 pub use media_info::MediaInfo;
 pub use output::{EndReason, Output, Packet, Publishing, Tag};
 pub use packet_log::PacketKind;
-pub use publication::{Publication, Reservation, StreamBusy};
+pub use publication::{Publication, PublisherStatus, Reservation, StreamBusy};
 pub use reclaim::StreamUsage;
 pub use registry::{StreamRegistry, StreamSummary};
 pub use snapshot::StreamSnapshot;

@@ -33,6 +33,10 @@ const READ_BUFFER: usize = 16 * 1024;
 /// a read stays encoded.
 const BATCH: usize = 256;
 
+/// Maximum size of input, in bytes, that is not charged before its messages are polled. Most of it is nothing but whole
+/// messages, which are handled at once.
+const MAX_UNCHARGED: usize = 4 * 1024;
+
 /// Number of chunks that count as one work unit. A chunk can contain a single byte.
 const CHUNKS_PER_UNIT: usize = 8;
 
@@ -82,7 +86,7 @@ pub struct Protocol<S> {
     own_window: u32,
     /// The charge for buffered input and in-flight replies.
     charge: Option<Arc<Charge>>,
-    /// The amount of the charge may be too high since the last feed.
+    /// The amount of the charge may be wrong since the last feed.
     charge_stale: bool,
     in_flight_replies: usize,
 }
@@ -155,13 +159,16 @@ impl<S> Protocol<S> {
     /// Adds bytes received from the peer. The caller should poll all earlier messages first. Fails when the bytes are
     /// not a valid chunk stream.
     pub fn feed(&mut self, mut bytes: &[u8]) -> Result<(), Error> {
-        self.received += bytes.len() as u64;
+        let len = bytes.len();
+        self.received += len as u64;
         if self.unread.is_empty() {
             self.decode(&mut bytes)?;
         }
         self.unread.extend_from_slice(bytes);
-        self.update_charge();
         self.charge_stale = true;
+        if len > MAX_UNCHARGED {
+            self.update_charge();
+        }
         if let Some(window) = self.window
             && self.received - self.acknowledged >= u64::from(window)
         {

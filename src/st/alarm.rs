@@ -64,6 +64,11 @@ impl Alarm {
         }
     }
 
+    /// Returns the time for which the alarm is set.
+    pub(super) fn armed(&self) -> Option<Instant> {
+        self.armed.get()
+    }
+
     /// Forgets the deadline for which the alarm was set, because it has gone off.
     pub(super) fn reset(&self) {
         self.armed.set(None);

@@ -102,6 +102,11 @@ pub(super) fn stop_running() {
     SCHEDULER.with(|scheduler| scheduler.finish_run(clock::now()));
 }
 
+/// Returns whether a coroutine of low priority waits for its turn.
+pub(super) fn has_waiting() -> bool {
+    SCHEDULER.with(Scheduler::has_waiting)
+}
+
 /// Starts a new round: every coroutine that could run has run.
 pub(super) fn on_round(now: Instant) {
     SCHEDULER.with(|scheduler| {

@@ -7,6 +7,7 @@
 use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
 use std::rc::Rc;
+use std::thread;
 use std::time::{Duration, Instant};
 
 use super::alarm::{self, Alarm};
@@ -28,6 +29,16 @@ struct Driver {
     yielding: RefCell<Vec<Waker>>,
     rounds: Cell<u64>,
     alarm: Rc<Alarm>,
+    gathering: Cell<Gathering>,
+}
+
+/// Gathering of events, see [`gather_events`].
+#[derive(Clone, Copy, Default)]
+struct Gathering {
+    interval: Duration,
+    until: Option<Instant>,
+    /// End of the last pause.
+    resumed: Option<Instant>,
 }
 
 /// Blocks the current coroutine for `duration`.
@@ -49,6 +60,19 @@ pub fn yield_now() {
     driver.alarm.set(clock::now());
     while driver.rounds.get() == round {
         park();
+    }
+}
+
+/// Lets the events of sockets gather for `interval` before each round of the event queue, until the time `until`: the worker
+/// sleeps meanwhile. So many coroutines that each have little to do share the wake-up, the system call that returns their events,
+/// and what their code has in the processor's caches. There is no pause after a round that took longer than `interval`, while a
+/// coroutine yields, or while one of low priority waits for its turn.
+pub fn gather_events(interval: Duration, until: Instant) {
+    let driver = driver();
+    let gathering = driver.gathering.get();
+    driver.gathering.set(Gathering { interval, until: Some(until), ..gathering });
+    if gathering.until.is_none() {
+        driver.alarm.set(clock::now());
     }
 }
 
@@ -83,6 +107,7 @@ pub(super) fn prepare() -> std::io::Result<bool> {
         yielding: RefCell::new(Vec::new()),
         rounds: Cell::new(0),
         alarm: alarm::open()?,
+        gathering: Cell::default(),
     });
     DRIVER.set(Some(driver));
     Ok(true)
@@ -92,17 +117,21 @@ pub(super) fn prepare() -> std::io::Result<bool> {
 pub(super) fn drive() {
     let driver = driver();
     loop {
-        driver.run_round();
+        let (now, has_woken) = driver.run_round();
+        driver.gather(now, has_woken);
         block(|| driver.alarm.wait());
     }
 }
 
 impl Driver {
-    /// Wakes the yielding coroutines and those whose deadline has passed, then sets the alarm for the next deadline.
-    fn run_round(&self) {
+    /// Wakes the yielding coroutines and those whose deadline has passed, then sets the alarm for the next deadline. Returns
+    /// the time, and whether it has woken any.
+    fn run_round(&self) -> (Instant, bool) {
         self.alarm.reset();
         self.rounds.set(self.rounds.get() + 1);
-        for waker in self.yielding.take() {
+        let yielding = self.yielding.take();
+        let mut has_woken = !yielding.is_empty();
+        for waker in yielding {
             waker.wake();
         }
         let now = clock::now();
@@ -119,8 +148,34 @@ impl Driver {
             // Waking a socket may add its next deadline.
             drop(timers);
             waker.wake();
+            has_woken = true;
         }
         priority::on_round(now);
+        (now, has_woken)
+    }
+
+    /// Sleeps while events gather, if that is on. The alarm is set for the end of the pause, so its event comes after those that
+    /// have gathered: this coroutine runs last in the next round, and sleeps again.
+    fn gather(&self, now: Instant, has_woken: bool) {
+        let Gathering { interval, until, resumed } = self.gathering.get();
+        let Some(until) = until else { return };
+        if now >= until {
+            self.gathering.take();
+            return;
+        }
+        let is_busy = resumed.is_some_and(|resumed| now.saturating_duration_since(resumed) > interval);
+        let mut end = now;
+        // The coroutines that were woken run once this one waits.
+        if !is_busy && !has_woken && !priority::has_waiting() {
+            self.alarm.set(now + interval);
+            end = self.alarm.armed().unwrap_or(now);
+            thread::sleep(end.saturating_duration_since(now));
+        } else {
+            self.alarm.set(now);
+        }
+        if is_busy || end > now {
+            self.gathering.set(Gathering { resumed: Some(end), ..self.gathering.get() });
+        }
     }
 }
 

@@ -8,6 +8,9 @@
 //! [`HIGH_LOAD`] the windows grow in small steps until the load drops or they reach `mw_latency`. Low-priority work does not
 //! count as load: larger windows would not reduce it.
 //!
+//! Many small streams cost less if the worker handles their messages a few at a time. So while publishers are read many times
+//! a second, the worker lets events gather for [`GATHERING_TIME`], see [`st::gather_events`].
+//!
 //! The scale moves in steps because the windows themselves change the load. A scale computed from the load would oscillate
 //! between long windows and none.
 
@@ -25,6 +28,16 @@ const LOW_LOAD: f64 = 0.3;
 /// Busy share above which the windows grow fast.
 const VERY_HIGH_LOAD: f64 = 0.9;
 
+/// Reads of publishers per second from which events gather, and below which they no longer do.
+const MANY_READS: f64 = 2500.0;
+const FEW_READS: f64 = 1500.0;
+
+/// Time for which events gather.
+const GATHERING_TIME: Duration = Duration::from_millis(2);
+
+/// Time after which the gathering ends if no publisher asks for it.
+const GATHERING_EXPIRY: Duration = Duration::from_secs(1);
+
 /// Smallest scale other than 0: one millisecond of the default `mw_latency`.
 const MIN_SCALE: f64 = 0.003;
 
@@ -36,19 +49,51 @@ pub(crate) struct Batching(Shared<State>);
 struct State {
     last_step: Option<Instant>,
     scale: f64,
+    /// Rounds of publishers since the last step, and whether one of them may not wait.
+    rounds: u32,
+    is_hurried: bool,
+    gathers: bool,
 }
 
 impl Batching {
     /// Returns the scale, from 0 (write at once) to 1 (wait for `mw_latency`), after a step if one is due.
     pub(crate) fn window_scale(&self, now: Instant) -> f64 {
+        self.0.with(|state| state.update(now))
+    }
+
+    /// Does the same for a round of a publisher, whose messages may wait for [`GATHERING_TIME`] or not.
+    pub(crate) fn window_scale_of_round(&self, now: Instant, may_wait: bool) -> f64 {
         self.0.with(|state| {
-            if state.last_step.is_none_or(|last| now.saturating_duration_since(last) >= STEP_INTERVAL) {
-                state.last_step = Some(now);
-                state.scale = step(state.scale, st::busy_share());
-            }
-            state.scale
+            state.rounds += 1;
+            state.is_hurried |= !may_wait;
+            state.update(now)
         })
     }
+}
+
+impl State {
+    fn update(&mut self, now: Instant) -> f64 {
+        if self.last_step.is_none_or(|last| now.saturating_duration_since(last) >= STEP_INTERVAL) {
+            self.step(now);
+            if self.gathers {
+                st::gather_events(GATHERING_TIME, now + GATHERING_EXPIRY);
+            }
+        }
+        self.scale
+    }
+
+    fn step(&mut self, now: Instant) {
+        let passed = self.last_step.replace(now).map_or(STEP_INTERVAL, |last| now.saturating_duration_since(last));
+        self.scale = step(self.scale, st::busy_share());
+        let rate = f64::from(self.rounds) / passed.as_secs_f64();
+        self.gathers = !self.is_hurried && gathers(self.gathers, rate);
+        (self.rounds, self.is_hurried) = (0, false);
+    }
+}
+
+/// Returns whether events gather when publishers are read `rate` times a second. `before`: they did so far.
+fn gathers(before: bool, rate: f64) -> bool {
+    rate >= if before { FEW_READS } else { MANY_READS }
 }
 
 fn step(scale: f64, busy: f64) -> f64 {
@@ -80,6 +125,24 @@ mod tests {
             scales.push(scale);
         }
         scales
+    }
+
+    #[test]
+    fn events_gather_while_publishers_are_read_many_times_a_second() {
+        assert!(!gathers(false, MANY_READS - 1.0) && gathers(false, MANY_READS));
+        assert!(gathers(true, FEW_READS) && !gathers(true, FEW_READS - 1.0));
+    }
+
+    #[test]
+    fn a_publisher_that_may_not_wait_ends_the_gathering() {
+        let start = Instant::now();
+        let mut state = State { last_step: Some(start), ..State::default() };
+        let mut run = |second: u64, is_hurried: bool| {
+            (state.rounds, state.is_hurried) = (100_000, is_hurried);
+            state.step(start + Duration::from_secs(second));
+            state.gathers
+        };
+        assert_eq!([run(1, false), run(2, true), run(3, false)], [true, false, true]);
     }
 
     #[test]

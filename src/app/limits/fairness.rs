@@ -69,7 +69,7 @@ impl TimeSlice {
 
 /// Lowers the priority of a client that exceeds its work budget, and raises it again one period later.
 pub(crate) struct PriorityController {
-    period_started: Instant,
+    period_end: Instant,
     work_at_start: usize,
     over_budget: bool,
     high_priority: Option<st::PriorityGuard>,
@@ -78,15 +78,14 @@ pub(crate) struct PriorityController {
 impl PriorityController {
     /// Creates a controller for a client that still has low priority. `work_units` is the total so far.
     pub(crate) fn new(now: Instant, work_units: usize) -> Self {
-        Self { period_started: now, work_at_start: work_units, over_budget: false, high_priority: None }
+        Self { period_end: now + BUDGET_PERIOD, work_at_start: work_units, over_budget: false, high_priority: None }
     }
 
     /// Updates the priority. `work_units` is the total so far, `budget` the limit per period; a client gets high priority
     /// only once it `has_media`, sent or received.
     pub(crate) fn update(&mut self, now: Instant, work_units: usize, budget: usize, has_media: bool) {
-        let period_over = now.saturating_duration_since(self.period_started) >= BUDGET_PERIOD;
-        if self.check_budget(work_units, budget, period_over) {
-            self.period_started = now;
+        if self.check_budget(work_units, budget, now >= self.period_end) {
+            self.period_end = now + BUDGET_PERIOD;
         }
         if self.over_budget {
             self.high_priority = None;

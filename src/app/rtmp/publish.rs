@@ -5,12 +5,12 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use crate::app::events::GateAction;
+use crate::app::rtmp::codec_log::CodecLog;
 use crate::app::rtmp::connection::{Admitted, CheckedRequest, Connection, ask_immediate};
 use crate::app::rtmp::pump::{Handled, Next, Pump, Role, Round};
 use crate::app::session::close::CloseReason;
 use crate::app::stats::reporter::MessageCounts;
-use crate::app::stream::{Codecs, Publication, StreamBusy};
-use crate::log::quoted;
+use crate::app::stream::{Publication, StreamBusy};
 use crate::rtmp::chunk::MAX_INCOMPLETE;
 use crate::rtmp::protocol::Protocol;
 use crate::rtmp::server::{Event, Publish};
@@ -53,7 +53,7 @@ struct PublisherRole<'a, 'c> {
     granted_bitrate: Option<u64>,
     /// Start of the present rate window, and the bytes received before it.
     rate_window: (Instant, u64),
-    logged_codecs: Codecs,
+    codec_log: CodecLog,
 }
 
 impl Connection<'_> {
@@ -140,7 +140,7 @@ impl Connection<'_> {
             dropped: 0,
         });
         let now = st::now();
-        let result = pump.run(&mut PublisherRole {
+        let mut role = PublisherRole {
             connection: self,
             publication,
             name,
@@ -155,8 +155,10 @@ impl Connection<'_> {
             coalescing: false,
             granted_bitrate,
             rate_window: (now, stream.bytes_received()),
-            logged_codecs: Codecs::default(),
-        });
+            codec_log: CodecLog::default(),
+        };
+        let result = pump.run(&mut role);
+        role.codec_log.finish(publication, name);
         set_read_coalescing(&stream, false);
         result?;
         publication.unpublish();
@@ -226,17 +228,17 @@ impl Role for PublisherRole<'_, '_> {
     }
 
     fn finish_round(&mut self, round: &Round) -> Result<Next<()>, CloseReason> {
-        let (now, publication) = (round.now, self.publication);
+        let (now, publication, status) = (round.now, self.publication, self.publication.status());
         let stream = &self.connection.client.stream;
         // 0 means no limit.
-        let limits = self.granted_bitrate.into_iter().chain([publication.max_bitrate()]).filter(|&limit| limit > 0);
+        let limits = self.granted_bitrate.into_iter().chain([status.max_bitrate]).filter(|&limit| limit > 0);
         let limit = limits.min().unwrap_or(0);
         if let Some(max) = exceeded_rate(&mut self.rate_window, now, stream.bytes_received(), limit) {
             return Err(CloseReason::TooFast(max));
         }
-        let window_scale = self.connection.ctx.batching.window_scale(now);
+        let window_scale = self.connection.ctx.batching.window_scale_of_round(now, status.may_wait);
         let flush = publication.flush_if_due(now, window_scale);
-        log_codecs(publication, self.name, &mut self.logged_codecs);
+        let codecs_due = self.codec_log.update(publication, self.name, status.codecs, now);
         // A large message over a slow line is media as well.
         if self.last_read > self.last_media && self.connection.rtmp.protocol().is_receiving_media() {
             self.last_media = self.last_read;
@@ -244,7 +246,7 @@ impl Role for PublisherRole<'_, '_> {
         }
         self.report_unknown(now);
         // While replies are unwritten, the send timeout applies instead.
-        let silent = round.all_sent.then(|| self.last_media + publication.timeout());
+        let silent = round.all_sent.then(|| self.last_media + status.timeout);
         if !round.input_pending && silent.is_some_and(|silent| now >= silent) {
             return Err(CloseReason::SilentPublisher);
         }
@@ -255,7 +257,7 @@ impl Role for PublisherRole<'_, '_> {
             return Ok(Next::Round);
         }
         let next_read = interval.map(|time| now + time);
-        Ok(Next::Wait([flush, next_read, silent].into_iter().flatten().min()))
+        Ok(Next::Wait([flush, next_read, silent, codecs_due].into_iter().flatten().min()))
     }
 
     fn on_deadline(&mut self) {
@@ -316,17 +318,6 @@ fn set_read_coalescing(stream: &TcpStream, coalescing: bool) {
     // If the socket does not take the option, the only loss is processor time.
     let _ = stream.set_receive_low_water(if coalescing { COALESCE_BYTES } else { 1 });
     stream.assume_readable();
-}
-
-fn log_codecs(publication: &Publication, name: &str, logged: &mut Codecs) {
-    let codecs = publication.codecs();
-    if codecs != *logged {
-        *logged = codecs;
-        let Codecs { video, audio } = codecs;
-        let video = video.map_or_else(|| "none".to_owned(), |codec| codec.to_string());
-        let audio = audio.map_or_else(|| "none".to_owned(), |codec| codec.to_string());
-        log::info!("codecs known: stream={name} video={} audio={}", quoted(video), quoted(audio));
-    }
 }
 
 #[cfg(test)]

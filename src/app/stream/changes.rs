@@ -4,7 +4,7 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 
 use crate::app::session::info::{ClientInfo, StreamInfo};
-use crate::codec::flv::{AudioCodec, VideoCodec};
+use crate::codec::flv::{AudioCodec, AudioTag, FrameKind, VideoCodec, VideoPacket, VideoTag};
 
 /// A change of a stream. The event of the same name, [`StreamEvent`](super::StreamEvent), has the description.
 pub(super) enum Change {
@@ -19,10 +19,35 @@ pub(super) enum Change {
 /// Codecs of a publication, once a message of each track has arrived.
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
 pub struct Codecs {
-    /// Codec of the last video message.
+    /// Codec of the first video track.
     pub video: Option<VideoCodec>,
-    /// Codec of the last audio message.
+    /// Codec of the first audio track.
     pub audio: Option<AudioCodec>,
+}
+
+/// Tracks beyond the first ones, by their numbers, as far as they have sequence headers.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub struct MoreTracks {
+    /// Video tracks and their codecs.
+    pub video: Vec<(u8, VideoCodec)>,
+    /// Audio tracks and their codecs.
+    pub audio: Vec<(u8, AudioCodec)>,
+}
+
+impl Codecs {
+    /// Takes over the codec of a video message. Returns whether it is another one. The tracks of a stream may have different codecs.
+    pub(super) fn on_video(&mut self, tag: &VideoTag) -> bool {
+        // A command to a seeking player has no codec.
+        let is_command = tag.frame == FrameKind::Command && tag.packet == VideoPacket::Raw;
+        let counts = (tag.track == 0 || self.video.is_none()) && !is_command;
+        counts && self.video.replace(tag.codec) != Some(tag.codec)
+    }
+
+    /// Takes over the codec of an audio message. Returns whether it is another one.
+    pub(super) fn on_audio(&mut self, tag: &AudioTag) -> bool {
+        let counts = tag.track == 0 || self.audio.is_none();
+        counts && self.audio.replace(tag.codec) != Some(tag.codec)
+    }
 }
 
 /// Changes in the order in which they happened.
@@ -54,5 +79,22 @@ impl ChangeQueue {
 
     pub(super) fn finish_report(&mut self) {
         self.is_reporting = false;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::codec::flv;
+
+    #[test]
+    fn the_first_track_decides_the_codec() {
+        let mut codecs = Codecs::default();
+        let mut changes = |payload: &[u8]| codecs.on_video(&flv::read_video_header(payload).unwrap());
+        assert!(changes(b"\x96\x03hvc1\x01...."), "track 1, as long as there is no other");
+        assert!(changes(b"\x96\x03av01\x00...."), "track 0");
+        assert!(!changes(b"\x96\x03hvc1\x01....") && !changes(b"\x91av01....") && !changes(&[0xd0, 0]));
+        assert!(changes(&[0x17, 1, 0, 0, 0]));
+        assert_eq!(codecs.video, Some(VideoCodec::Avc));
     }
 }

@@ -37,7 +37,7 @@ impl StreamState {
     fn on_audio(&mut self, message: &Message, arrived: Instant) {
         let tag = flv::read_audio_header(&message.payload);
         if let (Some(publisher), Some(tag)) = (&mut self.publisher, &tag)
-            && publisher.codecs.audio.replace(tag.codec) != Some(tag.codec)
+            && publisher.codecs.on_audio(tag)
         {
             self.on_codecs_changed();
         }
@@ -54,7 +54,7 @@ impl StreamState {
     fn on_video(&mut self, message: &Message, arrived: Instant) {
         let (tag, message) = with_frame_type(flv::read_video_header(&message.payload), message);
         if let (Some(publisher), Some(tag)) = (&mut self.publisher, &tag)
-            && publisher.codecs.video.replace(tag.codec) != Some(tag.codec)
+            && publisher.codecs.on_video(tag)
         {
             self.on_codecs_changed();
         }

@@ -16,7 +16,6 @@
 //! player a gathering write.
 
 use std::collections::VecDeque;
-use std::ops::Range;
 use std::time::Instant;
 
 use bytes::{Bytes, BytesMut};
@@ -86,12 +85,14 @@ pub(super) struct Batch {
 #[derive(Debug)]
 pub(super) struct PacketLog {
     chunk_size: u32,
+    /// Entries of closed batches, then those of the open batch.
     entries: VecDeque<LogEntry>,
+    /// Number of entries of the open batch.
+    open_count: usize,
     first_seq: u64,
     /// Size of the entries in closed batches, with their bytes.
     closed_bytes: usize,
     open: BytesMut,
-    open_entries: Vec<(Range<usize>, LogEntry)>,
     opened_at: Option<Instant>,
     last_times: [Option<u64>; Track::COUNT],
     memory: MemoryTracker,
@@ -105,10 +106,10 @@ impl PacketLog {
         Self {
             chunk_size: chunk_size as u32,
             entries: VecDeque::new(),
+            open_count: 0,
             first_seq: 0,
             closed_bytes: 0,
             open: BytesMut::new(),
-            open_entries: Vec::new(),
             opened_at: None,
             last_times: [None; Track::COUNT],
             memory: memory.clone(),
@@ -122,7 +123,7 @@ impl PacketLog {
 
     /// Sets the chunk size of new messages. The open batch must be empty.
     pub(super) fn set_chunk_size(&mut self, size: usize) {
-        debug_assert!(self.open_entries.is_empty());
+        debug_assert!(self.open_count == 0);
         self.chunk_size = size as u32;
     }
 
@@ -136,21 +137,21 @@ impl PacketLog {
 
     /// Returns the sequence number after the last entry of a closed batch.
     pub(super) fn end_seq(&self) -> u64 {
-        self.first_seq + self.entries.len() as u64
+        self.first_seq + self.closed_count() as u64
     }
 
     /// Returns the sequence number of the next message, which follows those of the open batch.
     pub(super) fn next_seq(&self) -> u64 {
-        self.end_seq() + self.open_entries.len() as u64
+        self.first_seq + self.entries.len() as u64
     }
 
     pub(super) fn bytes(&self) -> usize {
-        self.closed_bytes + self.open.len() + self.open_entries.len() * size_of::<LogEntry>()
+        self.closed_bytes + self.open.len() + self.open_count * size_of::<LogEntry>()
     }
 
     pub(super) fn is_batch_full(&self, has_players: bool) -> bool {
         let limit = if has_players { MAX_BATCH_BYTES } else { UNPLAYED_BATCH_BYTES };
-        self.open.len() >= limit || self.open_entries.len() >= MAX_BATCH_ENTRIES
+        self.open.len() >= limit || self.open_count >= MAX_BATCH_ENTRIES
     }
 
     pub(super) fn batch_opened_at(&self) -> Option<Instant> {
@@ -158,22 +159,34 @@ impl PacketLog {
     }
 
     pub(super) fn get(&self, seq: u64) -> Option<&LogEntry> {
-        let index = seq.checked_sub(self.first_seq)?;
-        self.entries.get(usize::try_from(index).ok()?)
+        let index = usize::try_from(seq.checked_sub(self.first_seq)?).ok()?;
+        if index < self.closed_count() { self.entries.get(index) } else { None }
+    }
+
+    /// Returns the number of entries of closed batches.
+    fn closed_count(&self) -> usize {
+        self.entries.len() - self.open_count
     }
 
     /// Returns the sequence number of the oldest entry that is not before `time`, among the last [`MAX_SEARCH`].
     pub(super) fn first_since(&self, time: u64) -> u64 {
-        let newer = self.entries.iter().rev().take(MAX_SEARCH).take_while(|entry| entry.time >= time).count();
+        let newer = self
+            .entries
+            .range(..self.closed_count())
+            .rev()
+            .take(MAX_SEARCH)
+            .take_while(|entry| entry.time >= time)
+            .count();
         self.end_seq() - newer as u64
     }
 
-    /// Encodes a message into the open batch.
+    /// Encodes a message into the open batch, as [`PacketLog::append_on`].
     pub(super) fn append(&mut self, track: Track, time: u64, kind: PacketKind, payload: &[u8], now: Instant) {
         self.append_on(track, 0, time, kind, payload, now);
     }
 
-    /// Encodes a message on a track within the video into the open batch.
+    /// Encodes a message on a track within the video into the open batch. Call [`PacketLog::update_charge`] after the last of
+    /// some messages.
     pub(super) fn append_on(
         &mut self,
         track: Track,
@@ -189,17 +202,16 @@ impl PacketLog {
         if self.open.capacity() - self.open.len() < max_len {
             self.open.reserve(BATCH_ALLOCATION.max(max_len));
         }
-        let start = self.open.len();
         let message = SharedMessage::encode(&mut self.open, track, since_last, payload, self.chunk_size);
         let entry = LogEntry { track, video_track, time, kind, message };
-        self.open_entries.push((start..self.open.len(), entry));
+        self.entries.push_back(entry);
+        self.open_count += 1;
         self.opened_at.get_or_insert(now);
-        self.update_charge();
     }
 
-    /// Closes the open batch. Returns `None` if it is empty.
+    /// Closes the open batch. Returns `None` if it is empty. Call [`PacketLog::trim`] after it.
     pub(super) fn close_batch(&mut self) -> Option<Batch> {
-        if self.open_entries.is_empty() {
+        if self.open_count == 0 {
             return None;
         }
         self.opened_at = None;
@@ -208,27 +220,25 @@ impl PacketLog {
             // The unused rest of a large buffer would keep all of it allocated.
             self.open = BytesMut::new();
         }
-        let message_count = self.open_entries.len() as u64;
+        let message_count = self.open_count as u64;
         let mut batch = Batch { bytes, tracks: 0, chunk_size: self.chunk_size, all_delta: true, message_count };
-        for (range, mut entry) in self.open_entries.drain(..) {
+        let (first_open, mut start) = (self.closed_count(), 0);
+        for entry in self.entries.range_mut(first_open..) {
             batch.tracks |= entry.track.bit();
             batch.all_delta &= entry.message.has_delta;
-            entry.message.bytes = batch.bytes.slice(range);
-            self.entries.push_back(entry);
+            let end = start + entry.message.encoded_len as usize;
+            entry.message.bytes = batch.bytes.slice(start..end);
+            start = end;
         }
-        if self.open_entries.capacity() > KEPT_CAPACITY {
-            self.open_entries = Vec::new();
-        }
+        self.open_count = 0;
         self.closed_bytes += batch.bytes.len() + batch.message_count as usize * size_of::<LogEntry>();
-        self.update_charge();
         Some(batch)
     }
 
     /// Releases the spare capacity, for a stream that is idle.
     pub(super) fn shrink(&mut self) {
-        if self.open_entries.is_empty() {
+        if self.open_count == 0 {
             self.open = BytesMut::new();
-            self.open_entries = Vec::new();
         }
         self.entries.shrink_to_fit();
     }
@@ -236,7 +246,9 @@ impl PacketLog {
     /// Evicts all entries before `keep_seq`, then those before `oldest` (a time), then as many as needed to hold at
     /// most `max_bytes`.
     pub(super) fn trim(&mut self, keep_seq: u64, oldest: u64, max_bytes: usize) {
-        while let Some(entry) = self.entries.front() {
+        while self.closed_count() > 0
+            && let Some(entry) = self.entries.front()
+        {
             if self.first_seq >= keep_seq && entry.time >= oldest && self.closed_bytes <= max_bytes {
                 break;
             }
@@ -254,7 +266,7 @@ impl PacketLog {
     /// Evicts all entries before `keep_seq` in the background, if they are many and at least half of all. Their bytes
     /// stay charged until they are dropped.
     pub(super) fn evict_bulk(&mut self, keep_seq: u64) {
-        let length = self.entries.len();
+        let length = self.closed_count();
         let evicted =
             usize::try_from(keep_seq.saturating_sub(self.first_seq)).map_or(length, |count| count.min(length));
         if evicted < MIN_BULK_EVICTION || evicted < length / 2 {
@@ -263,12 +275,17 @@ impl PacketLog {
         let kept = self.entries.split_off(evicted);
         st::drop_in_background(std::mem::replace(&mut self.entries, kept));
         self.first_seq += evicted as u64;
-        self.closed_bytes = self.entries.iter().map(|entry| entry.message.bytes.len() + size_of::<LogEntry>()).sum();
+        self.closed_bytes = self
+            .entries
+            .range(..self.closed_count())
+            .map(|entry| entry.message.bytes.len() + size_of::<LogEntry>())
+            .sum();
         self.update_charge();
     }
 
-    fn update_charge(&self) {
-        self.charge.set(self.open.len() + (self.entries.len() + self.open_entries.len()) * size_of::<LogEntry>());
+    /// Charges the open batch and the entries to the memory tracker: once for all messages of a read.
+    pub(super) fn update_charge(&self) {
+        self.charge.set(self.open.len() + self.entries.len() * size_of::<LogEntry>());
     }
 }
 

@@ -3,8 +3,9 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use super::changes::{Change, Codecs};
+use super::changes::{Change, Codecs, MoreTracks};
 use super::client_handle::ClientHandle;
+use super::headers::HeaderKey;
 use super::ingest::IngestMeter;
 use super::output::EndReason;
 use super::packet_log::PacketKind;
@@ -12,6 +13,7 @@ use super::source::Source;
 use super::state::{Publisher, StreamState};
 use crate::app::session::close::CloseReason;
 use crate::app::session::info::{ClientInfo, StreamInfo};
+use crate::codec::flv;
 use crate::rtmp::message::Message;
 use crate::st;
 
@@ -36,6 +38,19 @@ pub struct Reservation {
 pub struct Publication {
     source: Source,
     number: u64,
+}
+
+/// Settings of a stream that its publisher's coroutine follows, and its codecs.
+#[derive(Debug, Clone, Copy)]
+pub struct PublisherStatus {
+    /// Time for which the publisher may be silent before it is closed.
+    pub timeout: Duration,
+    /// Limit of the bit rate, in kbit/s; 0 for none.
+    pub max_bitrate: u64,
+    /// Messages may wait to be merged with others.
+    pub may_wait: bool,
+    /// Codecs received so far.
+    pub codecs: Codecs,
 }
 
 impl Source {
@@ -159,27 +174,28 @@ impl Publication {
     /// from 0 to 1, is the part of `mw_latency` that messages may wait if the vhost's window is adaptive.
     pub fn flush_if_due(&self, now: Instant, window_scale: f64) -> Option<Instant> {
         self.with(|state| {
-            if state.subscriber_count() == 0 {
+            let due = state.flush_due(now, window_scale);
+            if due.is_some_and(|due| due <= now) {
+                state.flush();
                 return None;
             }
-            let due = state.log.batch_opened_at()? + state.batch_window(window_scale);
-            let due = state.start_hold(now).map_or(due, |until| until.max(due));
-            if due > now {
-                return Some(due);
-            }
-            state.flush();
-            None
+            state.log.update_charge();
+            due
         })?
     }
 
-    /// Returns how long the publisher may be silent before it is closed.
-    pub fn timeout(&self) -> Duration {
-        self.source.with(|state| state.vhost.publish.timeout)
-    }
-
-    /// Returns the vhost's bit rate limit for publishers, in kbit/s; 0 for no limit.
-    pub fn max_bitrate(&self) -> u64 {
-        self.source.with(|state| state.vhost.publish.max_bitrate)
+    /// Returns what the publisher's coroutine needs to know after each read.
+    pub fn status(&self) -> PublisherStatus {
+        self.source.with(|state| {
+            let codecs = state.publisher.as_ref().filter(|_| self.is_current(state)).map(|publisher| publisher.codecs);
+            let vhost = &state.vhost;
+            PublisherStatus {
+                timeout: vhost.publish.timeout,
+                max_bitrate: vhost.publish.max_bitrate,
+                may_wait: !vhost.min_latency && !vhost.mw_latency.is_zero(),
+                codecs: codecs.unwrap_or_default(),
+            }
+        })
     }
 
     /// Ends the publication at the publisher's request and tells the players at once.
@@ -190,10 +206,25 @@ impl Publication {
         });
     }
 
-    /// Returns the codecs received so far.
-    pub fn codecs(&self) -> Codecs {
-        let codecs = self.with(|state| state.publisher.as_ref().map(|publisher| publisher.codecs));
-        codecs.flatten().unwrap_or_default()
+    /// Returns the tracks of a multitrack stream beyond the first ones.
+    pub fn more_tracks(&self) -> MoreTracks {
+        let mut tracks = MoreTracks::default();
+        self.with(|state| {
+            for header in state.headers.iter() {
+                match header.key {
+                    HeaderKey::Video { track: 1.., color_info: false } => {
+                        let tag = flv::read_video_header(&header.payload);
+                        tracks.video.extend(tag.map(|tag| (tag.track, tag.codec)));
+                    }
+                    HeaderKey::Audio { track: 1.., channel_config: false } => {
+                        let tag = flv::read_audio_header(&header.payload);
+                        tracks.audio.extend(tag.map(|tag| (tag.track, tag.codec)));
+                    }
+                    _ => {}
+                }
+            }
+        });
+        tracks
     }
 
     /// Calls `f` if the publication is still the present one.

@@ -158,6 +158,15 @@ impl StreamState {
         }
     }
 
+    /// Returns when the open batch is to be written to players; `None` if there are none, or the batch is empty.
+    pub(super) fn flush_due(&self, now: Instant, window_scale: f64) -> Option<Instant> {
+        if self.subscriber_count() == 0 {
+            return None;
+        }
+        let due = self.log.batch_opened_at()? + self.batch_window(window_scale);
+        Some(self.start_hold(now).map_or(due, |until| until.max(due)))
+    }
+
     /// Returns until when the first messages of a publication wait for those of a track that is announced. The time zero of
     /// a player that waits is that of the earliest message of both, which need not arrive first.
     pub(super) fn start_hold(&self, now: Instant) -> Option<Instant> {
@@ -175,7 +184,7 @@ impl StreamState {
             shared: self.encode_shared(end - chunks.message_count),
             chunks,
         };
-        let (mut first_needed, started, mut has_time) = (None, st::now(), true);
+        let (mut first_needed, mut started, mut has_time) = (None, None, true);
         for id in 0..self.subscribers.len() {
             // The data of subscribers is spread over the heap, and the kernel's work for one evicts that of the next
             // from the processor's cache. Without these prefetches the worker waits for memory for 7 % of its time.
@@ -186,7 +195,8 @@ impl StreamState {
                 next.client.prefetch();
             }
             if id % WRITES_PER_CLOCK_CHECK == WRITES_PER_CLOCK_CHECK - 1 {
-                has_time = has_time && st::now().duration_since(started) < MAX_WRITE_TIME;
+                let now = st::now();
+                has_time = has_time && now.duration_since(*started.get_or_insert(now)) < MAX_WRITE_TIME;
             }
             let Some(subscriber) = &mut self.subscribers[id] else { continue };
             subscriber.write_batch(&batch, end, has_time);

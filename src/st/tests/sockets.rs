@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use super::BOUND;
 use crate::st::net::{TcpListener, TcpStream};
-use crate::st::{offload, run, sleep, spawn, yield_now};
+use crate::st::{gather_events, offload, run, sleep, spawn, yield_now};
 
 pub(super) fn pair() -> (TcpStream, TcpStream) {
     let listener = TcpListener::bind("127.0.0.1:0".parse().unwrap()).unwrap();
@@ -45,6 +45,34 @@ fn yielding_in_a_loop_starves_no_socket() {
             yield_now();
         }
         reader.join();
+    })
+    .unwrap();
+}
+
+#[test]
+fn nobody_waits_for_ever_while_events_gather() {
+    run(|| {
+        let (mut near, far) = pair_with_thread();
+        let end = Instant::now() + Duration::from_millis(100);
+        gather_events(Duration::from_millis(2), end);
+        let echo = thread::spawn(move || {
+            let mut byte = [0];
+            while near.read(&mut byte).is_ok_and(|n| n > 0) {
+                near.write_all(&byte).unwrap();
+            }
+        });
+        let mut far = &far;
+        let mut turns = 0;
+        // Also after the last pause.
+        while turns < 5 || Instant::now() < end + Duration::from_millis(10) {
+            far.write_all(b"x").unwrap();
+            far.read_exact(&mut [0]).unwrap();
+            sleep(Duration::from_micros(100));
+            yield_now();
+            turns += 1;
+        }
+        far.shutdown();
+        echo.join().unwrap();
     })
     .unwrap();
 }

@@ -24,6 +24,8 @@ const LENGTH_FIELD: Range<usize> = 4..7;
 pub(crate) struct SharedMessage {
     /// All chunks. Empty until the batch of the message is closed.
     pub(crate) bytes: Bytes,
+    /// Size of all chunks.
+    pub(crate) encoded_len: u32,
     /// Chunk size of `bytes`. It can change with the vhost's configuration.
     pub(crate) chunk_size: u32,
     header_len: u8,
@@ -50,12 +52,16 @@ impl SharedMessage {
         let delta = delta.filter(|&delta| delta <= MAX_DELTA && track != Track::Status);
         // Timestamp and message stream differ by subscriber: `with_full_header` sets them.
         let header = ChunkHeader { csid: track.csid(), kind: track.message_type(), timestamp: 0, stream_id: 0 };
+        let start = out.len();
         let header_len = match delta {
             Some(delta) => encode_delta(out, &header, delta, payload, chunk_size as usize),
             None => encode(out, &header, payload, chunk_size as usize),
         };
         // At most three bytes of basic header, eleven of message header, four of extended timestamp.
-        Self { bytes: Bytes::new(), chunk_size, header_len: header_len as u8, has_delta: delta.is_some() }
+        let header_len = header_len as u8;
+        // A message of RTMP has at most 16 MB.
+        let encoded_len = (out.len() - start) as u32;
+        Self { bytes: Bytes::new(), encoded_len, chunk_size, header_len, has_delta: delta.is_some() }
     }
 
     /// Appends the message to `out` with another header, which has an absolute timestamp. Returns false if that would be
