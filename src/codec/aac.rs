@@ -29,8 +29,9 @@ pub struct AacConfig {
     /// The sample rate of the core codec, in Hz.
     pub sample_rate: u32,
     rate_index: u8,
-    /// The number of the channel layout, 1 to 7; 0 if a program config element describes it.
+    /// The number of the channel layout, 1 to 7. With a program config element, that of a layout with as many channels.
     channel_configuration: u8,
+    /// The description of a layout without a number.
     program_config: Option<ProgramConfig>,
 }
 
@@ -66,17 +67,21 @@ pub fn read_config(bytes: &[u8]) -> Result<AacConfig, Error> {
         }
         bits.take(1)?;
         let program_config = ProgramConfig::read(&mut bits)?;
-        // hls.js drops the whole stream for a layout without a number, so one that has a number gets it.
-        match program_config.standard_configuration() {
-            Some(number) => config.channel_configuration = number,
-            None => config.program_config = Some(program_config),
+        if let Some(number) = program_config.standard_configuration() {
+            config.channel_configuration = number;
+        } else {
+            // With the number 0, hls.js and the decoders of phones expect no channels, and show no picture either. Decoders follow the
+            // program config element in the frame, whatever the number (those of ffmpeg, VLC and Chromium do).
+            let count = program_config.channels();
+            config.channel_configuration = layout::configuration_with(count).ok_or(Error::Layout(count))?;
+            config.program_config = Some(program_config);
         }
     }
     Ok(config)
 }
 
 impl AacConfig {
-    /// Returns the configuration in the header of an ADTS frame. `None`: the layout is described elsewhere.
+    /// Returns the configuration in the header of an ADTS frame. `None`: only the frame describes the layout.
     pub fn from_adts(header: &adts::Header) -> Option<Self> {
         let adts::Header { object_type, sample_rate, rate_index, channels: channel_configuration, .. } = *header;
         let config = Self { object_type, sample_rate, rate_index, channel_configuration, program_config: None };
@@ -210,9 +215,17 @@ mod tests {
         let prefix = config.adts_header(100).unwrap();
         let (header, element) = prefix.split_at(adts::HEADER_SIZE);
         let size = usize::from(header[3] & 3) << 11 | usize::from(header[4]) << 3 | usize::from(header[5] >> 5);
-        assert_eq!((header[2] & 1, header[3] >> 6, size), (0, 0, prefix.len() + 100), "channel configuration 0");
+        assert_eq!(((header[2] & 1) << 2 | header[3] >> 6, size), (6, prefix.len() + 100), "the number of six channels");
         assert_eq!(element[0] >> 5, 5, "the identifier of a program config element");
         assert_eq!(element.last(), Some(&0), "without a comment");
+    }
+
+    #[test]
+    fn seven_channels_have_no_number() {
+        // ffmpeg's 6.1, version 5.1 and 8.
+        let old = [0x11, 0x80, 0x04, 0xc8, 0x48, 0x00, 0x20, 0x00, 0xc4, 0x40, 0x00];
+        let new = [0x11, 0x80, 0x04, 0xc8, 0x09, 0x00, 0x01, 0x08, 0x84, 0x00, 0x00];
+        assert_eq!([old, new].map(|bytes| read_config(&bytes)), [Err(Error::Layout(7)), Err(Error::Layout(7))]);
     }
 
     proptest! {

@@ -306,6 +306,7 @@ fn stream_report(
         gop_ms: ingest.and_then(|ingest| ingest.gop_ms),
         av_skew_ms: ingest.and_then(|ingest| ingest.av_distance_ms),
         jitter_ms: ingest.map_or(0.0, |ingest| round(ingest.jitter_ms)),
+        hls_obstacle: media.audio_obstacle.clone(),
         stalls: ingest.map_or(0, |ingest| ingest.stalls),
         held_bytes: snapshot.bytes_held as u64,
         bytes_in: clients.iter().map(|client| client.bytes_in).sum(),

@@ -180,6 +180,9 @@ pub(crate) struct AudioReport {
     pub(crate) sample_rate: Option<u32>,
     pub(crate) channels: Option<u8>,
     pub(crate) kbps: u64,
+    /// Reason for which HLS has no audio of this codec.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) hls_obstacle: Option<String>,
 }
 
 /// A connected client.

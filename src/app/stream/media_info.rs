@@ -27,6 +27,8 @@ pub struct MediaInfo {
     pub channels: Option<u8>,
     /// Profile of AAC.
     pub audio_profile: Option<&'static str>,
+    /// Reason for which MPEG-TS, and with it HLS, cannot carry the audio.
+    pub audio_obstacle: Option<String>,
 }
 
 impl MediaInfo {
@@ -94,11 +96,14 @@ impl MediaInfo {
         if !tag.codec.is_aac() {
             return;
         }
-        if let Ok(config) = aac::read_config(&header.payload[tag.body..]) {
-            self.sample_rate = Some(config.sample_rate);
-            self.channels = Some(config.channels());
-            self.audio_profile = aac_profile(config.object_type);
-            self.audio_codec = Some(format!("mp4a.40.{}", config.object_type));
+        match aac::read_config(&header.payload[tag.body..]) {
+            Ok(config) => {
+                self.sample_rate = Some(config.sample_rate);
+                self.channels = Some(config.channels());
+                self.audio_profile = aac_profile(config.object_type);
+                self.audio_codec = Some(format!("mp4a.40.{}", config.object_type));
+            }
+            Err(error) => self.audio_obstacle = Some(error.to_string()),
         }
     }
 }
@@ -178,6 +183,7 @@ mod tests {
             sample_rate: Some(44_100),
             channels: Some(2),
             audio_profile: Some("LC"),
+            audio_obstacle: None,
         };
         assert_eq!(info, expected);
     }
@@ -189,7 +195,8 @@ mod tests {
             (VIDEO, vec![0x17, 0, 0, 0, 0, 1]),
             (AUDIO, vec![0xaf, 0]),
         ];
-        assert_eq!(read(&broken), MediaInfo::default());
+        let audio_obstacle = Some("AAC configuration truncated at bit 0".to_owned());
+        assert_eq!(read(&broken), MediaInfo { audio_obstacle, ..MediaInfo::default() });
         let object = Object::new().with("width", f64::NAN).with("height", -1.0).with("framerate", f64::INFINITY);
         assert_eq!(read(&[metadata(object.with("audiochannels", 1e9))]), MediaInfo::default());
     }

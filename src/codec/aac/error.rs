@@ -18,6 +18,9 @@ pub enum Error {
     /// A channel configuration without a number in ADTS.
     #[error("AAC of channel configuration {0} cannot be carried in MPEG-TS")]
     Channels(u8),
+    /// A layout of as many channels as no channel configuration of ADTS has.
+    #[error("AAC with {0} channels cannot be carried in MPEG-TS")]
+    Layout(u8),
     /// Frames of 960 samples.
     #[error("AAC in frames of 960 samples cannot be carried in MPEG-TS")]
     ShortFrames,

@@ -97,6 +97,11 @@ pub(super) fn channels(configuration: u8) -> u8 {
     count(&standard(configuration))
 }
 
+/// Returns the channel configuration with a number of channels, in whatever layout.
+pub(super) fn configuration_with(number: u8) -> Option<u8> {
+    (1..=7).find(|&configuration| channels(configuration) == number)
+}
+
 /// Returns a frame without sound for a channel configuration.
 pub(super) fn standard_silent_frame(configuration: u8) -> Vec<u8> {
     silent_frame(&standard(configuration))

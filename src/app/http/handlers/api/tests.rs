@@ -110,6 +110,7 @@ fn stream() -> StreamReport {
             sample_rate: Some(48_000),
             channels: Some(2),
             kbps: 100,
+            hls_obstacle: None,
         }),
         video_frames: 60,
         messages: 100,

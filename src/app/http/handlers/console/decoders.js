@@ -62,9 +62,10 @@ export function obstacle({ hls, flv, video, audio }) {
 }
 
 /** Returns a note on what is missing while the stream plays this way, or an empty text. */
-export function missing(way, { video, audio }) {
+export function missing(way, { video, audio, audio_obstacle: audioObstacle }) {
   const carried = CARRIED[way === 'flv' ? 'flv' : 'hls'].audio;
   if (video && audio && !carried.includes(audio)) return `Without sound: HLS cannot carry ${audio}.`;
+  if (video && way !== 'flv' && audioObstacle) return `Without sound: ${audioObstacle}.`;
   if (!video) return 'Sound only.';
   return '';
 }

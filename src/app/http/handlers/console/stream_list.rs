@@ -27,6 +27,9 @@ struct PublicStream<'a> {
     name: String,
     video: Option<&'a str>,
     audio: Option<&'a str>,
+    /// Reason for which HLS has no audio, although it carries the codec.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    audio_obstacle: Option<&'a str>,
     players: u64,
     /// Paths on this server.
     hls: Option<&'a str>,
@@ -82,6 +85,7 @@ pub(super) fn render(streams: &[StreamReport], live: &LiveFiles, rtmp_port: u16)
             name: format!("{}/{}", stream.app, stream.stream),
             video: stream.video.as_ref().map(|video| video.codec.as_str()),
             audio: stream.audio.as_ref().map(|audio| audio.codec.as_str()),
+            audio_obstacle: stream.audio.as_ref().and_then(|audio| audio.hls_obstacle.as_deref()),
             players: stream.players,
             hls: stream.hls.as_deref().filter(has_playlist),
             flv: stream.flv.as_deref(),

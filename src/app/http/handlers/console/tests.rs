@@ -8,7 +8,14 @@ use crate::app::stats::snapshot::{AudioReport, StreamReport, StreamState, VideoR
 fn stream(name: &str) -> StreamReport {
     let (vhost, rest) = name.split_once('/').unwrap();
     let (app, stream) = rest.rsplit_once('/').unwrap();
-    let audio = AudioReport { codec: "AAC".to_owned(), profile: None, sample_rate: None, channels: None, kbps: 0 };
+    let audio = AudioReport {
+        codec: "AAC".to_owned(),
+        profile: None,
+        sample_rate: None,
+        channels: None,
+        kbps: 0,
+        hls_obstacle: None,
+    };
     StreamReport {
         name: name.to_owned(),
         vhost: vhost.to_owned(),

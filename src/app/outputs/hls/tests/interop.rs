@@ -180,7 +180,7 @@ fn audio_with_a_layout_of_its_own_describes_it_in_each_frame() {
     let (mut rest, mut count) = (&audio[..], 0);
     while !rest.is_empty() {
         let size = usize::from(rest[3] & 3) << 11 | usize::from(rest[4]) << 3 | usize::from(rest[5] >> 5);
-        assert_eq!((rest[2] & 1, rest[3] >> 6), (0, 0), "channel configuration 0");
+        assert_eq!((rest[2] & 1, rest[3] >> 6), (1, 2), "the channel configuration of six channels, for hls.js");
         assert_eq!(rest[7] >> 5, 5, "the first element is a program config element");
         assert_eq!(rest[size - 198..size], [1; 198], "then the frame as it was sent");
         (rest, count) = (&rest[size..], count + 1);

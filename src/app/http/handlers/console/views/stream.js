@@ -88,7 +88,7 @@ export function create({ site, argument: name }) {
     const paths = pathsOf(stream);
     return {
       name, state: stream.state, hls: mediaUrl(site, paths.hls), flv: mediaUrl(site, paths.flv),
-      video: stream.video?.codec ?? null, audio: stream.audio?.codec ?? null,
+      video: stream.video?.codec ?? null, audio: stream.audio?.codec ?? null, audio_obstacle: stream.audio?.hls_obstacle ?? null,
     };
   }
 
