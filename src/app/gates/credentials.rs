@@ -97,17 +97,7 @@ mod tests {
         let config = Config::parse("t", &text).unwrap();
         let mut vhost = (**config.vhost("v").unwrap()).clone();
         vhost.security.stream_keys = keys.map(|text| Arc::new(StreamKeys::parse(text).unwrap()));
-        let client = ClientInfo {
-            id: 1,
-            ip: "192.0.2.7".parse().unwrap(),
-            vhost: "v".into(),
-            app: "live".into(),
-            app_params: String::new(),
-            tc_url: String::new(),
-            page_url: String::new(),
-            forward_route: String::new(),
-            engine: None,
-        };
+        let client = ClientInfo { ip: "192.0.2.7".parse().unwrap(), ..ClientInfo::of_test(1) };
         let [vhost_name, app, stream, params] = ["v", "live", name, params].map(str::to_owned);
         let info = StreamInfo { vhost: vhost_name, app, stream, name: format!("v/live/{name}"), params };
         let (client, stream, vhost) = (Arc::new(client), Some(Arc::new(info)), Arc::new(vhost));

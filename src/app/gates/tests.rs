@@ -54,15 +54,9 @@ impl Rig {
         let near = listener.accept().unwrap().unwrap();
         let (client, _) = ctx.clients.add(&near, &config).unwrap();
         let info = ClientInfo {
-            id: client.number,
             ip: client.address().ip(),
             vhost: app.vhost.name.clone(),
-            app: "live".to_owned(),
-            app_params: String::new(),
-            tc_url: String::new(),
-            page_url: String::new(),
-            forward_route: String::new(),
-            engine: None,
+            ..ClientInfo::of_test(client.number)
         };
         let stream = StreamInfo {
             vhost: info.vhost.clone(),

@@ -31,6 +31,24 @@ pub struct ClientInfo {
     pub engine: Option<Arc<Engine>>,
 }
 
+#[cfg(test)]
+impl ClientInfo {
+    /// Returns a client for tests: on this machine, in the application `live` of the vhost `v`.
+    pub(crate) fn of_test(id: u64) -> Self {
+        Self {
+            id,
+            ip: [127, 0, 0, 1].into(),
+            vhost: "v".to_owned(),
+            app: "live".to_owned(),
+            app_params: String::new(),
+            tc_url: String::new(),
+            page_url: String::new(),
+            forward_route: String::new(),
+            engine: None,
+        }
+    }
+}
+
 /// A stream as one client publishes or plays it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct StreamInfo {

@@ -59,6 +59,26 @@ impl ClientHandle for Socket {
     }
 }
 
+/// Writes what a consumer has for its socket, until it has caught up or the socket is full, as its coroutine does.
+fn write_to(socket: &Socket, consumer: &mut Consumer, unwritten: &mut Vec<u8>) {
+    loop {
+        if !unwritten.is_empty() {
+            let n = socket.try_write(unwritten).unwrap();
+            unwritten.drain(..n);
+            if !unwritten.is_empty() {
+                return;
+            }
+        }
+        let mut out = Vec::new();
+        consumer.fill(&mut out);
+        if out.is_empty() && !consumer.has_more() {
+            socket.woken.store(false, Ordering::Relaxed);
+            return;
+        }
+        *unwritten = out.concat();
+    }
+}
+
 struct TestPlayer {
     socket: Arc<Socket>,
     consumer: Consumer,
@@ -84,22 +104,7 @@ impl TestPlayer {
 
     /// Runs the player's coroutine until it has caught up or the socket is full.
     fn run(&mut self) {
-        loop {
-            if !self.unwritten.is_empty() {
-                let n = self.socket.try_write(&self.unwritten).unwrap();
-                self.unwritten.drain(..n);
-                if !self.unwritten.is_empty() {
-                    return;
-                }
-            }
-            let mut out = Vec::new();
-            self.consumer.fill(&mut out);
-            if out.is_empty() {
-                self.socket.woken.store(false, Ordering::Relaxed);
-                return;
-            }
-            self.unwritten = out.concat();
-        }
+        write_to(&self.socket, &mut self.consumer, &mut self.unwritten);
     }
 
     /// Returns the messages that arrived since the last call.
@@ -131,17 +136,7 @@ impl TestPlayer {
 }
 
 pub(super) fn client_info(id: u64) -> Arc<ClientInfo> {
-    Arc::new(ClientInfo {
-        id,
-        ip: [127, 0, 0, 1].into(),
-        vhost: "v".to_owned(),
-        app: "live".to_owned(),
-        app_params: String::new(),
-        tc_url: String::new(),
-        page_url: String::new(),
-        forward_route: String::new(),
-        engine: None,
-    })
+    Arc::new(ClientInfo::of_test(id))
 }
 
 pub(super) fn stream_info() -> Arc<StreamInfo> {

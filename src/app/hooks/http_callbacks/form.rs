@@ -122,17 +122,7 @@ mod tests {
     use crate::app::session::info::StreamInfo;
 
     fn body(hook: Hook, params: &str, detail: Detail<'_>) -> String {
-        let client = ClientInfo {
-            id: 7,
-            ip: "127.0.0.1".parse().unwrap(),
-            vhost: "v".into(),
-            app: "live".into(),
-            app_params: String::new(),
-            tc_url: "rtmp://h/live".into(),
-            page_url: String::new(),
-            forward_route: String::new(),
-            engine: None,
-        };
+        let client = ClientInfo { tc_url: "rtmp://h/live".into(), ..ClientInfo::of_test(7) };
         let [vhost, app, stream, params] = ["v", "live", "cam 1", params].map(str::to_owned);
         let stream = StreamInfo { vhost, app, stream, name: "v/live/cam 1".into(), params };
         let bodies = BodyWriter::new();

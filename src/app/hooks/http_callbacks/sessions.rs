@@ -168,17 +168,7 @@ mod tests {
     const TRAFFIC: Traffic = Traffic { sent: 1, received: 2 };
 
     fn client(id: u64) -> Arc<ClientInfo> {
-        Arc::new(ClientInfo {
-            id,
-            ip: "::1".parse().unwrap(),
-            vhost: "v".into(),
-            app: "a".into(),
-            app_params: String::new(),
-            tc_url: String::new(),
-            page_url: String::new(),
-            forward_route: String::new(),
-            engine: None,
-        })
+        Arc::new(ClientInfo { app: "a".into(), ..ClientInfo::of_test(id) })
     }
 
     fn stream() -> Arc<StreamInfo> {

@@ -53,17 +53,7 @@ mod tests {
     use super::*;
 
     fn client(id: u64) -> Arc<ClientInfo> {
-        Arc::new(ClientInfo {
-            id,
-            ip: "::1".parse().unwrap(),
-            vhost: String::new(),
-            app: String::new(),
-            app_params: String::new(),
-            tc_url: String::new(),
-            page_url: String::new(),
-            forward_route: String::new(),
-            engine: None,
-        })
+        Arc::new(ClientInfo::of_test(id))
     }
 
     #[test]

@@ -25,22 +25,7 @@ impl TestViewer {
 
     /// Runs the viewer's coroutine until it has caught up or the socket is full.
     fn run(&mut self) {
-        loop {
-            if !self.unwritten.is_empty() {
-                let n = self.socket.try_write(&self.unwritten).unwrap();
-                self.unwritten.drain(..n);
-                if !self.unwritten.is_empty() {
-                    return;
-                }
-            }
-            let mut out = Vec::new();
-            self.consumer.fill(&mut out);
-            if out.is_empty() && !self.consumer.has_more() {
-                self.socket.woken.store(false, Ordering::Relaxed);
-                return;
-            }
-            self.unwritten = out.concat();
-        }
+        write_to(&self.socket, &mut self.consumer, &mut self.unwritten);
     }
 
     /// Returns the bytes that arrived since the last call.

@@ -258,17 +258,7 @@ fn of_a_flood_of_names_no_more_are_known_than_may_be() {
     let config = crate::config::Config::parse("t", &text).unwrap();
     let vhost = config.vhost("v").unwrap();
     let all = Hls::new(LiveFiles::new()).unwrap();
-    let client = Arc::new(ClientInfo {
-        id: 1,
-        ip: "::1".parse().unwrap(),
-        vhost: String::new(),
-        app: String::new(),
-        app_params: String::new(),
-        tc_url: String::new(),
-        page_url: String::new(),
-        forward_route: String::new(),
-        engine: None,
-    });
+    let client = Arc::new(ClientInfo::of_test(1));
     let start = |n: usize| {
         let [vhost_name, app, stream, params] = ["v", "live", &n.to_string(), ""].map(str::to_owned);
         let info = StreamInfo { name: format!("v/live/{n}"), vhost: vhost_name, app, stream, params };
