@@ -17,6 +17,7 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use bytes::{Bytes, BytesMut};
+use srs::app::hooks::http_callbacks::decoders;
 #[cfg(feature = "hls")]
 use srs::app::outputs::hls::buffer_pool::BufferPool;
 #[cfg(feature = "hls")]
@@ -25,7 +26,7 @@ use srs::app::session::request::{AppRequest, StreamRequest};
 use srs::codec::nalu::{self, Nalus, VideoConfig};
 use srs::codec::proxy::{self, Header};
 use srs::codec::{aac, adts, amf0, amf3, avc, flv, hevc, mp3, picture};
-use srs::config::{Config, Target as ForwardTarget};
+use srs::config::{Config, StreamKeys, Target as ForwardTarget};
 #[cfg(feature = "http")]
 use srs::http::conditions::{self, Part};
 #[cfg(feature = "http")]
@@ -74,6 +75,9 @@ pub const TARGETS: &[Target] = &[
     ("http_body", http_body),
     ("proxy", proxy),
     ("directive", directive),
+    ("callback_answer", callback_answer),
+    ("spool", spool),
+    ("stream_keys", stream_keys),
 ];
 
 /// A peer that sends fixed bytes and counts the received ones.
@@ -514,6 +518,41 @@ pub fn directive(data: &[u8]) {
             let text = error.to_string();
             assert!(text.lines().count() <= 21, "{text}");
             assert!(!text.chars().any(|c| c.is_control() && c != '\n'), "{text:?}");
+        }
+    }
+}
+
+/// Reads the answer of a backend of callbacks.
+pub fn callback_answer(data: &[u8]) {
+    let mut backend = Script::new(data);
+    if let Some(length) = decoders::ask(&mut backend) {
+        assert!(length <= 64 * 1024 + 4096, "{length}");
+    }
+    assert!(backend.received > 0, "the question");
+}
+
+/// Reads a spool file as it is, then with the right checksum before each line, and what it is rewritten to.
+pub fn spool(data: &[u8]) {
+    decoders::rewrite_spool(data);
+    let (rewritten, _) = decoders::rewrite_spool(decoders::with_checksums(&String::from_utf8_lossy(data)).as_bytes());
+    assert_eq!(decoders::rewrite_spool(rewritten.as_bytes()), (rewritten, 0));
+}
+
+/// Reads a file of stream keys. No key is in an error.
+pub fn stream_keys(data: &[u8]) {
+    let Ok(text) = std::str::from_utf8(data) else { return };
+    let lines = || text.trim_start_matches('\u{feff}').lines().map(|line| line.split('#').next().unwrap_or_default());
+    match StreamKeys::parse(text) {
+        Ok(keys) => lines().filter_map(|line| line.split_whitespace().next()).for_each(|key| {
+            assert!(keys.find(key).is_some(), "{key:?}");
+        }),
+        Err((line, problem)) => {
+            let text = lines().nth(line - 1).expect("a line of the file");
+            let mut words = text.split_whitespace();
+            let key = words.next().expect("an empty line is no mistake");
+            // A short key, or one that is a word behind it too, can be in the text by chance.
+            let by_chance = key.len() < 12 || words.any(|word| word.contains(key));
+            assert!(by_chance || !problem.contains(key), "{problem}");
         }
     }
 }

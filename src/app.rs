@@ -17,7 +17,7 @@
 mod context;
 pub mod events;
 mod gates;
-mod hooks;
+pub mod hooks;
 #[cfg(feature = "http")]
 pub mod http;
 mod limits;

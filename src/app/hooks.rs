@@ -5,5 +5,5 @@
 //! | [`http_callbacks`] | a gate: requests to backends, which allow, refuse or rename | requests for each event |
 //! | `transcode` | streams that ffmpeg publishes | events: it starts and ends programs |
 
-pub(crate) mod http_callbacks;
+pub mod http_callbacks;
 pub(crate) mod transcode;

@@ -1,4 +1,4 @@
-//! The backends of callbacks that the tests start: one in Python, and nginx.
+//! The backends of callbacks that the tests start: `srs_hooks`, one in Python, and nginx; and what the tests ask servers with them.
 
 use std::path::Path;
 
@@ -6,9 +6,74 @@ use serde_json::Value;
 
 use crate::common::process::{Process, eventually};
 use crate::common::scratch::Scratch;
-use crate::common::server::{free_port, listens};
-use crate::common::wire::ANSWER_TIMEOUT;
+use crate::common::server::{Server, Settings, free_port, listens};
+use crate::common::wire::{ANSWER_TIMEOUT, Command, Wire};
 use crate::players::CLIENT_TIMEOUT;
+
+/// A running `srs_hooks`.
+pub(crate) struct SampleBackend {
+    process: Process,
+    pub(crate) port: u16,
+}
+
+impl SampleBackend {
+    pub(crate) fn start(scratch: &Scratch, options: &[&str]) -> SampleBackend {
+        SampleBackend::on(scratch, free_port(), options)
+    }
+
+    pub(crate) fn on(scratch: &Scratch, port: u16, options: &[&str]) -> SampleBackend {
+        let listen = format!("127.0.0.1:{port}");
+        let arguments = ["--json", "--listen", &listen].into_iter().chain(options.iter().copied());
+        let process = Process::start(scratch, "hooks", env!("CARGO_BIN_EXE_srs_hooks"), arguments);
+        eventually("srs_hooks listens", CLIENT_TIMEOUT, || listens(port).then_some(()));
+        SampleBackend { process, port }
+    }
+
+    /// Returns the bodies so far.
+    pub(crate) fn events(&self) -> Vec<Value> {
+        let log = self.process.log();
+        log.lines().filter(|line| line.starts_with('{')).map(|line| serde_json::from_str(line).expect("JSON")).collect()
+    }
+
+    /// Returns action and client of each event, as `on_publish 1`, once there are as many as `count`.
+    pub(crate) fn wait_actions(&self, count: usize) -> Vec<String> {
+        let actions = || -> Vec<String> {
+            let text = |event: &Value, key: &str| event[key].as_str().expect("a text").to_owned();
+            self.events().iter().map(|event| text(event, "action") + " " + &text(event, "client_id")).collect()
+        };
+        let what = format!("{count} callbacks, have {:?}", actions());
+        eventually(&what, ANSWER_TIMEOUT, || Some(actions()).filter(|actions| actions.len() >= count))
+    }
+}
+
+/// Returns `http_hooks` with these directives, and all callbacks sent to one port.
+pub(crate) fn all_hooks(port: u16, more: &str) -> String {
+    let url = format!("http://127.0.0.1:{port}/api/v1");
+    format!(
+        "http_hooks {{ enabled on; on_connect {url}/clients; on_close {url}/clients; on_publish {url}/streams; \
+         on_unpublish {url}/streams; on_play {url}/sessions; on_stop {url}/sessions; {more} }}"
+    )
+}
+
+/// Starts a server with a default vhost of these directives.
+pub(crate) fn server(scratch: &Scratch, vhost: &str) -> Server {
+    Server::with(scratch, Settings { vhost, ..Settings::default() })
+}
+
+/// Asks to publish or play, and returns the answer.
+pub(crate) fn answer_to(port: u16, verb: &str, stream: &str) -> (Wire, Command) {
+    let mut wire = Wire::connect(port);
+    wire.connect_app("live");
+    let id = wire.create_stream();
+    if verb == "publish" {
+        wire.publish(id, stream)
+    } else {
+        wire.play(id, stream)
+    }
+    let due = ["NetStream.Publish.Start", "NetStream.Publish.Denied", "NetStream.Play.Start", "NetStream.Play.Failed"];
+    let answer = wire.wait_command("a decision", |command| due.contains(&command.code()));
+    (wire, answer)
+}
 
 /// A running `backend.py`.
 pub(crate) struct PythonBackend {

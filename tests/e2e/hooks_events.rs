@@ -5,33 +5,15 @@ use std::process::Command;
 
 use serde_json::Value;
 
-use crate::backend::{PythonBackend, start_nginx};
+use crate::backend::{PythonBackend, answer_to, server, start_nginx};
+use crate::common::flv;
 use crate::common::process::{Process, eventually};
 use crate::common::scratch::Scratch;
-use crate::common::server::{Server, Settings};
-use crate::common::wire::{ANSWER_TIMEOUT, Command as Answer, Wire};
+use crate::common::server::Server;
+use crate::common::wire::{ANSWER_TIMEOUT, Wire};
 use crate::media;
 use crate::players::{CLIENT_TIMEOUT, Kinds, Player, publish};
 use crate::tools::need;
-
-fn server(scratch: &Scratch, vhost: &str) -> Server {
-    Server::with(scratch, Settings { vhost, ..Settings::default() })
-}
-
-/// Asks to publish or play, and returns the answer.
-fn answer_to(port: u16, verb: &str, stream: &str) -> (Wire, Answer) {
-    let mut wire = Wire::connect(port);
-    wire.connect_app("live");
-    let id = wire.create_stream();
-    if verb == "publish" {
-        wire.publish(id, stream)
-    } else {
-        wire.play(id, stream)
-    }
-    let due = ["NetStream.Publish.Start", "NetStream.Publish.Denied", "NetStream.Play.Start", "NetStream.Play.Failed"];
-    let answer = wire.wait_command("a decision", |command| due.contains(&command.code()));
-    (wire, answer)
-}
 
 #[test]
 fn requests_are_signed_and_python_verifies_them() {
@@ -260,5 +242,59 @@ fn each_segment_is_told_when_its_file_is_there() {
     let notified = || backend.requests().into_iter().filter(|request| request["method"] == "GET").collect::<Vec<_>>();
     let fetched = eventually("six notifications", CLIENT_TIMEOUT, || Some(notified()).filter(|all| all.len() >= 6));
     assert_eq!(fetched[0]["path"], "/notify/live/cam?url=live/cam-0.ts&p=?a=b");
+    server.assert_healthy();
+}
+
+#[test]
+fn each_recording_is_told_when_it_is_complete() {
+    let (python, ffmpeg) = (need!(python), need!(ffmpeg));
+    let scratch = Scratch::new();
+    let backend = PythonBackend::start(&scratch, &python, "[]");
+    let url = format!("http://127.0.0.1:{}/x", backend.port);
+    let vhost = format!(
+        "dvr {{ enabled on; dvr_path '{}/[app]/[stream].[timestamp].flv'; }} \
+         http_hooks {{ enabled on; on_dvr {url}; on_publish {url}; on_unpublish {url}; }}",
+        scratch.file("rec").display()
+    );
+    let mut server = server(&scratch, &vhost);
+    let source = media::h264_aac(&ffmpeg);
+    publish(&scratch, "publisher", &ffmpeg, source, &server.url("cam?a=b"), &[]).wait_success(CLIENT_TIMEOUT);
+    let told = backend.wait("on_dvr");
+    let file = std::path::Path::new(told["file"].as_str().expect("a path"));
+    assert_eq!(told["size"].as_u64(), Some(file.metadata().expect("it is there").len()), "{told}");
+    let (recorded, published) = (flv::read(file), &source.tags);
+    assert!(recorded.len() >= published.len(), "{} of {} packets", recorded.len(), published.len());
+    let length = f64::from(published.iter().map(|tag| tag.timestamp).max().expect("packets")) / 1000.0;
+    let seconds = told["duration"].as_f64().expect("a number");
+    assert!((seconds - length).abs() < 0.5, "{seconds} s in {told}, and {length} s were published");
+    let ended = backend.wait("on_unpublish");
+    for key in ["client_id", "session_id", "stream", "param", "stream_id", "tcUrl"] {
+        assert_eq!(told[key], ended[key], "{key}");
+    }
+    server.assert_healthy();
+}
+
+#[test]
+fn an_answer_limits_time_and_bit_rate_of_real_clients() {
+    let (python, ffmpeg, rtmpdump) = (need!(python), need!(ffmpeg), need!(rtmpdump));
+    let scratch = Scratch::new();
+    let rules = r#"[{"when": {"action": "on_publish", "stream": "small"}, "body": "{\"code\":0,\"max_bitrate\":100}"},
+                    {"when": {"action": "on_play"}, "body": "{\"code\":0,\"expire_s\":2}"}]"#;
+    let backend = PythonBackend::start(&scratch, &python, rules);
+    let url = format!("http://127.0.0.1:{}/x", backend.port);
+    let vhost = format!("http_hooks {{ enabled on; on_publish {url}; on_play {url}; on_stop {url}; }}");
+    let mut server = server(&scratch, &vhost);
+    let source = media::h264_aac(&ffmpeg);
+    let mut small = publish(&scratch, "small", &ffmpeg, source, &server.url("small"), &[]);
+    let mut publisher = publish(&scratch, "publisher", &ffmpeg, source, &server.url("cam"), &[]);
+    let mut player = Player::rtmpdump(&scratch, "player", &rtmpdump, &server.url("cam"), &["--live"]);
+    backend.wait("on_stop");
+    assert!(player.frames() > 10, "it plays until its time is over");
+    player.process().wait(CLIENT_TIMEOUT);
+    server.wait_log(&["code=hook", "granted is over"], ANSWER_TIMEOUT);
+    assert!(!small.wait(CLIENT_TIMEOUT).success());
+    assert!(small.log().contains("100 kbit/s"), "{}", small.log());
+    // The limit is that of one publisher.
+    publisher.wait_success(CLIENT_TIMEOUT);
     server.assert_healthy();
 }

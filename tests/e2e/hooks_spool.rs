@@ -4,7 +4,7 @@ use std::path::Path;
 
 use serde_json::Value;
 
-use crate::backend::PythonBackend;
+use crate::backend::{PythonBackend, all_hooks};
 use crate::common::process::eventually;
 use crate::common::scratch::Scratch;
 use crate::common::server::{Server, Settings, free_port, write_configuration};
@@ -12,14 +12,9 @@ use crate::common::wire::{ANSWER_TIMEOUT, Wire};
 use crate::players::CLIENT_TIMEOUT;
 use crate::tools::need;
 
-/// Returns `http_hooks` with all callbacks sent to one port, and a spool file.
 fn hooks(scratch: &Scratch, port: u16) -> String {
-    let url = format!("http://127.0.0.1:{port}/x");
-    format!(
-        "http_hooks {{ enabled on; on_connect {url}; on_close {url}; on_publish {url}; on_unpublish {url}; on_play {url}; \
-         on_stop {url}; on_hook_failure allow; hooks_timeout 1; hooks_spool '{}'; }}",
-        scratch.file("spool").display()
-    )
+    let spool = scratch.file("spool");
+    all_hooks(port, &format!("on_hook_failure allow; hooks_timeout 1; hooks_spool '{}';", spool.display()))
 }
 
 fn run(scratch: &Scratch, port: u16, configuration: &Path) -> Server {
@@ -48,13 +43,13 @@ fn what_a_dead_backend_has_missed_is_told_after_a_restart() {
     server.wait_log(&["code=by-peer"], ANSWER_TIMEOUT);
     server.process().interrupt();
     server.process().wait(CLIENT_TIMEOUT);
-    assert!(server.log_line(&["callbacks kept in the spool", "count=2"]).is_some(), "{}", server.log());
+    assert!(server.log_line(&["callbacks kept in the spool", "count=4"]).is_some(), "{}", server.log());
     let backend = PythonBackend::on(&scratch, &python, backend_port, "[]", &[]);
     let mut server = run(&scratch, port, &configuration);
-    let all = eventually("both events", CLIENT_TIMEOUT, || Some(told(&backend)).filter(|all| all.len() >= 2));
+    let all = eventually("all events", CLIENT_TIMEOUT, || Some(told(&backend)).filter(|all| all.len() >= 4));
     let actions: Vec<_> = all.iter().map(|(action, _, replayed)| (action.as_str(), *replayed)).collect();
-    assert_eq!(actions, [("on_unpublish", true), ("on_close", true)]);
-    server.wait_log(&["callbacks replayed from the spool: count=2"], ANSWER_TIMEOUT);
+    assert_eq!(actions, ["on_connect", "on_publish", "on_unpublish", "on_close"].map(|action| (action, true)));
+    server.wait_log(&["callbacks replayed from the spool: count=4"], ANSWER_TIMEOUT);
     server.process().interrupt();
     server.process().wait(CLIENT_TIMEOUT);
     // Once.
@@ -63,7 +58,7 @@ fn what_a_dead_backend_has_missed_is_told_after_a_restart() {
     eventually("the next end", CLIENT_TIMEOUT, || {
         told(&backend).iter().any(|(action, _, replayed)| action == "on_close" && !replayed).then_some(())
     });
-    assert_eq!(told(&backend).iter().filter(|(_, _, replayed)| *replayed).count(), 2);
+    assert_eq!(told(&backend).iter().filter(|(_, _, replayed)| *replayed).count(), 4);
     server.assert_healthy();
 }
 

@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use nix::sys::signal::Signal;
 
+use crate::backend::{self, SampleBackend, all_hooks};
 use crate::common::flv::VIDEO;
 use crate::common::process::{Process, eventually};
 use crate::common::scratch::Scratch;
@@ -104,6 +105,24 @@ fn obs_stops_when_its_name_is_taken() {
     obs.wait_log("NetStream.Publish.BadName (the stream is being published by client 1)");
     server.wait_log(&["connection closed: code=busy"], ANSWER_TIMEOUT);
     drop(first);
+}
+
+#[test]
+fn obs_stops_when_a_backend_refuses_it_or_is_dead() {
+    need!(obs);
+    let scratch = Scratch::new();
+    let backend = SampleBackend::start(&scratch, &["--deny-publish", "obs", "--message", "pay your bill first"]);
+    for (port, message) in
+        [(backend.port, "pay your bill first"), (free_port(), "the callback backend is not available")]
+    {
+        let server = backend::server(&scratch, &all_hooks(port, "hooks_retry 0;"));
+        let obs = Obs::start(&scratch, &live(server.port));
+        assert_eq!(obs.wait_stopped(), 1, "it does not try again");
+        obs.wait_log(&format!("NetStream.Publish.Denied ({message})"));
+        // The number of the dialog, see docs/interop.md.
+        obs.wait_log("failed: -3");
+        server.wait_log(&["connection closed: code=hook"], ANSWER_TIMEOUT);
+    }
 }
 
 #[test]

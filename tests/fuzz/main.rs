@@ -135,5 +135,5 @@ smoke! {
     #[cfg(feature = "hls")] ts
     #[cfg(feature = "http")] http
     #[cfg(feature = "http")] http_body
-    proxy directive
+    proxy directive callback_answer spool stream_keys
 }

@@ -15,6 +15,7 @@ mod asking;
 mod backend;
 mod body;
 mod breaker;
+pub mod decoders;
 mod exchange;
 mod expiry;
 mod form;

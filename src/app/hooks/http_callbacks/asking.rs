@@ -31,34 +31,67 @@ pub(super) struct Question<'a> {
     pub(super) deadline: Instant,
 }
 
+/// A question that no backend has answered, and that `on_hook_failure` has decided for the client.
+pub(super) struct Unanswered {
+    pub(super) hook: Hook,
+    pub(super) vhost: String,
+    pub(super) url: HookUrl,
+    /// The body, with the `event_id` that the backend may have seen.
+    pub(super) text: String,
+}
+
+/// The request of a client on which backends decide.
+struct Subject<'a> {
+    hooks: &'a HttpHooks,
+    client: &'a Arc<ClientInfo>,
+    stream: &'a Arc<StreamInfo>,
+    /// The order of its events.
+    key: &'a str,
+    deadline: Instant,
+}
+
 impl HttpCallbacks {
-    /// Asks all backends of a callback, one after the other, until one refuses.
-    fn ask(
-        &self,
-        hook: Hook,
-        hooks: &HttpHooks,
-        client: &Arc<ClientInfo>,
-        stream: &Arc<StreamInfo>,
-        deadline: Instant,
-    ) -> Result<Grant, CloseReason> {
+    /// Asks all backends of a callback, one after the other, until one refuses. Returns what they grant, and the questions that were
+    /// not answered.
+    fn ask(&self, hook: Hook, subject: &Subject<'_>) -> Result<(Grant, Vec<Unanswered>), CloseReason> {
+        let Subject { hooks, client, stream, key, deadline } = *subject;
+        let (mut granted, mut unanswered) = (Grant::default(), Vec::new());
         let urls = hook.urls(hooks);
         if urls.is_empty() {
-            return Ok(Grant::default());
+            return Ok((granted, unanswered));
         }
         let about = About { client: Some(client), stream: Some(stream), detail: Detail::None };
         let message = self.message(hook, hooks, &about);
-        let key = key(hook, client, stream);
-        urls.iter().try_fold(Grant::default(), |granted, url| {
-            // The end of the publication before belongs before this question.
-            self.backend(url).wait_delivered(&key, hooks.timeout);
+        for url in urls {
             let question = Question { hook, url, hooks, message: &message, deadline };
-            let grant = match self.decide(&question) {
-                Ok(answer) => answer.map_err(CloseReason::Hook),
-                Err(_) if hooks.allow_on_failure => Ok(Grant::default()),
-                Err(_) => Err(CloseReason::Hook("the callback backend is not available".to_owned())),
+            // The end of the publication before belongs before this question.
+            let answer = match self.backend(url).wait_delivered(key, hooks.timeout) {
+                Ok(()) => self.decide(&question),
+                Err(error) => {
+                    self.log_failure(&question, &error);
+                    Err(error)
+                }
             };
-            grant.map(|grant| granted.merge(grant))
-        })
+            match answer {
+                Ok(Ok(grant)) => granted = granted.merge(grant),
+                Ok(Err(why)) => return Err(CloseReason::Hook(why)),
+                Err(_) if hooks.allow_on_failure => {
+                    let (vhost, url, text) = (stream.vhost.clone(), url.clone(), message.text().to_owned());
+                    unanswered.push(Unanswered { hook, vhost, url, text });
+                }
+                Err(_) => return Err(CloseReason::Hook("the callback backend is not available".to_owned())),
+            }
+        }
+        Ok((granted, unanswered))
+    }
+
+    fn log_failure(&self, question: &Question<'_>, error: &RequestError) {
+        let Question { hook, url, hooks, .. } = *question;
+        let decision = if hooks.allow_on_failure { "allow" } else { "deny" };
+        if self.backend(url).may_log_failure() {
+            let (name, url) = (hook.name(), url.redacted());
+            log::warn!("callback failed: hook={name} url={url} error={} on_hook_failure={decision}", quoted(error));
+        }
     }
 
     /// Asks one backend. Returns what it grants, or the reason of its refusal. Fails when it gave no answer in all
@@ -69,14 +102,7 @@ impl HttpCallbacks {
         let reply = match self.request(question) {
             Ok(reply) => reply,
             Err(error) => {
-                let decision = if hooks.allow_on_failure { "allow" } else { "deny" };
-                if backend.may_log_failure() {
-                    let (name, url) = (hook.name(), url.redacted());
-                    log::warn!(
-                        "callback failed: hook={name} url={url} error={} on_hook_failure={decision}",
-                        quoted(&error)
-                    );
-                }
+                self.log_failure(question, &error);
                 return Err(error);
             }
         };
@@ -117,15 +143,27 @@ impl HttpCallbacks {
 /// Guard that ends the question about a client when it is dropped, also by a panic.
 struct Asking<'a> {
     callbacks: &'a HttpCallbacks,
-    client: u64,
+    client: &'a ClientInfo,
+    hooks: &'a HttpHooks,
+    key: String,
     allowed: Option<(Hook, Arc<StreamInfo>)>,
     /// The end of what is allowed, in spool files.
     ends: Vec<Receipt>,
+    /// To be told before any end.
+    unanswered: Vec<Unanswered>,
+}
+
+impl Asking<'_> {
+    fn tell_unanswered(&mut self) {
+        let unanswered = std::mem::take(&mut self.unanswered);
+        self.callbacks.tell_unanswered(&self.key, self.client, self.hooks, unanswered);
+    }
 }
 
 impl Drop for Asking<'_> {
     fn drop(&mut self) {
-        let (client, allowed, ends) = (self.client, self.allowed.take(), std::mem::take(&mut self.ends));
+        self.tell_unanswered();
+        let (client, allowed, ends) = (self.client.id, self.allowed.take(), std::mem::take(&mut self.ends));
         let told = self.callbacks.sessions.try_with(|sessions| sessions.finish(client, allowed, ends));
         told.iter().flatten().for_each(|told| self.callbacks.tell(told));
     }
@@ -155,16 +193,29 @@ impl Gate for HttpCallbacks {
         let (hooks, client) = (&request.vhost.http_hooks, &request.client);
         let hook = if request.action == GateAction::Publish { Hook::Publish } else { Hook::Play };
         let deadline = st::now() + MAX_DECISION_TIME;
+        let key_of = |stream: &StreamInfo| key(hook, client, stream);
         let must_connect = self.sessions.with(|sessions| sessions.start(hook, client, stream));
-        let mut asking = Asking { callbacks: self, client: client.id, allowed: None, ends: Vec::new() };
+        let mut asking = Asking {
+            callbacks: self,
+            client,
+            hooks,
+            key: key_of(stream),
+            allowed: None,
+            ends: Vec::new(),
+            unanswered: Vec::new(),
+        };
+        let subject = Subject { hooks, client, stream, key: &key_of(stream), deadline };
         if must_connect {
-            self.ask(Hook::Connect, hooks, client, stream, deadline)?;
+            asking.unanswered = self.ask(Hook::Connect, &subject)?.1;
             let ends = self.keep_end(Hook::Close, hooks, client, stream);
             self.sessions.with(|sessions| sessions.set_connected(client.id, ends));
         }
-        let Grant { stream: name, expires_after, max_bitrate } = self.ask(hook, hooks, client, stream, deadline)?;
+        let (Grant { stream: name, expires_after, max_bitrate }, unanswered) = self.ask(hook, &subject)?;
+        asking.unanswered.extend(unanswered);
         // From now on the requested name, which may be a secret key, is not used any more.
         let stream = name.as_deref().map_or_else(|| stream.clone(), |name| renamed(stream, name));
+        asking.key = key_of(&stream);
+        asking.tell_unanswered();
         let end = if hook == Hook::Publish { Hook::Unpublish } else { Hook::Stop };
         asking.ends = self.keep_end(end, hooks, client, &stream);
         asking.allowed = Some((hook, stream));

@@ -1,23 +1,25 @@
-//! A backend: connections to it, its circuit breaker, and the delivery of the events that wait for it.
+//! A backend: connections to it, requests, and its circuit breaker.
+
+mod delivery;
 
 use std::io;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::AtomicBool;
 use std::time::{Duration, Instant};
 
 use super::addresses::Addresses;
-use super::answer::{self, Answer};
+use super::answer;
 use super::breaker::Breaker;
 use super::exchange::{self, Failure, Reply};
 use super::hook::Hook;
 use super::latency::Latency;
 use super::message::Message;
-use super::queue::{Job, MAX_QUEUED, Queue, lane_of};
+use super::queue::Queue;
 use super::tls_roots::TlsRoots;
-use crate::config::{HookFormat, HookUrl};
+use crate::config::HookUrl;
 use crate::log::{Throttle, quoted};
 use crate::st::net::TcpStream;
-use crate::st::{self, Cond, LowClass, Shared};
+use crate::st::{self, Cond, Shared};
 
 /// Requests to one backend at a time. Further ones wait, within their time.
 const MAX_REQUESTS: usize = 512;
@@ -25,14 +27,6 @@ const MAX_REQUESTS: usize = 512;
 /// Open connections that are kept for the next request, and the time for which.
 const MAX_IDLE: usize = 64;
 const MAX_IDLE_TIME: Duration = Duration::from_secs(10);
-
-/// Delay before an event is told again: the first, and the longest. It doubles in between.
-const MIN_RETRY_DELAY: Duration = Duration::from_millis(500);
-const MAX_RETRY_DELAY: Duration = Duration::from_secs(30);
-
-/// Attempts after which an event is given up that the backend answers with a status of 500 or more: the fault may be in
-/// handling this event, and others wait behind it.
-const MAX_REJECTIONS: u32 = 8;
 
 const LOG_INTERVAL: Duration = Duration::from_secs(5);
 
@@ -243,112 +237,6 @@ impl Backend {
         self.state.with(|state| state.failure_log.pass(st::now()))
     }
 
-    /// Adds an event. Never blocks; may be called while a panic unwinds.
-    pub(super) fn push(self: &Arc<Self>, job: Job) {
-        let index = lane_of(&job.key);
-        let must_start = self.state.try_with(|state| {
-            let dropped = state.queue.push(job);
-            state.count_dropped(dropped, &self.origin);
-            !state.queue.set_running(index, true)
-        });
-        if must_start == Some(true) {
-            let guard = LaneGuard { backend: self.clone(), index };
-            // If there is no memory, the guard is dropped, and the next event tries again.
-            if let Err(error) =
-                st::spawn_low_priority(LowClass::Requests, "callbacks", 0, move || guard.backend.run_lane(guard.index))
-            {
-                log::error!(
-                    "callbacks delayed, no memory for a coroutine: backend={} error={}",
-                    self.origin,
-                    quoted(error)
-                );
-            }
-        }
-    }
-
-    /// Tells the events of a lane, one after the other, until none is left.
-    fn run_lane(self: &Arc<Self>, index: usize) {
-        let (mut delay, mut rejections) = (MIN_RETRY_DELAY, 0);
-        while let Some(job) = self.state.with(|state| state.queue.front(index)) {
-            let pause = match self.request(&job.url, &job.message, job.timeout) {
-                Ok(reply) => {
-                    let is_strange = |reply: &Reply| {
-                        answer::read(reply.status, &reply.body) == Answer::NotUnderstood
-                            && !(200..300).contains(&reply.status)
-                    };
-                    if job.format == HookFormat::Json && is_strange(&reply) {
-                        self.log_strange_answer(job.hook, &job.url, &reply);
-                    }
-                    None
-                }
-                // Events in a spool file stay there.
-                Err(_) if self.flushing.load(Ordering::Relaxed) && job.receipt.is_some() => return,
-                Err(_) if self.flushing.load(Ordering::Relaxed) => {
-                    self.state.with(|state| state.count_lost(1));
-                    None
-                }
-                Err(RequestError::Down(until)) => Some(until.saturating_duration_since(st::now())),
-                Err(RequestError::Status(status)) if rejections >= MAX_REJECTIONS => {
-                    let url = job.url.redacted();
-                    self.state.with(|state| state.totals.lost += 1);
-                    log::warn!(
-                        "callback lost, the backend fails on it: hook={} url={url} status={status}",
-                        job.hook.name()
-                    );
-                    None
-                }
-                Err(error) => {
-                    rejections += u32::from(matches!(error, RequestError::Status(_)));
-                    log::debug!("callback not delivered, retrying: url={} error={}", job.url.redacted(), quoted(error));
-                    let pause = delay;
-                    delay = (delay * 2).min(MAX_RETRY_DELAY);
-                    Some(pause)
-                }
-            };
-            match pause {
-                Some(pause) => {
-                    self.on_flush.wait_timeout(pause);
-                }
-                None => {
-                    (delay, rejections) = (MIN_RETRY_DELAY, 0);
-                    self.state.with(|state| state.queue.pop(index, &job));
-                    self.on_delivered.broadcast();
-                }
-            }
-        }
-    }
-
-    /// Waits until no event with this key is left to tell, at most for `timeout`.
-    pub(super) fn wait_delivered(&self, key: &str, timeout: Duration) {
-        let deadline = st::now() + timeout;
-        while self.state.with(|state| state.queue.has_key(key)) {
-            if !self.on_delivered.wait_timeout(deadline.saturating_duration_since(st::now())) {
-                return;
-            }
-        }
-    }
-
-    /// From now on, an event that fails once is lost.
-    pub(super) fn start_flush(&self) {
-        self.flushing.store(true, Ordering::Relaxed);
-        self.on_flush.broadcast();
-    }
-
-    /// Returns whether events are being delivered.
-    pub(super) fn is_busy(&self) -> bool {
-        self.state.with(|state| state.queue.is_running())
-    }
-
-    /// Drops all events that are not delivered; those in a spool file stay there if `is_kept`. Returns the numbers of those that
-    /// are lost, with those dropped before and not logged, and of those that are kept.
-    pub(super) fn clear(&self, is_kept: bool) -> (u64, u64) {
-        self.state.with(|state| {
-            let (lost, kept) = state.queue.clear(is_kept);
-            state.totals.lost += lost;
-            (lost + std::mem::take(&mut state.lost), kept)
-        })
-    }
-
     /// Returns what has happened since the start, and what waits now.
     pub(super) fn totals(&self) -> Totals {
         self.state.with(|state| {
@@ -359,36 +247,6 @@ impl Backend {
 
     pub(super) fn origin(&self) -> &str {
         &self.origin
-    }
-}
-
-impl State {
-    fn count_lost(&mut self, count: u64) {
-        self.lost += count;
-        self.totals.lost += count;
-    }
-
-    /// Counts events that found no room, and logs them.
-    fn count_dropped(&mut self, count: u64, origin: &str) {
-        self.count_lost(count);
-        if self.lost > 0 && self.lost_log.pass(st::now()) {
-            let count = std::mem::take(&mut self.lost);
-            log::warn!(
-                "callbacks lost, too many wait for the backend: backend={origin} count={count} limit={MAX_QUEUED}"
-            );
-        }
-    }
-}
-
-/// Marks a lane as not running when its coroutine ends, also by a panic.
-struct LaneGuard {
-    backend: Arc<Backend>,
-    index: usize,
-}
-
-impl Drop for LaneGuard {
-    fn drop(&mut self) {
-        self.backend.state.try_with(|state| state.queue.set_running(self.index, false));
     }
 }
 

@@ -40,6 +40,11 @@ impl Breaker {
         self.open.is_some()
     }
 
+    /// Returns when the next request may go out, if the breaker is open.
+    pub(super) fn next_probe(&self) -> Option<Instant> {
+        self.open.as_ref().map(|open| open.next_probe)
+    }
+
     /// Returns how long the backend was down, if this ends it.
     pub(super) fn on_success(&mut self, now: Instant) -> Option<Duration> {
         self.failures = 0;
@@ -74,7 +79,7 @@ mod tests {
             assert!(!breaker.on_failure(at(1)) && breaker.check(at(1)).is_ok());
         }
         assert!(!breaker.is_open() && breaker.on_failure(at(1)) && breaker.is_open(), "the fifth in a row");
-        assert_eq!(breaker.check(at(2)), Err(at(6)));
+        assert_eq!((breaker.check(at(2)), breaker.next_probe()), (Err(at(6)), Some(at(6))));
         assert_eq!((breaker.check(at(6)), breaker.check(at(6))), (Ok(()), Err(at(11))), "one probe at a time");
         assert!(!breaker.on_failure(at(9)), "told once");
         assert_eq!(breaker.check(at(12)), Ok(()));

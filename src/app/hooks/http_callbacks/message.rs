@@ -52,11 +52,11 @@ fn sign(secret: &str, text: &str) -> String {
     format!("sha256={digits}")
 }
 
-/// Returns the body of an event that is told after a restart.
-pub(super) fn replayed(text: &str, format: HookFormat) -> String {
+/// Returns a body with a further field that is true, such as `replayed` of an event that is told after a restart.
+pub(super) fn marked(text: &str, format: HookFormat, field: &str) -> String {
     match (format, text.strip_suffix('}')) {
-        (HookFormat::Json, Some(fields)) => format!("{fields},\"replayed\":true}}"),
-        _ => format!("{text}&replayed=true"),
+        (HookFormat::Json, Some(fields)) => format!("{fields},\"{field}\":true}}"),
+        _ => format!("{text}&{field}=true"),
     }
 }
 
@@ -79,7 +79,7 @@ mod tests {
 
     #[test]
     fn a_replayed_event_says_so() {
-        assert_eq!(replayed("{\"a\":1}", HookFormat::Json), "{\"a\":1,\"replayed\":true}");
-        assert_eq!(replayed("a=1", HookFormat::Form), "a=1&replayed=true");
+        assert_eq!(marked("{\"a\":1}", HookFormat::Json, "replayed"), "{\"a\":1,\"replayed\":true}");
+        assert_eq!(marked("a=1", HookFormat::Form, "replayed"), "a=1&replayed=true");
     }
 }

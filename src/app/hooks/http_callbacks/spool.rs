@@ -1,8 +1,9 @@
 //! The spool file (`hooks_spool`): what has to be told outlives the process.
 //!
-//! The file is only appended to. A line is `CHECKSUM JSON`; it adds an event, settles one, or does both at once. A line whose checksum
-//! is wrong, such as the last one after a crash, is skipped. Besides events that wait, the file has the end of each client that is
-//! in, which becomes an event if the process dies. A thread writes; what is settled is removed when the file is rewritten.
+//! The file is only appended to. Besides events that wait, it has the end of each client that is in, which becomes an event if the
+//! process dies. A thread writes; what is settled is removed when the file is rewritten.
+
+pub(super) mod format;
 
 use std::collections::BTreeMap;
 use std::fs::{File, OpenOptions, TryLockError};
@@ -15,9 +16,9 @@ use std::thread;
 use std::time::Duration;
 
 use crossbeam_channel::{Receiver, Sender, bounded};
-use serde::{Deserialize, Serialize};
-use sha2::{Digest, Sha256};
 
+pub(super) use self::format::Entry;
+use self::format::{Content, Record, line_of, read};
 use crate::log::{Throttle, quoted};
 use crate::st;
 
@@ -31,33 +32,7 @@ const MAX_BYTES: u64 = 512 << 20;
 /// Part of the file that must be in use, or it is rewritten.
 const REWRITE_DIVISOR: u64 = 4;
 
-/// Digits of a checksum.
-const CHECKSUM_DIGITS: usize = 8;
-
 const LOG_INTERVAL: Duration = Duration::from_secs(10);
-
-/// An event in the file.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub(super) struct Entry {
-    pub(super) hook: String,
-    pub(super) vhost: String,
-    pub(super) key: String,
-    /// The client, see [`session_id`](super::body::BodyWriter::session_id); empty in events about the server.
-    pub(super) session: String,
-    pub(super) url: String,
-    pub(super) body: String,
-    /// The end of a client that is in: it is told only if the process dies.
-    pub(super) is_end: bool,
-}
-
-#[derive(Serialize, Deserialize)]
-struct Record {
-    id: u64,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    event: Option<Entry>,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    settles: Option<u64>,
-}
 
 /// An open spool file.
 pub(super) struct Spool {
@@ -149,12 +124,6 @@ impl Spool {
     }
 }
 
-impl Record {
-    fn adding(id: u64, entry: Entry) -> Self {
-        Self { id, event: Some(entry), settles: None }
-    }
-}
-
 /// Opens and locks a file that only its owner may read: URLs and parameters may have secrets.
 fn open_locked(path: &Path) -> io::Result<File> {
     let file = OpenOptions::new().read(true).append(true).create(true).mode(0o600).open(path)?;
@@ -226,51 +195,6 @@ impl Writer {
     }
 }
 
-/// The events of a file that are not settled, and the number of damaged lines.
-struct Content {
-    live: BTreeMap<u64, Entry>,
-    last_id: u64,
-    damaged: usize,
-}
-
-fn read(bytes: &[u8]) -> Content {
-    let mut content = Content { live: BTreeMap::new(), last_id: 0, damaged: 0 };
-    for line in bytes.split(|byte| *byte == b'\n').filter(|line| !line.is_empty()) {
-        let Some(record) = record_of(line) else {
-            content.damaged += 1;
-            continue;
-        };
-        content.last_id = content.last_id.max(record.id);
-        if let Some(entry) = record.event {
-            content.live.insert(record.id, entry);
-        }
-        if let Some(id) = record.settles {
-            content.live.remove(&id);
-        }
-    }
-    content
-}
-
-fn record_of(line: &[u8]) -> Option<Record> {
-    let (checksum, json) = line.split_at_checked(CHECKSUM_DIGITS)?;
-    let json = std::str::from_utf8(json.strip_prefix(b" ")?).ok()?;
-    if checksum_of(json).as_bytes() != checksum {
-        return None;
-    }
-    serde_json::from_str(json).ok()
-}
-
-fn line_of(record: &Record) -> String {
-    // Only maps with other keys than texts cannot be written.
-    let json = serde_json::to_string(record).unwrap_or_default();
-    format!("{} {json}\n", checksum_of(&json))
-}
-
-/// Returns the first digits of the SHA-256.
-fn checksum_of(text: &str) -> String {
-    Sha256::digest(text.as_bytes())[..CHECKSUM_DIGITS / 2].iter().map(|byte| format!("{byte:02x}")).collect()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -324,30 +248,6 @@ mod tests {
         settle_down(&spool);
         drop((spool, entries, fourth));
         assert_eq!(bodies(&reopen(&path).1), ["d"]);
-    }
-
-    #[test]
-    fn a_file_cut_or_damaged_at_any_byte_loses_no_other_line() {
-        let lines: Vec<_> = (1..=4).map(|id| line_of(&Record::adding(id, entry(&format!("body {id}"))))).collect();
-        let settled = line_of(&Record { id: 0, event: None, settles: Some(2) });
-        let whole = lines.concat() + &settled;
-        let due = |lines: usize| if lines == 5 { 3 } else { lines };
-        for cut in 0..=whole.len() {
-            let content = read(&whole.as_bytes()[..cut]);
-            let complete = whole[..cut].matches('\n').count();
-            // A line of which only the end is missing counts too.
-            let live = content.live.len();
-            assert!(live == due(complete) || live == due(complete + 1), "{cut}: {live}");
-            assert!(content.damaged <= 1, "{cut}");
-        }
-        for at in 0..whole.len() {
-            let mut bytes = whole.clone().into_bytes();
-            bytes[at] ^= 1;
-            let content = read(&bytes);
-            // Two lines are one without the end of the first.
-            let lost = if whole.as_bytes()[at] == b'\n' { 2 } else { 1 };
-            assert!((1..=2).contains(&content.damaged) && content.live.len() >= 3 - lost, "{at}: {}", content.damaged);
-        }
     }
 
     #[test]

@@ -6,9 +6,10 @@ use std::time::Duration;
 use serde_json::Value;
 
 use super::HttpCallbacks;
+use super::asking::Unanswered;
 use super::form;
 use super::hook::{About, Detail, Hook};
-use super::message::{Message, replayed};
+use super::message::{Message, marked};
 use super::queue::Job;
 use super::sessions::{Told, key};
 use super::spool::{Entry, Receipt};
@@ -101,6 +102,22 @@ impl HttpCallbacks {
         }
     }
 
+    /// Queues the questions without an answer that `on_hook_failure` has decided: the backends learn of these clients after the fact.
+    /// May be called while a panic unwinds.
+    pub(super) fn tell_unanswered(
+        &self,
+        key: &str,
+        client: &ClientInfo,
+        hooks: &HttpHooks,
+        unanswered: Vec<Unanswered>,
+    ) {
+        let session = &self.bodies.session_id(client.id);
+        for Unanswered { hook, vhost, url, text } in unanswered {
+            let text = &marked(&text, hooks.format, "unanswered");
+            self.push(&Event { hook, vhost: &vhost, hooks, key, session, url: &url, text }, None);
+        }
+    }
+
     fn push(&self, event: &Event<'_>, settles: Option<&Receipt>) {
         let spool = event.hooks.spool.as_deref().and_then(|path| self.spools.get(path));
         let receipt = spool.and_then(|spool| spool.add(event.entry(false), settles));
@@ -162,7 +179,7 @@ impl HttpCallbacks {
             };
             let hooks = &vhost.http_hooks;
             let body = if entry.is_end { self.bodies.with_time(&entry.body) } else { entry.body.clone() };
-            let text = replayed(&body, hooks.format);
+            let text = marked(&body, hooks.format, "replayed");
             let (vhost, session) = (&entry.vhost, &entry.session);
             let event = Event { hook, vhost, hooks, key, session, url, text: &text };
             self.queue(&event, Some(receipt));
