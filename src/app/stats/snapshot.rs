@@ -245,6 +245,29 @@ pub(crate) struct Section {
     pub(crate) numbers: Vec<Number>,
     /// Its parts, such as the forwarders of all streams.
     pub(crate) items: Vec<Map<String, Value>>,
+    /// Metrics with labels; `items` has the same figures for the API.
+    #[serde(skip)]
+    pub(crate) families: Vec<Family>,
+}
+
+/// A metric `srs_FEATURE_NAME` with labels, of whose values there are few.
+#[derive(Debug, Clone)]
+pub(crate) struct Family {
+    pub(crate) name: &'static str,
+    /// One sentence.
+    pub(crate) help: &'static str,
+    /// `counter`, `gauge` or `histogram`.
+    pub(crate) kind: &'static str,
+    pub(crate) samples: Vec<Sample>,
+}
+
+/// One value of a [`Family`].
+#[derive(Debug, Clone)]
+pub(crate) struct Sample {
+    /// Suffix of the name of the metric, such as `_bucket` of a histogram.
+    pub(crate) suffix: &'static str,
+    pub(crate) labels: Vec<(&'static str, String)>,
+    pub(crate) value: f64,
 }
 
 /// A number that a feature reports, also a metric `srs_FEATURE_NAME`.
@@ -261,7 +284,7 @@ pub(crate) struct Number {
 impl Section {
     /// Creates a section without content.
     pub(crate) fn new(name: &'static str) -> Self {
-        Self { name, numbers: Vec::new(), items: Vec::new() }
+        Self { name, numbers: Vec::new(), items: Vec::new(), families: Vec::new() }
     }
 
     /// Adds a number. A counter's name ends in `_total`.

@@ -31,6 +31,11 @@ impl Latency {
         self.counts.iter().take(index + 1).sum()
     }
 
+    /// Returns the number of all requests.
+    pub(super) fn count(&self) -> u64 {
+        self.counts.iter().sum()
+    }
+
     /// Returns the sum of two.
     pub(super) fn plus(mut self, other: &Self) -> Self {
         self.counts.iter_mut().zip(other.counts).for_each(|(count, more)| *count += more);
@@ -51,6 +56,7 @@ mod tests {
         }
         let within: Vec<_> = (0..=BOUNDS_MS.len()).map(|index| latency.within(index)).collect();
         assert_eq!(within, [2, 3, 3, 3, 3, 4, 5, 6]);
-        assert_eq!((latency.milliseconds(), latency.plus(&latency).within(7)), (62_008, 12));
+        assert_eq!((latency.milliseconds(), latency.count()), (62_008, 6));
+        assert_eq!(latency.plus(&latency).within(7), 12);
     }
 }

@@ -6,7 +6,7 @@ use serde_json::{Map, Value};
 
 use super::backend::{Backend, Totals};
 use super::latency::{BOUNDS_MS, Latency};
-use crate::app::stats::snapshot::Section;
+use crate::app::stats::snapshot::{Family, Sample, Section};
 
 /// Names and descriptions of the classes of [`Latency`].
 const CLASSES: [(&str, &str); BOUNDS_MS.len()] = [
@@ -35,7 +35,48 @@ pub(super) fn section(backends: &[Arc<Backend>]) -> Section {
         section = section.with(name, help, latency.within(index));
     }
     section.items = all.iter().map(|(origin, totals)| report(origin, totals)).collect();
+    section.families = families(&all);
     section
+}
+
+/// A metric of each backend: name, help, type, and value.
+type BackendMetric = (&'static str, &'static str, &'static str, fn(&Totals) -> u64);
+
+const BACKEND_METRICS: [BackendMetric; 5] = [
+    ("backend_requests_total", "Requests to the backend.", "counter", |totals| totals.requests),
+    ("backend_failures_total", "Requests without a usable answer.", "counter", |totals| totals.failures),
+    ("backend_lost_total", "Events that were not delivered.", "counter", |totals| totals.lost),
+    ("backend_queued", "Events that wait for the backend.", "gauge", |totals| totals.queued),
+    ("backend_down", "1 while the backend does not answer.", "gauge", |totals| totals.is_down.into()),
+];
+
+/// Returns the metrics by backend. The configuration names them, so their number stays bounded.
+fn families(all: &[(&str, Totals)]) -> Vec<Family> {
+    let label = |origin: &str| ("backend", origin.to_owned());
+    let plain = BACKEND_METRICS.into_iter().map(|(name, help, kind, value)| {
+        let sample = |(origin, totals): &(&str, Totals)| Sample {
+            suffix: "",
+            labels: vec![label(origin)],
+            value: value(totals) as f64,
+        };
+        Family { name, help, kind, samples: all.iter().map(sample).collect() }
+    });
+    let histogram = all.iter().flat_map(|(origin, Totals { latency, .. })| {
+        let bucket = |bound: String, count: u64| Sample {
+            suffix: "_bucket",
+            labels: vec![label(origin), ("le", bound)],
+            value: count as f64,
+        };
+        let within = |(index, ms): (usize, &u64)| bucket((*ms as f64 / 1000.0).to_string(), latency.within(index));
+        let mut samples: Vec<_> = BOUNDS_MS.iter().enumerate().map(within).collect();
+        samples.push(bucket("+Inf".to_owned(), latency.count()));
+        for (suffix, value) in [("_sum", latency.milliseconds() as f64 / 1000.0), ("_count", latency.count() as f64)] {
+            samples.push(Sample { suffix, labels: vec![label(origin)], value });
+        }
+        samples
+    });
+    let (name, help) = ("backend_answer_seconds", "Time of the requests that were answered.");
+    plain.chain([Family { name, help, kind: "histogram", samples: histogram.collect() }]).collect()
 }
 
 /// Returns what the API shows of a backend.
@@ -59,6 +100,28 @@ fn report(origin: &str, totals: &Totals) -> Map<String, Value> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_histogram_of_a_backend_is_one_of_prometheus() {
+        let mut totals = Totals::default();
+        for ms in [2, 250, 9000] {
+            totals.latency.add(std::time::Duration::from_millis(ms));
+        }
+        let families = families(&[("http://h:80", totals)]);
+        let histogram = families.last().unwrap();
+        let shown: Vec<_> = histogram
+            .samples
+            .iter()
+            .map(|sample| {
+                assert_eq!(sample.labels[0], ("backend", "http://h:80".to_owned()));
+                let bound = sample.labels.get(1).map_or("", |(_, bound)| bound.as_str());
+                format!("{}{bound}={}", sample.suffix, sample.value)
+            })
+            .collect();
+        let due = "_bucket0.003=1 _bucket0.01=1 _bucket0.03=1 _bucket0.1=1 _bucket0.3=2 _bucket1=2 _bucket3=2 \
+                   _bucket+Inf=3 _sum=9.252 _count=3";
+        assert_eq!(shown.join(" "), due);
+    }
 
     #[test]
     fn each_class_has_the_name_of_its_bound() {

@@ -4,7 +4,7 @@ use std::fmt::{Display, Write as _};
 
 use crate::app::context::Context;
 use crate::app::stats::collect;
-use crate::app::stats::snapshot::{Snapshot, StreamReport};
+use crate::app::stats::snapshot::{Sample, Snapshot, StreamReport};
 
 pub(super) const CONTENT_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
 
@@ -51,6 +51,14 @@ pub(super) fn render(ctx: &Context) -> String {
         for number in &section.numbers {
             let kind = if number.name.ends_with("_total") { "counter" } else { "gauge" };
             text.single(&format!("srs_{}_{}", section.name, number.name), number.help, kind, number.value);
+        }
+        for family in section.families.iter().filter(|family| !family.samples.is_empty()) {
+            let name = format!("srs_{}_{}", section.name, family.name);
+            text.family(&name, family.help, family.kind);
+            for Sample { suffix, labels, value } in &family.samples {
+                let labels: Vec<_> = labels.iter().map(|(label, text)| (*label, text.as_str())).collect();
+                text.sample(&format!("{name}{suffix}"), &labels, value);
+            }
         }
     }
     text.0
