@@ -1,20 +1,25 @@
-//! MPEG transport streams (ISO/IEC 13818-1), written for HTTP Live Streaming: segments as bytes in memory.
+//! MPEG transport streams (ISO/IEC 13818-1), written for HTTP Live Streaming: segments as bytes in memory; and endless ones
+//! ([`live`]).
 //!
 //! One program, with at most one video and one audio stream. A segment starts with a PAT and a PMT that are filled in at the
 //! end, so they list exactly the streams of the segment. The caller decides where a segment ends; this module uses no file and
 //! no clock.
 
+mod access_unit;
+pub mod audio_track;
+pub mod live;
 mod packet;
 mod psi;
 #[cfg(test)]
 pub(crate) mod tests;
+pub mod video_track;
 
 pub use self::packet::PACKET_SIZE;
 pub use self::psi::AudioCodec;
 
+use self::access_unit::{AccessUnit, SentSets};
 use self::packet::{PacketWriter, Pid};
-use super::nalu::{self, Codec, Nalus, START_CODE, VideoConfig};
-use super::parameter_sets::is_parameter_set;
+use super::nalu::{self, Codec, VideoConfig};
 
 /// Frequency of the clock of all time stamps, in Hz.
 pub const CLOCK_HZ: u64 = 90_000;
@@ -86,9 +91,8 @@ pub struct Muxer {
     corrections: Corrections,
     /// Number of packets in the segment with only a clock reference.
     filled: u64,
-    /// The last parameter sets written to the segment, and the bytes of frames since.
-    sets: Vec<u8>,
-    since_sets: usize,
+    /// The last parameter sets written to the segment.
+    sent: SentSets,
     /// Audio frames of the next PES packet, and the time stamp of the first.
     pending: Vec<u8>,
     pending_time: u64,
@@ -118,7 +122,7 @@ impl Muxer {
 
     /// Returns the capacity of all buffers, in bytes.
     pub fn capacity(&self) -> usize {
-        self.out.capacity() + self.pending.capacity() + self.sets.capacity()
+        self.out.capacity() + self.pending.capacity() + self.sent.capacity()
     }
 
     /// Uses the memory of `buffer` for the next segment and discards its content. Does nothing if a segment has started.
@@ -157,52 +161,19 @@ impl Muxer {
         is_key: bool,
         frame: &[u8],
     ) -> Result<(), nalu::Error> {
-        let codec = config.codec;
-        // Delimiter and parameter sets are written in front.
-        let is_written = |nalu: &[u8]| {
-            let kind = nalu.first().map(|&first| codec.nalu_type(first));
-            kind.is_some_and(|kind| !codec.is_delimiter(kind)) && !(is_key && is_parameter_set(codec, nalu))
-        };
-        let mut size = codec.delimiter().len();
-        for (index, nalu) in Nalus::new(frame, config.length_size).enumerate() {
-            let nalu = nalu?;
-            if index >= nalu::MAX_NALUS {
-                return Err(nalu::Error::Count);
-            }
-            if is_written(nalu) {
-                size += START_CODE.len() + nalu.len();
-            }
-        }
-        let sets: &[u8] = if is_key { &config.parameter_sets } else { &[] };
-        let sets_due = self.sets != sets || self.since_sets >= sets.len();
-        let sets = if sets_due { sets } else { &[] };
-        size += sets.len();
-        if !sets.is_empty() {
-            if self.sets != sets {
-                self.sets = sets.to_vec();
-            }
-            self.since_sets = 0;
-        }
-        self.since_sets += frame.len();
-
+        let mut unit = AccessUnit::new(config, is_key, frame)?;
+        unit.add_sets(&mut self.sent);
         let time = dts + START;
         let composition = composition.clamp(-MAX_COMPOSITION, MAX_COMPOSITION);
         self.needed.shift = self.needed.shift.max(composition.min(0).unsigned_abs());
         let pts = (time + self.corrections.shift).wrapping_add_signed(composition);
-        let header = packet::pes_header(packet::VIDEO_STREAM, size, pts, Some(time));
-        self.video = Some(codec);
+        let header = packet::pes_header(packet::VIDEO_STREAM, unit.size(), pts, Some(time));
+        self.video = Some(config.codec);
         self.start();
         let pcr = self.clock_reference(Pid::Video, time);
-        let mut packets = self.packets(Pid::Video, header.len() + size, pcr, is_key);
+        let mut packets = self.packets(Pid::Video, header.len() + unit.size(), pcr, is_key);
         packets.write(&header);
-        packets.write(codec.delimiter());
-        packets.write(sets);
-        for nalu in Nalus::new(frame, config.length_size).flatten() {
-            if is_written(nalu) {
-                packets.write(&START_CODE);
-                packets.write(nalu);
-            }
-        }
+        unit.write(&mut packets);
         Ok(())
     }
 
@@ -244,7 +215,7 @@ impl Muxer {
         self.flush_audio();
         // Also frees the buffers of a segment that was started but contains no frame.
         self.pending = Vec::new();
-        self.sets = Vec::new();
+        self.sent = SentSets::default();
         let mut out = std::mem::take(&mut self.out);
         let pcr = self.pcr.take()?;
         let program = psi::Program { video: self.video.take(), audio: self.audio.take(), pcr };

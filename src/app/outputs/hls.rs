@@ -10,7 +10,6 @@
 
 mod announced;
 mod atomic_file;
-mod audio;
 pub mod buffer_pool;
 mod dir_cache;
 mod gaps;
@@ -28,7 +27,6 @@ mod stream_state;
 #[cfg(test)]
 mod tests;
 mod tombstones;
-mod video;
 mod waiting_audio;
 mod writer_thread;
 

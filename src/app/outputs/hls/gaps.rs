@@ -5,7 +5,7 @@
 
 use bytes::Bytes;
 
-use super::audio::{AudioTrack, Frame};
+use crate::codec::ts::audio_track::{AudioTrack, Frame};
 
 /// Time of video without any audio message after which the gap is filled, in milliseconds. The distance of the tracks does not
 /// matter: it is time between messages, in the order in which they were sent.

@@ -20,18 +20,18 @@ use std::time::{Duration, SystemTime};
 use bytes::Bytes;
 
 use super::announced::Announced;
-use super::audio::{AudioError, AudioTrack, Frame};
 use super::buffer_pool::BufferPool;
 use super::gaps::Gaps;
 use super::rate_limit::RateLimit;
 pub use super::segment::Segment;
 use super::segment::{OpenSegment, Tracks};
 use super::still_picture::StillPicture;
-use super::video::{self, Configuration, VideoTrack};
 use super::waiting_audio::WaitingAudio;
 use crate::app::stream::VIDEO_TIMEOUT_MS;
 use crate::codec::flv::{AudioPacket, AudioTag, VideoPacket, VideoTag};
 use crate::codec::ts::Muxer;
+use crate::codec::ts::audio_track::{AudioError, AudioTrack, Frame};
+use crate::codec::ts::video_track::{self, Configuration, VideoTrack};
 use crate::log::quoted;
 use crate::st;
 
@@ -224,7 +224,7 @@ impl Segmenter {
     }
 
     fn add_frame(&mut self, time: u64, composition: i32, is_keyframe: bool, frame: &[u8]) -> Option<Segment> {
-        let pts = video::presentation_time(time, composition);
+        let pts = video_track::presentation_time(time, composition);
         let mut finished = None;
         if let Some(open) = &self.open {
             let age = time.saturating_sub(open.start);

@@ -2,7 +2,7 @@
 
 use std::collections::VecDeque;
 
-use super::audio::Frame;
+use crate::codec::ts::audio_track::Frame;
 
 /// Maximum number of waiting frames, whatever their timestamps.
 const MAX_WAITING_FRAMES: usize = 256;

@@ -8,11 +8,11 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
+use super::{AudioCodec, CLOCK_HZ};
 use crate::codec::aac::{self, AacConfig};
 use crate::codec::adts;
 use crate::codec::flv::{AudioPacket, AudioTag};
 use crate::codec::mp3;
-use crate::codec::ts::{AudioCodec, CLOCK_HZ};
 
 /// Distance between timestamp and sample clock that is a jump: 200 ms, in units of [`CLOCK_HZ`].
 const JUMP: u64 = 18_000;
@@ -32,20 +32,21 @@ const MAX_UNCONFIGURED_FRAMES: u32 = 50;
 
 /// The timing and header of a frame. Its data is the message from the body of its tag on.
 #[derive(Debug, Clone)]
-pub(super) struct Frame {
-    pub(super) codec: AudioCodec,
-    /// In units of [`CLOCK_HZ`].
-    pub(super) pts: u64,
-    /// In units of [`CLOCK_HZ`].
-    pub(super) duration: u64,
+pub struct Frame {
+    /// The codec.
+    pub codec: AudioCodec,
+    /// Presentation time in units of [`CLOCK_HZ`].
+    pub pts: u64,
+    /// Length in units of [`CLOCK_HZ`].
+    pub duration: u64,
     /// A number for codec, sample rate and channels, which changes with them.
-    pub(super) parameters: u32,
+    pub parameters: u32,
     prefix: Option<adts::Prefix>,
 }
 
 /// Reasons why a message gives no frame.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) enum AudioError {
+pub enum AudioError {
     /// A transport stream cannot carry this codec, or this form of it.
     Unsupported(String),
     /// The frames cannot be read.
@@ -61,8 +62,9 @@ enum Parameters {
     Mp3(AudioCodec, u32),
 }
 
+/// The audio of a stream: reads messages into frames.
 #[derive(Debug, Default)]
-pub(super) struct AudioTrack {
+pub struct AudioTrack {
     config: Option<Arc<AacConfig>>,
     /// A frame without sound in `config`.
     silence: Bytes,
@@ -75,24 +77,21 @@ pub(super) struct AudioTrack {
 }
 
 impl Frame {
-    pub(super) fn header(&self) -> &[u8] {
+    /// Returns what precedes its data in a transport stream: an ADTS header, or nothing.
+    pub fn header(&self) -> &[u8] {
         self.prefix.as_ref().map_or(&[], |prefix| prefix)
     }
 
-    /// Time of the next frame, in units of [`CLOCK_HZ`].
-    pub(super) fn end(&self) -> u64 {
+    /// Returns the time of the next frame, in units of [`CLOCK_HZ`].
+    pub fn end(&self) -> u64 {
         self.pts + self.duration
     }
 }
 
 impl AudioTrack {
-    /// Reads a message with a timestamp in units of [`CLOCK_HZ`]. Returns `None` if it has no sound.
-    pub(super) fn on_message(
-        &mut self,
-        time: u64,
-        tag: &AudioTag,
-        payload: &[u8],
-    ) -> Result<Option<Frame>, AudioError> {
+    /// Reads a message with a timestamp in units of [`CLOCK_HZ`]. Returns `None` if it has no sound. Errors:
+    /// [`AudioError`].
+    pub fn on_message(&mut self, time: u64, tag: &AudioTag, payload: &[u8]) -> Result<Option<Frame>, AudioError> {
         let Some(body) = payload.get(tag.body..) else { return Ok(None) };
         if tag.codec.is_aac() {
             match tag.packet {
@@ -169,7 +168,7 @@ impl AudioTrack {
 
     /// Returns a frame without sound that ends not later than `end`, in units of [`CLOCK_HZ`], and its data. It follows the last
     /// frame, or starts at `start` if that was long before. `None` if it does not fit, or the codec has no such frames here.
-    pub(super) fn silence(&mut self, start: u64, end: u64) -> Option<(Frame, Bytes)> {
+    pub fn silence(&mut self, start: u64, end: u64) -> Option<(Frame, Bytes)> {
         // After frames of another kind, the configuration does not say what is missing.
         let config = match &self.parameters {
             Some(Parameters::Aac(config)) => config.clone(),
@@ -188,7 +187,7 @@ impl AudioTrack {
     }
 
     /// Returns whether a sequence header has announced frames.
-    pub(super) fn is_configured(&self) -> bool {
+    pub fn is_configured(&self) -> bool {
         self.config.is_some()
     }
 
@@ -207,7 +206,7 @@ impl AudioTrack {
     }
 
     #[cfg(test)]
-    pub(super) fn resyncs(&self) -> u64 {
+    pub fn resyncs(&self) -> u64 {
         self.resyncs
     }
 }

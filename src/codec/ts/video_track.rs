@@ -15,7 +15,7 @@ const DEFAULT_STEP: u64 = 40;
 
 /// The decoder configuration at a frame.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) enum Configuration {
+pub enum Configuration {
     /// There is none for the frame, which cannot be used.
     Missing,
     /// It is the same as before.
@@ -24,8 +24,9 @@ pub(super) enum Configuration {
     Changed,
 }
 
+/// The video of a stream.
 #[derive(Default)]
-pub(super) struct VideoTrack {
+pub struct VideoTrack {
     config: Option<VideoConfig>,
     header: Vec<u8>,
     /// Number of changes of the configuration.
@@ -35,29 +36,29 @@ pub(super) struct VideoTrack {
 }
 
 /// Returns the presentation time of a frame, in milliseconds.
-pub(super) fn presentation_time(time: u64, composition: i32) -> i64 {
+pub fn presentation_time(time: u64, composition: i32) -> i64 {
     (time as i64).saturating_add(composition.clamp(-MAX_COMPOSITION, MAX_COMPOSITION).into())
 }
 
 impl VideoTrack {
     /// Returns the configuration and the number of its changes.
-    pub(super) fn config(&self) -> Option<(&VideoConfig, u32)> {
+    pub fn config(&self) -> Option<(&VideoConfig, u32)> {
         self.config.as_ref().map(|config| (config, self.changes))
     }
 
     /// Returns the memory in use, in bytes.
-    pub(super) fn bytes(&self) -> usize {
+    pub fn bytes(&self) -> usize {
         self.header.len() + self.config.as_ref().map_or(0, |config| config.parameter_sets.len())
     }
 
     /// Returns the length of a frame, in milliseconds.
-    pub(super) fn step(&self) -> u64 {
+    pub fn step(&self) -> u64 {
         self.step.unwrap_or(DEFAULT_STEP)
     }
 
     /// Reads a sequence header. Returns whether it replaces a different one. Errors: the reason, if the header is
     /// invalid. There is no configuration then.
-    pub(super) fn on_header(&mut self, tag: &VideoTag, header: &[u8]) -> Result<bool, String> {
+    pub fn on_header(&mut self, tag: &VideoTag, header: &[u8]) -> Result<bool, String> {
         if self.config.is_some() && header == self.header {
             return Ok(false);
         }
@@ -77,7 +78,7 @@ impl VideoTrack {
     }
 
     /// Takes over the parameter sets and the time of a frame. Errors: the reason, if the frame is malformed.
-    pub(super) fn on_frame(&mut self, time: u64, tag: &VideoTag, frame: &[u8]) -> Result<Configuration, String> {
+    pub fn on_frame(&mut self, time: u64, tag: &VideoTag, frame: &[u8]) -> Result<Configuration, String> {
         let is_same_codec = |config: &&mut VideoConfig| tag.codec.is_h264() == (config.codec == Codec::H264);
         let Some(config) = self.config.as_mut().filter(is_same_codec) else { return Ok(Configuration::Missing) };
         let in_band = config.absorb(frame).map_err(|error| format!("invalid {} frame dropped: {error}", tag.codec))?;
