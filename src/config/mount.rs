@@ -1,4 +1,4 @@
-//! Paths of live streams over HTTP: `[vhost]/[app]/[stream].flv`.
+//! Paths of live streams over HTTP, such as `[vhost]/[app]/[stream].flv`.
 
 use std::fmt;
 
@@ -11,10 +11,18 @@ const VHOST: &str = "[vhost]";
 pub enum MountFormat {
     /// `.flv`
     Flv,
+    /// `.ts`: one endless transport stream.
+    Ts,
+    /// `.mp3`: only audio.
+    Mp3,
+    /// `.aac`: only audio.
+    Aac,
 }
 
 impl MountFormat {
-    const ALL: [(Self, &'static str); 1] = [(Self::Flv, ".flv")];
+    /// The formats and their extensions.
+    pub const ALL: [(Self, &'static str); 4] =
+        [(Self::Flv, ".flv"), (Self::Ts, ".ts"), (Self::Mp3, ".mp3"), (Self::Aac, ".aac")];
 
     fn extension(self) -> &'static str {
         let found = Self::ALL.iter().find(|(format, _)| *format == self);
@@ -45,6 +53,11 @@ impl Mount {
         let has_plain_prefix =
             prefix.is_empty() || prefix.strip_suffix('/').is_some_and(|prefix| prefix.split('/').all(is_plain));
         has_plain_prefix.then(|| Self { prefix: prefix.to_owned(), format, text: text.to_owned() })
+    }
+
+    /// Returns whether its paths have a directory before the application.
+    pub fn has_prefix(&self) -> bool {
+        !self.prefix.is_empty()
     }
 
     /// Returns the path of a stream without a leading slash.
@@ -79,6 +92,8 @@ mod tests {
             ("[vhost]/flv/[app]/[stream].flv", "flv/live/s.flv", Some(("live", "s"))),
             ("[vhost]/flv/[app]/[stream].flv", "live/s.flv", None),
             ("[vhost]/[app]/[stream].flv", "live/s.ts", None),
+            ("[vhost]/[app]/[stream].ts", "live/s.ts", Some(("live", "s"))),
+            ("[vhost]/a/[app]/[stream].mp3", "a/live/s.mp3", Some(("live", "s"))),
             ("[vhost]/[app]/[stream].flv", "live/.flv", None),
             ("[vhost]/[app]/[stream].flv", "s.flv", None),
             ("[vhost]/[app]/[stream].flv", "/s.flv", None),

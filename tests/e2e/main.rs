@@ -71,6 +71,8 @@ mod obs;
 mod operations;
 mod recording;
 mod refused;
+#[cfg(all(feature = "hls", feature = "http"))]
+mod http_remux;
 mod reload;
 #[cfg(feature = "ssl")]
 mod rtmps;

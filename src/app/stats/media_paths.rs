@@ -1,6 +1,6 @@
 //! Paths of streams on `http_server`.
 
-use crate::config::{Config, DEFAULT_VHOST};
+use crate::config::{Config, DEFAULT_VHOST, Mount, MountFormat};
 use crate::http::uri::percent_encode;
 
 /// The paths of one stream, percent-encoded.
@@ -17,7 +17,8 @@ impl MediaPaths {
         let settings = config.vhost(vhost).filter(|_| config.http_server.enabled);
         let hls = settings.filter(|vhost| cfg!(feature = "hls") && vhost.hls.enabled);
         let remux = settings.map(|vhost| &vhost.http_remux).filter(|remux| remux.enabled);
-        let flv = remux.and_then(|remux| remux.mounts.first()).map(|mount| {
+        let is_flv = |mount: &&Mount| mount.format == MountFormat::Flv;
+        let flv = remux.and_then(|remux| remux.mounts.iter().find(is_flv)).map(|mount| {
             // The host of a URL chooses the vhost, or this parameter.
             let vhost =
                 if vhost == DEFAULT_VHOST { String::new() } else { format!("?vhost={}", percent_encode(vhost)) };
@@ -41,7 +42,7 @@ mod tests {
     #[test]
     fn paths_follow_from_the_configuration() {
         let text = "listen 1935; http_server { enabled on; } vhost __defaultVhost__ { hls { enabled on; } http_remux { enabled on; } }
-            vhost v.com { hls { enabled on; } http_remux { enabled on; mount /tv/[app]/[stream].flv; } } vhost off.com { }";
+            vhost v.com { hls { enabled on; } http_remux { enabled on; mount /tv/[app]/[stream].ts /tv/[app]/[stream].flv; } } vhost off.com { }";
         let of = |text: &str, name: &str| {
             let config = Config::parse("t", text).unwrap();
             let (vhost, rest) = name.split_once('/').unwrap();

@@ -5,6 +5,7 @@
 //! | [`rtmp`] | RTMP chunks, for players and forwarders |
 //! | `wire`, `shared_log` | the wires of HTTP viewers: one viewer, and the bytes that all viewers share |
 //! | `flv` | FLV tags |
+//! | `ts` | transport streams, AAC and MP3 |
 //!
 //! The packet log holds its messages as RTMP chunks, since nearly all subscribers use them. What all viewers of another
 //! wire share exists only while the stream has such a viewer.
@@ -15,13 +16,15 @@ pub(super) mod rtmp;
 #[cfg(feature = "http")]
 pub(super) mod shared_log;
 #[cfg(feature = "http")]
+mod ts;
+#[cfg(feature = "http")]
 pub(super) mod wire;
 
 use bytes::Bytes;
 
 use self::rtmp::RtmpEncoder;
 #[cfg(feature = "http")]
-use self::shared_log::{SharedBatch, Wire};
+use self::shared_log::{SharedBatch, SharedWire};
 #[cfg(feature = "http")]
 use self::wire::WireEncoder;
 use super::packet_log::Batch;
@@ -50,7 +53,7 @@ impl Encoder {
             #[cfg(feature = "http")]
             Self::Wire(viewer) => {
                 let shared = batch.shared.iter().find(|shared| shared.wire == viewer.wire())?;
-                viewer.bytes_of(shared).map(|bytes| (bytes, chunks.tracks & viewer.wire().tracks()))
+                viewer.bytes_of(shared).map(|bytes| (bytes, chunks.tracks & viewer.wire().tracks))
             }
         }
     }
@@ -90,7 +93,7 @@ impl Encoder {
 
     /// Returns the wire of an HTTP viewer.
     #[cfg(feature = "http")]
-    pub(super) fn wire(&self) -> Option<Wire> {
+    pub(super) fn wire(&self) -> Option<SharedWire> {
         match self {
             Self::Rtmp(_) => None,
             Self::Wire(viewer) => Some(viewer.wire()),

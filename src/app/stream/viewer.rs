@@ -8,7 +8,7 @@ use super::client_handle::ClientHandle;
 use super::consumer::Consumer;
 use super::cursor::JoinPoint;
 use super::encode::Encoder;
-use super::encode::shared_log::{SharedBatch, SharedLog, Wire};
+use super::encode::shared_log::{SharedBatch, SharedLog, SharedWire, Wire};
 use super::encode::wire::{Framing, WireEncoder};
 use super::headers::HeaderCache;
 use super::packet_log::PacketLog;
@@ -50,15 +50,11 @@ impl Source {
         self.with(|state| {
             state.on_first_subscriber();
             let start = state.join_point();
-            state.shared_log(wire.wire, start.seq).viewers += 1;
-            let encoder = Encoder::Wire(WireEncoder::new(wire.wire, wire.framing));
+            let shared = SharedWire::new(wire.wire, wire.has_audio, wire.has_video);
+            state.shared_log(shared, start.seq).viewers += 1;
+            let encoder = Encoder::Wire(WireEncoder::new(shared, wire.framing));
             let mut viewer = Subscriber::new(handle, Some((stream, client)), encoder, start);
-            viewer.cursor.wanted = wire.wire.tracks();
-            for (track, wanted) in [(Track::Audio, wire.has_audio), (Track::Video, wire.has_video)] {
-                if !wanted {
-                    viewer.cursor.select(track, false);
-                }
-            }
+            viewer.cursor.wanted = shared.tracks;
             Consumer::new(self.clone(), state.add_subscriber(viewer))
         })
     }
@@ -66,9 +62,9 @@ impl Source {
 
 impl StreamState {
     /// Returns the log of a wire. A new one starts at `start`.
-    fn shared_log(&mut self, wire: Wire, start: u64) -> &mut SharedLog {
+    fn shared_log(&mut self, wire: SharedWire, start: u64) -> &mut SharedLog {
         let index = self.shared_logs.iter().position(|log| log.wire() == wire).unwrap_or_else(|| {
-            self.shared_logs.push(SharedLog::new(wire, start, &self.memory));
+            self.shared_logs.push(SharedLog::new(wire, start, &self.headers, &self.memory));
             self.shared_logs.len() - 1
         });
         &mut self.shared_logs[index]
@@ -87,7 +83,7 @@ impl StreamState {
     }
 
     /// Releases the wire of a viewer that has left.
-    pub(super) fn release_wire(&mut self, wire: Wire) {
+    pub(super) fn release_wire(&mut self, wire: SharedWire) {
         if let Some(index) = self.shared_logs.iter().position(|log| log.wire() == wire) {
             self.shared_logs[index].viewers -= 1;
             if self.shared_logs[index].viewers == 0 {
@@ -96,7 +92,7 @@ impl StreamState {
         }
     }
 
-    pub(super) fn fill_viewer(&mut self, id: usize, wire: Wire, out: &mut Vec<Bytes>) {
+    pub(super) fn fill_viewer(&mut self, id: usize, wire: SharedWire, out: &mut Vec<Bytes>) {
         let (join_point, known) = (self.join_point(), self.known_tracks());
         let Some(shared) = self.shared_logs.iter_mut().find(|log| log.wire() == wire) else { return };
         let Some(viewer) = &mut self.subscribers[id] else { return };

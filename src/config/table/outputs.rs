@@ -103,8 +103,8 @@ pub(super) static ROWS: &[Row] = &[
         "HTTP-FLV is on", "Turns live streams over HTTP on. Needs http_server."),
     setting(HttpRemux, "mount", Kind::Mounts, "[vhost]/[app]/[stream].flv", HTTP_REQUESTS,
         "paths of the streams",
-        "Paths of the streams, with or without a directory before [app]. The vhost is no part of the path: it is the host \
-         of the request, or the parameter vhost, as for RTMP."),
+        "Paths of the streams, with or without a directory before [app]; the extension .flv, .ts, .mp3 or .aac is the \
+         format. The vhost is no part of the path: it is the host of the request, or the parameter vhost, as for RTMP."),
     setting(HttpRemux, "has_audio", Kind::Switch, "on", HTTP_REQUESTS,
         "viewers get audio", "Sends audio. With off, viewers get video only."),
     setting(HttpRemux, "has_video", Kind::Switch, "on", HTTP_REQUESTS,

@@ -1,4 +1,4 @@
-//! Live streams over HTTP: endless FLV files (HTTP-FLV), and the same over WebSocket.
+//! Live streams over HTTP: endless FLV files (HTTP-FLV), transport streams, MP3 and AAC, and the same over WebSocket.
 //!
 //! ```text
 //! request ─> Target: vhost, application, stream ─> gates ─> join the stream ─> wait for a publisher ─> Viewer::run
@@ -27,7 +27,7 @@ use crate::app::session::info::{ClientInfo, StreamInfo};
 use crate::app::session::request::{AppRequest, StreamRequest};
 use crate::app::stats::reporter::MessageCounts;
 use crate::app::stream::{Consumer, Framing, Source, ViewerWire};
-use crate::config::Vhost;
+use crate::config::{Config, Vhost};
 use crate::http::request::{Method, Request};
 use crate::http::status::Status;
 use crate::http::websocket::accept_key;
@@ -110,7 +110,7 @@ impl LiveStreamHandler {
         log::info!(
             "play started: stream={} wire={} address={} user_agent={}",
             stream.name,
-            if accept.is_some() { "websocket-flv" } else { "http-flv" },
+            target.wire_name(accept.is_some()),
             client.address(),
             quoted(request.headers.get("user-agent").unwrap_or_default()),
         );
@@ -118,7 +118,9 @@ impl LiveStreamHandler {
         let consumer = Arc::new(source.join_viewer(client.clone(), wire, stream_info.clone(), info.clone()));
         client.set_consumer(&consumer, &stream_info);
         client.set_stream_vhost(Some(&stream.vhost));
-        if !self.wait_for_publisher(&source, &consumer, session, remux.wait, exchange)? {
+        if !self.wait_for_publisher(&source, &consumer, session, remux.wait, exchange)?
+            || !target.carries(source.snapshot().codecs.audio)
+        {
             return Ok(None);
         }
         // As for players of RTMP.
@@ -137,6 +139,12 @@ impl LiveStreamHandler {
         };
         let (name, value) = NO_BUFFERING;
         Ok(Some(response.with(name, value)))
+    }
+
+    /// Returns whether the stream that a request names is published, before gates may rename it.
+    fn is_live(&self, target: &Target, app: &AppRequest, config: &Config) -> bool {
+        let request = app.stream(&target.stream_with_params(), config);
+        request.is_ok_and(|request| self.ctx.streams.find(&request.name).is_some_and(|source| source.is_live()))
     }
 
     fn ask_connect(&self, client: &Arc<ClientInfo>, vhost: &Arc<Vhost>) -> Result<(), CloseReason> {
@@ -211,6 +219,9 @@ impl Handler for LiveStreamHandler {
             forward_route: String::new(),
             engine: None,
         });
+        if !target.waits && !self.is_live(&target, &app, &config) {
+            return Ok(None);
+        }
         if request.method == Method::Head {
             return Ok(Some(self.head(&target, &client, &app).unwrap_or_else(|reason| refusal(&reason))));
         }

@@ -9,7 +9,8 @@ use std::collections::VecDeque;
 use bytes::{Bytes, BytesMut};
 
 use super::flv::FlvFormat;
-use crate::app::stream::headers::CachedHeader;
+use super::ts::{AudioFormat, TsFormat};
+use crate::app::stream::headers::{CachedHeader, HeaderCache};
 use crate::app::stream::packet_log::{LogEntry, PacketLog};
 use crate::app::stream::track::Track;
 use crate::http::websocket::{MAX_FRAME_HEAD, encode_frame_head};
@@ -27,20 +28,38 @@ const MIN_BULK_EVICTION: usize = 4096;
 pub enum Wire {
     /// FLV tags.
     Flv,
+    /// A transport stream.
+    Ts,
+    /// Frames of MP3.
+    Mp3,
+    /// Frames of AAC in ADTS.
+    Aac,
 }
 
-impl Wire {
-    /// Returns the tracks that it carries, a bit each.
-    pub(crate) fn tracks(self) -> u8 {
-        match self {
-            Self::Flv => Track::Audio.bit() | Track::Video.bit() | Track::Data.bit(),
-        }
+/// A wire with the tracks that it carries. Viewers of the same one share its bytes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct SharedWire {
+    pub(crate) wire: Wire,
+    /// A bit each.
+    pub(crate) tracks: u8,
+}
+
+impl SharedWire {
+    pub(crate) fn new(wire: Wire, has_audio: bool, has_video: bool) -> Self {
+        let audio = if has_audio { Track::Audio.bit() } else { 0 };
+        let video = if has_video { Track::Video.bit() } else { 0 };
+        let tracks = match wire {
+            Wire::Flv => audio | video | Track::Data.bit(),
+            Wire::Ts => audio | video,
+            Wire::Mp3 | Wire::Aac => audio,
+        };
+        Self { wire, tracks }
     }
 }
 
 /// Encoded messages of a wire.
 pub(crate) struct SharedLog {
-    wire: Wire,
+    wire: SharedWire,
     format: Format,
     messages: VecDeque<Bytes>,
     /// Sequence number of the first message.
@@ -57,7 +76,7 @@ pub(crate) struct SharedLog {
 /// A run of encoded messages as contiguous bytes.
 #[derive(Debug, Clone)]
 pub(crate) struct SharedBatch {
-    pub(crate) wire: Wire,
+    pub(crate) wire: SharedWire,
     pub(crate) plain: Bytes,
     /// The same after the head of a WebSocket frame.
     pub(crate) framed: Bytes,
@@ -66,12 +85,18 @@ pub(crate) struct SharedBatch {
 /// The encoder of a wire.
 pub(crate) enum Format {
     Flv(FlvFormat),
+    // Their state is large, and most streams have no such viewers.
+    Ts(Box<TsFormat>),
+    Audio(Box<AudioFormat>),
 }
 
 impl Format {
     fn new(wire: Wire) -> Self {
         match wire {
             Wire::Flv => Self::Flv(FlvFormat::default()),
+            Wire::Ts => Self::Ts(Box::new(TsFormat::new())),
+            Wire::Mp3 => Self::Audio(Box::new(AudioFormat::new(false))),
+            Wire::Aac => Self::Audio(Box::new(AudioFormat::new(true))),
         }
     }
 
@@ -79,6 +104,8 @@ impl Format {
     pub(crate) fn start(&self, tracks: u8, out: &mut Vec<u8>) {
         match self {
             Self::Flv(_) => FlvFormat::start(tracks, out),
+            // The tables of a transport stream are in front of each keyframe, and at least each half second.
+            Self::Ts(_) | Self::Audio(_) => {}
         }
     }
 
@@ -86,28 +113,55 @@ impl Format {
     pub(crate) fn header(&self, header: &CachedHeader, time: u64, out: &mut Vec<u8>) {
         match self {
             Self::Flv(flv) => flv.header(header, time, out),
+            // Frames have what they need with them.
+            Self::Ts(_) | Self::Audio(_) => {}
+        }
+    }
+
+    /// Takes over a header from before the first message.
+    fn prime(&mut self, header: &CachedHeader) {
+        match self {
+            Self::Flv(_) => {}
+            Self::Ts(ts) => ts.prime(header),
+            Self::Audio(audio) => audio.prime(header),
         }
     }
 
     fn size(&self, entry: &LogEntry) -> usize {
         match self {
             Self::Flv(_) => FlvFormat::size(entry),
+            Self::Ts(_) => TsFormat::size(entry),
+            Self::Audio(_) => AudioFormat::size(entry),
         }
     }
 
     fn encode(&mut self, entry: &LogEntry, out: &mut BytesMut) {
         match self {
             Self::Flv(flv) => flv.encode(entry, out),
+            Self::Ts(ts) => ts.encode(entry, out),
+            Self::Audio(audio) => audio.encode(entry, out),
+        }
+    }
+
+    /// Appends what was held back of the messages so far.
+    fn flush(&mut self, out: &mut BytesMut) {
+        if let Self::Ts(ts) = self {
+            ts.flush(out);
         }
     }
 }
 
 impl SharedLog {
-    /// Creates a log whose first message has the sequence number `start`.
-    pub(crate) fn new(wire: Wire, start: u64, memory: &MemoryTracker) -> Self {
+    /// Creates a log whose first message has the sequence number `start`. `headers` are those of the stream.
+    pub(crate) fn new(wire: SharedWire, start: u64, headers: &HeaderCache, memory: &MemoryTracker) -> Self {
+        let mut format = Format::new(wire.wire);
+        for header in headers.iter().filter(|header| header.seq < start && wire.tracks & header.key.track().bit() != 0)
+        {
+            format.prime(header);
+        }
         Self {
             wire,
-            format: Format::new(wire),
+            format,
             messages: VecDeque::new(),
             first_seq: start,
             bytes: 0,
@@ -117,7 +171,7 @@ impl SharedLog {
         }
     }
 
-    pub(crate) fn wire(&self) -> Wire {
+    pub(crate) fn wire(&self) -> SharedWire {
         self.wire
     }
 
@@ -166,10 +220,17 @@ impl SharedLog {
     fn encode_run(&mut self, log: &PacketLog, max_bytes: usize) -> SharedBatch {
         let start = self.end_seq();
         let entries = || (start..).map_while(|seq| log.get(seq));
-        let (mut count, mut size) = (0, MAX_FRAME_HEAD);
+        let tracks = self.wire.tracks;
+        let is_carried = |entry: &LogEntry| tracks & entry.track.bit() != 0;
+        let (mut count, mut size, mut last_audio) = (0, MAX_FRAME_HEAD, None);
         for entry in entries() {
+            if is_carried(entry) {
+                size += self.format.size(entry);
+            }
+            if entry.track == Track::Audio {
+                last_audio = Some(count);
+            }
             count += 1;
-            size += self.format.size(entry);
             if size >= max_bytes {
                 break;
             }
@@ -177,8 +238,13 @@ impl SharedLog {
         let mut buffer = BytesMut::with_capacity(size);
         buffer.resize(MAX_FRAME_HEAD, 0);
         let mut ends = Vec::with_capacity(count);
-        for entry in entries().take(count) {
-            self.format.encode(entry, &mut buffer);
+        for (index, entry) in entries().take(count).enumerate() {
+            if is_carried(entry) {
+                self.format.encode(entry, &mut buffer);
+            }
+            if last_audio == Some(index) {
+                self.format.flush(&mut buffer);
+            }
             ends.push(buffer.len());
         }
         let head = encode_frame_head(buffer.len() - MAX_FRAME_HEAD);

@@ -5,7 +5,7 @@
 
 use bytes::Bytes;
 
-use super::shared_log::{SharedBatch, SharedLog, Wire};
+use super::shared_log::{SharedBatch, SharedLog, SharedWire};
 use crate::app::stream::headers::HeaderCache;
 use crate::app::stream::packet_log::{LogEntry, PacketKind};
 use crate::app::stream::track::Track;
@@ -23,7 +23,7 @@ pub enum Framing {
 
 /// The wire of one viewer.
 pub(crate) struct WireEncoder {
-    wire: Wire,
+    wire: SharedWire,
     framing: Framing,
     /// The start of the file was sent.
     is_started: bool,
@@ -34,11 +34,11 @@ pub(crate) struct WireEncoder {
 }
 
 impl WireEncoder {
-    pub(crate) fn new(wire: Wire, framing: Framing) -> Self {
+    pub(crate) fn new(wire: SharedWire, framing: Framing) -> Self {
         Self { wire, framing, is_started: false, checks_headers: true, headers_sent_to: 0 }
     }
 
-    pub(crate) fn wire(&self) -> Wire {
+    pub(crate) fn wire(&self) -> SharedWire {
         self.wire
     }
 

@@ -1,6 +1,7 @@
 //! The stream that a request names by its path, its host and its parameters.
 
 use crate::app::stream::Wire;
+use crate::codec::flv::AudioCodec;
 use crate::config::{Config, MountFormat};
 use crate::http::request::Request;
 
@@ -11,6 +12,8 @@ const MAX_PAGE_URL: usize = 1024;
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Target {
     format: MountFormat,
+    /// A viewer waits for a publisher. Segments of HLS and other files have the names of the other formats.
+    pub(super) waits: bool,
     host: String,
     /// The vhost that the parameter `vhost` names; empty if there is none.
     vhost: String,
@@ -26,7 +29,7 @@ impl Target {
     /// Returns the stream of a request, if its path is one of the vhost's.
     pub(super) fn find(request: &Request, config: &Config) -> Option<Self> {
         // The requests for all other files end here.
-        if !request.path.ends_with(".flv") {
+        if !MountFormat::ALL.iter().any(|(_, extension)| request.path.ends_with(extension)) {
             return None;
         }
         let host = host_name(request.headers.get("host").unwrap_or_default());
@@ -34,8 +37,7 @@ impl Target {
         let vhost = config.vhost(if asked.is_empty() { host } else { &asked })?;
         let remux = &vhost.http_remux;
         let mounts = remux.mounts.iter().filter(|_| remux.enabled);
-        let (format, (app, stream)) =
-            mounts.into_iter().find_map(|mount| Some((mount.format, mount.find(&request.path)?)))?;
+        let (mount, (app, stream)) = mounts.into_iter().find_map(|mount| Some((mount, mount.find(&request.path)?)))?;
         // In names of RTMP these begin parameters.
         if [app, stream].iter().any(|name| name.contains('?') || name.contains("...")) {
             return None;
@@ -43,7 +45,8 @@ impl Target {
         // Browsers send no Referer for a WebSocket.
         let page = request.headers.get("referer").or_else(|| request.headers.get("origin")).unwrap_or_default();
         Some(Self {
-            format,
+            format: mount.format,
+            waits: mount.format == MountFormat::Flv || mount.has_prefix(),
             host: host.to_owned(),
             vhost: asked,
             app: app.to_owned(),
@@ -69,12 +72,39 @@ impl Target {
     pub(super) fn wire(&self) -> Wire {
         match self.format {
             MountFormat::Flv => Wire::Flv,
+            MountFormat::Ts => Wire::Ts,
+            MountFormat::Mp3 => Wire::Mp3,
+            MountFormat::Aac => Wire::Aac,
         }
     }
 
     pub(super) fn content_type(&self) -> &'static str {
         match self.format {
             MountFormat::Flv => "video/x-flv",
+            MountFormat::Ts => "video/mp2t",
+            MountFormat::Mp3 => "audio/mpeg",
+            MountFormat::Aac => "audio/aac",
+        }
+    }
+
+    /// Returns the name of the wire, for the log.
+    pub(super) fn wire_name(&self, is_websocket: bool) -> &'static str {
+        match (self.format, is_websocket) {
+            (MountFormat::Flv, false) => "http-flv",
+            (MountFormat::Flv, true) => "websocket-flv",
+            (MountFormat::Ts, false) => "http-ts",
+            (MountFormat::Ts, true) => "websocket-ts",
+            (MountFormat::Mp3, _) => "http-mp3",
+            (MountFormat::Aac, _) => "http-aac",
+        }
+    }
+
+    /// Returns whether the format has room for a stream with this audio.
+    pub(super) fn carries(&self, audio: Option<AudioCodec>) -> bool {
+        match (self.format, audio) {
+            (MountFormat::Mp3, Some(audio)) => audio.is_mp3(),
+            (MountFormat::Aac, Some(audio)) => audio.is_aac(),
+            _ => true,
         }
     }
 }
@@ -94,7 +124,8 @@ mod tests {
 
     fn find(target: &str, host: &str) -> Option<Target> {
         let text = "listen 1935; vhost __defaultVhost__ { http_remux { enabled on; } }
-            vhost a.com { http_remux { enabled on; mount /tv/[app]/[stream].flv; } } vhost off.com { }";
+            vhost a.com { http_remux { enabled on; mount /tv/[app]/[stream].flv; } } vhost off.com { }
+            vhost ts.com { http_remux { enabled on; mount [app]/[stream].ts tv/[app]/[stream].mp3; } }";
         let config = Config::parse("t", text).unwrap();
         let request = format!("GET {target} HTTP/1.1\r\nHost: {host}\r\nReferer: http://page/\r\n\r\n");
         Target::find(&parse(request.as_bytes()).unwrap().unwrap().0, &config)
@@ -115,6 +146,9 @@ mod tests {
             ("/live/s%3Fvhost=off.com.flv", "h", None),
             ("/live/s...vhost...off.com.flv", "h", None),
             ("/live/s.ts", "h", None),
+            ("/tv/live/s.mp3", "ts.com", Some(("http://ts.com/live", "s"))),
+            ("/live/s.ts", "ts.com", Some(("http://ts.com/live", "s"))),
+            ("/live/s.aac", "ts.com", None),
             ("/s.flv", "h", None),
             ("/", "h", None),
         ] {
@@ -123,5 +157,7 @@ mod tests {
             assert_eq!(found, expected, "{target} {host}");
         }
         assert_eq!(find("/live/s.flv", "h").unwrap().page_url, "http://page/");
+        let waits = ["/tv/live/s.mp3", "/live/s.ts"].map(|path| find(path, "ts.com").unwrap().waits);
+        assert_eq!(waits, [true, false]);
     }
 }
