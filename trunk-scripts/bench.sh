@@ -31,6 +31,7 @@ Scenarios:
   publishers    300 publishers without players
   joins         100 players, of which 50 leave and join again each second
   slow          500 players, of which one reads 4 KB/s
+  day           100 streams with HLS and three players each, of which 5 more join each second, and 50 viewers of HLS
 
 Servers:
   floor-0       the floor with one write per message
@@ -74,7 +75,7 @@ while [ $# -gt 0 ]; do
 done
 for scenario in "${scenarios[@]}"; do
     case $scenario in
-    idle | streams | publishers | joins | slow) ;;
+    idle | streams | publishers | joins | slow | day) ;;
     flv-[1-9]*) [[ ${scenario#flv-} =~ ^[0-9]+$ ]] || fail "unknown scenario '$scenario'" ;;
     *[!0-9]* | 0*) fail "unknown scenario '$scenario'" ;;
     esac
@@ -122,6 +123,10 @@ applies() {
         [[ $1 != floor-* && $1 != nginx-rtmp ]] && { [[ $1 == srs* ]] || [ -n "${peer_http_port[$1]}" ]; }
         return
         ;;
+    day)
+        [[ $1 == srs || $1 == nginx-rtmp ]]
+        return
+        ;;
     esac
     case $1 in
     floor-* | srs-15 | srs-350) [[ $2 =~ ^[0-9]+$ && $2 -ge 500 ]] ;;
@@ -142,7 +147,7 @@ for scenario in "${scenarios[@]}"; do
         for server in "${servers[@]}"; do
             applies "$server" "$scenario" "$round" || continue
             echo "== $server, $scenario, round $round of $rounds ($((SECONDS - started)) s)"
-            start "$server" || continue
+            start "$server" "$scenario" || continue
             run_scenario "$server" "$scenario"
             stop_publishing
             stop_server

@@ -4,6 +4,12 @@
 # Number of players in each scenario that parse every message: enough for a p99 of latency, too few to cost much CPU.
 checking=20
 
+# load_beside COMMAND…: runs more load until stop_publishing.
+load_beside() {
+    "$@" --ramp 2 --duration 3600 --json >/dev/null &
+    publisher_pid+=" $!"
+}
+
 # run_scenario SERVER SCENARIO: measures a running server.
 run_scenario() {
     local server=$1 url="rtmp://127.0.0.1:$port/live/stream" play
@@ -16,6 +22,16 @@ run_scenario() {
         measure "$server" "200 streams, one player each" 200 3 "${bench[@]}" play "$url{n}" "--check=$checking" -c 200
         ;;
     publishers) measure "$server" "300 publishers" 300 3 "${bench[@]}" publish "$url{n}" -c 300 ;;
+    day)
+        publish "$server" 'stream{n}' 100
+        # Until there are segments.
+        sleep 8
+        load_beside "${bench[@]}" play "$url{n}" -c 100
+        load_beside "${bench[@]}" play "$url{n}" -c 100
+        load_beside "${bench[@]}" play "$url{n}" -c 10 --stay 2
+        load_beside "${bench[@]}" http "http://127.0.0.1:$http_port/live/stream{n}.m3u8" -c 50 --follow --every 2
+        measure "$server" "a day: 100 streams, 310 players, HLS" 310 3 "${bench[@]}" play "$url{n}" "--check=$checking" -c 100
+        ;;
     joins)
         publish "$server" stream 1
         measure "$server" "50 joins per second" 100 2 "${play[@]}" -c 100 --stay 2

@@ -28,8 +28,14 @@ choose_servers() {
     servers=("${wanted[@]}")
 }
 
-# start NAME: starts a server. Sets server_pid and port.
+# start NAME SCENARIO: starts a server. Sets server_pid and port.
 start() {
+    local html=$work/html hls='' rtmp_hls='' files=''
+    if [ "$2" = day ]; then
+        rm -rf "$html" && mkdir "$html"
+        hls="hls { enabled on; hls_path $html; hls_fragment 2; hls_window 6; }"
+        rtmp_hls="hls on; hls_path $html/live; hls_fragment 2s; hls_playlist_length 6s;"
+    fi
     port=$(free_port 21935)
     http_port=$(free_port 28080)
     case $1 in
@@ -46,16 +52,18 @@ chunk_size 65000;
 max_connections 15000;
 max_busy 0;
 srs_log_level warn;
-http_server { enabled on; listen 127.0.0.1:$http_port; max_connections 15000; page off; }
-vhost __defaultVhost__ { $latency http_remux { enabled on; } }
+http_server { enabled on; listen 127.0.0.1:$http_port; ${hls:+dir $html;} max_connections 15000; page off; }
+vhost __defaultVhost__ { $latency $hls http_remux { enabled on; } }
 END
         "${on_server[@]}" "$bin/simple_rtmp_server" -c "$work/srs.conf" &
         ;;
     nginx-rtmp)
+        [ -z "$hls" ] || files=$(nginx_files "$html")
         cat >"$work/nginx.conf" <<END
 load_module $nginx_module;
 $(nginx_process "$work")
-rtmp { server { listen 127.0.0.1:$port; chunk_size 65000; application live { live on; } } }
+rtmp { server { listen 127.0.0.1:$port; chunk_size 65000; application live { live on; $rtmp_hls } } }
+$files
 END
         "${on_server[@]}" "$nginx" -c "$work/nginx.conf" &
         ;;
@@ -71,6 +79,24 @@ END
     echo "bench.sh: $1 does not answer on port $port" >&2
     stop_server
     return 1
+}
+
+# nginx_files DIR: prints the part of the configuration of nginx that serves a directory over HTTP.
+nginx_files() {
+    cat <<END
+http {
+    client_body_temp_path $work/body;
+    proxy_temp_path $work/proxy;
+    fastcgi_temp_path $work/fastcgi;
+    uwsgi_temp_path $work/uwsgi;
+    scgi_temp_path $work/scgi;
+    access_log off;
+    sendfile on;
+    tcp_nopush on;
+    types { application/vnd.apple.mpegurl m3u8; video/mp2t ts; }
+    server { listen 127.0.0.1:$http_port; root $1; }
+}
+END
 }
 
 stop_server() {
@@ -90,7 +116,10 @@ publish() {
 
 stop_publishing() {
     [ -n "$publisher_pid" ] || return 0
-    kill "$publisher_pid" 2>/dev/null
-    wait "$publisher_pid" 2>/dev/null
+    # One or several.
+    # shellcheck disable=SC2086
+    kill $publisher_pid 2>/dev/null
+    # shellcheck disable=SC2086
+    wait $publisher_pid 2>/dev/null
     publisher_pid=
 }

@@ -1,4 +1,4 @@
-//! An HTTP client that gets one URL repeatedly on one connection.
+//! An HTTP client that gets one URL repeatedly on one connection, or follows the live playlist at the URL as a viewer does.
 
 use std::cell::RefCell;
 use std::io::{self, ErrorKind, Write};
@@ -21,6 +21,18 @@ const MAX_HEAD: usize = 16 * 1024;
 thread_local! {
     /// Read buffer that all clients share: its content is consumed before another coroutine runs.
     static BUFFER: RefCell<Vec<u8>> = RefCell::new(vec![0; 64 * 1024]);
+}
+
+/// Longest playlist of a viewer.
+const MAX_PLAYLIST: usize = 64 * 1024;
+
+/// The behaviour of a client.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Habit {
+    /// Time from one request to the next, unless the response takes longer.
+    pub(super) every: Duration,
+    /// The URL is a playlist of HLS: the client also gets its newest segment, once.
+    pub(super) follows: bool,
 }
 
 /// A URL, resolved.
@@ -46,17 +58,28 @@ impl Url {
         })
     }
 
+    /// Returns the URL with `{n}` in the path replaced by a number.
+    pub(super) fn numbered(&self, n: u32) -> Self {
+        Self { path: self.path.replace("{n}", &n.to_string()), ..self.clone() }
+    }
+
+    /// Returns the URL of a file of the same folder.
+    fn beside(&self, name: &str) -> Self {
+        let folder = self.path.rfind('/').map_or("/", |end| &self.path[..=end]);
+        Self { path: format!("{folder}{name}"), ..self.clone() }
+    }
+
     fn request(&self) -> String {
         format!("GET {} HTTP/1.1\r\nHost: {}\r\nUser-Agent: srs_bench\r\n\r\n", self.path, self.authority)
     }
 }
 
 /// Starts an HTTP client.
-pub(super) fn spawn(number: u32, url: Url, stats: Arc<Stats>) {
+pub(super) fn spawn(number: u32, url: Url, habit: Habit, stats: Arc<Stats>) {
     let counted = stats.clone();
     let spawned = st::spawn("http", number.into(), move || {
         let mut started = false;
-        if let Err(error) = get(&url, &counted, &mut started) {
+        if let Err(error) = run(&url, habit, &counted, &mut started) {
             counted.count_end(started, error);
         }
     });
@@ -65,30 +88,55 @@ pub(super) fn spawn(number: u32, url: Url, stats: Arc<Stats>) {
     }
 }
 
-fn get(url: &Url, stats: &Stats, started: &mut bool) -> io::Result<()> {
+fn run(url: &Url, habit: Habit, stats: &Stats, started: &mut bool) -> io::Result<()> {
     let stream = TcpStream::connect(url.address, CONNECT)?;
     stream.set_nodelay(true)?;
     add(&stats.connected, 1);
     let request = url.request();
+    let mut last_segment = String::new();
     while !stats.is_stopped() {
         let started_at = Instant::now();
-        (&stream).write_all(request.as_bytes())?;
-        let status = read_response(&stream, stats)?;
+        let mut playlist = Vec::new();
+        get(&stream, &request, stats, habit.follows.then_some(&mut playlist))?;
         if !*started {
             *started = true;
             add(&stats.started, 1);
         }
-        if !(200..300).contains(&status) {
-            return Err(io::Error::other(format!("the response status is {status}")));
+        if let Some(segment) = newest_segment(&playlist)
+            && segment != last_segment
+        {
+            get(&stream, &url.beside(segment).request(), stats, None)?;
+            segment.clone_into(&mut last_segment);
         }
-        add(&stats.messages, 1);
-        stats.latency.add(started_at.elapsed().as_micros() as u64);
+        let rest = habit.every.saturating_sub(started_at.elapsed());
+        if !rest.is_zero() {
+            st::sleep(rest);
+        }
     }
     Ok(())
 }
 
+/// Gets a file, with its content if there is a `body`.
+fn get(stream: &TcpStream, request: &str, stats: &Stats, body: Option<&mut Vec<u8>>) -> io::Result<()> {
+    let started_at = Instant::now();
+    (&*stream).write_all(request.as_bytes())?;
+    let status = read_response(stream, stats, body)?;
+    if !(200..300).contains(&status) {
+        return Err(io::Error::other(format!("the response status is {status}")));
+    }
+    add(&stats.messages, 1);
+    stats.latency.add(started_at.elapsed().as_micros() as u64);
+    Ok(())
+}
+
+/// Returns the last file of a playlist.
+fn newest_segment(playlist: &[u8]) -> Option<&str> {
+    let text = std::str::from_utf8(playlist).ok()?;
+    text.lines().rfind(|line| !line.is_empty() && !line.starts_with('#'))
+}
+
 /// Reads a response and returns its status.
-fn read_response(stream: &TcpStream, stats: &Stats) -> io::Result<u16> {
+fn read_response(stream: &TcpStream, stats: &Stats, mut body: Option<&mut Vec<u8>>) -> io::Result<u16> {
     let deadline = Instant::now() + RESPONSE_TIMEOUT;
     // The bytes of the head so far. Later only the length of the rest of the body matters.
     let mut head = Vec::new();
@@ -100,18 +148,23 @@ fn read_response(stream: &TcpStream, stats: &Stats) -> io::Result<u16> {
                 return Err(io::Error::from(ErrorKind::UnexpectedEof));
             }
             add(&stats.bytes, n as u64);
-            let mut n = n as u64;
+            let mut received = &buffer[..n];
             if parsed.is_none() {
-                let before = head.len() as u64;
-                head.extend_from_slice(&buffer[..n as usize]);
+                let before = head.len();
+                head.extend_from_slice(received);
                 let Some(end) = head.windows(4).position(|bytes| bytes == b"\r\n\r\n") else {
                     return if head.len() < MAX_HEAD { Ok(Some(false)) } else { Err(bad_head()) };
                 };
                 parsed = Some(read_head(&head[..end])?);
-                n = n + before - (end as u64 + 4);
+                received = &received[end + 4 - before..];
+            }
+            if let Some(body) = &mut body
+                && body.len() < MAX_PLAYLIST
+            {
+                body.extend_from_slice(received);
             }
             let left = parsed.as_mut().map_or(0, |(_, left)| {
-                *left = left.saturating_sub(n);
+                *left = left.saturating_sub(received.len() as u64);
                 *left
             });
             Ok(Some(left == 0))
@@ -153,8 +206,16 @@ mod tests {
         let url = Url::parse("http://127.0.0.1:8080/live/a.m3u8?b").unwrap();
         assert_eq!(url.address, "127.0.0.1:8080".parse().unwrap());
         assert!(url.request().starts_with("GET /live/a.m3u8?b HTTP/1.1\r\nHost: 127.0.0.1:8080\r\n"));
+        assert_eq!(url.beside("a-7.ts").path, "/live/a-7.ts");
+        assert_eq!(Url { path: "/live/s{n}.m3u8".into(), ..url }.numbered(7).path, "/live/s7.m3u8");
         assert_eq!(Url::parse("http://127.0.0.1").unwrap().path, "/");
         assert!(Url::parse("rtmp://127.0.0.1/live/a").is_err());
+    }
+
+    #[test]
+    fn the_newest_segment_of_a_playlist() {
+        let playlist = b"#EXTM3U\n#EXTINF:2.0,\na-1.ts\n#EXTINF:2.0,\na-2.ts\n\n#EXT-X-ENDLIST\n";
+        assert_eq!((newest_segment(playlist), newest_segment(b"#EXTM3U\n")), (Some("a-2.ts"), None));
     }
 
     #[test]
