@@ -14,6 +14,7 @@ use crate::app::session::clients::Clients;
 use crate::app::session::close::CloseReason;
 use crate::app::session::engines::Engines;
 use crate::app::session::operator::ReloadRequests;
+use crate::app::session::recordings::Recordings;
 #[cfg(feature = "http")]
 use crate::app::session::viewers::Viewers;
 use crate::app::stats::Stats;
@@ -48,6 +49,8 @@ pub(crate) struct Context {
     pub(crate) engines: Engines,
     /// Reloads that operators ask for.
     pub(crate) reloads: ReloadRequests,
+    /// Recordings of streams.
+    pub(crate) recordings: Recordings,
     /// Admission of bandwidth tests.
     pub(crate) bandwidth_tests: BandwidthTests,
     /// The features, for reports of the whole server.
@@ -83,6 +86,7 @@ impl Context {
             batching: Batching::default(),
             engines: Engines::default(),
             reloads: ReloadRequests::default(),
+            recordings: Recordings::default(),
             bandwidth_tests: BandwidthTests::default(),
             features: Features::default(),
             memory,

@@ -8,6 +8,7 @@ pub mod engines;
 pub mod info;
 pub(crate) mod operator;
 pub(crate) mod per_ip;
+pub(crate) mod recordings;
 pub mod request;
 pub mod signed_url;
 #[cfg(feature = "http")]

@@ -45,6 +45,8 @@ mod console;
 mod credentials;
 mod encoders;
 mod forward;
+#[cfg(feature = "http")]
+mod dvr_api;
 mod forward_crowd;
 mod forward_trouble;
 mod gstreamer;

@@ -218,6 +218,28 @@ fn a_disk_that_cannot_be_written_affects_nobody() {
 }
 
 #[test]
+fn a_disk_that_does_not_answer_holds_nobody() {
+    let ffmpeg = need!(ffmpeg);
+    let scratch = Scratch::new();
+    std::fs::create_dir_all(scratch.file("rec")).expect("a folder");
+    // The thread that writes opens the list first, and waits for whoever writes to the pipe.
+    let list = scratch.file("rec/.srs-recordings");
+    nix::unistd::mkfifo(&list, nix::sys::stat::Mode::S_IRWXU).expect("a pipe");
+    let mut server = Server::with(&scratch, SESSION);
+    let source = media::h264_aac(&ffmpeg);
+    let player = Player::ffmpeg(&scratch, "player", &ffmpeg, &server.url("livestream"), Kinds::Both);
+    server.wait_clients(1);
+    publish(&scratch, "publisher", &ffmpeg, source, &server.url("livestream"), &[]).wait_success(CLIENT_TIMEOUT);
+    Aligned::new(&source.tags, &player.finish(&source.tags)).assert_whole();
+    assert!(!scratch.file("rec/live").exists(), "nothing is written meanwhile");
+    // It answers again: what has waited is written.
+    drop(std::fs::OpenOptions::new().write(true).open(&list).expect("the server waits at the other end"));
+    let files = wait_recordings(&scratch, 1);
+    Aligned::new(&source.tags, &flv::read(&files[0])).assert_whole().assert_starts_at_zero();
+    server.assert_healthy();
+}
+
+#[test]
 fn old_recordings_are_removed_and_nothing_else() {
     let scratch = Scratch::new();
     let vhost = "dvr { enabled on; dvr_max_age 1; dvr_path rec/[app]/[stream].[timestamp].flv; }";

@@ -28,14 +28,14 @@ fn run(arguments: &[&str]) -> Output {
 }
 
 /// Returns what a command prints; it must succeed.
-fn prints(arguments: &[&str]) -> String {
+pub(crate) fn prints(arguments: &[&str]) -> String {
     let output = run(arguments);
     assert!(output.status.success(), "{arguments:?}: {}", String::from_utf8_lossy(&output.stderr));
     String::from_utf8(output.stdout).expect("UTF-8")
 }
 
 /// Returns the exit code and the error of a command.
-fn fails(arguments: &[&str]) -> (i32, String) {
+pub(crate) fn fails(arguments: &[&str]) -> (i32, String) {
     let output = run(arguments);
     (output.status.code().expect("it ends by itself"), String::from_utf8_lossy(&output.stderr).into_owned())
 }

@@ -8,6 +8,7 @@
 //!
 //! Nothing on the worker waits for a disk, and a failing disk never affects the publisher.
 
+mod control;
 mod disk;
 mod job;
 mod ledger;
@@ -19,14 +20,17 @@ mod recorder;
 mod tests;
 mod thread;
 
+use std::collections::{BTreeSet, HashMap};
 use std::io;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
+use self::control::Control;
 use self::disk::{DiskQueue, RecordingFiles};
 use self::job::Outcome;
-use self::library::{Ledgers, Policy};
+use self::library::{Library, Policy};
 use self::output::DvrOutput;
 use crate::app::context::{Context, Feature};
 use crate::app::events::{Event, Listener};
@@ -37,10 +41,10 @@ use crate::app::stats::snapshot::Section;
 use crate::app::stream::{Output, Source, StreamEvent};
 use crate::config::{Config, Vhost};
 use crate::log::{Throttle, quoted};
-use crate::st::{self, Inbox};
+use crate::st::{self, Inbox, Shared};
 
 /// Interval of the removal of old recordings.
-const RETAIN_INTERVAL: Duration = Duration::from_secs(10);
+const MAINTENANCE_INTERVAL: Duration = Duration::from_secs(10);
 
 /// Part of `max_memory` for what waits for the disk: closing clients would not free it.
 const QUEUE_DIVISOR: usize = 8;
@@ -55,6 +59,9 @@ struct Inner {
     ctx: Context,
     queue: DiskQueue,
     outcomes: Arc<Inbox<Outcome>>,
+    library: Library,
+    /// The streams that operators have started to record, or stopped, by their full names, until they are unpublished.
+    overrides: Shared<HashMap<String, bool>>,
     counters: Counters,
 }
 
@@ -70,8 +77,13 @@ impl DvrFeature {
     /// Creates the feature, and starts the thread that writes. Fails when the system has no thread.
     pub(crate) fn new(ctx: Context) -> io::Result<Self> {
         let outcomes = Arc::new(Inbox::new());
-        let queue = DiskQueue::start(outcomes.clone(), Ledgers::default())?;
-        Ok(Self(Arc::new(Inner { ctx, queue, outcomes, counters: Counters::default() })))
+        let library = Library::default();
+        let queue = DiskQueue::start(outcomes.clone(), library.clone())?;
+        let (overrides, counters) = (Shared::default(), Counters::default());
+        let inner = Arc::new(Inner { ctx, queue, outcomes, library, overrides, counters });
+        // A handle that is not counted: the context is a part of it.
+        inner.ctx.recordings.set_control(Arc::new(Control(Arc::downgrade(&inner))));
+        Ok(Self(inner))
     }
 }
 
@@ -79,13 +91,19 @@ impl Inner {
     /// Starts, changes or ends the recording of a stream, as the configuration says.
     fn attach(&self, source: &Source, vhost: &Vhost, from_start: bool) {
         let Some(stream) = source.published_as() else { return };
-        source.attach_output("dvr", vhost, is_wanted(&stream, vhost), |publishing| {
+        source.attach_output("dvr", vhost, self.is_wanted(&stream, vhost), |publishing| {
             let (stream, client) = (publishing.stream.clone(), publishing.client.clone());
             let name = stream.name.clone();
             let files = RecordingFiles::new(self.queue.clone(), stream, client, publishing.memory.clone());
             let dropped = self.counters.dropped.clone();
             Some(Box::new(DvrOutput::new(files, &name, &vhost.dvr, from_start, dropped)) as Box<dyn Output>)
         });
+    }
+
+    /// Returns whether a stream is to be recorded: as an operator says, else as the configuration does.
+    fn is_wanted(&self, stream: &StreamInfo, vhost: &Vhost) -> bool {
+        let by_operator = self.overrides.with(|overrides| overrides.get(&stream.name).copied());
+        by_operator.unwrap_or_else(|| vhost.dvr.enabled && vhost.dvr.applies_to(&stream.app, &stream.stream))
     }
 
     fn reconfigure(&self, config: &Config) {
@@ -132,14 +150,18 @@ impl Inner {
         }
     }
 
-    /// Removes old recordings, forever.
-    fn retain(&self) {
+    /// Makes the recordings of earlier runs known, and removes old ones, forever.
+    fn maintain(&self) {
+        let mut known = BTreeSet::new();
         loop {
-            let policies = policies(&self.ctx.config.get());
-            if !policies.is_empty() {
-                self.queue.retain(policies);
+            let config = self.ctx.config.get();
+            let (roots, policies) = (roots(&config), policies(&config));
+            let is_due = !policies.is_empty() || roots != known;
+            if is_due && self.queue.maintain(roots.iter().cloned().collect(), policies) {
+                known = roots;
             }
-            st::sleep(RETAIN_INTERVAL);
+            drop(config);
+            st::sleep(MAINTENANCE_INTERVAL);
         }
     }
 }
@@ -153,7 +175,7 @@ impl Feature for DvrFeature {
         let inner = self.0.clone();
         st::spawn_supervised("dvr", move || inner.report())?;
         let inner = self.0.clone();
-        st::spawn_supervised("dvr retention", move || inner.retain())
+        st::spawn_supervised("dvr maintenance", move || inner.maintain())
     }
 
     fn reconfigure(&self, _: &Config, new: &Config) {
@@ -173,7 +195,7 @@ impl Feature for DvrFeature {
             [recorded, recorded_bytes, failed, dropped].map(|counter| counter.load(Ordering::Relaxed));
         Some(
             Section::new("dvr")
-                .with("files", "Recordings that are being written.", self.0.queue.open_files() as u64)
+                .with("files", "Recordings that are being written.", self.0.queue.open_files().len() as u64)
                 .with("held_bytes", "Bytes of recordings that wait for the disk.", self.0.queue.queued_bytes() as u64)
                 .with("recorded_total", "Recordings that are complete.", recorded)
                 .with("recorded_bytes_total", "Bytes of these.", recorded_bytes)
@@ -192,12 +214,19 @@ impl Feature for DvrFeature {
 }
 
 impl Listener for DvrFeature {
-    /// Records each stream that is published.
+    /// Records each stream that is published and wanted.
     fn on_event(&self, event: &Event) {
-        let Event::Stream(StreamEvent::Published { stream, source, .. }) = event else { return };
-        let config = self.0.ctx.config.get();
-        if let Some(vhost) = config.vhosts.get(&stream.vhost) {
-            self.0.attach(source, vhost, true);
+        match event {
+            Event::Stream(StreamEvent::Published { stream, source, .. }) => {
+                let config = self.0.ctx.config.get();
+                if let Some(vhost) = config.vhosts.get(&stream.vhost) {
+                    self.0.attach(source, vhost, true);
+                }
+            }
+            Event::Stream(StreamEvent::Unpublished { stream }) => {
+                self.0.overrides.with(|overrides| overrides.remove(&stream.name));
+            }
+            _ => {}
         }
     }
 }
@@ -217,8 +246,9 @@ impl Reclaim for DvrFeature {
     }
 }
 
-fn is_wanted(stream: &StreamInfo, vhost: &Vhost) -> bool {
-    vhost.dvr.enabled && vhost.dvr.applies_to(&stream.app, &stream.stream)
+/// Returns the root directories of the recordings of all vhosts.
+fn roots(config: &Config) -> BTreeSet<PathBuf> {
+    config.vhosts.values().map(|vhost| path::root(&vhost.dvr.path)).collect()
 }
 
 /// Returns the rules for old recordings of all vhosts.

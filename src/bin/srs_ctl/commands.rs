@@ -8,6 +8,7 @@ use crate::api::{Api, encode};
 use crate::failure::Failure;
 use crate::options::Command;
 use crate::output::{Table, bytes, duration, print_fields, print_line, rate, text};
+use crate::recordings;
 
 /// Runs a command.
 pub(crate) fn run(api: &Api, command: &Command, as_json: bool) -> Result<(), Failure> {
@@ -26,6 +27,14 @@ pub(crate) fn run(api: &Api, command: &Command, as_json: bool) -> Result<(), Fai
         Command::Client { id } => client(api, *id, as_json),
         Command::Forwarders { stream } => list(api, "forwarders", &query(&[("stream", stream)]), as_json, forwarders),
         Command::Kick { target, ban } => kick(api, target, *ban, as_json),
+        Command::Record { stream, stop } => recordings::record(api, stream, *stop, as_json),
+        Command::Recordings { stream } => {
+            list(api, "recordings", &query(&[("stream", stream)]), as_json, recordings::print)
+        }
+        Command::Download { id, output } => recordings::download(api, id, output.as_deref()),
+        Command::Delete { id } => {
+            show(&api.delete(&format!("/api/v1/recordings/{}", encode(id)))?, as_json, |_| Ok(print_line("removed")?))
+        }
         Command::Bans => show(&api.get("/api/v1/bans")?, as_json, |answer| bans(items(answer, "bans"))),
         Command::Unban { id } => {
             show(&api.delete(&format!("/api/v1/bans/{id}"))?, as_json, |_| print_line("lifted").map_err(Failure::from))
@@ -51,7 +60,7 @@ fn items<'a>(answer: &'a Value, name: &str) -> &'a [Value] {
 }
 
 /// Prints an answer as it is, or for people.
-fn show(answer: &Value, as_json: bool, print: impl FnOnce(&Value) -> Result<(), Failure>) -> Result<(), Failure> {
+pub(crate) fn show(answer: &Value, as_json: bool, print: impl FnOnce(&Value) -> Result<(), Failure>) -> Result<(), Failure> {
     if as_json { Ok(print_line(&answer.to_string())?) } else { print(answer) }
 }
 
@@ -71,7 +80,7 @@ fn list(
     print(&all)
 }
 
-fn number(value: &Value) -> u64 {
+pub(crate) fn number(value: &Value) -> u64 {
     value.as_u64().unwrap_or(0)
 }
 

@@ -13,6 +13,7 @@ mod events;
 mod failure;
 mod options;
 mod output;
+mod recordings;
 mod sign;
 mod top;
 

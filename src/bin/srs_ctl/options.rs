@@ -13,6 +13,7 @@ EXAMPLES:
     srs_ctl --api https://live.example.com:1990 clients --stream live/cam
     srs_ctl kick live/cam --ban 60           Disconnect a publisher, and keep its stream free for a minute
     srs_ctl -c conf/srs.conf sign rtmp://live.example.com/live/cam --publish --seconds 86400
+    srs_ctl record live/cam                  Record a stream that is published; --stop ends it
     srs_ctl reload --dry-run                 What would a reload change?
     srs_ctl events --type published,unpublished --json | while read -r event; do ...; done
 
@@ -95,6 +96,33 @@ pub(crate) enum Command {
         /// Also keeps it out for this time, in seconds
         #[structopt(long, value_name = "SECONDS")]
         ban: Option<u64>,
+    },
+    /// Starts to record a stream, whatever the configuration says, until it is unpublished
+    Record {
+        /// Its name, such as live/cam or vhost/live/cam
+        stream: String,
+        /// Stops recording it
+        #[structopt(long)]
+        stop: bool,
+    },
+    /// Lists the recordings, newest first
+    Recordings {
+        /// Only those of this stream
+        #[structopt(long)]
+        stream: Option<String>,
+    },
+    /// Downloads a recording
+    Download {
+        /// Its id
+        id: String,
+        /// The file to write, which must not exist; without it, the name of the recording in this directory
+        #[structopt(short = "o", long, value_name = "FILE")]
+        output: Option<PathBuf>,
+    },
+    /// Removes a recording and its file
+    Delete {
+        /// Its id
+        id: String,
     },
     /// Lists the bans
     Bans,

@@ -2,6 +2,7 @@
 
 use std::io::{self, Write};
 
+use chrono::{DateTime, Local};
 use serde_json::Value;
 use unicode_width::UnicodeWidthStr;
 
@@ -114,6 +115,12 @@ pub(crate) fn duration(seconds: f64) -> String {
         () if minutes > 0 => format!("{minutes}m{:02}s", whole % 60),
         () => format!("{whole}s"),
     }
+}
+
+/// Returns a time in milliseconds since 1970 as local date and time; empty if it is none.
+pub(crate) fn date(ms: u64) -> String {
+    let time = i64::try_from(ms).ok().and_then(DateTime::from_timestamp_millis);
+    time.map(|time| time.with_timezone(&Local).format("%Y-%m-%d %H:%M:%S").to_string()).unwrap_or_default()
 }
 
 #[cfg(test)]

@@ -311,6 +311,30 @@ mod tests {
     }
 
     #[test]
+    fn ten_hours_are_more_than_four_gigabytes() {
+        let mut start = Vec::new();
+        let mut recording = Recording::start(&[], true, true, &mut start);
+        for n in 0..10 * 3600 * 25_u64 {
+            recording.on_tag(n * 40, 8000, n.is_multiple_of(50));
+        }
+        let (size, duration) = (recording.size(), recording.duration());
+        assert!(size > 1 << 32 && duration == 35_999_960);
+        let end = recording.finish(size);
+        let (_, object) = read(&end);
+        let number = |name| object.get(name).and_then(Value::as_number);
+        assert_eq!((number("duration"), number("filesize")), (Some(35_999.96), Some(size as f64)));
+        let keyframes = object.get("keyframes").unwrap().as_object().unwrap();
+        let Some(Value::StrictArray(positions)) = keyframes.get("filepositions") else { panic!("an array") };
+        let positions: Vec<_> = positions.iter().map(|position| position.as_number().unwrap()).collect();
+        let at = |tag: u64| (start.len() as u64 + tag * 8000) as f64;
+        assert!(
+            positions.windows(2).all(|pair| pair[1] - pair[0] == 32.0 * 50.0 * 8000.0),
+            "every 32nd, of each minute"
+        );
+        assert!(positions.len() == 563 && positions[562] == at(562 * 32 * 50));
+    }
+
+    #[test]
     fn metadata_that_is_no_object_is_left_out() {
         for bad in [&b""[..], b"\x02\x00\x01a", b"\x08\xff\xff\xff\xff", b"\xff"] {
             let mut start = Vec::new();

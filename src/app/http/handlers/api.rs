@@ -15,6 +15,7 @@
 //! | [`core`], [`answer`], [`json`] | ids and envelopes; errors; the types of the JSON |
 //! | [`about`], [`lists`], [`system`] | endpoints that read |
 //! | [`steer`], [`bans`] | endpoints that change something |
+//! | [`recordings`] | recordings and their files |
 //! | [`events`], [`event_log`] | server-sent events |
 //! | [`metrics`] | the text for Prometheus |
 
@@ -33,6 +34,7 @@ mod lists;
 mod metrics;
 mod steer;
 mod system;
+mod recordings;
 
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -55,6 +57,7 @@ use crate::app::stats::collect;
 use crate::config::{Config, HttpApi};
 use crate::http::request::{Method, Request};
 use crate::http::status::Status;
+use crate::app::http::disk::Disk;
 use crate::st::{self, Shared};
 use bytes::Bytes;
 
@@ -76,6 +79,7 @@ pub(crate) struct ApiHandler {
 
 /// The block of listeners that a handler serves, and what it serves there.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+    disk: Disk,
 enum Part {
     /// `http_api`.
     Api,
@@ -108,6 +112,7 @@ impl Api {
     }
 
     fn answer(&self, request: &Request, exchange: &Exchange<'_, '_>, config: &HttpApi) -> Answer {
+            disk: Disk::new(),
         let path = request.path.trim_end_matches('/');
         // Load balancers have no secret.
         match path {
@@ -173,6 +178,7 @@ impl Api {
         let auth = if config.auth.needs_secret() { "secrets" } else { "none" };
         let role = call.map(|call| call.role.name());
         self.core.json(self.core.envelope().with("role", role).with("auth", auth))
+            ("recordings", rest) => recordings::read(core, &self.disk, call, rest),
     }
 
     fn readiness(&self) -> Response {

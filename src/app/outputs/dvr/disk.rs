@@ -2,26 +2,33 @@
 //!
 //! The queue is bounded in bytes. While it is half full, no GOP begins; when it is full, the GOP that is being recorded ends.
 
+use std::path::PathBuf;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::time::Duration;
 
 use bytes::Bytes;
 use crossbeam_channel::{Sender, unbounded};
 
-use super::job::{Counters, FileState, Job, Outcome, Task};
-use super::library::{Ledgers, Policy};
+use super::job::{Counters, FileState, Job, Outcome, Reply, Task};
+use super::library::{Library, Policy};
 use super::recorder::Disk;
 use super::thread::DiskThread;
 use crate::app::session::info::{ClientInfo, StreamInfo};
+use crate::app::session::recordings::Removal;
 use crate::codec::flv::recording::Recording;
 use crate::memory::{Category, MemoryTracker};
-use crate::st::{self, Inbox};
+use crate::st::{self, Inbox, Shared};
 
 /// Most bytes in the queue: what a disk writes in a second.
 const MAX_QUEUED_BYTES: usize = 64 * 1024 * 1024;
 
 /// Most jobs in the queue from which on no file is opened: somebody publishes name after name.
 const MAX_JOBS_FOR_NEW: usize = 4096;
+
+/// Most removals that wait, and the time that each waits for the disk.
+const MAX_REMOVALS: usize = 64;
+const REMOVAL_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Part of the queue above which no GOP begins.
 const GOP_DIVISOR: usize = 2;
@@ -31,28 +38,31 @@ const GOP_DIVISOR: usize = 2;
 pub(super) struct DiskQueue {
     tasks: Sender<Task>,
     counters: Arc<Counters>,
+    /// Files that are being written.
+    open: Shared<Vec<Arc<FileState>>>,
 }
 
 impl DiskQueue {
     /// Starts the thread. Fails when the system has no thread.
-    pub(super) fn start(outcomes: Arc<Inbox<Outcome>>, ledgers: Ledgers) -> std::io::Result<Self> {
+    pub(super) fn start(outcomes: Arc<Inbox<Outcome>>, library: Library) -> std::io::Result<Self> {
         let (tasks, receiver) = unbounded();
         let counters = Arc::new(Counters { limit: AtomicUsize::new(MAX_QUEUED_BYTES), ..Counters::default() });
-        let mut thread = DiskThread::new(counters.clone(), outcomes, ledgers);
+        let mut thread = DiskThread::new(counters.clone(), outcomes, library);
         std::thread::Builder::new().name("dvr disk".into()).spawn(move || {
             for task in &receiver {
                 thread.handle(task);
             }
         })?;
-        Ok(Self { tasks, counters })
+        Ok(Self { tasks, counters, open: Shared::default() })
     }
 
     pub(super) fn queued_bytes(&self) -> usize {
         self.counters.bytes.load(Ordering::Relaxed)
     }
 
-    pub(super) fn open_files(&self) -> usize {
-        self.counters.open_files.load(Ordering::Relaxed)
+    /// Returns the files that are being written.
+    pub(super) fn open_files(&self) -> Vec<Arc<FileState>> {
+        self.open.with(|open| open.clone())
     }
 
     pub(super) fn is_idle(&self) -> bool {
@@ -71,14 +81,32 @@ impl DiskQueue {
 
     fn send(&self, file: &Arc<FileState>, job: Job) {
         self.counters.add(job.size());
+        file.bytes.fetch_add(job.size() as u64, Ordering::Relaxed);
         // Fails only if the thread has panicked, which is logged.
         let _ = self.tasks.send(Task::File(file.clone(), job));
     }
 
-    /// Removes old recordings by these rules.
-    pub(super) fn retain(&self, policies: Vec<Policy>) {
+    /// Reads the lists of these directories, and removes old recordings by these rules, unless the thread has not yet done so
+    /// for the last time. Returns whether it will.
+    pub(super) fn maintain(&self, roots: Vec<PathBuf>, policies: Vec<Policy>) -> bool {
+        if self.counters.is_maintaining.swap(true, Ordering::Relaxed) {
+            return false;
+        }
         self.counters.add(0);
-        let _ = self.tasks.send(Task::Retain(policies));
+        let _ = self.tasks.send(Task::Maintain { roots, policies });
+        true
+    }
+
+    /// Removes a recording. Waits for the disk; `None` if it does not answer in time, or too many wait.
+    pub(super) fn remove(&self, id: &str) -> Option<Removal> {
+        if self.counters.removals.fetch_add(1, Ordering::Relaxed) >= MAX_REMOVALS {
+            self.counters.removals.fetch_sub(1, Ordering::Relaxed);
+            return None;
+        }
+        let reply = Arc::new(Reply::default());
+        self.counters.add(0);
+        let _ = self.tasks.send(Task::Remove(id.to_owned(), reply.clone()));
+        reply.wait(REMOVAL_TIMEOUT)
     }
 }
 
@@ -115,9 +143,10 @@ impl Disk for RecordingFiles {
             stream: self.stream.clone(),
             client: self.client.clone(),
             started_at: st::system_time(),
+            bytes: AtomicU64::new(0),
             failed: AtomicBool::new(false),
         });
-        counters.open_files.fetch_add(1, Ordering::Relaxed);
+        self.queue.open.with(|open| open.push(file.clone()));
         let head = self.memory.charge_bytes(Category::Dvr, head);
         self.queue.send(&file, Job::Open { template: self.template.clone(), min_free: self.min_free, head });
         self.file = Some(file);
@@ -135,6 +164,7 @@ impl Disk for RecordingFiles {
 
     fn close(&mut self, recording: Recording) {
         if let Some(file) = self.file.take() {
+            self.queue.open.with(|open| open.retain(|other| !Arc::ptr_eq(other, &file)));
             self.queue.send(&file, Job::Close(Box::new(recording)));
         }
     }

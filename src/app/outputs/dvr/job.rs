@@ -1,15 +1,17 @@
 //! Work for the thread that writes recordings, and what worker and thread share.
 
 use std::path::PathBuf;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::time::SystemTime;
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use bytes::Bytes;
 
 use super::library::Policy;
 use crate::app::session::info::{ClientInfo, StreamInfo};
+use crate::app::session::recordings::Removal;
 use crate::codec::flv::recording::Recording;
+use crate::st::Cond;
 
 /// A file that is being written, as worker and thread share it.
 #[derive(Debug)]
@@ -18,8 +20,17 @@ pub(super) struct FileState {
     pub(super) stream: Arc<StreamInfo>,
     pub(super) client: Arc<ClientInfo>,
     pub(super) started_at: SystemTime,
+    /// Bytes handed to the thread so far.
+    pub(super) bytes: AtomicU64,
     /// It cannot be written any more.
     pub(super) failed: AtomicBool,
+}
+
+impl FileState {
+    /// Returns the start in milliseconds since 1970.
+    pub(super) fn started_ms(&self) -> u64 {
+        self.started_at.duration_since(UNIX_EPOCH).map_or(0, |time| time.as_millis() as u64)
+    }
 }
 
 /// Work for the thread.
@@ -42,8 +53,41 @@ impl Job {
 /// A job in the queue.
 pub(super) enum Task {
     File(Arc<FileState>, Job),
-    /// Removes old recordings.
-    Retain(Vec<Policy>),
+    /// Reads the lists of directories, and removes old recordings.
+    Maintain {
+        roots: Vec<PathBuf>,
+        policies: Vec<Policy>,
+    },
+    /// Removes a recording.
+    Remove(String, Arc<Reply>),
+}
+
+/// The outcome of a task, for a coroutine that waits.
+#[derive(Default)]
+pub(super) struct Reply {
+    removal: Mutex<Option<Removal>>,
+    answered: Cond,
+}
+
+impl Reply {
+    /// Hands the outcome to whoever waits.
+    pub(super) fn answer(&self, removal: Removal) {
+        *self.removal.lock().unwrap_or_else(PoisonError::into_inner) = Some(removal);
+        self.answered.broadcast();
+    }
+
+    /// Waits for the outcome. `None` after `timeout`.
+    pub(super) fn wait(&self, timeout: Duration) -> Option<Removal> {
+        if let Some(removal) = self.take() {
+            return Some(removal);
+        }
+        self.answered.wait_timeout(timeout);
+        self.take()
+    }
+
+    fn take(&self) -> Option<Removal> {
+        self.removal.lock().unwrap_or_else(PoisonError::into_inner).take()
+    }
 }
 
 /// A message from the thread to the worker.
@@ -62,8 +106,10 @@ pub(super) struct Counters {
     /// Most bytes in the queue.
     pub(super) limit: AtomicUsize,
     pub(super) next_id: AtomicUsize,
-    /// Files that are being written.
-    pub(super) open_files: AtomicUsize,
+    /// Removals that wait.
+    pub(super) removals: AtomicUsize,
+    /// Maintenance waits or runs.
+    pub(super) is_maintaining: AtomicBool,
 }
 
 impl Counters {

@@ -1,127 +1,90 @@
-//! The list of finished recordings, in a hidden file of their root directory: a line of JSON for each.
+//! The list of finished recordings on disk, in a hidden file of their root directory: a line of JSON for each.
 //!
-//! It makes recordings known after a restart, and tells them from files of others: only what it lists is ever removed.
+//! It makes recordings known after a restart, and tells them from files of others: only what it lists is ever removed. Used on
+//! threads that may wait for a disk, never on the worker.
 
 use std::fs::{self, File, OpenOptions};
-use std::io::{self, BufRead, BufReader, Write};
-use std::path::{Path, PathBuf};
+use std::io::{self, BufRead, BufReader, Read, Write};
+use std::path::Path;
 
-use serde::{Deserialize, Serialize};
+use crate::app::session::recordings::RecordingEntry;
 
 /// The name of the list below the root directory.
 const FILE: &str = ".srs-recordings";
 
 /// Most recordings that are listed. Older ones stay on the disk and are not known any more.
-const MAX_ENTRIES: usize = 100_000;
+pub(super) const MAX_ENTRIES: usize = 100_000;
 
 /// Longest line that is read, in bytes.
-const MAX_LINE: usize = 16 * 1024;
+const MAX_LINE: u64 = 16 * 1024;
 
-/// A finished recording.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub(crate) struct Entry {
-    /// The file, below the root directory.
-    pub(crate) path: PathBuf,
-    pub(crate) vhost: String,
-    pub(crate) app: String,
-    pub(crate) stream: String,
-    /// Start in milliseconds since 1970.
-    pub(crate) started_ms: u64,
-    pub(crate) duration_ms: u64,
-    /// Size of the file.
-    pub(crate) bytes: u64,
+/// Reads the list of a directory, oldest first. One that cannot be read is empty; broken lines are skipped.
+pub(super) fn load(root: &Path) -> Vec<RecordingEntry> {
+    File::open(root.join(FILE)).map(|file| read(BufReader::new(file))).unwrap_or_default()
 }
 
-/// The recordings below one root directory, oldest first.
-#[derive(Debug)]
-pub(super) struct Ledger {
-    root: PathBuf,
-    entries: Vec<Entry>,
+/// Reads a list.
+fn read(mut reader: impl BufRead) -> Vec<RecordingEntry> {
+    let mut entries = Vec::new();
+    let mut line = Vec::new();
+    loop {
+        line.clear();
+        match reader.by_ref().take(MAX_LINE).read_until(b'\n', &mut line) {
+            Ok(0) | Err(_) => break,
+            Ok(_) => {}
+        }
+        // The rest of a line that is too long is no entry either.
+        if let Ok(entry) = serde_json::from_slice::<RecordingEntry>(&line)
+            && is_below(&entry.path)
+        {
+            entries.push(entry);
+        }
+        if entries.len() >= 2 * MAX_ENTRIES {
+            entries.drain(..MAX_ENTRIES);
+        }
+    }
+    entries.drain(..entries.len().saturating_sub(MAX_ENTRIES));
+    entries
 }
 
-impl Ledger {
-    /// Reads the list of a directory. One that cannot be read is empty; broken lines are skipped.
-    pub(super) fn load(root: &Path) -> Self {
-        let mut entries = Vec::new();
-        if let Ok(file) = File::open(root.join(FILE)) {
-            let mut reader = BufReader::new(file);
-            let mut line = Vec::new();
-            while reader.read_until(b'\n', &mut line).is_ok_and(|read| read > 0) {
-                if line.len() <= MAX_LINE
-                    && let Ok(entry) = serde_json::from_slice::<Entry>(&line)
-                    && is_below(&entry.path)
-                {
-                    entries.push(entry);
-                }
-                line.clear();
-            }
-        }
-        let mut ledger = Self { root: root.to_owned(), entries };
-        ledger.limit();
-        ledger
+/// Appends a recording to the list of a directory. Errors: those of the file system.
+pub(super) fn append(root: &Path, entry: &RecordingEntry) -> io::Result<()> {
+    let mut line = serde_json::to_vec(entry)?;
+    line.push(b'\n');
+    let mut file = OpenOptions::new().read(true).append(true).create(true).open(root.join(FILE))?;
+    // A full disk or a crash can have left a part of a line.
+    if !ends_with_line(&file)? {
+        line.insert(0, b'\n');
     }
-
-    pub(super) fn entries(&self) -> &[Entry] {
-        &self.entries
-    }
-
-    /// Adds a recording. Errors: those of the file system. The recording is known until the end of the process all the
-    /// same.
-    pub(super) fn add(&mut self, entry: Entry) -> io::Result<()> {
-        let mut line = serde_json::to_vec(&entry)?;
-        line.push(b'\n');
-        self.entries.push(entry);
-        self.limit();
-        let mut file = OpenOptions::new().append(true).create(true).open(self.root.join(FILE))?;
-        file.write_all(&line)
-    }
-
-    /// Removes recordings and their files: all for which `is_due` holds. Returns those that are gone.
-    pub(super) fn remove(&mut self, mut is_due: impl FnMut(&Entry) -> bool) -> Vec<Entry> {
-        let root = &self.root;
-        let removed: Vec<Entry> =
-            self.entries.extract_if(.., |entry| is_due(entry) && remove_file(root, entry)).collect();
-        if !removed.is_empty() {
-            // Without it, the list names files that are not there, which are skipped the next time.
-            let _ = self.rewrite();
-        }
-        removed
-    }
-
-    fn rewrite(&self) -> io::Result<()> {
-        let mut text = Vec::new();
-        for entry in &self.entries {
-            serde_json::to_writer(&mut text, entry)?;
-            text.push(b'\n');
-        }
-        let (path, temporary) = (self.root.join(FILE), self.root.join(format!("{FILE}.tmp")));
-        fs::write(&temporary, text)?;
-        fs::rename(temporary, path)
-    }
-
-    fn limit(&mut self) {
-        if let Some(excess) = self.entries.len().checked_sub(MAX_ENTRIES) {
-            self.entries.drain(..excess);
-        }
-    }
+    file.write_all(&line)
 }
 
-/// Removes the file of a recording. Returns whether the recording is gone: removed, gone before, or replaced by a file of
-/// somebody else, which stays.
-fn remove_file(root: &Path, entry: &Entry) -> bool {
+/// Replaces the list of a directory. Errors: those of the file system. The old list stays.
+pub(super) fn rewrite<'a>(root: &Path, entries: impl Iterator<Item = &'a RecordingEntry>) -> io::Result<()> {
+    let mut text = Vec::new();
+    for entry in entries {
+        serde_json::to_writer(&mut text, entry)?;
+        text.push(b'\n');
+    }
+    let (path, temporary) = (root.join(FILE), root.join(format!("{FILE}.tmp")));
+    fs::write(&temporary, text)?;
+    fs::rename(temporary, path)
+}
+
+/// Removes the file of a recording, and directories that are empty then. A file that somebody else has put in its place
+/// stays. Errors: those of the file system; the file is still there.
+pub(super) fn remove_file(root: &Path, entry: &RecordingEntry) -> io::Result<()> {
     let path = root.join(&entry.path);
+    let is_gone = |error: &io::Error| error.kind() == io::ErrorKind::NotFound;
     match fs::symlink_metadata(&path) {
         Ok(metadata) if metadata.is_file() && metadata.len() == entry.bytes => {
-            if let Err(error) = fs::remove_file(&path)
-                && error.kind() != io::ErrorKind::NotFound
-            {
-                return false;
-            }
+            fs::remove_file(&path).or_else(|error| if is_gone(&error) { Ok(()) } else { Err(error) })?;
         }
-        Ok(_) => return true,
-        Err(error) => return error.kind() == io::ErrorKind::NotFound,
+        Ok(_) => return Ok(()),
+        Err(error) if is_gone(&error) => return Ok(()),
+        Err(error) => return Err(error),
     }
-    // Directories that are empty now; the others refuse.
+    // Directories with files refuse.
     let mut directory = path.parent();
     while let Some(empty) = directory.filter(|directory| *directory != root && directory.starts_with(root)) {
         if fs::remove_dir(empty).is_err() {
@@ -129,7 +92,14 @@ fn remove_file(root: &Path, entry: &Entry) -> bool {
         }
         directory = empty.parent();
     }
-    true
+    Ok(())
+}
+
+fn ends_with_line(file: &File) -> io::Result<bool> {
+    use std::os::unix::fs::FileExt;
+    let length = file.metadata()?.len();
+    let mut last = [0];
+    Ok(length == 0 || file.read_at(&mut last, length - 1)? == 0 || last == *b"\n")
 }
 
 fn is_below(path: &Path) -> bool {
@@ -141,28 +111,42 @@ fn is_below(path: &Path) -> bool {
 mod tests {
     use super::*;
 
-    fn entry(path: &str, bytes: u64) -> Entry {
+    fn entry(path: &str, bytes: u64) -> RecordingEntry {
         let text = |text: &str| text.to_owned();
         let (vhost, app, stream) = (text("v"), text("live"), text("s"));
-        Entry { path: path.into(), vhost, app, stream, started_ms: 1, duration_ms: 2, bytes }
+        RecordingEntry { path: path.into(), vhost, app, stream, started_ms: 1, duration_ms: 2, bytes }
     }
 
     #[test]
-    fn recordings_are_known_after_a_restart() {
+    fn a_list_survives_lines_of_a_crash_and_of_others() {
         let folder = tempfile::tempdir().unwrap();
-        let mut ledger = Ledger::load(folder.path());
-        ledger.add(entry("live/a.flv", 1)).unwrap();
-        ledger.add(entry("live/b.flv", 2)).unwrap();
-        assert_eq!(Ledger::load(folder.path()).entries(), ledger.entries());
-        // Lines of a crash, or of somebody else.
+        let all = [entry("live/a.flv", 1), entry("live/b.flv", 2), entry("live/c.flv", 3)];
+        append(folder.path(), &all[0]).unwrap();
+        append(folder.path(), &all[1]).unwrap();
+        assert_eq!(load(folder.path()), all[..2]);
         let file = folder.path().join(FILE);
         let mut text = fs::read(&file).unwrap();
         text.extend_from_slice(
             b"{\"path\":\"../etc/passwd\",\"vhost\":\"v\",\"app\":\"a\",\"stream\":\"s\",\"started_ms\":1,",
         );
-        text.extend_from_slice(b"\"duration_ms\":1,\"bytes\":1}\n\xff\n{}\n{\"path\"");
+        text.extend_from_slice(b"\"duration_ms\":1,\"bytes\":1}\n\xff\n{}\n");
+        text.extend_from_slice(&[b'x'; 100_000]);
+        text.extend_from_slice(b"\n{\"path\"");
         fs::write(&file, text).unwrap();
-        assert_eq!(Ledger::load(folder.path()).entries(), ledger.entries());
+        assert_eq!(load(folder.path()), all[..2]);
+        append(folder.path(), &all[2]).unwrap();
+        assert_eq!(load(folder.path()), all, "what follows half a line is found");
+        rewrite(folder.path(), all[1..].iter()).unwrap();
+        assert_eq!(load(folder.path()), all[1..]);
+    }
+
+    #[test]
+    fn of_a_long_list_the_last_ones_are_known() {
+        let line = serde_json::to_string(&entry("a.flv", 1)).unwrap();
+        let text: String =
+            (0..MAX_ENTRIES + 5).map(|n| line.replace("\"bytes\":1", &format!("\"bytes\":{n}")) + "\n").collect();
+        let entries = read(text.as_bytes());
+        assert_eq!((entries.len(), entries[0].bytes), (MAX_ENTRIES, 5));
     }
 
     #[test]
@@ -170,18 +154,12 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let root = folder.path();
         fs::create_dir_all(root.join("live/x")).unwrap();
-        let mut ledger = Ledger::load(root);
-        for (name, content) in [("live/x/own.flv", "1"), ("live/foreign.flv", "1"), ("live/kept.flv", "1")] {
+        for (name, content) in [("live/x/own.flv", "1"), ("live/foreign.flv", "somebody else's")] {
             fs::write(root.join(name), content).unwrap();
         }
-        ledger.add(entry("live/x/own.flv", 1)).unwrap();
-        ledger.add(entry("live/foreign.flv", 1)).unwrap();
-        ledger.add(entry("live/gone.flv", 1)).unwrap();
-        ledger.add(entry("live/kept.flv", 1)).unwrap();
-        fs::write(root.join("live/foreign.flv"), "somebody else's").unwrap();
-        let removed = ledger.remove(|entry| entry.path != Path::new("live/kept.flv"));
-        assert_eq!(removed.len(), 3);
+        for name in ["live/x/own.flv", "live/foreign.flv", "live/gone.flv"] {
+            remove_file(root, &entry(name, 1)).unwrap();
+        }
         assert!(!root.join("live/x").exists() && root.join("live/foreign.flv").exists());
-        assert_eq!(Ledger::load(root).entries(), [entry("live/kept.flv", 1)]);
     }
 }

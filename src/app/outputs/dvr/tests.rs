@@ -297,6 +297,26 @@ fn after_a_failure_a_new_file_begins_a_while_later() {
 }
 
 #[test]
+fn segments_go_on_over_the_wrap_of_timestamps_of_32_bits() {
+    let wrap = 1 << 32;
+    for (directives, base) in [("time_jitter off;", 0), ("", wrap - 1000)] {
+        let mut rig = Rig::new(directives, true);
+        rig.key(wrap - 1000, 10);
+        rig.key(wrap, 11);
+        rig.inter(wrap + 40, 12);
+        let (disk, _) = rig.end();
+        let times = [wrap - 1000, wrap, wrap + 40].map(|time| (time - base) as u32);
+        assert_eq!(disk.tags(), [vec![('v', times[0], 10), ('v', times[1], 11), ('v', times[2], 12)]]);
+        let metadata = metadata(&disk.0.borrow().files[0]);
+        let duration = (wrap + 40 - base) as f64 / 1000.0;
+        assert_eq!(metadata.get("duration"), Some(&Value::Number(duration)), "{directives}");
+    }
+    let mut rig = Rig::new("dvr_plan segment; dvr_duration 10h;", true);
+    (0..11).for_each(|hour| rig.key(wrap + hour * 3_600_000, hour as u8));
+    assert_eq!(rig.end().0.tags().iter().map(Vec::len).collect::<Vec<_>>(), [10, 1]);
+}
+
+#[test]
 fn another_path_takes_effect_at_the_next_keyframe() {
     let mut rig = Rig::new("", true);
     rig.key(0, 10);

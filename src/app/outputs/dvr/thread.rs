@@ -8,14 +8,14 @@ use std::panic::{self, AssertUnwindSafe};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::time::{Duration, Instant, UNIX_EPOCH};
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 
 use super::job::{Counters, FileState, Job, Outcome, Task};
-use super::ledger::Entry;
-use super::library::Ledgers;
+use super::library::Library;
 use super::path;
+use crate::app::session::recordings::{RecordingEntry, Removal};
 use crate::codec::flv::recording::Recording;
 use crate::st::{self, Inbox};
 
@@ -33,7 +33,7 @@ pub(super) struct DiskThread {
     files: HashMap<usize, OpenFile>,
     counters: Arc<Counters>,
     outcomes: Arc<Inbox<Outcome>>,
-    ledgers: Ledgers,
+    library: Library,
 }
 
 struct OpenFile {
@@ -51,8 +51,8 @@ struct OpenFile {
 }
 
 impl DiskThread {
-    pub(super) fn new(counters: Arc<Counters>, outcomes: Arc<Inbox<Outcome>>, ledgers: Ledgers) -> Self {
-        Self { files: HashMap::new(), counters, outcomes, ledgers }
+    pub(super) fn new(counters: Arc<Counters>, outcomes: Arc<Inbox<Outcome>>, library: Library) -> Self {
+        Self { files: HashMap::new(), counters, outcomes, library }
     }
 
     /// Handles a task.
@@ -63,9 +63,19 @@ impl DiskThread {
                 self.handle_job(&state, job);
                 self.counters.subtract(size);
             }
-            Task::Retain(policies) => {
+            Task::Maintain { roots, policies } => {
                 // A panic is logged, and the recordings stay.
-                let _ = panic::catch_unwind(AssertUnwindSafe(|| self.ledgers.retain(&policies, st::system_time())));
+                let _ = panic::catch_unwind(AssertUnwindSafe(|| {
+                    roots.iter().for_each(|root| self.library.load(root));
+                    self.library.retain(&policies, st::system_time());
+                }));
+                self.counters.is_maintaining.store(false, Ordering::Relaxed);
+                self.counters.subtract(0);
+            }
+            Task::Remove(id, reply) => {
+                let removal = panic::catch_unwind(AssertUnwindSafe(|| self.library.remove(&id)));
+                reply.answer(removal.unwrap_or_else(|_| Removal::Failed("it failed".to_owned())));
+                self.counters.removals.fetch_sub(1, Ordering::Relaxed);
                 self.counters.subtract(0);
             }
         }
@@ -73,7 +83,6 @@ impl DiskThread {
 
     /// Handles a job. A panic, which is logged, costs one recording.
     fn handle_job(&mut self, state: &Arc<FileState>, job: Job) {
-        let is_close = matches!(job, Job::Close(_));
         let handled = panic::catch_unwind(AssertUnwindSafe(|| match job {
             Job::Open { template, min_free, head } => self.open(state, &template, min_free, &head),
             Job::Write(bytes) => self.write(state, &bytes),
@@ -82,9 +91,6 @@ impl DiskThread {
         if handled.is_err() {
             self.files.remove(&state.id);
             state.failed.store(true, Ordering::Relaxed);
-        }
-        if is_close {
-            self.counters.open_files.fetch_sub(1, Ordering::Relaxed);
         }
     }
 
@@ -116,17 +122,16 @@ impl DiskThread {
         match file.finish(recording) {
             Ok(None) => {}
             Ok(Some((path, bytes))) => {
-                let started = state.started_at.duration_since(UNIX_EPOCH).map_or(0, |time| time.as_millis() as u64);
-                let entry = Entry {
+                let entry = RecordingEntry {
                     path: path.strip_prefix(&root).unwrap_or(&path).to_owned(),
                     vhost: state.stream.vhost.clone(),
                     app: state.stream.app.clone(),
                     stream: state.stream.stream.clone(),
-                    started_ms: started,
+                    started_ms: state.started_ms(),
                     duration_ms,
                     bytes,
                 };
-                self.ledgers.add(&root, entry);
+                self.library.add(&root, entry);
                 self.outcomes.post(Outcome::Recorded { file: state.clone(), path, duration_ms, bytes });
             }
             Err(error) => self.fail(state, &path, error.to_string()),

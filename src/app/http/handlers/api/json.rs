@@ -10,7 +10,7 @@ use crate::app::stats::snapshot::{
 };
 use crate::config::DEFAULT_VHOST;
 
-pub(super) use ours::{BanJson, ChangeJson, CloseJson, ForwarderJson, SettingJson};
+pub(super) use ours::{BanJson, ChangeJson, CloseJson, ForwarderJson, RecordingJson, SettingJson};
 
 /// Error codes of SRS, sent with the status 200.
 pub(super) const NO_VHOST: u32 = 2014;

@@ -11,6 +11,7 @@ use super::call::Call;
 use super::core::Core;
 use super::json::{BanJson, ChangeJson, NO_CLIENT, Object, RAW_DISABLED};
 use super::last_reload::LastReload;
+use super::recordings;
 use crate::app::http::response::Response;
 use crate::app::session::client::Client;
 use crate::app::session::close::CloseReason;
@@ -56,6 +57,11 @@ pub(super) fn change(
             call.require(ApiRole::Kick)?;
             kick_stream(core, bans, call, rest.strip_suffix("/kick").unwrap_or_default())
         }
+        (Method::Post | Method::Delete, "streams") if rest.ends_with("/record") => {
+            let stream = rest.strip_suffix("/record").unwrap_or_default();
+            recordings::record(core, call, stream, call.request.method == Method::Post)
+        }
+        (Method::Delete, "recordings") if !rest.is_empty() => recordings::remove(core, call, rest),
         (Method::Delete, "bans") if !rest.is_empty() => {
             call.require(ApiRole::Kick)?;
             if !rest.parse().is_ok_and(|id| bans.remove(id)) {

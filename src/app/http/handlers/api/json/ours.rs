@@ -1,10 +1,11 @@
-//! The JSON of what SRS does not have: changes of a reload, closes, forwarders, bans, settings.
+//! The JSON of what SRS does not have: changes of a reload, closes, forwarders, recordings, bans, settings.
 
 use serde::Serialize;
 use serde_json::{Map, Value};
 
 use crate::app::http::handlers::api::bans::Ban;
 use crate::app::session::close;
+use crate::app::session::recordings::{ActiveRecording, FinishedRecording};
 use crate::app::stats::snapshot::CloseCount;
 use crate::config::EffectiveValue;
 use crate::config::plan::Change;
@@ -46,6 +47,23 @@ pub(in crate::app::http::handlers::api) struct ForwarderJson {
     kbps_out: u64,
     messages: u64,
     dropped: u64,
+}
+
+/// A recording.
+#[derive(Serialize)]
+pub(in crate::app::http::handlers::api) struct RecordingJson<'a> {
+    /// Empty while it is being written.
+    id: &'a str,
+    state: &'static str,
+    vhost: &'a str,
+    app: &'a str,
+    stream: &'a str,
+    /// The file, below the directory of the recordings.
+    path: Option<&'a str>,
+    /// Start in milliseconds since 1970.
+    started_ms: u64,
+    duration_ms: Option<u64>,
+    bytes: u64,
 }
 
 /// A ban in force.
@@ -104,6 +122,35 @@ impl From<Map<String, Value>> for ForwarderJson {
             kbps_out: number("kbps_out"),
             messages: number("messages"),
             dropped: number("dropped"),
+        }
+    }
+}
+
+impl<'a> RecordingJson<'a> {
+    /// The state of a recording that is being written.
+    pub(in crate::app::http::handlers::api) const ACTIVE: &'static str = "recording";
+    /// The state of a finished recording.
+    pub(in crate::app::http::handlers::api) const FINISHED: &'static str = "finished";
+
+    pub(in crate::app::http::handlers::api) fn active(active: &'a ActiveRecording) -> Self {
+        let ActiveRecording { vhost, app, stream, started_ms, bytes } = active;
+        let (started_ms, bytes) = (*started_ms, *bytes);
+        Self { id: "", state: Self::ACTIVE, vhost, app, stream, path: None, started_ms, duration_ms: None, bytes }
+    }
+
+    pub(in crate::app::http::handlers::api) fn finished(finished: &'a FinishedRecording) -> Self {
+        let entry = &finished.entry;
+        Self {
+            id: &finished.id,
+            state: Self::FINISHED,
+            vhost: &entry.vhost,
+            app: &entry.app,
+            stream: &entry.stream,
+            // The names of streams and directories are UTF-8.
+            path: entry.path.to_str(),
+            started_ms: entry.started_ms,
+            duration_ms: Some(entry.duration_ms),
+            bytes: entry.bytes,
         }
     }
 }

@@ -1,0 +1,102 @@
+//! Recordings, as operators see and steer them. The feature that records sets the control.
+
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, OnceLock};
+
+use serde::{Deserialize, Serialize};
+
+/// A finished recording, as its directory lists it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct RecordingEntry {
+    /// The file, below the root directory.
+    pub(crate) path: PathBuf,
+    pub(crate) vhost: String,
+    pub(crate) app: String,
+    pub(crate) stream: String,
+    /// Start in milliseconds since 1970.
+    pub(crate) started_ms: u64,
+    pub(crate) duration_ms: u64,
+    /// Size of the file.
+    pub(crate) bytes: u64,
+}
+
+/// A finished recording.
+#[derive(Debug, PartialEq, Eq)]
+#[cfg_attr(not(feature = "http"), allow(dead_code, reason = "read over HTTP only"))]
+pub(crate) struct FinishedRecording {
+    /// Hexadecimal digits that stay the same over restarts.
+    pub(crate) id: String,
+    /// The directory that `entry.path` is below.
+    pub(crate) root: Arc<Path>,
+    pub(crate) entry: RecordingEntry,
+}
+
+/// A recording that is being written.
+#[derive(Debug)]
+#[cfg_attr(not(feature = "http"), allow(dead_code, reason = "read over HTTP only"))]
+pub(crate) struct ActiveRecording {
+    pub(crate) vhost: String,
+    pub(crate) app: String,
+    pub(crate) stream: String,
+    /// Start in milliseconds since 1970.
+    pub(crate) started_ms: u64,
+    /// Bytes handed to the disk so far.
+    pub(crate) bytes: u64,
+}
+
+/// The outcome of a request to record a stream, or to stop that.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[cfg_attr(not(feature = "http"), allow(dead_code, reason = "read over HTTP only"))]
+pub(crate) enum Recorded {
+    /// The recording has started or ended.
+    Changed,
+    /// It was so before.
+    Unchanged,
+    /// Nobody publishes the stream.
+    NotPublished,
+}
+
+/// The outcome of a request to remove a recording.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Removal {
+    /// The recording is gone.
+    Removed,
+    /// There is no such recording.
+    Unknown,
+    /// The file cannot be removed, for this reason.
+    Failed(String),
+}
+
+/// The steering of recordings.
+#[cfg_attr(not(feature = "http"), allow(dead_code, reason = "used over HTTP only"))]
+pub(crate) trait RecordingControl: Send + Sync {
+    /// Starts or ends the recording of a published stream, `vhost/app/stream`, whatever the configuration says. This holds
+    /// until the stream is unpublished.
+    fn record(&self, stream: &str, is_wanted: bool) -> Recorded;
+
+    /// Returns the recordings that are being written.
+    fn active(&self) -> Vec<ActiveRecording>;
+
+    /// Returns the finished recordings of all directories, in each the oldest first.
+    fn finished(&self) -> Vec<Arc<FinishedRecording>>;
+
+    /// Removes a finished recording and its file. Waits for the disk; `None` if it does not answer, or too many wait.
+    fn remove(&self, id: &str) -> Option<Removal>;
+}
+
+/// Recordings of the server. Clones are the same. Without a control there are none.
+#[derive(Clone, Default)]
+pub(crate) struct Recordings(Arc<OnceLock<Arc<dyn RecordingControl>>>);
+
+impl Recordings {
+    /// Sets the control. Only the first call counts.
+    pub(crate) fn set_control(&self, control: Arc<dyn RecordingControl>) {
+        let _ = self.0.set(control);
+    }
+
+    /// Returns the control, if a feature has set one.
+    #[cfg_attr(not(feature = "http"), allow(dead_code, reason = "used over HTTP only"))]
+    pub(crate) fn control(&self) -> Option<&dyn RecordingControl> {
+        self.0.get().map(|control| &**control)
+    }
+}
