@@ -228,3 +228,28 @@ fn the_console_of_srs_gets_what_it_reads() {
     player.wait_closed(LIMIT);
     server.assert_healthy();
 }
+
+#[test]
+fn the_commands_of_the_document_work() {
+    need!(curl);
+    need!(jq);
+    let scratch = Scratch::new();
+    let (mut server, api) = start(&scratch, "");
+    let mut publisher = Wire::publisher(server.port, "cam");
+    send(&mut publisher, 1, 0..12);
+    let path = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/http-api.md");
+    let text = std::fs::read_to_string(path).expect("the document");
+    let blocks = text.split("```sh\n").skip(1).filter_map(|rest| rest.split("```").next());
+    let commands: Vec<_> = blocks.flat_map(str::lines).filter(|line| line.starts_with("curl ")).collect();
+    assert!(commands.len() > 4, "{commands:?}");
+    for command in commands {
+        let command = command.replace("127.0.0.1:1985", &format!("127.0.0.1:{api}"));
+        let output = Command::new("timeout").args(["3", "bash", "-o", "pipefail", "-c", &command]).output();
+        let output = output.expect("bash runs");
+        // Events do not end by themselves.
+        let is_fine = output.status.success() || (command.contains("/events") && output.status.code() == Some(124));
+        let (shown, error) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+        assert!(is_fine && !shown.trim().is_empty() && error.is_empty(), "{command}: {shown} {error}");
+    }
+    server.assert_healthy();
+}

@@ -105,3 +105,40 @@ fn viewers_of_hls_are_clients_that_a_backend_decides_about() {
     });
     server.assert_healthy();
 }
+
+#[test]
+fn an_operator_disconnects_viewers_and_keeps_them_out() {
+    let scratch = Scratch::new();
+    let api = free_port();
+    let root = format!("http_api {{ enabled on; listen 127.0.0.1:{api}; }}");
+    let vhost = "hls { enabled on; hls_path html; sessions on; }";
+    let (mut server, port) = http::start(&scratch, "", Settings { root: &root, vhost, ..Settings::default() });
+    let mut client = Client::new(port);
+    let mut ask = |path: &str| get(&mut client, path);
+    // A session begins before its stream has files.
+    let first = address(&ask("/live/cam.m3u8").1);
+    let second = address(&ask("/live/cam.m3u8").1);
+    let call = |method: &str, path: &str| {
+        let mut client = Client::new(api);
+        client.send(format!("{method} {path} HTTP/1.1\r\nHost: 127.0.0.1:{api}\r\n\r\n").as_bytes());
+        let answer = client.answer(true).expect("an answer");
+        serde_json::from_slice::<serde_json::Value>(&answer.body).expect("JSON")
+    };
+    let clients = call("GET", "/api/v1/clients?type=hls-play");
+    assert_eq!(clients["total"], 2, "{clients}");
+    let id = clients["clients"][0]["id"].as_str().expect("a text");
+    assert_eq!(call("DELETE", &format!("/api/v1/clients/{id}"))["kicked"], 1);
+    let gone = || (call("GET", &format!("/api/v1/clients/{id}"))["code"] == 2049).then_some(());
+    eventually("the viewer has left", CLIENT_TIMEOUT, gone);
+    // Its player is told, and does not begin anew without noticing.
+    assert_eq!((ask(&first).0, ask(&second).0), (403, 404));
+    let closes = call("GET", "/api/v1/closes");
+    let last = &closes["recent"][0];
+    assert_eq!((&last["client"], &last["code"]), (&clients["clients"][0]["id"], &"kicked".into()), "{closes}");
+    // By address, with a ban.
+    assert_eq!(call("POST", "/api/v1/clients/kick?ip=127.0.0.1&ban=600")["kicked"], 1);
+    assert_eq!(ask(&second).0, 403);
+    let (status, text) = ask("/live/cam.m3u8");
+    assert!(status == 403 && text.contains("banned"), "{status} {text}");
+    server.assert_healthy();
+}

@@ -35,12 +35,20 @@ pub(crate) struct Viewer {
 
 /// The viewers, by the parameter of their session. Clones are the same.
 #[derive(Clone, Default)]
-pub(crate) struct Viewers(Shared<HashMap<String, Viewer>>);
+pub(crate) struct Viewers(Shared<Table>);
+
+#[derive(Default)]
+struct Table {
+    viewers: HashMap<String, Viewer>,
+    /// Sessions of viewers that were made to leave, and the time until which their players are told so: else the next request of
+    /// a player would begin the session anew, and nobody would notice that it was closed.
+    ended: HashMap<String, Instant>,
+}
 
 impl Viewers {
     /// Adds a viewer. Returns false if there are too many.
     pub(crate) fn add(&self, session: &str, viewer: Viewer) -> bool {
-        self.0.with(|viewers| {
+        self.0.with(|Table { viewers, .. }| {
             let has_room = viewers.len() < MAX_VIEWERS && !viewers.contains_key(session);
             if has_room {
                 viewers.insert(session.to_owned(), viewer);
@@ -52,7 +60,7 @@ impl Viewers {
     /// Notes a request of a viewer for the stream `name` (vhost/app/stream), which it has asked for or plays. Returns the stream
     /// that it plays; none if there is no such session, or it has to leave.
     pub(crate) fn touch(&self, session: &str, name: &str, now: Instant) -> Option<Arc<StreamInfo>> {
-        self.0.with(|viewers| {
+        self.0.with(|Table { viewers, .. }| {
             let viewer = viewers.get_mut(session)?;
             let is_its = viewer.requested == name || viewer.stream.name == name;
             if !is_its || viewer.close.is_some() {
@@ -63,14 +71,19 @@ impl Viewers {
         })
     }
 
-    /// Returns whether there is such a session.
+    /// Returns whether there is such a session, or was one that was made to leave a moment ago.
     pub(crate) fn has(&self, session: &str) -> bool {
-        self.0.with(|viewers| viewers.contains_key(session))
+        self.0.with(|table| table.viewers.contains_key(session) || table.ended.contains_key(session))
+    }
+
+    /// Returns the viewer with this number.
+    pub(crate) fn find(&self, id: u64) -> Option<Viewer> {
+        self.0.with(|Table { viewers, .. }| viewers.values().find(|viewer| viewer.client.id == id).cloned())
     }
 
     /// Counts bytes that are sent to a viewer.
     pub(crate) fn count(&self, session: &str, bytes: u64) {
-        self.0.with(|viewers| {
+        self.0.with(|Table { viewers, .. }| {
             if let Some(viewer) = viewers.get_mut(session) {
                 viewer.bytes = viewer.bytes.saturating_add(bytes);
             }
@@ -79,7 +92,7 @@ impl Viewers {
 
     /// Asks the viewer with this number to leave. Returns whether there is one that was not asked before.
     pub(crate) fn close(&self, id: u64, reason: &CloseReason) -> bool {
-        self.0.with(|viewers| {
+        self.0.with(|Table { viewers, .. }| {
             let viewer = viewers.values_mut().find(|viewer| viewer.client.id == id && viewer.close.is_none());
             viewer.map(|viewer| viewer.close = Some(reason.clone())).is_some()
         })
@@ -89,21 +102,31 @@ impl Viewers {
     pub(crate) fn take_gone(&self, now: Instant) -> Vec<Viewer> {
         let is_gone =
             |viewer: &Viewer| viewer.close.is_some() || now.saturating_duration_since(viewer.last) >= viewer.timeout;
-        self.0.with(|viewers| viewers.extract_if(|_, viewer| is_gone(viewer)).map(|(_, viewer)| viewer).collect())
+        self.0.with(|Table { viewers, ended }| {
+            ended.retain(|_, until| *until > now);
+            let gone: Vec<_> = viewers.extract_if(|_, viewer| is_gone(viewer)).collect();
+            let leave = |(session, viewer): (String, Viewer)| {
+                if viewer.close.is_some() && ended.len() < MAX_VIEWERS {
+                    ended.insert(session, now + viewer.timeout);
+                }
+                viewer
+            };
+            gone.into_iter().map(leave).collect()
+        })
     }
 
     /// Removes and returns all viewers.
     pub(crate) fn take_all(&self) -> Vec<Viewer> {
-        self.0.with(|viewers| viewers.drain().map(|(_, viewer)| viewer).collect())
+        self.0.with(|Table { viewers, .. }| viewers.drain().map(|(_, viewer)| viewer).collect())
     }
 
     /// Returns all viewers.
     pub(crate) fn all(&self) -> Vec<Viewer> {
-        self.0.with(|viewers| viewers.values().cloned().collect())
+        self.0.with(|Table { viewers, .. }| viewers.values().cloned().collect())
     }
 
     pub(crate) fn len(&self) -> usize {
-        self.0.with(|viewers| viewers.len())
+        self.0.with(|Table { viewers, .. }| viewers.len())
     }
 }
 
@@ -167,5 +190,10 @@ mod tests {
         assert!(viewers.touch("a", "v/live/key", start).is_none() && viewers.has("a"));
         assert_eq!(viewers.take_gone(start)[0].close, Some(CloseReason::Kicked));
         assert!(viewers.take_all().is_empty() && viewers.all().is_empty());
+        let after = |seconds| {
+            viewers.take_gone(start + Duration::from_secs(seconds));
+            viewers.has("a")
+        };
+        assert!(after(9) && !after(10), "its player is told for as long as it may take to ask again");
     }
 }

@@ -29,13 +29,24 @@ const TIME_SLICE: Duration = Duration::from_millis(1);
 pub(crate) fn snapshot(ctx: &Context) -> Snapshot {
     let clients = clients(ctx);
     let streams = streams(ctx, &clients);
+    let vhosts = vhosts(ctx, &streams, &clients);
+    discard(clients);
     Snapshot {
         server: server(ctx, &streams),
         limits: limits(ctx),
-        vhosts: vhosts(ctx, &streams, &clients),
+        vhosts,
         streams,
         closes: closes(ctx),
         features: features(ctx),
+    }
+}
+
+/// Frees reports. May wait: to free those of ten thousand clients takes milliseconds.
+pub(crate) fn discard<T>(reports: Vec<T>) {
+    let mut slice = TimeSlice::new(TIME_SLICE);
+    for report in reports {
+        drop(report);
+        slice.yield_if_used_up();
     }
 }
 
@@ -60,10 +71,7 @@ pub(crate) fn clients(ctx: &Context) -> Vec<ClientReport> {
 pub(crate) fn client(ctx: &Context, id: u64) -> Option<ClientReport> {
     let client = ctx.clients.get(id).map(|client| client_report(ctx, &client, st::now()));
     #[cfg(feature = "http")]
-    let client = client.or_else(|| {
-        let viewer = ctx.viewers.all().into_iter().find(|viewer| viewer.client.id == id)?;
-        Some(viewer_report(&viewer, st::now()))
-    });
+    let client = client.or_else(|| Some(viewer_report(&ctx.viewers.find(id)?, st::now())));
     client
 }
 
@@ -214,6 +222,14 @@ pub(crate) fn features(ctx: &Context) -> Vec<Section> {
     ctx.features.all().iter().filter_map(|feature| feature.snapshot()).collect()
 }
 
+/// Returns the bytes sent over HTTP since the start.
+#[cfg(feature = "http")]
+pub(crate) fn http_bytes(ctx: &Context) -> u64 {
+    let http = ctx.features.all().iter().find(|feature| feature.name() == "http").and_then(|http| http.snapshot());
+    let sent = http.and_then(|http| http.numbers.into_iter().find(|number| number.name == "sent_bytes_total"));
+    sent.map_or(0, |number| number.value)
+}
+
 fn client_report(ctx: &Context, client: &Arc<Client>, now: Instant) -> ClientReport {
     let (is_publishing, is_playing) = (client.is_publishing(), client.is_playing());
     let info = client.info();
@@ -290,6 +306,7 @@ fn stream_report(
         sample_rate: media.sample_rate,
         channels: media.channels,
         kbps: ingest.map_or(0, |ingest| ingest.audio_kbps),
+        hls_obstacle: media.audio_obstacle.clone(),
     });
     let paths = MediaPaths::of(config, &snapshot.name, &snapshot.vhost, &snapshot.app, &snapshot.stream);
     Some(StreamReport {
@@ -306,7 +323,6 @@ fn stream_report(
         gop_ms: ingest.and_then(|ingest| ingest.gop_ms),
         av_skew_ms: ingest.and_then(|ingest| ingest.av_distance_ms),
         jitter_ms: ingest.map_or(0.0, |ingest| round(ingest.jitter_ms)),
-        hls_obstacle: media.audio_obstacle.clone(),
         stalls: ingest.map_or(0, |ingest| ingest.stalls),
         held_bytes: snapshot.bytes_held as u64,
         bytes_in: clients.iter().map(|client| client.bytes_in).sum(),

@@ -17,6 +17,7 @@
 //! | [`steer`], [`bans`] | endpoints that change something |
 //! | [`recordings`] | recordings and their files |
 //! | [`events`], [`event_log`] | server-sent events |
+//! | [`history`], [`offenders`] | the last hour of the server; addresses that cause trouble |
 //! | [`metrics`] | the text for Prometheus |
 
 mod about;
@@ -27,37 +28,43 @@ mod call;
 mod core;
 mod event_log;
 mod events;
+mod history;
 mod json;
 mod last_reload;
 mod list;
 mod lists;
 mod metrics;
+mod offenders;
+mod recordings;
 mod steer;
 mod system;
-mod recordings;
 
+use std::io;
 use std::net::IpAddr;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
-use self::answer::{Answer, jsonp, not_found, unavailable};
+use self::answer::{Answer, jsonp, method_not_allowed, not_found, unavailable};
 use self::auth::Guard;
 use self::bans::BanList;
 use self::call::Call;
 use self::core::Core;
 use self::event_log::EventLog;
+use self::history::History;
 use self::last_reload::LastReload;
+use self::offenders::Offenders;
 use self::system::{CpuMeter, Readings, ServerTotals, rusages};
 use crate::app::context::{Context, Feature};
 use crate::app::events::{Gate, Listener};
 use crate::app::http::End;
+use crate::app::http::disk::Disk;
 use crate::app::http::exchange::Exchange;
 use crate::app::http::response::Response;
 use crate::app::http::router::Handler;
-use crate::app::stats::collect;
+use crate::app::stats::snapshot::Section;
 use crate::config::{Config, HttpApi};
 use crate::http::request::{Method, Request};
 use crate::http::status::Status;
-use crate::app::http::disk::Disk;
 use crate::st::{self, Shared};
 use bytes::Bytes;
 
@@ -67,8 +74,12 @@ pub(crate) struct Api {
     guard: Guard,
     bans: Arc<BanList>,
     events: Arc<EventLog>,
+    offenders: Arc<Offenders>,
+    history: Arc<History>,
+    requests: AtomicU64,
     cpu: Shared<CpuMeter>,
     last_reload: Shared<LastReload>,
+    disk: Disk,
 }
 
 /// The handler of the endpoints for one block of listeners.
@@ -79,7 +90,6 @@ pub(crate) struct ApiHandler {
 
 /// The block of listeners that a handler serves, and what it serves there.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-    disk: Disk,
 enum Part {
     /// `http_api`.
     Api,
@@ -92,12 +102,17 @@ enum Part {
 impl Api {
     /// Creates the API.
     pub(crate) fn new(ctx: Context) -> Self {
+        let offenders = Arc::<Offenders>::default();
         Self {
-            guard: Guard::new(),
+            guard: Guard::new(offenders.clone()),
             bans: Arc::default(),
-            events: Arc::new(EventLog::new(ctx.clone())),
+            events: Arc::new(EventLog::new(ctx.clone(), offenders.clone())),
+            offenders,
+            history: Arc::default(),
+            requests: AtomicU64::new(0),
             cpu: Shared::default(),
             last_reload: Shared::default(),
+            disk: Disk::new(),
             core: Core::new(ctx),
         }
     }
@@ -112,7 +127,6 @@ impl Api {
     }
 
     fn answer(&self, request: &Request, exchange: &Exchange<'_, '_>, config: &HttpApi) -> Answer {
-            disk: Disk::new(),
         let path = request.path.trim_end_matches('/');
         // Load balancers have no secret.
         match path {
@@ -128,9 +142,10 @@ impl Api {
         let call = Call { request, address, role };
         if path == "metrics" {
             if !call.is_read() {
-                return Err(Box::new(Response::method_not_allowed("GET, HEAD")));
+                return Err(method_not_allowed("GET, HEAD"));
             }
-            let text = metrics::render(&self.core.ctx);
+            let cpu_share = self.readings().map_or(0.0, |(_, cpu)| cpu.own());
+            let text = metrics::render(&self.core.ctx, cpu_share);
             return Ok(Response::content(Status::Ok, metrics::CONTENT_TYPE, self.core.charge(text)));
         }
         let (name, rest) = match path {
@@ -163,11 +178,15 @@ impl Api {
             ("raw", "") => Ok(about::raw(core, call, config, &self.last_reload)),
             ("forwarders", "") => Ok(lists::forwarders(core, call)),
             ("processes", "") => Ok(lists::processes(core, call)),
+            ("recordings", rest) => recordings::read(core, &self.disk, call, rest),
+            ("history", "") => Ok(self.history.answer(core)),
+            ("offenders", "") => Ok(lists::offenders(core, call, &self.offenders)),
+            ("openapi.json", "") => Ok(Response::json(Bytes::from_static(about::OPENAPI.as_bytes()))),
             ("closes", "") => Ok(lists::closes(core, &self.events)),
             ("events", "") => events::events(core, &self.events, call),
             ("bans", "") => Ok(steer::bans(core, &self.bans)),
             ("config", "") => Ok(lists::config(core, call)),
-            ("snapshot", "") => Ok(core.json(core.envelope().with("data", collect::snapshot(&core.ctx)))),
+            ("snapshot", "") => Ok(lists::snapshot(core)),
             ("session", "") => Ok(self.session(Some(call), config)),
             _ => Err(not_found("no such endpoint")),
         }
@@ -178,7 +197,6 @@ impl Api {
         let auth = if config.auth.needs_secret() { "secrets" } else { "none" };
         let role = call.map(|call| call.role.name());
         self.core.json(self.core.envelope().with("role", role).with("auth", auth))
-            ("recordings", rest) => recordings::read(core, &self.disk, call, rest),
     }
 
     fn readiness(&self) -> Response {
@@ -188,15 +206,21 @@ impl Api {
         }
     }
 
-    fn system(&self, name: &str) -> Answer {
+    /// Reads `/proc`. `None`: there is no thread for it. May wait.
+    fn readings(&self) -> Option<(Readings, CpuMeter)> {
         let at = st::now();
-        let Ok(readings) = st::offload(move || Readings::read(at)) else {
-            return Err(unavailable("the server is busy"));
-        };
+        let readings = st::offload(move || Readings::read(at)).ok()?;
         let cpu = self.cpu.with(|cpu| {
             cpu.update(&readings);
             *cpu
         });
+        Some((readings, cpu))
+    }
+
+    fn system(&self, name: &str) -> Answer {
+        let Some((readings, cpu)) = self.readings() else {
+            return Err(unavailable("the server is busy"));
+        };
         Ok(self.core.data(match name {
             "self_proc_stats" => readings.self_proc_stats(&cpu),
             "system_proc_stats" => readings.system_proc_stats(&cpu),
@@ -222,8 +246,35 @@ impl Feature for Api {
         "api"
     }
 
+    fn start(&self) -> io::Result<()> {
+        let (ctx, history) = (self.core.ctx.clone(), self.history.clone());
+        st::spawn_supervised("api history", move || {
+            history.sample(&ctx);
+            st::sleep(history::FIRST_INTERVAL);
+            loop {
+                if event_log::is_on(&ctx.config.get()) {
+                    history.sample(&ctx);
+                } else {
+                    history.clear();
+                }
+                st::sleep(history::INTERVAL);
+            }
+        })
+    }
+
     fn reconfigure(&self, _: &Config, _: &Config) {
         self.events.record_reload();
+    }
+
+    fn snapshot(&self) -> Option<Section> {
+        Some(
+            Section::new("api")
+                .with("requests_total", "Requests to the API.", self.requests.load(Ordering::Relaxed))
+                .with("wrong_secrets_total", "Requests with a wrong secret.", self.guard.failure_count())
+                .with("event_readers", "Readers of events.", self.events.reader_count())
+                .with("events_total", "Events recorded.", self.events.range().0)
+                .with("bans", "Bans in force.", self.bans.all().len() as u64),
+        )
     }
 
     fn listener(self: Arc<Self>) -> Option<Arc<dyn Listener>> {
@@ -265,10 +316,11 @@ impl Handler for ApiHandler {
             Part::Exporter if request.path.trim_end_matches('/') != "metrics" => return Ok(None),
             _ => {}
         }
+        self.api.requests.fetch_add(1, Ordering::Relaxed);
         let api = &config.http_api;
         let response = match request.method {
             Method::Options if api.crossdomain => Response::content(Status::Ok, "text/plain", Bytes::new()),
-            Method::Options => Response::method_not_allowed("GET, HEAD, POST, DELETE"),
+            Method::Options => *method_not_allowed("GET, HEAD, POST, DELETE"),
             _ => self.api.answer(request, exchange, api).unwrap_or_else(|refused| *refused),
         };
         let response = match request.query.get("callback") {

@@ -143,7 +143,7 @@ impl HlsSessions {
         let question = GateRequest { action: GateAction::Play, client, stream, vhost, is_granted: false };
         let granted = gates::ask_immediate(&self.ctx, &question)?;
         let mut waiting = self.ctx.events.gates().iter().filter(|gate| gate.may_block(&question));
-        waiting.try_fold(granted, |granted, gate| gate.check(&question).map(|answer| granted.and(answer)))
+        waiting.try_fold(granted, |granted, gate| gate.check(&question).map(|answer| granted.merge(answer)))
     }
 
     /// Ends viewers that have left, for ever.

@@ -32,11 +32,14 @@ const ENDPOINTS: &[(&str, &str)] = &[
     ("forwarders", "the forwarders of all streams"),
     ("processes", "the programs that run for streams"),
     ("recordings", "all recordings or a specified recording; .../file is its file; DELETE removes it"),
+    ("history", "the last hour of the server: bit rates, clients, load, memory"),
+    ("offenders", "addresses with refused or faulty connections or wrong secrets"),
     ("closes", "the connections closed since the start by reason, and the last ones"),
     ("events", "server-sent events: clients and streams as they come and go"),
     ("bans", "the bans in force; DELETE lifts one"),
     ("config", "the configuration in force, and the origin of each value"),
     ("reload", "POST: reload the configuration; dry_run=1 shows the plan"),
+    ("openapi.json", "the description of this API (OpenAPI 3.1)"),
     ("session", "the role that the secret of the request gives"),
 ];
 
@@ -50,6 +53,9 @@ pub(super) fn endpoints(core: &Core, path: &str) -> Response {
     };
     core.json(core.envelope().with_object("urls", urls))
 }
+
+/// The description of the API. A test compares it with the endpoints and with their answers.
+pub(super) const OPENAPI: &str = include_str!("openapi.json");
 
 /// Returns the version of the server.
 pub(super) fn versions() -> Object {
@@ -77,7 +83,7 @@ pub(super) fn features() -> Object {
         ("api", true),
         ("httpd", true),
         ("dvr", true),
-        ("transcode", false),
+        ("transcode", true),
         ("ingest", false),
         ("stat", true),
         ("caster", false),

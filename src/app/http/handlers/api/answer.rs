@@ -34,6 +34,12 @@ pub(super) fn unavailable(detail: &str) -> Box<Response> {
     problem(Status::ServiceUnavailable, detail, &[])
 }
 
+/// Returns the problem of a request with another method than these. Closes the connection, as a body may follow.
+pub(super) fn method_not_allowed(methods: &str) -> Box<Response> {
+    let response = *problem(Status::MethodNotAllowed, &format!("only {methods} are allowed"), &[]);
+    Box::new(Response { close: true, ..response }.with("Allow", methods))
+}
+
 /// Returns a JSON answer as a script that calls `callback` with it. Others, and invalid names, are refused.
 pub(super) fn jsonp(response: Response, callback: &str) -> Response {
     let is_valid = |byte: u8| byte.is_ascii_alphanumeric() || b"._-".contains(&byte);

@@ -2,10 +2,13 @@
 
 use std::collections::HashMap;
 use std::net::IpAddr;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use subtle::ConstantTimeEq;
 
+use super::answer::problem;
+use super::offenders::Offenders;
 use crate::app::http::response::Response;
 use crate::app::session::per_ip;
 use crate::config::{ApiAuth, ApiRole};
@@ -24,12 +27,13 @@ const MAX_ADDRESSES: usize = 4096;
 const LOG_INTERVAL: Duration = Duration::from_secs(5);
 
 /// Check of requests against `auth` of `http_api`.
-pub(super) struct Guard(Shared<State>);
+pub(super) struct Guard(Shared<State>, Arc<Offenders>);
 
 struct State {
     failures: HashMap<Option<IpAddr>, Failures>,
     warning: Throttle,
     unreported: u64,
+    total: u64,
 }
 
 struct Failures {
@@ -45,9 +49,15 @@ enum Scheme {
 }
 
 impl Guard {
-    pub(super) fn new() -> Self {
+    /// Creates a guard that reports wrong secrets to `offenders`.
+    pub(super) fn new(offenders: Arc<Offenders>) -> Self {
         let warning = Throttle::new(LOG_INTERVAL);
-        Self(Shared::new(State { failures: HashMap::new(), warning, unreported: 0 }))
+        Self(Shared::new(State { failures: HashMap::new(), warning, unreported: 0, total: 0 }), offenders)
+    }
+
+    /// Returns the number of wrong secrets since the start.
+    pub(super) fn failure_count(&self) -> u64 {
+        self.0.with(|state| state.total)
     }
 
     /// Returns the role of whoever sent the request. Errors: the response that refuses it.
@@ -74,13 +84,15 @@ impl Guard {
         };
         let Some((scheme, secret)) = credentials else { return challenge(request) };
         if self.0.with(|state| state.is_limited(address, st::now())) {
-            let response = Response::text(Status::TooManyRequests, "too many wrong secrets from your address");
+            let response = problem(Status::TooManyRequests, "too many wrong secrets from your address", &[]);
             return Err(Box::new(response.with("Retry-After", WINDOW.as_secs())));
         }
         match find_role(auth, scheme, secret) {
             Some(role) => Ok(role),
             None => {
-                self.0.with(|state| state.count_failure(address, st::now()));
+                let now = st::now();
+                self.0.with(|state| state.count_failure(address, now));
+                self.1.record_wrong_secret(address, now);
                 challenge(request)
             }
         }
@@ -111,6 +123,7 @@ impl State {
         }
         failures.count += 1;
         self.unreported += 1;
+        self.total += 1;
         if self.warning.pass(now) {
             let count = std::mem::take(&mut self.unreported);
             log::warn!("API login failed: count={count} last_address={address}");
@@ -189,14 +202,14 @@ fn is_local_host(request: &Request) -> bool {
 }
 
 fn refuse<T>(status: Status, message: &str) -> Result<T, Box<Response>> {
-    Err(Box::new(Response::text(status, message)))
+    Err(problem(status, message, &[]))
 }
 
 /// Asks for a login. A script does so itself: the header line would make the browser show a window of its own.
 fn challenge<T>(request: &Request) -> Result<T, Box<Response>> {
-    let response = Response::text(Status::Unauthorized, "a login or a token is needed");
+    let response = problem(Status::Unauthorized, "a login or a token is needed", &[]);
     if request.headers.get("x-requested-with").is_some() {
-        return Err(Box::new(response));
+        return Err(response);
     }
     Err(Box::new(response.with("WWW-Authenticate", "Basic realm=\"simple-rtmp-server\", charset=\"UTF-8\"")))
 }
@@ -239,7 +252,7 @@ mod tests {
         st::run(|| {
             let auth =
                 auth("auth { enabled on; username u; password \"p:q\"; token a read s1; token b kick s2; token c admin s3; }");
-            let guard = Guard::new();
+            let guard = Guard::new(Arc::default());
             let basic = format!("Authorization: Basic {}\r\n", base64(b"u:p:q"));
             for (fields, expected) in [
                 (basic.as_str(), Ok(ApiRole::Admin)),
@@ -263,7 +276,7 @@ mod tests {
     fn who_guesses_has_to_wait() {
         st::run(|| {
             let auth = auth("auth { enabled on; token a read right; }");
-            let guard = Guard::new();
+            let guard = Guard::new(Arc::default());
             for _ in 0..MAX_FAILURES {
                 assert_eq!(check(&guard, &auth, "GET", "Authorization: Bearer wrong\r\n"), Err(Status::Unauthorized));
             }
@@ -292,7 +305,7 @@ mod tests {
     #[test]
     fn pages_of_other_sites_change_nothing() {
         st::run(|| {
-            let (guard, auth) = (Guard::new(), auth(""));
+            let (guard, auth) = (Guard::new(Arc::default()), auth(""));
             assert_eq!(auth, ApiAuth::Loopback);
             for (method, fields, expected) in [
                 ("POST", "", Ok(ApiRole::Admin)),

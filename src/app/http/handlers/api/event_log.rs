@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use serde::Serialize;
 
+use super::offenders::Offenders;
 use super::system::unix_ms;
 use crate::app::context::Context;
 use crate::app::events::{Event, Listener};
@@ -15,8 +16,8 @@ use crate::app::session::info::{ClientInfo, StreamInfo};
 use crate::app::stream::StreamEvent;
 use crate::config::Config;
 use crate::memory::{Category, Charge};
-use crate::st::Shared;
 use crate::st::net::TcpStream;
+use crate::st::{self, Shared};
 
 /// Events that are kept, and their bytes.
 pub(super) const MAX_EVENTS: usize = 1000;
@@ -34,6 +35,7 @@ const MAX_TEXT: usize = 512;
 /// The last events. Events are recorded while the API is on.
 pub(super) struct EventLog {
     ctx: Context,
+    offenders: Arc<Offenders>,
     state: Shared<State>,
 }
 
@@ -108,7 +110,7 @@ struct EventJson<'a> {
 }
 
 impl EventLog {
-    pub(super) fn new(ctx: Context) -> Self {
+    pub(super) fn new(ctx: Context, offenders: Arc<Offenders>) -> Self {
         let charge = ctx.memory.charge(Category::Http);
         let state = State {
             last: 0,
@@ -119,7 +121,7 @@ impl EventLog {
             readers: Vec::new(),
             last_reader: 0,
         };
-        Self { ctx, state: Shared::new(state) }
+        Self { ctx, offenders, state: Shared::new(state) }
     }
 
     /// Records that the configuration was reloaded.
@@ -156,6 +158,11 @@ impl EventLog {
             state.readers.push((state.last_reader, stream.clone()));
             Some(ReaderGuard { log: self.clone(), id: state.last_reader })
         })
+    }
+
+    /// Returns the number of readers.
+    pub(super) fn reader_count(&self) -> u64 {
+        self.state.with(|state| state.readers.len() as u64)
     }
 
     /// Returns whether another reader may come.
@@ -213,6 +220,14 @@ impl State {
 
 impl Listener for EventLog {
     fn on_event(&self, event: &Event) {
+        let offence = match event {
+            Event::Closed { client, reason, .. } => Some((client.ip, reason.code())),
+            Event::Refused { ip, reason, .. } => Some((*ip, reason.code())),
+            _ => None,
+        };
+        if let Some((ip, code)) = offence.filter(|_| is_on(&self.ctx.config.get())) {
+            self.offenders.record_close(ip, code, st::now());
+        }
         match event {
             Event::Connected(client) => self.record(EventJson { event: "connected", ..of_client(client) }),
             Event::Closed { client, reason, lasted, bytes_in, bytes_out } => {
@@ -306,7 +321,7 @@ impl Drop for ReaderGuard {
 }
 
 /// Returns whether the API is served anywhere.
-fn is_on(config: &Config) -> bool {
+pub(super) fn is_on(config: &Config) -> bool {
     config.http_api.enabled || (config.http_server.enabled && config.http_server.api)
 }
 
@@ -314,11 +329,10 @@ fn is_on(config: &Config) -> bool {
 mod tests {
     use super::*;
     use crate::config::ConfigCell;
-    use crate::st;
 
     fn log(api: &str) -> EventLog {
         let config = Config::parse("t", &format!("listen 1; {api} vhost a {{ }}")).unwrap();
-        EventLog::new(Context::new(ConfigCell::new(Arc::new(config)).0))
+        EventLog::new(Context::new(ConfigCell::new(Arc::new(config)).0), Arc::default())
     }
 
     #[test]

@@ -1,5 +1,6 @@
 //! The JSON of the API. Names, types and order of the fields are those of SRS 6, so that its tools work; our own follow them.
 
+mod health;
 mod ours;
 
 use serde::Serialize;
@@ -10,6 +11,7 @@ use crate::app::stats::snapshot::{
 };
 use crate::config::DEFAULT_VHOST;
 
+pub(super) use health::{OffenderJson, SampleJson};
 pub(super) use ours::{BanJson, ChangeJson, CloseJson, ForwarderJson, RecordingJson, SettingJson};
 
 /// Error codes of SRS, sent with the status 200.

@@ -7,19 +7,24 @@ use super::call::Call;
 use super::core::Core;
 use super::event_log::EventLog;
 use super::json::{
-    ClientJson, CloseJson, ForwarderJson, NO_CLIENT, NO_STREAM, NO_VHOST, SettingJson, StreamJson, VhostJson,
+    ClientJson, CloseJson, ForwarderJson, NO_CLIENT, NO_STREAM, NO_VHOST, Object, OffenderJson, SettingJson,
+    StreamJson, VhostJson,
 };
 use super::list::{List, Page};
+use super::offenders::Offenders;
 use super::system::unix_ms;
 use crate::app::http::response::Response;
 use crate::app::stats::collect;
-use crate::app::stats::snapshot::StreamReport;
+use crate::app::stats::snapshot::{Snapshot, StreamReport};
+use crate::st;
 
 /// Returns all vhosts, or one by its id or name.
 pub(super) fn vhosts(core: &Core, call: &Call<'_>, id: &str) -> Response {
     let clients = collect::clients(&core.ctx);
     let streams = collect::streams(&core.ctx, &clients);
     let vhosts = collect::vhosts(&core.ctx, &streams, &clients);
+    collect::discard(clients);
+    collect::discard(streams);
     let json = |vhost| VhostJson::new(vhost, core.id(&vhost.name));
     if !id.is_empty() {
         return match vhosts.iter().find(|vhost| vhost.name == id || core.id(&vhost.name) == id) {
@@ -36,6 +41,7 @@ pub(super) fn vhosts(core: &Core, call: &Call<'_>, id: &str) -> Response {
 pub(super) fn streams(core: &Core, call: &Call<'_>, id: &str) -> Response {
     let clients = collect::clients(&core.ctx);
     let streams = collect::streams(&core.ctx, &clients);
+    collect::discard(clients);
     let now_ms = unix_ms();
     let json = |stream| StreamJson::new(stream, core.id(&stream.name), core.id(&stream.vhost), now_ms);
     if !id.is_empty() {
@@ -53,6 +59,7 @@ pub(super) fn streams(core: &Core, call: &Call<'_>, id: &str) -> Response {
     };
     let mut list = List::new(Page::read(&call.request.query));
     streams.iter().filter(|stream| is_wanted(stream)).for_each(|stream| list.push(|| json(stream)));
+    collect::discard(streams);
     core.list("streams", list)
 }
 
@@ -69,7 +76,8 @@ pub(super) fn clients(core: &Core, call: &Call<'_>, id: &str) -> Response {
     let filters = ["vhost", "app", "stream", "ip", "type"].map(|name| call.query(name));
     let [vhost, app, stream, ip, r#type] = &filters;
     let mut list = List::new(Page::read(&call.request.query));
-    for client in &collect::clients(&core.ctx) {
+    let clients = collect::clients(&core.ctx);
+    for client in &clients {
         let is_wanted = core.is_vhost(vhost, &client.vhost)
             && is_equal(app, &client.app)
             && stream
@@ -80,6 +88,7 @@ pub(super) fn clients(core: &Core, call: &Call<'_>, id: &str) -> Response {
             list.push(|| ClientJson::new(client, core.id(&client.vhost), core.id(&client.stream_name)));
         }
     }
+    collect::discard(clients);
     core.list("clients", list)
 }
 
@@ -87,6 +96,16 @@ pub(super) fn forwarders(core: &Core, call: &Call<'_>) -> Response {
     let mut list = List::new(Page::read(&call.request.query));
     feature_items(core, call, "forward", "target").into_iter().for_each(|item| list.push(|| ForwarderJson::from(item)));
     core.list("forwarders", list)
+}
+
+/// Returns server, limits, vhosts, streams, closes and features in one.
+pub(super) fn snapshot(core: &Core) -> Response {
+    let Snapshot { server, limits, vhosts, streams, closes, features } = collect::snapshot(&core.ctx);
+    let mut list = List::new(Page::all());
+    streams.iter().for_each(|stream| list.push(|| stream));
+    collect::discard(streams);
+    let data = Object::new().with("server", server).with("limits", limits).with("vhosts", vhosts);
+    core.data(data.with_json("streams", &list.finish()).with("closes", closes).with("features", features))
 }
 
 /// Returns the programs that run for streams, or for one.
@@ -110,6 +129,13 @@ fn feature_items(core: &Core, call: &Call<'_>, feature: &str, field: &str) -> Ve
     let mut items: Vec<_> = items.filter(is_wanted).collect();
     items.sort_by_cached_key(|item| (text(item, "stream"), text(item, field)));
     items
+}
+
+/// Returns the addresses that cause trouble, those with most of it first.
+pub(super) fn offenders(core: &Core, call: &Call<'_>, offenders: &Offenders) -> Response {
+    let mut list = List::new(Page::read(&call.request.query));
+    offenders.all(st::now()).iter().for_each(|offender| list.push(|| OffenderJson::from(offender)));
+    core.list("offenders", list)
 }
 
 /// Returns the closed connections by reason, and the last ones.

@@ -1,12 +1,18 @@
 //! Metrics in the text format of Prometheus, version 0.0.4. No label names a client, so their number stays bounded.
 
 use std::fmt::{Display, Write as _};
+use std::time::Duration;
 
 use crate::app::context::Context;
+use crate::app::limits::fairness::TimeSlice;
+use crate::app::session::close;
 use crate::app::stats::collect;
 use crate::app::stats::snapshot::{Sample, Snapshot, StreamReport};
 
 pub(super) const CONTENT_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
+
+/// Longest time without a yield.
+const TIME_SLICE: Duration = Duration::from_millis(1);
 
 /// Metrics that are being written.
 #[derive(Default)]
@@ -41,11 +47,12 @@ const STREAM_METRICS: [StreamMetric; 9] = [
     }),
 ];
 
-/// Returns all metrics. May wait.
-pub(super) fn render(ctx: &Context) -> String {
+/// Returns all metrics. `cpu_share` is the processor time of the process, 1 for one core. May wait.
+pub(super) fn render(ctx: &Context, cpu_share: f64) -> String {
     let snapshot = collect::snapshot(ctx);
     let mut text = Text::default();
     text.server(&snapshot);
+    text.srs(&snapshot, cpu_share);
     text.streams(&snapshot.streams, ctx.config.get().exporter.max_streams);
     for section in &snapshot.features {
         for number in &section.numbers {
@@ -121,14 +128,33 @@ impl Text {
         }
     }
 
+    /// Writes what the exporter of SRS has beside these, for dashboards that were made for it.
+    fn srs(&mut self, snapshot: &Snapshot, cpu_share: f64) {
+        let server = &snapshot.server;
+        self.single(
+            "srs_cpu_percent",
+            "Processor time of the process, in percent of a core.",
+            "gauge",
+            cpu_share * 100.0,
+        );
+        self.single("srs_memory", "Memory of the process, in KiB.", "gauge", server.resident_bytes / 1024);
+        let closed: u64 = snapshot.closes.iter().map(|close| close.count).sum();
+        self.single("srs_clients_total", "Clients since the start.", "counter", closed + server.clients);
+        let faulty = snapshot.closes.iter().filter(|close| !close::is_ordinary_code(close.code));
+        let faulty: u64 = faulty.map(|close| close.count).sum();
+        self.single("srs_clients_errs_total", "Clients closed for a reason that is not ordinary.", "counter", faulty);
+    }
+
     /// Writes the metrics of the first streams, and under the label `other` the sums of the others.
     fn streams(&mut self, streams: &[StreamReport], max_streams: usize) {
+        let mut slice = TimeSlice::new(TIME_SLICE);
         let (labelled, others) = streams.split_at(streams.len().min(max_streams));
         for (name, help, kind, value) in STREAM_METRICS {
             self.family(name, help, kind);
             for stream in labelled {
                 let labels = [("vhost", &*stream.vhost), ("app", &*stream.app), ("stream", &*stream.stream)];
                 self.sample(name, &labels, value(stream));
+                slice.yield_if_used_up();
             }
             // A sum of uptimes or of jitter would mean nothing.
             let is_sum = !["srs_stream_jitter_seconds", "srs_stream_uptime_seconds"].contains(&name);

@@ -4,7 +4,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::answer::{Answer, bad_request, error, not_found, problem, unavailable};
+use super::answer::{Answer, bad_request, error, method_not_allowed, not_found, problem, unavailable};
 use super::auth::log_change;
 use super::bans::{BanList, MAX_SECONDS, Target};
 use super::call::Call;
@@ -48,7 +48,7 @@ pub(super) fn change(
         }
         (Method::Post, "clients") if rest.ends_with("/kick") => {
             call.require(ApiRole::Kick)?;
-            match find_client(core, rest.trim_end_matches("/kick")) {
+            match find_client(core, rest.strip_suffix("/kick").unwrap_or_default()) {
                 Some(client) => kick_client(core, bans, call, &client),
                 None => Err(not_found("no such client")),
             }
@@ -83,7 +83,7 @@ pub(super) fn change(
             }
             reload(core, last_reload, call)
         }
-        _ => Err(Box::new(Response::method_not_allowed("GET, HEAD, OPTIONS"))),
+        _ => Err(method_not_allowed("GET, HEAD, OPTIONS")),
     }
 }
 
@@ -94,14 +94,39 @@ pub(super) fn bans(core: &Core, bans: &BanList) -> Response {
     core.json(core.envelope().with("bans", all).with("total", total))
 }
 
-fn find_client(core: &Core, id: &str) -> Option<Arc<Client>> {
-    core.ctx.clients.get(id.parse().ok()?)
+/// A client that can be disconnected.
+enum Found {
+    Connected(Arc<Client>),
+    /// A viewer of HLS, by its number.
+    Viewer(u64, IpAddr),
+}
+
+impl Found {
+    fn ip(&self) -> IpAddr {
+        match self {
+            Self::Connected(client) => client.address().ip(),
+            Self::Viewer(_, ip) => *ip,
+        }
+    }
+}
+
+fn find_client(core: &Core, id: &str) -> Option<Found> {
+    let id = id.parse().ok()?;
+    let client = core.ctx.clients.get(id).map(Found::Connected);
+    client.or_else(|| Some(Found::Viewer(id, core.ctx.viewers.find(id)?.client.ip)))
+}
+
+/// Returns all clients whose address fits.
+fn find_all(core: &Core, is_wanted: impl Fn(IpAddr) -> bool) -> Vec<Found> {
+    let clients = core.ctx.clients.all().into_iter().map(Found::Connected);
+    let viewers = core.ctx.viewers.all().into_iter().map(|viewer| Found::Viewer(viewer.client.id, viewer.client.ip));
+    clients.chain(viewers).filter(|client| is_wanted(client.ip())).collect()
 }
 
 /// Disconnects a client, and keeps its address out if that is asked for.
-fn kick_client(core: &Core, bans: &BanList, call: &Call<'_>, client: &Arc<Client>) -> Answer {
-    let answer = ban(core, bans, call, || Target::Ip(client.address().ip()))?;
-    let kicked = kick(call, [client.clone()]);
+fn kick_client(core: &Core, bans: &BanList, call: &Call<'_>, client: &Found) -> Answer {
+    let answer = ban(core, bans, call, || Target::Ip(client.ip()))?;
+    let kicked = kick(core, call, std::slice::from_ref(client));
     Ok(core.json(answer.with("kicked", kicked)))
 }
 
@@ -114,8 +139,7 @@ fn kick_address(core: &Core, bans: &BanList, call: &Call<'_>, ip: IpAddr) -> Ans
         let is_equal = other.to_canonical() == ip.to_canonical();
         is_equal || (is_banned && per_ip::key(other) == per_ip::key(ip))
     };
-    let clients = core.ctx.clients.all().into_iter();
-    let kicked = kick(call, clients.filter(|client| is_same(client.address().ip())));
+    let kicked = kick(core, call, &find_all(core, is_same));
     Ok(core.json(answer.with("kicked", kicked)))
 }
 
@@ -129,7 +153,7 @@ fn kick_stream(core: &Core, bans: &BanList, call: &Call<'_>, id: &str) -> Answer
         return Err(not_found("no such stream is published"));
     };
     let answer = ban(core, bans, call, || Target::Stream(source.name()))?;
-    let kicked = kick(call, publisher);
+    let kicked = kick(core, call, publisher.map(Found::Connected).as_slice());
     Ok(core.json(answer.with("kicked", kicked)))
 }
 
@@ -145,12 +169,21 @@ fn ban(core: &Core, bans: &BanList, call: &Call<'_>, target: impl FnOnce() -> Ta
 }
 
 /// Disconnects clients, and returns the number of those that were not asked to leave before.
-fn kick(call: &Call<'_>, clients: impl IntoIterator<Item = Arc<Client>>) -> u64 {
+fn kick(core: &Core, call: &Call<'_>, clients: &[Found]) -> u64 {
     let mut count = 0;
-    for client in clients.into_iter().filter(|client| client.close_requested().is_none()) {
-        log_change(call.address, format_args!("disconnect client {}", client.number));
-        client.close(CloseReason::Kicked);
-        count += 1;
+    for client in clients {
+        let (number, is_asked) = match client {
+            Found::Connected(client) if client.close_requested().is_some() => (client.number, false),
+            Found::Connected(client) => {
+                client.close(CloseReason::Kicked);
+                (client.number, true)
+            }
+            Found::Viewer(id, _) => (*id, core.ctx.viewers.close(*id, &CloseReason::Kicked)),
+        };
+        if is_asked {
+            log_change(call.address, format_args!("disconnect client {number}"));
+            count += 1;
+        }
     }
     count
 }

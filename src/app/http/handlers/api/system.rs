@@ -259,6 +259,11 @@ impl CpuMeter {
         }
         self.last = Some(now);
     }
+
+    /// Returns the processor time of the process between the last two samples: 1 for one core.
+    pub(super) fn own(&self) -> f64 {
+        self.own
+    }
 }
 
 /// Returns the `data` of `rusages`.
