@@ -1,5 +1,7 @@
 //! The rules by which callbacks are answered.
 
+use std::num::ParseIntError;
+
 use serde_json::{Value, json};
 use structopt::StructOpt;
 
@@ -21,11 +23,11 @@ pub(crate) struct Rules {
     /// Message of refusals, which the client is told
     #[structopt(long, default_value = "refused by srs_hooks", value_name = "TEXT")]
     pub(crate) message: String,
-    /// Time before each answer, in milliseconds
-    #[structopt(long, default_value = "0", value_name = "MS")]
+    /// Time before each answer, in milliseconds, also as 200ms
+    #[structopt(long, default_value = "0", value_name = "MS", parse(try_from_str = milliseconds))]
     pub(crate) delay: u64,
-    /// Share of requests that are answered with status 500, in percent
-    #[structopt(long, default_value = "0", value_name = "PERCENT")]
+    /// Share of requests that are answered with status 500, in percent, also as 50%
+    #[structopt(long, default_value = "0", value_name = "PERCENT", parse(try_from_str = percent))]
     pub(crate) fail: u64,
 }
 
@@ -91,6 +93,12 @@ mod tests {
             Answer::Body("{\"code\":0,\"stream\":\"cam\"}".into())
         );
         assert_eq!(rules.answer(&event("on_publish", "cam"), 1), Answer::Body(ACCEPTED.into()));
+    }
+
+    #[test]
+    fn units_may_stand_behind_numbers() {
+        assert_eq!((milliseconds("200ms"), milliseconds("200"), percent("50%")), (Ok(200), Ok(200), Ok(50)));
+        assert!(milliseconds("2s").is_err() && percent("").is_err());
     }
 
     #[test]
