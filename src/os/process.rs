@@ -16,7 +16,9 @@
 mod children;
 pub mod launcher;
 mod lines;
+mod log_budget;
 mod log_files;
+mod redact;
 mod types;
 
 use std::ffi::OsString;
@@ -24,8 +26,9 @@ use std::io::{self, Write};
 use std::os::unix::net::UnixStream;
 use std::sync::{Mutex, PoisonError, mpsc};
 use std::thread;
+use std::time::Instant;
 
-use children::{Children, Order};
+use children::{Children, Order, Sinks};
 
 pub use log_files::LogFile;
 pub use types::{Limits, OnOutput, ProcessEnd, ProcessEvent, Spawn, StopSignal};
@@ -38,18 +41,22 @@ pub struct Processes {
 }
 
 impl Processes {
-    /// Starts the threads. `launcher` is the command that becomes the child, see [`launcher`]; `on_event` is called on
-    /// the thread that reads all children, and must not block. Fails when the system has no descriptors or threads for
-    /// it.
-    pub fn start(launcher: Vec<OsString>, on_event: impl Fn(ProcessEvent) + Send + 'static) -> io::Result<Self> {
+    /// Starts the threads. `launcher` is the command that becomes the child, see [`launcher`]; `clock` tells the time;
+    /// `on_event` is called on the thread that reads all children, and must not block. Fails when the system has no
+    /// descriptors or threads for it.
+    pub fn start(
+        launcher: Vec<OsString>,
+        clock: fn() -> Instant,
+        on_event: impl Fn(ProcessEvent) + Send + 'static,
+    ) -> io::Result<Self> {
         let (receiver, wake) = UnixStream::pair()?;
         receiver.set_nonblocking(true)?;
         wake.set_nonblocking(true)?;
         // Writes a byte at each end of a child.
         signal_hook::low_level::pipe::register(signal_hook::consts::SIGCHLD, wake.try_clone()?)?;
         let (orders, received) = mpsc::channel();
-        let logs = log_files::start()?;
-        let mut children = Children::new(launcher, receiver, received, logs, Box::new(on_event));
+        let sinks = Sinks { logs: log_files::start()?, clock };
+        let mut children = Children::new(launcher, receiver, received, sinks, Box::new(on_event));
         thread::Builder::new().name("processes".into()).spawn(move || children.run())?;
         Ok(Self { wake, orders: Mutex::new(orders) })
     }

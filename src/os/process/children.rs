@@ -10,6 +10,7 @@ use std::panic::{self, AssertUnwindSafe};
 use std::process::{Child, ChildStderr, ChildStdout, Command, ExitStatus, Stdio};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, mpsc};
+use std::time::Instant;
 
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::signal::{Signal, killpg};
@@ -17,7 +18,9 @@ use nix::unistd::Pid;
 
 use super::launcher;
 use super::lines::LastLines;
+use super::log_budget::LogBudget;
 use super::log_files::{LogFile, Piece};
+use super::redact::Redactor;
 use super::types::{OnOutput, ProcessEnd, ProcessEvent, Spawn, StopSignal};
 
 /// Bytes that one read takes.
@@ -34,11 +37,17 @@ pub(super) enum Order {
 
 type OnEvent = Arc<dyn Fn(ProcessEvent) + Send + Sync>;
 
+/// The receivers of what a child says.
+pub(super) struct Sinks {
+    pub(super) logs: mpsc::SyncSender<Piece>,
+    pub(super) clock: fn() -> Instant,
+}
+
 pub(super) struct Children {
     launcher: Vec<OsString>,
     wake: UnixStream,
     orders: mpsc::Receiver<Order>,
-    logs: mpsc::SyncSender<Piece>,
+    sinks: Sinks,
     on_event: OnEvent,
     running: BTreeMap<u64, Running>,
 }
@@ -51,7 +60,9 @@ struct Running {
     on_stdout: Option<Box<OnOutput>>,
     last_lines: LastLines,
     log: Option<LogFile>,
-    hidden: Option<String>,
+    budget: LogBudget,
+    /// For standard output and standard error.
+    redactors: [Redactor; 2],
     log_failed: Arc<AtomicBool>,
 }
 
@@ -60,13 +71,13 @@ impl Children {
         launcher: Vec<OsString>,
         wake: UnixStream,
         orders: mpsc::Receiver<Order>,
-        logs: mpsc::SyncSender<Piece>,
+        sinks: Sinks,
         on_event: Box<dyn Fn(ProcessEvent) + Send>,
     ) -> Self {
         // One function for two threads.
         let on_event = Mutex::new(on_event);
         let on_event: OnEvent = Arc::new(move |event| on_event.lock().unwrap_or_else(PoisonError::into_inner)(event));
-        Self { launcher, wake, orders, logs, on_event, running: BTreeMap::new() }
+        Self { launcher, wake, orders, sinks, on_event, running: BTreeMap::new() }
     }
 
     /// Serves the children, for ever: the end of this thread would end them all.
@@ -83,7 +94,7 @@ impl Children {
         while matches!(self.wake.read(&mut bytes), Ok(read) if read == bytes.len()) {}
         for id in ready {
             if let Some(running) = self.running.get_mut(&id) {
-                running.read(&self.logs, &self.on_event, true, true);
+                running.read(&self.sinks, &self.on_event, true, true);
             }
         }
         while let Ok(order) = self.orders.try_recv() {
@@ -122,7 +133,7 @@ impl Children {
     }
 
     fn spawn(&mut self, id: u64, spawn: Spawn) {
-        match Running::start(&self.launcher, spawn) {
+        match Running::start(&self.launcher, spawn, (self.sinks.clock)()) {
             Ok(running) => {
                 let pid = running.child.id();
                 self.running.insert(id, running);
@@ -148,10 +159,11 @@ impl Children {
             running.signal(StopSignal::Kill);
             for _ in 0..MAX_LAST_READS {
                 let (stdout, stderr) = running.readable();
-                if !running.read(&self.logs, &self.on_event, stdout, stderr) {
+                if !running.read(&self.sinks, &self.on_event, stdout, stderr) {
                     break;
                 }
             }
+            running.finish(&self.sinks, &self.on_event);
             let end = match (status.code(), status.signal()) {
                 (Some(code), _) => ProcessEnd::Status(code),
                 (None, signal) => ProcessEnd::Signal(signal.unwrap_or_default()),
@@ -162,7 +174,7 @@ impl Children {
 }
 
 impl Running {
-    fn start(launcher: &[OsString], spawn: Spawn) -> io::Result<Self> {
+    fn start(launcher: &[OsString], spawn: Spawn, now: Instant) -> io::Result<Self> {
         let mut words = launcher.iter();
         let mut command = match words.next() {
             Some(first) => {
@@ -183,7 +195,8 @@ impl Running {
             on_stdout: spawn.stdout,
             last_lines: LastLines::default(),
             log: spawn.log,
-            hidden: spawn.hidden,
+            budget: LogBudget::new(now),
+            redactors: [(); 2].map(|()| Redactor::new(spawn.hidden.as_deref())),
             log_failed: Arc::default(),
         })
     }
@@ -213,7 +226,7 @@ impl Running {
     }
 
     /// Reads once from each of these pipes that has output. Returns whether there was any.
-    fn read(&mut self, logs: &mpsc::SyncSender<Piece>, on_event: &OnEvent, stdout: bool, stderr: bool) -> bool {
+    fn read(&mut self, sinks: &Sinks, on_event: &OnEvent, stdout: bool, stderr: bool) -> bool {
         let (has_stdout, has_stderr) = self.readable();
         let mut bytes = [0; READ_BYTES];
         let mut any = false;
@@ -227,8 +240,8 @@ impl Running {
                 }
                 (Ok(read), None) => {
                     any = true;
-                    let shown = self.without_hidden(&bytes[..read]);
-                    self.log(logs, on_event, shown);
+                    let shown = self.redactors[0].push(&bytes[..read]);
+                    self.log(sinks, on_event, shown);
                 }
             }
         }
@@ -237,33 +250,29 @@ impl Running {
                 Ok(0) | Err(_) => self.stderr = None,
                 Ok(read) => {
                     any = true;
-                    let shown = self.without_hidden(&bytes[..read]);
+                    let shown = self.redactors[1].push(&bytes[..read]);
                     self.last_lines.push(&shown);
-                    self.log(logs, on_event, shown);
+                    self.log(sinks, on_event, shown);
                 }
             }
         }
         any
     }
 
-    /// Replaces the hidden word. Programs write their lines as a whole, so it is not looked for across two reads.
-    fn without_hidden(&self, bytes: &[u8]) -> Vec<u8> {
-        let Some(hidden) = self.hidden.as_deref().filter(|hidden| !hidden.is_empty()).map(str::as_bytes) else {
-            return bytes.to_vec();
-        };
-        let mut shown = Vec::with_capacity(bytes.len());
-        let mut rest = bytes;
-        while let Some(at) = rest.windows(hidden.len()).position(|window| window == hidden) {
-            shown.extend_from_slice(&rest[..at]);
-            shown.extend_from_slice("…".as_bytes());
-            rest = &rest[at + hidden.len()..];
-        }
-        shown.extend_from_slice(rest);
-        shown
+    /// Shows what was held back.
+    fn finish(&mut self, sinks: &Sinks, on_event: &OnEvent) {
+        let [stdout, stderr] = [0, 1].map(|at| self.redactors[at].finish());
+        self.log(sinks, on_event, stdout);
+        self.last_lines.push(&stderr);
+        self.log(sinks, on_event, stderr);
     }
 
-    fn log(&self, logs: &mpsc::SyncSender<Piece>, on_event: &OnEvent, bytes: Vec<u8>) {
-        let Some(file) = &self.log else { return };
+    fn log(&mut self, sinks: &Sinks, on_event: &OnEvent, mut bytes: Vec<u8>) {
+        let Some(file) = self.log.as_ref().filter(|_| !bytes.is_empty()) else { return };
+        let Some(left_out) = self.budget.take(bytes.len(), (sinks.clock)()) else { return };
+        if left_out > 0 {
+            bytes.splice(..0, format!("… {left_out} bytes are left out …\n").into_bytes());
+        }
         let (on_event, path, failed) = (on_event.clone(), file.path.clone(), self.log_failed.clone());
         let on_error = move |error: io::Error| {
             if !failed.swap(true, Ordering::Relaxed) {
@@ -271,6 +280,6 @@ impl Running {
             }
         };
         // If the disk is slow, output is lost.
-        let _ = logs.try_send(Piece { file: file.clone(), bytes, on_error: Box::new(on_error) });
+        let _ = sinks.logs.try_send(Piece { file: file.clone(), bytes, on_error: Box::new(on_error) });
     }
 }

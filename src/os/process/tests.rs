@@ -8,7 +8,7 @@ use super::*;
 /// Children without a launcher, which is the server's program and not that of the tests.
 fn start() -> (Processes, Receiver<ProcessEvent>) {
     let (sender, events) = channel();
-    (Processes::start(Vec::new(), move |event| drop(sender.send(event))).unwrap(), events)
+    (Processes::start(Vec::new(), std::time::Instant::now, move |event| drop(sender.send(event))).unwrap(), events)
 }
 
 fn shell(script: &str) -> Spawn {
