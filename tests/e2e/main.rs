@@ -92,5 +92,7 @@ mod transcode_trouble;
 #[cfg(all(feature = "hls", feature = "http"))]
 mod transcode_web;
 #[cfg(all(feature = "hls", feature = "http"))]
+mod transcode_programs;
+#[cfg(feature = "http")]
 mod ts_info;
 mod vanished;

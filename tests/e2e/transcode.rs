@@ -178,6 +178,14 @@ fn engines_and_a_ladder_run_and_the_source_stays_exact() {
     let names: Vec<_> = transcoding.processes().iter().map(|process| process["process"].clone()).collect();
     assert_eq!(names, ["engine low of live", "engine picture of live", "engine sound of live", "ladder"]);
     transcoding.wait_running("low", 0);
+    let field = |process: &str, field: &str| {
+        let processes = transcoding.processes();
+        processes.iter().find(|other| other["process"] == process).expect("a process")[field].clone()
+    };
+    let outputs = ["__defaultVhost__/live/cam_180p", "__defaultVhost__/live/cam_90p"];
+    assert_eq!(field("ladder", "outputs"), Value::from(outputs.to_vec()));
+    assert_eq!(field("engine picture of live", "picture"), "/live/cam.jpg");
+    assert_eq!(field("engine low of live", "picture"), Value::Null);
     publisher.wait_success(CLIENT_TIMEOUT);
 
     let received = player.finish(&source.tags);

@@ -8,7 +8,8 @@ use std::process::Command;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
-use crate::common::process::eventually;
+use crate::common::flv::{self, DATA, Tag};
+use crate::common::process::{Process, eventually};
 use crate::common::scratch::Scratch;
 use crate::common::server::{Settings, binary};
 use crate::media;
@@ -21,17 +22,20 @@ fn send(pid: i64, signal: Signal) {
     kill(Pid::from_raw(i32::try_from(pid).expect("a pid")), signal).expect("a signal to a process of ours");
 }
 
-fn is_gone(pid: i64) -> bool {
+pub(crate) fn is_gone(pid: i64) -> bool {
     !Path::new(&format!("/proc/{pid}")).exists()
 }
 
-const OUTPUT: &str = "rtmp://127.0.0.1:[port]/[app]/[stream]_[engine]";
+pub(crate) const OUTPUT: &str = "rtmp://127.0.0.1:[port]/[app]/[stream]_[engine]";
 
 #[test]
 fn a_program_that_is_killed_or_stuck_is_replaced_and_no_descriptor_leaks() {
     let (ffmpeg, _) = (need!(ffmpeg), need!(curl));
     let scratch = Scratch::new();
-    let vhost = format!("transcode {{ enabled on; stall_timeout 4; nice 7; {} }}", copy("x", OUTPUT));
+    let vhost = format!(
+        "transcode {{ enabled on; stall_timeout 4; nice 7; max_cpus 1; max_process_memory 3g; {} }}",
+        copy("x", OUTPUT)
+    );
     let mut transcoding = Transcoding::start(&scratch, Settings { vhost: &vhost, ..Settings::default() });
     let url = transcoding.server.url("cam");
     let mut publisher = publish_for_ever(&scratch, "publisher", &ffmpeg, media::h264_aac(&ffmpeg), &url);
@@ -39,6 +43,12 @@ fn a_program_that_is_killed_or_stuck_is_replaced_and_no_descriptor_leaks() {
     let stat = std::fs::read_to_string(format!("/proc/{first}/stat")).expect("a process");
     let fields: Vec<_> = stat.rsplit_once(") ").expect("a stat").1.split(' ').collect();
     assert_eq!((fields[2], fields[16]), (first.to_string().as_str(), "7"), "its own group, and nice: {stat}");
+    let limits = std::fs::read_to_string(format!("/proc/{first}/limits")).expect("a process");
+    let memory = limits.lines().find(|line| line.starts_with("Max address space")).expect("a limit");
+    assert!(memory.contains(&(3u64 << 30).to_string()), "{memory}");
+    let status = std::fs::read_to_string(format!("/proc/{first}/status")).expect("a process");
+    let cpus = status.lines().find_map(|line| line.strip_prefix("Cpus_allowed_list:")).expect("processors");
+    assert!(cpus.trim().parse::<u32>().is_ok(), "one processor: {cpus}");
     let sockets = |pid: i64| -> HashSet<String> {
         let entries = std::fs::read_dir(format!("/proc/{pid}/fd")).expect("a process").flatten();
         let links = entries.filter_map(|entry| std::fs::read_link(entry.path()).ok());
@@ -117,30 +127,58 @@ fn what_is_missing_is_said_and_tried_again_with_pauses() {
         || transcoding.processes().into_iter().find(|process| process["process"] == "engine bad of live").expect("it");
     eventually("it is tried again", LIMIT, || bad()["starts"].as_i64().filter(|starts| *starts >= 2));
     assert!(bad()["last_error"].as_str().is_some_and(|error| error.contains("none_such")), "{}", bad());
+    assert_eq!(bad()["last_exit"], "exit status 1");
+    let lines = bad()["last_lines"].as_array().expect("lines").clone();
+    assert!(lines.iter().any(|line| line.as_str().is_some_and(|line| line.contains("none_such"))), "{lines:?}");
     assert_eq!(transcoding.live(0), ["cam", "cam_good"]);
     transcoding.server.assert_healthy();
 }
 
 #[test]
-fn a_source_that_changes_its_size_gets_new_programs() {
+fn a_source_that_changes_size_and_codecs_gets_new_programs() {
     let (ffmpeg, _) = (need!(ffmpeg), need!(curl));
     let scratch = Scratch::new();
-    let vhost = "ladder { enabled on; heights 180p 90p; vpreset ultrafast; }";
-    let mut transcoding = Transcoding::start(&scratch, Settings { vhost, ..Settings::default() });
+    let vhost = format!(
+        "ladder {{ enabled on; heights 180p 90p; vpreset ultrafast; }}
+        transcode {{ enabled on; engine y {{ enabled on; vcodec vn; acodec copy; output {OUTPUT}; }} }}"
+    );
+    let mut transcoding = Transcoding::start(&scratch, Settings { vhost: &vhost, ..Settings::default() });
     let url = transcoding.server.url("cam");
-    let mut large = publish_for_ever(&scratch, "large", &ffmpeg, media::h264_aac(&ffmpeg), &url);
+    // One publication that becomes smaller after 6 s.
+    let small = scratch.file("small.flv");
+    let source = ["-f", "lavfi", "-i", "testsrc2=size=160x120:rate=15", "-f", "lavfi", "-i", "anoisesrc=amplitude=0.1"];
+    let codecs =
+        ["-c:v", "libx264", "-preset", "ultrafast", "-g", "15", "-pix_fmt", "yuv420p", "-c:a", "aac", "-t", "60"];
+    let mut encoder = Command::new(&ffmpeg);
+    encoder.args(["-nostdin", "-loglevel", "error"]).args(source).args(codecs).arg(&small);
+    assert!(encoder.status().expect("ffmpeg can be started").success());
+    let large = &media::h264_aac(&ffmpeg).tags;
+    let end = large.iter().map(|tag| tag.timestamp).max().expect("tags") + 40;
+    let later = flv::read(&small).into_iter().filter(|tag| tag.kind != DATA);
+    let later = later.map(|tag| Tag { timestamp: tag.timestamp + end, ..tag });
+    let changing = scratch.file("changing.flv");
+    flv::write(&changing, &large.iter().cloned().chain(later).collect::<Vec<_>>());
+    let input = changing.to_str().expect("a path of ours");
+    let arguments = ["-nostdin", "-re", "-i", input, "-c", "copy", "-f", "flv", &url];
+    let mut changing = Process::start(&scratch, "changing", &ffmpeg, arguments);
     let first = transcoding.wait_running("ladder", 0);
-    eventually("both renditions", LIMIT, || (transcoding.live(5) == ["cam", "cam_180p", "cam_90p"]).then_some(()));
-    large.kill();
-    let input = ["-f", "lavfi", "-i", "testsrc2=size=160x120:rate=15"];
-    let encoder = ["-c:v", "libx264", "-preset", "ultrafast", "-g", "15", "-pix_fmt", "yuv420p", "-f", "flv", &url];
-    let arguments: Vec<&str> = ["-nostdin", "-re"].iter().chain(&input).chain(&encoder).copied().collect();
-    let _small = crate::common::process::Process::start(&scratch, "small", &ffmpeg, arguments);
+    eventually("both renditions", LIMIT, || {
+        let live = transcoding.live(5);
+        ["cam", "cam_180p", "cam_90p"].iter().all(|name| live.iter().any(|other| other == name)).then_some(())
+    });
     transcoding.wait_running("ladder", first);
     eventually("one rendition is left", LIMIT, || {
         let stream = transcoding.stream("cam_90p")?;
         let is_small = stream["video"]["width"] == 120 && stream["publish"]["active"] == true;
         (is_small && !transcoding.live(0).contains(&"cam_180p".to_owned())).then_some(())
+    });
+    // Another encoder takes the place of the publisher, with MP3 instead of AAC.
+    let y = transcoding.wait_running("engine y", 0);
+    changing.kill();
+    let _other = publish_for_ever(&scratch, "other", &ffmpeg, media::vp6_mp3(&ffmpeg), &url);
+    transcoding.wait_running("engine y", y);
+    eventually("the codec is the new one", LIMIT, || {
+        transcoding.stream("cam_y").filter(|stream| stream["audio"]["codec"] == "MP3")
     });
     transcoding.server.assert_healthy();
 }

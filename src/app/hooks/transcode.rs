@@ -20,6 +20,7 @@ mod manager;
 mod names;
 mod progress;
 mod report;
+mod runs;
 mod spec;
 mod specs;
 mod task;
@@ -34,7 +35,8 @@ use std::time::{Duration, Instant};
 pub use self::check::check_programs;
 use self::ladders::Ladders;
 use self::manager::{Manager, Message};
-use self::report::report;
+use self::report::{outputs, report};
+use self::runs::Runs;
 use self::specs::{Once, has_programs, once_commands};
 use self::watch::{StreamTime, Watch};
 use crate::app::context::{Context, Feature};
@@ -208,11 +210,13 @@ impl Feature for Transcoder {
 
     fn start(&self) -> io::Result<()> {
         let inbox = self.0.inbox.clone();
-        let processes = Processes::start(launcher::command(), move |event| inbox.post(Message::Process(event)))?;
+        let processes =
+            Processes::start(launcher::command(), st::now, move |event| inbox.post(Message::Process(event)))?;
         let inbox = self.0.inbox.clone();
         let on_host = Arc::new(move || inbox.post(Message::HostKnown));
-        let manager =
-            Shared::new(Manager::new(self.0.ctx.clone(), self.0.ladders.clone(), Arc::new(processes), on_host));
+        let ctx = self.0.ctx.clone();
+        let runs = Runs::new(ctx.clone(), Arc::new(processes), on_host);
+        let manager = Shared::new(Manager::new(ctx, self.0.ladders.clone(), runs));
         let _ = self.0.manager.set(manager.clone());
         let (this, of_run) = (self.clone(), manager.clone());
         st::spawn_supervised("transcode", move || this.run(&of_run))?;
@@ -235,7 +239,7 @@ impl Feature for Transcoder {
         let Some(manager) = self.0.manager.get() else { return };
         manager.with(|manager| manager.end_all(StopSignal::Interrupt));
         let wait_until = |deadline: Instant| {
-            while manager.with(|manager| manager.running()) > 0 && st::now() < deadline {
+            while manager.with(|manager| manager.runs.count()) > 0 && st::now() < deadline {
                 st::sleep(FLUSH_POLL);
             }
         };
@@ -248,7 +252,8 @@ impl Feature for Transcoder {
     fn snapshot(&self) -> Option<Section> {
         let now = st::now();
         self.0.manager.get()?.with(|manager| {
-            let (running, tasks, totals) = (manager.running(), manager.tasks.len(), manager.totals);
+            let (running, tasks, totals) = (manager.runs.count(), manager.tasks.len(), manager.runs.totals());
+            let late = manager.tasks.values().filter(|entry| entry.task.is_late()).count();
             let mut section = Section::new("transcode")
                 .with("processes", "Programs that run for streams.", running as u64)
                 .with(
@@ -258,8 +263,13 @@ impl Feature for Transcoder {
                 )
                 .with("starts_total", "Programs that were started.", totals.starts)
                 .with("failures_total", "Programs that ended without being asked to, or were stuck.", totals.failures)
-                .with("killed_total", "Programs that followed neither SIGINT nor SIGTERM in time.", totals.killed);
-            section.items = manager.tasks.values().map(|entry| report(entry, now)).collect();
+                .with("killed_total", "Programs that followed neither SIGINT nor SIGTERM in time.", totals.killed)
+                .with("late", "Programs whose output is more than 2 s behind their stream.", late as u64)
+                .with("frames_total", "Frames of video that programs have encoded.", totals.frames)
+                .with("dropped_frames_total", "Frames that programs have left out.", totals.dropped)
+                .with("duplicated_frames_total", "Frames that programs have repeated.", totals.duplicated);
+            let outputs = outputs(&self.0.ctx);
+            section.items = manager.tasks.values().map(|entry| report(entry, &outputs, now)).collect();
             Some(section)
         })
     }

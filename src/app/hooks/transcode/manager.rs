@@ -1,37 +1,31 @@
 //! All programs of all streams: compares what is wanted with what runs, and starts and ends what differs.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use super::hosts::Hosts;
 use super::ladders::Ladders;
-use super::progress::{Progress, ProgressReader};
+use super::runs::Runs;
 use super::spec::{Spec, What};
 use super::specs::{self, Key, Once};
-use super::task::{Action, State, StopReason, Task};
-use super::urls;
+use super::task::{Action, State, Task};
 use super::watch::{Seen, StreamTime};
 use crate::app::context::Context;
-use crate::app::session::engines::{Engine, Token};
 use crate::app::session::info::StreamInfo;
 use crate::app::stream::{EndReason, Source};
 use crate::log::{Throttle, quoted};
-use crate::os::process::{OnOutput, ProcessEnd, ProcessEvent, Processes, Spawn, StopSignal};
+use crate::os::process::{ProcessEvent, StopSignal};
 use crate::st;
 
 /// Commands that run once and wait for a place. Further ones are dropped.
 const MAX_WAITING_COMMANDS: usize = 1000;
 
-/// Interval of warnings of the same kind.
-const LOG_INTERVAL: Duration = Duration::from_secs(5);
+/// Interval of warnings of dropped commands.
+const DROPPED_INTERVAL: Duration = Duration::from_secs(5);
 
-/// Lines of standard error in the log, and their longest text in characters.
-const SHOWN_LINES: usize = 3;
-const MAX_SHOWN: usize = 400;
-
-/// The variable with the parameter for URLs of this server that a command makes by itself.
-const TOKEN_VARIABLE: &str = "SRS_URL_PARAMETER";
+/// Time that a program waits for a place before that is logged, and the interval of these lines.
+const LONG_WAIT: Duration = Duration::from_secs(5);
+const WAIT_INTERVAL: Duration = Duration::from_secs(60);
 
 /// A message to the manager.
 pub(super) enum Message {
@@ -59,14 +53,6 @@ struct LiveStream {
     is_ready: bool,
 }
 
-/// State of a running program besides its task.
-struct Process {
-    task: u64,
-    progress: Arc<Mutex<ProgressReader>>,
-    /// Ends with the process.
-    _token: Option<Token>,
-}
-
 /// A task, and where it belongs.
 pub(super) struct Entry {
     pub(super) stream: String,
@@ -74,52 +60,31 @@ pub(super) struct Entry {
     pub(super) task: Task,
 }
 
-/// Totals since the start.
-#[derive(Debug, Clone, Copy, Default)]
-pub(super) struct Totals {
-    pub(super) starts: u64,
-    pub(super) failures: u64,
-    pub(super) killed: u64,
-}
-
 pub(super) struct Manager {
     ctx: Context,
     ladders: Ladders,
-    processes: Arc<Processes>,
-    hosts: Hosts,
-    on_host: Arc<dyn Fn() + Send + Sync>,
     streams: HashMap<String, LiveStream>,
     /// Streams whose `on_publish` has run.
     announced: HashSet<String>,
     pub(super) tasks: BTreeMap<u64, Entry>,
-    running: BTreeMap<u64, Process>,
-    next_id: u64,
-    pub(super) totals: Totals,
-    queue_warning: Throttle,
-    log_warning: Throttle,
+    last_id: u64,
+    pub(super) runs: Runs,
+    dropped_warning: Throttle,
+    wait_warning: Throttle,
 }
 
 impl Manager {
-    pub(super) fn new(
-        ctx: Context,
-        ladders: Ladders,
-        processes: Arc<Processes>,
-        on_host: Arc<dyn Fn() + Send + Sync>,
-    ) -> Self {
+    pub(super) fn new(ctx: Context, ladders: Ladders, runs: Runs) -> Self {
         Self {
             ctx,
             ladders,
-            processes,
-            hosts: Hosts::default(),
-            on_host,
             streams: HashMap::new(),
             announced: HashSet::new(),
             tasks: BTreeMap::new(),
-            running: BTreeMap::new(),
-            next_id: 0,
-            totals: Totals::default(),
-            queue_warning: Throttle::new(LOG_INTERVAL),
-            log_warning: Throttle::new(LOG_INTERVAL),
+            last_id: 0,
+            runs,
+            dropped_warning: Throttle::new(DROPPED_INTERVAL),
+            wait_warning: Throttle::new(WAIT_INTERVAL),
         }
     }
 
@@ -140,7 +105,7 @@ impl Manager {
                 }
             }
             Message::Once(event, stream) => self.run_once(event, &stream),
-            Message::Process(event) => self.on_process(event),
+            Message::Process(event) => self.runs.on_event(event, &mut self.tasks),
             Message::Reconfigured => {
                 let names: Vec<_> = self.streams.keys().cloned().collect();
                 names.iter().for_each(|name| self.update(name));
@@ -210,8 +175,8 @@ impl Manager {
     }
 
     fn add_task(&mut self, stream: &StreamInfo, key: Key, task: Task) {
-        self.next_id += 1;
-        self.tasks.insert(self.next_id, Entry { stream: stream.name.clone(), key, task });
+        self.last_id += 1;
+        self.tasks.insert(self.last_id, Entry { stream: stream.name.clone(), key, task });
     }
 
     fn run_once(&mut self, event: Once, stream: &Arc<StreamInfo>) {
@@ -225,7 +190,7 @@ impl Manager {
             let waiting = self.tasks.values().filter(|entry| entry.task.once).count();
             match spec {
                 Ok(_) if waiting >= MAX_WAITING_COMMANDS => {
-                    if self.queue_warning.pass(now) {
+                    if self.dropped_warning.pass(now) {
                         log::warn!(
                             "commands dropped, too many wait: waiting={waiting} last_stream={} process={}",
                             stream.name,
@@ -242,119 +207,26 @@ impl Manager {
         }
     }
 
-    fn on_process(&mut self, event: ProcessEvent) {
-        match event {
-            ProcessEvent::Started { id, pid } => {
-                let task = self.running.get(&id).map(|process| process.task);
-                if let Some(entry) = task.and_then(|task| self.tasks.get_mut(&task)) {
-                    entry.task.set_pid(pid);
-                    log::info!("process started: stream={} process={} pid={pid}", entry.stream, quoted(&entry.key));
-                }
-            }
-            ProcessEvent::Exited { id, end, last_lines } => {
-                let Some(process) = self.running.remove(&id) else { return };
-                if let Some(entry) = self.tasks.get_mut(&process.task) {
-                    on_exit(entry, &end, &last_lines, &mut self.totals);
-                }
-            }
-            ProcessEvent::LogFailed { path, error } => {
-                if self.log_warning.pass(st::now()) {
-                    let path = quoted(path.display());
-                    log::warn!("log of a process not written: path={path} error={}", quoted(error));
-                }
-            }
-        }
-    }
-
     /// Starts and ends what is due.
     pub(super) fn tick(&mut self, now: Instant) {
+        let max_processes = self.ctx.config.get().max_processes;
         let ids: Vec<u64> = self.tasks.keys().copied().collect();
+        let mut waiting = 0;
         for id in ids {
             let Some(entry) = self.tasks.get_mut(&id) else { continue };
-            let progress = entry.task.run().and_then(|run| self.running.get(&run.process)).map(Process::progress);
+            let progress = entry.task.run().map(|run| self.runs.progress(run.process)).unwrap_or_default();
             let stream_ms = self.streams.get(&entry.stream).map_or(0, |live| live.time.get());
-            match entry.task.step(now, progress.unwrap_or_default(), stream_ms) {
+            match entry.task.step(now, progress, stream_ms) {
                 Action::Nothing => {}
                 Action::Remove => drop(self.tasks.remove(&id)),
-                Action::Start if self.running.len() < self.ctx.config.get().max_processes => self.start(id, now),
-                Action::Start => {}
-                Action::Signal(signal, reason) => self.signal(id, signal, reason),
+                Action::Start if self.runs.count() < max_processes => self.runs.start(id, entry, now),
+                Action::Start => waiting += usize::from(entry.task.waited(now) >= LONG_WAIT),
+                Action::Signal(signal, reason) => self.runs.signal(entry, signal, reason),
             }
         }
-    }
-
-    fn start(&mut self, id: u64, now: Instant) {
-        let Some(entry) = self.tasks.get_mut(&id) else { return };
-        let Some(spec) = entry.task.wanted.clone() else { return };
-        // It was checked when it was made; only the time differs.
-        let Ok(command) = spec.command(st::system_time()) else { return };
-        let mut own_hosts = HashSet::new();
-        for host in urls::hosts(&command.args) {
-            match self.hosts.is_own(&host, now, &self.on_host) {
-                Some(true) => drop(own_hosts.insert(host)),
-                Some(false) => {}
-                // Tried again when it is known.
-                None => return,
-            }
+        if waiting > 0 && self.wait_warning.pass(now) {
+            log::warn!("processes wait for a place: waiting={waiting} max_processes={max_processes}");
         }
-        let engine = Arc::new(Engine { stream: entry.stream.clone(), name: entry.key.clone() });
-        let token = match self.ctx.engines.issue(engine) {
-            Ok(token) => token,
-            Err(error) => {
-                log::error!("no token for a process: stream={} error={}", entry.stream, quoted(error));
-                return;
-            }
-        };
-        let parameter = token.parameter();
-        let with_token = |arg: &String| urls::with_parameter(arg, &parameter, |host| own_hosts.contains(host));
-        let args = command.args.iter().map(with_token).collect();
-        self.next_id += 1;
-        let process = self.next_id;
-        let progress = Arc::new(Mutex::new(ProgressReader::default()));
-        let reader = progress.clone();
-        let read = move |bytes: &[u8]| reader.lock().unwrap_or_else(PoisonError::into_inner).push(bytes);
-        log::debug!("process starting: stream={} program={} args={}", entry.stream, spec.program, command.args.len());
-        self.processes.spawn(
-            process,
-            Spawn {
-                program: spec.program.clone(),
-                args,
-                env: vec![(TOKEN_VARIABLE, parameter.clone())],
-                limits: spec.limits(),
-                directories: command.directories,
-                stdout: spec.reports_progress().then(|| Box::new(read) as Box<OnOutput>),
-                log: spec.log.clone(),
-                hidden: Some(parameter.clone()),
-            },
-        );
-        self.totals.starts += 1;
-        entry.task.on_start(process, spec, now);
-        self.running.insert(process, Process { task: id, progress, _token: Some(token) });
-    }
-
-    fn signal(&mut self, id: u64, signal: StopSignal, reason: Option<StopReason>) {
-        let Some(entry) = self.tasks.get(&id) else { return };
-        let Some(run) = entry.task.run() else { return };
-        self.processes.signal(run.process, signal);
-        if signal == StopSignal::Kill {
-            self.totals.killed += 1;
-        }
-        let (stream, key, pid) = (&entry.stream, quoted(&entry.key), run.pid.unwrap_or(0));
-        match reason.filter(|reason| reason.is_failure()) {
-            Some(reason) => {
-                let lag = run.lag.as_millis();
-                let reason = quoted(reason.text());
-                log::warn!(
-                    "process ended by the server: stream={stream} process={key} pid={pid} lag_ms={lag} reason={reason}"
-                );
-            }
-            None => log::debug!("process signalled: stream={stream} process={key} pid={pid} signal={signal:?}"),
-        }
-    }
-
-    /// Returns the number of programs that run.
-    pub(super) fn running(&self) -> usize {
-        self.running.len()
     }
 
     /// Returns whether there is nothing to do until the next message.
@@ -366,48 +238,10 @@ impl Manager {
     pub(super) fn end_all(&mut self, signal: StopSignal) {
         for entry in self.tasks.values_mut() {
             entry.task.wanted = None;
-            if let State::Running(run) = &entry.task.state
-                && signal == StopSignal::Kill
-            {
-                self.processes.signal(run.process, signal);
+            if signal == StopSignal::Kill && matches!(entry.task.state, State::Running(_)) {
+                self.runs.signal(entry, signal, None);
             }
         }
         self.tick(st::now());
-    }
-}
-
-impl Process {
-    fn progress(&self) -> Progress {
-        self.progress.lock().unwrap_or_else(PoisonError::into_inner).last()
-    }
-}
-
-fn on_exit(entry: &mut Entry, end: &ProcessEnd, last_lines: &[String], totals: &mut Totals) {
-    let pid = entry.task.run().and_then(|run| run.pid).unwrap_or(0);
-    // Varies with the process and the time, which is all that is asked of it.
-    let random = u64::from(pid)
-        ^ u64::from(st::system_time().duration_since(std::time::UNIX_EPOCH).map_or(0, |t| t.subsec_nanos()));
-    let once = entry.task.once;
-    let run = entry.task.on_exit(end, last_lines.last().map(String::as_str), random, st::now());
-    let (stream, key, seconds) = (&entry.stream, quoted(&entry.key), run.ran.as_secs_f32());
-    let is_failure = run.stopped.is_none_or(StopReason::is_failure);
-    let is_good = once && *end == ProcessEnd::Status(0);
-    if !is_failure || is_good {
-        log::info!("process ended: stream={stream} process={key} pid={pid} end={} seconds={seconds:.1}", quoted(end));
-        return;
-    }
-    totals.failures += 1;
-    let last = &last_lines[last_lines.len().saturating_sub(SHOWN_LINES)..];
-    let shown: String = last.join(" | ").chars().rev().take(MAX_SHOWN).collect::<Vec<_>>().into_iter().rev().collect();
-    let (end, shown, retry) = (quoted(end), quoted(shown), run.pause.as_millis());
-    if once {
-        log::warn!(
-            "command failed: stream={stream} process={key} pid={pid} end={end} seconds={seconds:.1} stderr={shown}"
-        );
-    } else {
-        log::warn!(
-            "process failed, started again: stream={stream} process={key} pid={pid} end={end} seconds={seconds:.1} \
-             retry_ms={retry} stderr={shown}"
-        );
     }
 }

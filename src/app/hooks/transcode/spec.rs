@@ -22,6 +22,8 @@ pub(super) struct Spec {
     pub(super) media: Media,
     /// Time after which the program is ended, for one that runs once.
     pub(super) timeout: Option<Duration>,
+    /// Path on `http_server` of the picture that the program writes again and again.
+    pub(super) picture: Option<String>,
 }
 
 /// The kind of a program.

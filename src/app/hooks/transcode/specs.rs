@@ -1,7 +1,7 @@
 //! The programs that the configuration asks for a stream.
 
-use std::path::Path;
-use std::time::SystemTime;
+use std::path::{Component, Path, PathBuf};
+use std::time::{Duration, SystemTime};
 
 use super::command::{Picture, rendition_heights};
 use super::names::{NameError, Names, file_name};
@@ -9,6 +9,7 @@ use super::spec::{Media, Spec, What};
 use crate::app::session::info::StreamInfo;
 use crate::app::stream::Source;
 use crate::config::{Config, Supervision, Vhost};
+use crate::http::uri::percent_encode;
 use crate::os::process::LogFile;
 
 /// Size at which a log file is begun anew.
@@ -145,16 +146,33 @@ fn make(
         let name = file_name(&[prefix, &stream.vhost, &stream.app, &stream.stream, label], ".log");
         LogFile { path: config.ff_log_dir.join(name), max_bytes: MAX_LOG_BYTES }
     });
+    let names = Names::new(stream, address, port);
     Spec {
         program: program.to_owned(),
+        picture: picture(config, &what, &names),
         what,
-        names: Names::new(stream, address, port),
+        names,
         log_level: config.ff_log_level,
         supervision,
         log,
         media,
         timeout: None,
     }
+}
+
+/// Returns the path on `http_server` of the picture that an engine keeps up to date. Files whose names change are none.
+fn picture(config: &Config, what: &What, names: &Names) -> Option<String> {
+    let What::Engine(engine) = what else { return None };
+    if !config.http_server.enabled || !engine.oformat.starts_with("image2") || engine.output.contains('%') {
+        return None;
+    }
+    let at =
+        |millis| names.expand(&engine.output, &engine.name, SystemTime::UNIX_EPOCH + Duration::from_millis(millis));
+    // More than a year later.
+    let (file, later) = (at(0).ok()?, at(40_000_000_123).ok()?);
+    let plain = |path: &Path| path.components().filter(|part| *part != Component::CurDir).collect::<PathBuf>();
+    let path = plain(Path::new(&file)).strip_prefix(plain(&config.http_server.dir)).ok()?.to_str()?.to_owned();
+    (file == later && !path.split('/').any(|part| part == "..")).then(|| format!("/{}", percent_encode(&path)))
 }
 
 /// Returns host and port, and the port, at which this machine reaches the server.
@@ -178,6 +196,42 @@ mod tests {
         assert_eq!(of("1936 1935"), ("127.0.0.1:1936".to_owned(), 1936));
         assert_eq!(of("192.0.2.1:1935"), ("192.0.2.1:1935".to_owned(), 1935));
         assert_eq!(of("[::]:1935"), ("[::1]:1935".to_owned(), 1935));
+    }
+
+    #[test]
+    fn a_picture_on_the_web_server_has_a_path_there() {
+        let of = |http: &str, format: &str, output: &str| {
+            let text = format!(
+                "listen 1; http_server {{ {http} }} vhost v {{ transcode {{ engine x {{ enabled on; vcodec mjpeg; \
+                 acodec an; oformat {format}; output {output}; }} }} }}"
+            );
+            let config = Config::parse("t", &text).unwrap();
+            let what = What::Engine(config.vhost("v").unwrap().transcode[0].engines[0].clone());
+            let text = str::to_owned;
+            let stream = StreamInfo {
+                vhost: text("v"),
+                app: text("live"),
+                stream: text("é"),
+                name: text("v/live/é"),
+                params: String::new(),
+            };
+            picture(&config, &what, &Names::new(&stream, text("h"), 1))
+        };
+        let on = "enabled on; dir ./html;";
+        assert_eq!(of(on, "image2", "html/./[app]/[stream].jpg").as_deref(), Some("/live/%C3%A9.jpg"));
+        for (http, format, output) in [
+            ("dir ./html;", "image2", "html/a.jpg"),
+            (on, "mpegts", "html/a.jpg"),
+            (on, "image2", "html/a-%d.jpg"),
+            (on, "image2", "html/a-[timestamp].jpg"),
+            (on, "image2", "html/a-[2006].jpg"),
+            (on, "image2", "html/a-[999].jpg"),
+            (on, "image2", "html/../a.jpg"),
+            (on, "image2", "other/a.jpg"),
+            (on, "image2", "/html/a.jpg"),
+        ] {
+            assert_eq!(of(http, format, output), None, "{http} {format} {output}");
+        }
     }
 
     #[test]

@@ -20,6 +20,9 @@ const AFTER_INTERRUPT: Duration = Duration::from_secs(3);
 const AFTER_TERMINATE: Duration = Duration::from_secs(2);
 const AFTER_KILL: Duration = Duration::from_secs(5);
 
+/// Delay of the output from which a program counts as late.
+const LATE: Duration = Duration::from_secs(2);
+
 /// A program and its state.
 pub(super) struct Task {
     /// The program that is to run; `None` if none is any more.
@@ -32,6 +35,15 @@ pub(super) struct Task {
     back_off: BackOff,
     pub(super) starts: u64,
     pub(super) last_error: Option<String>,
+    pub(super) last_end: Option<LastEnd>,
+}
+
+/// The end of the last run.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct LastEnd {
+    pub(super) end: ProcessEnd,
+    /// Its last lines of standard error.
+    pub(super) lines: Vec<String>,
 }
 
 pub(super) enum State {
@@ -117,6 +129,7 @@ impl Task {
             back_off: BackOff::default(),
             starts: 0,
             last_error: None,
+            last_end: None,
         }
     }
 
@@ -136,6 +149,19 @@ impl Task {
             State::Idle { not_before } if now < *not_before => "pause",
             State::Idle { .. } => "queued",
         }
+    }
+
+    /// Returns the time since the program could be started.
+    pub(super) fn waited(&self, now: Instant) -> Duration {
+        match &self.state {
+            State::Idle { not_before } if self.has_input => now.saturating_duration_since(*not_before),
+            _ => Duration::ZERO,
+        }
+    }
+
+    /// Returns whether the output is noticeably behind the stream.
+    pub(super) fn is_late(&self) -> bool {
+        self.run().is_some_and(|run| run.lag > LATE)
     }
 
     /// Records that the program was started as `process`.
@@ -160,8 +186,8 @@ impl Task {
         }
     }
 
-    /// Records that the program has ended. `random` is any number.
-    pub(super) fn on_exit(&mut self, end: &ProcessEnd, last_line: Option<&str>, random: u64, now: Instant) -> RunEnd {
+    /// Records that the program has ended, with these last lines. `random` is any number.
+    pub(super) fn on_exit(&mut self, end: &ProcessEnd, lines: Vec<String>, random: u64, now: Instant) -> RunEnd {
         let State::Running(run) = &self.state else {
             return RunEnd { stopped: None, ran: Duration::ZERO, pause: Duration::ZERO };
         };
@@ -170,13 +196,14 @@ impl Task {
         let is_failure = stopped.is_none_or(StopReason::is_failure);
         if is_failure && *end != ProcessEnd::Status(0) {
             let reason = stopped.filter(|reason| reason.is_failure()).map(StopReason::text);
-            self.last_error = Some(match (reason, last_line) {
+            self.last_error = Some(match (reason, lines.last()) {
                 (Some(reason), _) => reason.to_owned(),
                 // The last lines before a signal are not the reason.
                 (None, Some(line)) if matches!(end, ProcessEnd::Status(_)) => format!("{end}: {line}"),
                 (None, _) => end.to_string(),
             });
         }
+        self.last_end = Some(LastEnd { end: end.clone(), lines });
         let pause = if is_failure { self.back_off.next(ran, random) } else { Duration::ZERO };
         self.state = State::Idle { not_before: now + pause };
         if self.once {

@@ -27,6 +27,7 @@ fn spec(word: &str) -> Arc<Spec> {
         log: None,
         media: Media::default(),
         timeout: None,
+        picture: None,
     })
 }
 
@@ -65,7 +66,7 @@ impl Rig {
     }
 
     fn exit(&mut self, status: i32) -> RunEnd {
-        self.task.on_exit(&ProcessEnd::Status(status), Some("why"), 25, self.now)
+        self.task.on_exit(&ProcessEnd::Status(status), vec!["first".to_owned(), "why".to_owned()], 25, self.now)
     }
 }
 
@@ -142,7 +143,7 @@ fn silence_and_delay_are_failures_but_not_without_a_publisher() {
     assert_eq!(rig.step(9999), Action::Nothing);
     assert_eq!(rig.step(1), Action::Signal(StopSignal::Terminate, Some(StopReason::Stalled)));
     assert_eq!(rig.step(2000), Action::Signal(StopSignal::Kill, None));
-    let end = rig.task.on_exit(&ProcessEnd::Signal(9), None, 25, rig.now);
+    let end = rig.task.on_exit(&ProcessEnd::Signal(9), Vec::new(), 25, rig.now);
     assert_eq!((end.stopped, end.pause), (Some(StopReason::Stalled), Duration::from_secs(1)));
     assert_eq!(rig.task.last_error.as_deref(), Some("no output for stall_timeout"));
 
