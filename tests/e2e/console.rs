@@ -260,7 +260,7 @@ fn viewers_without_rights_see_the_list_and_why_a_stream_does_not_play() {
     browser.wait_text("form.login", "Watch without signing in");
     browser.evaluate("document.getElementById('token').value = 'secret'");
     browser.click("form.login button");
-    browser.wait("document.querySelectorAll('#nav a').length", "7");
+    browser.wait("document.querySelectorAll('#nav a').length", "8");
     browser.assert_faultless();
     server.assert_healthy();
 }

@@ -145,7 +145,7 @@ fn policy(media_port: Option<u16>) -> String {
     let media = media_port.map(|port| format!(" http://*:{port}")).unwrap_or_default();
     format!(
         "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'{media}; media-src 'self' blob:{media}; \
-         img-src data:; base-uri 'none'; form-action 'none'; frame-ancestors 'none'; require-trusted-types-for 'script'; \
+         img-src 'self' data:{media}; base-uri 'none'; form-action 'none'; frame-ancestors 'none'; require-trusted-types-for 'script'; \
          trusted-types 'none'"
     )
 }

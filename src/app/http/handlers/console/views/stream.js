@@ -8,11 +8,15 @@ import { appUrl, linksOf, mediaUrl, playersOf, shownName } from '../links.js';
 import { Player } from '../player.js';
 import { Plot } from '../plot.js';
 import { qrCode } from '../qr.js';
-import { find, samplesOf } from '../store.js';
+import { find, samplesOf, store } from '../store.js';
 import { clientTable } from './clients.js';
 import { card, disconnect, head, healthMark, kickButton, Refresher } from './parts.js';
+import { programs, programTable } from './programs.js';
 
 const CLIENTS = 50;
+
+/** Interval at which the picture of an engine is loaded anew. */
+const PICTURE_MS = 5000;
 
 /** Returns the paths of a stream on `http_server`, or null for what is off. */
 function pathsOf({ hls, flv }) {
@@ -60,7 +64,8 @@ export function create({ site, argument: name }) {
   });
   const title = head(name.replace(/^__defaultVhost__\//, ''), mark, kick);
   const start = h('button', { class: 'primary big', type: 'button', onclick: play }, icon('play'), 'Play');
-  const stage = h('div', { class: 'stage' }, h('div', { class: 'poster' }, start));
+  const picture = h('img', { alt: '', hidden: true, onload: () => { picture.hidden = false; }, onerror: () => { picture.hidden = true; } });
+  const stage = h('div', { class: 'stage' }, h('div', { class: 'poster' }, picture, start));
   const facts = FACTS.map(([label, text]) => ({ value: h('dd'), label: h('dt', { text: label }), text }));
   const reasons = h('ul', { class: 'reasons' });
   const links = h('div');
@@ -71,6 +76,8 @@ export function create({ site, argument: name }) {
     { title: 'Jitter', least: 20, format: milliseconds, series: [{ name: 'arrival', color: 'third', value: (sample) => sample.jitter }] },
     { title: 'Players', least: 4, format: (value) => count(Math.round(value)), series: [{ name: 'connected', color: 'third', value: (sample) => sample.players }] },
   ].map((options) => new Plot({ ...options, height: 120, minutes: 5 }));
+  const own = programTable({ isOfStream: true });
+  const ownCard = h('section', { class: 'card flush', hidden: true }, h('h2', { text: 'Programs' }), own.element);
   const clients = clientTable({ isOfStream: true, onKick: () => refresher.run() });
   const more = h('p', { class: 'more' }, h('a', { href: `#/clients/${encodeURIComponent(name)}`, text: 'All clients of this stream' }));
   const refresher = new Refresher(async () => {
@@ -100,12 +107,24 @@ export function create({ site, argument: name }) {
     player.play(source(stream));
   }
 
+  function showPrograms() {
+    const all = programs(name);
+    ownCard.hidden = all.length === 0;
+    own.show(all);
+    const path = all.find((program) => program.picture)?.picture;
+    const url = mediaUrl(site, path);
+    const wanted = url && `${url}?${Math.floor(store.at / PICTURE_MS)}`;
+    if (!wanted) picture.hidden = true;
+    else if (!player && picture.getAttribute('src') !== wanted) picture.src = wanted;
+  }
+
   function update() {
     const stream = find(name);
     gone.hidden = Boolean(stream);
     player?.update(stream && stream.state !== 'idle' ? source(stream) : null);
     start.disabled = !stream || stream.state !== 'live';
     plots.forEach((plot) => plot.show(samplesOf(name)));
+    showPrograms();
     if (!stream) return;
     mark.update(stream);
     facts.forEach(({ value, text }) => setText(value, text(stream)));
