@@ -31,7 +31,14 @@ fn a_browser_changes_between_the_renditions() {
     std::fs::copy(&hls_js, scratch.file("html/hls.min.js")).expect("a copy of hls.js");
     std::fs::write(scratch.file("html/ladder.html"), PAGE).expect("a page");
     let vhost = "hls { enabled on; hls_path html; hls_fragment 1; hls_window 30; }
-        ladder { enabled on; heights 180p 90p; vpreset ultrafast; keyframe_interval 1; }";
+        ladder { enabled on; heights 180p 90p; vpreset ultrafast; keyframe_interval 1; }
+        transcode {
+            enabled on;
+            engine picture {
+                enabled on; vfilter { vf fps=1; } vcodec mjpeg; acodec an; oformat image2; vparams { update 1; }
+                output html/[app]/[stream].jpg;
+            }
+        }";
     let mut transcoding = Transcoding::start(&scratch, Settings { vhost, ..Settings::default() });
     let url = transcoding.server.url("cam");
     let _publisher = publish_for_ever(&scratch, "publisher", &ffmpeg, media::h264_aac(&ffmpeg), &url);
@@ -65,7 +72,44 @@ fn a_browser_changes_between_the_renditions() {
         eventually("it plays on", LIMIT, || (time(&mut browser) > began + 1.5).then_some(()));
     }
     assert_eq!(browser.evaluate("errors.join()"), "");
+    assert_true_rates(&transcoding, &playlist("/live/cam.m3u8").expect("the master playlist"));
     let path = Path::new(env!("CARGO_TARGET_TMPDIR")).join("ladder.png");
     std::fs::write(path, browser.screenshot()).expect("the build's tmp folder can be written");
+
+    // Operators see the programs, the renditions, and the picture that an engine writes.
+    browser.evaluate(&format!("location.href = 'http://127.0.0.1:{}/#/programs'", transcoding.api));
+    browser.wait_text("table[aria-label=Programs]", "ladder");
+    browser.wait_text("table[aria-label=Programs] .mark.good", "running");
+    browser.wait_text("table[aria-label=Programs]", "live/cam_180p live/cam_90p");
+    browser.evaluate("location.hash = '#/stream/__defaultVhost__%2Flive%2Fcam'");
+    browser.wait_text("table[aria-label=Programs]", "engine picture");
+    browser.wait("document.querySelector('.poster img:not([hidden])')?.naturalWidth", "320");
+    browser.assert_faultless();
     transcoding.server.assert_healthy();
+}
+
+/// Asserts that BANDWIDTH is at least the bit rate of each segment, and AVERAGE-BANDWIDTH near that of all.
+fn assert_true_rates(transcoding: &Transcoding, master: &str) {
+    let get = |path: &str| Client::new(transcoding.http).get(path, "").body;
+    let lines: Vec<&str> = master.lines().collect();
+    let variants = lines.windows(2).filter(|pair| pair[0].starts_with("#EXT-X-STREAM-INF:"));
+    for pair in variants {
+        let number = |name: &str| -> f64 {
+            let fields = pair[0].split([':', ',']);
+            fields.filter_map(|field| field.strip_prefix(name)).next().expect("a field").parse().expect("a number")
+        };
+        let playlist = String::from_utf8(get(&format!("/live/{}", pair[1]))).expect("text");
+        let lines: Vec<&str> = playlist.lines().collect();
+        let segments = lines.windows(2).filter_map(|pair| {
+            let seconds: f64 = pair[0].strip_prefix("#EXTINF:")?.split(',').next()?.parse().ok()?;
+            Some((seconds, get(&format!("/live/{}", pair[1])).len() as f64 * 8.0))
+        });
+        let segments: Vec<_> = segments.collect();
+        let peak = segments.iter().map(|(seconds, bits)| bits / seconds).fold(0.0, f64::max);
+        let (seconds, bits) = segments.iter().fold((0.0, 0.0), |sum, one| (sum.0 + one.0, sum.1 + one.1));
+        // Segments have been added since.
+        assert!(number("BANDWIDTH=") * 1.1 >= peak, "{pair:?}: {peak}");
+        let average = number("AVERAGE-BANDWIDTH=") * seconds / bits;
+        assert!((0.8..1.25).contains(&average), "{pair:?}: {}", bits / seconds);
+    }
 }
