@@ -73,6 +73,14 @@ const LISTED: &[(&str, &str)] = &[
     ),
     ("ffplay -fflags nobuffer http://HOST:8080/live/livestream.flv", "by hand"),
     (
+        "curl -s -X POST http://127.0.0.1:1985/api/v1/streams/live/cam/record",
+        "tests/e2e/dvr_api.rs asks for the same path",
+    ),
+    (
+        "curl -s http://127.0.0.1:1985/api/v1/recordings | jq -r '.recordings[] | [.id, .state, .stream, .bytes] | @tsv'",
+        "tests/e2e/dvr_api.rs reads the same fields",
+    ),
+    (
         "gst-launch-1.0 souphttpsrc location=http://HOST:8080/live/livestream.flv is-live=true ! flvdemux ! fakesink",
         "tests/e2e/http_flv.rs plays so",
     ),
