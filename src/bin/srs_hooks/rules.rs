@@ -31,6 +31,14 @@ pub(crate) struct Rules {
     pub(crate) fail: u64,
 }
 
+fn milliseconds(text: &str) -> Result<u64, ParseIntError> {
+    text.trim_end_matches("ms").parse()
+}
+
+fn percent(text: &str) -> Result<u64, ParseIntError> {
+    text.trim_end_matches('%').parse()
+}
+
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Answer {
     /// Status 200 with this body.
