@@ -6,7 +6,7 @@ import { call, isSignedIn, signOut, site as readSite } from './api.js';
 import { h, icon, setText, toast } from './dom.js';
 import { plural } from './format.js';
 import { startEvents, stopEvents } from './events.js';
-import { poll, POLL_MS, start, stop, store, subscribe } from './store.js';
+import { loadHistory, poll, POLL_MS, start, stop, store, subscribe } from './store.js';
 import * as clients from './views/clients.js';
 import * as closes from './views/closes.js';
 import * as config from './views/config.js';
@@ -160,6 +160,7 @@ function showViewer() {
 /** Opens the console. Throws if the server does not admit whoever asks. */
 async function enter() {
   store.role = (await call('session')).role;
+  await loadHistory();
   await poll();
   isOperator = true;
   frame();

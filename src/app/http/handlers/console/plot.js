@@ -26,11 +26,13 @@ function roundUp(value) {
 function lines(samples, x, y, value) {
   let path = '';
   let last = -Infinity;
+  let gap = GAP_MS;
   for (const sample of samples) {
     const number = value(sample);
     if (number === null || number === undefined) continue;
-    path += `${sample.at - last > GAP_MS ? 'M' : 'L'}${x(sample.at).toFixed(1)} ${y(number).toFixed(1)}`;
+    path += `${sample.at - last > gap ? 'M' : 'L'}${x(sample.at).toFixed(1)} ${y(number).toFixed(1)}`;
     last = sample.at;
+    gap = sample.gap ?? GAP_MS;
   }
   return path;
 }

@@ -1,11 +1,12 @@
-// The state of the server as the page knows it: the last snapshot, and its history since the page was opened.
+// The state of the server as the page knows it: the last snapshot, and its history. That of streams begins when the page is opened.
 
 import { call } from './api.js';
 
 export const POLL_MS = 2000;
 
 /** Samples are further apart than this only while the page or the server was away: plots show a gap there. */
-export const GAP_MS = 3.5 * POLL_MS;
+const GAP_FACTOR = 3.5;
+export const GAP_MS = GAP_FACTOR * POLL_MS;
 
 /** An hour of the server, and ten minutes of each stream. */
 const SERVER_SAMPLES = 1800;
@@ -43,6 +44,22 @@ export async function poll() {
   }
   Object.assign(store, { snapshot: answer.data, at: Date.now(), service: answer.service, error: null });
   record(store.snapshot, store.at);
+}
+
+/** Begins the history of the server with what the server has kept, unless it is an older one. */
+export async function loadHistory() {
+  if (store.history.length > 0) return;
+  const { interval_ms: interval, samples } = await call('history').catch(() => ({ samples: [] }));
+  store.history = samples.map((sample) => ({
+    at: sample.time_ms,
+    in: sample.kbps_in,
+    out: sample.kbps_out,
+    clients: sample.clients,
+    players: sample.players,
+    busy: sample.busy,
+    memory: sample.memory_bytes,
+    gap: GAP_FACTOR * interval,
+  }));
 }
 
 /** Polls until `stop`. `onError` is told of errors, and returns false to stop. */

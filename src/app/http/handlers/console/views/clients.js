@@ -85,7 +85,7 @@ export function create({ argument }) {
   const stream = filterField('Stream', anew);
   if (argument) stream.value = argument;
   const type = h('select', { 'aria-label': 'Kind', onchange: anew },
-    [['', 'all'], ['fmle-publish', 'publishers'], ['rtmp-play', 'players'], ['flv-play', 'viewers of HTTP-FLV'], ['Unknown', 'others']].map(([value, text]) => h('option', { value, text })));
+    [['', 'all'], ['fmle-publish', 'publishers'], ['rtmp-play', 'players'], ['flv-play', 'viewers of HTTP-FLV'], ['hls-play', 'viewers of HLS'], ['Unknown', 'others']].map(([value, text]) => h('option', { value, text })));
   const kick = may('kick') && h('button', { class: 'danger', type: 'button', text: 'Disconnect address…', onclick: async () => {
     const ip = address.value.trim();
     if (!ip) return address.focus();

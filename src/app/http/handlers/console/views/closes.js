@@ -1,11 +1,11 @@
-// Closed connections by reason, and the last ones.
+// Closed connections by reason, addresses that cause trouble, and the last connections.
 
 import { call } from '../api.js';
 import { h, KeyedList, setText } from '../dom.js';
 import { bytes, clock, count, duration, percent } from '../format.js';
 import { store } from '../store.js';
 import { DataTable, filterField, matcher } from '../table.js';
-import { card, head, Refresher } from './parts.js';
+import { card, disconnect, head, kickButton, may, Refresher } from './parts.js';
 
 const MEANINGS = {
   'by-peer': 'The client closed the connection.',
@@ -30,6 +30,9 @@ const MEANINGS = {
   overload: 'The server was overloaded.',
   hook: 'A backend of http_hooks refused it.',
   kicked: 'An operator disconnected it.',
+  banned: 'An operator keeps it away.',
+  tested: 'The bandwidth test is complete.',
+  'stream-ended': 'The stream of an HTTP viewer has ended.',
 };
 
 function bar(close) {
@@ -43,6 +46,24 @@ function bar(close) {
     fill.style.width = `${100 * now.count / now.most}%`;
   };
   return node;
+}
+
+/** Creates the table of addresses that cause trouble. */
+function offenderTable(onKick) {
+  const keepAway = ({ ip }) => h('div', { class: 'actions' }, kickButton('Keep away', async () => {
+    const detail = 'All its clients are disconnected. Choose for how long it must not come back.';
+    if (await disconnect(`Disconnect all of ${ip}?`, detail, `clients/kick?ip=${encodeURIComponent(ip)}`)) onKick();
+  }));
+  const columns = [
+    { title: 'Address', class: 'first ip', text: (offender) => offender.ip },
+    { title: 'Refused', class: 'number', text: (offender) => count(offender.refused) },
+    { title: 'Faulty', class: 'number', text: (offender) => count(offender.faulty) },
+    { title: 'Wrong secrets', class: 'number', text: (offender) => count(offender.wrong_secrets) },
+    { title: 'Last reason', class: 'wide', text: (offender) => MEANINGS[offender.last_code] ?? '–' },
+    { title: 'Ago', class: 'number', text: (offender) => duration(offender.seconds_ago * 1000) },
+    may('kick') ? { title: '', class: 'last', node: keepAway } : null,
+  ];
+  return new DataTable({ label: 'Addresses with trouble', keyOf: (offender) => offender.ip, empty: '', columns: columns.filter(Boolean) });
 }
 
 export function create() {
@@ -65,7 +86,9 @@ export function create() {
   let recent = [];
   const filter = filterField('Filter', () => showRecent());
   const last = h('section', { class: 'card flush', hidden: true }, h('h2', { text: 'Last closed connections' }), table.element);
-  const element = h('div', {}, head('Closes', filter), card('By reason', list, none), last);
+  const offenders = offenderTable(() => refresher.run());
+  const trouble = h('section', { class: 'card flush', hidden: true }, h('h2', { text: 'Addresses with trouble in the last hour' }), offenders.element);
+  const element = h('div', {}, head('Closes', filter), card('By reason', list, none), trouble, last);
 
   function showRecent() {
     const fits = matcher(filter.value);
@@ -73,7 +96,9 @@ export function create() {
   }
 
   const refresher = new Refresher(async () => {
-    const answer = await call('closes');
+    const [answer, worst] = await Promise.all([call('closes'), call('offenders?count=20').catch(() => ({ offenders: [] }))]);
+    trouble.hidden = worst.offenders.length === 0;
+    offenders.show(worst.offenders);
     recent = answer.recent ?? [];
     last.hidden = recent.length === 0;
     showRecent();
