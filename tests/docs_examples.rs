@@ -50,6 +50,12 @@ const LISTED: &[(&str, &str)] = &[
     ),
     ("cargo run --locked -- --print-reference > conf/full.conf", "src/config/tests.rs compares the file"),
     ("cargo bench --bench hot_paths", "by hand"),
+    (
+        "openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes -days 365 -subj /CN=live.example.com \
+         -addext subjectAltName=DNS:live.example.com -addext basicConstraints=critical,CA:FALSE -keyout server.key \
+         -out server.crt",
+        "tests/e2e/api_tools.rs makes a certificate so",
+    ),
     ("objs/srs_ctl streams --json | jq -r '.streams[] | select(.drops > 0) | .name'", "tests/e2e/srs_ctl.rs"),
     (
         "curl -s http://127.0.0.1:1985/api/v1/streams | jq '.streams[] | {name, clients, fps, kbps}'",
@@ -66,12 +72,6 @@ const LISTED: &[(&str, &str)] = &[
         "tests/e2e/bandwidth_http.rs downloads the same path",
     ),
     ("ssh -L 1985:127.0.0.1:1985 -L 8080:127.0.0.1:8080 media.example.com", "by hand"),
-    ("curl -sN 'http://127.0.0.1:1985/api/v1/events?last=20'", "tests/e2e/api_events.rs reads the same path"),
-    (
-        r#"curl -s 'http://127.0.0.1:1985/api/v1/config?changed=1' | jq -r '.config[] | "\(.block) \(.directive) \(.value) \(.origin)"'"#,
-        "tests/e2e/api_events.rs asks for the same path",
-    ),
-    ("ffplay -fflags nobuffer http://HOST:8080/live/livestream.flv", "by hand"),
     (
         "curl -s -X POST http://127.0.0.1:1985/api/v1/streams/live/cam/record",
         "tests/e2e/dvr_api.rs asks for the same path",
@@ -80,6 +80,12 @@ const LISTED: &[(&str, &str)] = &[
         "curl -s http://127.0.0.1:1985/api/v1/recordings | jq -r '.recordings[] | [.id, .state, .stream, .bytes] | @tsv'",
         "tests/e2e/dvr_api.rs reads the same fields",
     ),
+    ("curl -sN 'http://127.0.0.1:1985/api/v1/events?last=20'", "tests/e2e/api_events.rs reads the same path"),
+    (
+        r#"curl -s 'http://127.0.0.1:1985/api/v1/config?changed=1' | jq -r '.config[] | "\(.block) \(.directive) \(.value) \(.origin)"'"#,
+        "tests/e2e/api_events.rs asks for the same path",
+    ),
+    ("ffplay -fflags nobuffer http://HOST:8080/live/livestream.flv", "by hand"),
     (
         "gst-launch-1.0 souphttpsrc location=http://HOST:8080/live/livestream.flv is-live=true ! flvdemux ! fakesink",
         "tests/e2e/http_flv.rs plays so",
