@@ -6,6 +6,7 @@
 //! | [`TcpStream`] | `try_read`, `try_write`: never block; `Read`, `Write`: block the coroutine up to a time-out |
 //! | [`TcpStream::wait`] | ends on readiness, on a deadline, or on [`TcpStream::wake`] from any coroutine or thread |
 //! | [`TcpStream::interrupt`] | ends blocking calls, so that a coroutine can send its client a last message |
+//! | [`PageFile`] | bytes that a socket takes without a copy |
 //! | TLS session | once set, all reads and writes go through it |
 //!
 //! Reads and writes try first and wait only when the kernel has no data (or no room). Events are edge-triggered, and a wait for
@@ -16,6 +17,7 @@ mod connect;
 mod inherited;
 mod listener;
 mod options;
+mod page_file;
 mod raw_socket;
 mod stream;
 mod tcp_info;
@@ -25,6 +27,7 @@ mod watched;
 
 pub use inherited::{inherited_listeners, listens_on};
 pub use listener::{TcpListener, bind};
+pub use page_file::PageFile;
 pub use stream::TcpStream;
 pub use tcp_info::TcpInfo;
 pub use wait::{WaitResult, set_eager_yield};

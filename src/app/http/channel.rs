@@ -2,6 +2,7 @@
 
 use std::io::{self, IoSlice, Write};
 use std::net::SocketAddr;
+use std::ops::Range;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
@@ -13,7 +14,7 @@ use crate::app::session::close::CloseReason;
 use crate::http::body::BodyDecoder;
 use crate::http::refusal::Refusal;
 use crate::http::request::{self, Request};
-use crate::st::{self, net::TcpStream};
+use crate::st::{self, net::PageFile, net::TcpStream};
 
 /// Idle timeout while there are many connections, see [`State::is_crowded`].
 const CROWDED_IDLE_TIMEOUT: Duration = Duration::from_secs(5);
@@ -261,24 +262,57 @@ impl<'a> Channel<'a> {
     /// such a response is aborted when memory is short.
     pub(super) fn write(&self, mut parts: [Bytes; 3], charged: Option<(&Bytes, Instant)>) -> Result<(), End> {
         let bytes: usize = parts.iter().map(Bytes::len).sum();
-        self.stream.set_time_limit(Some(self.timeouts.send + Duration::from_secs(bytes as u64 / MIN_RATE)));
         let mut stream = self.stream;
+        self.write_all(bytes, charged, || {
+            let slices = parts.each_ref().map(|part| IoSlice::new(part));
+            let written = stream.write_vectored(&slices)?;
+            let mut left = written;
+            for part in &mut parts {
+                let of_part = left.min(part.len());
+                part.advance(of_part);
+                left -= of_part;
+            }
+            Ok(written)
+        })
+    }
+
+    /// Writes a head and then a range of a page file. `charged` as for [`Channel::write`].
+    pub(super) fn write_pages(
+        &self,
+        mut head: Bytes,
+        pages: &PageFile,
+        mut range: Range<u64>,
+        charged: (&Bytes, Instant),
+    ) -> Result<(), End> {
+        let bytes = head.len() + (range.end - range.start) as usize;
+        self.write_all(bytes, Some(charged), || {
+            let left = (range.end - range.start) as usize;
+            let (of_head, of_file) = self.stream.write_file(&head, pages, range.start, left)?;
+            head.advance(of_head);
+            range.start += of_file as u64;
+            Ok(of_head + of_file)
+        })
+    }
+
+    /// Calls `write`, which returns how many bytes it has written, until these are `bytes`.
+    fn write_all(
+        &self,
+        bytes: usize,
+        charged: Option<(&Bytes, Instant)>,
+        mut write: impl FnMut() -> io::Result<usize>,
+    ) -> Result<(), End> {
+        self.stream.set_time_limit(Some(self.timeouts.send + Duration::from_secs(bytes as u64 / MIN_RATE)));
+        let stream = self.stream;
         let mut stalled = None;
         let mut left = bytes;
         while left > 0 {
-            let slices = parts.each_ref().map(|part| IoSlice::new(part));
-            let mut n = stream.write_vectored(&slices).map_err(|error| {
+            let n = write().map_err(|error| {
                 // Only `StalledResponses` interrupts the stream.
                 let is_aborted = error.kind() == io::ErrorKind::ConnectionAborted;
                 if is_aborted { End::Memory } else { End::Network(error) }
             })?;
             self.state.counters.bytes.fetch_add(n as u64, Ordering::Relaxed);
             left -= n;
-            for part in &mut parts {
-                let of_part = n.min(part.len());
-                part.advance(of_part);
-                n -= of_part;
-            }
             if left > 0 {
                 if let Some((buffer, started)) = charged {
                     let responses = &self.state.stalled;

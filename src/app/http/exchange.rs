@@ -10,7 +10,7 @@ use crate::app::session::close::CloseReason;
 use crate::http::body::BodyDecoder;
 use crate::http::request::{Expectation, Request};
 use crate::http::status::Status;
-use crate::memory::Category;
+use crate::memory::{Category, MemoryTracker};
 use crate::st::net::TcpStream;
 
 /// Retry time in seconds for clients that are not admitted: an overload lasts for seconds at least.
@@ -31,6 +31,11 @@ impl<'a, 'c> Exchange<'a, 'c> {
             channel.read_body(&mut body, |bytes| bytes.clear())?;
         }
         Ok(Self { channel, body, awaits_continue: request.expectation == Expectation::Continue })
+    }
+
+    /// Returns the tracker of the memory of HTTP.
+    pub fn memory(&self) -> &MemoryTracker {
+        &self.channel.state.memory
     }
 
     /// Returns the address of the client.

@@ -1,6 +1,7 @@
 //! Responses of handlers: a head, and a body in one of several forms.
 
 use std::ops::Range;
+use std::sync::Arc;
 
 use bytes::Bytes;
 
@@ -13,6 +14,7 @@ use crate::http::refusal::Refusal;
 use crate::http::request::Request;
 use crate::http::response::{Head, ResponseLength};
 use crate::http::status::Status;
+use crate::st::net::PageFile;
 
 /// A response. The lines that depend on the connection are added when it is sent.
 pub struct Response {
@@ -32,6 +34,8 @@ pub enum Body {
     Bytes(Bytes),
     /// A range of a buffer that memory accounting charges until the last response with it has ended.
     Charged(Bytes, Range<u64>),
+    /// The same, with a copy of the buffer in pages of the kernel, of which a connection without TLS takes the range.
+    Pages(Bytes, Arc<PageFile>, Range<u64>),
     /// A range of a file on disk.
     File(OpenFile, Range<u64>),
     /// Bytes that the function writes until it returns. It runs in the coroutine of the connection, and may wait. An error ends
@@ -60,7 +64,9 @@ impl Response {
         match &self.body {
             Body::Empty => Some(Bytes::new()),
             Body::Bytes(bytes) => Some(bytes.clone()),
-            Body::Charged(bytes, range) => Some(bytes.slice(range.start as usize..range.end as usize)),
+            Body::Charged(bytes, range) | Body::Pages(bytes, _, range) => {
+                Some(bytes.slice(range.start as usize..range.end as usize))
+            }
             Body::File(..) | Body::Stream(_) => None,
         }
     }

@@ -50,6 +50,12 @@ fn send_parts(channel: &mut Channel<'_>, mut head: Bytes, body: Body, length: Re
             let part = body.slice(range.start as usize..range.end as usize);
             channel.write([head, part, Bytes::new()], Some((&body, started)))
         }
+        Body::Pages(body, pages, range) => {
+            if channel.stream.is_encrypted() {
+                return send_parts(channel, head, Body::Charged(body, range), length);
+            }
+            channel.write_pages(head, &pages, range, (&body, started))
+        }
         Body::File(found, range) => {
             let mut at = range.start;
             let mut rest = Some(found);

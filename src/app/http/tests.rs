@@ -3,7 +3,7 @@
 use std::io::{Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpStream as StdStream};
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
 
@@ -13,11 +13,16 @@ use super::response::Response;
 use super::router::{HTTP_SERVER, Handler, Router};
 use super::state::State;
 use super::{End, channel};
+use crate::app::http::handlers::live_files::LiveFileHandler;
 use crate::app::limits::admission::Admission;
+use crate::app::outputs::live_files::{LiveFile, LiveFiles};
 use crate::config::{Config, ConfigCell};
 use crate::http::request::{Method, Request};
 use crate::memory::{Category, MemoryTracker};
 use crate::st::{self, net::TcpListener};
+
+/// Size of the segment: more than a socket takes at once.
+const SEGMENT: usize = 3_000_000;
 
 const LIMIT: Duration = Duration::from_secs(10);
 
@@ -76,17 +81,44 @@ impl Handler for Shout {
     }
 }
 
+fn segment() -> Vec<u8> {
+    (0..SEGMENT).map(|at| b'a' + (at % 26) as u8).collect()
+}
+
+fn live_files() -> LiveFiles {
+    let files = LiveFiles::new();
+    let path = "live/s-1.ts";
+    files.insert("live/s", path, LiveFile::new(path, segment().into(), SystemTime::UNIX_EPOCH));
+    files
+}
+
+#[test]
+fn a_segment_is_the_same_from_the_heap_and_from_pages() {
+    let answers = exchange(
+        b"GET /live/s-1.ts HTTP/1.1\r\nHost: h\r\n\r\nGET /live/s-1.ts HTTP/1.1\r\nHost: h\r\n\r\n\
+          HEAD /live/s-1.ts HTTP/1.1\r\nHost: h\r\n\r\n\
+          GET /live/s-1.ts HTTP/1.1\r\nHost: h\r\nRange: bytes=4095-2000000\r\n\r\n",
+    );
+    let segment = String::from_utf8(segment()).unwrap();
+    let bodies: Vec<_> = answers.split("HTTP/1.1 ").map(|answer| answer.split_once("\r\n\r\n")).collect();
+    let expected = [&segment[..], &segment[..], "", &segment[4095..=2_000_000]];
+    assert_eq!(bodies.len(), 1 + expected.len());
+    for (body, expected) in bodies[1..].iter().zip(expected) {
+        assert!(body.is_some_and(|(_, body)| body == expected));
+    }
+}
+
 /// Sends `request` on a connection of its own, and returns all that comes back until the server closes.
 fn exchange(request: &'static [u8]) -> String {
     let sent = st::run(move || {
         let (config, _setter) = ConfigCell::new(Arc::new(Config::parse("a.conf", "listen 1935;").unwrap()));
         let memory = MemoryTracker::default();
         let state = State::new(config, memory.clone(), Admission::default());
-        let router = Router::new().with(HTTP_SERVER, "echo", Echo).with(HTTP_SERVER, "parts", Parts).with(
-            HTTP_SERVER,
-            "shout",
-            Shout,
-        );
+        let router = Router::new()
+            .with(HTTP_SERVER, "echo", Echo)
+            .with(HTTP_SERVER, "parts", Parts)
+            .with(HTTP_SERVER, "shout", Shout)
+            .with(HTTP_SERVER, "live", LiveFileHandler::new(live_files()));
         let listener = TcpListener::bind(SocketAddr::from(([127, 0, 0, 1], 0))).unwrap();
         let address = listener.local_addr().unwrap();
         let client = std::thread::spawn(move || {

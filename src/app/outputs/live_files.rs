@@ -3,16 +3,21 @@
 //! A file is ready to be sent when it is inserted: a request copies neither its body nor its header.
 
 use std::collections::{BTreeSet, HashMap, VecDeque};
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::SystemTime;
 
 use bytes::Bytes;
 
 use crate::http::file_metadata::FileMetadata;
+use crate::memory::Charge;
+use crate::st::{self, net::PageFile};
 
 /// Suffix of playlists. They are never evicted, since a stream needs its playlist.
 const PLAYLIST_SUFFIX: &str = ".m3u8";
+
+/// Size in bytes from which a body is copied to pages of the kernel. The copy saves the most where the body is large.
+const MIN_PAGES: usize = 64 * 1024;
 
 /// Size in bytes above which a playlist is evicted like a segment.
 const MAX_PINNED_PLAYLIST: u64 = 64 * 1024;
@@ -62,6 +67,9 @@ pub struct LiveFile {
     pub body: Bytes,
     /// Type, size and validators.
     pub metadata: FileMetadata,
+    /// Number of calls of [`LiveFile::pages`].
+    requests: AtomicU32,
+    pages: OnceLock<(Arc<PageFile>, Charge)>,
 }
 
 impl LiveFile {
@@ -70,7 +78,28 @@ impl LiveFile {
         /// Counter that makes the entity tag of each file unique.
         static VERSION: AtomicU64 = AtomicU64::new(0);
         let metadata = FileMetadata::new(path, body.len() as u64, modified, VERSION.fetch_add(1, Ordering::Relaxed));
-        Self { body, metadata }
+        Self { body, metadata, requests: AtomicU32::new(0), pages: OnceLock::new() }
+    }
+
+    /// Returns a copy of the body in pages of the kernel, for a request of a large file. It is made at the second request: most
+    /// segments of an origin are never requested, or once. `charge` creates the charge of the copy. May wait.
+    pub fn pages(&self, charge: impl FnOnce() -> Charge) -> Option<Arc<PageFile>> {
+        if self.body.len() < MIN_PAGES {
+            return None;
+        }
+        if let Some((pages, _)) = self.pages.get() {
+            return Some(pages.clone());
+        }
+        if self.requests.fetch_add(1, Ordering::Relaxed) != 1 {
+            return None;
+        }
+        let body = self.body.clone();
+        // Without it, the body is sent from the heap.
+        let pages = Arc::new(st::offload(move || PageFile::new(&body)).ok()?.ok()?);
+        let charge = charge();
+        charge.set(self.body.len());
+        let _ = self.pages.set((pages.clone(), charge));
+        Some(pages)
     }
 }
 
@@ -238,6 +267,7 @@ impl Files {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::memory::{Category, MemoryTracker};
 
     #[test]
     fn the_last_that_was_put_is_there() {
@@ -331,6 +361,26 @@ mod tests {
         assert_eq!((pauses, paths(&files)), (2, vec!["b-0.ts".to_owned(), "b.m3u8".to_owned()]));
         assert_eq!(files.evict(|| false, || {}), 1);
         assert_eq!(files.usage(), (1, 900));
+    }
+
+    #[test]
+    fn large_files_are_copied_to_pages_at_the_second_request() {
+        let memory = MemoryTracker::default();
+        let requests = memory.clone();
+        let (few, many) = st::run(move || {
+            let file = |size| LiveFile::new("a.ts", vec![7; size].into(), SystemTime::UNIX_EPOCH);
+            let (few, many) = (file(MIN_PAGES - 1), file(MIN_PAGES));
+            let copies = |file: &LiveFile| {
+                let copy = || file.pages(|| requests.charge(Category::Hls)).is_some();
+                [copy(), copy(), copy()]
+            };
+            assert_eq!((copies(&few), copies(&many)), ([false; 3], [false, true, true]));
+            (few, many)
+        })
+        .unwrap();
+        assert_eq!(memory.total(), MIN_PAGES);
+        drop((few, many));
+        assert_eq!(memory.total(), 0);
     }
 
     #[test]

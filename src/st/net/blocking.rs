@@ -5,6 +5,7 @@ use std::sync::PoisonError;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
+use super::page_file::PageFile;
 use super::stream::TcpStream;
 use crate::st::clock;
 
@@ -87,6 +88,24 @@ impl TcpStream {
         if !self.is_encrypted() {
             self.wait(self.write_deadline());
         }
+    }
+
+    /// Blocks until some bytes of `head`, or of the file after it from `offset` on, at most `len`, are written. Returns how many of
+    /// each. Not for encrypted connections.
+    ///
+    /// # Errors
+    /// Those of send(2), sendfile(2), and of the time limit.
+    pub fn write_file(&self, head: &[u8], file: &PageFile, offset: u64, len: usize) -> io::Result<(usize, usize)> {
+        debug_assert!(!self.is_encrypted());
+        let mut of_head = 0;
+        let written = self.write_blocking(|| {
+            if of_head < head.len() {
+                of_head += self.socket().try_write_more(&head[of_head..])?;
+            }
+            let of_file = if of_head < head.len() { 0 } else { self.socket().try_send_file(file, offset, len)? };
+            Ok(of_head + of_file)
+        })?;
+        Ok((of_head, written - of_head))
     }
 
     fn check_interrupted(&self) -> io::Result<()> {

@@ -4,6 +4,10 @@ use std::io::{self, IoSlice, Read, Write};
 use std::net;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 
+use nix::sys::sendfile::sendfile;
+use socket2::SockRef;
+
+use super::page_file::PageFile;
 use super::watched::Watched;
 
 /// A socket that does not block. It counts bytes and remembers the events that a wait has consumed.
@@ -70,6 +74,19 @@ impl RawSocket {
     /// Writes as many bytes of several slices as fit, in one system call, and returns their number.
     pub(super) fn try_write_vectored(&self, slices: &[IoSlice<'_>]) -> io::Result<usize> {
         self.count_written(retry_interrupted(|| self.io.inner().write_vectored(slices)))
+    }
+
+    /// Writes as many bytes as fit, after which others follow at once, and returns their number, 0 if there is no room.
+    pub(super) fn try_write_more(&self, bytes: &[u8]) -> io::Result<usize> {
+        let socket = SockRef::from(self.io.inner());
+        self.count_written(retry_interrupted(|| socket.send_with_flags(bytes, libc::MSG_MORE | libc::MSG_NOSIGNAL)))
+    }
+
+    /// Writes as many bytes of a file as fit, at most `len` from `offset` on, and returns their number, 0 if there is no room.
+    pub(super) fn try_send_file(&self, file: &PageFile, offset: u64, len: usize) -> io::Result<usize> {
+        let offset = i64::try_from(offset).map_err(io::Error::other)?;
+        let send = || sendfile(self.io.inner(), file, Some(&mut offset.clone()), len).map_err(io::Error::from);
+        self.count_written(retry_interrupted(send))
     }
 
     fn count_written(&self, result: io::Result<usize>) -> io::Result<usize> {

@@ -6,6 +6,7 @@ use crate::app::http::response::{Body, Response};
 use crate::app::http::router::Handler;
 use crate::app::outputs::live_files::LiveFiles;
 use crate::http::request::Request;
+use crate::memory::Category;
 
 /// Handler of the files that outputs keep in memory.
 pub(crate) struct LiveFileHandler(LiveFiles);
@@ -23,6 +24,10 @@ impl Handler for LiveFileHandler {
         if let Err(response) = exchange.admit_viewer() {
             return Ok(Some(*response));
         }
-        Ok(Some(Response::file(request, &file.metadata, |range| Body::Charged(file.body.clone(), range))))
+        let pages = file.pages(|| exchange.memory().charge(Category::Hls));
+        Ok(Some(Response::file(request, &file.metadata, |range| match pages {
+            Some(pages) => Body::Pages(file.body.clone(), pages, range),
+            None => Body::Charged(file.body.clone(), range),
+        })))
     }
 }
