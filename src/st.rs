@@ -52,7 +52,7 @@ pub use inbox::Inbox;
 pub use load::busy_share;
 pub use nice::set_nice;
 pub use offload::{Overloaded, drop_in_background, offload};
-pub use prefetch::prefetch;
+pub use prefetch::{prefetch, prefetch_all, prefetch_stack};
 pub use priority::{PriorityGuard, raise_priority};
 pub use shared::Shared;
 pub use spawn::{Handle, RunError, coroutine_count, run, spawn, spawn_low_priority, spawn_supervised, supervised};

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use atomic_refcell::AtomicRefCell;
 
+use super::prefetch::prefetch_all;
 use super::stack;
 
 /// A value shared by coroutines, accessible only inside a closure.
@@ -34,6 +35,11 @@ impl<T> Shared<T> {
     /// Runs `f` on the value unless it is in use: for `Drop`, which must not panic while a panic unwinds out of `with`.
     pub fn try_with<R>(&self, f: impl FnOnce(&mut T) -> R) -> Option<R> {
         self.0.try_borrow_mut().ok().map(|mut value| f(&mut value))
+    }
+
+    /// Prefetches the value, without what it points to.
+    pub fn prefetch(&self) {
+        prefetch_all(&*self.0);
     }
 
     /// Returns the number of handles to this value, this one included.

@@ -15,6 +15,7 @@ use super::track::Track;
 use crate::codec::flv;
 use crate::rtmp::command::without_amf3_marker;
 use crate::rtmp::message::{Message, MessageType};
+use crate::st;
 
 impl StreamState {
     /// Appends a message of the publisher to the packet log and passes it to the outputs.
@@ -22,6 +23,9 @@ impl StreamState {
         if let Some(publisher) = &mut self.publisher {
             publisher.last_activity = publisher.last_activity.max(publisher.last_read).max(arrived);
             publisher.messages += 1;
+        }
+        if let Some(Some(first)) = self.subscribers.first() {
+            st::prefetch(&*first.client);
         }
         match message.kind {
             MessageType::AUDIO => self.on_audio(message, arrived),

@@ -180,6 +180,14 @@ impl PacketLog {
         self.end_seq() - newer as u64
     }
 
+    /// Prefetches where the next message goes.
+    pub(super) fn prefetch(&self) {
+        if let Some(last) = self.entries.back() {
+            st::prefetch_all(last);
+        }
+        st::prefetch(&self.open[self.open.len()..]);
+    }
+
     /// Encodes a message into the open batch, as [`PacketLog::append_on`].
     pub(super) fn append(&mut self, track: Track, time: u64, kind: PacketKind, payload: &[u8], now: Instant) {
         self.append_on(track, 0, time, kind, payload, now);

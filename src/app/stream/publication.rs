@@ -140,9 +140,15 @@ impl StreamState {
 }
 
 impl Publication {
+    /// Prefetches what [`Publication::record_read`] and [`Publication::on_message`] access first.
+    pub fn prefetch(&self) {
+        self.source.prefetch();
+    }
+
     /// Records that input has arrived from the publisher, even if less than a message.
     pub fn record_read(&self, now: Instant) {
         self.with(|state| {
+            state.prefetch();
             if let Some(publisher) = &mut state.publisher {
                 publisher.last_read = now;
             }

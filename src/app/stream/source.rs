@@ -195,6 +195,11 @@ impl Source {
         self.with(StreamState::end_announced);
     }
 
+    /// Prefetches the state.
+    pub(super) fn prefetch(&self) {
+        self.state.prefetch();
+    }
+
     /// Runs `f` on the state, and then reports the changes. `f` must not block.
     ///
     /// # Panics
