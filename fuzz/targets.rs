@@ -413,7 +413,7 @@ pub fn ts(data: &[u8]) {
             None => segmenter.finish(),
         };
         if let Some(segment) = segment {
-            assert!(segment.duration > 0 && segment.body.len().is_multiple_of(demux::PACKET));
+            assert!(segment.duration > 0 && segment.body.len().is_multiple_of(stream::PACKET));
             assert_eq!(demuxer.feed(&segment.body, true), segment.body.len());
             assert!(demuxer.is_sound(), "{demuxer:?}");
             // Gaps of one track are filled, with two pictures and ten packets of silence a second at most.

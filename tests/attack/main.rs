@@ -37,6 +37,7 @@ mod schedule;
 mod tls_client;
 mod viewer;
 
+mod backends;
 mod bandwidth;
 mod behaviour;
 mod bytes;

@@ -17,6 +17,9 @@ const MAX_HEAD: usize = 16 * 1024;
 /// Longest body of an answer in bytes.
 const MAX_BODY: usize = 64 * 1024;
 
+/// Longest answer in bytes, with chunk sizes, trailers and informational answers: 64 KB in chunks of one byte have six times as many.
+const MAX_ANSWER: usize = 512 * 1024;
+
 /// Bytes of one read. The buffer is on the heap: the stack of a coroutine is small.
 const READ_BYTES: usize = 4096;
 
@@ -62,7 +65,7 @@ pub(super) fn send<S: Read + Write>(stream: &mut S, url: &str, message: &Message
     // If the backend has closed the connection, reading tells more than the error of writing.
     let _ = stream.write_all(&bytes).and_then(|()| stream.flush());
 
-    let mut input = Input { stream, bytes: Vec::new(), buffer: vec![0; READ_BYTES], has_input: false };
+    let mut input = Input { stream, bytes: Vec::new(), buffer: vec![0; READ_BYTES], received: 0 };
     let response = loop {
         let (used, response) = call.try_response(&input.bytes, false)?;
         input.bytes.drain(..used);
@@ -74,7 +77,7 @@ pub(super) fn send<S: Read + Write>(stream: &mut S, url: &str, message: &Message
         }
         // A used-up informational answer may be followed by the next one.
         if used == 0 && !input.read()? {
-            return Err(if input.has_input { Failure::Incomplete } else { Failure::NoAnswer });
+            return Err(if input.received > 0 { Failure::Incomplete } else { Failure::NoAnswer });
         }
     };
     let status = response.status().as_u16();
@@ -175,19 +178,24 @@ struct Input<'a, S> {
     stream: &'a mut S,
     bytes: Vec<u8>,
     buffer: Vec<u8>,
-    has_input: bool,
+    /// Bytes so far.
+    received: usize,
 }
 
 impl<S: Read> Input<'_, S> {
     /// Reads once. Returns false at the end of the connection.
-    fn read(&mut self) -> io::Result<bool> {
+    fn read(&mut self) -> Result<bool, Failure> {
+        // Input that is always there is never waited for, and no time limit ends it.
+        if self.received >= MAX_ANSWER {
+            return Err(Failure::TooLong { part: "whole", max: MAX_ANSWER });
+        }
         let read = match self.stream.read(&mut self.buffer) {
             Ok(read) => read,
             Err(error) if matches!(error.kind(), io::ErrorKind::ConnectionReset | io::ErrorKind::BrokenPipe) => 0,
-            Err(error) => return Err(error),
+            Err(error) => return Err(error.into()),
         };
         self.bytes.extend_from_slice(&self.buffer[..read]);
-        self.has_input |= read > 0;
+        self.received += read;
         Ok(read > 0)
     }
 }
@@ -314,6 +322,7 @@ mod tests {
             (long("HTTP/1.1 200 OK\r\n\r\n"), "body"),
             (long("HTTP/1.1 200 OK\r\nContent-Length: 200000\r\n\r\n"), "body"),
             (long("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n30d40\r\n"), "body"),
+            ("HTTP/1.1 100 Continue\r\n\r\n".repeat(100_000).into_bytes(), "whole"),
         ] {
             let error = answered(answer, 4096).0.unwrap_err();
             assert!(matches!(error, Failure::TooLong { part: due, .. } if due == part), "{part}: {error}");
