@@ -52,6 +52,10 @@ const MAX_PCR_FILL: u64 = 60 * CLOCK_HZ / PCR_INTERVAL;
 /// Maximum time of one PES packet of audio.
 const AUDIO_PES_TIME: u64 = 9000;
 
+/// Time of video after which a PES packet of audio is written though it is short. If audio pauses, it would come long after video of its
+/// time, and clock references would have to wait for it.
+const AUDIO_PES_WAIT: u64 = 2 * AUDIO_PES_TIME;
+
 /// Maximum size of one PES packet of audio, in bytes: its length field has 16 bits.
 const AUDIO_PES_SIZE: usize = 60_000;
 
@@ -96,6 +100,8 @@ pub struct Muxer {
     /// Audio frames of the next PES packet, and the time stamp of the first.
     pending: Vec<u8>,
     pending_time: u64,
+    /// Time of the last video frame when the first of them came.
+    pending_since: u64,
     /// The corrections that the segment needs.
     needed: Corrections,
     has_jumped: bool,
@@ -164,6 +170,9 @@ impl Muxer {
         let mut unit = AccessUnit::new(config, is_key, frame)?;
         unit.add_sets(&mut self.sent);
         let time = dts + START;
+        if time >= self.pending_since + AUDIO_PES_WAIT {
+            self.flush_audio();
+        }
         let composition = composition.clamp(-MAX_COMPOSITION, MAX_COMPOSITION);
         self.needed.shift = self.needed.shift.max(composition.min(0).unsigned_abs());
         let pts = (time + self.corrections.shift).wrapping_add_signed(composition);
@@ -186,7 +195,7 @@ impl Muxer {
             self.flush_audio();
         }
         if self.pending.is_empty() {
-            self.pending_time = pts;
+            (self.pending_time, self.pending_since) = (pts, self.last_times[0].unwrap_or(pts + START));
         }
         self.audio = Some(codec);
         self.pending.extend_from_slice(header);
