@@ -11,22 +11,33 @@ use crate::media::{self, Source};
 use crate::players::{CLIENT_TIMEOUT, Kinds, Player, publish};
 use crate::tools::need;
 
-/// Publishes `source` with ffmpeg. A player that waits for the stream must get everything, and one that joins later the tail.
+/// Publishes `source` with ffmpeg, and plays it by two players: one that waits for it, which `wait_joined` waits for, and one that
+/// joins later. Returns what they received.
+pub(crate) fn play_twice(
+    scratch: &Scratch,
+    ffmpeg: &Path,
+    (source, kinds): (&Source, Kinds),
+    (publish_url, play_url): (&str, &str),
+    wait_joined: impl FnOnce(),
+) -> (Aligned, Aligned) {
+    let first = Player::ffmpeg(scratch, "first", ffmpeg, play_url, kinds);
+    wait_joined();
+    let mut publisher = publish(scratch, "publisher", ffmpeg, source, publish_url, &[]);
+    let enough = |player: &Player| player.tags().iter().any(|tag| tag.is_frame() && tag.timestamp > 2300);
+    eventually("the first player has 2.3 s", CLIENT_TIMEOUT, || enough(&first).then_some(()));
+    let second = Player::ffmpeg(scratch, "second", ffmpeg, play_url, kinds);
+    publisher.wait_success(CLIENT_TIMEOUT);
+    let aligned = |player: Player| Aligned::new(&source.tags, &player.finish(&source.tags));
+    (aligned(first), aligned(second))
+}
+
+/// The first of two players must get everything, and the second one the tail.
 fn pass_through(ffmpeg: &Path, source: &Source, kinds: Kinds) {
     let scratch = Scratch::new();
     let mut server = Server::start(&scratch);
     let url = server.url("livestream");
-    let first = Player::ffmpeg(&scratch, "first", ffmpeg, &url, kinds);
-    server.wait_clients(1);
-    let mut publisher = publish(&scratch, "publisher", ffmpeg, source, &url, &[]);
-    let enough = |player: &Player| player.tags().iter().any(|tag| tag.is_frame() && tag.timestamp > 2300);
-    eventually("the first player has 2.3 s", CLIENT_TIMEOUT, || enough(&first).then_some(()));
-    let second = Player::ffmpeg(&scratch, "second", ffmpeg, &url, kinds);
-    publisher.wait_success(CLIENT_TIMEOUT);
-
-    let (first, second) = (first.finish(&source.tags), second.finish(&source.tags));
-    Aligned::new(&source.tags, &first).assert_whole().assert_starts_at_zero();
-    let second = Aligned::new(&source.tags, &second);
+    let (first, second) = play_twice(&scratch, ffmpeg, (source, kinds), (&url, &url), || server.wait_clients(1));
+    first.assert_whole().assert_starts_at_zero();
     if kinds == Kinds::Audio {
         // Without video there are no keyframes; how much of the past a new player gets is the server's choice.
         second.assert_one_shift().assert_starts_at_zero();

@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use crate::align::{Aligned, assert_monotone};
+use crate::codecs::play_twice;
 use crate::common::flv::{self, AUDIO, Tag, VIDEO};
 use crate::common::http_client::Client;
 use crate::common::process::{Process, eventually};
@@ -14,6 +15,7 @@ use crate::common::server::{Server, Settings, free_port, listens, write_configur
 use crate::common::wire::Wire;
 use crate::http;
 use crate::media::{self, Source};
+use crate::nginx;
 use crate::players::{CLIENT_TIMEOUT, Kinds, Player, publish};
 use crate::session::send;
 use crate::tools::need;
@@ -32,21 +34,14 @@ fn wait_viewers(server: &Server, count: usize) {
     eventually("the viewers have joined", LIMIT, || (viewers() >= count).then_some(()));
 }
 
-/// Publishes `source` with ffmpeg. A viewer that waits for the stream must get everything, and one that joins later the tail.
+/// The first of two viewers must get everything, and the second one the tail.
 fn pass_through(ffmpeg: &Path, source: &Source, kinds: Kinds) {
     let scratch = Scratch::new();
     let (mut server, port) = http::start(&scratch, "", FLV);
-    let first = Player::ffmpeg(&scratch, "first", ffmpeg, &url(port), kinds);
-    wait_viewers(&server, 1);
-    let mut publisher = publish(&scratch, "publisher", ffmpeg, source, &server.url("livestream"), &[]);
-    let enough = |player: &Player| player.tags().iter().any(|tag| tag.is_frame() && tag.timestamp > 2300);
-    eventually("the first viewer has 2.3 s", CLIENT_TIMEOUT, || enough(&first).then_some(()));
-    let second = Player::ffmpeg(&scratch, "second", ffmpeg, &url(port), kinds);
-    publisher.wait_success(CLIENT_TIMEOUT);
-
-    let (first, second) = (first.finish(&source.tags), second.finish(&source.tags));
-    Aligned::new(&source.tags, &first).assert_whole().assert_starts_at_zero();
-    let second = Aligned::new(&source.tags, &second);
+    let urls = (server.url("livestream"), url(port));
+    let (first, second) =
+        play_twice(&scratch, ffmpeg, (source, kinds), (&urls.0, &urls.1), || wait_viewers(&server, 1));
+    first.assert_whole().assert_starts_at_zero();
     if kinds == Kinds::Audio {
         second.assert_one_shift();
     } else {
@@ -153,38 +148,15 @@ fn gstreamer_plays() {
     server.assert_healthy();
 }
 
-/// Starts nginx with conf/nginx-http-flv.conf, changed only in its ports.
-fn start_nginx(scratch: &Scratch, nginx: &Path, upstream: u16) -> (Process, u16) {
-    let shipped = Path::new(env!("CARGO_MANIFEST_DIR")).join("conf/nginx-http-flv.conf");
-    let shipped = std::fs::read_to_string(shipped).expect("conf/nginx-http-flv.conf is there");
-    std::fs::create_dir_all(scratch.file("objs")).expect("a folder in the scratch folder");
-    for _ in 0..5 {
-        let port = free_port();
-        assert!(shipped.contains("listen          8081;") && shipped.contains("http://127.0.0.1:8080;"));
-        let text = shipped
-            .replace("listen          8081;", &format!("listen 127.0.0.1:{port};"))
-            .replace("127.0.0.1:8080", &format!("127.0.0.1:{upstream}"));
-        std::fs::write(scratch.file("nginx.conf"), text).expect("a file in the scratch folder");
-        let folder = scratch.folder().to_str().expect("a path of ours");
-        let arguments = ["-e", "stderr", "-p", folder, "-c", "nginx.conf", "-g", "daemon off; master_process off;"];
-        let mut process = Process::start(scratch, "nginx", nginx, arguments);
-        let is_up = eventually("nginx listens", CLIENT_TIMEOUT, || {
-            if process.ended().is_some() { Some(false) } else { listens(port).then_some(true) }
-        });
-        if is_up {
-            return (process, port);
-        }
-        assert!(process.log().contains("in use"), "nginx ended at once:\n{}", process.log());
-    }
-    panic!("five ports in a row were taken");
-}
-
 #[test]
 fn nginx_passes_it_on() {
-    let (ffmpeg, nginx) = (need!(ffmpeg), need!(plain_nginx));
+    let (ffmpeg, nginx_program) = (need!(ffmpeg), need!(plain_nginx));
     let scratch = Scratch::new();
     let (mut server, port) = http::start(&scratch, "", FLV);
-    let (_nginx, through) = start_nginx(&scratch, &nginx, port);
+    let (_nginx, through) = nginx::start_shipped(&scratch, &nginx_program, "nginx-http-flv.conf", |text| {
+        assert!(text.contains("http://127.0.0.1:8080;"));
+        text.replace("127.0.0.1:8080", &format!("127.0.0.1:{port}"))
+    });
     let source = media::h264_aac(&ffmpeg);
     let first = Player::ffmpeg(&scratch, "first", &ffmpeg, &url(through), Kinds::Both);
     let mut socket = WebSocket::open(through, "/live/livestream.flv");

@@ -1,5 +1,7 @@
 //! nginx-rtmp pulls from the server and pushes to it, as in clusters of operators.
 
+#[cfg(all(feature = "hls", feature = "http"))]
+use std::path::Path;
 use std::path::PathBuf;
 
 use crate::align::Aligned;
@@ -18,8 +20,7 @@ pub(crate) fn start(
 ) -> (Process, u16) {
     let folder = scratch.folder().display();
     let load = module.map(|module| format!("load_module {};", module.display())).unwrap_or_default();
-    for _ in 0..5 {
-        let port = free_port();
+    on_free_port(|port| {
         // One process, so that killing it leaves no worker.
         let text = format!(
             "{load}\ndaemon off;\nmaster_process off;\npid {folder}/nginx.pid;\nerror_log stderr info;\n\
@@ -29,7 +30,38 @@ pub(crate) fn start(
         let configuration = scratch.file("nginx.conf");
         std::fs::write(&configuration, text).expect("a file in the scratch folder");
         let arguments = ["-e".as_ref(), "stderr".as_ref(), "-c".as_ref(), configuration.as_os_str()];
-        let mut process = Process::start(scratch, "nginx", &nginx, arguments);
+        Process::start(scratch, "nginx", &nginx, arguments)
+    })
+}
+
+/// Starts nginx with a shipped configuration, changed in its port and as `adapt` says. Returns the process and its port.
+#[cfg(all(feature = "hls", feature = "http"))]
+pub(crate) fn start_shipped(
+    scratch: &Scratch,
+    nginx: &Path,
+    name: &str,
+    adapt: impl Fn(String) -> String,
+) -> (Process, u16) {
+    const LISTEN: &str = "listen          8081;";
+    let shipped = Path::new(env!("CARGO_MANIFEST_DIR")).join("conf").join(name);
+    let shipped = std::fs::read_to_string(shipped).expect("a shipped configuration");
+    assert!(shipped.contains(LISTEN), "{name}");
+    std::fs::create_dir_all(scratch.file("objs")).expect("a folder in the scratch folder");
+    on_free_port(|port| {
+        let text = adapt(shipped.replace(LISTEN, &format!("listen 127.0.0.1:{port};")));
+        std::fs::write(scratch.file(name), text).expect("a file in the scratch folder");
+        let folder = scratch.folder().to_str().expect("a path of ours");
+        // One process, so that killing it leaves no worker, and with the rights to read the test's files.
+        let arguments = ["-e", "stderr", "-p", folder, "-c", name, "-g", "daemon off; master_process off;"];
+        Process::start(scratch, "nginx", nginx, arguments)
+    })
+}
+
+/// Starts nginx on a port that nobody takes meanwhile.
+fn on_free_port(mut start: impl FnMut(u16) -> Process) -> (Process, u16) {
+    for _ in 0..5 {
+        let port = free_port();
+        let mut process = start(port);
         let is_up = eventually("nginx listens", CLIENT_TIMEOUT, || {
             if process.ended().is_some() { Some(false) } else { listens(port).then_some(true) }
         });

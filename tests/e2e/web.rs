@@ -8,10 +8,11 @@ use crate::browser::Browser;
 use crate::common::flv::{AUDIO, Tag, VIDEO};
 use crate::common::process::{Process, eventually};
 use crate::common::scratch::Scratch;
-use crate::common::server::{Settings, free_port, listens};
+use crate::common::server::Settings;
 use crate::common::wire::Wire;
 use crate::http;
 use crate::media;
+use crate::nginx;
 use crate::players::{CLIENT_TIMEOUT, publish};
 use crate::tools::need;
 
@@ -46,30 +47,11 @@ fn play(ffmpeg: &Path, url: &str, seconds: &str) -> Vec<Packet> {
     text.lines().filter(|line| !line.starts_with('#')).map(packet).collect()
 }
 
-/// Starts nginx with conf/nginx-hls.conf, changed only in its port, for the folder `html`.
-fn start_nginx(scratch: &Scratch, nginx: &Path) -> (Process, u16) {
-    let shipped = Path::new(env!("CARGO_MANIFEST_DIR")).join("conf/nginx-hls.conf");
-    let shipped = std::fs::read_to_string(shipped).expect("conf/nginx-hls.conf is there");
+/// Starts nginx with conf/nginx-hls.conf for the folder `html`.
+fn start_nginx(scratch: &Scratch, program: &Path) -> (Process, u16) {
     std::fs::create_dir_all(scratch.file("objs/nginx")).expect("a folder in the scratch folder");
     std::os::unix::fs::symlink(scratch.file("html"), scratch.file("objs/nginx/html")).expect("a link");
-    for _ in 0..5 {
-        let port = free_port();
-        assert!(shipped.contains("listen          8081;"));
-        let text = shipped.replace("listen          8081;", &format!("listen 127.0.0.1:{port};"));
-        std::fs::write(scratch.file("nginx-hls.conf"), text).expect("a file in the scratch folder");
-        let folder = scratch.folder().to_str().expect("a path of ours");
-        // One process, so that killing it leaves no worker, and with the rights to read the test's files.
-        let arguments = ["-e", "stderr", "-p", folder, "-c", "nginx-hls.conf", "-g", "daemon off; master_process off;"];
-        let mut process = Process::start(scratch, "nginx", nginx, arguments);
-        let is_up = eventually("nginx listens", CLIENT_TIMEOUT, || {
-            if process.ended().is_some() { Some(false) } else { listens(port).then_some(true) }
-        });
-        if is_up {
-            return (process, port);
-        }
-        assert!(process.log().contains("in use"), "nginx ended at once:\n{}", process.log());
-    }
-    panic!("five ports in a row were taken");
+    nginx::start_shipped(scratch, program, "nginx-hls.conf", |text| text)
 }
 
 #[test]
