@@ -54,7 +54,10 @@ fn an_operator_records_one_stream_and_loads_it() {
     let scratch = Scratch::new();
     let (mut server, api) = start_with(&scratch, "", OFF);
     assert_eq!(post(api, "/api/v1/streams/live/cam/record").0, 404, "nobody publishes it");
+    // It has received what the server has recorded.
+    let mut player = Wire::player(server.port, "cam");
     let mut publisher = publish(&server, 0..5);
+    player.wait_frames(10);
     let _other = Wire::publisher(server.port, "other");
     wait_json(api, "/api/v1/streams", ".total", "2");
     let (status, body) = post(api, "/api/v1/streams/live/cam/record");
@@ -65,6 +68,7 @@ fn an_operator_records_one_stream_and_loads_it() {
     assert_eq!(jq(&post(api, "/api/v1/streams/live/cam/record").1, ".changed"), "false");
     // The file begins with the keyframe of frame 10.
     send(&mut publisher, 1, 5..25);
+    player.wait_frames(50);
     let filter = ".total, (.recordings[0] | .id, .state, .app, .stream, .path, .duration_ms)";
     wait_json(api, "/api/v1/recordings", filter, "1\n\nrecording\nlive\ncam\nnull\nnull");
     let (status, body) = delete(api, "/api/v1/streams/live/cam/record");
@@ -174,12 +178,15 @@ fn srs_ctl_records_loads_and_deletes() {
     let (mut server, port) = start_with(&scratch, "", OFF);
     let api = format!("127.0.0.1:{port}");
     let ctl = |arguments: &[&str]| prints(&[&["--api", &api], arguments].concat());
+    let mut player = Wire::player(server.port, "cam");
     let mut publisher = publish(&server, 0..5);
     server.wait_log(&["codecs known"], LIMIT);
+    player.wait_frames(10);
     assert_eq!(ctl(&["recordings"]), "no recordings\n");
     assert_eq!(ctl(&["record", "live/cam"]), "__defaultVhost__/live/cam: recorded\n");
     assert_eq!(ctl(&["record", "live/cam"]), "__defaultVhost__/live/cam: recorded, as before\n");
     send(&mut publisher, 1, 5..25);
+    player.wait_frames(50);
     eventually("it is recorded", LIMIT, || ctl(&["recordings"]).contains("recording  live/cam").then_some(()));
     assert_eq!(ctl(&["record", "live/cam", "--stop"]), "__defaultVhost__/live/cam: not recorded\n");
     let table = eventually("it is finished", LIMIT, || {
