@@ -106,7 +106,8 @@ fn streams_and_clients_are_listed_and_kicked() {
     });
     // A GET changes nothing, whatever it claims to be.
     assert_eq!(get(&format!("/api/v1/clients/{cid}?method=DELETE&callback=f")).0, 200);
-    assert_eq!(get("/api/v1/reload").0, 404);
+    assert_eq!(get("/api/v1/reload").0, 405);
+    assert_eq!(curl(api, "/healthz", &["-X", "POST"]).0, 405);
     server.assert_healthy();
 }
 

@@ -129,7 +129,9 @@ impl Api {
     fn answer(&self, request: &Request, exchange: &Exchange<'_, '_>, config: &HttpApi) -> Answer {
         let path = request.path.trim_end_matches('/');
         // Load balancers have no secret.
+        let is_read = matches!(request.method, Method::Get | Method::Head);
         match path {
+            "healthz" | "readyz" if !is_read => return Err(method_not_allowed("GET, HEAD")),
             "healthz" => return Ok(Response::text(Status::Ok, "the server is alive")),
             "readyz" => return Ok(self.readiness()),
             _ => {}
@@ -179,6 +181,7 @@ impl Api {
             ("forwarders", "") => Ok(lists::forwarders(core, call)),
             ("processes", "") => Ok(lists::processes(core, call)),
             ("recordings", rest) => recordings::read(core, &self.disk, call, rest),
+            ("reload", "") => Err(method_not_allowed("POST")),
             ("history", "") => Ok(self.history.answer(core)),
             ("offenders", "") => Ok(lists::offenders(core, call, &self.offenders)),
             ("openapi.json", "") => Ok(Response::json(Bytes::from_static(about::OPENAPI.as_bytes()))),
