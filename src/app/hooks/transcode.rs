@@ -14,6 +14,7 @@
 mod backoff;
 mod check;
 mod command;
+mod entry;
 mod hosts;
 pub(crate) mod ladders;
 mod manager;

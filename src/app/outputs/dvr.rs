@@ -8,7 +8,6 @@
 //!
 //! Nothing on the worker waits for a disk, and a failing disk never affects the publisher.
 
-mod control;
 mod disk;
 mod job;
 mod ledger;
@@ -23,11 +22,10 @@ mod thread;
 use std::collections::{BTreeSet, HashMap};
 use std::io;
 use std::path::PathBuf;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
 
-use self::control::Control;
 use self::disk::{DiskQueue, RecordingFiles};
 use self::job::Outcome;
 use self::library::{Library, Policy};
@@ -37,6 +35,7 @@ use crate::app::events::{Event, Listener};
 use crate::app::limits::fairness::TimeSlice;
 use crate::app::limits::reclaim::{Reclaim, ReclaimTarget, Reclaimed};
 use crate::app::session::info::StreamInfo;
+use crate::app::session::recordings::{ActiveRecording, FinishedRecording, Recorded, RecordingControl, Removal};
 use crate::app::stats::snapshot::Section;
 use crate::app::stream::{Output, Source, StreamEvent};
 use crate::config::{Config, Vhost};
@@ -228,6 +227,44 @@ impl Listener for DvrFeature {
             }
             _ => {}
         }
+    }
+}
+
+/// The steering of recordings by operators.
+struct Control(Weak<Inner>);
+
+impl RecordingControl for Control {
+    fn record(&self, stream: &str, is_wanted: bool) -> Recorded {
+        let Some(inner) = self.0.upgrade() else { return Recorded::NotPublished };
+        let Some(source) = inner.ctx.streams.find(stream) else { return Recorded::NotPublished };
+        let config = inner.ctx.config.get();
+        let (Some(info), Some(vhost)) = (source.published_as(), config.vhosts.get(&source.vhost_name())) else {
+            return Recorded::NotPublished;
+        };
+        let before = inner.is_wanted(&info, vhost);
+        inner.overrides.with(|overrides| overrides.insert(info.name.clone(), is_wanted));
+        inner.attach(&source, vhost, false);
+        if before == is_wanted { Recorded::Unchanged } else { Recorded::Changed }
+    }
+
+    fn active(&self) -> Vec<ActiveRecording> {
+        let files = self.0.upgrade().map(|inner| inner.queue.open_files()).unwrap_or_default();
+        let active = files.iter().map(|file| ActiveRecording {
+            vhost: file.stream.vhost.clone(),
+            app: file.stream.app.clone(),
+            stream: file.stream.stream.clone(),
+            started_ms: file.started_ms(),
+            bytes: file.bytes.load(Ordering::Relaxed),
+        });
+        active.collect()
+    }
+
+    fn finished(&self) -> Vec<Arc<FinishedRecording>> {
+        self.0.upgrade().map(|inner| inner.library.all()).unwrap_or_default()
+    }
+
+    fn remove(&self, id: &str) -> Option<Removal> {
+        self.0.upgrade()?.queue.remove(id)
     }
 }
 

@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use super::entry::Entry;
 use super::ladders::Ladders;
 use super::runs::Runs;
 use super::spec::{Spec, What};
@@ -51,13 +52,6 @@ struct LiveStream {
     time: Arc<StreamTime>,
     /// The present publication has a keyframe.
     is_ready: bool,
-}
-
-/// A task, and where it belongs.
-pub(super) struct Entry {
-    pub(super) stream: String,
-    pub(super) key: Key,
-    pub(super) task: Task,
 }
 
 pub(super) struct Manager {

@@ -5,7 +5,7 @@ use std::time::Instant;
 
 use serde_json::{Map, Value};
 
-use super::manager::Entry;
+use super::entry::Entry;
 use crate::app::context::Context;
 
 /// The streams that programs publish now, by the stream and the name of the program.

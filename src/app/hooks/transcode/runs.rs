@@ -4,8 +4,8 @@ use std::collections::{BTreeMap, HashSet};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
+use super::entry::Entry;
 use super::hosts::Hosts;
-use super::manager::Entry;
 use super::progress::{Progress, ProgressReader};
 use super::task::StopReason;
 use super::urls;

@@ -46,10 +46,7 @@ impl DvrOutput {
     fn count_drops(&mut self, dropped: u64, is_end: bool) {
         if dropped > self.logged_drops && (is_end || self.drop_log.pass(st::now())) {
             let new = dropped - self.logged_drops;
-            log::warn!(
-                "disk too slow, messages not recorded: stream={} dropped={new} total={dropped}",
-                self.name
-            );
+            log::warn!("disk too slow, messages not recorded: stream={} dropped={new} total={dropped}", self.name);
             self.total_dropped.fetch_add(new, Ordering::Relaxed);
             self.logged_drops = dropped;
         }

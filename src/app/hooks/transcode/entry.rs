@@ -1,0 +1,11 @@
+//! The tasks of the manager.
+
+use super::specs::Key;
+use super::task::Task;
+
+/// A task, and where it belongs.
+pub(super) struct Entry {
+    pub(super) stream: String,
+    pub(super) key: Key,
+    pub(super) task: Task,
+}
