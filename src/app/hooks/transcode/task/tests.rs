@@ -79,6 +79,8 @@ fn a_program_that_fails_is_started_again_with_growing_pauses() {
         let end = rig.exit(1);
         assert_eq!((end.pause.as_secs(), end.stopped), (pause, None));
         assert_eq!(rig.task.last_error.as_deref(), Some("exit status 1: why"));
+        let lines = vec!["first".to_owned(), "why".to_owned()];
+        assert_eq!(rig.task.last_end, Some(LastEnd { end: ProcessEnd::Status(1), lines }));
         assert_eq!((rig.step(0), rig.task.state_name(rig.now)), (Action::Nothing, "pause"));
         assert_eq!(rig.step(pause * 1000), Action::Start);
         rig.task.on_start(2, spec.clone(), rig.now);
@@ -148,17 +150,21 @@ fn silence_and_delay_are_failures_but_not_without_a_publisher() {
     assert_eq!(rig.task.last_error.as_deref(), Some("no output for stall_timeout"));
 
     let mut rig = Rig::started(&engine());
-    let mut steps = 0;
+    let (mut steps, mut late_from) = (0, None);
     let action = loop {
         // Half as fast as the stream.
         rig.progress.out_ms += 500;
         steps += 1;
+        if rig.task.is_late() {
+            late_from.get_or_insert(steps);
+        }
         match rig.step(1000) {
             Action::Nothing => {}
             action => break action,
         }
     };
     assert_eq!((action, steps), (Action::Signal(StopSignal::Terminate, Some(StopReason::Lagging)), 41));
+    assert_eq!(late_from, Some(7), "2.5 s behind after the sixth step");
 }
 
 #[test]
@@ -166,8 +172,10 @@ fn without_input_nothing_starts() {
     let mut rig = Rig::new(&spec("a"));
     rig.task.has_input = false;
     assert_eq!((rig.step(0), rig.task.state_name(rig.now)), (Action::Nothing, "no_input"));
+    assert_eq!(rig.task.waited(rig.now + Duration::from_secs(9)), Duration::ZERO);
     rig.task.has_input = true;
     assert_eq!((rig.step(0), rig.task.state_name(rig.now)), (Action::Start, "queued"));
+    assert_eq!(rig.task.waited(rig.now + Duration::from_secs(9)), Duration::from_secs(9));
     rig.task.wanted = None;
     assert_eq!(rig.step(0), Action::Remove);
 }
