@@ -141,6 +141,34 @@ fn players_start_with_a_keyframe_of_each_track() {
     assert_eq!(joiner.iter().map(id).collect::<Vec<_>>(), tags[30..].iter().map(id).collect::<Vec<_>>());
 }
 
+/// The log has the codecs once, with all tracks, however their messages alternate. Unknown ones have their numbers.
+#[test]
+fn codecs_are_logged_once_with_all_tracks() {
+    let scratch = Scratch::new();
+    let mut server = Server::start(&scratch);
+    let enhanced = |kind: u8, fourcc: &[u8; 4], track: u8| [&[0x96, kind], &fourcc[..], &[track, 0, 0, 0, 1]].concat();
+    let mut several = Wire::publisher(server.port, "several");
+    for kind in [0, 3, 3, 3] {
+        several.send_tag(&video(0, &enhanced(kind, b"hvc1", 0)));
+        several.send_tag(&video(0, &enhanced(kind, b"av01", 1)));
+        // A command to a seeking player, which has no codec.
+        several.send_tag(&video(0, &[0xd0, 0]));
+        several.send_tag(&audio(0, &[0xaf, u8::from(kind != 0), 0x12, 0x10]));
+    }
+    drop(several);
+    let mut unknown = Wire::publisher(server.port, "unknown");
+    unknown.send_tag(&video(0, &[0x1f, 1]));
+    unknown.send_tag(&audio(0, &[0xcf, 1]));
+    // Its line does not wait for its end.
+    server
+        .wait_log(&["codecs known", "live/unknown video=\"video codec 15\" audio=\"audio codec 12\""], ANSWER_TIMEOUT);
+    server.wait_log(&["codecs known", "live/several video=\"H.265, track 1: AV1\" audio=\"AAC\""], ANSWER_TIMEOUT);
+    drop(unknown);
+    server.wait_log(&["[2]", "connection closed"], ANSWER_TIMEOUT);
+    assert_eq!(server.log().matches("codecs known").count(), 2, "{}", server.log());
+    server.assert_healthy();
+}
+
 /// Publishes with ffmpeg's MPEG-TS muxer, of which the server understands nothing: it says so once, and frees the name.
 #[test]
 fn a_publisher_of_mpegts_is_warned_of_and_closed() {

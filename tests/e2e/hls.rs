@@ -27,8 +27,8 @@ fn settings(folder: &Path, more: &str) -> String {
 /// A packet as ffprobe reports it, with times in seconds.
 #[derive(Debug)]
 pub(crate) struct Packet {
-    dts: f64,
-    pts: f64,
+    pub(crate) dts: f64,
+    pub(crate) pts: f64,
     size: usize,
 }
 

@@ -45,17 +45,21 @@ mod command_line;
 #[cfg(all(feature = "hls", feature = "http"))]
 mod console;
 mod credentials;
-mod encoders;
-mod forward;
 #[cfg(feature = "http")]
 mod dvr_api;
+mod encoders;
+mod forward;
 mod forward_crowd;
 mod forward_trouble;
 mod gstreamer;
 #[cfg(all(feature = "hls", feature = "http"))]
 mod hls;
 #[cfg(all(feature = "hls", feature = "http"))]
+mod hls_browser;
+#[cfg(all(feature = "hls", feature = "http"))]
 mod hls_changes;
+#[cfg(all(feature = "hls", feature = "http"))]
+mod hls_interop;
 #[cfg(all(feature = "hls", feature = "http"))]
 mod hls_sessions;
 #[cfg(all(feature = "hls", feature = "http"))]
@@ -67,6 +71,8 @@ mod hooks_spool;
 mod http;
 #[cfg(all(feature = "hls", feature = "http"))]
 mod http_flv;
+#[cfg(all(feature = "hls", feature = "http"))]
+mod http_remux;
 mod interop;
 mod live;
 mod nginx;
@@ -75,8 +81,6 @@ mod obs;
 mod operations;
 mod recording;
 mod refused;
-#[cfg(all(feature = "hls", feature = "http"))]
-mod http_remux;
 mod reload;
 #[cfg(feature = "ssl")]
 mod rtmps;
@@ -88,11 +92,11 @@ mod timestamps;
 #[cfg(feature = "http")]
 mod transcode;
 #[cfg(feature = "http")]
+mod transcode_programs;
+#[cfg(feature = "http")]
 mod transcode_trouble;
 #[cfg(all(feature = "hls", feature = "http"))]
 mod transcode_web;
 #[cfg(all(feature = "hls", feature = "http"))]
-mod transcode_programs;
-#[cfg(feature = "http")]
 mod ts_info;
 mod vanished;

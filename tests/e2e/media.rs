@@ -129,7 +129,8 @@ fn folder() -> &'static Path {
     })
 }
 
-fn encode(ffmpeg: &Path, name: &str, video: Option<&str>, audio: Option<&str>) -> Source {
+/// Creates an FLV file with these options for the encoders of video and audio.
+pub(crate) fn encode(ffmpeg: &Path, name: &str, video: Option<&str>, audio: Option<&str>) -> Source {
     let path = folder().join(name);
     let mut command = Command::new(ffmpeg);
     command.args(["-y", "-nostdin", "-hide_banner", "-loglevel", "error"]);

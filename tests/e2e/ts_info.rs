@@ -24,7 +24,7 @@ fn run(arguments: &[&str], input: &[u8]) -> Output {
 }
 
 /// Returns the report on these bytes, and true if they are valid.
-fn report(bytes: &[u8]) -> (String, bool) {
+pub(crate) fn report(bytes: &[u8]) -> (String, bool) {
     let output = run(&["--json", "-"], bytes);
     (String::from_utf8(output.stdout).expect("text"), output.status.success())
 }
