@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 use crate::api::{Api, encode};
 use crate::failure::Failure;
 use crate::options::Command;
-use crate::output::{Table, bytes, duration, print_fields, print_line, rate, text};
+use crate::output::{Table, bytes, duration, number, print_fields, print_line, rate, show, text};
 use crate::recordings;
 
 /// Runs a command.
@@ -59,11 +59,6 @@ fn items<'a>(answer: &'a Value, name: &str) -> &'a [Value] {
     answer[name].as_array().map_or(&[], Vec::as_slice)
 }
 
-/// Prints an answer as it is, or for people.
-pub(crate) fn show(answer: &Value, as_json: bool, print: impl FnOnce(&Value) -> Result<(), Failure>) -> Result<(), Failure> {
-    if as_json { Ok(print_line(&answer.to_string())?) } else { print(answer) }
-}
-
 /// Prints all pages of a list.
 fn list(
     api: &Api,
@@ -78,10 +73,6 @@ fn list(
         return Ok(print_line(&json!({ name: all, "total": total }).to_string())?);
     }
     print(&all)
-}
-
-pub(crate) fn number(value: &Value) -> u64 {
-    value.as_u64().unwrap_or(0)
 }
 
 /// Returns the name of a stream, without the default vhost.

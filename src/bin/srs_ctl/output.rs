@@ -6,6 +6,8 @@ use chrono::{DateTime, Local};
 use serde_json::Value;
 use unicode_width::UnicodeWidthStr;
 
+use crate::failure::Failure;
+
 /// A table whose columns are as wide as their texts.
 pub(crate) struct Table {
     head: Vec<&'static str>,
@@ -60,6 +62,19 @@ pub(crate) fn print_fields(fields: &[(&str, String)]) -> io::Result<()> {
         writeln!(out, "{name:<width$}  {}", clean(value))?;
     }
     Ok(())
+}
+
+/// Prints an answer as it is, or for people.
+pub(crate) fn show(
+    answer: &Value,
+    as_json: bool,
+    print: impl FnOnce(&Value) -> Result<(), Failure>,
+) -> Result<(), Failure> {
+    if as_json { Ok(print_line(&answer.to_string())?) } else { print(answer) }
+}
+
+pub(crate) fn number(value: &Value) -> u64 {
+    value.as_u64().unwrap_or(0)
 }
 
 /// Prints a line.

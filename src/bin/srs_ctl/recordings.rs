@@ -7,9 +7,8 @@ use std::path::{Path, PathBuf};
 use serde_json::Value;
 
 use crate::api::{Api, encode};
-use crate::commands::{number, show};
 use crate::failure::Failure;
-use crate::output::{Table, bytes, clean, date, duration, print_line, text};
+use crate::output::{Table, bytes, clean, date, duration, number, print_line, show, text};
 
 /// Starts or ends the recording of a stream.
 pub(crate) fn record(api: &Api, stream: &str, stop: bool, as_json: bool) -> Result<(), Failure> {
