@@ -23,8 +23,11 @@ use srs::app::outputs::hls::buffer_pool::BufferPool;
 #[cfg(feature = "hls")]
 use srs::app::outputs::hls::segmenter::Segmenter;
 use srs::app::session::request::{AppRequest, StreamRequest};
+use srs::codec::flv::recording::Recording;
 use srs::codec::nalu::{self, Nalus, VideoConfig};
 use srs::codec::proxy::{self, Header};
+#[cfg(feature = "hls")]
+use srs::codec::ts::live::LiveMuxer;
 use srs::codec::{aac, adts, amf0, amf3, avc, flv, hevc, mp3, picture};
 use srs::config::{Config, StreamKeys, Target as ForwardTarget};
 #[cfg(feature = "http")]
@@ -305,7 +308,7 @@ pub fn amf3(data: &[u8]) {
     }
 }
 
-/// Reads the headers of audio and video messages, and FLV files.
+/// Reads the headers of audio and video messages, and FLV files, and makes a recording of the tags.
 pub fn flv(data: &[u8]) {
     if let Some(tag) = flv::read_video_header(data) {
         let _ = (tag.is_config(), tag.is_keyframe(), tag.is_sequence_header(), tag.codec.to_string());
@@ -319,11 +322,26 @@ pub fn flv(data: &[u8]) {
     }
     let mut rest = data;
     let _ = flv::read_file_header(&mut rest);
+    // Any bytes as metadata.
+    let mut start = Vec::new();
+    let mut recording = Recording::start(rest, true, false, &mut start);
+    assert_eq!(recording.size(), start.len() as u64);
     while let Ok(Some(tag)) = flv::read_tag(&mut rest) {
         let mut out = Vec::new();
         flv::write_tag(&mut out, &tag).expect("a tag from a file can be written");
+        // Times of any size, in any order.
+        recording.on_tag(u64::from(tag.timestamp) << (tag.payload.len() % 21), out.len(), tag.kind == flv::TAG_VIDEO);
         assert_eq!(flv::read_tag(&mut &out[..]), Ok(Some(tag)));
     }
+    let size = recording.size() / 2;
+    let end = recording.finish(size);
+    assert_eq!(end.len(), start.len(), "it replaces the start");
+    let mut head = &end[..];
+    assert!(matches!(flv::read_file_header(&mut head), Ok(Some(_))));
+    let metadata = flv::read_tag(&mut head).expect("a tag").expect("a whole one");
+    let mut values = &metadata.payload[..];
+    let (name, object) = (amf0::read(&mut values).expect("a name"), amf0::read(&mut values).expect("values"));
+    assert!(name.as_str() == Some("onMetaData") && object.as_object().is_some() && values.is_empty() && head.is_empty());
 }
 
 /// Reads an H.264 decoder configuration and a frame after it; the first byte is the length of the record.
@@ -396,6 +414,7 @@ pub fn ts(data: &[u8]) {
     let mut segmenter =
         Segmenter::new("fuzz", Duration::from_secs(1), Arc::new(|| SystemTime::UNIX_EPOCH), BufferPool::default());
     segmenter.start();
+    let (mut endless, mut stream, mut written) = (LiveMuxer::new(), demux::Demuxer::default(), Vec::new());
     let (mut time, mut demuxer, mut frames) = (0_u64, demux::Demuxer::default(), 0);
     loop {
         let tag = flv::read_tag(&mut rest).ok().flatten();
@@ -404,6 +423,18 @@ pub fn ts(data: &[u8]) {
                 // As corrected by the stream: always increasing, without jumps.
                 time += u64::from(tag.timestamp).saturating_sub(time).clamp(1, 5000);
                 frames += 1;
+                match (flv::read_video_header(&tag.payload), flv::read_audio_header(&tag.payload)) {
+                    (Some(video), _) if tag.kind == flv::TAG_VIDEO => {
+                        endless.video(time, &video, &tag.payload, &mut written);
+                    }
+                    (_, Some(audio)) if tag.kind == flv::TAG_AUDIO => {
+                        endless.audio(time, &audio, &tag.payload, &mut written);
+                    }
+                    _ => {}
+                }
+                if frames % 3 == 0 {
+                    endless.flush(&mut written);
+                }
                 match (flv::read_video_header(&tag.payload), flv::read_audio_header(&tag.payload)) {
                     (Some(video), _) if tag.kind == flv::TAG_VIDEO => segmenter.on_video(time, &video, &tag.payload),
                     (_, Some(audio)) if tag.kind == flv::TAG_AUDIO => segmenter.on_audio(time, &audio, &tag.payload),
@@ -424,6 +455,9 @@ pub fn ts(data: &[u8]) {
         }
     }
     assert_eq!(segmenter.buffered_bytes(), 0, "nothing is left after the end");
+    endless.flush(&mut written);
+    assert_eq!(stream.feed(&written, true), written.len());
+    assert!(written.is_empty() || stream.is_sound(), "{stream:?}");
 }
 
 /// Parses the head of an HTTP request, its query and its range.
