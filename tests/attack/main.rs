@@ -50,6 +50,8 @@ mod http_requests;
 mod limits;
 mod max_memory;
 mod memory_use;
+#[cfg(all(feature = "hls", feature = "http"))]
+mod live_viewers;
 mod names;
 mod peers;
 #[cfg(feature = "ssl")]
