@@ -153,7 +153,6 @@ pub(crate) trait Feature: Send + Sync {
 
     /// Returns what the feature reports of itself, if it has anything to report. May wait.
     #[cfg_attr(not(feature = "http"), allow(dead_code, reason = "read over HTTP only"))]
-    #[cfg_attr(not(feature = "http"), allow(dead_code, reason = "read over HTTP only"))]
     fn snapshot(&self) -> Option<Section> {
         None
     }

@@ -206,7 +206,7 @@ impl AudioTrack {
     }
 
     #[cfg(test)]
-    pub fn resyncs(&self) -> u64 {
+    pub(crate) fn resyncs(&self) -> u64 {
         self.resyncs
     }
 }
