@@ -97,8 +97,24 @@ fn operators_see_a_stream_and_disconnect_its_clients() {
         let hash = format!("#/{hash}{}", HOSTILE.replace(' ', "%20").replace('<', "%3C").replace('>', "%3E"));
         browser.evaluate(&format!("location.hash = '{hash}'"));
         browser.wait("document.querySelectorAll('#nav a[aria-current]').length", "1");
-        assert_eq!(browser.evaluate("document.querySelector('main img')"), "null", "{hash}");
+        assert_eq!(browser.evaluate("document.querySelector('main img[src=x]')"), "null", "{hash}");
     }
+    // Addresses with trouble are listed, and can be kept away.
+    let mut refused = Wire::connect(server.port);
+    refused.try_connect_app(&"a".repeat(300), &[]);
+    refused.wait_closed(LIMIT);
+    browser.evaluate("location.hash = '#/closes'");
+    browser.wait_text("table[aria-label^=Addresses]", "127.0.0.1");
+    browser.click("table[aria-label^=Addresses] .danger");
+    browser.wait("document.querySelectorAll('dialog option').length > 1", "true");
+    browser.evaluate("document.querySelector('dialog select').value = 60");
+    browser.click("dialog .danger");
+    browser.wait_text("#toasts", "disconnected");
+    // A page that is opened later shows what was before.
+    browser.evaluate("location.reload()");
+    let past = "(globalThis.asked ??= import('/console/store.js').then(({ store }) => { globalThis.kept = store; }), \
+                globalThis.kept?.history[0]?.at < performance.timeOrigin)";
+    browser.wait(past, "true");
     browser.wait("document.title.includes('666') && !document.title.includes('<')", "false");
     browser.assert_faultless();
     server.assert_healthy();
