@@ -37,6 +37,8 @@ mod schedule;
 mod tls_client;
 mod viewer;
 
+#[cfg(all(feature = "hls", feature = "http"))]
+mod api;
 mod backends;
 mod bandwidth;
 mod behaviour;

@@ -1,0 +1,138 @@
+//! Attacks on the HTTP API: wrong secrets, huge heads, lists at full speed, readers of events that do not read.
+
+use std::time::{Duration, Instant};
+
+use crate::attacker::{Attacker, Close, Endpoint};
+use crate::common::server::free_port;
+use crate::http_requests::{exchange, statuses};
+use crate::rig::{Rig, Setup};
+use crate::rtmp::connect_session;
+
+/// Time limit of an answer.
+const ANSWER: Duration = Duration::from_secs(15);
+
+#[test]
+fn api() {
+    let port = free_port();
+    let root =
+        format!("http_api {{ enabled on; listen 127.0.0.1:{port}; auth {{ enabled on; token look read right; }} }}");
+    let mut rig = Rig::start(Setup { root: &root, ..Setup::default() });
+    let api = Endpoint { port, tls: false };
+    rig.attack("lists of the API at full speed", |rig| lists(rig, api));
+    rig.attack_from_rest("readers of events that never read, or a byte at a time", |rig| events(rig, api));
+    rig.attack_from_rest("huge heads and secrets of the API", |rig| heads(rig, api));
+    // Last, because the addresses that guess are refused for a minute.
+    rig.attack("secrets of the API, by the thousand", |rig| guess(rig, api));
+    rig.finish();
+}
+
+fn get(path: &str, secret: &str) -> Vec<u8> {
+    format!("GET {path} HTTP/1.1\r\nHost: 127.0.0.1\r\nAuthorization: Bearer {secret}\r\n\r\n").into_bytes()
+}
+
+/// Returns the status of the answer to a request from the address 127.0.0.`last`.
+fn status_from(last: u8, api: Endpoint, request: &[u8]) -> Option<u16> {
+    let mut attacker = Attacker::connect_from(last, api)?;
+    attacker.send(request);
+    statuses(&attacker.receive_some(ANSWER)).first().copied()
+}
+
+fn guess(rig: &Rig, api: Endpoint) {
+    let mut refused = 0;
+    for n in 0..rig.count(600, 20_000, "secrets") {
+        let address = u8::try_from(100 + n % 3).expect("below 256");
+        match status_from(address, api, &get("/api/v1/streams", &format!("guess{n}"))) {
+            Some(401) => refused += 1,
+            status => assert!(matches!(status, Some(429) | None), "{status:?}"),
+        }
+    }
+    // Ten a minute from each of three addresses; in long mode more than a minute may pass.
+    println!("    {refused} secrets were compared");
+    assert!(refused >= 30 && (refused == 30 || crate::sample::is_long()), "{refused} secrets were compared");
+    let right = get("/api/v1/streams", "right");
+    assert_eq!(status_from(100, api, &right), Some(429), "who has guessed has to wait");
+    assert_eq!(status_from(110, api, &right), Some(200), "others need not");
+    let log = rig.server.log();
+    let lines = log.lines().filter(|line| line.contains("API login failed")).count();
+    assert!(lines > 0 && lines < 100 && !log.contains("guess"), "{lines} log lines");
+}
+
+fn heads(rig: &Rig, api: Endpoint) {
+    let long = "x".repeat(rig.count(1 << 20, 64 << 20, "bytes"));
+    let head = |lines: &str| format!("GET /api/v1/streams HTTP/1.1\r\nHost: 127.0.0.1\r\n{lines}\r\n\r\n");
+    for (lines, expected) in [
+        (format!("Authorization: Bearer {long}"), 431),
+        (format!("Authorization: Basic {long}"), 431),
+        (format!("Last-Event-ID: {long}"), 431),
+        ("Authorization: Bearer a\r\n".repeat(50), 401),
+        ("Authorization:".to_owned(), 401),
+        (format!("Authorization: {}", "Bearer ".repeat(100)), 401),
+        ("Authorization: Basic =====".to_owned(), 401),
+        ("Authorization: Bearer \u{fc}\u{0}".to_owned(), 400),
+    ] {
+        let shown = &lines[..lines.len().min(40)];
+        let (answer, _) = exchange(api, head(&lines).as_bytes(), Duration::from_millis(500));
+        let statuses = statuses(&answer);
+        // The kernel may discard the response if more input follows it.
+        assert!(statuses.is_empty() || statuses[0] == expected, "{shown:?}: {statuses:?}");
+    }
+    let query = format!("/api/v1/clients?{}start=99999999999999999999", "ip=1&".repeat(1000));
+    for path in ["/api/v1/clients?count=4294967296&start=-1&callback=f", "/api/v1/streams/%00%ff%2e%2e", &query] {
+        let (answer, _) = exchange(api, &get(path, "right"), Duration::from_millis(300));
+        assert!(statuses(&answer).iter().all(|status| *status < 500), "{path:.60}");
+    }
+    rig.assert_memory_below(150);
+}
+
+/// Asks for all lists, while clients come and go; every other attacker reads nothing.
+fn lists(rig: &Rig, api: Endpoint) {
+    let paths = ["/api/v1/clients?count=10000", "/api/v1/streams", "/api/v1/snapshot", "/api/v1/config", "/metrics"];
+    let burst: Vec<u8> = paths.iter().flat_map(|path| get(path, "right")).collect::<Vec<_>>().repeat(20);
+    let mut clients = Attacker::connect_many(300, rig.rtmp);
+    for client in &mut clients {
+        client.send(&connect_session());
+    }
+    let mut all = Attacker::connect_many(30, api);
+    for attacker in all.iter_mut().step_by(2) {
+        attacker.shrink_receive_buffer();
+        attacker.send(&burst);
+    }
+    let until = Instant::now() + rig.seconds(3, 30);
+    let mut bytes = 0;
+    while Instant::now() < until {
+        for attacker in all.iter_mut().skip(1).step_by(2) {
+            attacker.send(&burst);
+            bytes += attacker.drain();
+        }
+    }
+    println!("    {} MB of lists", bytes >> 20);
+    assert!(bytes > 0, "those who read get answers");
+}
+
+/// Reads events as slowly as possible, while hundreds of connections make new ones.
+fn events(rig: &Rig, api: Endpoint) {
+    const READERS: usize = 64;
+    let request = get("/api/v1/events?last=1000", "right");
+    let mut readers = Attacker::connect_many(READERS + 20, api);
+    for reader in &mut readers {
+        reader.shrink_receive_buffer();
+        reader.send(&request);
+    }
+    let until = Instant::now() + rig.seconds(3, 60);
+    let mut count = 0;
+    while Instant::now() < until {
+        for mut client in Attacker::connect_many(20, rig.rtmp) {
+            client.send(&connect_session());
+            client.close(if count % 2 == 0 { Close::Fin } else { Close::Rst });
+            count += 1;
+        }
+        readers.iter_mut().take(READERS / 2).for_each(Attacker::read_byte);
+    }
+    println!("    {count} connections, told to {READERS} readers");
+    // Whoever is too many is told so, and the places become free with their readers.
+    assert_eq!(status_from(1, api, &request), Some(503));
+    drop(readers);
+    crate::common::process::eventually("a reader is admitted again", ANSWER, || {
+        (status_from(1, api, &request) == Some(200)).then_some(())
+    });
+}
