@@ -5,6 +5,7 @@ use mpeg2ts::ts::{ReadTsPacket, TsPacketReader, TsPayload};
 use proptest::prelude::*;
 
 use super::*;
+use crate::codec::nalu::START_CODE;
 
 /// A segment parsed by the `mpeg2ts` crate.
 #[derive(Debug, Default)]
