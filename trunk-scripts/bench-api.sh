@@ -1,0 +1,151 @@
+#!/usr/bin/env bash
+# Measures the HTTP API: requests per second of its lists, their effect on players, and long lists of clients.
+set -uo pipefail
+
+cd "$(dirname "${BASH_SOURCE[0]}")/.." || exit 1
+# shellcheck source=trunk-scripts/common.sh
+. trunk-scripts/common.sh
+
+usage() {
+    cat <<'END'
+Usage: bash trunk-scripts/bench-api.sh [OPTION]…
+
+Measures requests per second of /api/v1/streams and /metrics with 1, 100 and 1000 streams, the latency of players beside that, and
+the time to list 10,000 clients.
+
+  --streams "N …"    numbers of streams (default "1 100 1000")
+  --clients N        clients in the list of clients (default 10000)
+  --seconds S        duration of each measurement (default 5)
+  --no-build         use the existing build
+  -h                 print this text
+
+The server runs on one core and the load on another. 20 players of one stream check every message; the first line of each number
+of streams is without requests. Result: objs/bench/api.md.
+
+Example:
+  bash trunk-scripts/bench-api.sh --streams 100 --seconds 3
+END
+}
+
+streams="1 100 1000" clients=10000 seconds=5 build=yes
+while [ $# -gt 0 ]; do
+    case $1 in
+    --streams) need "$@" && streams=$2 && shift ;;
+    --clients) need "$@" && clients=$2 && shift ;;
+    --seconds) need "$@" && seconds=$2 && shift ;;
+    --no-build) build=no ;;
+    -h | --help)
+        usage
+        exit 0
+        ;;
+    *) unknown_option "$1" ;;
+    esac
+    shift
+done
+
+out=objs/bench
+mkdir -p "$out"
+work=$(mktemp -d)
+pids=()
+stop_all() {
+    for pid in "${pids[@]}"; do kill "$pid" 2>/dev/null; done
+    wait
+    pids=()
+}
+finish() {
+    stop_all
+    rm -rf "$work"
+}
+trap finish EXIT
+trap 'exit 130' INT TERM
+
+[ "$build" = no ] || cargo build --release --locked --bins || exit 1
+bin=${CARGO_TARGET_DIR:-target}/release
+many_files
+share_cores
+ticks=$(getconf CLK_TCK)
+
+# start_server: starts a server, and sets server_pid, rtmp and api.
+start_server() {
+    rtmp=$(free_port 21935) api=$(free_port 23000)
+    cat >"$work/srs.conf" <<END
+listen 127.0.0.1:$rtmp;
+srs_log_level warn;
+max_connections 12000;
+http_server { max_connections 4000; }
+http_api { enabled on; listen 127.0.0.1:$api; }
+vhost __defaultVhost__ { }
+END
+    "${on_server[@]}" "$bin/simple_rtmp_server" -c "$work/srs.conf" &
+    server_pid=$! pids+=($!)
+    await_server "$server_pid" "$api" || fail "the server does not answer on port $api"
+}
+
+field() { sed -n "s/.*\"$1\":\\([-0-9.]*\\).*/\\1/p" "$2"; }
+has_streams() { curl -s "http://127.0.0.1:$api/api/v1/streams?count=1" | grep -q "\"total\":$1}"; }
+has_clients() { curl -s "http://127.0.0.1:$api/api/v1/clients?count=1" | grep -Eq "\"total\":$1[0-9]*}"; }
+
+# measure PATH CONNECTIONS: prints a row of the table; without PATH only the players are measured.
+measure() {
+    local path=$1 connections=$2 before begin rate=0 size=0 p99=–
+    "${on_load[@]}" "$bin/srs_bench" latency "rtmp://127.0.0.1:$rtmp/live/measured" -c 20 --ramp 0.5 --duration "$seconds" --json \
+        >"$work/players" &
+    local players=$!
+    # The players need a moment to start, and measure a second later.
+    sleep 1.6
+    before=$(cpu_ticks "$server_pid") begin=$EPOCHREALTIME
+    if [ -n "$path" ]; then
+        "${on_load[@]}" "$bin/srs_bench" http "http://127.0.0.1:$api$path" -c "$connections" --ramp 0.2 \
+            --duration "$((seconds - 2))" --json >"$work/load"
+        rate=$(field messages_per_second "$work/load") p99=$(field latency_ms_p99 "$work/load")
+        size=$(curl -s "http://127.0.0.1:$api$path" | wc -c)
+    else
+        sleep "$((seconds - 2))"
+    fi
+    local after
+    after=$(cpu_ticks "$server_pid")
+    local cpu
+    cpu=$(awk -v n=$((after - before)) -v t="$ticks" -v a="$begin" -v b="$EPOCHREALTIME" 'BEGIN { printf "%.0f", 100 * n / t / (b - a) }')
+    wait "$players"
+    printf '| %s | %s | %s | %.0f | %s | %s | %s | %s / %s |\n' "$count" "${path:-none}" "$connections" "$rate" "$size" "$p99" "$cpu" \
+        "$(field latency_ms_p99 "$work/players")" "$(field latency_ms_max "$work/players")"
+}
+
+{
+    echo "| streams | path | connections | requests/s | bytes | p99 ms | CPU % | players: p99 / max ms |"
+    echo "|---|---|---|---|---|---|---|---|"
+    for count in $streams; do
+        start_server
+        # At 10 kbit/s, the streams themselves cost little.
+        "${on_load[@]}" "$bin/srs_bench" publish "rtmp://127.0.0.1:$rtmp/live/s{n}" -c "$count" --bitrate 10 --fps 5 --ramp 2 \
+            --duration 600 >/dev/null &
+        pids+=($!)
+        await 60 has_streams "$count" || fail "the streams are not published"
+        sleep 3
+        measure "" 0
+        for path in "/api/v1/streams?count=10000" "/api/v1/streams?count=10" /api/v1/snapshot /metrics; do
+            for connections in 1 10; do measure "$path" "$connections"; done
+        done
+        stop_all
+    done
+} | tee "$out/api.md"
+
+{
+    echo
+    echo "| clients | path | requests/s | bytes | p99 ms | players: p99 / max ms |"
+    echo "|---|---|---|---|---|---|"
+    start_server
+    "${on_load[@]}" "$bin/srs_bench" publish "rtmp://127.0.0.1:$rtmp/live/quiet" --bitrate 10 --fps 1 --duration 600 >/dev/null &
+    pids+=($!)
+    "${on_load[@]}" "$bin/srs_bench" play "rtmp://127.0.0.1:$rtmp/live/quiet" -c "$clients" --ramp 10 --duration 600 >/dev/null &
+    pids+=($!)
+    await 120 has_clients "${clients%??}" || fail "the clients do not connect"
+    sleep 5
+    count=$clients
+    for path in "" "/api/v1/clients?count=10000" "/api/v1/clients?count=100" "/api/v1/clients?count=100&start=9000" /api/v1/snapshot; do
+        measure "$path" 1 | awk -F'|' '{ print "|" $2 "|" $3 "|" $5 "|" $6 "|" $7 "|" $9 "|" }'
+    done
+    stop_all
+} | tee -a "$out/api.md"
+echo
+echo "Written to $out/api.md"
