@@ -100,7 +100,7 @@ fn lists(rig: &Rig, api: Endpoint) {
     let until = Instant::now() + rig.seconds(3, 30);
     let mut bytes = 0;
     while Instant::now() < until {
-        for attacker in all.iter_mut().skip(1).step_by(2) {
+        for attacker in all.iter_mut().skip(1).step_by(2).take_while(|_| Instant::now() < until) {
             attacker.send(&burst);
             bytes += attacker.drain();
         }
