@@ -341,7 +341,9 @@ pub fn flv(data: &[u8]) {
     let metadata = flv::read_tag(&mut head).expect("a tag").expect("a whole one");
     let mut values = &metadata.payload[..];
     let (name, object) = (amf0::read(&mut values).expect("a name"), amf0::read(&mut values).expect("values"));
-    assert!(name.as_str() == Some("onMetaData") && object.as_object().is_some() && values.is_empty() && head.is_empty());
+    assert!(
+        name.as_str() == Some("onMetaData") && object.as_object().is_some() && values.is_empty() && head.is_empty()
+    );
 }
 
 /// Reads an H.264 decoder configuration and a frame after it; the first byte is the length of the record.

@@ -215,7 +215,11 @@ mod tests {
         let prefix = config.adts_header(100).unwrap();
         let (header, element) = prefix.split_at(adts::HEADER_SIZE);
         let size = usize::from(header[3] & 3) << 11 | usize::from(header[4]) << 3 | usize::from(header[5] >> 5);
-        assert_eq!(((header[2] & 1) << 2 | header[3] >> 6, size), (6, prefix.len() + 100), "the number of six channels");
+        assert_eq!(
+            ((header[2] & 1) << 2 | header[3] >> 6, size),
+            (6, prefix.len() + 100),
+            "the number of six channels"
+        );
         assert_eq!(element[0] >> 5, 5, "the identifier of a program config element");
         assert_eq!(element.last(), Some(&0), "without a comment");
     }

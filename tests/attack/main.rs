@@ -50,10 +50,10 @@ mod http_behaviour;
 #[cfg(all(feature = "hls", feature = "http"))]
 mod http_requests;
 mod limits;
-mod max_memory;
-mod memory_use;
 #[cfg(all(feature = "hls", feature = "http"))]
 mod live_viewers;
+mod max_memory;
+mod memory_use;
 mod names;
 mod peers;
 #[cfg(feature = "ssl")]

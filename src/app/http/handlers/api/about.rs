@@ -25,7 +25,10 @@ const ENDPOINTS: &[(&str, &str)] = &[
     ("features", "the supported features of the server"),
     ("requests", "the request itself, for http debug"),
     ("vhosts", "all vhosts or a specified vhost"),
-    ("streams", "all streams or a specified stream; POST .../kick disconnects its publisher, POST and DELETE .../record start and stop its recording"),
+    (
+        "streams",
+        "all streams or a specified stream; POST .../kick disconnects its publisher, POST and DELETE .../record start and stop its recording",
+    ),
     ("clients", "all clients or a specified client; DELETE disconnects it"),
     ("raw", "raw api of SRS: rpc=raw, rpc=query, rpc=reload, rpc=reload-fetch"),
     ("snapshot", "the state of server, vhosts, streams, features and limits in one"),

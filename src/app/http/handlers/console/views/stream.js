@@ -89,7 +89,7 @@ export function create({ site, argument: name }) {
     h('p', { class: 'crumb' }, h('a', { href: '#/streams' }, icon('back'), 'Streams')), title, gone,
     h('div', { class: 'watch' }, stage, h('section', { class: 'card' }, h('h2', { text: 'Quality' }), reasons, h('dl', {}, facts.map(({ label, value }) => h('div', {}, label, value))))),
     h('div', { class: 'quarters' }, plots.map((plot) => h('section', { class: 'card' }, h('h2', { text: plot.title }, plot.legend), plot.element))),
-    card('Addresses', links), h('section', { class: 'card flush' }, h('h2', { text: 'Clients' }), clients.element, more));
+    card('Addresses', links), ownCard, h('section', { class: 'card flush' }, h('h2', { text: 'Clients' }), clients.element, more));
 
   function source(stream) {
     const paths = pathsOf(stream);
