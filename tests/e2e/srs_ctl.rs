@@ -92,7 +92,8 @@ fn scripts_see_why_it_failed() {
     let api = format!("http://127.0.0.1:{port}/");
     let with = |token: &str, arguments: &[&str]| fails(&[&["--api", &api, "--token", token], arguments].concat());
     assert_eq!(with("s1", &["streams"]).0, 0);
-    assert_eq!(with("s1", &["stream", "live/none"]), (1, "srs_ctl: no such stream\n".to_owned()));
+    let refusal = "srs_ctl: no such stream; give its name as in its URL, such as live/livestream\n";
+    assert_eq!(with("s1", &["stream", "live/none"]), (1, refusal.to_owned()));
     assert_eq!(with("s2", &["kick", "live/none"]).0, 1);
     assert_eq!(with("s2", &["unban", "7"]).0, 1);
     assert_eq!(fails(&["--api", &api, "nonsense"]).0, 2);

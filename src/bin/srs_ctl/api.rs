@@ -145,7 +145,7 @@ fn refusal(mut response: Response<Body>) -> Failure {
 fn text_of_code(code: u64) -> String {
     match code {
         2014 => "no such vhost".to_owned(),
-        2048 => "no such stream".to_owned(),
+        2048 => "no such stream; give its name as in its URL, such as live/livestream".to_owned(),
         2049 => "no such client".to_owned(),
         code => format!("the server answered the code {code}"),
     }
