@@ -12,7 +12,7 @@ usage() {
 Usage: bash trunk-scripts/test.sh [--no-install]
 
 Installs the clients that the tests need (as root on Debian and Ubuntu), checks format and lints, and runs all tests: unit tests,
-end-to-end tests, a short run of the fuzz targets, and a sample of the attack kit. Takes about twelve minutes on two cores. Exit
+end-to-end tests, a short run of the fuzz targets, and a sample of the attack kit. Takes about 15 minutes on two cores. Exit
 status 0 if all steps pass.
 
   --no-install    install nothing, and report what is missing
@@ -215,7 +215,7 @@ for file in tests/*.rs tests/*/main.rs; do
     [ "$name" = attack ] || targets+=(--test "$name")
 done
 # The end-to-end tests wait for live streams most of the time, so more of them than there are cores run at once.
-step "unit, end-to-end and fuzz tests" 900 env RUST_TEST_THREADS="${RUST_TEST_THREADS:-4}" cargo test --locked --no-fail-fast "${targets[@]}" || true
+step "unit, end-to-end and fuzz tests" 900 env RUST_TEST_THREADS="${RUST_TEST_THREADS:-6}" cargo test --locked --no-fail-fast "${targets[@]}" || true
 for number in "${!beside[@]}"; do
     # shellcheck disable=SC2016 # for the other bash
     step "${beside[number]%%|*} (rest of it)" 900 \
