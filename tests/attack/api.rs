@@ -129,7 +129,7 @@ fn events(rig: &Rig, api: Endpoint) {
         readers.iter_mut().take(READERS / 2).for_each(Attacker::read_byte);
     }
     println!("    {count} connections, told to {READERS} readers");
-    // Whoever is too many is told so, and the places become free with their readers.
+    // Readers above the limit are told so, and the places become free with the readers.
     assert_eq!(status_from(1, api, &request), Some(503));
     drop(readers);
     crate::common::process::eventually("a reader is admitted again", ANSWER, || {

@@ -224,7 +224,7 @@ fn every_answer_has_the_fields_that_are_described() {
         schema.check(&schema.0["components"]["schemas"]["Event"], &event, "event").expect(data);
     }
 
-    // What changes something: first what is not there, then what is.
+    // Requests that change something: first of names that do not exist, then of those that do.
     for path in paths.iter().filter(|path| path.contains("{id}")) {
         for method in ["POST", "DELETE"] {
             if schema.0["paths"][path][method.to_lowercase()].is_object() {

@@ -72,7 +72,7 @@ impl LiveMuxer {
         if !is_usable || (self.needs_keyframe && !is_key) {
             return;
         }
-        // Where audio pauses, its last frames would come long after video of their time, and behind the clock.
+        // The last frames before a pause of audio would come long after video of their time, and behind the clock.
         if time > self.pending_time + 2 * AUDIO_PES_TIME {
             self.flush(out);
         }
