@@ -58,6 +58,9 @@ fn events_come_in_pairs_and_a_reader_can_go_on_where_it_was() {
     eventually("the codecs", LIMIT, || names(&all).contains(&"codecs".to_owned()).then_some(()));
     drop(player);
     drop(other);
+    eventually("the end of two players", LIMIT, || {
+        (names(&all).iter().filter(|name| *name == "stopped").count() == 2).then_some(())
+    });
     publisher.command(1, "FCUnpublish", 5.0, &[]);
     publisher.command(1, "deleteStream", 6.0, &[crate::common::amf::Amf::Null, crate::common::amf::Amf::Number(1.0)]);
     drop(publisher);
