@@ -39,10 +39,12 @@ struct Reader {
     admitted: HttpApi,
     service: String,
     filter: Filter,
+    /// Events of the past that it wants, if it does not say where it was.
+    last_count: u64,
+    /// Id of the last event that it has got before.
+    position: Option<String>,
     /// Number of the last event that was handled.
     seq: u64,
-    /// The first event, about the stream of events itself.
-    hello: String,
 }
 
 /// Answers with the events from now on, or from where the reader was.
@@ -51,20 +53,6 @@ pub(super) fn events(core: &Core, log: &Arc<EventLog>, call: &Call<'_>) -> Answe
     if !log.has_room() {
         return Err(unavailable("too many readers of events"));
     }
-    let (last, first) = log.range();
-    let position = call.request.headers.get("last-event-id").map(str::to_owned).or_else(|| call.query("after"));
-    let (seq, missed) = match position.as_deref().map(|id| position_of(id, &core.service_id, last)) {
-        // The id is of this start of the server.
-        Some(Some(seq)) => (seq.max(first - 1), Some((first - 1).saturating_sub(seq))),
-        // The id is of another start: all events are new.
-        Some(None) => (first - 1, None),
-        None => (last.saturating_sub(last_count).max(first - 1), Some(0)),
-    };
-    let hello = Object::new()
-        .with("service", &core.service_id)
-        .with("version", env!("CARGO_PKG_VERSION"))
-        .with("seq", last)
-        .with("missed", missed);
     let reader = Reader {
         log: log.clone(),
         config: core.ctx.config.clone(),
@@ -74,8 +62,9 @@ pub(super) fn events(core: &Core, log: &Arc<EventLog>, call: &Call<'_>) -> Answe
             types: call.query("type").map(|types| types.split(',').map(str::to_owned).collect()).unwrap_or_default(),
             stream: call.query("stream"),
         },
-        seq,
-        hello: format!("retry: {RETRY_MS}\nevent: hello\ndata: {}\n\n", hello.finish()),
+        last_count,
+        position: call.request.headers.get("last-event-id").map(str::to_owned).or_else(|| call.query("after")),
+        seq: 0,
     };
     let response = Response::stream("text/event-stream", move |writer| reader.run(writer));
     // nginx would collect the events.
@@ -91,7 +80,8 @@ fn position_of(id: &str, service: &str, last: u64) -> Option<u64> {
 impl Reader {
     fn run(mut self, writer: &mut BodyWriter<'_, '_>) -> Result<(), End> {
         let Some(_guard) = self.log.add_reader(writer.stream()) else { return Ok(()) };
-        writer.write(std::mem::take(&mut self.hello).into())?;
+        // Sent with the first events, because others may push these out of the log while this is written.
+        let mut text = self.hello();
         let mut alive_at = st::now() + HEARTBEAT;
         loop {
             if self.config.get().http_api != self.admitted {
@@ -100,9 +90,9 @@ impl Reader {
             }
             // Its place is gone: it was too slow. It may come back and is told what it has missed.
             let Some(batch) = self.log.after(self.seq, MAX_BATCH) else { return Ok(()) };
-            let text = self.format(&batch);
+            text += &self.format(&batch);
             if !text.is_empty() {
-                writer.write(text.into())?;
+                writer.write(std::mem::take(&mut text).into())?;
                 alive_at = st::now() + HEARTBEAT;
             }
             if batch.len() == MAX_BATCH {
@@ -121,6 +111,25 @@ impl Reader {
             }
             writer.stream().wait(Some(alive_at));
         }
+    }
+
+    /// Moves to the first event that the reader wants. Returns the text of an event about the stream of events itself.
+    fn hello(&mut self) -> String {
+        let (last, first) = self.log.range();
+        let (seq, missed) = match self.position.as_deref().map(|id| position_of(id, &self.service, last)) {
+            // The id is of this start of the server.
+            Some(Some(seq)) => (seq.max(first - 1), Some((first - 1).saturating_sub(seq))),
+            // The id is of another start: all events are new.
+            Some(None) => (first - 1, None),
+            None => (last.saturating_sub(self.last_count).max(first - 1), Some(0)),
+        };
+        self.seq = seq;
+        let hello = Object::new()
+            .with("service", &self.service)
+            .with("version", env!("CARGO_PKG_VERSION"))
+            .with("seq", last)
+            .with("missed", missed);
+        format!("retry: {RETRY_MS}\nevent: hello\ndata: {}\n\n", hello.finish())
     }
 
     /// Returns the text of the events that the reader wants, and moves on.
