@@ -310,7 +310,12 @@ impl Rig {
 
     /// Returns a stream name that no attack on this server has used, also not the same attack before it was repeated.
     pub(crate) fn unique_name(&self, name: &str) -> String {
-        format!("{name}{}", self.unique.fetch_add(1, Ordering::Relaxed))
+        format!("{name}{}", self.unique_number())
+    }
+
+    /// Returns how often this rig was asked for something unique before.
+    pub(crate) fn unique_number(&self) -> usize {
+        self.unique.fetch_add(1, Ordering::Relaxed)
     }
 
     /// Fails if new players do not get media within the time limit.
