@@ -82,4 +82,9 @@ if grep -q '^sample: ' "$log"; then
     echo "Left out of this sample (all of it: bash trunk-scripts/attack.sh --long):"
     sed -n 's/^sample: /  /p' "$log" | sort -u
 fi
+if [ "$status" -ne 0 ] && grep -q ' panicked at ' "$log"; then
+    echo
+    echo "Failures:"
+    grep -A 4 ' panicked at ' "$log"
+fi
 exit "$status"
