@@ -136,7 +136,8 @@ fn events(rig: &Rig, api: Endpoint) {
     // readers.
     let mut more = Attacker::connect_many(READERS + 1, api);
     more.iter_mut().for_each(|reader| _ = reader.send(&request));
-    let are_refused = more.iter_mut().any(|reader| statuses(&reader.receive_some(ANSWER_TIMEOUT)).first() == Some(&503));
+    let are_refused =
+        more.iter_mut().any(|reader| statuses(&reader.receive_some(ANSWER_TIMEOUT)).first() == Some(&503));
     assert!(are_refused, "more than {READERS} readers are admitted");
     drop((readers, more));
     crate::common::process::eventually("a reader is admitted again", ANSWER_TIMEOUT, || {

@@ -100,20 +100,20 @@ fn unread(rig: &Rig) {
     }
     std::thread::sleep(Duration::from_secs(2));
     rig.assert_memory_below(64);
-    for attacker in &mut all {
-        // The bytes in the way are read slowly, and the server gives up before.
-        let until = Instant::now() + Duration::from_secs(20);
-        while !attacker.closed && Instant::now() < until {
+    // The bytes in the way are read slowly, and the server gives up before.
+    let until = Instant::now() + rig.seconds(4, 20);
+    while all.iter().any(|attacker| !attacker.closed) && Instant::now() < until {
+        for attacker in &mut all {
             attacker.discard_for(Duration::from_millis(1));
-            std::thread::sleep(Duration::from_millis(20));
         }
+        std::thread::sleep(Duration::from_millis(20));
     }
 }
 
 /// Uploads as fast as the server reads, in messages as long as one may be, and never says that it was all.
 fn endless_uploads(rig: &Rig) {
     let mut all: Vec<_> = (0..2).map(|_| admitted(rig)).collect();
-    let time = rig.seconds(12, 120);
+    let time = rig.seconds(4, 120);
     std::thread::scope(|scope| {
         for attacker in &mut all {
             scope.spawn(move || upload(attacker, time));
@@ -137,8 +137,11 @@ fn begin_upload(attacker: &mut Attacker) {
     attacker.send(&set_max_chunk_size());
     attacker.send(&answer("onSrsBandCheckStartingPlayBytes"));
     let until = Instant::now() + Duration::from_secs(5);
-    while Instant::now() < until && !attacker.closed {
-        attacker.drain();
+    let mut last_bytes = Instant::now();
+    while Instant::now() < until && last_bytes.elapsed() < Duration::from_millis(500) && !attacker.closed {
+        if attacker.drain() > 0 {
+            last_bytes = Instant::now();
+        }
         std::thread::sleep(Duration::from_millis(1));
     }
     attacker.send(&answer("onSrsBandCheckStoppedPlayBytes"));
@@ -196,7 +199,7 @@ fn get(path: &str) -> String {
 
 #[cfg(all(feature = "hls", feature = "http"))]
 fn http_full_speed(rig: &Rig) {
-    let time = rig.seconds(6, 30);
+    let time = rig.seconds(3, 30);
     let bytes: usize = std::thread::scope(|scope| {
         let download = || {
             let mut attacker = Attacker::connect(rig.http).expect("a connection");

@@ -196,7 +196,7 @@ fn large_streams_end(rig: &Rig) {
     let media = [message(6, 0, VIDEO, 1, &video_header()), message(6, 0, VIDEO, 1, &keyframe(100))].concat();
     let aggregate = single_chunk(6, 0, AGGREGATE, &part.repeat(300_000));
     let mut publishers = Vec::new();
-    for n in 0..rig.count(15, 60, "streams") {
+    for n in 0..rig.count(6, 60, "streams") {
         let Some(mut publisher) = Attacker::connect(rig.rtmp) else { continue };
         publisher.send(&[publish_session(format!("large{n}")), set_max_chunk_size(), media.clone()].concat());
         publisher.send(&aggregate);
@@ -307,7 +307,7 @@ fn flood(rig: &Rig) {
 }
 
 fn short_streams(rig: &Rig) {
-    for n in 0..rig.count(500, 30_000, "streams") {
+    for n in 0..rig.count(200, 30_000, "streams") {
         let Some(mut publisher) = Attacker::connect(rig.rtmp) else { continue };
         let media = [message(6, 0, VIDEO, 1, &video_header()), message(6, 40, VIDEO, 1, &keyframe(5000))].concat();
         // A third publishes a name and sends nothing.

@@ -54,7 +54,7 @@ fn short_segments(rig: &Rig) {
         attacker.send(&publish_session(format!("{name}{n}")));
         all.push(attacker);
     }
-    start_segments(&mut all, 0, Duration::from_millis(10), rig.seconds(8, 60));
+    start_segments(&mut all, 0, Duration::from_millis(10), rig.seconds(4, 60));
     let files = rig.count_hls_files(&format!("{name}7-"));
     println!("    {files} files of one stream");
     // At most 256 are in the playlist. Those of twice its duration, four a second, stay for viewers with an older playlist.
@@ -71,7 +71,7 @@ fn long_claims(rig: &Rig) {
         attacker.send(&[publish_session(format!("{name}{n}")), header.clone(), frames.collect()].concat());
         all.push(attacker);
     }
-    start_segments(&mut all, 2500 * 4900, Duration::from_millis(100), rig.seconds(8, 90));
+    start_segments(&mut all, 2500 * 4900, Duration::from_millis(100), rig.seconds(4, 90));
     let file = rig.scratch.folder().join(format!("html/live/{name}7.m3u8"));
     let playlist = std::fs::read_to_string(file).expect("a playlist");
     let count = playlist.matches("#EXTINF").count();
@@ -84,7 +84,7 @@ fn short_streams(rig: &Rig) {
     attacker.send(&[connect_session(), create_stream()].concat());
     let media = [message(4, 0, AUDIO, 1, &[0xaf, 0, 0x12, 0x10]), message(4, 0, AUDIO, 1, &[0xaf, 1, 7])].concat();
     let stop = command(1, "closeStream", 0.0, &NULL);
-    let time = rig.seconds(6, 60);
+    let time = rig.seconds(3, 60);
     let until = Instant::now() + time;
     let mut count = 0;
     while Instant::now() < until {

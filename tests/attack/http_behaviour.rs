@@ -66,7 +66,7 @@ fn unread_downloads(rig: &Rig) {
 
 /// Requests as much as the worker can serve. RTMP clients must get the processor time that they need.
 fn flood(rig: &Rig) {
-    let time = rig.seconds(5, 60);
+    let time = rig.seconds(3, 60);
     let burst = get("/live/healthy.m3u8").repeat(16);
     let bytes: usize = std::thread::scope(|scope| {
         let threads: Vec<_> = (0..2).map(|_| scope.spawn(|| request_repeatedly(rig, burst.as_bytes(), time))).collect();

@@ -404,8 +404,8 @@ fn slow_heads(rig: &Rig) {
     let mut all = Attacker::connect_many(500, rig.http);
     let started = Instant::now();
     let mut bytes = head.bytes();
-    // A head must be complete after ten seconds, even if it keeps arriving.
-    let time = rig.seconds(4, 14);
+    // A head must be complete after `request_timeout`, even if it keeps arriving.
+    let time = rig.seconds(3, 14);
     while started.elapsed() < time {
         let byte = bytes.next().expect("a long head");
         for attacker in &mut all {

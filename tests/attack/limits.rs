@@ -73,13 +73,16 @@ fn time_limits() {
     rig.attack("clients that send nothing, half a handshake, or no command", |rig| {
         let half = handshake()[..1000].to_vec();
         let created = [connect_session(), create_stream()].concat();
-        for input in [Vec::new(), half, handshake(), connect_session(), created] {
+        let mut groups = [Vec::new(), half, handshake(), connect_session(), created].map(|input| {
             let mut clients = Attacker::connect_many(20, rig.rtmp);
             for client in &mut clients {
                 client.send(&input);
             }
+            (input.len(), clients)
+        });
+        for (bytes, clients) in &mut groups {
             let are_closed = clients.iter_mut().all(|client| client.is_closed_within(TIME_LIMIT));
-            assert!(are_closed && clients.len() == 20, "the server keeps clients that sent {} bytes", input.len());
+            assert!(are_closed && clients.len() == 20, "the server keeps clients that sent {bytes} bytes");
         }
         rig.server.wait_log(&["code=slow-start"], TIME_LIMIT);
     });

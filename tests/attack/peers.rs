@@ -185,7 +185,7 @@ fn run_targets(rig: &Rig, ports: &[u16]) {
         eventually("each target gets a connection", Duration::from_secs(60), || {
             connections.iter().all(|count| count.load(Ordering::Relaxed) > 0).then_some(())
         });
-        let until = Instant::now() + rig.seconds(4, 60);
+        let until = Instant::now() + rig.seconds(3, 60);
         while Instant::now() < until {
             let memory = rig.process_kib("VmRSS") >> 10;
             assert!(memory < 100, "{memory} MB resident with six targets");

@@ -52,7 +52,7 @@ fn large_parameter_sets(rig: &Rig) {
         all.push(attacker);
     }
     let burst = [0xc0 | 6, 0x17, 1, 0, 0, 0, 1, 0x65].repeat(180);
-    let until = Instant::now() + rig.seconds(5, 30);
+    let until = Instant::now() + rig.seconds(3, 30);
     while Instant::now() < until {
         all.iter_mut().for_each(|attacker| {
             attacker.send(&burst);
@@ -80,7 +80,7 @@ fn skipped_frames(rig: &Rig) {
         play("skipped").repeat(1000),
     ];
     let mut all = Attacker::connect_many(5, rig.rtmp);
-    let until = Instant::now() + rig.seconds(4, 30);
+    let until = Instant::now() + rig.seconds(3, 30);
     all.iter_mut().for_each(|player| {
         player.send(&session.concat());
     });
@@ -125,7 +125,7 @@ fn moderate_publishers(rig: &Rig) {
         all.push(attacker);
     }
     let burst = [0xc0 | 4, 0xaf, 1, 7].repeat(100);
-    let time = rig.seconds(6, 60);
+    let time = rig.seconds(4, 60);
     let until = Instant::now() + time;
     let mut rounds = 0;
     while Instant::now() < until {
