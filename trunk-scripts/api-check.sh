@@ -29,11 +29,7 @@ while [ $# -gt 0 ]; do
     --examples) need "$@" && examples=$2 && shift ;;
     --install) install=yes ;;
     --no-build) build=no ;;
-    -h | --help)
-        usage
-        exit 0
-        ;;
-    *) unknown_option "$1" ;;
+    *) other_option "$1" ;;
     esac
     shift
 done
@@ -44,18 +40,8 @@ if [ ! -x "$tool" ] && [ "$install" = yes ]; then
         persist objs/tools/schemathesis/bin/pip install --quiet --disable-pip-version-check 'schemathesis>=4,<5' || fail "cannot install schemathesis"
 fi
 [ -x "$tool" ] || fail "schemathesis is not installed; --install installs it"
-[ "$build" = no ] || cargo build --locked --bins || exit 1
-bin=${CARGO_TARGET_DIR:-target}/debug
-
-work=$(mktemp -d)
-pids=()
-finish() {
-    for pid in "${pids[@]}"; do kill "$pid" 2>/dev/null; done
-    wait
-    rm -rf "$work"
-}
-trap finish EXIT
-trap 'exit 130' INT TERM
+build_programs debug "$build"
+make_work_folder
 
 rtmp=$(free_port 21935) api=$(free_port 23000)
 cat >"$work/srs.conf" <<END

@@ -49,11 +49,7 @@ while [ $# -gt 0 ]; do
         export SRS_TEST_ATTACK_SEED=$2
         shift
         ;;
-    -h | --help)
-        usage
-        exit 0
-        ;;
-    -*) unknown_option "$1" ;;
+    -*) other_option "$1" ;;
     *) tests+=("$1") ;;
     esac
     shift

@@ -34,36 +34,12 @@ while [ $# -gt 0 ]; do
     --clients) need "$@" && clients=$2 && shift ;;
     --seconds) need "$@" && seconds=$2 && shift ;;
     --no-build) build=no ;;
-    -h | --help)
-        usage
-        exit 0
-        ;;
-    *) unknown_option "$1" ;;
+    *) other_option "$1" ;;
     esac
     shift
 done
 
-out=objs/bench
-mkdir -p "$out"
-work=$(mktemp -d)
-pids=()
-stop_all() {
-    for pid in "${pids[@]}"; do kill "$pid" 2>/dev/null; done
-    wait
-    pids=()
-}
-finish() {
-    stop_all
-    rm -rf "$work"
-}
-trap finish EXIT
-trap 'exit 130' INT TERM
-
-[ "$build" = no ] || cargo build --release --locked --bins || exit 1
-bin=${CARGO_TARGET_DIR:-target}/release
-many_files
-share_cores
-ticks=$(getconf CLK_TCK)
+prepare_bench "$build"
 
 # start_server: starts a server, and sets server_pid, rtmp and api.
 start_server() {
@@ -81,7 +57,6 @@ END
     await_server "$server_pid" "$api" || fail "the server does not answer on port $api"
 }
 
-field() { sed -n "s/.*\"$1\":\\([-0-9.]*\\).*/\\1/p" "$2"; }
 has_streams() { curl -s "http://127.0.0.1:$api/api/v1/streams?count=1" | grep -q "\"total\":$1}"; }
 has_clients() { curl -s "http://127.0.0.1:$api/api/v1/clients?count=1" | grep -Eq "\"total\":$1[0-9]*}"; }
 
@@ -97,7 +72,7 @@ measure() {
     if [ -n "$path" ]; then
         "${on_load[@]}" "$bin/srs_bench" http "http://127.0.0.1:$api$path" -c "$connections" --ramp 0.2 \
             --duration "$((seconds - 2))" --json >"$work/load"
-        rate=$(field messages_per_second "$work/load") p99=$(field latency_ms_p99 "$work/load")
+        rate=$(field load messages_per_second) p99=$(field load latency_ms_p99)
         size=$(curl -s "http://127.0.0.1:$api$path" | wc -c)
     else
         sleep "$((seconds - 2))"
@@ -108,7 +83,7 @@ measure() {
     cpu=$(awk -v n=$((after - before)) -v t="$ticks" -v a="$begin" -v b="$EPOCHREALTIME" 'BEGIN { printf "%.0f", 100 * n / t / (b - a) }')
     wait "$players"
     printf '| %s | %s | %s | %.0f | %s | %s | %s | %s / %s |\n' "$count" "${path:-none}" "$connections" "$rate" "$size" "$p99" "$cpu" \
-        "$(field latency_ms_p99 "$work/players")" "$(field latency_ms_max "$work/players")"
+        "$(field players latency_ms_p99)" "$(field players latency_ms_max)"
 }
 
 {
@@ -126,7 +101,7 @@ measure() {
         for path in "/api/v1/streams?count=10000" "/api/v1/streams?count=10" /api/v1/snapshot /metrics; do
             for connections in 1 10; do measure "$path" "$connections"; done
         done
-        stop_all
+        stop_processes
     done
 } | tee "$out/api.md"
 
@@ -145,7 +120,7 @@ measure() {
     for path in "" "/api/v1/clients?count=10000" "/api/v1/clients?count=100" "/api/v1/clients?count=100&start=9000" /api/v1/snapshot; do
         measure "$path" 1 | awk -F'|' '{ print "|" $2 "|" $3 "|" $5 "|" $6 "|" $7 "|" $9 "|" }'
     done
-    stop_all
+    stop_processes
 } | tee -a "$out/api.md"
 echo
 echo "Written to $out/api.md"

@@ -46,33 +46,14 @@ while [ $# -gt 0 ]; do
     --rounds) need "$@" && rounds=$2 && shift ;;
     --dir) need "$@" && dir=$2 && shift ;;
     --no-build) build=no ;;
-    -h | --help)
-        usage
-        exit 0
-        ;;
-    *) unknown_option "$1" ;;
+    *) other_option "$1" ;;
     esac
     shift
 done
 find_nginx
 has_nginx_rtmp || fail "nginx-rtmp not found (Debian: apt-get install nginx libnginx-mod-rtmp)"
 
-out=objs/bench
-mkdir -p "$out"
-work=$(mktemp -d ${dir:+-p "$dir"}) || exit 1
-server_pid='' load_pid=''
-finish() {
-    for pid in $load_pid $server_pid; do kill "$pid" 2>/dev/null; done
-    wait
-    rm -rf "$work"
-}
-trap finish EXIT
-trap 'exit 130' INT TERM
-
-[ "$build" = no ] || cargo build --release --locked --bins || exit 1
-bin=${CARGO_TARGET_DIR:-target}/release
-share_cores
-ticks=$(getconf CLK_TCK)
+prepare_bench "$build" "$dir"
 
 # start SERVER HLS: starts a server with HLS on or off. Sets server_pid and port.
 start() {
@@ -106,7 +87,7 @@ END
         "${on_server[@]}" "$nginx" -e "$work/nginx.log" -c "$work/nginx.conf" &
         ;;
     esac
-    server_pid=$!
+    server_pid=$! pids+=($!)
     await_server "$server_pid" "$port" || fail "$1 does not answer on port $port"
 }
 
@@ -123,7 +104,7 @@ measure() {
     start "$1" "$2"
     "${on_load[@]}" "$bin/srs_bench" publish "rtmp://127.0.0.1:$port/live/s{n}" -c "$streams" --bitrate "$bitrate" --gop 2 --ramp 2 \
         --duration 3600 --json >/dev/null &
-    load_pid=$!
+    pids+=($!)
     # Waits until all streams are published and old files are removed.
     if [ "$2" = on ]; then sleep 20; else sleep 4; fi
     before=$(server_ticks) begin=$EPOCHREALTIME
@@ -132,9 +113,7 @@ measure() {
     lists=$(find "$work/html" -name '*.m3u8' | wc -l)
     awk -v OFS='|' -v server="$1" -v hls="$2" -v n=$((after - before)) -v t="$ticks" -v begin="$begin" -v end="$EPOCHREALTIME" \
         -v lists="$lists" 'BEGIN { print server, hls, sprintf("%.2f", 100 * n / t / (end - begin)), lists }' | tee -a "$work/rows"
-    kill "$load_pid" "$server_pid" 2>/dev/null
-    wait "$load_pid" "$server_pid" 2>/dev/null
-    load_pid='' server_pid=''
+    stop_processes
     [ "$2" = off ] || [ "$lists" -eq "$streams" ] || fail "$1 has $lists playlists of $streams streams"
 }
 

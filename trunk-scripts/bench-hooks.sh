@@ -38,32 +38,12 @@ while [ $# -gt 0 ]; do
     --rates) need "$@" && rates=$2 && shift ;;
     --seconds) need "$@" && seconds=$2 && shift ;;
     --no-build) build=no ;;
-    -h | --help)
-        usage
-        exit 0
-        ;;
-    *) unknown_option "$1" ;;
+    *) other_option "$1" ;;
     esac
     shift
 done
 
-out=objs/bench
-mkdir -p "$out"
-work=$(mktemp -d)
-pids=()
-finish() {
-    for pid in "${pids[@]}"; do kill -CONT "$pid" 2>/dev/null && kill "$pid" 2>/dev/null; done
-    wait
-    rm -rf "$work"
-}
-trap finish EXIT
-trap 'exit 130' INT TERM
-
-[ "$build" = no ] || cargo build --release --locked --bins || exit 1
-bin=${CARGO_TARGET_DIR:-target}/release
-many_files
-share_cores
-ticks=$(getconf CLK_TCK)
+prepare_bench "$build"
 asking_rate=200
 
 rtmp=$(free_port 21935) hooks=$(free_port 28085)
@@ -86,16 +66,7 @@ start() {
     await_server "$server_pid" "$rtmp" || fail "the server does not answer on port $rtmp"
 }
 
-stop() {
-    kill -CONT "$backend_pid" 2>/dev/null
-    kill "$backend_pid" "$server_pid" 2>/dev/null
-    wait "$backend_pid" "$server_pid" 2>/dev/null
-    pids=()
-}
-
 bench() { "${on_load[@]}" "$bin/srs_bench" "$@" --json; }
-# field FILE NAME: prints a number of srs_bench.
-field() { sed -n "s/.*\"$2\":\\([-0-9.]*\\).*/\\1/p" "$work/$1"; }
 
 # crowd NAME ASKING ACTION [OPTION]…: prints a row of the table. ACTION is run once the players are in.
 crowd() {
@@ -117,7 +88,7 @@ crowd() {
         -v max="$(field crowd late_ms_max)" -v gaps="$(field crowd gaps)" -v cpu="$((after - before))" -v t="$ticks" -v begin="$begin" \
         -v end="$EPOCHREALTIME" 'BEGIN {
         printf "| %s | %d | %.1f | %.1f | %.1f | %d | %.0f |\n", name, refused, p50, p99, max, gaps, 100 * cpu / t / (end - begin) }'
-    stop
+    stop_processes
 }
 
 # joins NAME VHOST RATE [OPTION]…: prints a row of the table.
@@ -140,7 +111,7 @@ joins() {
             100 * server / t / time, 1000 * server / t / started, 100 * backend / t / time, rss }'
     kill "$publisher" 2>/dev/null
     wait "$publisher" 2>/dev/null
-    stop
+    stop_processes
 }
 
 kill_backend() { { kill -KILL "$backend_pid" && wait "$backend_pid"; } 2>/dev/null; }

@@ -34,11 +34,7 @@ while [ $# -gt 0 ]; do
     --seconds) need "$@" && seconds=$2 && shift ;;
     --tools) need "$@" && tools=$2 && shift ;;
     --no-build) build=no ;;
-    -h | --help)
-        usage
-        exit 0
-        ;;
-    *) unknown_option "$1" ;;
+    *) other_option "$1" ;;
     esac
     shift
 done
@@ -49,23 +45,7 @@ if [ -z "$tools" ]; then
     if command -v wrk >/dev/null; then tools="wrk srs_bench"; else echo "wrk not found (Debian: apt-get install wrk): measuring with srs_bench only"; fi
 fi
 
-out=objs/bench
-mkdir -p "$out"
-work=$(mktemp -d)
-pids=()
-finish() {
-    for pid in "${pids[@]}"; do kill "$pid" 2>/dev/null; done
-    wait
-    rm -rf "$work"
-}
-trap finish EXIT
-trap 'exit 130' INT TERM
-
-[ "$build" = no ] || cargo build --release --locked --bins || exit 1
-bin=${CARGO_TARGET_DIR:-target}/release
-many_files
-
-share_cores
+prepare_bench "$build"
 
 rtmp=$(free_port 21935) own=$(free_port 23000) peer=$(free_port 24100)
 mkdir "$work/html"
@@ -111,8 +91,6 @@ for file in "$playlist" "$segment"; do
     done
 done
 
-ticks=$(getconf CLK_TCK)
-field() { sed -n "s/.*\"$1\":\\([-0-9.]*\\).*/\\1/p" "$work/load"; }
 # wrk_ms NAME: prints a latency of wrk ("1.23us", "1.23ms", "1.23s") in milliseconds.
 wrk_ms() { awk -v name="$1" '$1 == name { k = $2 ~ /us$/ ? .001 : $2 ~ /ms$/ ? 1 : 1000; print $2 * k }' "$work/load"; }
 
@@ -128,8 +106,8 @@ measure() {
         ;;
     srs_bench)
         "${on_load[@]}" "$bin/srs_bench" http "$url" -c "$n" --ramp 0.5 --duration "$seconds" --json >"$work/load"
-        rate=$(field messages_per_second) p50=$(field latency_ms_p50) p99=$(field latency_ms_p99)
-        failed=$(awk -v a="$(field lost)" -v b="$(field refused)" 'BEGIN {print a + b}')
+        rate=$(field load messages_per_second) p50=$(field load latency_ms_p50) p99=$(field load latency_ms_p99)
+        failed=$(awk -v a="$(field load lost)" -v b="$(field load refused)" 'BEGIN {print a + b}')
         ;;
     esac
     after=$(cpu_ticks "$pid")

@@ -65,11 +65,7 @@ while [ $# -gt 0 ]; do
     --quick) scenarios=(500) seconds=4 ;;
     --no-build) build=no ;;
     --peer) need "$@" && peers+=("$2") && shift ;;
-    -h | --help)
-        usage
-        exit 0
-        ;;
-    *) unknown_option "$1" ;;
+    *) other_option "$1" ;;
     esac
     shift
 done
@@ -82,19 +78,6 @@ for scenario in "${scenarios[@]}"; do
 done
 [[ $rounds =~ ^[1-9][0-9]*$ ]] || fail "--rounds needs a number of at least 1, not '$rounds'"
 
-out=objs/bench
-mkdir -p "$out"
-work=$(mktemp -d)
-server_pid='' publisher_pid=''
-
-finish() {
-    stop_publishing
-    stop_server
-    rm -rf "$work"
-}
-trap finish EXIT
-trap 'exit 130' INT TERM
-
 here=trunk-scripts/bench
 # shellcheck source=trunk-scripts/bench/servers.sh
 . $here/servers.sh
@@ -103,14 +86,9 @@ here=trunk-scripts/bench
 # shellcheck source=trunk-scripts/bench/report.sh
 . $here/report.sh
 
-[ "$build" = no ] || cargo build --release --locked --bins || exit 1
-bin=${CARGO_TARGET_DIR:-target}/release
+prepare_bench "$build"
 cc -O2 -o "$work/floor" tests/benches/floor.c || exit 1
 
-# Each of the two processes has thousands of connections.
-ulimit -n 65536 2>/dev/null || ulimit -n "$(ulimit -Hn)"
-
-share_cores
 bench=("${on_load[@]}" "$bin/srs_bench")
 "${bench[@]}" file "$work/stream.flv" --duration 60 || exit 1
 
@@ -149,8 +127,7 @@ for scenario in "${scenarios[@]}"; do
             echo "== $server, $scenario, round $round of $rounds ($((SECONDS - started)) s)"
             start "$server" "$scenario" || continue
             run_scenario "$server" "$scenario"
-            stop_publishing
-            stop_server
+            stop_processes
         done
     done
 done

@@ -34,11 +34,7 @@ while [ $# -gt 0 ]; do
         if [ "$1" = --load ]; then load=$2; else seconds=$2; fi
         shift
         ;;
-    -h | --help)
-        usage
-        exit 0
-        ;;
-    *) unknown_option "$1" ;;
+    *) other_option "$1" ;;
     esac
     shift
 done

@@ -10,8 +10,14 @@ fail() {
 # need OPTION [VALUE]: fails if the option has no value.
 need() { [ $# -gt 1 ] || fail "$1 needs a value"; }
 
-# unknown_option OPTION: prints the usage of the script and fails.
-unknown_option() {
+# other_option OPTION: prints the usage of the script, and exits: successfully for -h and --help, else with an error.
+other_option() {
+    case $1 in
+    -h | --help)
+        usage
+        exit 0
+        ;;
+    esac
     usage >&2
     fail "unknown option '$1'"
 }
@@ -84,6 +90,47 @@ await_server() {
 # cpu_ticks PID: prints the processor time of a process with all threads, in ticks; `getconf CLK_TCK` is the number per second.
 # Prints 0 if there is no such process. The name in brackets can contain blanks.
 cpu_ticks() { awk '{ sub(/^.*\) /, ""); print $12 + $13 }' "/proc/$1/stat" 2>/dev/null || echo 0; }
+
+# make_work_folder [PARENT]: makes a temporary folder for the script and sets work to it. At the end of the script the processes in
+# pids are stopped, and the folder is removed.
+make_work_folder() {
+    work=$(mktemp -d ${1:+-p "$1"}) || exit 1
+    pids=()
+    trap 'stop_processes; rm -rf "$work"' EXIT
+    trap 'exit 130' INT TERM
+}
+
+# stop_processes: ends the processes in pids, also stopped ones, and waits for all processes of the script.
+stop_processes() {
+    local pid
+    for pid in "${pids[@]}"; do kill "$pid" 2>/dev/null && kill -CONT "$pid" 2>/dev/null; done
+    wait 2>/dev/null
+    pids=()
+}
+
+# build_programs PROFILE BUILD: builds the programs, unless BUILD is no, and sets bin to their folder. PROFILE is debug or release.
+build_programs() {
+    local options=(--locked --bins)
+    [ "$1" = debug ] || options+=(--release)
+    [ "$2" = no ] || cargo build "${options[@]}" || exit 1
+    # shellcheck disable=SC2034 # used by the scripts
+    bin=${CARGO_TARGET_DIR:-target}/$1
+}
+
+# prepare_bench BUILD [PARENT]: does what all benchmarks need: sets out to the folder of results and ticks to the ticks of processor
+# time per second, makes the work folder, builds, raises the limit of files, and shares the cores.
+prepare_bench() {
+    # shellcheck disable=SC2034 # used by the scripts
+    out=objs/bench ticks=$(getconf CLK_TCK)
+    mkdir -p "$out"
+    make_work_folder "${2-}"
+    build_programs release "$1"
+    many_files
+    share_cores
+}
+
+# field FILE NAME: prints a number of the JSON that srs_bench has written to a file in the work folder.
+field() { sed -n "s/.*\"$2\":\\([-0-9.]*\\).*/\\1/p" "$work/$1"; }
 
 # many_files: raises the limit of open files to the maximum, because each connection needs one.
 many_files() { ulimit -n "$(ulimit -Hn)" 2>/dev/null || true; }

@@ -30,11 +30,7 @@ targets=()
 while [ $# -gt 0 ]; do
     case $1 in
     --seconds) need "$@" && seconds=$2 && shift ;;
-    -h | --help)
-        usage
-        exit 0
-        ;;
-    -*) unknown_option "$1" ;;
+    -*) other_option "$1" ;;
     *) targets+=("$1") ;;
     esac
     shift

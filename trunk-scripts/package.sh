@@ -42,11 +42,7 @@ while [ $# -gt 0 ]; do
     --programs) need "$@" && programs=$2 && shift ;;
     --version) need "$@" && version=$2 && shift ;;
     --output) need "$@" && output=$2 && shift ;;
-    -h | --help)
-        usage
-        exit 0
-        ;;
-    *) unknown_option "$1" ;;
+    *) other_option "$1" ;;
     esac
     shift
 done

@@ -33,11 +33,7 @@ while [ $# -gt 0 ]; do
         if [ -e "$1" ]; then conf=$(realpath "$1"); else conf=$root/$1; fi
         [ -e "$conf" ] || fail "configuration file not found: $1"
         ;;
-    -h | --help)
-        usage
-        exit 0
-        ;;
-    *) unknown_option "$1" ;;
+    *) other_option "$1" ;;
     esac
     shift
 done

@@ -40,11 +40,7 @@ while [ $# -gt 0 ]; do
         seed=$2
         shift
         ;;
-    -h | --help)
-        usage
-        exit 0
-        ;;
-    -*) unknown_option "$1" ;;
+    -*) other_option "$1" ;;
     *) minutes=$1 ;;
     esac
     shift

@@ -30,11 +30,7 @@ may_install=yes
 while [ $# -gt 0 ]; do
     case $1 in
     --no-install) may_install=no ;;
-    -h | --help)
-        usage
-        exit 0
-        ;;
-    *) unknown_option "$1" ;;
+    *) other_option "$1" ;;
     esac
     shift
 done

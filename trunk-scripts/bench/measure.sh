@@ -4,10 +4,10 @@
 # Number of players in each scenario that parse every message: enough for a p99 of latency, too few to cost much CPU.
 checking=20
 
-# load_beside COMMAND…: runs more load until stop_publishing.
+# load_beside COMMAND…: runs more load until stop_processes.
 load_beside() {
     "$@" --ramp 2 --duration 3600 --json >/dev/null &
-    publisher_pid+=" $!"
+    pids+=($!)
 }
 
 # run_scenario SERVER SCENARIO: measures a running server.
@@ -54,12 +54,11 @@ run_scenario() {
     esac
 }
 
-ticks=$(getconf CLK_TCK)
 user_and_system() { awk '{print $14, $15}' "/proc/$server_pid/stat"; }
 # others: prints the CPU time of all other processes of the machine, in ticks, without interrupts.
 others() {
     local pid used=0
-    for pid in "$server_pid" "$load" $publisher_pid; do
+    for pid in "${pids[@]}" "$load"; do
         used=$((used + $(cpu_ticks "$pid")))
     done
     echo $(($(awk '/^cpu / {print $2 + $3 + $4}' /proc/stat) - used))
@@ -67,7 +66,6 @@ others() {
 resident_kb() { awk '/^VmRSS/ {print $2}' "/proc/$server_pid/status"; }
 switches() { awk '/ctxt_switches/ {n += $2} END {print n}' /proc/"$server_pid"/task/*/status; }
 voluntary() { awk '/^voluntary/ {n += $2} END {print n}' /proc/"$server_pid"/task/*/status; }
-field() { sed -n "s/.*\"$1\":\\([-0-9.]*\\).*/\\1/p" "$work/load.json"; }
 
 # find_syscall_counter: sets syscall_counter to perf if tracepoints are available, which cost the server little; else to strace,
 # which slows the server down and is used in small scenarios only; else to none.
@@ -103,7 +101,7 @@ syscalls() {
 measure() {
     local server=$1 title=$2 clients=$3 ramp=$4
     shift 4
-    "$@" --ramp "$ramp" --duration $((seconds + 2)) --json >"$work/load.json" &
+    "$@" --ramp "$ramp" --duration $((seconds + 2)) --json >"$work/load" &
     local load=$! user0 system0 user1 system1 switches0 kb per_second calls others0 others1
     sleep "$ramp.5" && sleep 1
     read -r user0 system0 < <(user_and_system)
@@ -124,10 +122,10 @@ measure() {
     fi
     awk -v s="$seconds" -v t="$ticks" -v u=$((user1 - user0)) -v k=$((system1 - system0)) -v kb="$((kb - idle_kb))" \
         -v n="$clients" -v OFS='|' -v server="$server" -v title="$title" -v switches="$per_second" -v calls="$calls" \
-        -v join50="$(field join_ms_p50)" -v join99="$(field join_ms_p99)" -v p50="$(field latency_ms_p50)" \
-        -v p99="$(field latency_ms_p99)" -v lost="$(field lost)" -v refused="$(field refused)" -v gaps="$(field gaps)" \
-        -v missing="$(field missing)" -v damaged="$(field damaged)" -v lag="$(field slow_lag_ms_max)" \
-        -v mbit="$(field mbit_per_second)" -v tool="$(field tool_cpu_percent)" '
+        -v join50="$(field load join_ms_p50)" -v join99="$(field load join_ms_p99)" -v p50="$(field load latency_ms_p50)" \
+        -v p99="$(field load latency_ms_p99)" -v lost="$(field load lost)" -v refused="$(field load refused)" -v gaps="$(field load gaps)" \
+        -v missing="$(field load missing)" -v damaged="$(field load damaged)" -v lag="$(field load slow_lag_ms_max)" \
+        -v mbit="$(field load mbit_per_second)" -v tool="$(field load tool_cpu_percent)" '
     function known(value) { return value == "" ? "-" : sprintf(value < 10 ? "%.2f" : value < 100 ? "%.1f" : "%.0f", value) }
     BEGIN {
         f = 100 / t / s

@@ -74,10 +74,10 @@ END
         "${on_server[@]}" ${peer_command[$1]} >"$work/peer.log" 2>&1 &
         ;;
     esac
-    server_pid=$!
+    server_pid=$! pids+=($!)
     await_server "$server_pid" "$port" && return 0
     echo "bench.sh: $1 does not answer on port $port" >&2
-    stop_server
+    stop_processes
     return 1
 }
 
@@ -99,27 +99,10 @@ http {
 END
 }
 
-stop_server() {
-    [ -n "$server_pid" ] || return 0
-    kill "$server_pid" 2>/dev/null
-    wait "$server_pid" 2>/dev/null
-    server_pid=
-}
-
 # publish SERVER STREAM COUNT: publishes in the background, except for the floor, which reads its stream from a file.
 publish() {
     case $1 in floor-*) return ;; esac
     "${bench[@]}" publish "rtmp://127.0.0.1:$port/live/$2" -c "$3" --ramp 1 --duration 3600 --json >/dev/null &
-    publisher_pid=$!
+    pids+=($!)
     sleep 2
-}
-
-stop_publishing() {
-    [ -n "$publisher_pid" ] || return 0
-    # One or several.
-    # shellcheck disable=SC2086
-    kill $publisher_pid 2>/dev/null
-    # shellcheck disable=SC2086
-    wait $publisher_pid 2>/dev/null
-    publisher_pid=
 }
