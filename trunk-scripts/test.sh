@@ -183,8 +183,8 @@ step "format" 60 cargo fmt --check || true
 
 step "build tests" 600 cargo test --locked --no-run || true
 
-# The tests wait for live streams most of the time. Beside them run, at low priority, the release build that the attack kit needs, and the
-# lints. All targets see the features that differ most; the other sets change nothing but the library and the programs.
+# The tests wait for live streams most of the time. Beside them run, at low priority, the lints and the release build that the attack kit
+# needs. All targets see the features that differ most; the other sets change nothing but the library and the programs.
 beside=(
     "release build|build --release --locked --bin simple_rtmp_server"
     "clippy, default features|clippy --locked --all-targets -- -D warnings"
@@ -194,13 +194,22 @@ beside=(
     "clippy, http only|clippy --locked --lib --bins --no-default-features --features http -- -D warnings"
 )
 results=$(mktemp -d) || exit 1
-trap 'kill "$background" 2>/dev/null; rm -rf "$results"' EXIT
-for number in "${!beside[@]}"; do
-    read -ra arguments <<<"${beside[number]#*|}"
-    nice timeout --kill-after=10 900 cargo "${arguments[@]}" </dev/null >"$results/log$number" 2>&1
-    echo $? >"$results/status$number"
-done &
-background=$!
+
+# run_beside NUMBER…: runs these commands, one after the other.
+run_beside() {
+    local number arguments
+    for number in "$@"; do
+        read -ra arguments <<<"${beside[number]#*|}"
+        nice timeout --kill-after=10 900 cargo "${arguments[@]}" </dev/null >"$results/log$number" 2>&1
+        echo $? >"$results/status$number"
+    done
+}
+# The end of the release build keeps one core busy, so the lints run beside it.
+run_beside 0 &
+release=$!
+run_beside 1 2 3 4 5 &
+lints=$!
+trap 'kill "$release" "$lints" 2>/dev/null; rm -rf "$results"' EXIT
 
 # All test programs but the attack kit, which needs the machine for itself.
 targets=(--lib --bins)
@@ -211,7 +220,7 @@ for file in tests/*.rs tests/*/main.rs; do
     [ "$name" = attack ] || targets+=(--test "$name")
 done
 # The end-to-end tests wait for live streams most of the time, so more of them than there are cores run at once.
-step "unit, end-to-end and fuzz tests" 900 env RUST_TEST_THREADS="${RUST_TEST_THREADS:-6}" cargo test --locked --no-fail-fast "${targets[@]}" || true
+step "unit, end-to-end and fuzz tests" 900 env RUST_TEST_THREADS="${RUST_TEST_THREADS:-8}" cargo test --locked --no-fail-fast "${targets[@]}" || true
 for number in "${!beside[@]}"; do
     # shellcheck disable=SC2016 # for the other bash
     step "${beside[number]%%|*} (rest of it)" 900 \
