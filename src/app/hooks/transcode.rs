@@ -38,7 +38,7 @@ use self::ladders::Ladders;
 use self::manager::{Manager, Message};
 use self::report::{outputs, report};
 use self::runs::Runs;
-use self::specs::{Once, has_programs, once_commands};
+use self::specs::{ExecEvent, event_commands, has_programs};
 use self::watch::{StreamTime, Watch};
 use crate::app::context::{Context, Feature};
 use crate::app::events::{Event, Gate, GateAction, GateAnswer, GateRequest, Listener};
@@ -102,21 +102,21 @@ impl Transcoder {
         let published = Message::Published { stream: stream.clone(), source: source.clone(), time: time.clone() };
         self.post(published);
         let (name, of_watch, inbox) = (stream.name.clone(), time.clone(), self.0.inbox.clone());
-        let report = move |seen| inbox.post(Message::Seen(name.clone(), of_watch.clone(), seen));
+        let report = move |event| inbox.post(Message::Watch(name.clone(), of_watch.clone(), event));
         Some(Box::new(Watch::new(time, report)))
     }
 
     /// Queues the commands that run once at an event, if there are any.
-    fn run_once(&self, event: Once, stream: &Arc<StreamInfo>) {
+    fn queue_commands(&self, event: ExecEvent, stream: &Arc<StreamInfo>) {
         let config = self.0.ctx.config.get();
         // The pair of an event matters too: a reload may have added its commands since.
         let pair = match event {
-            Once::Publish | Once::Unpublish => [Once::Publish, Once::Unpublish],
-            Once::Play | Once::Stop => [event, event],
+            ExecEvent::Publish | ExecEvent::Unpublish => [ExecEvent::Publish, ExecEvent::Unpublish],
+            ExecEvent::Play | ExecEvent::Stop => [event, event],
         };
-        let has = |vhost: &Arc<Vhost>| pair.iter().any(|event| !once_commands(vhost, *event).1.is_empty());
+        let has = |vhost: &Arc<Vhost>| pair.iter().any(|event| !event_commands(vhost, *event).1.is_empty());
         if config.vhosts.get(&stream.vhost).is_some_and(has) {
-            self.post(Message::Once(event, stream.clone()));
+            self.post(Message::Exec(event, stream.clone()));
         }
     }
 
@@ -164,17 +164,17 @@ impl Listener for Transcoder {
                     self.attach(source, vhost);
                 }
                 if !resumed && !is_product(client) {
-                    self.run_once(Once::Publish, stream);
+                    self.queue_commands(ExecEvent::Publish, stream);
                 }
             }
             StreamEvent::Unpublished { stream } => {
                 if self.0.is_used.load(Ordering::Relaxed) {
                     self.post(Message::Unpublished(stream.name.clone()));
                 }
-                self.run_once(Once::Unpublish, stream);
+                self.queue_commands(ExecEvent::Unpublish, stream);
             }
-            StreamEvent::Played { stream, .. } => self.run_once(Once::Play, stream),
-            StreamEvent::Stopped { stream, .. } => self.run_once(Once::Stop, stream),
+            StreamEvent::Played { stream, .. } => self.queue_commands(ExecEvent::Play, stream),
+            StreamEvent::Stopped { stream, .. } => self.queue_commands(ExecEvent::Stop, stream),
             StreamEvent::PublisherLost { .. } | StreamEvent::CodecsKnown { .. } => {}
         }
     }

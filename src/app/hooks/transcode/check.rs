@@ -12,8 +12,8 @@ use crate::config::{Config, Vhost};
 /// Time for ffmpeg to list its encoders.
 const LIST_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// An encoder that is needed, and by whom.
-struct Need {
+/// The encoders that a block needs.
+struct RequiredEncoders {
     program: String,
     by: String,
     encoders: Vec<String>,
@@ -24,7 +24,7 @@ pub fn check_programs(config: &Config) -> Vec<String> {
     let mut lists: BTreeMap<String, Result<HashSet<String>, String>> = BTreeMap::new();
     let mut problems = Vec::new();
     for vhost in config.vhosts.values().filter(|vhost| vhost.enabled) {
-        for Need { program, by, encoders } in needs(vhost) {
+        for RequiredEncoders { program, by, encoders } in required_encoders(vhost) {
             let known = lists.entry(program.clone()).or_insert_with(|| list_encoders(&program));
             match known {
                 Err(error) => problems.push(format!("{by}: ffmpeg {program} cannot be used: {error}")),
@@ -47,9 +47,9 @@ pub fn check_programs(config: &Config) -> Vec<String> {
     problems
 }
 
-fn needs(vhost: &Vhost) -> Vec<Need> {
+fn required_encoders(vhost: &Vhost) -> Vec<RequiredEncoders> {
     let name = &vhost.name;
-    let mut needs = Vec::new();
+    let mut required = Vec::new();
     for block in vhost.transcode.iter().filter(|block| block.enabled) {
         for engine in block.engines.iter().filter(|engine| engine.enabled) {
             let own = [&engine.vcodec, &engine.acodec]
@@ -57,15 +57,19 @@ fn needs(vhost: &Vhost) -> Vec<Need> {
                 .filter(|codec| !matches!(codec.as_str(), "copy" | "vn" | "an"));
             let by =
                 format!("engine \"{}\" in transcode {} in vhost {name}", engine.name, block.scope).replace("  ", " ");
-            needs.push(Need { program: block.ffmpeg.clone(), by, encoders: own.cloned().collect() });
+            required.push(RequiredEncoders { program: block.ffmpeg.clone(), by, encoders: own.cloned().collect() });
         }
     }
     let ladder = &vhost.ladder;
     if !ladder.heights.is_empty() {
         let encoders = [&ladder.vcodec, &ladder.acodec].into_iter().filter(|codec| *codec != "copy").cloned().collect();
-        needs.push(Need { program: ladder.ffmpeg.clone(), by: format!("ladder in vhost {name}"), encoders });
+        required.push(RequiredEncoders {
+            program: ladder.ffmpeg.clone(),
+            by: format!("ladder in vhost {name}"),
+            encoders,
+        });
     }
-    needs
+    required
 }
 
 /// Returns the names by which ffmpeg finds encoders: their own, and those of their codecs.

@@ -16,10 +16,10 @@ const MAX_NAMES: usize = 1000;
 
 /// The hosts that were asked for. Clones share them.
 #[derive(Clone, Default)]
-pub(super) struct Hosts(Shared<HashMap<String, LookUp>>);
+pub(super) struct Hosts(Shared<HashMap<String, Lookup>>);
 
 #[derive(Clone, Copy)]
-enum LookUp {
+enum Lookup {
     Pending,
     Done { own: bool, since: Instant },
 }
@@ -35,22 +35,22 @@ impl Hosts {
         }
         let known = self.0.with(|hosts| hosts.get(host).copied());
         match known {
-            Some(LookUp::Done { own, since }) if now.saturating_duration_since(since) < LIFETIME => return Some(own),
-            Some(LookUp::Pending) => return None,
+            Some(Lookup::Done { own, since }) if now.saturating_duration_since(since) < LIFETIME => return Some(own),
+            Some(Lookup::Pending) => return None,
             _ => {}
         }
         self.0.with(|hosts| {
             if hosts.len() >= MAX_NAMES {
                 hosts.clear();
             }
-            hosts.insert(host.to_owned(), LookUp::Pending);
+            hosts.insert(host.to_owned(), Lookup::Pending);
         });
         let (hosts, name, on_known) = (self.clone(), host.to_owned(), on_known.clone());
         let look_up = move || {
             let asked = name.clone();
             // A name without an address is that of no one; ffmpeg will say so.
             let own = st::offload(move || resolve(&asked)).unwrap_or(false);
-            hosts.0.with(|hosts| hosts.insert(name, LookUp::Done { own, since: st::now() }));
+            hosts.0.with(|hosts| hosts.insert(name, Lookup::Done { own, since: st::now() }));
             on_known();
         };
         if st::spawn("look-up", 0, look_up).is_err() {

@@ -7,10 +7,10 @@ use std::time::{Duration, Instant};
 use super::entry::Entry;
 use super::ladders::Ladders;
 use super::runs::Runs;
-use super::spec::{Spec, What};
-use super::specs::{self, Key, Once};
+use super::spec::{ProgramKind, Spec};
+use super::specs::{self, ExecEvent, Key};
 use super::task::{Action, State, Task};
-use super::watch::{Seen, StreamTime};
+use super::watch::{StreamTime, WatchEvent};
 use crate::app::context::Context;
 use crate::app::session::info::StreamInfo;
 use crate::app::stream::{EndReason, Source};
@@ -35,11 +35,11 @@ pub(super) enum Message {
         source: Source,
         time: Arc<StreamTime>,
     },
-    /// Findings of the watch of a publication, named by its time.
-    Seen(String, Arc<StreamTime>, Seen),
+    /// An event of the watch of a publication, which its time identifies.
+    Watch(String, Arc<StreamTime>, WatchEvent),
     /// The stream has ended.
     Unpublished(String),
-    Once(Once, Arc<StreamInfo>),
+    Exec(ExecEvent, Arc<StreamInfo>),
     Process(ProcessEvent),
     Reconfigured,
     /// A host is known.
@@ -90,7 +90,7 @@ impl Manager {
                 self.streams.insert(stream.name.clone(), live);
                 self.set_input(&stream.name, false);
             }
-            Message::Seen(name, time, seen) => self.on_seen(&name, &time, seen),
+            Message::Watch(name, time, event) => self.on_watch_event(&name, &time, event),
             Message::Unpublished(name) => {
                 if let Some(live) = self.streams.get(&name).filter(|live| !live.source.is_live()) {
                     let info = live.info.clone();
@@ -98,7 +98,7 @@ impl Manager {
                     self.reconcile(&info, Vec::new());
                 }
             }
-            Message::Once(event, stream) => self.run_once(event, &stream),
+            Message::Exec(event, stream) => self.start_commands(event, &stream),
             Message::Process(event) => self.runs.on_event(event, &mut self.tasks),
             Message::Reconfigured => {
                 let names: Vec<_> = self.streams.keys().cloned().collect();
@@ -109,23 +109,23 @@ impl Manager {
         self.tick(st::now());
     }
 
-    fn on_seen(&mut self, name: &str, time: &Arc<StreamTime>, seen: Seen) {
+    fn on_watch_event(&mut self, name: &str, time: &Arc<StreamTime>, event: WatchEvent) {
         // Another publication may have begun since.
         let Some(live) = self.streams.get_mut(name).filter(|live| Arc::ptr_eq(&live.time, time)) else { return };
-        match seen {
-            Seen::Ready => {
+        match event {
+            WatchEvent::Ready => {
                 live.is_ready = true;
                 self.set_input(name, true);
                 self.update(name);
             }
-            Seen::Changed => self.update(name),
-            Seen::Ended(EndReason::Reconfigured) => {
+            WatchEvent::Changed => self.update(name),
+            WatchEvent::Ended(EndReason::Reconfigured) => {
                 let info = live.info.clone();
                 self.streams.remove(name);
                 self.reconcile(&info, Vec::new());
             }
             // The publisher may come back, and programs wait for it.
-            Seen::Ended(_) => {
+            WatchEvent::Ended(_) => {
                 live.is_ready = false;
                 self.set_input(name, false);
             }
@@ -151,8 +151,8 @@ impl Manager {
 
     /// Sets what is to run for a stream.
     fn reconcile(&mut self, stream: &StreamInfo, wanted: Vec<(Key, Spec)>) {
-        let heights = wanted.iter().find_map(|(_, spec)| match &spec.what {
-            What::Ladder { heights, .. } => Some(heights.clone()),
+        let heights = wanted.iter().find_map(|(_, spec)| match &spec.kind {
+            ProgramKind::Ladder { heights, .. } => Some(heights.clone()),
             _ => None,
         });
         self.ladders.set(stream, heights.as_deref().unwrap_or_default());
@@ -173,14 +173,14 @@ impl Manager {
         self.tasks.insert(self.last_id, Entry { stream: stream.name.clone(), key, task });
     }
 
-    fn run_once(&mut self, event: Once, stream: &Arc<StreamInfo>) {
+    fn start_commands(&mut self, event: ExecEvent, stream: &Arc<StreamInfo>) {
         match event {
-            Once::Publish if !self.announced.insert(stream.name.clone()) => return,
-            Once::Unpublish if !self.announced.remove(&stream.name) => return,
+            ExecEvent::Publish if !self.announced.insert(stream.name.clone()) => return,
+            ExecEvent::Unpublish if !self.announced.remove(&stream.name) => return,
             _ => {}
         }
         let now = st::now();
-        for (key, spec) in specs::once(&self.ctx.config.get(), stream, event, st::system_time()) {
+        for (key, spec) in specs::of_event(&self.ctx.config.get(), stream, event, st::system_time()) {
             let waiting = self.tasks.values().filter(|entry| entry.task.once).count();
             match spec {
                 Ok(_) if waiting >= MAX_WAITING_COMMANDS => {

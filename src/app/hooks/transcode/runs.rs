@@ -19,8 +19,8 @@ use crate::st;
 const LOG_INTERVAL: Duration = Duration::from_secs(5);
 
 /// Lines of standard error in the log, and their longest text in characters.
-const SHOWN_LINES: usize = 3;
-const MAX_SHOWN: usize = 400;
+const MAX_ERROR_LINES: usize = 3;
+const MAX_ERROR_TEXT: usize = 400;
 
 /// The variable with the parameter for URLs of this server that a command makes by itself.
 const TOKEN_VARIABLE: &str = "SRS_URL_PARAMETER";
@@ -206,8 +206,9 @@ fn is_failure(entry: &mut Entry, end: &ProcessEnd, last_lines: Vec<String>) -> b
     let random = u64::from(pid)
         ^ u64::from(st::system_time().duration_since(std::time::UNIX_EPOCH).map_or(0, |t| t.subsec_nanos()));
     let once = entry.task.once;
-    let last = &last_lines[last_lines.len().saturating_sub(SHOWN_LINES)..];
-    let shown: String = last.join(" | ").chars().rev().take(MAX_SHOWN).collect::<Vec<_>>().into_iter().rev().collect();
+    let last = &last_lines[last_lines.len().saturating_sub(MAX_ERROR_LINES)..];
+    let shown: String =
+        last.join(" | ").chars().rev().take(MAX_ERROR_TEXT).collect::<Vec<_>>().into_iter().rev().collect();
     let run = entry.task.on_exit(end, last_lines, random, st::now());
     let (stream, key, seconds) = (&entry.stream, quoted(&entry.key), run.ran.as_secs_f32());
     let is_failure = run.stopped.is_none_or(StopReason::is_failure);

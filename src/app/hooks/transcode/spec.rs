@@ -12,7 +12,7 @@ use crate::os::process::{Limits, LogFile};
 #[derive(Debug, Clone)]
 pub(super) struct Spec {
     pub(super) program: String,
-    pub(super) what: What,
+    pub(super) kind: ProgramKind,
     pub(super) names: Names,
     /// Level of ffmpeg's own log.
     pub(super) log_level: &'static str,
@@ -28,7 +28,7 @@ pub(super) struct Spec {
 
 /// The kind of a program.
 #[derive(Debug, Clone, PartialEq)]
-pub(super) enum What {
+pub(super) enum ProgramKind {
     Engine(Engine),
     Ladder {
         ladder: Ladder,
@@ -61,9 +61,9 @@ impl Media {
 impl Spec {
     /// Returns whether a program that runs for `self` is what `wanted` asks for.
     pub(super) fn serves(&self, wanted: &Spec) -> bool {
-        let needs_media = !matches!(self.what, What::Exec(_));
+        let needs_media = !matches!(self.kind, ProgramKind::Exec(_));
         self.program == wanted.program
-            && self.what == wanted.what
+            && self.kind == wanted.kind
             && self.names == wanted.names
             && self.log_level == wanted.log_level
             && self.supervision == wanted.supervision
@@ -73,12 +73,12 @@ impl Spec {
 
     /// Returns the command for a start at `time`.
     pub(super) fn command(&self, time: SystemTime) -> Result<Command, NameError> {
-        match &self.what {
-            What::Engine(engine) => command::engine(engine, &self.names, self.log_level, time),
-            What::Ladder { ladder, heights, picture } => {
+        match &self.kind {
+            ProgramKind::Engine(engine) => command::engine(engine, &self.names, self.log_level, time),
+            ProgramKind::Ladder { ladder, heights, picture } => {
                 command::ladder(ladder, heights, *picture, &self.names, self.log_level, time)
             }
-            What::Exec(words) => {
+            ProgramKind::Exec(words) => {
                 let args = words.iter().skip(1).map(|word| self.names.expand(word, "exec", time));
                 Ok(Command { args: args.collect::<Result<_, _>>()?, directories: Vec::new() })
             }
@@ -92,12 +92,12 @@ impl Spec {
 
     /// Returns whether the program reports its progress as ffmpeg does.
     pub(super) fn reports_progress(&self) -> bool {
-        !matches!(self.what, What::Exec(_))
+        !matches!(self.kind, ProgramKind::Exec(_))
     }
 
     /// Returns whether a report alone is a sign of life, since the output may be one picture in a minute.
     pub(super) fn is_slow(&self) -> bool {
-        let What::Engine(engine) = &self.what else { return false };
+        let ProgramKind::Engine(engine) = &self.kind else { return false };
         engine.oformat.starts_with("image2") || matches!(engine.vcodec.as_str(), "png" | "mjpeg")
     }
 }

@@ -5,7 +5,7 @@ use std::time::{Duration, SystemTime};
 
 use super::command::{Picture, rendition_heights};
 use super::names::{NameError, Names, file_name};
-use super::spec::{Media, Spec, What};
+use super::spec::{Media, ProgramKind, Spec};
 use crate::app::session::info::StreamInfo;
 use crate::app::stream::Source;
 use crate::config::{Config, Supervision, Vhost};
@@ -17,7 +17,7 @@ const MAX_LOG_BYTES: u64 = 1_000_000;
 
 /// A command of `exec` that runs once.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Once {
+pub(super) enum ExecEvent {
     Publish,
     Unpublish,
     Play,
@@ -28,7 +28,7 @@ pub(super) enum Once {
 pub(super) type Key = String;
 
 /// Programs that cannot be started, by place.
-pub(super) type Refused = Vec<(Key, NameError)>;
+pub(super) type InvalidPrograms = Vec<(Key, NameError)>;
 
 /// Returns the programs for a stream, by place, and what is wrong with others.
 pub(super) fn of_stream(
@@ -36,7 +36,7 @@ pub(super) fn of_stream(
     stream: &StreamInfo,
     source: &Source,
     time: SystemTime,
-) -> (Vec<(Key, Spec)>, Refused) {
+) -> (Vec<(Key, Spec)>, InvalidPrograms) {
     let Some(vhost) = config.vhosts.get(&stream.vhost).filter(|vhost| vhost.enabled) else { return Default::default() };
     let snapshot = source.snapshot();
     let size = snapshot.media.width.zip(snapshot.media.height);
@@ -46,8 +46,8 @@ pub(super) fn of_stream(
     for block in blocks {
         for engine in block.engines.iter().filter(|engine| engine.enabled) {
             let key = engine_key(&engine.name, &block.scope);
-            let what = What::Engine(engine.clone());
-            specs.push((key, &block.ffmpeg, what, block.supervision, engine.name.clone()));
+            let kind = ProgramKind::Engine(engine.clone());
+            specs.push((key, &block.ffmpeg, kind, block.supervision, engine.name.clone()));
         }
     }
     if let Some((width, height)) = size.filter(|_| snapshot.codecs.video.is_some()) {
@@ -55,25 +55,25 @@ pub(super) fn of_stream(
         let picture = Picture { width, height, frame_rate };
         let heights = rendition_heights(&vhost.ladder, picture);
         if !heights.is_empty() {
-            let what = What::Ladder { ladder: vhost.ladder.clone(), heights, picture };
+            let kind = ProgramKind::Ladder { ladder: vhost.ladder.clone(), heights, picture };
             let supervision = vhost.ladder.supervision;
-            specs.push(("ladder".to_owned(), &vhost.ladder.ffmpeg, what, supervision, "ladder".to_owned()));
+            specs.push(("ladder".to_owned(), &vhost.ladder.ffmpeg, kind, supervision, "ladder".to_owned()));
         }
     }
     let empty = String::new();
     for (index, words) in vhost.exec.publish.iter().enumerate().filter(|_| vhost.exec.enabled) {
-        let what = What::Exec(words.clone());
+        let kind = ProgramKind::Exec(words.clone());
         specs.push((
             format!("exec publish {index}"),
             words.first().unwrap_or(&empty),
-            what,
+            kind,
             vhost.exec.supervision,
             index.to_string(),
         ));
     }
     let (mut good, mut bad) = (Vec::new(), Vec::new());
-    for (key, program, what, supervision, label) in specs {
-        let spec = make(config, stream, program, what, supervision, &label, media);
+    for (key, program, kind, supervision, label) in specs {
+        let spec = make(config, stream, program, kind, supervision, &label, media);
         match spec.command(time) {
             Ok(_) => good.push((key, spec)),
             Err(error) => bad.push((key, error)),
@@ -90,20 +90,20 @@ fn engine_key(name: &str, scope: &str) -> Key {
 }
 
 /// Returns the commands of `exec` that run once at an event of a stream, and what is wrong with others.
-pub(super) fn once(
+pub(super) fn of_event(
     config: &Config,
     stream: &StreamInfo,
-    event: Once,
+    event: ExecEvent,
     time: SystemTime,
 ) -> Vec<(Key, Result<Spec, NameError>)> {
     let Some(vhost) = config.vhosts.get(&stream.vhost) else { return Vec::new() };
     let exec = &vhost.exec;
-    let (name, commands) = once_commands(vhost, event);
+    let (name, commands) = event_commands(vhost, event);
     let spec = |(index, words): (usize, &Vec<String>)| {
         let program = words.first().cloned().unwrap_or_default();
-        let what = What::Exec(words.clone());
+        let kind = ProgramKind::Exec(words.clone());
         let label = format!("{name}-{index}");
-        let mut spec = make(config, stream, &program, what, exec.supervision, &label, Media::default());
+        let mut spec = make(config, stream, &program, kind, exec.supervision, &label, Media::default());
         spec.timeout = Some(exec.timeout);
         let spec = spec.command(time).map(|_| spec);
         (format!("exec {name} {index}"), spec)
@@ -112,13 +112,13 @@ pub(super) fn once(
 }
 
 /// Returns the name of an event and its commands.
-pub(super) fn once_commands(vhost: &Vhost, event: Once) -> (&'static str, &[Vec<String>]) {
+pub(super) fn event_commands(vhost: &Vhost, event: ExecEvent) -> (&'static str, &[Vec<String>]) {
     let exec = &vhost.exec;
     let (name, commands) = match event {
-        Once::Publish => ("on_publish", &exec.on_publish),
-        Once::Unpublish => ("on_unpublish", &exec.on_unpublish),
-        Once::Play => ("on_play", &exec.on_play),
-        Once::Stop => ("on_stop", &exec.on_stop),
+        ExecEvent::Publish => ("on_publish", &exec.on_publish),
+        ExecEvent::Unpublish => ("on_unpublish", &exec.on_unpublish),
+        ExecEvent::Play => ("on_play", &exec.on_play),
+        ExecEvent::Stop => ("on_stop", &exec.on_stop),
     };
     (name, if exec.enabled && vhost.enabled { commands } else { &[] })
 }
@@ -135,13 +135,13 @@ fn make(
     config: &Config,
     stream: &StreamInfo,
     program: &str,
-    what: What,
+    kind: ProgramKind,
     supervision: Supervision,
     label: &str,
     media: Media,
 ) -> Spec {
     let (address, port) = address(config);
-    let prefix = if matches!(what, What::Exec(_)) { "exec" } else { "ffmpeg-encoder" };
+    let prefix = if matches!(kind, ProgramKind::Exec(_)) { "exec" } else { "ffmpeg-encoder" };
     let log = (config.ff_log_dir != Path::new("/dev/null")).then(|| {
         let name = file_name(&[prefix, &stream.vhost, &stream.app, &stream.stream, label], ".log");
         LogFile { path: config.ff_log_dir.join(name), max_bytes: MAX_LOG_BYTES }
@@ -149,8 +149,8 @@ fn make(
     let names = Names::new(stream, address, port);
     Spec {
         program: program.to_owned(),
-        picture: picture(config, &what, &names),
-        what,
+        picture: picture(config, &kind, &names),
+        kind,
         names,
         log_level: config.ff_log_level,
         supervision,
@@ -161,8 +161,8 @@ fn make(
 }
 
 /// Returns the path on `http_server` of the picture that an engine keeps up to date. Files whose names change are none.
-fn picture(config: &Config, what: &What, names: &Names) -> Option<String> {
-    let What::Engine(engine) = what else { return None };
+fn picture(config: &Config, kind: &ProgramKind, names: &Names) -> Option<String> {
+    let ProgramKind::Engine(engine) = kind else { return None };
     if !config.http_server.enabled || !engine.oformat.starts_with("image2") || engine.output.contains('%') {
         return None;
     }
@@ -206,7 +206,7 @@ mod tests {
                  acodec an; oformat {format}; output {output}; }} }} }}"
             );
             let config = Config::parse("t", &text).unwrap();
-            let what = What::Engine(config.vhost("v").unwrap().transcode[0].engines[0].clone());
+            let kind = ProgramKind::Engine(config.vhost("v").unwrap().transcode[0].engines[0].clone());
             let text = str::to_owned;
             let stream = StreamInfo {
                 vhost: text("v"),
@@ -215,7 +215,7 @@ mod tests {
                 name: text("v/live/é"),
                 params: String::new(),
             };
-            picture(&config, &what, &Names::new(&stream, text("h"), 1))
+            picture(&config, &kind, &Names::new(&stream, text("h"), 1))
         };
         let on = "enabled on; dir ./html;";
         assert_eq!(of(on, "image2", "html/./[app]/[stream].jpg").as_deref(), Some("/live/%C3%A9.jpg"));

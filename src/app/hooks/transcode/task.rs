@@ -16,12 +16,12 @@ use super::spec::Spec;
 use crate::os::process::{ProcessEnd, StopSignal};
 
 /// Time for a program to follow SIGINT, and SIGTERM, and time after which SIGKILL is repeated.
-const AFTER_INTERRUPT: Duration = Duration::from_secs(3);
-const AFTER_TERMINATE: Duration = Duration::from_secs(2);
-const AFTER_KILL: Duration = Duration::from_secs(5);
+const INTERRUPT_TIMEOUT: Duration = Duration::from_secs(3);
+const TERMINATE_TIMEOUT: Duration = Duration::from_secs(2);
+const KILL_INTERVAL: Duration = Duration::from_secs(5);
 
 /// Delay of the output from which a program counts as late.
-const LATE: Duration = Duration::from_secs(2);
+const MIN_LATE_DELAY: Duration = Duration::from_secs(2);
 
 /// A program and its state.
 pub(super) struct Task {
@@ -161,7 +161,7 @@ impl Task {
 
     /// Returns whether the output is noticeably behind the stream.
     pub(super) fn is_late(&self) -> bool {
-        self.run().is_some_and(|run| run.lag > LATE)
+        self.run().is_some_and(|run| run.lag > MIN_LATE_DELAY)
     }
 
     /// Records that the program was started as `process`.
@@ -231,8 +231,8 @@ impl Task {
                 return Action::Nothing;
             }
             let (signal, time) = match stop.signal {
-                StopSignal::Interrupt if !is_urgent => (StopSignal::Terminate, AFTER_TERMINATE),
-                _ => (StopSignal::Kill, AFTER_KILL),
+                StopSignal::Interrupt if !is_urgent => (StopSignal::Terminate, TERMINATE_TIMEOUT),
+                _ => (StopSignal::Kill, KILL_INTERVAL),
             };
             (stop.signal, stop.next) = (signal, now + time);
             return Action::Signal(signal, None);
@@ -254,8 +254,8 @@ impl Task {
         };
         // A program that is stuck does not finish its work.
         let (signal, time) = match reason.is_failure() {
-            true => (StopSignal::Terminate, AFTER_TERMINATE),
-            false => (StopSignal::Interrupt, AFTER_INTERRUPT),
+            true => (StopSignal::Terminate, TERMINATE_TIMEOUT),
+            false => (StopSignal::Interrupt, INTERRUPT_TIMEOUT),
         };
         run.stop = Some(Stop { reason, signal, next: now + time });
         Action::Signal(signal, Some(reason))

@@ -11,9 +11,9 @@ use crate::config::Vhost;
 /// Audio without video after which a stream counts as one without, in milliseconds.
 const AUDIO_ONLY_AFTER_MS: u64 = 3000;
 
-/// Something that the watch of a stream has seen.
+/// An event of a stream that matters to its programs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Seen {
+pub(super) enum WatchEvent {
     /// Sequence headers and a keyframe have arrived: a decoder can start.
     Ready,
     /// A sequence header has changed.
@@ -34,7 +34,7 @@ impl StreamTime {
 
 pub(super) struct Watch {
     time: Arc<StreamTime>,
-    report: Box<dyn Fn(Seen) + Send + Sync>,
+    report: Box<dyn Fn(WatchEvent) + Send + Sync>,
     is_ready: bool,
     /// Time of the first audio message.
     first_audio: Option<u64>,
@@ -43,7 +43,7 @@ pub(super) struct Watch {
 }
 
 impl Watch {
-    pub(super) fn new(time: Arc<StreamTime>, report: impl Fn(Seen) + Send + Sync + 'static) -> Self {
+    pub(super) fn new(time: Arc<StreamTime>, report: impl Fn(WatchEvent) + Send + Sync + 'static) -> Self {
         Self { time, report: Box::new(report), is_ready: false, first_audio: None, headers: [None, None] }
     }
 
@@ -52,14 +52,14 @@ impl Watch {
         // A copy: the payload may be a small part of a large message.
         let is_new = self.headers[track].replace(Bytes::copy_from_slice(payload)).is_none();
         if self.is_ready && !is_same && !is_new {
-            (self.report)(Seen::Changed);
+            (self.report)(WatchEvent::Changed);
         }
     }
 
     fn set_ready(&mut self) {
         if !self.is_ready {
             self.is_ready = true;
-            (self.report)(Seen::Ready);
+            (self.report)(WatchEvent::Ready);
         }
     }
 }
@@ -86,6 +86,6 @@ impl Output for Watch {
     }
 
     fn end(self: Box<Self>, reason: EndReason) {
-        (self.report)(Seen::Ended(reason));
+        (self.report)(WatchEvent::Ended(reason));
     }
 }

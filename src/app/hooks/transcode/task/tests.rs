@@ -1,5 +1,5 @@
 use super::super::names::Names;
-use super::super::spec::{Media, What};
+use super::super::spec::{Media, ProgramKind};
 use super::*;
 use crate::config::Supervision;
 
@@ -7,7 +7,7 @@ fn spec(word: &str) -> Arc<Spec> {
     let text = str::to_owned;
     Arc::new(Spec {
         program: text("ffmpeg"),
-        what: What::Exec(vec![text(word)]),
+        kind: ProgramKind::Exec(vec![text(word)]),
         names: Names {
             vhost: text("v"),
             app: text("a"),
@@ -35,7 +35,7 @@ fn engine() -> Arc<Spec> {
     let text = "listen 1; vhost v { transcode { engine a { enabled on; vcodec copy; acodec copy; output x; } } }";
     let config = crate::config::Config::parse("t", text).unwrap();
     let engine = config.vhost("v").unwrap().transcode[0].engines[0].clone();
-    Arc::new(Spec { what: What::Engine(engine), ..(*spec("x")).clone() })
+    Arc::new(Spec { kind: ProgramKind::Engine(engine), ..(*spec("x")).clone() })
 }
 
 struct Rig {
