@@ -11,11 +11,11 @@
 
 mod addresses;
 mod answer;
-mod asking;
 mod backend;
 mod body;
 mod breaker;
 pub mod decoders;
+mod events;
 mod exchange;
 mod expiry;
 mod form;
@@ -23,15 +23,15 @@ mod forward_backend;
 mod hook;
 mod latency;
 mod message;
+mod questions;
 mod queue;
 mod recheck;
+mod recheck_schedule;
 mod report;
 mod sessions;
 mod spool;
 mod spools;
-mod telling;
 mod tls_roots;
-mod watched;
 
 use std::collections::HashMap;
 use std::io;
@@ -45,10 +45,10 @@ use self::backend::Backend;
 use self::body::BodyWriter;
 use self::expiry::Expiry;
 use self::hook::{Detail, Hook, Traffic};
+use self::recheck_schedule::RecheckSchedule;
 use self::sessions::Sessions;
 use self::spools::Spools;
 use self::tls_roots::TlsRoots;
-use self::watched::Recheck;
 use crate::app::context::{Commit, Context, Feature, PrepareError};
 use crate::app::events::{Event, Gate, Listener};
 use crate::app::stats::snapshot::Section;
@@ -70,7 +70,7 @@ pub(crate) struct HttpCallbacks {
     bodies: Arc<BodyWriter>,
     roots: TlsRoots,
     expiry: Expiry,
-    recheck: Recheck,
+    recheck: RecheckSchedule,
     spools: Spools,
 }
 
@@ -84,7 +84,7 @@ impl HttpCallbacks {
             bodies: Arc::new(BodyWriter::new()),
             roots: TlsRoots::default(),
             expiry: Expiry::default(),
-            recheck: Recheck::default(),
+            recheck: RecheckSchedule::default(),
             spools: Spools::default(),
         }
     }
@@ -106,25 +106,25 @@ impl Listener for HttpCallbacks {
     fn on_event(&self, event: &Event) {
         match event {
             Event::Stream(StreamEvent::Published { stream, client, .. }) => self.ask_targets(stream, client),
-            Event::Stream(StreamEvent::PublisherLost { client, .. }) => self.tell_end(client.id, Hook::Publish),
-            Event::Stream(StreamEvent::Stopped { client, .. }) => self.tell_end(client.id, Hook::Play),
+            Event::Stream(StreamEvent::PublisherLost { client, .. }) => self.end_action(client.id, Hook::Publish),
+            Event::Stream(StreamEvent::Stopped { client, .. }) => self.end_action(client.id, Hook::Play),
             Event::Segment(segment) => {
                 let (client, stream) = (&segment.client, &segment.stream);
-                self.tell_about(Hook::Hls, client, stream, Detail::Segment(segment));
+                self.queue_stream_event(Hook::Hls, client, stream, Detail::Segment(segment));
                 self.notify_segment(segment);
             }
             Event::Recorded { stream, client, path, duration_ms, bytes } => {
                 let (duration, size) = (Value::from(*duration_ms as f64 / 1000.0), Value::from(*bytes));
                 let more = &[("duration", duration), ("size", size)];
                 let detail = Detail::Recording { file: Path::new(path), more };
-                self.tell_about(Hook::Dvr, client, stream, detail);
+                self.queue_stream_event(Hook::Dvr, client, stream, detail);
             }
-            Event::BandwidthTested(report) => self.tell_result(report),
+            Event::BandwidthTested(report) => self.queue_bandwidth_result(report),
             Event::Closed { client, bytes_in, bytes_out, .. } => {
                 self.forget_times(client.id);
                 let traffic = Traffic { sent: *bytes_out, received: *bytes_in };
-                let told = self.sessions.try_with(|sessions| sessions.close(client.id, traffic));
-                told.iter().flatten().for_each(|told| self.tell(told));
+                let ends = self.sessions.try_with(|sessions| sessions.close(client.id, traffic));
+                ends.iter().flatten().for_each(|end| self.queue_end(end));
             }
             _ => {}
         }
@@ -140,7 +140,7 @@ impl Feature for HttpCallbacks {
         let config = self.ctx.config.get();
         self.spools.open(&config).map_err(io::Error::other)?;
         self.replay(&config);
-        self.tell_start(&config, &Config::clone(&config), true);
+        self.queue_server_start(&config, &Config::clone(&config), true);
         let (expiry, ctx) = (self.expiry.clone(), self.ctx.clone());
         st::spawn_supervised("callback expiry", move || expiry.run(&ctx))?;
         let callbacks = self.clone();
@@ -163,7 +163,7 @@ impl Feature for HttpCallbacks {
             .iter()
             .for_each(|backend| drop_events(backend, "the backend was removed from the configuration", false));
         self.replay(new);
-        self.tell_start(new, old, false);
+        self.queue_server_start(new, old, false);
         self.spools.retain(new);
     }
 
@@ -175,8 +175,8 @@ impl Feature for HttpCallbacks {
                 sent: client.stream.bytes_sent(),
                 received: client.stream.bytes_received(),
             });
-            let told = self.sessions.with(|sessions| sessions.close(id, traffic));
-            told.iter().for_each(|told| self.tell(told));
+            let ends = self.sessions.with(|sessions| sessions.close(id, traffic));
+            ends.iter().for_each(|end| self.queue_end(end));
         }
         let backends = self.backends();
         backends.iter().for_each(|backend| backend.start_flush());

@@ -6,7 +6,7 @@ use std::time::UNIX_EPOCH;
 
 use serde_json::Value;
 
-use super::hook::{About, Detail, Hook};
+use super::hook::{Detail, Hook, Subject};
 use crate::app::session::bandwidth_report::BandwidthReport;
 use crate::app::session::info::{ClientInfo, StreamInfo};
 use crate::config::DEFAULT_VHOST;
@@ -47,15 +47,15 @@ impl BodyWriter {
     }
 
     /// Writes the body of a callback.
-    pub(super) fn write(&self, hook: Hook, about: &About<'_>) -> String {
-        self.write_as(hook, about, self.next_id())
+    pub(super) fn write(&self, hook: Hook, subject: &Subject<'_>) -> String {
+        self.write_as(hook, subject, self.next_id())
     }
 
     /// Writes the body of a client's end that is told only if this process dies: it has no number.
-    pub(super) fn write_end(&self, hook: Hook, about: &About<'_>) -> String {
-        let client = about.client.map_or(0, |client| client.id);
+    pub(super) fn write_end(&self, hook: Hook, subject: &Subject<'_>) -> String {
+        let client = subject.client.map_or(0, |client| client.id);
         let event_id = format!("{}-{client}-{}", self.service_id, hook.name());
-        self.write_as(hook, about, EventId { event_id, seq: 0, time: milliseconds() })
+        self.write_as(hook, subject, EventId { event_id, seq: 0, time: milliseconds() })
     }
 
     /// Returns the body of [`BodyWriter::write_end`] with the present time.
@@ -66,18 +66,18 @@ impl BodyWriter {
         }
     }
 
-    fn write_as(&self, hook: Hook, about: &About<'_>, id: EventId) -> String {
+    fn write_as(&self, hook: Hook, subject: &Subject<'_>, id: EventId) -> String {
         let mut body = Object::default();
         body.text("server_id", &self.server_id);
         body.text("service_id", &self.service_id);
         body.text("action", hook.name());
-        if let Some(client) = about.client {
-            self.write_client(&mut body, hook, client, about);
+        if let Some(client) = subject.client {
+            self.write_client(&mut body, hook, client, subject);
         }
-        if let Detail::Fields(fields) = about.detail {
+        if let Detail::Fields(fields) = subject.detail {
             fields.iter().for_each(|(key, value)| body.add(key, value));
         }
-        self.write_id(&mut body, id, about.client.map(|client| client.id));
+        self.write_id(&mut body, id, subject.client.map(|client| client.id));
         body.finish()
     }
 
@@ -125,8 +125,8 @@ impl BodyWriter {
         body.number("time", id.time);
     }
 
-    fn write_client(&self, body: &mut Object, hook: Hook, client: &ClientInfo, about: &About<'_>) {
-        let stream = about.stream;
+    fn write_client(&self, body: &mut Object, hook: Hook, client: &ClientInfo, subject: &Subject<'_>) {
+        let stream = subject.stream;
         body.text("client_id", &client.id.to_string());
         body.text("ip", &client.ip.to_string());
         body.text("vhost", stream.map_or(&client.vhost, |stream| &stream.vhost));
@@ -153,7 +153,7 @@ impl BodyWriter {
                 body.text("param", &param);
             }
         }
-        write_detail(body, &about.detail);
+        write_detail(body, &subject.detail);
         if let Some(stream) = stream.filter(|_| hook != Hook::Connect) {
             let vhost = if stream.vhost == DEFAULT_VHOST { "" } else { &stream.vhost };
             body.text("stream_url", &format!("{vhost}/{}/{}", stream.app, stream.stream));

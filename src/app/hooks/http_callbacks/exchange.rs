@@ -91,10 +91,10 @@ pub(super) fn send<S: Read + Write>(stream: &mut S, url: &str, message: &Message
 }
 
 /// The head of a request, and the state in which it waits for the answer.
-type Started = (Vec<u8>, Call<RecvResponse>);
+type StartedRequest = (Vec<u8>, Call<RecvResponse>);
 
 #[inline(never)] // Keeps its locals off the stack of a coroutine that waits for the answer.
-fn start_post(url: &str, body: &Body) -> Result<Started, Failure> {
+fn start_post(url: &str, body: &Body) -> Result<StartedRequest, Failure> {
     let mut request = Request::post(url)
         .header("connection", "keep-alive")
         .header("content-length", body.text.len())
@@ -111,7 +111,7 @@ fn start_post(url: &str, body: &Body) -> Result<Started, Failure> {
 }
 
 #[inline(never)] // As `start_post`.
-fn start_get(url: &str) -> Result<Started, Failure> {
+fn start_get(url: &str) -> Result<StartedRequest, Failure> {
     let request = Request::get(url).header("connection", "keep-alive").header("user-agent", USER_AGENT);
     let mut call = Call::new(request.body(()).map_err(invalid)?)?.proceed();
     let head = write_head(url, |head| Ok((call.write(head)?, call.can_proceed())))?;

@@ -3,17 +3,17 @@
 use std::fmt::Write as _;
 
 use super::body::{BodyWriter, EventId, param};
-use super::hook::{About, Detail, Hook};
+use super::hook::{Detail, Hook, Subject};
 use crate::app::session::info::ClientInfo;
 
 /// Writes the body of a callback. The client's own parameters follow the fields, without those that would shadow one.
-pub(super) fn write(bodies: &BodyWriter, hook: Hook, about: &About<'_>) -> String {
+pub(super) fn write(bodies: &BodyWriter, hook: Hook, subject: &Subject<'_>) -> String {
     let EventId { event_id, time, .. } = bodies.next_id();
     let mut form = Form::default();
-    let name = about.stream.map_or("", |stream| &stream.stream);
-    if let Some(client) = about.client {
+    let name = subject.stream.map_or("", |stream| &stream.stream);
+    if let Some(client) = subject.client {
         form.client(client);
-        form.add("call", call(hook, &about.detail));
+        form.add("call", call(hook, &subject.detail));
         match hook {
             Hook::Connect => form.add("epoch", &(time / 1000).to_string()),
             Hook::Close => {}
@@ -24,11 +24,11 @@ pub(super) fn write(bodies: &BodyWriter, hook: Hook, about: &About<'_>) -> Strin
         }
     } else {
         let (server, service) = bodies.names();
-        form.add("call", call(hook, &about.detail));
+        form.add("call", call(hook, &subject.detail));
         form.add("server_id", server);
         form.add("service_id", service);
     }
-    match about.detail {
+    match subject.detail {
         Detail::Update { seconds, .. } => form.add("time", &seconds.to_string()),
         Detail::Recording { file, .. } => form.add("path", &file.display().to_string()),
         Detail::Segment(segment) => {
@@ -42,8 +42,8 @@ pub(super) fn write(bodies: &BodyWriter, hook: Hook, about: &About<'_>) -> Strin
         Detail::None | Detail::Fields(_) => {}
     }
     form.add("event_id", &event_id);
-    if let Some(client) = about.client.filter(|_| hook != Hook::Close) {
-        form.parameters(param(client, about.stream).trim_start_matches('?'));
+    if let Some(client) = subject.client.filter(|_| hook != Hook::Close) {
+        form.parameters(param(client, subject.stream).trim_start_matches('?'));
     }
     form.0
 }
@@ -126,7 +126,7 @@ mod tests {
         let [vhost, app, stream, params] = ["v", "live", "cam 1", params].map(str::to_owned);
         let stream = StreamInfo { vhost, app, stream, name: "v/live/cam 1".into(), params };
         let bodies = BodyWriter::new();
-        let body = write(&bodies, hook, &About { client: Some(&client), stream: Some(&stream), detail });
+        let body = write(&bodies, hook, &Subject { client: Some(&client), stream: Some(&stream), detail });
         // Its value is random.
         let (before, after) = body.split_once("&event_id=").unwrap();
         let rest = after.find('&').map_or("", |at| &after[at..]);

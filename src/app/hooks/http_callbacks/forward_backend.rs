@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use super::HttpCallbacks;
 use super::answer;
-use super::asking::Question;
-use super::hook::{About, Detail, Hook};
+use super::hook::{Detail, Hook, Subject};
+use super::questions::Question;
 use crate::app::events::Event;
 use crate::app::session::info::{ClientInfo, StreamInfo};
 use crate::config::{Target, Vhost};
@@ -58,8 +58,8 @@ impl HttpCallbacks {
     /// Asks all backends. Returns none if one gave no answer.
     fn targets(&self, vhost: &Vhost, stream: &StreamInfo, client: &ClientInfo) -> Option<Vec<Target>> {
         let hooks = &vhost.http_hooks;
-        let about = About { client: Some(client), stream: Some(stream), detail: Detail::None };
-        let message = self.message(Hook::Forward, hooks, &about);
+        let subject = Subject { client: Some(client), stream: Some(stream), detail: Detail::None };
+        let message = self.message(Hook::Forward, hooks, &subject);
         let mut targets = Vec::new();
         for url in &vhost.forward.backend {
             let deadline = st::now() + hooks.timeout * 2;

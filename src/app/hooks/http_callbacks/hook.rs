@@ -1,4 +1,4 @@
-//! The callbacks, and what each is about.
+//! The callbacks, and their subjects.
 
 use std::path::Path;
 
@@ -98,7 +98,7 @@ impl Hook {
 
 /// Subject of a callback.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct About<'a> {
+pub(super) struct Subject<'a> {
     /// None for the server itself.
     pub(super) client: Option<&'a ClientInfo>,
     pub(super) stream: Option<&'a StreamInfo>,

@@ -4,8 +4,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::HttpCallbacks;
-use super::asking::Question;
-use super::hook::{About, Detail, Hook};
+use super::hook::{Detail, Hook, Subject};
+use super::questions::Question;
 use crate::app::session::close::CloseReason;
 use crate::app::session::info::ClientInfo;
 use crate::st::{self, LowClass, Shared};
@@ -14,7 +14,7 @@ use crate::st::{self, LowClass, Shared};
 const CHECK_INTERVAL: Duration = Duration::from_millis(500);
 
 /// Clients that are asked about at a time.
-const MAX_AT_A_TIME: usize = 64;
+const MAX_CONCURRENT_QUESTIONS: usize = 64;
 
 impl HttpCallbacks {
     /// Asks about clients that are due, for ever. Sleeps while there are none.
@@ -24,9 +24,9 @@ impl HttpCallbacks {
             while recheck.clients.with(|clients| clients.is_empty()) {
                 recheck.added.wait();
             }
-            let free = MAX_AT_A_TIME.saturating_sub(recheck.running.with(|running| *running));
+            let free = MAX_CONCURRENT_QUESTIONS.saturating_sub(recheck.running.with(|running| *running));
             for (client, time) in recheck.take_due(st::now(), free) {
-                let (callbacks, running) = (self.clone(), Running::start(&recheck.running));
+                let (callbacks, running) = (self.clone(), RunningQuestion::start(&recheck.running));
                 // Without memory for a coroutine, the closure is dropped; the client is asked about the next time.
                 let _ = st::spawn_low_priority(LowClass::Requests, "callback recheck", client.id, move || {
                     let _running = running;
@@ -45,8 +45,8 @@ impl HttpCallbacks {
         let Some(vhost) = config.vhosts.get(&stream.vhost).filter(|vhost| vhost.http_hooks.enabled) else { return };
         let hooks = &vhost.http_hooks;
         let detail = Detail::Update { is_publishing: hook == Hook::Publish, seconds: time.as_secs() };
-        let about = About { client: Some(client), stream: Some(&stream), detail };
-        let message = self.message(Hook::Update, hooks, &about);
+        let subject = Subject { client: Some(client), stream: Some(&stream), detail };
+        let message = self.message(Hook::Update, hooks, &subject);
         for url in &hooks.on_update {
             let deadline = st::now() + hooks.timeout;
             let question = Question { hook: Hook::Update, url, hooks, message: &message, deadline };
@@ -67,16 +67,16 @@ impl HttpCallbacks {
 }
 
 /// Guard that counts a question until it is dropped.
-struct Running(Shared<usize>);
+struct RunningQuestion(Shared<usize>);
 
-impl Running {
+impl RunningQuestion {
     fn start(running: &Shared<usize>) -> Self {
         running.with(|running| *running += 1);
         Self(running.clone())
     }
 }
 
-impl Drop for Running {
+impl Drop for RunningQuestion {
     fn drop(&mut self) {
         self.0.try_with(|running| *running -= 1);
     }

@@ -15,8 +15,8 @@ use super::hook::{Hook, Traffic};
 use super::spool::Receipt;
 use crate::app::session::info::{ClientInfo, StreamInfo};
 
-/// An event for the backends.
-pub(super) struct Told {
+/// An event of the end of a client.
+pub(super) struct EndEvent {
     pub(super) hook: Hook,
     pub(super) client: Arc<ClientInfo>,
     pub(super) stream: Option<Arc<StreamInfo>>,
@@ -41,7 +41,7 @@ struct Session {
     close_ends: Vec<Receipt>,
     ends: Vec<Receipt>,
     /// A backend is being asked.
-    asking: bool,
+    is_asking: bool,
     /// The last action that the client was allowed: `on_publish` or `on_play`, and the stream.
     allowed: Option<(Hook, Arc<StreamInfo>)>,
     /// The connection has ended.
@@ -63,13 +63,13 @@ impl Sessions {
             connected: false,
             close_ends: Vec::new(),
             ends: Vec::new(),
-            asking: false,
+            is_asking: false,
             allowed: None,
             closed: None,
             vhost: String::new(),
             key: String::new(),
         });
-        session.asking = true;
+        session.is_asking = true;
         session.vhost.clone_from(&stream.vhost);
         session.key = key(hook, client, stream);
         !session.connected
@@ -90,9 +90,9 @@ impl Sessions {
         client: u64,
         allowed: Option<(Hook, Arc<StreamInfo>)>,
         ends: Vec<Receipt>,
-    ) -> Vec<Told> {
+    ) -> Vec<EndEvent> {
         let Some(session) = self.0.get_mut(&client) else { return Vec::new() };
-        session.asking = false;
+        session.is_asking = false;
         session.ends = ends;
         if let Some((hook, stream)) = &allowed {
             // The stream may have got another name.
@@ -111,27 +111,27 @@ impl Sessions {
     }
 
     /// Ends what `hook` allowed a client, which no longer publishes or plays it.
-    pub(super) fn stop(&mut self, client: u64, hook: Hook) -> Option<Told> {
+    pub(super) fn stop(&mut self, client: u64, hook: Hook) -> Option<EndEvent> {
         self.0.get_mut(&client)?.stop(Some(hook))
     }
 
     /// Ends the session of a client whose connection has ended.
-    pub(super) fn close(&mut self, client: u64, traffic: Traffic) -> Vec<Told> {
+    pub(super) fn close(&mut self, client: u64, traffic: Traffic) -> Vec<EndEvent> {
         match self.0.get_mut(&client) {
             None => return Vec::new(),
-            Some(session) if session.asking => {
+            Some(session) if session.is_asking => {
                 session.closed = Some(traffic);
                 return Vec::new();
             }
             Some(_) => {}
         }
         let Some(mut session) = self.0.remove(&client) else { return Vec::new() };
-        let mut told: Vec<_> = session.stop(None).into_iter().collect();
+        let mut events: Vec<_> = session.stop(None).into_iter().collect();
         if session.connected {
             let ends = std::mem::take(&mut session.close_ends);
-            told.push(session.told(Hook::Close, None, traffic, ends));
+            events.push(session.end_event(Hook::Close, None, traffic, ends));
         }
-        told
+        events
     }
 
     /// Returns the stream that a client publishes or plays, if it may.
@@ -148,16 +148,16 @@ impl Sessions {
 
 impl Session {
     /// Ends what the client was allowed, if that is `hook` or `hook` is none.
-    fn stop(&mut self, hook: Option<Hook>) -> Option<Told> {
+    fn stop(&mut self, hook: Option<Hook>) -> Option<EndEvent> {
         let (allowed, stream) = self.allowed.take_if(|(allowed, _)| hook.is_none_or(|hook| hook == *allowed))?;
         let end = if allowed == Hook::Publish { Hook::Unpublish } else { Hook::Stop };
         let ends = std::mem::take(&mut self.ends);
-        Some(self.told(end, Some(stream), Traffic::default(), ends))
+        Some(self.end_event(end, Some(stream), Traffic::default(), ends))
     }
 
-    fn told(&self, hook: Hook, stream: Option<Arc<StreamInfo>>, traffic: Traffic, ends: Vec<Receipt>) -> Told {
+    fn end_event(&self, hook: Hook, stream: Option<Arc<StreamInfo>>, traffic: Traffic, ends: Vec<Receipt>) -> EndEvent {
         let (client, vhost, key) = (self.client.clone(), self.vhost.clone(), self.key.clone());
-        Told { hook, client, stream, traffic, vhost, key, ends }
+        EndEvent { hook, client, stream, traffic, vhost, key, ends }
     }
 }
 
@@ -176,8 +176,8 @@ mod tests {
         Arc::new(StreamInfo { vhost, app, stream, name: "v/a/s".into(), params: String::new() })
     }
 
-    fn hooks(told: impl IntoIterator<Item = Told>) -> Vec<Hook> {
-        told.into_iter().map(|told| told.hook).collect()
+    fn hooks(events: impl IntoIterator<Item = EndEvent>) -> Vec<Hook> {
+        events.into_iter().map(|event| event.hook).collect()
     }
 
     /// Asks about a client, which passes `on_connect`.
@@ -215,9 +215,9 @@ mod tests {
         let mut sessions = Sessions::default();
         ask(&mut sessions, 1, Hook::Play);
         assert!(sessions.close(1, TRAFFIC).is_empty());
-        let told = sessions.finish(1, Some((Hook::Play, stream())), vec![]);
-        assert_eq!(told[1].traffic, TRAFFIC);
-        assert_eq!(hooks(told), [Hook::Stop, Hook::Close]);
+        let events = sessions.finish(1, Some((Hook::Play, stream())), vec![]);
+        assert_eq!(events[1].traffic, TRAFFIC);
+        assert_eq!(hooks(events), [Hook::Stop, Hook::Close]);
         ask(&mut sessions, 2, Hook::Play);
         sessions.close(2, TRAFFIC);
         assert_eq!(hooks(sessions.finish(2, None, vec![])), [Hook::Close], "refused, but connected");

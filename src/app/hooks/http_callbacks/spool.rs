@@ -68,12 +68,12 @@ impl Receipt {
 }
 
 /// Entries of a file that nobody has settled yet.
-type Unsettled = Vec<(Receipt, Entry)>;
+type UnsettledEntries = Vec<(Receipt, Entry)>;
 
 impl Spool {
     /// Opens a file, and returns what it has to tell, in order. Blocks: not for the worker. Fails when it cannot be
     /// opened or read. [`io::ErrorKind::WouldBlock`] while another process has it open.
-    pub(super) fn open(path: &Path) -> io::Result<(Arc<Self>, Unsettled)> {
+    pub(super) fn open(path: &Path) -> io::Result<(Arc<Self>, UnsettledEntries)> {
         let mut file = open_locked(path)?;
         let mut bytes = Vec::new();
         Read::by_ref(&mut file).take(MAX_BYTES).read_to_end(&mut bytes)?;

@@ -53,7 +53,7 @@ fn fields_are_those_of_srs_6_in_its_order_and_then_ours() {
         let named = (hook != Hook::Close).then_some(&stream);
         let traffic = Detail::Traffic(Traffic { sent: 2, received: 1 });
         let detail = if hook == Hook::Close { traffic } else { Detail::None };
-        let body = writer.write(hook, &About { client: Some(&client("")), stream: named, detail });
+        let body = writer.write(hook, &Subject { client: Some(&client("")), stream: named, detail });
         let due = format!("server_id service_id action client_id ip {expected} event_id seq session_id time");
         assert_eq!(fields(&body).join(" "), due, "{body}");
     }
@@ -64,8 +64,8 @@ fn values_have_the_types_of_srs_6() {
     let writer = BodyWriter::new();
     let stream = stream("demo.com", "token=abc");
     let player = client("user=1");
-    let about = About { client: Some(&player), stream: Some(&stream), detail: Detail::None };
-    let body = writer.write(Hook::Play, &about);
+    let subject = Subject { client: Some(&player), stream: Some(&stream), detail: Detail::None };
+    let body = writer.write(Hook::Play, &subject);
     let value: Value = serde_json::from_str(&body).unwrap();
     for (key, expected) in [
         ("action", "on_play"),
@@ -81,7 +81,7 @@ fn values_have_the_types_of_srs_6() {
     assert_eq!(value["seq"], 1);
     assert_eq!(value["stream_id"].as_str().unwrap().len(), 11);
     let detail = Detail::Traffic(Traffic { sent: 904_498, received: 3485 });
-    let body = writer.write(Hook::Close, &About { client: Some(&player), stream: None, detail });
+    let body = writer.write(Hook::Close, &Subject { client: Some(&player), stream: None, detail });
     let value: Value = serde_json::from_str(&body).unwrap();
     assert_eq!((&value["send_bytes"], &value["recv_bytes"], &value["seq"]), (&904_498.into(), &3485.into(), &2.into()));
 }
@@ -119,7 +119,7 @@ fn segments_recordings_and_starts_have_their_fields() {
     let writer = BodyWriter::new();
     let (client, stream) = (client(""), stream(DEFAULT_VHOST, ""));
     let body = |hook, client, detail| {
-        let body = writer.write(hook, &About { client, stream: client.map(|_| &stream), detail });
+        let body = writer.write(hook, &Subject { client, stream: client.map(|_| &stream), detail });
         (serde_json::from_str::<Value>(&body).unwrap(), fields(&body).join(" "))
     };
     let segment = HlsSegment {

@@ -6,12 +6,12 @@ use std::time::Duration;
 use serde_json::Value;
 
 use super::HttpCallbacks;
-use super::asking::Unanswered;
 use super::form;
-use super::hook::{About, Detail, Hook};
+use super::hook::{Detail, Hook, Subject};
 use super::message::{Message, marked};
+use super::questions::UnansweredQuestion;
 use super::queue::Job;
-use super::sessions::{Told, key};
+use super::sessions::{EndEvent, key};
 use super::spool::{Entry, Receipt};
 use crate::app::events::HlsSegment;
 use crate::app::session::bandwidth_report::BandwidthReport;
@@ -42,43 +42,43 @@ impl Event<'_> {
 
 impl HttpCallbacks {
     /// Returns the request of a callback in the format of the vhost.
-    pub(super) fn message(&self, hook: Hook, hooks: &HttpHooks, about: &About<'_>) -> Message {
-        Message::post(self.text(hook, hooks, about), hooks.format, hooks.secret.as_ref())
+    pub(super) fn message(&self, hook: Hook, hooks: &HttpHooks, subject: &Subject<'_>) -> Message {
+        Message::post(self.text(hook, hooks, subject), hooks.format, hooks.secret.as_ref())
     }
 
-    fn text(&self, hook: Hook, hooks: &HttpHooks, about: &About<'_>) -> String {
+    fn text(&self, hook: Hook, hooks: &HttpHooks, subject: &Subject<'_>) -> String {
         match hooks.format {
-            HookFormat::Json => self.bodies.write(hook, about),
-            HookFormat::Form => form::write(&self.bodies, hook, about),
+            HookFormat::Json => self.bodies.write(hook, subject),
+            HookFormat::Form => form::write(&self.bodies, hook, subject),
         }
     }
 
     /// Queues an event for the backends of its vhost. May be called while a panic unwinds.
-    pub(super) fn tell(&self, told: &Told) {
+    pub(super) fn queue_end(&self, end: &EndEvent) {
         let config = self.ctx.config.get();
-        let vhost = config.vhosts.get(&told.vhost).filter(|vhost| vhost.http_hooks.enabled);
-        if let Some(hooks) = vhost.map(|vhost| &vhost.http_hooks).filter(|hooks| !told.hook.urls(hooks).is_empty()) {
-            let detail = if told.hook == Hook::Close { Detail::Traffic(told.traffic) } else { Detail::None };
-            let about = About { client: Some(&told.client), stream: told.stream.as_deref(), detail };
-            let text = self.text(told.hook, hooks, &about);
-            let session = &self.bodies.session_id(told.client.id);
-            for (index, url) in told.hook.urls(hooks).iter().enumerate() {
-                let (hook, key) = (told.hook, &told.key);
-                let event = Event { hook, vhost: &told.vhost, hooks, key, session, url, text: &text };
-                self.push(&event, told.ends.get(index));
+        let vhost = config.vhosts.get(&end.vhost).filter(|vhost| vhost.http_hooks.enabled);
+        if let Some(hooks) = vhost.map(|vhost| &vhost.http_hooks).filter(|hooks| !end.hook.urls(hooks).is_empty()) {
+            let detail = if end.hook == Hook::Close { Detail::Traffic(end.traffic) } else { Detail::None };
+            let subject = Subject { client: Some(&end.client), stream: end.stream.as_deref(), detail };
+            let text = self.text(end.hook, hooks, &subject);
+            let session = &self.bodies.session_id(end.client.id);
+            for (index, url) in end.hook.urls(hooks).iter().enumerate() {
+                let (hook, key) = (end.hook, &end.key);
+                let event = Event { hook, vhost: &end.vhost, hooks, key, session, url, text: &text };
+                self.push(&event, end.ends.get(index));
             }
         }
-        told.ends.iter().for_each(Receipt::settle);
+        end.ends.iter().for_each(Receipt::settle);
     }
 
     /// Queues an event about a stream. May be called while a panic unwinds.
-    pub(super) fn tell_about(&self, hook: Hook, client: &ClientInfo, stream: &StreamInfo, detail: Detail<'_>) {
+    pub(super) fn queue_stream_event(&self, hook: Hook, client: &ClientInfo, stream: &StreamInfo, detail: Detail<'_>) {
         let config = self.ctx.config.get();
         let vhost = config.vhosts.get(&stream.vhost).filter(|vhost| vhost.http_hooks.enabled);
         let Some(hooks) = vhost.map(|vhost| &vhost.http_hooks).filter(|hooks| !hook.urls(hooks).is_empty()) else {
             return;
         };
-        let text = self.text(hook, hooks, &About { client: Some(client), stream: Some(stream), detail });
+        let text = self.text(hook, hooks, &Subject { client: Some(client), stream: Some(stream), detail });
         let session = &self.bodies.session_id(client.id);
         for url in hook.urls(hooks) {
             let event = Event { hook, vhost: &stream.vhost, hooks, key: &stream.name, session, url, text: &text };
@@ -87,7 +87,7 @@ impl HttpCallbacks {
     }
 
     /// Queues the result of a bandwidth test.
-    pub(super) fn tell_result(&self, report: &BandwidthReport) {
+    pub(super) fn queue_bandwidth_result(&self, report: &BandwidthReport) {
         let config = self.ctx.config.get();
         let Some(vhost) = config.vhosts.get(&report.vhost).filter(|vhost| vhost.http_hooks.enabled) else { return };
         let (hooks, key) = (&vhost.http_hooks, format!("client {}", report.client_id));
@@ -104,15 +104,15 @@ impl HttpCallbacks {
 
     /// Queues the questions without an answer that `on_hook_failure` has decided: the backends learn of these clients after the fact.
     /// May be called while a panic unwinds.
-    pub(super) fn tell_unanswered(
+    pub(super) fn queue_unanswered(
         &self,
         key: &str,
         client: &ClientInfo,
         hooks: &HttpHooks,
-        unanswered: Vec<Unanswered>,
+        unanswered: Vec<UnansweredQuestion>,
     ) {
         let session = &self.bodies.session_id(client.id);
-        for Unanswered { hook, vhost, url, text } in unanswered {
+        for UnansweredQuestion { hook, vhost, url, text } in unanswered {
             let text = &marked(&text, hooks.format, "unanswered");
             self.push(&Event { hook, vhost: &vhost, hooks, key, session, url: &url, text }, None);
         }
@@ -133,7 +133,7 @@ impl HttpCallbacks {
     }
 
     /// Writes the end of a client that is in to the spool file, in case that the process dies.
-    pub(super) fn keep_end(
+    pub(super) fn spool_end(
         &self,
         hook: Hook,
         hooks: &HttpHooks,
@@ -144,10 +144,10 @@ impl HttpCallbacks {
         let spool = hooks.spool.as_deref().filter(|_| !urls.is_empty()).and_then(|path| self.spools.get(path));
         let Some(spool) = spool else { return Vec::new() };
         let named = (hook != Hook::Close).then_some(stream);
-        let about = About { client: Some(client), stream: named, detail: Detail::None };
+        let subject = Subject { client: Some(client), stream: named, detail: Detail::None };
         let text = match hooks.format {
-            HookFormat::Json => self.bodies.write_end(hook, &about),
-            HookFormat::Form => form::write(&self.bodies, hook, &about),
+            HookFormat::Json => self.bodies.write_end(hook, &subject),
+            HookFormat::Form => form::write(&self.bodies, hook, &subject),
         };
         let asked = if hook == Hook::Unpublish { Hook::Publish } else { Hook::Play };
         let key = key(asked, client, stream);
@@ -194,7 +194,7 @@ impl HttpCallbacks {
     }
 
     /// Tells that the server has started: all URLs of `new` at the start, else those that `old` has not.
-    pub(super) fn tell_start(&self, new: &Config, old: &Config, is_start: bool) {
+    pub(super) fn queue_server_start(&self, new: &Config, old: &Config, is_start: bool) {
         let urls = |config: &Config| -> Vec<(String, HookUrl)> {
             let vhosts = config.vhosts.values().filter(|vhost| vhost.enabled && vhost.http_hooks.enabled);
             let of_vhost = |name: &str, urls: &[HookUrl]| {
@@ -202,8 +202,8 @@ impl HttpCallbacks {
             };
             vhosts.flat_map(|vhost| of_vhost(&vhost.name, &vhost.http_hooks.on_server_start)).collect()
         };
-        let told = if is_start { Vec::new() } else { urls(old) };
-        let mut known: Vec<HookUrl> = told.into_iter().map(|(_, url)| url).collect();
+        let old_urls = if is_start { Vec::new() } else { urls(old) };
+        let mut known: Vec<HookUrl> = old_urls.into_iter().map(|(_, url)| url).collect();
         for (vhost, url) in urls(new) {
             if known.contains(&url) {
                 continue;
@@ -211,8 +211,8 @@ impl HttpCallbacks {
             let Some(hooks) = new.vhosts.get(&vhost).map(|vhost| &vhost.http_hooks) else { continue };
             let streams = self.ctx.streams.published().into_iter().map(|stream| Value::from(stream.name)).collect();
             let fields = [("version", Value::from(env!("CARGO_PKG_VERSION"))), ("streams", Value::Array(streams))];
-            let about = About { client: None, stream: None, detail: Detail::Fields(&fields) };
-            let text = self.text(Hook::ServerStart, hooks, &about);
+            let subject = Subject { client: None, stream: None, detail: Detail::Fields(&fields) };
+            let text = self.text(Hook::ServerStart, hooks, &subject);
             let event = Event {
                 hook: Hook::ServerStart,
                 vhost: &vhost,
@@ -266,10 +266,10 @@ impl HttpCallbacks {
     }
 
     /// Tells that a client no longer does what `hook` allowed.
-    pub(super) fn tell_end(&self, client: u64, hook: Hook) {
+    pub(super) fn end_action(&self, client: u64, hook: Hook) {
         self.forget_times(client);
-        if let Some(told) = self.sessions.try_with(|sessions| sessions.stop(client, hook)).flatten() {
-            self.tell(&told);
+        if let Some(end) = self.sessions.try_with(|sessions| sessions.stop(client, hook)).flatten() {
+            self.queue_end(&end);
         }
     }
 

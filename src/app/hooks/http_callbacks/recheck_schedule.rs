@@ -9,23 +9,23 @@ use crate::st::{self, Cond, Shared};
 
 /// The clients, by number. Clones are the same.
 #[derive(Clone, Default)]
-pub(super) struct Recheck {
-    pub(super) clients: Shared<HashMap<u64, Watched>>,
+pub(super) struct RecheckSchedule {
+    pub(super) clients: Shared<HashMap<u64, WatchedClient>>,
     pub(super) running: Shared<usize>,
     pub(super) added: Arc<Cond>,
 }
 
-pub(super) struct Watched {
+pub(super) struct WatchedClient {
     client: Arc<ClientInfo>,
     since: Instant,
     interval: Duration,
     next: Instant,
 }
 
-impl Recheck {
+impl RecheckSchedule {
     pub(super) fn add(&self, client: &Arc<ClientInfo>, interval: Duration) {
         let since = st::now();
-        let watched = Watched { client: client.clone(), since, interval, next: since + interval };
+        let watched = WatchedClient { client: client.clone(), since, interval, next: since + interval };
         self.clients.with(|clients| clients.insert(client.id, watched));
         self.added.signal();
     }
@@ -58,7 +58,7 @@ mod tests {
 
     #[test]
     fn each_client_is_due_after_its_interval_again_and_again() {
-        let (recheck, start) = (Recheck::default(), st::now());
+        let (recheck, start) = (RecheckSchedule::default(), st::now());
         for id in 1..=3 {
             recheck.add(&client(id), Duration::from_secs(10 * id));
         }

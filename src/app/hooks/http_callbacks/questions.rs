@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use super::HttpCallbacks;
 use super::answer::{self, Answer, Grant};
 use super::backend::RequestError;
-use super::hook::{About, Detail, Hook};
+use super::hook::{Detail, Hook, Subject};
 use super::sessions::key;
 use super::spool::Receipt;
 use crate::app::events::{Gate, GateAction, GateAnswer, GateRequest};
@@ -32,7 +32,7 @@ pub(super) struct Question<'a> {
 }
 
 /// A question that no backend has answered, and that `on_hook_failure` has decided for the client.
-pub(super) struct Unanswered {
+pub(super) struct UnansweredQuestion {
     pub(super) hook: Hook,
     pub(super) vhost: String,
     pub(super) url: HookUrl,
@@ -41,7 +41,7 @@ pub(super) struct Unanswered {
 }
 
 /// The request of a client on which backends decide.
-struct Subject<'a> {
+struct Decision<'a> {
     hooks: &'a HttpHooks,
     client: &'a Arc<ClientInfo>,
     stream: &'a Arc<StreamInfo>,
@@ -53,15 +53,15 @@ struct Subject<'a> {
 impl HttpCallbacks {
     /// Asks all backends of a callback, one after the other, until one refuses. Returns what they grant, and the questions that were
     /// not answered.
-    fn ask(&self, hook: Hook, subject: &Subject<'_>) -> Result<(Grant, Vec<Unanswered>), CloseReason> {
-        let Subject { hooks, client, stream, key, deadline } = *subject;
+    fn ask(&self, hook: Hook, decision: &Decision<'_>) -> Result<(Grant, Vec<UnansweredQuestion>), CloseReason> {
+        let Decision { hooks, client, stream, key, deadline } = *decision;
         let (mut granted, mut unanswered) = (Grant::default(), Vec::new());
         let urls = hook.urls(hooks);
         if urls.is_empty() {
             return Ok((granted, unanswered));
         }
-        let about = About { client: Some(client), stream: Some(stream), detail: Detail::None };
-        let message = self.message(hook, hooks, &about);
+        let subject = Subject { client: Some(client), stream: Some(stream), detail: Detail::None };
+        let message = self.message(hook, hooks, &subject);
         for url in urls {
             let question = Question { hook, url, hooks, message: &message, deadline };
             // The end of the publication before belongs before this question.
@@ -77,7 +77,7 @@ impl HttpCallbacks {
                 Ok(Err(why)) => return Err(CloseReason::Hook(why)),
                 Err(_) if hooks.allow_on_failure => {
                     let (vhost, url, text) = (stream.vhost.clone(), url.clone(), message.text().to_owned());
-                    unanswered.push(Unanswered { hook, vhost, url, text });
+                    unanswered.push(UnansweredQuestion { hook, vhost, url, text });
                 }
                 Err(_) => return Err(CloseReason::Hook("the callback backend is not available".to_owned())),
             }
@@ -141,7 +141,7 @@ impl HttpCallbacks {
 }
 
 /// Guard that ends the question about a client when it is dropped, also by a panic.
-struct Asking<'a> {
+struct DecisionGuard<'a> {
     callbacks: &'a HttpCallbacks,
     client: &'a ClientInfo,
     hooks: &'a HttpHooks,
@@ -150,22 +150,22 @@ struct Asking<'a> {
     /// The end of what is allowed, in spool files.
     ends: Vec<Receipt>,
     /// To be told before any end.
-    unanswered: Vec<Unanswered>,
+    unanswered: Vec<UnansweredQuestion>,
 }
 
-impl Asking<'_> {
-    fn tell_unanswered(&mut self) {
+impl DecisionGuard<'_> {
+    fn queue_unanswered(&mut self) {
         let unanswered = std::mem::take(&mut self.unanswered);
-        self.callbacks.tell_unanswered(&self.key, self.client, self.hooks, unanswered);
+        self.callbacks.queue_unanswered(&self.key, self.client, self.hooks, unanswered);
     }
 }
 
-impl Drop for Asking<'_> {
+impl Drop for DecisionGuard<'_> {
     fn drop(&mut self) {
-        self.tell_unanswered();
+        self.queue_unanswered();
         let (client, allowed, ends) = (self.client.id, self.allowed.take(), std::mem::take(&mut self.ends));
-        let told = self.callbacks.sessions.try_with(|sessions| sessions.finish(client, allowed, ends));
-        told.iter().flatten().for_each(|told| self.callbacks.tell(told));
+        let ends = self.callbacks.sessions.try_with(|sessions| sessions.finish(client, allowed, ends));
+        ends.iter().flatten().for_each(|end| self.callbacks.queue_end(end));
     }
 }
 
@@ -195,7 +195,7 @@ impl Gate for HttpCallbacks {
         let deadline = st::now() + MAX_DECISION_TIME;
         let key_of = |stream: &StreamInfo| key(hook, client, stream);
         let must_connect = self.sessions.with(|sessions| sessions.start(hook, client, stream));
-        let mut asking = Asking {
+        let mut guard = DecisionGuard {
             callbacks: self,
             client,
             hooks,
@@ -204,21 +204,21 @@ impl Gate for HttpCallbacks {
             ends: Vec::new(),
             unanswered: Vec::new(),
         };
-        let subject = Subject { hooks, client, stream, key: &key_of(stream), deadline };
+        let decision = Decision { hooks, client, stream, key: &key_of(stream), deadline };
         if must_connect {
-            asking.unanswered = self.ask(Hook::Connect, &subject)?.1;
-            let ends = self.keep_end(Hook::Close, hooks, client, stream);
+            guard.unanswered = self.ask(Hook::Connect, &decision)?.1;
+            let ends = self.spool_end(Hook::Close, hooks, client, stream);
             self.sessions.with(|sessions| sessions.set_connected(client.id, ends));
         }
-        let (Grant { stream: name, expires_after, max_bitrate }, unanswered) = self.ask(hook, &subject)?;
-        asking.unanswered.extend(unanswered);
+        let (Grant { stream: name, expires_after, max_bitrate }, unanswered) = self.ask(hook, &decision)?;
+        guard.unanswered.extend(unanswered);
         // From now on the requested name, which may be a secret key, is not used any more.
         let stream = name.as_deref().map_or_else(|| stream.clone(), |name| renamed(stream, name));
-        asking.key = key_of(&stream);
-        asking.tell_unanswered();
+        guard.key = key_of(&stream);
+        guard.queue_unanswered();
         let end = if hook == Hook::Publish { Hook::Unpublish } else { Hook::Stop };
-        asking.ends = self.keep_end(end, hooks, client, &stream);
-        asking.allowed = Some((hook, stream));
+        guard.ends = self.spool_end(end, hooks, client, &stream);
+        guard.allowed = Some((hook, stream));
         if let Some(time) = expires_after {
             self.expiry.set(client.id, st::now() + time);
         }
