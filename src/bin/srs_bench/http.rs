@@ -28,11 +28,11 @@ const MAX_PLAYLIST: usize = 64 * 1024;
 
 /// The behaviour of a client.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Habit {
+pub(super) struct Behaviour {
     /// Time from one request to the next, unless the response takes longer.
-    pub(super) every: Duration,
+    pub(super) interval: Duration,
     /// The URL is a playlist of HLS: the client also gets its newest segment, once.
-    pub(super) follows: bool,
+    pub(super) follows_playlist: bool,
 }
 
 /// A URL, resolved.
@@ -64,7 +64,7 @@ impl Url {
     }
 
     /// Returns the URL of a file of the same folder.
-    fn beside(&self, name: &str) -> Self {
+    fn sibling(&self, name: &str) -> Self {
         let folder = self.path.rfind('/').map_or("/", |end| &self.path[..=end]);
         Self { path: format!("{folder}{name}"), ..self.clone() }
     }
@@ -75,11 +75,11 @@ impl Url {
 }
 
 /// Starts an HTTP client.
-pub(super) fn spawn(number: u32, url: Url, habit: Habit, stats: Arc<Stats>) {
+pub(super) fn spawn(number: u32, url: Url, behaviour: Behaviour, stats: Arc<Stats>) {
     let counted = stats.clone();
     let spawned = st::spawn("http", number.into(), move || {
         let mut started = false;
-        if let Err(error) = run(&url, habit, &counted, &mut started) {
+        if let Err(error) = run(&url, behaviour, &counted, &mut started) {
             counted.count_end(started, error);
         }
     });
@@ -88,7 +88,7 @@ pub(super) fn spawn(number: u32, url: Url, habit: Habit, stats: Arc<Stats>) {
     }
 }
 
-fn run(url: &Url, habit: Habit, stats: &Stats, started: &mut bool) -> io::Result<()> {
+fn run(url: &Url, behaviour: Behaviour, stats: &Stats, started: &mut bool) -> io::Result<()> {
     let stream = TcpStream::connect(url.address, CONNECT)?;
     stream.set_nodelay(true)?;
     add(&stats.connected, 1);
@@ -97,7 +97,7 @@ fn run(url: &Url, habit: Habit, stats: &Stats, started: &mut bool) -> io::Result
     while !stats.is_stopped() {
         let started_at = Instant::now();
         let mut playlist = Vec::new();
-        get(&stream, &request, stats, habit.follows.then_some(&mut playlist))?;
+        get(&stream, &request, stats, behaviour.follows_playlist.then_some(&mut playlist))?;
         if !*started {
             *started = true;
             add(&stats.started, 1);
@@ -105,10 +105,10 @@ fn run(url: &Url, habit: Habit, stats: &Stats, started: &mut bool) -> io::Result
         if let Some(segment) = newest_segment(&playlist)
             && segment != last_segment
         {
-            get(&stream, &url.beside(segment).request(), stats, None)?;
+            get(&stream, &url.sibling(segment).request(), stats, None)?;
             segment.clone_into(&mut last_segment);
         }
-        let rest = habit.every.saturating_sub(started_at.elapsed());
+        let rest = behaviour.interval.saturating_sub(started_at.elapsed());
         if !rest.is_zero() {
             st::sleep(rest);
         }
@@ -206,7 +206,7 @@ mod tests {
         let url = Url::parse("http://127.0.0.1:8080/live/a.m3u8?b").unwrap();
         assert_eq!(url.address, "127.0.0.1:8080".parse().unwrap());
         assert!(url.request().starts_with("GET /live/a.m3u8?b HTTP/1.1\r\nHost: 127.0.0.1:8080\r\n"));
-        assert_eq!(url.beside("a-7.ts").path, "/live/a-7.ts");
+        assert_eq!(url.sibling("a-7.ts").path, "/live/a-7.ts");
         assert_eq!(Url { path: "/live/s{n}.m3u8".into(), ..url }.numbered(7).path, "/live/s7.m3u8");
         assert_eq!(Url::parse("http://127.0.0.1").unwrap().path, "/");
         assert!(Url::parse("rtmp://127.0.0.1/live/a").is_err());

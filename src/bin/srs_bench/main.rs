@@ -33,7 +33,7 @@ use self::stats::Stats;
 use self::target::Target;
 
 /// Delay between the start of the last client and the measurement: a new player first gets a GOP that is older than live.
-const SETTLE: Duration = Duration::from_secs(1);
+const SETTLE_TIME: Duration = Duration::from_secs(1);
 
 /// Examples at the end of the help text. `{N}` stands for `{n}`, see [`parse_arguments`].
 const AFTER_HELP: &str = "\
@@ -188,7 +188,7 @@ fn run_clients(clients: Clients, options: Options) -> anyhow::Result<bool> {
     });
     let stats = Arc::new(Stats::default());
     let (seen, all) = (stats.clone(), options.clone());
-    st::run(move || drive(clients, &all, &targets, &media, &seen))?;
+    st::run(move || spawn_rtmp(clients, &all, &targets, &media, &seen))?;
     Ok(print_results(&stats, &options))
 }
 
@@ -199,8 +199,8 @@ fn run_http(options: Options) -> anyhow::Result<bool> {
     let stats = Arc::new(Stats::default());
     let (seen, all) = (stats.clone(), options.clone());
     st::run(move || {
-        let habit = http::Habit { every: Duration::from_secs_f64(all.every), follows: all.follow };
-        let spawn = |n: u32| http::spawn(n + 1, urls[n as usize % urls.len()].numbered(n + 1), habit, seen.clone());
+        let behaviour = http::Behaviour { interval: Duration::from_secs_f64(all.every), follows_playlist: all.follow };
+        let spawn = |n: u32| http::spawn(n + 1, urls[n as usize % urls.len()].numbered(n + 1), behaviour, seen.clone());
         drive_clients(&all, &seen, spawn);
     })?;
     Ok(print_results(&stats, &options))
@@ -212,7 +212,7 @@ fn print_results(stats: &Stats, options: &Options) -> bool {
 }
 
 /// Runs publishers or players.
-fn drive(clients: Clients, options: &Options, targets: &[Target], media: &Arc<Media>, stats: &Arc<Stats>) {
+fn spawn_rtmp(clients: Clients, options: &Options, targets: &[Target], media: &Arc<Media>, stats: &Arc<Stats>) {
     if clients == Clients::Latency {
         publisher::spawn(0, targets[0].numbered(1), media.clone(), false, stats.clone());
         // The first player must find the stream.
@@ -239,7 +239,7 @@ fn drive_clients(options: &Options, stats: &Stats, spawn: impl Fn(u32)) {
         spawn(n);
         report::progress(stats, options.json);
     }
-    st::sleep(SETTLE);
+    st::sleep(SETTLE_TIME);
     let end = Instant::now() + Duration::from_secs_f64(options.duration);
     stats.start_measurement();
     while Instant::now() < end {

@@ -17,8 +17,8 @@ const INTER: [u8; 5] = [0x27, 1, 0, 0, 0];
 
 /// Position of the send time and the number in a frame: after the FLV header, the length and header of the NAL unit, the SEI type and
 /// size, and the marker.
-const STAMP_AT: usize = 5 + 4 + 1 + 2 + STAMP.len();
-const STAMP_END: usize = STAMP_AT + 16;
+const STAMP_OFFSET: usize = 5 + 4 + 1 + 2 + STAMP.len();
+const STAMP_END: usize = STAMP_OFFSET + 16;
 
 /// Fill byte of the rest of a frame.
 const FILLER: u8 = 0x55;
@@ -106,8 +106,8 @@ impl Media {
         if self.is_stamped && message.kind == MessageType::VIDEO && message.payload.len() >= STAMP_END {
             *number += 1;
             let mut payload = message.payload.to_vec();
-            payload[STAMP_AT..STAMP_AT + 8].copy_from_slice(&now_us().to_be_bytes());
-            payload[STAMP_AT + 8..STAMP_END].copy_from_slice(&number.to_be_bytes());
+            payload[STAMP_OFFSET..STAMP_OFFSET + 8].copy_from_slice(&now_us().to_be_bytes());
+            payload[STAMP_OFFSET + 8..STAMP_END].copy_from_slice(&number.to_be_bytes());
             message.payload = payload.into();
         }
     }
@@ -126,11 +126,11 @@ pub(super) struct Stamp {
 
 /// Reads the stamp of a frame. Returns `None` for a frame without one, e.g. of a file.
 pub(super) fn read_stamp(payload: &[u8]) -> Option<Stamp> {
-    if payload.get(STAMP_AT - STAMP.len()..STAMP_AT)? != STAMP {
+    if payload.get(STAMP_OFFSET - STAMP.len()..STAMP_OFFSET)? != STAMP {
         return None;
     }
     let field = |at: usize| Some(u64::from_be_bytes(*payload.get(at..)?.first_chunk()?));
-    let (time, number) = (field(STAMP_AT)?, field(STAMP_AT + 8)?);
+    let (time, number) = (field(STAMP_OFFSET)?, field(STAMP_OFFSET + 8)?);
     let length = u32::from_be_bytes(*payload.get(5..)?.first_chunk()?) as usize;
     let is_intact = length + 9 == payload.len() && payload[STAMP_END..].iter().all(|&byte| byte == FILLER);
     (time != 0).then(|| Stamp { age_us: now_us().saturating_sub(time), number, is_intact })

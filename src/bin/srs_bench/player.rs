@@ -20,7 +20,7 @@ use super::target::Target;
 pub(super) const CONNECT: Duration = Duration::from_secs(20);
 
 /// Bytes from which a counting player wakes up, so that it costs the machine little.
-const LOW_WATER: usize = 16 * 1024;
+const WAKE_UP_BYTES: usize = 16 * 1024;
 
 /// Receive buffer of a slow player, and the size and interval of its reads: 4 KB per second.
 const SLOW_BUFFER: usize = 8 * 1024;
@@ -166,7 +166,7 @@ impl Player<'_> {
                 self.wait(&stream);
             }
         }
-        stream.set_receive_low_water(LOW_WATER)?;
+        stream.set_receive_low_water(WAKE_UP_BYTES)?;
         while self.is_playing() {
             if !self.read(&stream, |_| Ok(()))? {
                 self.wait(&stream);

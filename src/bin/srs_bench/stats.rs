@@ -38,7 +38,7 @@ pub(super) struct Stats {
     /// Number of errors by their text.
     pub(super) errors: Mutex<BTreeMap<String, u64>>,
     stopped: AtomicBool,
-    measurement_start: Mutex<Option<Reading>>,
+    measurement_start: Mutex<Option<CounterSample>>,
 }
 
 /// Faults of a stream, as seen by players.
@@ -60,7 +60,7 @@ pub(super) struct Findings {
 
 /// Counters at one time.
 #[derive(Clone, Copy)]
-struct Reading {
+struct CounterSample {
     at: Instant,
     cpu: Duration,
     bytes: u64,
@@ -69,7 +69,7 @@ struct Reading {
 
 /// Differences since [`Stats::start_measurement`].
 #[derive(Default)]
-pub(super) struct Measured {
+pub(super) struct Measurement {
     pub(super) seconds: f64,
     pub(super) bytes: u64,
     pub(super) messages: u64,
@@ -86,11 +86,11 @@ impl Stats {
         }
     }
 
-    pub(super) fn measured(&self) -> Measured {
-        let Some(from) = *lock(&self.measurement_start) else { return Measured::default() };
+    pub(super) fn measured(&self) -> Measurement {
+        let Some(from) = *lock(&self.measurement_start) else { return Measurement::default() };
         let now = self.read();
         let seconds = now.at.duration_since(from.at).as_secs_f64();
-        Measured {
+        Measurement {
             seconds,
             bytes: now.bytes - from.bytes,
             messages: now.messages - from.messages,
@@ -98,9 +98,9 @@ impl Stats {
         }
     }
 
-    fn read(&self) -> Reading {
+    fn read(&self) -> CounterSample {
         let cpu = clock_gettime(ClockId::CLOCK_PROCESS_CPUTIME_ID).map_or(Duration::ZERO, Duration::from);
-        Reading { at: Instant::now(), cpu, bytes: get(&self.bytes), messages: get(&self.messages) }
+        CounterSample { at: Instant::now(), cpu, bytes: get(&self.bytes), messages: get(&self.messages) }
     }
 
     pub(super) fn stop(&self) {

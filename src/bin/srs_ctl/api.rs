@@ -116,7 +116,7 @@ impl Api {
             .map_err(|_| Failure::Unreachable(format!("{} is not the API of a simple_rtmp_server", self.url())))?;
         match answer["code"].as_u64() {
             Some(0) => Ok(answer),
-            Some(code) => Err(Failure::Refused(text_of_code(code))),
+            Some(code) => Err(Failure::Refused(describe_code(code))),
             None => Err(Failure::Unreachable(format!("{} is not the API of a simple_rtmp_server", self.url()))),
         }
     }
@@ -142,7 +142,7 @@ fn refusal(mut response: Response<Body>) -> Failure {
 }
 
 /// Returns the meaning of a code of SRS.
-fn text_of_code(code: u64) -> String {
+fn describe_code(code: u64) -> String {
     match code {
         2014 => "no such vhost".to_owned(),
         2048 => "no such stream; give its name as in its URL, such as live/livestream".to_owned(),

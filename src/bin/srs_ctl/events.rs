@@ -8,25 +8,25 @@ use serde_json::Value;
 
 use crate::api::{Api, encode};
 use crate::failure::Failure;
-use crate::options::Wanted;
-use crate::output::{clean, print_line, text};
+use crate::options::EventFilter;
+use crate::output::{escape_controls, print_line, text};
 
 /// Time before a lost connection is made again.
-const RETRY: Duration = Duration::from_secs(2);
+const RECONNECT_DELAY: Duration = Duration::from_secs(2);
 
 /// Longest line of an event.
 const MAX_LINE: u64 = 64 * 1024;
 
 /// Prints events until the user stops it. A lost connection is made again, without a gap as far as the server can.
 /// Fails when the first connection fails, or the server refuses a later one.
-pub(crate) fn follow(api: &Api, wanted: &Wanted, as_json: bool) -> Result<(), Failure> {
+pub(crate) fn follow(api: &Api, filter: &EventFilter, as_json: bool) -> Result<(), Failure> {
     let mut query = String::new();
-    for (name, value) in [("type", &wanted.types), ("stream", &wanted.stream)] {
+    for (name, value) in [("type", &filter.types), ("stream", &filter.stream)] {
         if let Some(value) = value {
             query.push_str(&format!("&{name}={}", encode(value)));
         }
     }
-    let first = wanted.last.map(|last| format!("&last={last}")).unwrap_or_default();
+    let first = filter.last.map(|last| format!("&last={last}")).unwrap_or_default();
     let mut last_id: Option<String> = None;
     let mut body = api.stream(&format!("/api/v1/events?{query}{first}"))?;
     loop {
@@ -34,7 +34,7 @@ pub(crate) fn follow(api: &Api, wanted: &Wanted, as_json: bool) -> Result<(), Fa
         read(BufReader::new(reader), &mut last_id, as_json)?;
         eprintln!("srs_ctl: the connection is lost, connecting again");
         body = loop {
-            thread::sleep(RETRY);
+            thread::sleep(RECONNECT_DELAY);
             let after = last_id.as_deref().map(|id| format!("&after={}", encode(id))).unwrap_or_default();
             match api.stream(&format!("/api/v1/events?{query}{after}")) {
                 Ok(body) => break body,
@@ -99,7 +99,7 @@ pub(crate) fn describe(name: &str, event: &Value) -> String {
     let has_name = event["name"].is_string();
     for (name, value) in fields {
         if !is_known(name) || (!has_name && ["vhost", "app"].contains(&name.as_str())) {
-            line.push_str(&format!(" {name}={}", clean(&text(value))));
+            line.push_str(&format!(" {name}={}", escape_controls(&text(value))));
         }
     }
     line

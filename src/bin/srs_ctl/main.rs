@@ -58,7 +58,7 @@ fn run(options: &Options) -> Result<(), Failure> {
     }
     let api = api::Api::new(address::find(options)?)?;
     match &options.command {
-        Command::Events(wanted) => events::follow(&api, wanted, options.json),
+        Command::Events(filter) => events::follow(&api, filter, options.json),
         Command::Top { interval } => top::run(api, *interval),
         command => commands::run(&api, command, options.json),
     }

@@ -144,7 +144,7 @@ pub(crate) enum Command {
         all: bool,
     },
     /// Shows events as they happen
-    Events(Wanted),
+    Events(EventFilter),
     /// Lists closed connections by reason, and the last ones
     Closes,
     /// Shows server, streams and clients live
@@ -182,9 +182,9 @@ pub(crate) struct Signing {
     pub(crate) secret: Option<String>,
 }
 
-/// Events that are wanted.
+/// The choice of events.
 #[derive(StructOpt, Debug)]
-pub(crate) struct Wanted {
+pub(crate) struct EventFilter {
     /// Begins with the last events, at most 1000
     #[structopt(long, value_name = "COUNT")]
     pub(crate) last: Option<u32>,

@@ -25,7 +25,7 @@ impl Table {
 
     /// Adds a row.
     pub(crate) fn push(&mut self, row: Vec<String>) {
-        self.rows.push(row.iter().map(|text| clean(text)).collect());
+        self.rows.push(row.iter().map(|text| escape_controls(text)).collect());
     }
 
     /// Prints the table; only a line that it is empty if it is.
@@ -59,7 +59,7 @@ pub(crate) fn print_fields(fields: &[(&str, String)]) -> io::Result<()> {
     let mut out = io::stdout().lock();
     let width = fields.iter().map(|(name, _)| name.len()).max().unwrap_or(0);
     for (name, value) in fields {
-        writeln!(out, "{name:<width$}  {}", clean(value))?;
+        writeln!(out, "{name:<width$}  {}", escape_controls(value))?;
     }
     Ok(())
 }
@@ -83,7 +83,7 @@ pub(crate) fn print_line(text: &str) -> io::Result<()> {
 }
 
 /// Returns a text without control characters, which could change the terminal: clients choose the names of their streams.
-pub(crate) fn clean(text: &str) -> String {
+pub(crate) fn escape_controls(text: &str) -> String {
     text.chars().flat_map(|c| if c.is_control() { c.escape_default().collect() } else { vec![c] }).collect()
 }
 
@@ -154,7 +154,7 @@ mod tests {
 
     #[test]
     fn names_cannot_change_the_terminal() {
-        assert_eq!(clean("a\x1b[2J\u{9b}b"), "a\\u{1b}[2J\\u{9b}b");
-        assert_eq!(clean("ü 日本"), "ü 日本");
+        assert_eq!(escape_controls("a\x1b[2J\u{9b}b"), "a\\u{1b}[2J\\u{9b}b");
+        assert_eq!(escape_controls("ü 日本"), "ü 日本");
     }
 }

@@ -8,7 +8,7 @@ use serde_json::Value;
 
 use crate::api::{Api, encode};
 use crate::failure::Failure;
-use crate::output::{Table, bytes, clean, date, duration, number, print_line, show, text};
+use crate::output::{Table, bytes, date, duration, escape_controls, number, print_line, show, text};
 
 /// Starts or ends the recording of a stream.
 pub(crate) fn record(api: &Api, stream: &str, stop: bool, as_json: bool) -> Result<(), Failure> {
@@ -60,7 +60,9 @@ pub(crate) fn download(api: &Api, id: &str, output: Option<&Path>) -> Result<(),
     let mut file = File::create_new(&output).map_err(failure)?;
     let (copied, expected) = (io::copy(&mut body, &mut file), number(&recording["bytes"]));
     match copied {
-        Ok(count) if count == expected => Ok(print_line(&clean(&format!("{}: {}", output.display(), bytes(count))))?),
+        Ok(count) if count == expected => {
+            Ok(print_line(&escape_controls(&format!("{}: {}", output.display(), bytes(count))))?)
+        }
         incomplete => {
             drop(file);
             let _ = fs::remove_file(&output);

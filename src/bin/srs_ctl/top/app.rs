@@ -13,8 +13,8 @@ use crate::commands::kick_path;
 const BAN_SECONDS: u64 = 60;
 
 /// The order of the streams, by one of their columns.
-pub(super) const STREAM_ORDERS: [&str; 6] = ["STREAM", "PLAYERS", "IN", "OUT", "UPTIME", "DROPS"];
-pub(super) const CLIENT_ORDERS: [&str; 6] = ["ID", "STREAM", "IN", "OUT", "AGE", "DROPS"];
+pub(super) const STREAM_SORT_COLUMNS: [&str; 6] = ["STREAM", "PLAYERS", "IN", "OUT", "UPTIME", "DROPS"];
+pub(super) const CLIENT_SORT_COLUMNS: [&str; 6] = ["ID", "STREAM", "IN", "OUT", "AGE", "DROPS"];
 
 /// The kind of rows in the list.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -163,7 +163,7 @@ impl App {
         let Order { column, is_reversed } = self.stream_order;
         self.streams.sort_by(|a, b| {
             let by_name = a.name.cmp(&b.name);
-            let by_column = match STREAM_ORDERS[column] {
+            let by_column = match STREAM_SORT_COLUMNS[column] {
                 "PLAYERS" => b.players.cmp(&a.players),
                 "IN" => b.kbps_in.cmp(&a.kbps_in),
                 "OUT" => b.kbps_out.cmp(&a.kbps_out),
@@ -176,7 +176,7 @@ impl App {
         let Order { column, is_reversed } = self.client_order;
         self.clients.sort_by(|a, b| {
             let by_id = a.id.cmp(&b.id);
-            let by_column = match CLIENT_ORDERS[column] {
+            let by_column = match CLIENT_SORT_COLUMNS[column] {
                 "STREAM" => a.stream.cmp(&b.stream),
                 "IN" => b.kbps_in.cmp(&a.kbps_in),
                 "OUT" => b.kbps_out.cmp(&a.kbps_out),
@@ -286,8 +286,8 @@ impl App {
 
     fn order(&mut self) -> (&mut Order, usize) {
         match self.page {
-            Page::Streams => (&mut self.stream_order, STREAM_ORDERS.len()),
-            Page::Clients { .. } => (&mut self.client_order, CLIENT_ORDERS.len()),
+            Page::Streams => (&mut self.stream_order, STREAM_SORT_COLUMNS.len()),
+            Page::Clients { .. } => (&mut self.client_order, CLIENT_SORT_COLUMNS.len()),
         }
     }
 

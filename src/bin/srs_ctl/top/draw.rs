@@ -7,7 +7,7 @@ use ratatui::text::{Line, Span};
 use ratatui::widgets::{Block, Clear, Paragraph, Row, Sparkline, Table};
 use serde_json::Value;
 
-use super::app::{App, CLIENT_ORDERS, Mode, Page, STREAM_ORDERS};
+use super::app::{App, CLIENT_SORT_COLUMNS, Mode, Page, STREAM_SORT_COLUMNS};
 use super::rows::{ClientRow, Rate, StreamRow};
 use crate::output::{bytes, duration, rate, text};
 
@@ -176,7 +176,7 @@ fn draw_streams(frame: &mut Frame<'_>, area: Rect, app: &App) {
     });
     let rows = rows.collect();
     let order = app.stream_order;
-    draw_table(frame, area, &columns, head(&columns, STREAM_ORDERS[order.column], order.is_reversed), rows);
+    draw_table(frame, area, &columns, head(&columns, STREAM_SORT_COLUMNS[order.column], order.is_reversed), rows);
 }
 
 fn draw_clients(frame: &mut Frame<'_>, area: Rect, app: &App) {
@@ -208,7 +208,7 @@ fn draw_clients(frame: &mut Frame<'_>, area: Rect, app: &App) {
     });
     let rows = rows.collect();
     let order = app.client_order;
-    draw_table(frame, area, &columns, head(&columns, CLIENT_ORDERS[order.column], order.is_reversed), rows);
+    draw_table(frame, area, &columns, head(&columns, CLIENT_SORT_COLUMNS[order.column], order.is_reversed), rows);
 }
 
 fn draw_foot(frame: &mut Frame<'_>, area: Rect, app: &App) {

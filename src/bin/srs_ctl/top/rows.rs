@@ -5,7 +5,7 @@ use std::collections::{HashMap, VecDeque};
 use serde_json::Value;
 
 use crate::commands::{audio, stream_name, video};
-use crate::output::{clean, text};
+use crate::output::{escape_controls, text};
 
 /// Samples that are kept of a bit rate.
 pub(super) const HISTORY: usize = 120;
@@ -48,11 +48,11 @@ impl From<&Value> for StreamRow {
     fn from(stream: &Value) -> Self {
         Self {
             id: text(&stream["id"]),
-            name: clean(&stream_name(stream)),
-            state: clean(&text(&stream["state"])),
+            name: escape_controls(&stream_name(stream)),
+            state: escape_controls(&text(&stream["state"])),
             players: number(&stream["players"]),
-            video: clean(&video(stream)),
-            audio: clean(&audio(stream)),
+            video: escape_controls(&video(stream)),
+            audio: escape_controls(&audio(stream)),
             kbps_in: number(&stream["kbps"]["recv_30s"]),
             kbps_out: number(&stream["kbps"]["send_30s"]),
             uptime: stream["uptime_s"].as_f64().unwrap_or(0.0),
@@ -69,9 +69,9 @@ impl From<&Value> for ClientRow {
         let has_stream = !text(&client["name"]).is_empty();
         Self {
             id: text(&client["id"]).parse().unwrap_or(0),
-            state: clean(&text(&client["state"])),
-            ip: clean(&text(&client["ip"])),
-            stream: if has_stream { clean(&stream_name(client)) } else { String::new() },
+            state: escape_controls(&text(&client["state"])),
+            ip: escape_controls(&text(&client["ip"])),
+            stream: if has_stream { escape_controls(&stream_name(client)) } else { String::new() },
             age: client["alive"].as_f64().unwrap_or(0.0),
             kbps_in: number(&client["kbps"]["recv_30s"]),
             kbps_out: number(&client["kbps"]["send_30s"]),
