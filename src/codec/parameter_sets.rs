@@ -21,7 +21,7 @@ enum Kind {
 
 /// Effect of the parameter sets of a frame on the configuration.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct InBand {
+pub struct SetsChange {
     /// The frame contains parameter sets.
     pub has_sets: bool,
     /// A sequence parameter set has changed, and with it perhaps the size of the picture.
@@ -45,7 +45,7 @@ impl VideoConfig {
     /// Takes over the parameter sets of a frame, which replace those of the same kind and number. Decoders do the same,
     /// so a later keyframe without sets of its own needs these. Fails when the lengths in the frame are wrong, or there
     /// are too many sets.
-    pub fn absorb(&mut self, frame: &[u8]) -> Result<InBand, Error> {
+    pub fn update_from_frame(&mut self, frame: &[u8]) -> Result<SetsChange, Error> {
         let mut found = Vec::new();
         for nalu in Nalus::new(frame, self.length_size) {
             let nalu = nalu?;
@@ -53,7 +53,7 @@ impl VideoConfig {
                 found.push(nalu);
             }
         }
-        let mut in_band = InBand { has_sets: !found.is_empty(), is_new_sequence: false };
+        let mut in_band = SetsChange { has_sets: !found.is_empty(), is_new_sequence: false };
         if found.is_empty() || found.iter().all(|set| self.has(set)) {
             return Ok(in_band);
         }
@@ -140,15 +140,15 @@ mod tests {
     fn a_set_of_one_kind_replaces_that_kind_only() {
         let mut config = config(Codec::H265, &[VPS, SPS, PPS]);
         let new_pps: &[u8] = &[0x44, 1, 0xc1];
-        let in_band = config.absorb(&units(&[new_pps, SLICE])).unwrap();
-        assert_eq!(in_band, InBand { has_sets: true, is_new_sequence: false });
+        let in_band = config.update_from_frame(&units(&[new_pps, SLICE])).unwrap();
+        assert_eq!(in_band, SetsChange { has_sets: true, is_new_sequence: false });
         assert_eq!(sets(&config), [VPS, SPS, new_pps]);
         let new_sps: &[u8] = &[0x42, 1, 2];
-        assert!(config.absorb(&units(&[new_sps, SLICE])).unwrap().is_new_sequence);
+        assert!(config.update_from_frame(&units(&[new_sps, SLICE])).unwrap().is_new_sequence);
         assert_eq!(sets(&config), [VPS, new_sps, new_pps]);
-        assert_eq!(config.absorb(&units(&[SLICE])), Ok(InBand::default()));
-        let same = config.absorb(&units(&[new_pps, new_sps, SLICE])).unwrap();
-        assert_eq!(same, InBand { has_sets: true, is_new_sequence: false });
+        assert_eq!(config.update_from_frame(&units(&[SLICE])), Ok(SetsChange::default()));
+        let same = config.update_from_frame(&units(&[new_pps, new_sps, SLICE])).unwrap();
+        assert_eq!(same, SetsChange { has_sets: true, is_new_sequence: false });
         assert_eq!(sets(&config), [VPS, new_sps, new_pps]);
     }
 
@@ -156,7 +156,7 @@ mod tests {
     fn a_set_of_another_number_is_one_more() {
         let (sps, pps_0, pps_1): (&[u8], &[u8], &[u8]) = (&[0x67, 100, 0, 31, 0x80], &[0x68, 0x80], &[0x68, 0x40]);
         let mut config = config(Codec::H264, &[sps, pps_0]);
-        config.absorb(&units(&[pps_1])).unwrap();
+        config.update_from_frame(&units(&[pps_1])).unwrap();
         assert_eq!(sets(&config), [sps, pps_0, pps_1]);
     }
 
@@ -165,7 +165,7 @@ mod tests {
         let sei: &[u8] = &[0x4e, 1, 5];
         assert_eq!(sets(&config(Codec::H265, &[PPS, sei, SPS, VPS])), [VPS, SPS, PPS, sei]);
         let mut empty = config(Codec::H265, &[]);
-        empty.absorb(&units(&[PPS, SPS, VPS, SLICE])).unwrap();
+        empty.update_from_frame(&units(&[PPS, SPS, VPS, SLICE])).unwrap();
         assert_eq!(sets(&empty), [VPS, SPS, PPS]);
     }
 
@@ -174,7 +174,7 @@ mod tests {
         let mut config = config(Codec::H264, &[&[0x67, 100, 0, 31, 0x80]]);
         let large = [&[0x68, 0x80][..], &vec![0x55; MAX_PARAMETER_SETS]].concat();
         let before = config.clone();
-        assert!(matches!(config.absorb(&units(&[&large])), Err(Error::ParameterSets(_))));
+        assert!(matches!(config.update_from_frame(&units(&[&large])), Err(Error::ParameterSets(_))));
         assert_eq!(config, before);
     }
 
@@ -183,7 +183,7 @@ mod tests {
         fn any_frame_leaves_sorted_sets(frame in prop::collection::vec(any::<u8>(), 0..600), is_h264: bool) {
             let mut config = config(if is_h264 { Codec::H264 } else { Codec::H265 }, &[]);
             config.length_size = 1;
-            let _ = config.absorb(&frame);
+            let _ = config.update_from_frame(&frame);
             prop_assert!(config.parameter_sets.len() <= MAX_PARAMETER_SETS);
             prop_assert!(sets(&config).is_sorted_by_key(|set| Kind::of(config.codec, set)));
         }

@@ -155,7 +155,7 @@ impl Muxer {
     }
 
     /// Appends a video frame: NAL units after their lengths. `dts` and `composition` are in units of [`CLOCK_HZ`];
-    /// `dts` must not decrease. `config` contains the parameter sets of the frame, see [`VideoConfig::absorb`]. A
+    /// `dts` must not decrease. `config` contains the parameter sets of the frame, see [`VideoConfig::update_from_frame`]. A
     /// keyframe gets all of them in front, unless the segment already has them and fewer bytes than their size follow
     /// them. Without this rule, keyframes of a few bytes would make a large segment from little input. Fails when the
     /// lengths in the frame are wrong, or there are more than [`nalu::MAX_NALUS`] units. Nothing is appended then.

@@ -13,14 +13,14 @@ const PLAY: &str = "play";
 /// Directives of SRS without effect here: block, hint that the warning gives, names.
 type Group = (BlockKind, &'static str, &'static [&'static str]);
 
-const MERGED: &str = "mw_latency sets the time for which messages are merged";
+const SET_BY_MW_LATENCY: &str = "mw_latency sets the time for which messages are merged";
 const NO_WEBRTC: &str = "WebRTC is not supported";
 const NO_SRT: &str = "SRT is not supported";
-const NEEDLESS: &str = "not needed";
+const NOT_NEEDED: &str = "not needed";
 
 #[rustfmt::skip]
 const GROUPS: &[Group] = &[
-    (Root, NEEDLESS, &[
+    (Root, NOT_NEEDED, &[
         "asprocess", "empty_ip_ok", "first_wait_for_qlv", "in_docker", "query_latest_version", "srs_log_flush_on_level",
         "tcmalloc_release_rate", "tencentcloud_apm", "tencentcloud_cls", "threads", "utc_time",
     ]),
@@ -35,23 +35,23 @@ const GROUPS: &[Group] = &[
     (Root, "only RTMP is received", &["stream_caster"]),
     (Root, "relative paths start at the working directory of the process", &["work_dir"]),
 
-    (Vhost, NEEDLESS, &["in_ack_size", "out_ack_size", "reduce_sequence_header"]),
+    (Vhost, NOT_NEEDED, &["in_ack_size", "out_ack_size", "reduce_sequence_header"]),
     (Vhost, "timestamps are always corrected", &["atc", "atc_auto", "mix_correct", "time_jitter"]),
     (Vhost, "forward on the origin sends the streams to this server", &[
         "cluster", "debug_srs_upnode", "mode", "origin", "token_traverse", "vhost",
     ]),
     (Vhost, "HLS is supported", &["dash", "hds"]),
     (Vhost, "http_server serves the files of its dir", &["http_static"]),
-    (Vhost, MERGED, &["mw_msgs", "send_min_interval"]),
+    (Vhost, SET_BY_MW_LATENCY, &["mw_msgs", "send_min_interval"]),
     (Vhost, "use publish { timeout }", &["publish_1stpkt_timeout", "publish_normal_timeout"]),
     (Vhost, NO_WEBRTC, &["rtc"]),
     (Vhost, NO_SRT, &["srt"]),
 
-    (Publish, NEEDLESS, &["kickoff_for_idle", "parse_sps", "try_annexb_first"]),
+    (Publish, NOT_NEEDED, &["kickoff_for_idle", "parse_sps", "try_annexb_first"]),
     (Publish, "use stall_timeout and timeout", &["firstpkt_timeout", "normal_timeout"]),
     (Publish, "reads are merged while they need not be fast", &["mr", "mr_latency"]),
 
-    (Hls, NEEDLESS, &["hls_dts_directly", "hls_nb_notify", "hls_ts_floor"]),
+    (Hls, NOT_NEEDED, &["hls_dts_directly", "hls_nb_notify", "hls_ts_floor"]),
     (Hls, "use sessions", &["hls_ctx", "hls_ts_ctx"]),
     (Hls, "the codec is that of the stream", &["hls_acodec", "hls_vcodec"]),
     (Hls, "segments are cut at any length without video", &["hls_aof_ratio"]),
@@ -109,7 +109,7 @@ mod tests {
         let vhost = config.vhost("v").unwrap();
         assert!(!vhost.gop_cache);
         assert_eq!((vhost.queue_length, vhost.mw_latency), (Duration::from_secs(7), Duration::from_millis(350)));
-        let expected = format!("t:5: \"mw_msgs\" is not supported by this version: ignored; {MERGED}");
+        let expected = format!("t:5: \"mw_msgs\" is not supported by this version: ignored; {SET_BY_MW_LATENCY}");
         assert_eq!(config.warnings, [expected]);
         let error = |text: &str| Config::parse("t", text).unwrap_err().to_string();
         assert!(error("listen 1;\nvhost v { play {\ngop_cach on; } }").starts_with("t:3: "));

@@ -15,11 +15,11 @@ use crate::codec::flv::{AudioPacket, AudioTag};
 use crate::codec::mp3;
 
 /// Distance between timestamp and sample clock that is a jump: 200 ms, in units of [`CLOCK_HZ`].
-const JUMP: u64 = 18_000;
+const MIN_JUMP: u64 = 18_000;
 
 /// Distance that counts as drift: 30 ms, in units of [`CLOCK_HZ`]. Rounding is below it. Encoders that stamp frames when they send
 /// them jitter by as much.
-const DRIFT: u64 = 2700;
+const MIN_DRIFT: u64 = 2700;
 
 /// Number of successive frames with drift to the same side that are taken for jitter. One more sets the clock again.
 const MAX_DRIFTING_FRAMES: u32 = 64;
@@ -175,7 +175,7 @@ impl AudioTrack {
             Some(_) => return None,
             None => self.config.clone()?,
         };
-        let next = self.clock.as_ref().map(SampleClock::next).filter(|next| next + JUMP >= start).unwrap_or(start);
+        let next = self.clock.as_ref().map(SampleClock::next).filter(|next| next + MIN_JUMP >= start).unwrap_or(start);
         let duration = u64::from(aac::SAMPLES_PER_FRAME) * CLOCK_HZ / u64::from(config.sample_rate);
         if next + duration > end || self.config.as_ref() != Some(&config) {
             return None;
@@ -244,12 +244,12 @@ impl SampleClock {
     fn has_diverged(&mut self, time: u64) -> bool {
         let expected = self.time_at(self.samples);
         let distance = expected.abs_diff(time);
-        self.drifting_frames = match (distance > DRIFT, time > expected) {
+        self.drifting_frames = match (distance > MIN_DRIFT, time > expected) {
             (false, _) => 0,
             (true, true) => self.drifting_frames.max(0) + 1,
             (true, false) => self.drifting_frames.min(0) - 1,
         };
-        distance > JUMP || self.drifting_frames.unsigned_abs() > u64::from(MAX_DRIFTING_FRAMES)
+        distance > MIN_JUMP || self.drifting_frames.unsigned_abs() > u64::from(MAX_DRIFTING_FRAMES)
     }
 
     fn advance(&mut self, samples: u32) -> (u64, u64) {

@@ -118,7 +118,7 @@ fn parameter_sets_in_the_frame_are_not_repeated() {
     // In the wrong order, behind another unit.
     let frame = [nalu(6, 3), nalu(0x68, 4), nalu(0x67, 8), nalu(0x65, 50)].concat();
     let mut config = VideoConfig { parameter_sets: Vec::new(), ..avc() };
-    config.absorb(&frame).unwrap();
+    config.update_from_frame(&frame).unwrap();
     muxer.video(&config, 0, 0, true, &frame).unwrap();
     let segment = demux(&muxer.finish().unwrap());
     let units: Vec<_> = segment.frames[0].data.windows(5).filter(|at| at[..4] == START_CODE).map(|at| at[4]).collect();

@@ -81,7 +81,8 @@ impl VideoTrack {
     pub fn on_frame(&mut self, time: u64, tag: &VideoTag, frame: &[u8]) -> Result<Configuration, String> {
         let is_same_codec = |config: &&mut VideoConfig| tag.codec.is_h264() == (config.codec == Codec::H264);
         let Some(config) = self.config.as_mut().filter(is_same_codec) else { return Ok(Configuration::Missing) };
-        let in_band = config.absorb(frame).map_err(|error| format!("invalid {} frame dropped: {error}", tag.codec))?;
+        let in_band =
+            config.update_from_frame(frame).map_err(|error| format!("invalid {} frame dropped: {error}", tag.codec))?;
         if let Some(last) = self.last_time.replace(time).filter(|last| *last < time) {
             self.step = Some(time - last);
         }

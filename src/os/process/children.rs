@@ -49,11 +49,11 @@ pub(super) struct Children {
     orders: mpsc::Receiver<Order>,
     sinks: Sinks,
     on_event: OnEvent,
-    running: BTreeMap<u64, Running>,
+    running: BTreeMap<u64, RunningChild>,
 }
 
 /// A child that runs.
-struct Running {
+struct RunningChild {
     child: Child,
     stdout: Option<ChildStdout>,
     stderr: Option<ChildStderr>,
@@ -133,7 +133,7 @@ impl Children {
     }
 
     fn spawn(&mut self, id: u64, spawn: Spawn) {
-        match Running::start(&self.launcher, spawn, (self.sinks.clock)()) {
+        match RunningChild::start(&self.launcher, spawn, (self.sinks.clock)()) {
             Ok(running) => {
                 let pid = running.child.id();
                 self.running.insert(id, running);
@@ -173,7 +173,7 @@ impl Children {
     }
 }
 
-impl Running {
+impl RunningChild {
     fn start(launcher: &[OsString], spawn: Spawn, now: Instant) -> io::Result<Self> {
         let mut words = launcher.iter();
         let mut command = match words.next() {

@@ -1,4 +1,4 @@
-//! The start of a child from within: this program, started with [`MARK`], sets what holds for the child alone, and becomes it.
+//! The start of a child from within: this program, started with [`LAUNCH_ARGUMENT`], sets what holds for the child alone, and becomes it.
 
 use std::ffi::OsString;
 use std::os::unix::process::CommandExt;
@@ -14,17 +14,17 @@ use nix::unistd::{Pid, getppid};
 use super::types::Limits;
 
 /// First argument of a launcher.
-const MARK: &str = "--launch-child";
+const LAUNCH_ARGUMENT: &str = "--launch-child";
 
 /// Exit status if the program cannot be executed, as that of shells.
 const NOT_EXECUTED: u8 = 127;
 
 /// Exit status if the server has ended meanwhile.
-const ORPHANED: u8 = 125;
+const EXIT_ORPHANED: u8 = 125;
 
 /// Returns the command of the launcher: this program, also if its file was replaced since.
 pub fn command() -> Vec<OsString> {
-    vec!["/proc/self/exe".into(), MARK.into()]
+    vec!["/proc/self/exe".into(), LAUNCH_ARGUMENT.into()]
 }
 
 /// Returns the arguments between the command of the launcher and the program.
@@ -38,7 +38,7 @@ pub(super) fn arguments(limits: Limits, directories: &[PathBuf]) -> Vec<OsString
 /// Becomes a child if the arguments of this process are those of a launcher. Returns only if they are not, or if that fails.
 /// `set_nice` sets the nice value of this process.
 pub fn launch(mut args: impl Iterator<Item = OsString>, set_nice: impl Fn(i32)) -> Option<ExitCode> {
-    if args.nth(1)? != MARK {
+    if args.nth(1)? != LAUNCH_ARGUMENT {
         return None;
     }
     let mut number = || args.next().and_then(|word| word.to_str()?.parse::<u64>().ok());
@@ -52,7 +52,7 @@ pub fn launch(mut args: impl Iterator<Item = OsString>, set_nice: impl Fn(i32)) 
     }
     // The server may have ended before.
     if u64::try_from(getppid().as_raw()) != Ok(parent) {
-        return Some(fail("the server has ended", ORPHANED));
+        return Some(fail("the server has ended", EXIT_ORPHANED));
     }
     for _ in 0..directories {
         let directory = args.next().unwrap_or_default();

@@ -1,7 +1,7 @@
 //! A word that is left out of a stream of bytes, also where a read ends within it.
 
 /// Text in its place.
-const SHOWN: &str = "…";
+const REDACTED: &str = "…";
 
 /// Leaves a word out.
 #[derive(Debug, Default)]
@@ -29,7 +29,7 @@ impl Redactor {
             shown.extend_from_slice(&rest[..at]);
             rest = &rest[at..];
             if let Some(after) = rest.strip_prefix(self.word.as_slice()) {
-                shown.extend_from_slice(SHOWN.as_bytes());
+                shown.extend_from_slice(REDACTED.as_bytes());
                 rest = after;
             } else if self.word.starts_with(rest) {
                 self.held = rest.to_vec();
