@@ -56,7 +56,7 @@ pub(crate) struct TestCounts {
 
 struct Table {
     /// By vhost.
-    vhosts: HashMap<String, Starts>,
+    vhosts: HashMap<String, VhostTests>,
     wrong_keys: HashMap<Option<IpAddr>, WrongKeys>,
     counts: TestCounts,
     warning: Throttle,
@@ -65,7 +65,7 @@ struct Table {
 
 /// The tests of a vhost.
 #[derive(Default)]
-struct Starts {
+struct VhostTests {
     running: usize,
     last: Option<Instant>,
     by_address: HashMap<IpAddr, Instant>,

@@ -20,7 +20,7 @@ use std::sync::{Arc, OnceLock};
 use bytes::Bytes;
 use serde_json::json;
 
-use self::sessions::{Direction, MAX_TRANSFERS, Refused, Results, Sessions, TEST_LIMIT, Transferring};
+use self::sessions::{Direction, MAX_TRANSFERS, Results, Sessions, StartError, TEST_LIMIT, TransferGuard};
 use crate::app::context::Context;
 use crate::app::http::End;
 use crate::app::http::exchange::Exchange;
@@ -48,8 +48,8 @@ const MAX_NAME: usize = 32;
 const CHUNK: usize = 64 * 1024;
 
 /// Bytes that the kernel takes beyond those in flight, during and after a transfer.
-const UNSENT: usize = 64 * 1024;
-const USUAL_UNSENT: usize = 512 * 1024;
+const TRANSFER_UNSENT: usize = 64 * 1024;
+const DEFAULT_UNSENT: usize = 512 * 1024;
 
 /// The header field with the key, which pages of other sites cannot send.
 const KEY_FIELD: &str = "x-bandwidth-key";
@@ -93,7 +93,7 @@ impl BandwidthHandler {
         request: &Request,
         exchange: &mut Exchange<'_, '_>,
         direction: Direction,
-    ) -> Result<Transferring, Box<Response>> {
+    ) -> Result<TransferGuard, Box<Response>> {
         exchange.admit_viewer()?;
         let name = request.query.get("test").unwrap_or_default();
         if name.len() > MAX_NAME {
@@ -101,8 +101,8 @@ impl BandwidthHandler {
         }
         let address = exchange.peer().ip().to_canonical();
         self.sessions.start(vhost, address, name, exchange.number(), direction).map_err(|refused_by| match refused_by {
-            Refused::Rule(refusal) => refused(refusal),
-            Refused::TooMany => {
+            StartError::Rule(refusal) => refused(refusal),
+            StartError::TooMany => {
                 let text = format!("more than {MAX_TRANSFERS} transfers at a time");
                 problem(Status::TooManyRequests, &text, Some(1))
             }
@@ -207,9 +207,9 @@ impl Handler for BandwidthHandler {
 }
 
 /// Sends bytes until the transfer is complete or the time of the test is up.
-fn send(writer: &mut BodyWriter<'_, '_>, bytes: u64, transfer: &Transferring) -> Result<(), End> {
+fn send(writer: &mut BodyWriter<'_, '_>, bytes: u64, transfer: &TransferGuard) -> Result<(), End> {
     let stream = writer.stream().clone();
-    let _ = stream.set_unsent_limit(UNSENT);
+    let _ = stream.set_unsent_limit(TRANSFER_UNSENT);
     let (noise, before) = (noise(), acknowledged(&stream));
     let (mut left, mut counted) = (bytes, 0);
     while left > 0 {
@@ -224,7 +224,7 @@ fn send(writer: &mut BodyWriter<'_, '_>, bytes: u64, transfer: &Transferring) ->
     }
     let info = stream.tcp_info().unwrap_or_default();
     transfer.set_network(info.min_rtt, info.retransmits);
-    let _ = stream.set_unsent_limit(USUAL_UNSENT);
+    let _ = stream.set_unsent_limit(DEFAULT_UNSENT);
     Ok(())
 }
 

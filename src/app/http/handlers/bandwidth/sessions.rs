@@ -31,7 +31,7 @@ const CHECK_INTERVAL: Duration = Duration::from_secs(1);
 const MAX_PAUSE: Duration = Duration::from_secs(2);
 
 /// The factor by which a page may have measured more than the server, which counts the start of TCP too.
-const MAX_EXCESS: f64 = 1.25;
+const MAX_REPORTED_RATIO: f64 = 1.25;
 
 /// Highest time in milliseconds that a page may report.
 const MAX_MS: f64 = 60_000.0;
@@ -54,7 +54,7 @@ pub(super) enum Direction {
 }
 
 /// Reason for refusing a transfer.
-pub(super) enum Refused {
+pub(super) enum StartError {
     Rule(TestRefusal),
     TooMany,
 }
@@ -89,7 +89,7 @@ struct Flow {
 }
 
 /// A transfer that belongs to a test. Dropping it ends it.
-pub(super) struct Transferring {
+pub(super) struct TransferGuard {
     sessions: Sessions,
     key: Key,
     direction: Direction,
@@ -110,7 +110,7 @@ impl Sessions {
         name: String,
         client: u64,
         direction: Direction,
-    ) -> Result<Transferring, Refused> {
+    ) -> Result<TransferGuard, StartError> {
         let (key, now) = ((address, name), st::now());
         let is_new = self.tests.with(|tests| match tests.get(&key) {
             Some(test) => now >= test.started + TEST_LIMIT,
@@ -118,7 +118,7 @@ impl Sessions {
         });
         if is_new {
             self.end(&key, Results::default());
-            let permit = self.ctx.bandwidth_tests.start(vhost, address).map_err(Refused::Rule)?;
+            let permit = self.ctx.bandwidth_tests.start(vhost, address).map_err(StartError::Rule)?;
             let test = Test::new(permit, vhost, client, now);
             self.tests.with(|tests| tests.insert(key.clone(), test));
             self.watch(key.clone(), now);
@@ -129,8 +129,8 @@ impl Sessions {
             test.last_active = now;
             Some(test.started)
         });
-        let deadline = started.ok_or(Refused::TooMany)? + TEST_LIMIT;
-        Ok(Transferring { sessions: self.clone(), key, direction, deadline })
+        let deadline = started.ok_or(StartError::TooMany)? + TEST_LIMIT;
+        Ok(TransferGuard { sessions: self.clone(), key, direction, deadline })
     }
 
     /// Ends a test with the figures of its page. `None`: there is no such test.
@@ -222,7 +222,7 @@ impl Test {
 /// Returns the bit rate that a page has measured, but not much more than the server has counted.
 fn plausible(reported: Option<f64>, counted: Transfer) -> u64 {
     let counted = counted.kbps();
-    reported.map_or(counted, |kbps| kbps.min(counted as f64 * MAX_EXCESS) as u64)
+    reported.map_or(counted, |kbps| kbps.min(counted as f64 * MAX_REPORTED_RATIO) as u64)
 }
 
 impl Flow {
@@ -239,7 +239,7 @@ impl Flow {
     }
 }
 
-impl Transferring {
+impl TransferGuard {
     /// Counts bytes that have arrived.
     pub(super) fn count(&self, bytes: u64) {
         let now = st::now();
@@ -281,7 +281,7 @@ impl Transferring {
     }
 }
 
-impl Drop for Transferring {
+impl Drop for TransferGuard {
     fn drop(&mut self) {
         // Not `with`: this may run while a panic unwinds.
         self.sessions.tests.try_with(|tests| {
