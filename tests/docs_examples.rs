@@ -5,7 +5,7 @@
 //! | relative link or image | lead to a file, and to a heading of it if it names one |
 //! | path in code that begins with a folder of the project | exist |
 //! | block of `nginx` or `conf` | pass `simple_rtmp_server -t` without a warning, see [`complete`] |
-//! | line of a block of `sh`, and code that begins with one of [`COMMANDS`] | use a program with options of its help, or be in [`LISTED`] |
+//! | line of a block of `sh`, and code that begins with one of [`COMMANDS`] | use a program with options of its help, or be in [`OTHER_COMMANDS`] |
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a failed expectation fails the test")]
 
 use std::collections::HashMap;
@@ -21,7 +21,7 @@ const COMMANDS: [&str; 6] =
     ["bash trunk-scripts/", "cargo test", "./configure -", "objs/srs_bench ", "objs/ts_info ", "simple_rtmp_server -"];
 
 /// Commands of other programs, with the way in which they are tried.
-const LISTED: &[(&str, &str)] = &[
+const OTHER_COMMANDS: &[(&str, &str)] = &[
     ("ffplay -fflags nobuffer rtmp://127.0.0.1/live/livestream", "by hand"),
     ("apt-get install ./objs/packages/simple-rtmp-server_*.deb", "trunk-scripts/package-test.sh"),
     (
@@ -460,7 +460,7 @@ fn is_defined(path: &Path, name: &str) -> bool {
 #[test]
 fn every_command_has_its_program_and_options() {
     let mut checker = Checker::default();
-    let mut unused: Vec<&str> = LISTED.iter().map(|(line, _)| *line).collect();
+    let mut unused: Vec<&str> = OTHER_COMMANDS.iter().map(|(line, _)| *line).collect();
     let mut count = 0;
     let mut faults = Vec::new();
     for document in documents() {
@@ -474,7 +474,7 @@ fn every_command_has_its_program_and_options() {
                 continue;
             }
             count += 1;
-            if LISTED.iter().any(|(listed, _)| *listed == line) {
+            if OTHER_COMMANDS.iter().any(|(listed, _)| *listed == line) {
                 unused.retain(|listed| *listed != line);
                 continue;
             }
@@ -482,7 +482,9 @@ fn every_command_has_its_program_and_options() {
                 match checker.check(&command) {
                     Ok(()) => {}
                     Err(Some(fault)) => faults.push(format!("{place}: {line}: {fault}")),
-                    Err(None) => faults.push(format!("{place}: {line}: not in LISTED, and {command:?} is not known")),
+                    Err(None) => {
+                        faults.push(format!("{place}: {line}: not in OTHER_COMMANDS, and {command:?} is not known"))
+                    }
                 }
             }
         }

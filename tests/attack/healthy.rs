@@ -37,9 +37,9 @@ fn clock() -> u64 {
 const SEQUENCE_HEADER: [u8; 12] = [0x17, 0, 0, 0, 0, 1, 0x64, 0, 0x1f, 0xff, 0xe0, 0];
 
 /// Offset of a message's number in its payload.
-const NUMBER_AT: usize = 10;
+const NUMBER_OFFSET: usize = 10;
 /// Offset of the time at which the message was sent, by `clock`.
-const SENT_AT: usize = 18;
+const SEND_TIME_OFFSET: usize = 18;
 
 /// Returns a frame of one NAL unit that contains its number and the time at which it was sent. Its other bytes follow from the number.
 fn payload(number: u64, sent: u64) -> Vec<u8> {
@@ -247,7 +247,7 @@ fn receive(mut wire: Wire, receipts: &Receipts, stop: &AtomicBool) {
     let mut first: Option<(u64, u32)> = None;
     wire.wait("the end of the test", Duration::from_secs(7200), |wire| {
         for tag in wire.tags.drain(..).filter(|tag| tag.kind == VIDEO && tag.payload != SEQUENCE_HEADER) {
-            let (number, sent) = (u64_at(&tag.payload, NUMBER_AT), u64_at(&tag.payload, SENT_AT));
+            let (number, sent) = (u64_at(&tag.payload, NUMBER_OFFSET), u64_at(&tag.payload, SEND_TIME_OFFSET));
             assert_eq!(number, next.unwrap_or(number), "the next message");
             assert!(tag.payload == payload(number, sent), "message {number} differs from what was sent");
             // A player's timeline starts with its first message.

@@ -42,7 +42,7 @@ fn long_headers(rig: &Rig) {
 }
 
 /// Bytes of questions whose replies exceed the send buffer of a client that does not read.
-const QUESTIONS: usize = 512 * 1024;
+const QUESTION_BYTES: usize = 512 * 1024;
 
 /// Returns `seek` commands, whose replies are sixteen times as long.
 fn seeks(bytes: usize) -> Vec<u8> {
@@ -70,7 +70,7 @@ fn complete_messages(rig: &Rig) {
             begin.resize(begin.len() + SIZE - 1, 0);
         }
         attacker.send(&begin);
-        attacker.send(&[seeks(QUESTIONS), vec![0xc4, 0, 0xc5, 0]].concat());
+        attacker.send(&[seeks(QUESTION_BYTES), vec![0xc4, 0, 0xc5, 0]].concat());
         all.push(attacker);
     }
     assert_within_limit(rig, all.len());
@@ -103,7 +103,7 @@ fn unread_replies(rig: &Rig) {
             1 => play_session("nothing"),
             _ => [connect_session(), create_stream()].concat(),
         };
-        attacker.send(&[session, seeks(QUESTIONS)].concat());
+        attacker.send(&[session, seeks(QUESTION_BYTES)].concat());
         all.push(attacker);
     }
     std::thread::sleep(Duration::from_secs(2));

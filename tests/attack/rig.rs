@@ -14,7 +14,7 @@ use crate::common::scratch::Scratch;
 use crate::common::server::{Server, Settings, free_port};
 use crate::healthy::{HealthyClients, STREAM};
 use crate::rtmp::play_session;
-use crate::sample::{LeftOut, is_long, is_selected};
+use crate::sample::{OmittedPart, is_long, is_selected};
 use crate::schedule::{AttackTurn, Permit};
 
 /// Resident memory above the level before the first attack that counts as recovered: what the allocator keeps for reuse.
@@ -86,7 +86,7 @@ pub(crate) struct Rig {
     unrecovered: Vec<String>,
     /// Numbers the streams that have to be new in each run of an attack.
     unique: AtomicUsize,
-    left_out: LeftOut,
+    left_out: OmittedPart,
     pub(crate) scratch: Scratch,
     _permit: Permit,
 }
@@ -129,7 +129,10 @@ impl Rig {
             vhost += SHORT_GRACE;
         }
         if cfg!(all(feature = "hls", feature = "http")) {
-            root += &format!("http_server {{ enabled on; listen 127.0.0.1:{}; dir html; }}\n", http.port);
+            root += &format!(
+                "http_server {{ enabled on; listen 127.0.0.1:{}; dir html; request_timeout 4; }}\n",
+                http.port
+            );
             vhost += HLS;
         }
         let server = Server::with(&scratch, Settings { root: &root, vhost: &vhost, ..Settings::default() });
@@ -157,7 +160,7 @@ impl Rig {
             attack: String::new(),
             unrecovered: Vec::new(),
             unique: AtomicUsize::new(0),
-            left_out: LeftOut::default(),
+            left_out: OmittedPart::default(),
             scratch,
             _permit: permit,
         };

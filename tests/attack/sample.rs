@@ -14,9 +14,9 @@ pub(crate) fn is_selected(attack: &str) -> bool {
 
 /// The part of one test that the sample leaves out.
 #[derive(Default)]
-pub(crate) struct LeftOut(Mutex<Vec<String>>);
+pub(crate) struct OmittedPart(Mutex<Vec<String>>);
 
-impl LeftOut {
+impl OmittedPart {
     /// Records one omission of an attack. An attack that is repeated records it once.
     pub(crate) fn record(&self, attack: &str, what: &str) {
         let line = format!("{attack}: {what}");

@@ -11,7 +11,7 @@ use crate::sample::is_long;
 const MAX_RIGS: usize = 4;
 
 static RUNNING: Mutex<usize> = Mutex::new(0);
-static ONE_ENDED: Condvar = Condvar::new();
+static TEST_ENDED: Condvar = Condvar::new();
 
 /// Held for writing by an attack whose lateness is measured, and for reading by any other.
 static ATTACKS: RwLock<()> = RwLock::new(());
@@ -24,7 +24,7 @@ impl Permit {
     pub(crate) fn wait() -> Permit {
         let limit = if is_long() { 1 } else { MAX_RIGS };
         let running = RUNNING.lock().unwrap_or_else(PoisonError::into_inner);
-        let running = ONE_ENDED.wait_while(running, |running| *running >= limit);
+        let running = TEST_ENDED.wait_while(running, |running| *running >= limit);
         *running.unwrap_or_else(PoisonError::into_inner) += 1;
         Permit(())
     }
@@ -33,7 +33,7 @@ impl Permit {
 impl Drop for Permit {
     fn drop(&mut self) {
         *RUNNING.lock().unwrap_or_else(PoisonError::into_inner) -= 1;
-        ONE_ENDED.notify_one();
+        TEST_ENDED.notify_one();
     }
 }
 

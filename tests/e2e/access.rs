@@ -15,7 +15,7 @@ use crate::players::{CLIENT_TIMEOUT, Kinds, Player, publish};
 use crate::tools::need;
 
 /// Accepts PROXY headers from this machine, and players from 203.0.113.7 and 2001:db8::/32 only.
-const BEHIND: Settings<'_> = Settings {
+const BEHIND_PROXY: Settings<'_> = Settings {
     root: "proxy_protocol 127.0.0.1;",
     vhost: "security { enabled on; allow play 203.0.113.7; allow play 2001:db8::/32; }",
     vhosts: "",
@@ -84,7 +84,7 @@ fn security_decides_by_address_and_says_so() {
 #[test]
 fn a_proxy_header_names_the_client_however_it_is_cut() {
     let scratch = Scratch::new();
-    let mut server = Server::with(&scratch, BEHIND);
+    let mut server = Server::with(&scratch, BEHIND_PROXY);
     let v6 = [&[0x20, 0x01, 0x0d, 0xb8][..], &[7; 12], &[0; 15], &[1], &[0xdc, 0x04], &[0x07, 0x8f]].concat();
     let mapped = [&[0; 10][..], &[0xff, 0xff, 203, 0, 113, 7], &[0; 15], &[1], &[0xdc, 0x04], &[0x07, 0x8f]].concat();
     for header in [
@@ -135,7 +135,7 @@ fn is_answered(port: u16, bytes: &[u8]) -> bool {
 #[test]
 fn who_is_no_balancer_is_not_believed_and_who_is_must_say() {
     let scratch = Scratch::new();
-    let spoofed = Settings { root: "proxy_protocol 192.0.2.1 2001:db8::/32;", ..BEHIND };
+    let spoofed = Settings { root: "proxy_protocol 192.0.2.1 2001:db8::/32;", ..BEHIND_PROXY };
     let mut server = Server::with(&scratch, spoofed);
     let header = b"PROXY TCP4 203.0.113.7 127.0.0.1 56324 1935\r\n";
     assert!(!is_answered(server.port, &[header.as_slice(), &[3], &[0; 1536]].concat()));
@@ -143,7 +143,7 @@ fn who_is_no_balancer_is_not_believed_and_who_is_must_say() {
     assert_eq!(play_as(server.port, &[]), "NetStream.Play.Failed");
     server.assert_healthy();
 
-    let mut server = Server::with(&scratch, BEHIND);
+    let mut server = Server::with(&scratch, BEHIND_PROXY);
     assert!(!is_answered(server.port, &[[3].as_slice(), &[0; 1536]].concat()));
     server.wait_log(&["code=proxy", "no PROXY header"], ANSWER_TIMEOUT);
     assert!(!is_answered(server.port, b"PROXY TCP4 a b c d\r\n"));

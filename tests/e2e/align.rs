@@ -8,7 +8,7 @@ use std::ops::Range;
 use crate::common::flv::{AUDIO, Tag, VIDEO};
 
 /// Highest distance, in milliseconds, between the keyframe and the audio frame that a player starts with: two frames of AAC or MP3.
-const AUDIO_NEAR: u32 = 60;
+const MAX_AUDIO_DISTANCE: u32 = 60;
 
 /// Frames of one kind.
 struct Run {
@@ -87,7 +87,7 @@ impl Aligned {
                 (_, Some(keyframe)) => {
                     let apart = first.timestamp.abs_diff(keyframe);
                     assert!(
-                        apart <= AUDIO_NEAR,
+                        apart <= MAX_AUDIO_DISTANCE,
                         "the first audio, {first:?}, is {apart} ms from the keyframe at {keyframe} ms"
                     );
                 }
@@ -148,7 +148,7 @@ impl Aligned {
     /// Fails unless the first received frame is at the start of the timeline.
     pub(crate) fn assert_starts_at_zero(&self) -> &Aligned {
         let first = self.runs.iter().map(|run| run.received[0].timestamp).min();
-        assert!(first.is_some_and(|first| first <= AUDIO_NEAR), "the timeline starts at {first:?} ms");
+        assert!(first.is_some_and(|first| first <= MAX_AUDIO_DISTANCE), "the timeline starts at {first:?} ms");
         self
     }
 }

@@ -50,7 +50,7 @@ fn number(object: &Amf, name: &str) -> f64 {
 }
 
 /// Fields at the end of a phase, in the order of SRS.
-const OUTCOME: [&str; 4] = ["duration_ms", "interval_ms", "duration_delta", "bytes_delta"];
+const OUTCOME_FIELDS: [&str; 4] = ["duration_ms", "interval_ms", "duration_delta", "bytes_delta"];
 
 fn names(object: &Amf) -> Vec<&str> {
     let Amf::Object(members) = object else { panic!("{object:?}") };
@@ -125,7 +125,7 @@ fn a_client_written_from_the_table_goes_through_all_steps() {
         stop
     });
     assert!(messages > 3, "{messages} messages");
-    assert_eq!(names(&stop), OUTCOME);
+    assert_eq!(names(&stop), OUTCOME_FIELDS);
     assert!(number(&stop, "duration_delta") > 0.0 && number(&stop, "bytes_delta") > 0.0, "{stop:?}");
     answer(&mut wire, "onSrsBandCheckStoppedPlayBytes");
 
@@ -137,7 +137,7 @@ fn a_client_written_from_the_table_goes_through_all_steps() {
     publish(&mut wire, duration, number(&order, "limit_kbps"));
     answer(&mut wire, "onSrsBandCheckStopPublishBytes");
     let stop = expect(&mut wire, "onSrsBandCheckStopPublishBytes");
-    assert_eq!(names(&stop), OUTCOME);
+    assert_eq!(names(&stop), OUTCOME_FIELDS);
     assert!(number(&stop, "duration_delta") > 0.0 && number(&stop, "bytes_delta") > 0.0, "{stop:?}");
     answer(&mut wire, "onSrsBandCheckStoppedPublishBytes");
     let result = expect(&mut wire, "onSrsBandCheckFinished");

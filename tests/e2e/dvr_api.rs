@@ -16,7 +16,7 @@ use crate::tools::need;
 const LIMIT: Duration = Duration::from_secs(30);
 
 /// Recording that is off until an operator starts it.
-const OFF: &str = "dvr { dvr_path rec/[app]/[stream].[timestamp].flv; }";
+const DVR_OFF: &str = "dvr { dvr_path rec/[app]/[stream].[timestamp].flv; }";
 
 /// Calls curl until jq finds what is wanted.
 fn wait_json(port: u16, path: &str, filter: &str, wanted: &str) -> String {
@@ -52,7 +52,7 @@ fn an_operator_records_one_stream_and_loads_it() {
     need!(curl);
     need!(jq);
     let scratch = Scratch::new();
-    let (mut server, api) = start_with(&scratch, "", OFF);
+    let (mut server, api) = start_with(&scratch, "", DVR_OFF);
     assert_eq!(post(api, "/api/v1/streams/live/cam/record").0, 404, "nobody publishes it");
     // It has received what the server has recorded.
     let mut player = Wire::player(server.port, "cam");
@@ -137,7 +137,7 @@ fn roles_and_a_restart() {
     need!(jq);
     let scratch = Scratch::new();
     let auth = "auth { enabled on; token a read r1; token b kick k1; token c admin a1; }";
-    let (mut server, api) = start_with(&scratch, auth, OFF);
+    let (mut server, api) = start_with(&scratch, auth, DVR_OFF);
     let with = |method: &str, path: &str, secret: &str| {
         let header = format!("Authorization: Bearer {secret}");
         curl(api, path, &["-X", method, "-H", &header])
@@ -175,7 +175,7 @@ fn roles_and_a_restart() {
 #[test]
 fn srs_ctl_records_loads_and_deletes() {
     let scratch = Scratch::new();
-    let (mut server, port) = start_with(&scratch, "", OFF);
+    let (mut server, port) = start_with(&scratch, "", DVR_OFF);
     let api = format!("127.0.0.1:{port}");
     let ctl = |arguments: &[&str]| prints(&[&["--api", &api], arguments].concat());
     let mut player = Wire::player(server.port, "cam");

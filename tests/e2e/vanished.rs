@@ -13,11 +13,11 @@ use crate::media;
 use crate::tools::need;
 
 /// Bound for the time until a vanished peer is noticed.
-const NOTICED_WITHIN: Duration = Duration::from_secs(45);
+const NOTICE_TIMEOUT: Duration = Duration::from_secs(45);
 const START: Duration = Duration::from_secs(20);
 const PORT: u16 = 1935;
-const NEAR: &str = "10.9.0.1";
-const FAR: &str = "10.9.0.2";
+const NEAR_ADDRESS: &str = "10.9.0.1";
+const FAR_ADDRESS: &str = "10.9.0.2";
 const FAR_MAC: &str = "02:00:00:00:09:02";
 
 /// Two network namespaces with a line between them, which the processes that hold them keep.
@@ -47,7 +47,7 @@ impl Network {
             vec!["addr", "add", "10.9.0.1/24", "dev", "v0"],
             vec!["link", "set", "v0", "up"],
             // Without it, the near side would learn from ARP that the far side is gone.
-            vec!["neigh", "replace", FAR, "lladdr", FAR_MAC, "dev", "v0", "nud", "permanent"],
+            vec!["neigh", "replace", FAR_ADDRESS, "lladdr", FAR_MAC, "dev", "v0", "nud", "permanent"],
         ];
         let far = [
             vec!["link", "set", "lo", "up"],
@@ -123,17 +123,18 @@ fn peers_that_vanish_are_noticed_within_45_seconds() {
     let far = server(&scratch, &network.far, "target", &format!("listen {PORT}; vhost __defaultVhost__ {{ }}"));
     let near = format!(
         "listen {PORT}; pithy_print {{ forwarder 500; }} vhost __defaultVhost__ {{ }}
-         vhost forwarded {{ forward {FAR}:{PORT}; }}"
+         vhost forwarded {{ forward {FAR_ADDRESS}:{PORT}; }}"
     );
     let near = server(&scratch, &network.near, "server", &near);
     let published = format!("-re -stream_loop -1 -i {source} -c copy -f flv");
     let url = |host: &str, stream: &str| format!("rtmp://{host}:{PORT}/live/{stream}");
-    let forwarded = format!("{published} {}?vhost=forwarded", url(NEAR, "forwarded"));
+    let forwarded = format!("{published} {}?vhost=forwarded", url(NEAR_ADDRESS, "forwarded"));
     let _publisher = client(&scratch, &network.near, "publisher", &ffmpeg, &forwarded);
-    let _vanishing = client(&scratch, &network.far, "vanishing", &ffmpeg, &format!("{published} {}", url(NEAR, "cam")));
+    let _vanishing =
+        client(&scratch, &network.far, "vanishing", &ffmpeg, &format!("{published} {}", url(NEAR_ADDRESS, "cam")));
     wait_line(&far, &["publish started", "forwarded"], START);
     wait_line(&near, &["publish started", "cam"], START);
-    let played = format!("-i {}?vhost=forwarded -c copy -f null -", url(NEAR, "forwarded"));
+    let played = format!("-i {}?vhost=forwarded -c copy -f null -", url(NEAR_ADDRESS, "forwarded"));
     let _player = client(&scratch, &network.far, "player", &ffmpeg, &played);
     wait_line(&near, &["play started"], START);
     std::thread::sleep(Duration::from_secs(3));
@@ -145,7 +146,7 @@ fn peers_that_vanish_are_noticed_within_45_seconds() {
         ["connection closed", "code=not-reading"],
         ["connection closed", "code=silent-publisher"],
     ] {
-        wait_line(&near, &words, NOTICED_WITHIN.saturating_sub(cut.elapsed()));
+        wait_line(&near, &words, NOTICE_TIMEOUT.saturating_sub(cut.elapsed()));
     }
     // Meanwhile the log said how far the target was behind.
     let log = near.log();
