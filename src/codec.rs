@@ -9,6 +9,7 @@
 //! | [`amf0`], [`amf3`] | values of commands and metadata |
 //! | [`avc`], [`hevc`], [`nalu`], [`sps`], [`picture`] | H.264 and H.265: configuration records, units, picture sizes, keyframes |
 //! | [`aac`], [`adts`], [`mp3`] | audio configurations and frames |
+//! | [`mp4`] | the multiplexer of fragmented MP4 files |
 //! | [`ts`] | the multiplexer of MPEG-TS |
 //! | [`proxy`] | the PROXY protocol header |
 
@@ -21,6 +22,7 @@ pub mod avc;
 pub mod flv;
 pub mod hevc;
 pub mod mp3;
+pub mod mp4;
 pub mod nalu;
 mod parameter_sets;
 pub mod picture;
