@@ -40,7 +40,8 @@ use srs::rtmp::command::Command;
 use srs::rtmp::handshake;
 use srs::rtmp::message::{Aggregate, Message, MessageType, UserControl};
 use srs::rtmp::protocol::Polled;
-use srs::rtmp::server::{Connect, Event, Server};
+use srs::rtmp::connect::Connect;
+use srs::rtmp::server::{Event, Server};
 
 // The TS reader of the tool ts_info, which shares no code with the writer of the server.
 #[cfg(feature = "hls")]

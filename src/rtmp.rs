@@ -13,6 +13,7 @@ pub mod bandwidth_test;
 pub mod chunk;
 pub mod client;
 pub mod command;
+pub mod connect;
 mod error;
 pub mod handshake;
 pub mod message;

@@ -5,7 +5,7 @@ use crate::app::events::Listener;
 use crate::app::session::info::{ClientInfo, StreamInfo};
 use crate::app::session::request::AppRequest;
 use crate::config::{Config, ConfigCell};
-use crate::rtmp::server::Connect;
+use crate::rtmp::connect::Connect;
 use crate::st::net::TcpListener;
 
 /// Longer than any test may take.

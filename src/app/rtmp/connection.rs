@@ -24,7 +24,8 @@ use crate::config::{Config, ListenKind, Vhost};
 use crate::log::quoted;
 use crate::memory::Category;
 use crate::rtmp::protocol::Protocol;
-use crate::rtmp::server::{Connect, Server as Rtmp};
+use crate::rtmp::connect::Connect;
+use crate::rtmp::server::Server as Rtmp;
 use crate::rtmp::{self, handshake};
 use crate::st::net::TcpStream;
 

@@ -5,7 +5,7 @@ use crate::app::limits::bandwidth_tests::{TestPermit, TestRefusal};
 use crate::app::session::client::Client;
 use crate::app::session::request::AppRequest;
 use crate::codec::amf0::Object;
-use crate::rtmp::server::Connect;
+use crate::rtmp::connect::Connect;
 
 /// A client that may test.
 pub(super) struct AdmittedTest {

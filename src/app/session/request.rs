@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use crate::config::{Config, Vhost};
-use crate::rtmp::server::Connect;
+use crate::rtmp::connect::Connect;
 
 /// Longest application or stream name, in bytes: the limit of file names.
 const MAX_NAME: usize = 255;

@@ -146,7 +146,7 @@ fn enhanced_capabilities_are_those_of_a_server_that_forwards() {
     let properties = connect.add_enhanced_properties(Object::new());
     assert_eq!(properties.get("fourCcList"), Some(&list));
     let map = properties.get("videoFourCcInfoMap").unwrap().as_object().unwrap();
-    assert_eq!(map.get("*").unwrap().as_number(), Some(CAN_FORWARD));
+    assert_eq!(map.get("*").unwrap().as_number(), Some(crate::rtmp::client::CAN_FORWARD));
     assert_eq!(properties.get("audioFourCcInfoMap"), None);
     assert_eq!(properties.get("capsEx").unwrap().as_number(), Some(14.0), "all but reconnect");
     for list in [vec![Value::from("hvc1"); 65], vec![Value::from("hvc1x")], vec![Value::from(1.0)]] {

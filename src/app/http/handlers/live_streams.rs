@@ -32,7 +32,7 @@ use crate::http::request::{Method, Request};
 use crate::http::status::Status;
 use crate::http::websocket::accept_key;
 use crate::log::quoted;
-use crate::rtmp::server::Connect;
+use crate::rtmp::connect::Connect;
 use crate::st;
 
 /// Retry time in seconds for viewers that are not admitted: an overload lasts for seconds at least.

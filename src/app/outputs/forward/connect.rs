@@ -11,7 +11,7 @@ use super::target::Dialer;
 use crate::app::session::request::AppRequest;
 use crate::app::stream::Source;
 use crate::config::Destination;
-use crate::rtmp::server::Connect;
+use crate::rtmp::connect::Connect;
 use crate::st;
 use crate::st::net::TcpStream;
 
