@@ -37,10 +37,10 @@ use srs::http::request;
 use srs::rtmp::chunk::{ChunkDecoder, ChunkHeader, ChunkStreamId, encode};
 use srs::rtmp::client::Client;
 use srs::rtmp::command::Command;
+use srs::rtmp::connect::Connect;
 use srs::rtmp::handshake;
 use srs::rtmp::message::{Aggregate, Message, MessageType, UserControl};
 use srs::rtmp::protocol::Polled;
-use srs::rtmp::connect::Connect;
 use srs::rtmp::server::{Event, Server};
 
 // The TS reader of the tool ts_info, which shares no code with the writer of the server.
