@@ -341,7 +341,7 @@ fn words(line: &str) -> Vec<String> {
     words
 }
 
-/// Checks commands against the help texts of their programs.
+/// The check of commands against the help texts of their programs.
 #[derive(Default)]
 struct Checker {
     helps: HashMap<String, String>,

@@ -23,37 +23,26 @@ use crate::app::stream::{ClientHandle, StreamRegistry};
 use crate::config::{Config, ConfigCell};
 use crate::memory::MemoryTracker;
 
-/// Shared state of the server. Each field is a handle; clones are the same state. It knows no listener and no feature.
+/// Handles to the shared state; clones are the same state. It knows no listener and no feature.
 #[derive(Clone)]
 pub(crate) struct Context {
-    /// The configuration in force.
     pub(crate) config: ConfigCell,
-    /// All streams, by name.
     pub(crate) streams: StreamRegistry,
-    /// The connected RTMP clients.
+    /// RTMP clients.
     pub(crate) clients: Clients,
     /// Viewers of HLS with sessions.
     #[cfg(feature = "http")]
     pub(crate) viewers: Viewers,
-    /// The admission of new clients.
     pub(crate) admission: Admission,
-    /// Bytes held for all clients.
     pub(crate) memory: MemoryTracker,
-    /// Listeners and gates of the features.
     pub(crate) events: Events,
-    /// Counters of connections.
     pub(crate) stats: Stats,
-    /// Merge windows of all streams.
     pub(crate) batching: Batching,
     /// The programs that this server has started.
     pub(crate) engines: Engines,
-    /// Reloads that operators ask for.
     pub(crate) reloads: ReloadRequests,
-    /// Recordings of streams.
     pub(crate) recordings: Recordings,
-    /// Admission of bandwidth tests.
     pub(crate) bandwidth_tests: BandwidthTests,
-    /// The features, for reports of the whole server.
     pub(crate) features: Features,
 }
 
@@ -71,7 +60,6 @@ impl Context {
         false
     }
 
-    /// Creates the state of a server without clients.
     pub(crate) fn new(config: ConfigCell) -> Self {
         let memory = MemoryTracker::default();
         let events = Events::default();
@@ -95,17 +83,16 @@ impl Context {
     }
 }
 
-/// The features of the server. Clones are the same list, which is fixed by [`Features::register`] at the start.
+/// The list of features, fixed by [`Features::register`] at the start. Clones are the same list.
 #[derive(Clone, Default)]
 pub(crate) struct Features(Arc<OnceLock<Vec<Arc<dyn Feature>>>>);
 
 impl Features {
-    /// Sets the features. Only the first call has an effect.
+    /// Sets the features. Only the first call counts.
     pub(crate) fn register(&self, features: Vec<Arc<dyn Feature>>) {
         let _ = self.0.set(features);
     }
 
-    /// Returns the features, in the order of their registration.
     #[cfg_attr(not(feature = "http"), allow(dead_code, reason = "read over HTTP only"))]
     pub(crate) fn all(&self) -> &[Arc<dyn Feature>] {
         self.0.get().map_or(&[], Vec::as_slice)
@@ -115,12 +102,10 @@ impl Features {
 /// The second half of a reload, which cannot fail.
 pub(crate) type Commit = Box<dyn FnOnce() + Send>;
 
-/// Failure to prepare a reload.
 pub(crate) type PrepareError = Box<dyn Error + Send + Sync>;
 
 /// A part of the server that can be left out: it hangs on streams, clients and listeners, and nothing names it but `app.rs`.
 pub(crate) trait Feature: Send + Sync {
-    /// Returns the name, for the log.
     fn name(&self) -> &'static str;
 
     /// Starts the background coroutines. Called once, from a coroutine. Fails when the system has no memory or thread
@@ -135,29 +120,26 @@ pub(crate) trait Feature: Send + Sync {
         Ok(Box::new(|| {}))
     }
 
-    /// Applies a configuration that is in force now.
     fn reconfigure(&self, _old: &Config, _new: &Config) {}
 
     /// Writes what would be lost with the process. Called once, when all streams have ended; returns by `deadline`.
     fn flush(&self, _deadline: Instant) {}
 
-    /// Returns the feature's listener to events, if it has one.
     fn listener(self: Arc<Self>) -> Option<Arc<dyn Listener>> {
         None
     }
 
-    /// Returns the feature's gate, if it has one. Gates are asked in the order of the features.
+    /// Returns the feature's gate. Gates are asked in the order of the features.
     fn gate(self: Arc<Self>) -> Option<Arc<dyn Gate>> {
         None
     }
 
-    /// Returns what the feature reports of itself, if it has anything to report. May wait.
+    /// Returns the feature's report. May wait.
     #[cfg_attr(not(feature = "http"), allow(dead_code, reason = "read over HTTP only"))]
     fn snapshot(&self) -> Option<Section> {
         None
     }
 
-    /// Returns the feature's memory that can be reclaimed, if it has any.
     fn reclaim(self: Arc<Self>) -> Option<Arc<dyn Reclaim>> {
         None
     }

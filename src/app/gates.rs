@@ -24,13 +24,12 @@ const GATE_TIMEOUT: Duration = Duration::from_secs(60);
 /// Bytes of input that are read while a gate is asked, to notice that the client has left.
 const MAX_EARLY_INPUT: u64 = 64 * 1024;
 
-/// Returns the gates of every server: load, page, address, keys and signatures.
 pub(crate) fn built_in(admission: Admission) -> Vec<Arc<dyn Gate>> {
     vec![Arc::new(AdmissionGate(admission)), Arc::new(ReferGate), Arc::new(SecurityGate), Arc::new(CredentialGate)]
 }
 
-/// Gate that refuses everybody while memory is short or the worker is overloaded. Those who are connected already too:
-/// the load can have changed since.
+/// The gate that is closed while memory is short or the worker is overloaded, also for clients that are connected already: the load
+/// can have changed since.
 struct AdmissionGate(Admission);
 
 impl Gate for AdmissionGate {
@@ -47,7 +46,7 @@ impl Gate for AdmissionGate {
     }
 }
 
-/// Gate that checks the page of a client against `refer`, `refer_publish` and `refer_play`.
+/// The check of a client's page against `refer`, `refer_publish` and `refer_play`.
 struct ReferGate;
 
 impl Gate for ReferGate {
@@ -73,7 +72,7 @@ impl Gate for ReferGate {
     }
 }
 
-/// Gate that checks the address of a client against the rules of `security`.
+/// The check of a client's address against the rules of `security`.
 struct SecurityGate;
 
 impl Gate for SecurityGate {
@@ -169,7 +168,6 @@ fn ask_while_reading(
     }
 }
 
-/// Guard that wakes the client's coroutine when it is dropped.
 struct WakeOnDrop(TcpStream);
 
 impl Drop for WakeOnDrop {

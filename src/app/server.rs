@@ -19,7 +19,6 @@ use self::listeners::{Listeners, Sockets};
 use crate::app::context::{Context, Feature};
 use crate::config::{ConfigSetter, Listen};
 
-/// Everything that control commands act on.
 pub(crate) struct Server {
     pub(crate) ctx: Context,
     pub(crate) config_setter: ConfigSetter,

@@ -17,7 +17,7 @@ use crate::st;
 use self::reporter::StatsGroup;
 use self::totals::CloseTotals;
 
-/// The counters that connections keep. Clones are the same counters.
+/// The counters of the server. Clones are the same counters.
 #[derive(Clone)]
 pub(crate) struct Stats {
     #[cfg_attr(not(feature = "http"), allow(dead_code, reason = "read over HTTP only"))]
@@ -29,7 +29,6 @@ pub(crate) struct Stats {
 }
 
 impl Stats {
-    /// Creates counters at zero, with the intervals of `pithy_print`.
     pub(crate) fn new(config: &Config) -> Self {
         Self {
             started_at: st::now(),
@@ -40,7 +39,6 @@ impl Stats {
         }
     }
 
-    /// Applies the intervals of another configuration.
     pub(crate) fn reconfigure(&self, config: &Config) {
         self.play.set_interval(config.pithy_print.play);
         self.publish.set_interval(config.pithy_print.publish);

@@ -8,7 +8,6 @@ use super::events::{Event, Listener};
 use super::stream::StreamEvent;
 use crate::config::{Config, ConfigCell};
 
-/// Counter of publications.
 #[derive(Default)]
 struct CounterFeature(AtomicUsize);
 
@@ -29,7 +28,6 @@ impl Listener for CounterFeature {
     }
 }
 
-/// Panics at every event.
 struct BrokenFeature;
 
 impl Feature for BrokenFeature {

@@ -149,7 +149,7 @@ impl Write for MemoryStream<'_> {
 mod tests {
     use super::*;
 
-    /// A frame of a client: masked with zeros.
+    /// Returns a frame of a client, masked with zeros.
     fn frame(first: u8, payload: &[u8]) -> Vec<u8> {
         let mut frame = vec![first, 0x80 | payload.len() as u8, 0, 0, 0, 0];
         frame.extend_from_slice(payload);

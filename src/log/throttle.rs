@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-/// Lets one line pass per interval. The caller counts what it leaves out, and says it in the next line.
+/// A limit of one line per interval. The caller counts what it leaves out, and says it in the next line.
 #[derive(Debug)]
 pub struct Throttle {
     interval: Duration,

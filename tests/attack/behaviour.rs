@@ -251,7 +251,7 @@ fn half_messages(rig: &Rig) {
     }
 }
 
-/// Messages that the server looks into, or passes over, as many as fit.
+/// Sends messages that the server looks into, or passes over, as many as fit.
 fn odd_messages(rig: &Rig) {
     const COMMAND: u8 = 20;
     const UNKNOWN: u8 = 71;

@@ -31,7 +31,7 @@ fn upgrade(path: &str) -> String {
     )
 }
 
-/// Each frame breaks a rule of RFC 6455: the server closes the connection, and allocates nothing by a length.
+/// Breaks a rule of RFC 6455 with each frame: the server closes the connection, and allocates nothing by a length.
 fn lying_frames(rig: &Rig) {
     let huge = [&[0x82, 0xff][..], &u64::MAX.to_be_bytes(), &[0; 4]].concat();
     let long = [&[0x82, 0xff][..], &(1_u64 << 40).to_be_bytes(), &[0; 4]].concat();
@@ -68,7 +68,7 @@ fn lying_frames(rig: &Rig) {
     rig.assert_memory_below(100);
 }
 
-/// A viewer has nothing to say.
+/// Sends data as a viewer, who has nothing to say.
 fn talkers(rig: &Rig) {
     let mut all = Attacker::connect_many(20, rig.http);
     for attacker in &mut all {
@@ -118,7 +118,7 @@ fn churn(rig: &Rig) {
     println!("    {count} viewers");
 }
 
-/// Each holds a part of the stream until it is disconnected, and all of them the same one.
+/// Holds a part of the stream with each viewer until it is disconnected, and all of them the same one.
 fn unread(rig: &Rig) {
     let mut all = Attacker::connect_many(rig.count(300, 1000, "viewers"), rig.http);
     for (n, attacker) in all.iter_mut().enumerate() {

@@ -95,7 +95,7 @@ fn hold_messages(rig: &Rig) {
     eventually("the server accepts clients again", TIME_LIMIT, || accepts(rig.rtmp, &connect_session()).then_some(()));
 }
 
-/// Each client holds 60 KB; the healthy publisher holds 100 KB with its caches.
+/// Holds 60 KB with each client; the healthy publisher holds 100 KB with its caches.
 fn hold_little(rig: &Rig) {
     let mut all = Vec::new();
     for _ in 0..800 {
@@ -109,7 +109,7 @@ fn hold_little(rig: &Rig) {
     assert_within_limit(rig, all.len());
 }
 
-/// Two clients stay below the limit, but above the low watermark that new clients wait for; a third one exceeds it.
+/// Stays below the limit with two clients, but above the low watermark that new clients wait for; a third one exceeds it.
 fn hold_almost_all(rig: &Rig) {
     let hold = |name: &str, size: usize| {
         let mut attacker = Attacker::connect(rig.rtmp)?;

@@ -160,7 +160,7 @@ fn large_connects(rig: &Rig) {
     assert_within_limit(rig, all.len());
 }
 
-/// An extended timestamp is repeated in each chunk, so that the chunks of each player differ.
+/// Sends an extended timestamp, which is repeated in each chunk, so that the chunks of each player differ.
 fn late_message(rig: &Rig) {
     let Some(mut publisher) = Attacker::connect(rig.rtmp) else { return };
     let audio = |n: u32| message(4, n * 5000, AUDIO, 1, &[0xaf, 1, 7]);

@@ -101,7 +101,7 @@ pub(crate) struct Status {
     pub(crate) held: usize,
 }
 
-/// Sets a flag when dropped, so that threads stop when a test fails, too.
+/// Guard that sets a flag when it is dropped, so that threads stop when a test fails, too.
 pub(crate) struct StopOnDrop<'a>(pub(crate) &'a AtomicBool);
 
 impl Drop for StopOnDrop<'_> {

@@ -31,7 +31,7 @@ pub(crate) fn play_twice(
     (aligned(first), aligned(second))
 }
 
-/// The first of two players must get everything, and the second one the tail.
+/// Checks that the first of two players gets everything, and the second one the tail.
 fn pass_through(ffmpeg: &Path, source: &Source, kinds: Kinds) {
     let scratch = Scratch::new();
     let mut server = Server::start(&scratch);

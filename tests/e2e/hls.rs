@@ -68,7 +68,7 @@ pub(crate) fn playlist(path: &Path) -> Option<MediaPlaylist> {
     Some(m3u8_rs::parse_media_playlist_res(&text).unwrap_or_else(|error| panic!("{error}: {text:?}")))
 }
 
-/// Reads a playlist again and again, and checks each version against the rules for HLS servers.
+/// Reader of a playlist that checks each version against the rules for HLS servers.
 struct PlaylistWatcher {
     stop: Arc<AtomicBool>,
     thread: JoinHandle<usize>,

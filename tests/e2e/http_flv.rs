@@ -34,7 +34,7 @@ fn wait_viewers(server: &Server, count: usize) {
     eventually("the viewers have joined", LIMIT, || (viewers() >= count).then_some(()));
 }
 
-/// The first of two viewers must get everything, and the second one the tail.
+/// Checks that the first of two viewers gets everything, and the second one the tail.
 fn pass_through(ffmpeg: &Path, source: &Source, kinds: Kinds) {
     let scratch = Scratch::new();
     let (mut server, port) = http::start(&scratch, "", FLV);

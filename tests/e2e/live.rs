@@ -67,7 +67,7 @@ fn gstreamer_goes_on_when_a_killed_publisher_comes_back() {
     survives_publisher_restart(&ffmpeg, play).without_lost_end().assert_whole();
 }
 
-/// An encoder is killed and returns a second later, like one that crashes and is restarted by a script. Its players stay.
+/// Kills an encoder, which returns a second later, like one that crashes and is restarted by a script. Its players stay.
 ///
 /// ffmpeg, rtmpdump and players built on them end at the first `NetStream.Play.UnpublishNotify`, so the server must not send it before
 /// the reconnect grace is over.

@@ -8,7 +8,6 @@ use crate::config::{Config, ConfigCell};
 use crate::rtmp::connect::Connect;
 use crate::st::net::TcpListener;
 
-/// Longer than any test may take.
 const BOUND: Duration = Duration::from_secs(20);
 
 /// A gate that waits for `time`, then refuses with its name, or passes if it has none.

@@ -57,10 +57,8 @@ use crate::config::{Config, HookUrl};
 use crate::log::quoted;
 use crate::st::{self, Shared};
 
-/// Interval at which the end of the server checks whether all events are told.
 const FLUSH_POLL: Duration = Duration::from_millis(10);
 
-/// The feature. Clones are the same.
 #[derive(Clone)]
 pub(crate) struct HttpCallbacks {
     ctx: Context,
@@ -75,7 +73,6 @@ pub(crate) struct HttpCallbacks {
 }
 
 impl HttpCallbacks {
-    /// Creates the feature without clients.
     pub(crate) fn new(ctx: Context) -> Self {
         Self {
             ctx,

@@ -51,14 +51,12 @@ use crate::config::{Config, Vhost};
 use crate::os::process::{Processes, StopSignal, launcher};
 use crate::st::{self, Cond, Inbox, Shared};
 
-/// Interval at which programs are looked at while there are any.
 const TICK: Duration = Duration::from_millis(250);
 
 /// Interval at which the end of the server looks for programs that still run, and the time that is left to reap the last ones.
 const FLUSH_POLL: Duration = Duration::from_millis(10);
 const REAP_TIME: Duration = Duration::from_millis(300);
 
-/// The feature.
 #[derive(Clone)]
 pub(crate) struct Transcoder(Arc<Inner>);
 
@@ -66,7 +64,6 @@ struct Inner {
     ctx: Context,
     ladders: Ladders,
     inbox: Arc<Inbox<Message>>,
-    /// Set at the start.
     manager: OnceLock<Shared<Manager>>,
     has_tasks: Cond,
     /// Some stream has had a program: its end is of interest.
@@ -74,7 +71,7 @@ struct Inner {
 }
 
 impl Transcoder {
-    /// Creates the feature without programs. `ladders` tells others of the ladders.
+    /// Creates the feature. `ladders` tells others of the ladders.
     pub(crate) fn new(ctx: Context, ladders: Ladders) -> Self {
         Self(Arc::new(Inner {
             ctx,
@@ -106,7 +103,6 @@ impl Transcoder {
         Some(Box::new(Watch::new(time, report)))
     }
 
-    /// Queues the commands that run once at an event, if there are any.
     fn queue_commands(&self, event: ExecEvent, stream: &Arc<StreamInfo>) {
         let config = self.0.ctx.config.get();
         // The pair of an event matters too: a reload may have added its commands since.
@@ -124,7 +120,6 @@ impl Transcoder {
         self.0.inbox.post(message);
     }
 
-    /// Handles messages, for ever.
     fn run(&self, manager: &Shared<Manager>) {
         loop {
             let message = self.0.inbox.receive();
@@ -138,7 +133,6 @@ impl Transcoder {
         }
     }
 
-    /// Looks at the programs from time to time, for ever.
     fn tick(&self, manager: &Shared<Manager>) {
         loop {
             while manager.with(|manager| manager.is_idle()) {
@@ -235,7 +229,6 @@ impl Feature for Transcoder {
         self.post(Message::Reconfigured);
     }
 
-    /// Ends all programs.
     fn flush(&self, deadline: Instant) {
         let Some(manager) = self.0.manager.get() else { return };
         manager.with(|manager| manager.end_all(StopSignal::Interrupt));

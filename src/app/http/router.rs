@@ -21,7 +21,7 @@ pub const HTTP_API: Site = Site("http_api");
 /// `exporter`.
 pub const EXPORTER: Site = Site("exporter");
 
-/// Answers requests. Called from the coroutine of the connection, and may wait.
+/// Server of requests. Called from the coroutine of the connection, and may wait.
 pub trait Handler: Send + Sync {
     /// Returns the methods that the handler knows. Requests with others do not reach it; OPTIONS is answered for it, unless it
     /// is in the list.

@@ -26,7 +26,7 @@ const SEGMENT: usize = 3_000_000;
 
 const LIMIT: Duration = Duration::from_secs(10);
 
-/// Answers a POST with its body, and a GET with nothing.
+/// Handler that answers a POST with its body, and a GET with nothing.
 struct Echo;
 
 impl Handler for Echo {
@@ -45,7 +45,7 @@ impl Handler for Echo {
     }
 }
 
-/// Answers with a stream of three parts. With `?end=close`, the stream ends with the connection.
+/// Handler that answers with a stream of three parts. With `?end=close`, the stream ends with the connection.
 struct Parts;
 
 impl Handler for Parts {
@@ -62,7 +62,7 @@ impl Handler for Parts {
     }
 }
 
-/// Takes the connection over, and sends back what comes in, in capitals.
+/// Handler that takes the connection over, and sends back the input in capitals.
 struct Shout;
 
 impl Handler for Shout {

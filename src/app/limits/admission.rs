@@ -28,7 +28,6 @@ struct State {
 }
 
 impl Admission {
-    /// Returns write access.
     pub(crate) fn control(&self) -> AdmissionControl {
         AdmissionControl(self.0.clone())
     }

@@ -23,14 +23,13 @@ const TEST_TIME: Duration = Duration::from_secs(10);
 
 const LOG_INTERVAL: Duration = Duration::from_secs(5);
 
-/// The bandwidth tests of the server. Clones are the same tests.
+/// The tests of the server. Clones are the same tests.
 #[derive(Clone, Default)]
 pub(crate) struct BandwidthTests(Shared<Table>);
 
-/// Reason for refusing a test.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum TestRefusal {
-    /// The key is wrong or missing.
+    /// Also a missing one.
     WrongKey,
     /// The address has guessed keys.
     TooManyKeys,
@@ -44,7 +43,7 @@ pub(crate) struct TestPermit {
     vhost: String,
 }
 
-/// Numbers since the start of the server.
+/// Totals since the start of the server.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 #[cfg_attr(not(feature = "http"), allow(dead_code, reason = "read over HTTP only"))]
 pub(crate) struct TestCounts {
@@ -63,7 +62,6 @@ struct Table {
     unreported: u64,
 }
 
-/// The tests of a vhost.
 #[derive(Default)]
 struct VhostTests {
     running: usize,

@@ -32,7 +32,6 @@ const VERY_HIGH_LOAD: f64 = 0.9;
 const MANY_READS: f64 = 2500.0;
 const FEW_READS: f64 = 1500.0;
 
-/// Time for which events gather.
 const GATHERING_TIME: Duration = Duration::from_millis(2);
 
 /// Time after which the gathering ends if no publisher asks for it.
@@ -41,7 +40,7 @@ const GATHERING_EXPIRY: Duration = Duration::from_secs(1);
 /// Smallest scale other than 0: one millisecond of the default `mw_latency`.
 const MIN_SCALE: f64 = 0.003;
 
-/// Scale of the merge windows. Clones share it.
+/// The scale of the merge windows. Clones share it.
 #[derive(Clone, Default)]
 pub(crate) struct Batching(Shared<State>);
 
@@ -117,7 +116,6 @@ mod tests {
         (68.0 / (1.0 + 68.0 * 0.35 * scale) * per_write).min(1.0)
     }
 
-    /// Returns the scales over one minute.
     fn run(mut scale: f64, per_write: f64) -> Vec<f64> {
         let mut scales = Vec::new();
         for _ in 0..300 {

@@ -31,7 +31,6 @@ pub(crate) fn work_units(protocol: &Protocol<TcpStream>) -> usize {
     protocol.work_units().wrapping_add((protocol.stream().tls_overhead() / TLS_OVERHEAD_PER_UNIT) as usize)
 }
 
-/// Yields each time a client has used up its quantum.
 #[derive(Default)]
 pub(crate) struct WorkQuantum {
     work_at_start: usize,
@@ -47,7 +46,7 @@ impl WorkQuantum {
     }
 }
 
-/// Yields in a long loop, such as the eviction of 100,000 packets or the visit of 10,000 streams.
+/// A time limit for long loops without a yield, such as the eviction of 100,000 packets or the visit of 10,000 streams.
 pub(crate) struct TimeSlice {
     started: Instant,
     length: Duration,
@@ -58,7 +57,6 @@ impl TimeSlice {
         Self { started: st::now(), length }
     }
 
-    /// Yields if the slice is used up, and starts a new one.
     pub(crate) fn yield_if_used_up(&mut self) {
         if st::now().duration_since(self.started) >= self.length {
             st::yield_now();
@@ -67,7 +65,7 @@ impl TimeSlice {
     }
 }
 
-/// Lowers the priority of a client that exceeds its work budget, and raises it again one period later.
+/// The priority of a client: low once it exceeds its work budget, and normal again one period later.
 pub(crate) struct PriorityController {
     period_end: Instant,
     work_at_start: usize,

@@ -8,7 +8,6 @@ use crate::os::{self, FileLimit};
 /// Open files beside those of clients: the log, the listeners, HLS files being written.
 const OTHER_FILES: usize = 64;
 
-/// Returns the number of open files with all allowed clients, each of them a publisher.
 fn files_needed(config: &Config) -> usize {
     let vhosts = config.vhosts.values().filter(|vhost| vhost.enabled);
     let targets = vhosts.map(|vhost| vhost.forward.targets.len()).max().unwrap_or(0);

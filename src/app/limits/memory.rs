@@ -61,10 +61,9 @@ const TIME_SLICE: Duration = Duration::from_millis(20);
 /// Bytes below which a client is closed only after the publishers: closing it would free nothing.
 const MIN_VICTIM_BYTES: usize = 4096;
 
-/// Features whose memory is reclaimed, in this order.
+/// The features that hold memory, in the order of reclaiming.
 pub(crate) type Reclaimers = Vec<Arc<dyn Reclaim>>;
 
-/// Memory limiter of the server, with what it measures and what it acts on.
 pub(crate) struct MemoryLimiter {
     config: ConfigCell,
     memory: MemoryTracker,
@@ -73,7 +72,6 @@ pub(crate) struct MemoryLimiter {
     reclaimers: Reclaimers,
     admission: AdmissionControl,
     state: Shared<State>,
-    /// Signalled when the watermark is exceeded.
     high: Arc<Cond>,
 }
 
@@ -113,7 +111,6 @@ struct Reclaimed {
     players: usize,
 }
 
-/// Candidate for eviction.
 enum Victim {
     Client(Arc<Client>),
     Publisher(Source),
@@ -137,7 +134,6 @@ fn high_watermark(max: usize, held: usize) -> usize {
 }
 
 impl MemoryLimiter {
-    /// Creates the limiter. It does nothing before [`MemoryLimiter::run`].
     pub(crate) fn new(
         config: ConfigCell,
         memory: MemoryTracker,
@@ -150,7 +146,6 @@ impl MemoryLimiter {
         Self { config, memory, streams, clients, reclaimers, admission, state, high }
     }
 
-    /// Checks the usage and frees memory, forever.
     pub(crate) fn run(&self) {
         let high = self.high.clone();
         self.memory.on_high(move || {
@@ -178,7 +173,7 @@ impl MemoryLimiter {
         }
     }
 
-    /// Runs the steps that are due. Returns whether what a feature has released is about to be freed.
+    /// Runs the steps that are due. Returns whether memory that a feature has released is about to be freed.
     fn check(&self, max: usize, now: Instant) -> bool {
         let mut pending_bytes = 0;
         let before = self.memory.total();

@@ -51,7 +51,6 @@ const SPARE_SHARE: f64 = 0.05;
 const REDUCED_BUDGET_FOR: Duration = Duration::from_secs(60);
 const LOG_INTERVAL: Duration = Duration::from_secs(5);
 
-/// Load shedder of the server, with what it measures and what it acts on.
 pub(crate) struct LoadShedder {
     config: ConfigCell,
     clients: Clients,
@@ -85,23 +84,19 @@ struct Load {
     last_eviction: Option<Instant>,
 }
 
-/// Reaction to the load.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Action {
     Serve,
-    /// Reject new clients.
     Reject,
-    /// Reject new clients and close some players.
+    /// Also reject new clients.
     Evict,
 }
 
 impl LoadShedder {
-    /// Creates the load shedder. It does nothing before [`LoadShedder::run`].
     pub(crate) fn new(config: ConfigCell, clients: Clients, batching: Batching, admission: AdmissionControl) -> Self {
         Self { config, clients, batching, admission, state: Shared::default() }
     }
 
-    /// Checks the load and reacts to it, forever.
     pub(crate) fn run(&self) {
         loop {
             st::sleep(if self.clients.is_empty() { IDLE_CHECK_INTERVAL } else { CHECK_INTERVAL });

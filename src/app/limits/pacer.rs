@@ -5,12 +5,11 @@ use std::time::{Duration, Instant};
 /// Time for which a transfer may be ahead of the limit, so that pauses of the scheduler do not lower its rate.
 const BURST: Duration = Duration::from_millis(50);
 
-/// Spreads bytes over time. Several connections may share one.
+/// A schedule for the bytes of one connection, or of several.
 #[derive(Debug)]
 pub(crate) struct Pacer {
     /// In bytes per second; `None` for no limit.
     bytes_per_second: Option<u64>,
-    /// Time at which the bytes so far are due.
     due: Instant,
 }
 

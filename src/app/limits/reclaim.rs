@@ -3,7 +3,6 @@
 use super::fairness::TimeSlice;
 use crate::memory::MemoryTracker;
 
-/// A feature that holds memory which it can do without.
 pub(crate) trait Reclaim: Send + Sync {
     /// Tells `max_memory` in bytes, `usize::MAX` without a limit. Called at each check of the memory limiter.
     fn set_memory_limit(&self, _max: usize) {}
@@ -23,12 +22,9 @@ pub(crate) struct ReclaimTarget<'a> {
     enough: usize,
 }
 
-/// Things that one call freed.
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Reclaimed {
-    /// Files dropped from memory.
     pub(crate) files: usize,
-    /// Responses aborted.
     pub(crate) responses: usize,
     /// Bytes that are about to be freed, but still charged.
     pub(crate) pending_bytes: usize,
@@ -40,12 +36,10 @@ impl<'a> ReclaimTarget<'a> {
         Self { memory, enough }
     }
 
-    /// Returns the bytes that remain to be freed.
     pub(crate) fn excess(&self) -> usize {
         self.memory.total().saturating_sub(self.enough)
     }
 
-    /// Returns whether enough is free.
     pub(crate) fn is_met(&self) -> bool {
         self.excess() == 0
     }

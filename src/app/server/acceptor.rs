@@ -14,16 +14,13 @@ const ACCEPT_BATCH: usize = 16;
 /// Pause of the acceptor when the system has no file descriptor or memory for a connection.
 const ACCEPT_RETRY: Duration = Duration::from_millis(100);
 
-/// Minimum time between two warnings.
 const LOG_INTERVAL: Duration = Duration::from_secs(5);
 
 /// Receiver of accepted connections. Must return at once: each connection gets a coroutine of its own.
 pub(crate) trait ServeAccepted: Send + Sync {
-    /// Serves a connection that came in by a listener of this kind.
     fn serve_accepted(&self, stream: &TcpStream, kind: ListenKind);
 }
 
-/// Accepts connections until the listener is closed.
 pub(crate) fn run(listener: &Listener, protocols: &dyn ServeAccepted) {
     let mut warning = Throttle::new(LOG_INTERVAL);
     let mut warned = false;

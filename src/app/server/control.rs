@@ -51,7 +51,6 @@ impl Control {
         let _ = self.ended.send(());
     }
 
-    /// Carries out the reloads that operators have asked for.
     fn answer_requests(&self, server: &Server) {
         for request in server.ctx.reloads.take_waiting() {
             let lines = |error: ReloadError| error.to_string().lines().map(str::to_owned).collect();
@@ -82,7 +81,6 @@ impl Control {
     }
 }
 
-/// Reopens the log file, for logrotate.
 fn reopen_log(ctx: &Context) {
     let config = ctx.config.get();
     let failed = |error: &dyn std::fmt::Display| {

@@ -69,7 +69,6 @@ fn open(listen: &Listen, reuse_port: bool) -> Result<(Listen, net::TcpListener),
     Ok((*listen, socket))
 }
 
-/// A socket that accepts.
 pub(crate) struct Listener {
     pub(crate) socket: TcpListener,
     /// Protocol and options. A reload may change the protocol of an address.
@@ -82,7 +81,6 @@ impl Listener {
     }
 }
 
-/// All sockets that accept.
 pub(crate) struct Listeners {
     open: Shared<Vec<Arc<Listener>>>,
     accept: Arc<dyn Fn(&Listener) + Send + Sync>,
@@ -94,13 +92,11 @@ impl Listeners {
         Self { open: Shared::default(), accept: Arc::new(accept) }
     }
 
-    /// Closes all sockets.
     pub(crate) fn close(&self) {
         // Without new sockets nothing can fail.
         let _ = self.replace(&[], Sockets::default());
     }
 
-    /// Opens the wanted addresses that are not open yet.
     pub(crate) fn bind(&self, wanted: &[Listen]) -> Result<Sockets, ListenError> {
         let open_now = self.open.with(|open| open.clone());
         let is_open = |listen: &&Listen| open_now.iter().any(|open| open.listen().address == listen.address);

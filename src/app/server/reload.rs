@@ -94,7 +94,6 @@ pub(super) fn reload(server: &Server, file: &Path) -> Result<Vec<Change>, Reload
     Ok(changes)
 }
 
-/// Closes the clients of removed and disabled vhosts. Returns their number.
 fn close_clients_of_removed_vhosts(clients: &Clients, config: &Config) -> usize {
     let removed = |name: String| match config.vhosts.get(&name) {
         None => Some(CloseReason::VhostRemoved(name)),

@@ -14,7 +14,6 @@ pub(super) const PLAYER_DRAIN: Duration = Duration::from_secs(30);
 /// Time for publishers to leave before their players are told.
 const PUBLISHER_DRAIN: Duration = Duration::from_secs(2);
 
-/// Time for features to write what they have.
 const FLUSH_TIME: Duration = Duration::from_secs(2);
 
 const POLL_INTERVAL: Duration = Duration::from_millis(50);
@@ -51,7 +50,6 @@ pub(super) fn finish(ctx: &Context, listeners: &Listeners, features: &[std::sync
     }
 }
 
-/// Waits until the condition is false, at most for `limit`.
 fn wait_while(limit: Duration, condition: impl Fn() -> bool) {
     let deadline = st::now() + limit;
     while condition() && st::now() < deadline {

@@ -17,11 +17,10 @@ use crate::config::Vhost;
 use crate::memory::{Category, Charge, MemoryTracker};
 use crate::st::{self, net::TcpStream};
 
-/// The protocol of a client.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub(crate) enum ClientKind {
-    /// RTMP or RTMPS.
+    /// Also RTMPS.
     Rtmp,
     /// HTTP-FLV, or the same over WebSocket.
     #[cfg(feature = "http")]
@@ -41,7 +40,6 @@ pub(crate) struct Client {
     proxied_addr: OnceLock<SocketAddr>,
     close_requested: OnceLock<CloseReason>,
     stats_finished: AtomicBool,
-    /// Set if the client counts for `max_connections_per_address`.
     pub(crate) counts_for_address: AtomicBool,
     /// Messages in the stats groups that it has left.
     passed: AtomicU64,
@@ -96,49 +94,42 @@ impl Client {
         *self.proxied_addr.get().unwrap_or(&self.stream.peer())
     }
 
-    /// Sets the address that a load balancer announced. The first call counts.
     pub(crate) fn set_remote_addr(&self, address: SocketAddr) {
         let canonical = SocketAddr::new(address.ip().to_canonical(), address.port());
         let _ = self.proxied_addr.set(canonical);
     }
 
-    /// Sets what is known of the client after its `connect`. The first call counts.
     pub(crate) fn set_info(&self, info: &Arc<ClientInfo>) {
         let _ = self.info.set(info.clone());
     }
 
-    /// Returns what is known of the client after its `connect`, if it was accepted.
+    /// Returns what is known after `connect`.
     pub(crate) fn info(&self) -> Option<&Arc<ClientInfo>> {
         self.info.get()
     }
 
-    /// Marks the client as a program of this server. The first call counts.
     pub(crate) fn set_engine(&self, engine: &Arc<Engine>) {
         let _ = self.engine.set(engine.clone());
     }
 
-    /// Returns the program of this server that the client is, if it is one.
     #[cfg_attr(not(feature = "http"), allow(dead_code, reason = "read over HTTP only"))]
     pub(crate) fn engine(&self) -> Option<&Arc<Engine>> {
         self.engine.get()
     }
 
-    /// Returns the reason for which another coroutine has closed the client, if one has.
     pub(crate) fn close_requested(&self) -> Option<CloseReason> {
         self.close_requested.get().cloned()
     }
 
-    /// Sets the vhost that the client is connected to.
     pub(crate) fn set_vhost(&self, vhost: &Arc<Vhost>) {
         self.vhosts().connection = Some(vhost.clone());
     }
 
-    /// Sets the vhost of the stream that the client publishes or plays; `None` when it does neither.
+    /// Sets the vhost of the stream that the client publishes or plays.
     pub(crate) fn set_stream_vhost(&self, vhost: Option<&Arc<Vhost>>) {
         self.vhosts().stream = vhost.cloned();
     }
 
-    /// Returns the names of the vhosts of its connection and its stream.
     pub(crate) fn vhost_names(&self) -> Vec<String> {
         let vhosts = self.vhosts();
         [&vhosts.connection, &vhosts.stream].into_iter().flatten().map(|vhost| vhost.name.clone()).collect()
@@ -165,14 +156,12 @@ impl Client {
         self.dropped.fetch_add(messages.dropped, Ordering::Relaxed);
     }
 
-    /// Sets the stream that it publishes.
     pub(crate) fn set_publication(&self, publication: &Arc<Publication>, info: &Arc<StreamInfo>) {
         let mut handles = self.stream_handles();
         handles.publication = Arc::downgrade(publication);
         handles.info = Some(info.clone());
     }
 
-    /// Sets the stream that it plays.
     pub(crate) fn set_consumer(&self, consumer: &Arc<Consumer>, info: &Arc<StreamInfo>) {
         let mut handles = self.stream_handles();
         handles.consumer = Arc::downgrade(consumer);

@@ -33,7 +33,7 @@ pub(crate) struct Token {
 }
 
 impl Engines {
-    /// Creates a token for a run of a program. Fails when the system has no random numbers.
+    /// Fails when the system has no random numbers.
     pub(crate) fn issue(&self, engine: Arc<Engine>) -> Result<Token, getrandom::Error> {
         let mut bytes = [0; TOKEN_BYTES];
         getrandom::fill(&mut bytes)?;
@@ -59,7 +59,6 @@ impl Engines {
 }
 
 impl Token {
-    /// Returns the parameter of a URL.
     pub(crate) fn parameter(&self) -> String {
         format!("{TOKEN_PARAMETER}={}", self.text)
     }

@@ -15,14 +15,13 @@ const TIMEOUT: Duration = Duration::from_secs(30);
 /// The outcome of a reload: the changes, or the problems, a line each.
 pub(crate) type Outcome = Result<Vec<Change>, Vec<String>>;
 
-/// Reloads that operators ask for. Clones are the same queue.
+/// The queue of requests. Clones are the same queue.
 #[derive(Clone, Default)]
 pub(crate) struct ReloadRequests(Arc<Inner>);
 
 #[derive(Default)]
 struct Inner {
     waiting: Shared<Vec<Arc<ReloadRequest>>>,
-    /// Wakes the control loop.
     wake: OnceLock<Box<dyn Fn() + Send + Sync>>,
 }
 
@@ -61,14 +60,12 @@ impl ReloadRequests {
         request.outcome.with(Option::take)
     }
 
-    /// Removes all requests that wait.
     pub(crate) fn take_waiting(&self) -> Vec<Arc<ReloadRequest>> {
         self.0.waiting.with(std::mem::take)
     }
 }
 
 impl ReloadRequest {
-    /// Hands the outcome to whoever asked.
     pub(crate) fn answer(&self, outcome: Outcome) {
         self.outcome.with(|slot| *slot = Some(outcome));
         self.answered.broadcast();

@@ -1,4 +1,4 @@
-//! Number of connections by address.
+//! The number of connections by address.
 
 use std::collections::HashMap;
 use std::net::{IpAddr, Ipv6Addr};
@@ -6,7 +6,7 @@ use std::net::{IpAddr, Ipv6Addr};
 /// Length of the IPv6 prefix that identifies a site: whoever has one address has all of its /64 (RFC 6177).
 const IPV6_PREFIX: u32 = 64;
 
-/// Connections by address. An IPv6 /64 counts as one address.
+/// An IPv6 /64 counts as one address.
 #[derive(Default)]
 pub(crate) struct ConnectionsPerIp(HashMap<IpAddr, usize>);
 
@@ -19,7 +19,6 @@ impl ConnectionsPerIp {
         *self.0.entry(key(address)).or_default() += 1;
     }
 
-    /// Removes a connection added before.
     pub(crate) fn remove(&mut self, address: IpAddr) {
         let key = key(address);
         if let Some(count) = self.0.get_mut(&key) {

@@ -20,7 +20,6 @@ pub(crate) struct RecordingEntry {
     pub(crate) bytes: u64,
 }
 
-/// A finished recording.
 #[derive(Debug, PartialEq, Eq)]
 #[cfg_attr(not(feature = "http"), allow(dead_code, reason = "read over HTTP only"))]
 pub(crate) struct FinishedRecording {
@@ -48,9 +47,7 @@ pub(crate) struct ActiveRecording {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[cfg_attr(not(feature = "http"), allow(dead_code, reason = "read over HTTP only"))]
 pub(crate) enum Recorded {
-    /// The recording has started or ended.
     Changed,
-    /// It was so before.
     Unchanged,
     /// Nobody publishes the stream.
     NotPublished,
@@ -59,9 +56,7 @@ pub(crate) enum Recorded {
 /// The outcome of a request to remove a recording.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Removal {
-    /// The recording is gone.
     Removed,
-    /// There is no such recording.
     Unknown,
     /// The file cannot be removed, for this reason.
     Failed(String),
@@ -74,7 +69,6 @@ pub(crate) trait RecordingControl: Send + Sync {
     /// until the stream is unpublished.
     fn record(&self, stream: &str, is_wanted: bool) -> Recorded;
 
-    /// Returns the recordings that are being written.
     fn active(&self) -> Vec<ActiveRecording>;
 
     /// Returns the finished recordings of all directories, in each the oldest first.
@@ -94,7 +88,6 @@ impl Recordings {
         let _ = self.0.set(control);
     }
 
-    /// Returns the control, if a feature has set one.
     #[cfg_attr(not(feature = "http"), allow(dead_code, reason = "used over HTTP only"))]
     pub(crate) fn control(&self) -> Option<&dyn RecordingControl> {
         self.0.get().map(|control| &**control)

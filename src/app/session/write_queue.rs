@@ -6,7 +6,7 @@ use bytes::{Buf, Bytes};
 
 const MAX_SLICES: usize = 64;
 
-/// Encoded messages in order. All are whole, except that the first may be partly written.
+/// The messages in order. All are whole, except that the first may be partly written.
 #[derive(Default)]
 pub(crate) struct WriteQueue(pub(crate) Vec<Bytes>);
 

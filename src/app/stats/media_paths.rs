@@ -3,11 +3,9 @@
 use crate::config::{Config, DEFAULT_VHOST, Mount, MountFormat};
 use crate::http::uri::percent_encode;
 
-/// The paths of one stream, percent-encoded.
+/// The paths of a stream, percent-encoded.
 pub(super) struct MediaPaths {
-    /// The playlist of HLS.
     pub(super) hls: Option<String>,
-    /// The endless FLV file.
     pub(super) flv: Option<String>,
 }
 

@@ -9,7 +9,6 @@ use serde_json::{Map, Value};
 
 use crate::app::session::client::ClientKind;
 
-/// The state of the whole server.
 #[derive(Debug, Clone, Serialize)]
 pub(crate) struct Snapshot {
     pub(crate) server: ServerReport,
@@ -18,7 +17,6 @@ pub(crate) struct Snapshot {
     pub(crate) streams: Vec<StreamReport>,
     /// Connections closed since the start, by reason; without those that never occurred.
     pub(crate) closes: Vec<CloseCount>,
-    /// The reports of the features.
     pub(crate) features: Vec<Section>,
 }
 
@@ -52,7 +50,6 @@ pub(crate) struct ServerReport {
     pub(crate) forward: Traffic,
 }
 
-/// Bytes held for one purpose.
 #[derive(Debug, Clone, Serialize)]
 pub(crate) struct HeldBytes {
     pub(crate) category: &'static str,
@@ -112,7 +109,6 @@ pub(crate) struct StreamReport {
     pub(crate) state: StreamState,
     /// Number of the publishing client.
     pub(crate) publisher: Option<u64>,
-    /// Time since the publisher began.
     pub(crate) uptime_ms: u64,
     pub(crate) players: u64,
     pub(crate) forwarders: u64,
@@ -146,11 +142,9 @@ pub(crate) struct StreamReport {
     pub(crate) flv: Option<String>,
 }
 
-/// The state of a stream.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub(crate) enum StreamState {
-    /// It has a publisher.
     Live,
     /// Its publisher was lost, and may come back.
     Lost,
@@ -158,7 +152,6 @@ pub(crate) enum StreamState {
     Idle,
 }
 
-/// The video of a stream.
 #[derive(Debug, Clone, Serialize)]
 pub(crate) struct VideoReport {
     pub(crate) codec: String,
@@ -172,7 +165,6 @@ pub(crate) struct VideoReport {
     pub(crate) kbps: u64,
 }
 
-/// The audio of a stream.
 #[derive(Debug, Clone, Serialize)]
 pub(crate) struct AudioReport {
     pub(crate) codec: String,
@@ -185,7 +177,6 @@ pub(crate) struct AudioReport {
     pub(crate) hls_obstacle: Option<String>,
 }
 
-/// A connected client.
 #[derive(Debug, Clone, Serialize)]
 pub(crate) struct ClientReport {
     pub(crate) id: u64,
@@ -202,7 +193,6 @@ pub(crate) struct ClientReport {
     pub(crate) stream_name: String,
     pub(crate) tc_url: String,
     pub(crate) page_url: String,
-    /// Time since it connected.
     pub(crate) age_ms: u64,
     pub(crate) bytes_in: u64,
     pub(crate) bytes_out: u64,
@@ -217,7 +207,6 @@ pub(crate) struct ClientReport {
     pub(crate) engine: Option<String>,
 }
 
-/// The state of a client.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub(crate) enum ClientState {
@@ -231,14 +220,12 @@ pub(crate) enum ClientState {
     Closing,
 }
 
-/// Connections closed for one reason.
 #[derive(Debug, Clone, Copy, Serialize)]
 pub(crate) struct CloseCount {
     pub(crate) code: &'static str,
     pub(crate) count: u64,
 }
 
-/// A report of one feature.
 #[derive(Debug, Clone, Serialize)]
 pub(crate) struct Section {
     pub(crate) name: &'static str,
@@ -282,7 +269,6 @@ pub(crate) struct Number {
 }
 
 impl Section {
-    /// Creates a section without content.
     pub(crate) fn new(name: &'static str) -> Self {
         Self { name, numbers: Vec::new(), items: Vec::new(), families: Vec::new() }
     }

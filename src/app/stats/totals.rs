@@ -8,10 +8,9 @@ use std::time::Duration;
 use crate::app::session::close::{CLOSE_CODES, CloseReason};
 use crate::st::{self, Cond};
 
-/// Minimum time between two log lines.
 const LOG_INTERVAL: Duration = Duration::from_secs(10);
 
-/// Closed connections since the start of the server, by reason. Clones are the same counters.
+/// The counts by reason. Clones are the same counters.
 #[derive(Clone, Default)]
 pub(crate) struct CloseTotals(Arc<Inner>);
 
@@ -22,7 +21,6 @@ struct Inner {
 }
 
 impl CloseTotals {
-    /// Counts one closed connection.
     pub(crate) fn count(&self, reason: &CloseReason) {
         // 64 bits: at a million a second they last for half a million years.
         self.0.counts[reason.index()].fetch_add(1, Ordering::Relaxed);
@@ -34,7 +32,6 @@ impl CloseTotals {
         CLOSE_CODES.iter().zip(&self.0.counts).map(|(&code, count)| (code, count.load(Ordering::Relaxed)))
     }
 
-    /// Logs the totals when they have changed, forever.
     pub(crate) fn run(&self) {
         loop {
             self.0.changed.wait();

@@ -197,7 +197,7 @@ mod tests {
             Self { meter: IngestMeter::new(start), start }
         }
 
-        /// A message with the time `dts` that is read `at` milliseconds after the start.
+        /// Reads a message with the time `dts` `at` milliseconds after the start.
         fn read(&mut self, at: u64, track: Track, dts: u64, len: usize) {
             let kind =
                 if track == VIDEO && dts.is_multiple_of(2000) { PacketKind::Keyframe } else { PacketKind::Regular };

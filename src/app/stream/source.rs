@@ -247,7 +247,7 @@ impl Source {
     }
 }
 
-/// Reports the changes of a stream when dropped, also while a panic unwinds.
+/// Guard that reports the changes of a stream when it is dropped, also while a panic unwinds.
 struct ReportOnDrop<'a>(&'a Source);
 
 impl Drop for ReportOnDrop<'_> {

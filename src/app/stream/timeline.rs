@@ -110,9 +110,12 @@ impl Timeline {
         let mut clock = match (self.clocks[track], other) {
             (Some(clock), other) => {
                 let step = clock.distance(raw);
-                let passed = now.saturating_duration_since(clock.received_at).as_millis();
-                let passed = i64::try_from(passed).unwrap_or(i64::MAX);
-                if (-MAX_REORDER_MS..=MAX_STEP_MS.max(passed.saturating_mul(2))).contains(&step) {
+                let passed = || {
+                    let passed = now.saturating_duration_since(clock.received_at).as_millis();
+                    i64::try_from(passed).unwrap_or(i64::MAX)
+                };
+                let is_ordered = step >= -MAX_REORDER_MS;
+                if is_ordered && (step <= MAX_STEP_MS || step <= passed().saturating_mul(2)) {
                     clock.advanced(raw, step)
                 } else if let Some(other) = other {
                     // The other track jumped before this one, or continued while this one paused.
@@ -194,7 +197,7 @@ mod tests {
     use super::Track::{Audio, Data, Video};
     use super::*;
 
-    /// The corrected times, counted from the first.
+    /// Returns the corrected times, counted from the first.
     fn corrected(messages: &[(Track, u32)]) -> Vec<i64> {
         let mut timeline = Timeline::default();
         timeline.start_publication();

@@ -307,7 +307,7 @@ fn any_value() -> impl Strategy<Value = Value> {
     })
 }
 
-/// Bytes that resemble AMF more often than random bytes.
+/// Returns bytes that resemble AMF more often than random bytes.
 fn near_amf() -> impl Strategy<Value = Vec<u8>> {
     let byte = prop_oneof![4 => Just(0_u8), 4 => 0..0x13_u8, 1 => any::<u8>()];
     prop::collection::vec(byte, 0..256)

@@ -21,7 +21,7 @@ fn every_file_in_conf_is_right_and_without_warnings() {
     assert!(count >= 2);
 }
 
-/// `#` in front of the examples of full.conf removed.
+/// Removes `#` in front of the examples of full.conf.
 fn uncommented(text: &str) -> String {
     let line = |line: &str| match line.trim_start().strip_prefix('#') {
         Some(example) if !example.is_empty() && !example.starts_with(' ') => example.to_owned(),

@@ -3,7 +3,7 @@
 /// Text in its place.
 const REDACTED: &str = "…";
 
-/// Leaves a word out.
+/// Filter that leaves a word out.
 #[derive(Debug, Default)]
 pub(super) struct Redactor {
     /// The word; empty if there is none.

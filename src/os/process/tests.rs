@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use super::*;
 
-/// Children without a launcher, which is the server's program and not that of the tests.
+/// Starts children without a launcher, which is the server's program and not that of the tests.
 fn start() -> (Processes, Receiver<ProcessEvent>) {
     let (sender, events) = channel();
     (Processes::start(Vec::new(), std::time::Instant::now, move |event| drop(sender.send(event))).unwrap(), events)

@@ -10,7 +10,6 @@ use crate::st::{self, Cond, Shared};
 /// Addresses of a name that are tried.
 const MAX_ADDRESSES: usize = 4;
 
-/// Time for which the addresses of a name are used.
 const LIFETIME: Duration = Duration::from_secs(10);
 
 /// The addresses of one backend. Clones share them.

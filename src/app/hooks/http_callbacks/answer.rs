@@ -20,10 +20,8 @@ const MAX_TARGETS: usize = 16;
 /// Bytes of an answer that are logged.
 const MAX_LOGGED: usize = 200;
 
-/// The answer of a backend.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Answer {
-    /// The client passes.
     Allowed(Grant),
     /// The client is refused, for a reason that it is told.
     Refused(String),
@@ -114,7 +112,6 @@ pub(super) fn read_targets(status: u16, body: &[u8]) -> Option<Vec<String>> {
     Some(urls.into_iter().flatten().filter_map(text).take(MAX_TARGETS).collect())
 }
 
-/// Returns the beginning of an answer, for the log.
 pub(super) fn shown(body: &[u8]) -> String {
     String::from_utf8_lossy(&body[..body.len().min(MAX_LOGGED)]).into_owned()
 }

@@ -30,10 +30,9 @@ const MAX_IDLE_TIME: Duration = Duration::from_secs(10);
 
 const LOG_INTERVAL: Duration = Duration::from_secs(5);
 
-/// Failure of a request.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum RequestError {
-    /// The breaker is open until this time.
+    /// Until this time.
     #[error("the backend is down")]
     Down(Instant),
     #[error("cannot resolve {host}: {error}")]
@@ -54,9 +53,7 @@ pub(super) struct Backend {
     roots: TlsRoots,
     state: Shared<State>,
     addresses: Addresses,
-    /// A request has ended.
     on_request_end: Cond,
-    /// An event was delivered or dropped.
     on_delivered: Cond,
     /// Ends the delays between attempts.
     on_flush: Cond,
@@ -69,7 +66,7 @@ struct State {
     idle: Vec<(TcpStream, Instant)>,
     queue: Queue,
     totals: Totals,
-    /// Events dropped since the last line about it.
+    /// Events dropped and not logged yet.
     lost: u64,
     lost_log: Throttle,
     answer_log: Throttle,
@@ -185,7 +182,6 @@ impl Backend {
         Ok(reply)
     }
 
-    /// Returns a connection that is still open.
     fn take_idle(&self) -> Option<TcpStream> {
         loop {
             let (stream, since) = self.state.with(|state| state.idle.pop())?;
@@ -219,7 +215,6 @@ impl Backend {
         Err(RequestError::Connect(failure))
     }
 
-    /// Logs an answer that is not one of this protocol.
     pub(super) fn log_strange_answer(&self, hook: Hook, url: &HookUrl, reply: &Reply) {
         if self.state.with(|state| state.answer_log.pass(st::now())) {
             log::warn!(
@@ -232,12 +227,10 @@ impl Backend {
         }
     }
 
-    /// Returns whether a failed question may be logged now.
     pub(super) fn may_log_failure(&self) -> bool {
         self.state.with(|state| state.failure_log.pass(st::now()))
     }
 
-    /// Returns what has happened since the start, and what waits now.
     pub(super) fn totals(&self) -> Totals {
         self.state.with(|state| {
             let (queued, is_down) = (state.queue.len() as u64, state.breaker.is_open());
@@ -275,7 +268,6 @@ impl Drop for Permit<'_> {
     }
 }
 
-/// Makes a failure of an answer with a status of 500 or more.
 fn checked(result: Result<Reply, Failure>) -> Result<Reply, RequestError> {
     match result? {
         reply if reply.status >= 500 => Err(RequestError::Status(reply.status)),

@@ -12,7 +12,6 @@ use crate::app::session::info::{ClientInfo, StreamInfo};
 use crate::config::DEFAULT_VHOST;
 use crate::st;
 
-/// Writer of the bodies of one run of the server.
 pub(super) struct BodyWriter {
     server_id: String,
     service_id: String,
@@ -35,7 +34,6 @@ impl BodyWriter {
         }
     }
 
-    /// Returns the identity of the next callback.
     pub(super) fn next_id(&self) -> EventId {
         let seq = self.last_seq.fetch_add(1, Ordering::Relaxed) + 1;
         EventId { event_id: format!("{}-{seq}", self.service_id), seq, time: milliseconds() }
@@ -46,7 +44,6 @@ impl BodyWriter {
         (&self.server_id, &self.service_id)
     }
 
-    /// Writes the body of a callback.
     pub(super) fn write(&self, hook: Hook, subject: &Subject<'_>) -> String {
         self.write_as(hook, subject, self.next_id())
     }
@@ -81,7 +78,6 @@ impl BodyWriter {
         body.finish()
     }
 
-    /// Writes the body of [`Hook::Bandwidth`].
     pub(super) fn write_result(&self, report: &BandwidthReport) -> String {
         let mut body = Object::default();
         body.text("server_id", &self.server_id);
@@ -115,7 +111,6 @@ impl BodyWriter {
         format!("{}-{client}", self.service_id)
     }
 
-    /// Writes the fields that end each body.
     fn write_id(&self, body: &mut Object, id: EventId, client: Option<u64>) {
         body.text("event_id", &id.event_id);
         body.number("seq", id.seq);
@@ -162,7 +157,6 @@ impl BodyWriter {
     }
 }
 
-/// The identity of a callback.
 pub(super) struct EventId {
     pub(super) event_id: String,
     pub(super) seq: u64,
@@ -198,7 +192,6 @@ fn write_detail(body: &mut Object, detail: &Detail<'_>) {
     }
 }
 
-/// Returns the directory against which relative paths are meant.
 fn working_directory() -> String {
     std::env::current_dir().as_deref().unwrap_or(Path::new(".")).display().to_string()
 }
@@ -211,7 +204,6 @@ pub(super) fn param(client: &ClientInfo, stream: Option<&StreamInfo>) -> String 
     if all.is_empty() { String::new() } else { format!("?{}", all.join("&")) }
 }
 
-/// A JSON object whose fields keep their order.
 #[derive(Default)]
 struct Object(String);
 

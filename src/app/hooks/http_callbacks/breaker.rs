@@ -35,12 +35,11 @@ impl Breaker {
         }
     }
 
-    /// Returns whether the breaker is open.
     pub(super) fn is_open(&self) -> bool {
         self.open.is_some()
     }
 
-    /// Returns when the next request may go out, if the breaker is open.
+    /// Returns the time of the next request if the breaker is open.
     pub(super) fn next_probe(&self) -> Option<Instant> {
         self.open.as_ref().map(|open| open.next_probe)
     }

@@ -1,4 +1,4 @@
-//! Events: what backends are told after the fact.
+//! Events: sent to backends after the fact.
 
 use std::collections::HashMap;
 use std::time::Duration;
@@ -19,7 +19,6 @@ use crate::app::session::info::{ClientInfo, StreamInfo};
 use crate::config::{Config, HookFormat, HookUrl, HttpHooks};
 use crate::http::uri::percent_encode;
 
-/// The key of events about the server itself.
 const SERVER_KEY: &str = "server";
 
 /// An event for one URL.
@@ -41,7 +40,6 @@ impl Event<'_> {
 }
 
 impl HttpCallbacks {
-    /// Returns the request of a callback in the format of the vhost.
     pub(super) fn message(&self, hook: Hook, hooks: &HttpHooks, subject: &Subject<'_>) -> Message {
         Message::post(self.text(hook, hooks, subject), hooks.format, hooks.secret.as_ref())
     }
@@ -86,7 +84,6 @@ impl HttpCallbacks {
         }
     }
 
-    /// Queues the result of a bandwidth test.
     pub(super) fn queue_bandwidth_result(&self, report: &BandwidthReport) {
         let config = self.ctx.config.get();
         let Some(vhost) = config.vhosts.get(&report.vhost).filter(|vhost| vhost.http_hooks.enabled) else { return };
@@ -156,7 +153,6 @@ impl HttpCallbacks {
         urls.iter().filter_map(|url| spool.add(event(url).entry(true), None)).collect()
     }
 
-    /// Queues the events that spool files have kept.
     pub(super) fn replay(&self, config: &Config) {
         let (mut count, mut lost) = (0, 0);
         let mut entries = self.spools.take_entries();
@@ -227,7 +223,6 @@ impl HttpCallbacks {
         }
     }
 
-    /// Fetches one of the URLs of `on_hls_notify`.
     pub(super) fn notify_segment(&self, segment: &HlsSegment) {
         let config = self.ctx.config.get();
         let Some(vhost) = config.vhosts.get(&segment.stream.vhost).filter(|vhost| vhost.http_hooks.enabled) else {

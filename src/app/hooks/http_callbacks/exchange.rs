@@ -26,7 +26,6 @@ const READ_BYTES: usize = 4096;
 /// Bytes that the head of a request needs beside its URL.
 const HEAD_BYTES: usize = 1024;
 
-/// The name of this server in requests.
 const USER_AGENT: &str = concat!("simple-rtmp-server/", env!("CARGO_PKG_VERSION"));
 
 #[derive(Debug)]
@@ -173,12 +172,10 @@ fn read_body<S: Read + Write>(mut call: Call<RecvBody>, input: &mut Input<'_, S>
     Ok((body, must_close || ended))
 }
 
-/// The input of a connection that is not parsed yet.
 struct Input<'a, S> {
     stream: &'a mut S,
     bytes: Vec<u8>,
     buffer: Vec<u8>,
-    /// Bytes so far.
     received: usize,
 }
 

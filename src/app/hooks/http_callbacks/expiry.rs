@@ -8,7 +8,6 @@ use crate::app::context::Context;
 use crate::app::session::close::CloseReason;
 use crate::st::{self, Cond, Shared};
 
-/// Accuracy of the times.
 const CHECK_INTERVAL: Duration = Duration::from_secs(1);
 
 /// The times, by client number. Clones are the same.

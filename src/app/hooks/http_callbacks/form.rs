@@ -98,7 +98,6 @@ impl Form {
     }
 }
 
-/// Returns whether a parameter can stand in the body as it is.
 fn is_plain(pair: &str) -> bool {
     pair.bytes().all(|byte| byte.is_ascii_graphic())
 }

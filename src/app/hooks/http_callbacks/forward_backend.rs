@@ -49,7 +49,6 @@ impl HttpCallbacks {
         }
     }
 
-    /// Returns whether a client still publishes a stream.
     fn publishes(&self, client: &ClientInfo, stream: &StreamInfo) -> bool {
         let client = self.ctx.clients.get(client.id).filter(|client| client.is_publishing());
         client.and_then(|client| client.stream_info()).is_some_and(|info| info.name == stream.name)

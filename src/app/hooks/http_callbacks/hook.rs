@@ -8,7 +8,6 @@ use crate::app::events::HlsSegment;
 use crate::app::session::info::{ClientInfo, StreamInfo};
 use crate::config::{HookUrl, HttpHooks, Vhost};
 
-/// A callback.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Hook {
     Connect,
@@ -96,7 +95,6 @@ impl Hook {
     }
 }
 
-/// Subject of a callback.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Subject<'a> {
     /// None for the server itself.
@@ -109,25 +107,23 @@ pub(super) struct Subject<'a> {
 #[derive(Debug, Clone, Copy)]
 pub(super) enum Detail<'a> {
     None,
-    /// Bytes of the connection, in `on_close`.
+    /// In `on_close`.
     Traffic(Traffic),
-    /// The segment, in `on_hls`.
+    /// In `on_hls`.
     Segment(&'a HlsSegment),
-    /// The recording, in `on_dvr`.
+    /// In `on_dvr`.
     Recording {
         file: &'a Path,
         more: &'a [(&'static str, Value)],
     },
-    /// The time of the client, in `on_update`, in seconds.
+    /// In `on_update`.
     Update {
         is_publishing: bool,
         seconds: u64,
     },
-    /// Further fields.
     Fields(&'a [(&'static str, Value)]),
 }
 
-/// Bytes of a connection.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(super) struct Traffic {
     pub(super) sent: u64,

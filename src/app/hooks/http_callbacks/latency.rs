@@ -5,7 +5,6 @@ use std::time::Duration;
 /// Upper bounds of the classes in milliseconds; the last class has none.
 pub(super) const BOUNDS_MS: [u64; 7] = [3, 10, 30, 100, 300, 1000, 3000];
 
-/// Requests by their time.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(super) struct Latency {
     /// Requests of each class, and of those beyond the last bound.
@@ -14,14 +13,12 @@ pub(super) struct Latency {
 }
 
 impl Latency {
-    /// Adds a request.
     pub(super) fn add(&mut self, time: Duration) {
         let ms = u64::try_from(time.as_millis()).unwrap_or(u64::MAX);
         self.counts[BOUNDS_MS.partition_point(|bound| *bound < ms)] += 1;
         self.milliseconds = self.milliseconds.saturating_add(ms);
     }
 
-    /// Returns the time of all requests.
     pub(super) fn milliseconds(&self) -> u64 {
         self.milliseconds
     }
@@ -31,12 +28,10 @@ impl Latency {
         self.counts.iter().take(index + 1).sum()
     }
 
-    /// Returns the number of all requests.
     pub(super) fn count(&self) -> u64 {
         self.counts.iter().sum()
     }
 
-    /// Returns the sum of two.
     pub(super) fn plus(mut self, other: &Self) -> Self {
         self.counts.iter_mut().zip(other.counts).for_each(|(count, more)| *count += more);
         self.milliseconds = self.milliseconds.saturating_add(other.milliseconds);

@@ -5,14 +5,12 @@ use sha2::Sha256;
 
 use crate::config::{HookFormat, Secret};
 
-/// A request without its URL.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Message {
     /// The body of a POST; none for a GET.
     pub(super) body: Option<Body>,
 }
 
-/// The body of a request.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Body {
     pub(super) text: String,
@@ -22,7 +20,6 @@ pub(super) struct Body {
 }
 
 impl Message {
-    /// Creates a request that posts a text.
     pub(super) fn post(text: String, format: HookFormat, secret: Option<&Secret>) -> Self {
         let content_type = match format {
             HookFormat::Json => "application/json",
@@ -32,12 +29,10 @@ impl Message {
         Self { body: Some(Body { text, content_type, signature }) }
     }
 
-    /// Creates a request without a body.
     pub(super) fn get() -> Self {
         Self { body: None }
     }
 
-    /// Returns the text of the body.
     pub(super) fn text(&self) -> &str {
         self.body.as_ref().map_or("", |body| &body.text)
     }

@@ -22,7 +22,6 @@ const RETRY_PAUSE: Duration = Duration::from_millis(100);
 /// Longest time for all questions about one request of a client. It is shorter than the time that a connection waits for a gate.
 const MAX_DECISION_TIME: Duration = Duration::from_secs(50);
 
-/// A question to one backend.
 pub(super) struct Question<'a> {
     pub(super) hook: Hook,
     pub(super) url: &'a HookUrl,
@@ -147,9 +146,9 @@ struct DecisionGuard<'a> {
     hooks: &'a HttpHooks,
     key: String,
     allowed: Option<(Hook, Arc<StreamInfo>)>,
-    /// The end of what is allowed, in spool files.
+    /// The spooled end of what is allowed.
     ends: Vec<Receipt>,
-    /// To be told before any end.
+    /// Sent before any end.
     unanswered: Vec<UnansweredQuestion>,
 }
 
@@ -229,7 +228,6 @@ impl Gate for HttpCallbacks {
     }
 }
 
-/// Returns the description of the stream under its public name.
 fn renamed(stream: &StreamInfo, name: &str) -> Arc<StreamInfo> {
     let StreamInfo { vhost, app, params, .. } = stream.clone();
     Arc::new(StreamInfo { name: format!("{vhost}/{app}/{name}"), vhost, app, stream: name.to_owned(), params })

@@ -10,14 +10,13 @@ use super::message::Message;
 use super::spool::Receipt;
 use crate::config::{HookFormat, HookUrl};
 
-/// Lanes, which are told at the same time.
+/// Lanes, which are delivered side by side.
 pub(super) const LANES: usize = 16;
 
 /// Events that may wait for one backend, and the bytes of their bodies.
 pub(super) const MAX_QUEUED: usize = 10_000;
 const MAX_QUEUED_BYTES: usize = 16 << 20;
 
-/// An event to deliver.
 pub(super) struct Job {
     pub(super) hook: Hook,
     pub(super) key: String,
@@ -42,7 +41,6 @@ impl Job {
     }
 }
 
-/// The events that wait.
 pub(super) struct Queue {
     lanes: [Lane; LANES],
     count: usize,
@@ -66,7 +64,6 @@ pub(super) fn lane_of(key: &str) -> usize {
 }
 
 impl Queue {
-    /// Returns the number of events.
     pub(super) fn len(&self) -> usize {
         self.count
     }
@@ -89,7 +86,6 @@ impl Queue {
         dropped
     }
 
-    /// Returns the first event of a lane.
     pub(super) fn front(&self, lane: usize) -> Option<Arc<Job>> {
         self.lanes[lane].jobs.front().cloned()
     }
@@ -117,7 +113,6 @@ impl Queue {
         (lost, kept)
     }
 
-    /// Returns whether an event with this key waits.
     pub(super) fn has_key(&self, key: &str) -> bool {
         self.lanes[lane_of(key)].jobs.iter().any(|job| job.key == key)
     }
@@ -127,7 +122,6 @@ impl Queue {
         std::mem::replace(&mut self.lanes[lane].running, running)
     }
 
-    /// Returns whether a lane is running.
     pub(super) fn is_running(&self) -> bool {
         self.lanes.iter().any(|lane| lane.running)
     }

@@ -10,10 +10,8 @@ use crate::app::session::close::CloseReason;
 use crate::app::session::info::ClientInfo;
 use crate::st::{self, LowClass, Shared};
 
-/// Accuracy of the times.
 const CHECK_INTERVAL: Duration = Duration::from_millis(500);
 
-/// Clients that are asked about at a time.
 const MAX_CONCURRENT_QUESTIONS: usize = 64;
 
 impl HttpCallbacks {

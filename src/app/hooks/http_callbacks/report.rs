@@ -8,7 +8,6 @@ use super::backend::{Backend, Totals};
 use super::latency::{BOUNDS_MS, Latency};
 use crate::app::stats::snapshot::{Family, Sample, Section};
 
-/// Names and descriptions of the classes of [`Latency`].
 const CLASSES: [(&str, &str); BOUNDS_MS.len()] = [
     ("answered_within_3ms_total", "Requests answered within 3 ms."),
     ("answered_within_10ms_total", "Requests answered within 10 ms."),
@@ -19,7 +18,6 @@ const CLASSES: [(&str, &str); BOUNDS_MS.len()] = [
     ("answered_within_3000ms_total", "Requests answered within 3000 ms."),
 ];
 
-/// Returns the section of the feature.
 pub(super) fn section(backends: &[Arc<Backend>]) -> Section {
     let all: Vec<_> = backends.iter().map(|backend| (backend.origin(), backend.totals())).collect();
     let sum = |number: fn(&Totals) -> u64| all.iter().map(|(_, totals)| number(totals)).sum();
@@ -79,7 +77,6 @@ fn families(all: &[(&str, Totals)]) -> Vec<Family> {
     plain.chain([Family { name, help, kind: "histogram", samples: histogram.collect() }]).collect()
 }
 
-/// Returns what the API shows of a backend.
 fn report(origin: &str, totals: &Totals) -> Map<String, Value> {
     let within = |(index, bound): (usize, &u64)| (bound.to_string(), totals.latency.within(index).into());
     [

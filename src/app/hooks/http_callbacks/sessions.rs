@@ -15,13 +15,11 @@ use super::hook::{Hook, Traffic};
 use super::spool::Receipt;
 use crate::app::session::info::{ClientInfo, StreamInfo};
 
-/// An event of the end of a client.
 pub(super) struct EndEvent {
     pub(super) hook: Hook,
     pub(super) client: Arc<ClientInfo>,
     pub(super) stream: Option<Arc<StreamInfo>>,
     pub(super) traffic: Traffic,
-    /// The vhost whose URLs are told.
     pub(super) vhost: String,
     /// Events with the same key are told in order.
     pub(super) key: String,
@@ -29,7 +27,7 @@ pub(super) struct EndEvent {
     pub(super) ends: Vec<Receipt>,
 }
 
-/// The clients that the backends know, by number.
+/// The sessions by the numbers of their clients.
 #[derive(Default)]
 pub(super) struct Sessions(HashMap<u64, Session>);
 
@@ -40,7 +38,6 @@ struct Session {
     /// The end of the connection, and of what is allowed, in spool files.
     close_ends: Vec<Receipt>,
     ends: Vec<Receipt>,
-    /// A backend is being asked.
     is_asking: bool,
     /// The last action that the client was allowed: `on_publish` or `on_play`, and the stream.
     allowed: Option<(Hook, Arc<StreamInfo>)>,
@@ -75,7 +72,6 @@ impl Sessions {
         !session.connected
     }
 
-    /// Records that `on_connect` passed.
     pub(super) fn set_connected(&mut self, client: u64, ends: Vec<Receipt>) {
         if let Some(session) = self.0.get_mut(&client) {
             session.connected = true;
@@ -95,7 +91,6 @@ impl Sessions {
         session.is_asking = false;
         session.ends = ends;
         if let Some((hook, stream)) = &allowed {
-            // The stream may have got another name.
             session.key = key(*hook, &session.client, stream);
         }
         session.allowed = allowed;

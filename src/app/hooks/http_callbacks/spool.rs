@@ -34,7 +34,6 @@ const REWRITE_DIVISOR: u64 = 4;
 
 const LOG_INTERVAL: Duration = Duration::from_secs(10);
 
-/// An open spool file.
 pub(super) struct Spool {
     sender: Sender<Line>,
     last_id: AtomicU64,
@@ -43,7 +42,6 @@ pub(super) struct Spool {
     full: AtomicBool,
 }
 
-/// A line to append.
 struct Line {
     text: String,
     /// The event that the line adds, and the one that it settles.
@@ -134,12 +132,10 @@ fn open_locked(path: &Path) -> io::Result<File> {
     }
 }
 
-/// The thread's side of the file.
 struct Writer {
     path: PathBuf,
     file: File,
     size: u64,
-    /// The lines in use.
     live: BTreeMap<u64, String>,
     /// The last write failed, perhaps within a line.
     torn: bool,
@@ -181,7 +177,6 @@ impl Writer {
         }
     }
 
-    /// Replaces the file by one with the lines in use.
     fn rewrite(&mut self) -> io::Result<()> {
         let mut name = self.path.clone().into_os_string();
         name.push(".tmp");

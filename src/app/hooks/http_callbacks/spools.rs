@@ -14,7 +14,7 @@ use crate::st::{self, Shared};
 const LOCK_TIMEOUT: Duration = Duration::from_secs(5);
 const LOCK_PAUSE: Duration = Duration::from_millis(100);
 
-/// The open files, by path. Clones are the same.
+/// The open files by path. Clones are the same.
 #[derive(Clone, Default)]
 pub(super) struct Spools {
     open: Shared<HashMap<PathBuf, Arc<Spool>>>,
@@ -51,7 +51,6 @@ impl Spools {
         Ok(())
     }
 
-    /// Returns an open file.
     pub(super) fn get(&self, path: &Path) -> Option<Arc<Spool>> {
         self.open.try_with(|open| open.get(path).cloned()).flatten()
     }

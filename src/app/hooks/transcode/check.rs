@@ -9,10 +9,8 @@ use std::time::Duration;
 
 use crate::config::{Config, Vhost};
 
-/// Time for ffmpeg to list its encoders.
 const LIST_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// The encoders that a block needs.
 struct RequiredEncoders {
     program: String,
     by: String,

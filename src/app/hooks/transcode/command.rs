@@ -14,7 +14,6 @@ pub(super) struct Picture {
     pub(super) frame_rate: Option<f64>,
 }
 
-/// The arguments of a program, and the directories that it needs.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(super) struct Command {
     pub(super) args: Vec<String>,
@@ -107,12 +106,10 @@ fn add_audio(command: &mut Command, engine: &Engine) {
     }
 }
 
-/// Returns whether a text is not left out.
 fn is_given(text: &str) -> bool {
     !matches!(text, "" | "off")
 }
 
-/// Returns the rendition's name within the application.
 pub(super) fn rendition_name(stream: &str, height: u32) -> String {
     format!("{stream}_{height}p")
 }

@@ -3,7 +3,6 @@
 use super::specs::Key;
 use super::task::Task;
 
-/// A task, and where it belongs.
 pub(super) struct Entry {
     pub(super) stream: String,
     pub(super) key: Key,

@@ -14,7 +14,7 @@ const LIFETIME: Duration = Duration::from_secs(60);
 /// Names that are kept at most. There are as many as the configuration has, or more if they contain variables.
 const MAX_NAMES: usize = 1000;
 
-/// The hosts that were asked for. Clones share them.
+/// The hosts by name. Clones are the same.
 #[derive(Clone, Default)]
 pub(super) struct Hosts(Shared<HashMap<String, Lookup>>);
 
@@ -60,7 +60,7 @@ impl Hosts {
     }
 }
 
-/// Looks a name up. Blocks the thread.
+/// Blocks the thread.
 fn resolve(name: &str) -> bool {
     let addresses = (name, 0).to_socket_addrs();
     addresses.is_ok_and(|mut addresses| addresses.any(|address| is_own(address.ip())))

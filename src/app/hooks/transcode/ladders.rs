@@ -12,10 +12,8 @@ use crate::config::DEFAULT_VHOST;
 #[derive(Clone, Default)]
 pub(crate) struct Ladders(Arc<Mutex<HashMap<String, ActiveLadder>>>);
 
-/// The renditions of a stream.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct ActiveLadder {
-    /// Name of the source in the server.
     pub(crate) source: String,
     /// In the order of the configuration.
     pub(crate) renditions: Vec<Rendition>,

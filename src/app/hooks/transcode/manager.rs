@@ -21,14 +21,12 @@ use crate::st;
 /// Commands that run once and wait for a place. Further ones are dropped.
 const MAX_WAITING_COMMANDS: usize = 1000;
 
-/// Interval of warnings of dropped commands.
 const DROPPED_INTERVAL: Duration = Duration::from_secs(5);
 
 /// Time that a program waits for a place before that is logged, and the interval of these lines.
 const LONG_WAIT: Duration = Duration::from_secs(5);
 const WAIT_INTERVAL: Duration = Duration::from_secs(60);
 
-/// A message to the manager.
 pub(super) enum Message {
     Published {
         stream: Arc<StreamInfo>,
@@ -37,12 +35,10 @@ pub(super) enum Message {
     },
     /// An event of the watch of a publication, which its time identifies.
     Watch(String, Arc<StreamTime>, WatchEvent),
-    /// The stream has ended.
     Unpublished(String),
     Exec(ExecEvent, Arc<StreamInfo>),
     Process(ProcessEvent),
     Reconfigured,
-    /// A host is known.
     HostKnown,
 }
 
@@ -82,7 +78,6 @@ impl Manager {
         }
     }
 
-    /// Handles a message, and what follows from it.
     pub(super) fn handle(&mut self, message: Message) {
         match message {
             Message::Published { stream, source, time } => {
@@ -149,7 +144,6 @@ impl Manager {
         self.reconcile(&info, wanted);
     }
 
-    /// Sets what is to run for a stream.
     fn reconcile(&mut self, stream: &StreamInfo, wanted: Vec<(Key, Spec)>) {
         let heights = wanted.iter().find_map(|(_, spec)| match &spec.kind {
             ProgramKind::Ladder { heights, .. } => Some(heights.clone()),
@@ -223,7 +217,6 @@ impl Manager {
         }
     }
 
-    /// Returns whether there is nothing to do until the next message.
     pub(super) fn is_idle(&self) -> bool {
         self.tasks.is_empty()
     }

@@ -10,7 +10,6 @@ use crate::app::session::info::StreamInfo;
 /// options after a blank.
 const FORBIDDEN: &[char] = &['|', '\\', '"', '\'', '`', '<', '>', '*', '$', '%', '#', '[', ']', '{', '}', ';'];
 
-/// The values of the variables.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Names {
     pub(super) vhost: String,
@@ -46,7 +45,6 @@ impl Names {
         format!("rtmp://{}/{}/{stream}?vhost={}", self.address, self.app, self.vhost)
     }
 
-    /// Returns the URL of the stream itself.
     pub(super) fn input(&self) -> String {
         self.url(&self.stream)
     }

@@ -6,7 +6,6 @@ const MAX_LINE: usize = 256;
 /// The figures of the last complete block.
 #[derive(Debug, Clone, Copy, Default, PartialEq)]
 pub(crate) struct Progress {
-    /// Blocks so far.
     pub(crate) reports: u64,
     /// Frames of video that were encoded.
     pub(crate) frames: u64,
@@ -21,7 +20,6 @@ pub(crate) struct Progress {
     pub(crate) speed: f64,
 }
 
-/// Parser of reports.
 #[derive(Debug, Default)]
 pub(crate) struct ProgressReader {
     line: Vec<u8>,
@@ -30,7 +28,6 @@ pub(crate) struct ProgressReader {
 }
 
 impl ProgressReader {
-    /// Reads a piece of output.
     pub(super) fn push(&mut self, bytes: &[u8]) {
         for &byte in bytes {
             match byte {
@@ -44,7 +41,6 @@ impl ProgressReader {
         }
     }
 
-    /// Returns the figures of the last complete block.
     pub(super) fn last(&self) -> Progress {
         self.last
     }

@@ -11,7 +11,6 @@ use crate::app::context::Context;
 /// The streams that programs publish now, by the stream and the name of the program.
 pub(super) type Outputs = HashMap<(String, String), Vec<String>>;
 
-/// Returns the streams that programs publish now.
 pub(super) fn outputs(ctx: &Context) -> Outputs {
     let mut outputs = Outputs::new();
     for client in ctx.clients.all() {
@@ -25,7 +24,6 @@ pub(super) fn outputs(ctx: &Context) -> Outputs {
     outputs
 }
 
-/// Returns the report of a program.
 pub(super) fn report(entry: &Entry, outputs: &Outputs, now: Instant) -> Map<String, Value> {
     let task = &entry.task;
     let run = task.run();

@@ -15,7 +15,6 @@ use crate::log::{Throttle, quoted};
 use crate::os::process::{OnOutput, ProcessEnd, ProcessEvent, Processes, Spawn, StopSignal};
 use crate::st;
 
-/// Interval of warnings of log files.
 const LOG_INTERVAL: Duration = Duration::from_secs(5);
 
 /// Lines of standard error in the log, and their longest text in characters.
@@ -25,7 +24,6 @@ const MAX_ERROR_TEXT: usize = 400;
 /// The variable with the parameter for URLs of this server that a command makes by itself.
 const TOKEN_VARIABLE: &str = "SRS_URL_PARAMETER";
 
-/// A process that runs.
 struct Process {
     task: u64,
     progress: Arc<Mutex<ProgressReader>>,
@@ -33,7 +31,6 @@ struct Process {
     _token: Token,
 }
 
-/// Totals since the start.
 #[derive(Debug, Clone, Copy, Default)]
 pub(super) struct Totals {
     pub(super) starts: u64,
@@ -52,7 +49,6 @@ impl Totals {
     }
 }
 
-/// All processes.
 pub(super) struct Runs {
     ctx: Context,
     processes: Arc<Processes>,
@@ -79,7 +75,6 @@ impl Runs {
         }
     }
 
-    /// Returns the number of processes.
     pub(super) fn count(&self) -> usize {
         self.running.len()
     }
@@ -90,7 +85,6 @@ impl Runs {
         totals
     }
 
-    /// Returns the last report of a process.
     pub(super) fn progress(&self, process: u64) -> Progress {
         self.running.get(&process).map(Process::progress).unwrap_or_default()
     }
@@ -164,7 +158,6 @@ impl Runs {
         }
     }
 
-    /// Handles what has happened to a process.
     pub(super) fn on_event(&mut self, event: ProcessEvent, tasks: &mut BTreeMap<u64, Entry>) {
         match event {
             ProcessEvent::Started { id, pid } => {

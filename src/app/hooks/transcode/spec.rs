@@ -8,17 +8,15 @@ use crate::app::stream::Codecs;
 use crate::config::{Engine, Ladder, Supervision};
 use crate::os::process::{Limits, LogFile};
 
-/// A program that is to run for a stream.
 #[derive(Debug, Clone)]
 pub(super) struct Spec {
     pub(super) program: String,
     pub(super) kind: ProgramKind,
     pub(super) names: Names,
-    /// Level of ffmpeg's own log.
     pub(super) log_level: &'static str,
     pub(super) supervision: Supervision,
     pub(super) log: Option<LogFile>,
-    /// The media of the stream when the command was made.
+    /// When the command was made.
     pub(super) media: Media,
     /// Time after which the program is ended, for one that runs once.
     pub(super) timeout: Option<Duration>,
@@ -26,7 +24,6 @@ pub(super) struct Spec {
     pub(super) picture: Option<String>,
 }
 
-/// The kind of a program.
 #[derive(Debug, Clone, PartialEq)]
 pub(super) enum ProgramKind {
     Engine(Engine),
@@ -71,7 +68,6 @@ impl Spec {
             && (!needs_media || self.media.allows(&wanted.media))
     }
 
-    /// Returns the command for a start at `time`.
     pub(super) fn command(&self, time: SystemTime) -> Result<Command, NameError> {
         match &self.kind {
             ProgramKind::Engine(engine) => command::engine(engine, &self.names, self.log_level, time),

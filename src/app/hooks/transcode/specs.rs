@@ -12,7 +12,6 @@ use crate::config::{Config, Supervision, Vhost};
 use crate::http::uri::percent_encode;
 use crate::os::process::LogFile;
 
-/// Size at which a log file is begun anew.
 const MAX_LOG_BYTES: u64 = 1_000_000;
 
 /// A command of `exec` that runs once.
@@ -27,7 +26,7 @@ pub(super) enum ExecEvent {
 /// A program by its place in the configuration. It is the same one after a reload that changes it.
 pub(super) type Key = String;
 
-/// Programs that cannot be started, by place.
+/// Errors by the place of the program.
 pub(super) type InvalidPrograms = Vec<(Key, NameError)>;
 
 /// Returns the programs for a stream, by place, and what is wrong with others.
@@ -82,7 +81,6 @@ pub(super) fn of_stream(
     (good, bad)
 }
 
-/// Returns the place of an engine.
 fn engine_key(name: &str, scope: &str) -> Key {
     let name = if name.is_empty() { String::new() } else { format!(" {name}") };
     let scope = if scope.is_empty() { String::new() } else { format!(" of {scope}") };
@@ -111,7 +109,6 @@ pub(super) fn of_event(
     commands.iter().enumerate().map(spec).collect()
 }
 
-/// Returns the name of an event and its commands.
 pub(super) fn event_commands(vhost: &Vhost, event: ExecEvent) -> (&'static str, &[Vec<String>]) {
     let exec = &vhost.exec;
     let (name, commands) = match event {

@@ -23,13 +23,11 @@ const KILL_INTERVAL: Duration = Duration::from_secs(5);
 /// Delay of the output from which a program counts as late.
 const MIN_LATE_DELAY: Duration = Duration::from_secs(2);
 
-/// A program and its state.
 pub(super) struct Task {
     /// The program that is to run; `None` if none is any more.
     pub(super) wanted: Option<Arc<Spec>>,
     /// The stream has a publisher, whose first keyframe has arrived.
     pub(super) has_input: bool,
-    /// It runs once, and is not started again.
     pub(super) once: bool,
     pub(super) state: State,
     back_off: BackOff,
@@ -51,7 +49,6 @@ pub(super) enum State {
     Running(Run),
 }
 
-/// A run of the program.
 pub(super) struct Run {
     pub(super) process: u64,
     pub(super) pid: Option<u32>,
@@ -71,7 +68,6 @@ struct Stop {
     next: Instant,
 }
 
-/// The reason why a program is ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum StopReason {
     NotWanted,
@@ -98,19 +94,16 @@ impl StopReason {
     }
 }
 
-/// The next action for a task.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Action {
     Nothing,
-    /// The program is to be started, if there is a place for it.
+    /// Once there is a place for it.
     Start,
-    /// The signal is to be sent, and for the first one the reason to be logged.
+    /// The reason, to be logged, is that of the first signal.
     Signal(StopSignal, Option<StopReason>),
-    /// The task has ended.
     Remove,
 }
 
-/// The end of a run, for the log.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct RunEnd {
     pub(super) stopped: Option<StopReason>,
@@ -140,7 +133,6 @@ impl Task {
         }
     }
 
-    /// Returns the name of the state, for reports.
     pub(super) fn state_name(&self, now: Instant) -> &'static str {
         match &self.state {
             State::Running(Run { stop: Some(_), .. }) => "stopping",
@@ -164,7 +156,6 @@ impl Task {
         self.run().is_some_and(|run| run.lag > MIN_LATE_DELAY)
     }
 
-    /// Records that the program was started as `process`.
     pub(super) fn on_start(&mut self, process: u64, spec: Arc<Spec>, now: Instant) {
         self.starts += 1;
         self.state = State::Running(Run {

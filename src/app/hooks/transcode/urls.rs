@@ -34,7 +34,6 @@ fn host(url: &str) -> &str {
     }
 }
 
-/// Returns the hosts of all RTMP URLs in the arguments.
 pub(super) fn hosts(args: &[String]) -> Vec<String> {
     let mut hosts: Vec<String> =
         args.iter().flat_map(|arg| rtmp_urls(arg).into_iter().map(|url| host(&arg[url]).to_owned())).collect();

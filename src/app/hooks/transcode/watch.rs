@@ -16,7 +16,6 @@ const AUDIO_ONLY_AFTER_MS: u64 = 3000;
 pub(super) enum WatchEvent {
     /// Sequence headers and a keyframe have arrived: a decoder can start.
     Ready,
-    /// A sequence header has changed.
     Changed,
     /// The publication has ended, or the configuration needs no watch any more.
     Ended(EndReason),
@@ -36,9 +35,8 @@ pub(super) struct Watch {
     time: Arc<StreamTime>,
     report: Box<dyn Fn(WatchEvent) + Send + Sync>,
     is_ready: bool,
-    /// Time of the first audio message.
     first_audio: Option<u64>,
-    /// The last sequence headers of video and audio.
+    /// Of video and audio.
     headers: [Option<Bytes>; 2],
 }
 

@@ -44,7 +44,6 @@ impl Backend {
         }
     }
 
-    /// Tells the events of a lane, one after the other, until none is left.
     fn run_lane(self: &Arc<Self>, index: usize) {
         let (mut delay, mut rejections) = (MIN_RETRY_DELAY, 0);
         while let Some(job) = self.state.with(|state| state.queue.front(index)) {
@@ -96,10 +95,8 @@ impl Backend {
         }
     }
 
-    /// Waits until no event with this key is left to tell, at most for `timeout`.
-    ///
-    /// # Errors
-    /// When events are left and the backend is down: a question would overtake them.
+    /// Waits until no event with this key is queued, at most for `timeout`. Fails if events are left and the backend is down: a
+    /// question would overtake them.
     pub(crate) fn wait_delivered(&self, key: &str, timeout: Duration) -> Result<(), RequestError> {
         let deadline = st::now() + timeout;
         while self.state.with(|state| state.queue.has_key(key)) {
@@ -113,13 +110,12 @@ impl Backend {
         Ok(())
     }
 
-    /// From now on, an event that fails once is lost.
+    /// Starts the end of the server: from now on, an event that fails once is lost.
     pub(crate) fn start_flush(&self) {
         self.flushing.store(true, Ordering::Relaxed);
         self.on_flush.broadcast();
     }
 
-    /// Returns whether events are being delivered.
     pub(crate) fn is_busy(&self) -> bool {
         self.state.with(|state| state.queue.is_running())
     }
@@ -141,7 +137,6 @@ impl State {
         self.totals.lost += count;
     }
 
-    /// Counts events that found no room, and logs them.
     fn count_dropped(&mut self, count: u64, origin: &str) {
         self.count_lost(count);
         if self.lost > 0 && self.lost_log.pass(st::now()) {
@@ -153,7 +148,7 @@ impl State {
     }
 }
 
-/// Marks a lane as not running when its coroutine ends, also by a panic.
+/// Guard that marks a lane as not running when its coroutine ends, also by a panic.
 struct LaneGuard {
     backend: Arc<Backend>,
     index: usize,

@@ -1,4 +1,3 @@
-//! Tests of the bodies.
 
 use std::sync::Arc;
 
@@ -30,7 +29,6 @@ fn stream(vhost: &str, params: &str) -> StreamInfo {
     }
 }
 
-/// Returns the names of the fields in their order.
 fn fields(body: &str) -> Vec<String> {
     let value: Value = serde_json::from_str(body).unwrap();
     let mut keys: Vec<_> = value.as_object().unwrap().keys().cloned().collect();

@@ -6,10 +6,8 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
-/// Digits of a checksum.
 const CHECKSUM_DIGITS: usize = 8;
 
-/// An event in the file.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(in super::super) struct Entry {
     pub(in super::super) hook: String,
@@ -23,7 +21,6 @@ pub(in super::super) struct Entry {
     pub(in super::super) is_end: bool,
 }
 
-/// A line.
 #[derive(Serialize, Deserialize)]
 pub(in super::super) struct Record {
     pub(in super::super) id: u64,
@@ -34,7 +31,6 @@ pub(in super::super) struct Record {
 }
 
 impl Record {
-    /// Creates a line that adds an event.
     pub(in super::super) fn adding(id: u64, entry: Entry) -> Self {
         Self { id, event: Some(entry), settles: None }
     }
@@ -47,7 +43,6 @@ pub(in super::super) struct Content {
     pub(in super::super) damaged: usize,
 }
 
-/// Reads a file.
 pub(in super::super) fn read(bytes: &[u8]) -> Content {
     let mut content = Content { live: BTreeMap::new(), last_id: 0, damaged: 0 };
     for line in bytes.split(|byte| *byte == b'\n').filter(|line| !line.is_empty()) {
@@ -75,7 +70,6 @@ fn record_of(line: &[u8]) -> Option<Record> {
     serde_json::from_str(json).ok()
 }
 
-/// Returns a line with its end.
 pub(in super::super) fn line_of(record: &Record) -> String {
     // Only maps with other keys than texts cannot be written.
     let json = serde_json::to_string(record).unwrap_or_default();

@@ -58,7 +58,6 @@ impl Rig {
         rig
     }
 
-    /// A step after some milliseconds.
     fn step(&mut self, after_ms: u64) -> Action {
         self.now += Duration::from_millis(after_ms);
         self.stream_ms += after_ms;

@@ -18,7 +18,7 @@ fn frame_at(is_key: bool, composition: i32) -> Vec<u8> {
     payload
 }
 
-/// Presentation time of frame `n` of GOPs of `gop` frames in frames, relative to its own number: groups of four frames, of which the
+/// Returns the presentation time of frame `n` of GOPs of `gop` frames in frames, relative to its own number: groups of four frames, of which the
 /// first three are shown before the last, as x264 sends them.
 fn shown_at(n: u64, gop: u64) -> u64 {
     let (gop_start, at) = (n / gop * gop, n % gop);
