@@ -19,14 +19,23 @@ use crate::tools::need;
 const LIMIT: Duration = Duration::from_secs(30);
 
 /// Size of the window in which operators work, and of a phone.
-const DESK: (u32, u32) = (1280, 900);
-const PHONE: (u32, u32) = (400, 850);
+pub(crate) const DESK: (u32, u32) = (1280, 900);
+pub(crate) const PHONE: (u32, u32) = (400, 850);
 
 /// A name that would run a script wherever it is taken for HTML.
-const HOSTILE: &str = "<img src=x onerror=document.title=666>";
+pub(crate) const HOSTILE: &str = "<img src=x onerror=document.title=666>";
 
-fn open(scratch: &Scratch, chromium: &Path, size: (u32, u32), port: u16, hash: &str) -> Browser {
+pub(crate) fn open(scratch: &Scratch, chromium: &Path, size: (u32, u32), port: u16, hash: &str) -> Browser {
     Browser::open(scratch, chromium, size, &format!("http://127.0.0.1:{port}/{hash}"))
+}
+
+/// Fills the form of a login and sends it.
+pub(crate) fn sign_in(browser: &mut Browser, name: &str, password: &str, token: &str) {
+    browser.wait("document.querySelector('#token') !== null", "true");
+    for (field, value) in [("name", name), ("password", password), ("token", token)] {
+        browser.evaluate(&format!("document.getElementById('{field}').value = '{value}'"));
+    }
+    browser.click("form.login button");
 }
 
 /// Starts a server with the API on a port of its own, with these directives in `http_api`.
@@ -188,13 +197,6 @@ fn a_login_gives_the_rights_of_its_secret_until_it_expires() {
     let mut publisher = Wire::publisher(server.port, "cam");
     send(&mut publisher, 1, 0..12);
     let mut browser = open(&scratch, &chromium, PHONE, api, "#/clients");
-    let sign_in = |browser: &mut Browser, name: &str, password: &str, token: &str| {
-        browser.wait("document.querySelector('#token') !== null", "true");
-        for (field, value) in [("name", name), ("password", password), ("token", token)] {
-            browser.evaluate(&format!("document.getElementById('{field}').value = '{value}'"));
-        }
-        browser.click("form.login button");
-    };
     sign_in(&mut browser, "root", "wrong", "");
     browser.wait_text(".error", "does not know this login");
     // A token that may only read.
@@ -276,7 +278,7 @@ fn viewers_without_rights_see_the_list_and_why_a_stream_does_not_play() {
     browser.wait_text("form.login", "Watch without signing in");
     browser.evaluate("document.getElementById('token').value = 'secret'");
     browser.click("form.login button");
-    browser.wait("document.querySelectorAll('#nav a').length", "8");
+    browser.wait("document.querySelectorAll('#nav a').length", "9");
     browser.assert_faultless();
     server.assert_healthy();
 }

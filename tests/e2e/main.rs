@@ -44,6 +44,8 @@ mod codecs;
 mod command_line;
 #[cfg(all(feature = "hls", feature = "http"))]
 mod console;
+#[cfg(all(feature = "hls", feature = "http"))]
+mod console_recordings;
 mod credentials;
 #[cfg(feature = "http")]
 mod dvr_api;

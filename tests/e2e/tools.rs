@@ -84,6 +84,12 @@ pub(crate) fn hls_js() -> Option<PathBuf> {
     Some(Path::new(env!("CARGO_MANIFEST_DIR")).join("objs/hls.min.js")).filter(|path| path.is_file())
 }
 
+/// Returns mpegts.js where trunk-scripts/web-players.sh puts it.
+#[cfg(all(feature = "hls", feature = "http"))]
+pub(crate) fn mpegts_js() -> Option<PathBuf> {
+    Some(Path::new(env!("CARGO_MANIFEST_DIR")).join("objs/mpegts.js")).filter(|path| path.is_file())
+}
+
 /// Returns nginx, with or without its RTMP module.
 pub(crate) fn plain_nginx() -> Option<PathBuf> {
     in_path("nginx")

@@ -71,7 +71,8 @@ fn is_digit(byte: u8) -> bool {
     byte.is_ascii_digit()
 }
 
-fn from_hex(text: &str) -> Option<Vec<u8>> {
+/// Reads the 64 hexadecimal digits of an HMAC.
+pub(crate) fn from_hex(text: &str) -> Option<Vec<u8>> {
     if text.len() != 64 || !text.is_ascii() {
         return None;
     }

@@ -15,7 +15,7 @@
 //! | [`core`], [`answer`], [`json`] | ids and envelopes; errors; the types of the JSON |
 //! | [`about`], [`lists`], [`system`] | endpoints that read |
 //! | [`steer`], [`bans`] | endpoints that change something |
-//! | [`recordings`] | recordings and their files |
+//! | [`recordings`], [`tickets`] | recordings and their files; links to these for those who cannot send a secret |
 //! | [`events`], [`event_log`] | server-sent events |
 //! | [`history`], [`offenders`] | the last hour of the server; addresses that cause trouble |
 //! | [`metrics`] | the text for Prometheus |
@@ -38,6 +38,7 @@ mod offenders;
 mod recordings;
 mod steer;
 mod system;
+mod tickets;
 
 use std::io;
 use std::net::IpAddr;
@@ -139,6 +140,12 @@ impl Api {
         let address = exchange.peer().ip().to_canonical();
         if path == "api/v1/session" && !auth::has_credentials(request) && config.auth.needs_secret() {
             return Ok(self.session(None, config));
+        }
+        if is_read
+            && config.auth.needs_secret()
+            && let Some(answer) = recordings::read_by_ticket(&self.core, &self.disk, (request, address), config)
+        {
+            return answer;
         }
         let role = self.guard.check(request, address, &config.auth, config.crossdomain)?;
         let call = Call { request, address, role };

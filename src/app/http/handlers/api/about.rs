@@ -34,7 +34,10 @@ const ENDPOINTS: &[(&str, &str)] = &[
     ("snapshot", "the state of server, vhosts, streams, features and limits in one"),
     ("forwarders", "the forwarders of all streams"),
     ("processes", "the programs that run for streams"),
-    ("recordings", "all recordings or a specified recording; .../file is its file; DELETE removes it"),
+    (
+        "recordings",
+        "all recordings or a specified recording; .../file is its file, POST .../link a link to it without a secret; DELETE removes it",
+    ),
     ("history", "the last hour of the server: bit rates, clients, load, memory"),
     ("offenders", "addresses with refused or faulty connections or wrong secrets"),
     ("closes", "the connections closed since the start by reason, and the last ones"),

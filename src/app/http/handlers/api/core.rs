@@ -6,6 +6,7 @@ use bytes::Bytes;
 
 use super::json::Object;
 use super::list::List;
+use super::tickets::Tickets;
 use crate::app::context::Context;
 use crate::app::http::response::Response;
 use crate::memory::Category;
@@ -18,13 +19,14 @@ pub(super) struct Core {
     server_id: String,
     /// Changes with each start.
     pub(super) service_id: String,
+    pub(super) tickets: Tickets,
 }
 
 impl Core {
     pub(super) fn new(ctx: Context) -> Self {
         let ids = RandomState::new();
         let (server_id, service_id) = (make_id("vid-", ids.hash_one("server")), make_id("", ids.hash_one("service")));
-        Self { ctx, ids, server_id, service_id }
+        Self { ctx, ids, server_id, service_id, tickets: Tickets::new() }
     }
 
     /// Returns whether `id` is that of the stream `name`, or its name, with or without its vhost.

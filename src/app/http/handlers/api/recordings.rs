@@ -1,6 +1,7 @@
-//! Recordings: the list, downloads, removal, and the start and end of those of single streams.
+//! Recordings: the list, downloads, links, removal, and the start and end of those of single streams.
 
 use std::ffi::OsStr;
+use std::net::IpAddr;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -10,10 +11,13 @@ use super::call::Call;
 use super::core::Core;
 use super::json::RecordingJson;
 use super::list::{List, Page};
+use super::system::unix_ms;
+use super::tickets::LIFETIME;
 use crate::app::http::disk::{Disk, OpenError};
 use crate::app::http::response::{Body, Response};
 use crate::app::session::recordings::{FinishedRecording, Recorded, RecordingControl, Removal};
-use crate::config::ApiRole;
+use crate::config::{ApiAuth, ApiRole, HttpApi};
+use crate::http::request::Request;
 use crate::http::status::Status;
 use crate::http::uri::percent_encode;
 
@@ -32,6 +36,36 @@ pub(super) fn read(core: &Core, disk: &Disk, call: &Call<'_>, rest: &str) -> Ans
         return download(disk, call, &recording);
     }
     Ok(core.json(core.envelope().with("recording", RecordingJson::finished(&recording))))
+}
+
+/// Answers a request for a file with a ticket. `None`: it is another one.
+pub(super) fn read_by_ticket(
+    core: &Core,
+    disk: &Disk,
+    (request, address): (&Request, IpAddr),
+    config: &HttpApi,
+) -> Option<Answer> {
+    let rest = request.path.strip_prefix("api/v1/recordings/")?;
+    let id = rest.strip_suffix("/file")?;
+    let ticket = request.query.get("ticket")?;
+    if !core.tickets.admits(&config.auth, id, &ticket, unix_ms() / 1000) {
+        // No 401: a browser would ask for a login in a window of its own.
+        return Some(Err(problem(Status::Forbidden, "the link has expired, or is not valid", &[])));
+    }
+    Some(read(core, disk, &Call { request, address, role: ApiRole::Admin }, rest))
+}
+
+/// Returns a link to the file of a recording that needs no secret for some hours.
+pub(super) fn link(core: &Core, call: &Call<'_>, id: &str, auth: &ApiAuth) -> Answer {
+    call.require(ApiRole::Admin)?;
+    let recording = find(core, id)?;
+    let mut url = format!("/api/v1/recordings/{}/file", recording.id);
+    if auth.needs_secret() {
+        let ticket = core.tickets.issue(auth, &recording.id, unix_ms() / 1000);
+        let ticket = ticket.ok_or_else(|| unavailable("the system has no random numbers"))?;
+        url += &format!("?ticket={ticket}");
+    }
+    Ok(core.json(core.envelope().with("url", url).with("seconds", LIFETIME.as_secs())))
 }
 
 /// Starts or ends the recording of a stream.
@@ -83,7 +117,8 @@ fn list(core: &Core, call: &Call<'_>) -> Response {
             list.push(|| RecordingJson::active(&active));
         }
     }
-    let mut finished = control.map(RecordingControl::finished).unwrap_or_default();
+    let is_active_only = state.as_deref() == Some(RecordingJson::ACTIVE);
+    let mut finished = control.filter(|_| !is_active_only).map(RecordingControl::finished).unwrap_or_default();
     finished.sort_by_key(|recording| std::cmp::Reverse(recording.entry.started_ms));
     for recording in &finished {
         let entry = &recording.entry;

@@ -61,6 +61,9 @@ pub(super) fn change(
             let stream = rest.strip_suffix("/record").unwrap_or_default();
             recordings::record(core, call, stream, call.request.method == Method::Post)
         }
+        (Method::Post, "recordings") if rest.ends_with("/link") => {
+            recordings::link(core, call, rest.strip_suffix("/link").unwrap_or_default(), &config.auth)
+        }
         (Method::Delete, "recordings") if !rest.is_empty() => recordings::remove(core, call, rest),
         (Method::Delete, "bans") if !rest.is_empty() => {
             call.require(ApiRole::Kick)?;

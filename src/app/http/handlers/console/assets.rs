@@ -24,11 +24,11 @@ macro_rules! files {
 }
 
 /// Names below `console/`, and contents.
-const FILES: [(&str, &[u8]); 27] = files![
-    "api.js" "decoders.js" "dom.js" "events.js" "format.js" "health.js" "links.js" "main.js" "player.js" "plot.js" "qr.js"
-    "store.js" "style.css" "table.js" "views.css" "views/clients.js" "views/closes.js" "views/config.js" "views/events.js"
-    "views/forwarders.js" "views/login.js" "views/overview.js" "views/parts.js" "views/programs.js" "views/stream.js"
-    "views/streams.js" "views/viewer.js"
+const FILES: [(&str, &[u8]); 30] = files![
+    "api.js" "decoders.js" "dom.js" "events.js" "format.js" "health.js" "links.js" "live_edge.js" "main.js"
+    "playback.js" "player.js" "plot.js" "qr.js" "store.js" "style.css" "table.js" "views.css" "views/clients.js"
+    "views/closes.js" "views/config.js" "views/events.js" "views/forwarders.js" "views/login.js" "views/overview.js"
+    "views/parts.js" "views/programs.js" "views/recordings.js" "views/stream.js" "views/streams.js" "views/viewer.js"
 ];
 
 /// The page, with the paths of its files as they are below `/`.

@@ -59,6 +59,11 @@ export function clock(ms, withSeconds = true) {
   return new Date(ms).toLocaleTimeString('en-GB', withSeconds ? {} : { hour: '2-digit', minute: '2-digit' });
 }
 
+/** `30 Nov 2026, 11:20:05` */
+export function dateAndTime(ms) {
+  return new Date(ms).toLocaleString('en-GB', { dateStyle: 'medium', timeStyle: 'medium' });
+}
+
 /** `H.264 High 4.0, 1920×1080, 25 fps` */
 export function videoText(video) {
   if (!video) return '–';

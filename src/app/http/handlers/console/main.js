@@ -15,13 +15,14 @@ import * as forwarders from './views/forwarders.js';
 import * as login from './views/login.js';
 import * as overview from './views/overview.js';
 import * as programs from './views/programs.js';
+import * as recordings from './views/recordings.js';
 import * as stream from './views/stream.js';
 import * as streams from './views/streams.js';
 import * as viewer from './views/viewer.js';
 
 const VIEWS = [
   ['overview', 'Overview', overview], ['streams', 'Streams', streams], ['clients', 'Clients', clients], ['forwarders', 'Forwarders', forwarders],
-  ['programs', 'Programs', programs],
+  ['programs', 'Programs', programs], ['recordings', 'Recordings', recordings],
   ['closes', 'Closes', closes], ['events', 'Events', eventsView], ['config', 'Configuration', config],
 ];
 

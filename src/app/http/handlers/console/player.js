@@ -2,6 +2,7 @@
 
 import { missing, obstacle, waysToPlay } from './decoders.js';
 import { h, setText } from './dom.js';
+import { LiveEdge } from './live_edge.js';
 
 /** Time until a failed stream is tried again. */
 const RETRY_MS = 3000;
@@ -108,6 +109,8 @@ export class Player {
     const engine = this.engine;
     this.engine = null;
     this.ranges = null;
+    this.edge?.destroy();
+    this.edge = null;
     if (engine?.destroy) engine.destroy();
     this.video.removeAttribute('src');
     setText(this.delay, '');
@@ -182,8 +185,9 @@ export class Player {
     const { video, audio } = this.source;
     const player = mpegts.createPlayer(
       { type: 'flv', isLive: true, url: this.source.flv, hasVideo: Boolean(video), hasAudio: Boolean(audio) },
-      { enableWorker: false, enableStashBuffer: false, liveSync: true, liveSyncMaxLatency: 2, liveSyncTargetLatency: 0.8, autoCleanupSourceBuffer: true });
+      { enableWorker: false, enableStashBuffer: false, autoCleanupSourceBuffer: true });
     this.engine = player;
+    this.edge = new LiveEdge(this.video);
     player.on(mpegts.Events.ERROR, (_, details) => this.failed(details));
     player.on(mpegts.Events.LOADING_COMPLETE, () => this.engine === player && !this.isGone && this.failed('connection closed'));
     player.attachMediaElement(this.video);

@@ -12,6 +12,7 @@ import { find, samplesOf, store } from '../store.js';
 import { clientTable } from './clients.js';
 import { card, disconnect, head, healthMark, kickButton, Refresher } from './parts.js';
 import { programs, programTable } from './programs.js';
+import { recordControl } from './recordings.js';
 
 const CLIENTS = 50;
 
@@ -62,7 +63,8 @@ export function create({ site, argument: name }) {
   const kick = kickButton('Disconnect publisher', async () => {
     await disconnect('Disconnect the publisher?', `${name} ends, unless its encoder comes back.`, `streams/${encodeURIComponent(name)}/kick`);
   });
-  const title = head(name.replace(/^__defaultVhost__\//, ''), mark, kick);
+  const recording = recordControl(name);
+  const title = head(name.replace(/^__defaultVhost__\//, ''), mark, recording.element, kick);
   const start = h('button', { class: 'primary big', type: 'button', onclick: play }, icon('play'), 'Play');
   const picture = h('img', { alt: '', hidden: true, onload: () => { picture.hidden = false; }, onerror: () => { picture.hidden = true; } });
   const stage = h('div', { class: 'stage' }, h('div', { class: 'poster' }, picture, start));
@@ -81,7 +83,7 @@ export function create({ site, argument: name }) {
   const clients = clientTable({ isOfStream: true, onKick: () => refresher.run() });
   const more = h('p', { class: 'more' }, h('a', { href: `#/clients/${encodeURIComponent(name)}`, text: 'All clients of this stream' }));
   const refresher = new Refresher(async () => {
-    const answer = await call(`clients?stream=${encodeURIComponent(name)}&count=${CLIENTS}`);
+    const [answer] = await Promise.all([call(`clients?stream=${encodeURIComponent(name)}&count=${CLIENTS}`), recording.refresh()]);
     clients.show(answer.clients);
     more.hidden = answer.total <= CLIENTS;
   });
