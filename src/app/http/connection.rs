@@ -4,7 +4,7 @@ use super::channel::{Channel, End};
 use super::exchange::Exchange;
 use super::response::Response;
 use super::router::{Router, Site};
-use super::send::{Recipient, send};
+use super::send::{Recipient, Sent, send};
 use super::state::State;
 use crate::http::refusal::Refusal;
 use crate::http::request::{Method, Request};
@@ -16,7 +16,11 @@ pub(super) fn serve(state: &State, router: &Router, site: Site, number: u64, str
     let mut channel = Channel::new(state, number, stream);
     loop {
         let answered = channel.next_request().and_then(|request| answer(&mut channel, router, site, request));
-        if let Err(end) = answered {
+        let finished = answered.and_then(|Sent { is_kept, rest }| {
+            rest.map_or(Ok(()), |rest| rest.send(&mut channel))?;
+            if is_kept { Ok(()) } else { Err(End::Done) }
+        });
+        if let Err(end) = finished {
             close(&mut channel, &end);
             return end;
         }
@@ -24,7 +28,7 @@ pub(super) fn serve(state: &State, router: &Router, site: Site, number: u64, str
 }
 
 #[inline(never)] // As `send`.
-fn answer(channel: &mut Channel<'_>, router: &Router, site: Site, request: Request) -> Result<(), End> {
+fn answer(channel: &mut Channel<'_>, router: &Router, site: Site, request: Request) -> Result<Sent, End> {
     let mut exchange = Exchange::start(channel, &request, router.max_body(site, &request))?;
     let mut response = router.handle(site, &request, &mut exchange)?;
     response.close |= !exchange.is_body_read();
@@ -36,7 +40,7 @@ fn answer(channel: &mut Channel<'_>, router: &Router, site: Site, request: Reque
     };
     // A viewer of a live stream stays for hours.
     drop(request);
-    if send(channel, response, to)? { Ok(()) } else { Err(End::Done) }
+    send(channel, response, to)
 }
 
 /// Sends the reason if the request is the reason, and gives the client time to read it.

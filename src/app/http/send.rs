@@ -4,7 +4,7 @@ use bytes::Bytes;
 
 use super::channel::{Channel, End};
 use super::disk::CHUNK;
-use super::response::{Body, Response};
+use super::response::{Body, Response, WriteBody};
 use super::writer::BodyWriter;
 use crate::http::response::{Persistence, ResponseLength};
 use crate::http::status::Status;
@@ -22,28 +22,64 @@ pub(super) struct Recipient {
     pub(super) knows_chunks: bool,
 }
 
-/// Sends a response. Returns whether the connection is kept.
-#[inline(never)] // Keeps its locals off the stack of a connection that waits.
-pub(super) fn send(channel: &mut Channel<'_>, mut response: Response, to: Recipient) -> Result<bool, End> {
-    if response.head.length == ResponseLength::Chunked && !to.knows_chunks {
-        response.head.length = ResponseLength::UntilClose;
+/// A response of which at least the head was sent.
+pub(super) struct Sent {
+    /// The connection is kept after the response.
+    pub(super) is_kept: bool,
+    /// The rest of the body.
+    pub(super) rest: Option<StreamedBody>,
+}
+
+/// A body that a function writes until it returns.
+pub(super) struct StreamedBody {
+    write: Box<WriteBody>,
+    is_chunked: bool,
+}
+
+impl StreamedBody {
+    /// Writes the body.
+    #[inline(never)] // As `send`.
+    pub(super) fn send(self, channel: &mut Channel<'_>) -> Result<(), End> {
+        let mut writer = BodyWriter::new(channel, self.is_chunked);
+        (self.write)(&mut writer)?;
+        writer.finish()
     }
-    let is_last = response.close || response.head.length == ResponseLength::UntilClose;
-    let persistence = match response.head.status {
+}
+
+/// Sends a response, or the head of one whose body is streamed: that waits for hours, with as little on its stack as possible.
+#[inline(never)] // Keeps its locals off the stack of a connection that waits.
+pub(super) fn send(channel: &mut Channel<'_>, response: Response, to: Recipient) -> Result<Sent, End> {
+    let Response { mut head, body, close } = response;
+    if head.length == ResponseLength::Chunked && !to.knows_chunks {
+        head.length = ResponseLength::UntilClose;
+    }
+    let is_last = close || head.length == ResponseLength::UntilClose;
+    let persistence = match head.status {
         Status::SwitchingProtocols => Persistence::Upgrade,
         _ if to.keep_alive && !is_last => Persistence::KeepAlive,
         _ => Persistence::Close,
     };
-    let head = Bytes::from(channel.state.encode_head(&response.head, persistence));
-    let body = if to.with_body { response.body } else { Body::Empty };
-    send_parts(channel, head, body, response.head.length)?;
-    Ok(persistence == Persistence::KeepAlive)
+    let is_chunked = head.length == ResponseLength::Chunked;
+    let head = Bytes::from(channel.state.encode_head(&head, persistence));
+    let is_kept = persistence == Persistence::KeepAlive;
+    let rest = match body {
+        Body::Stream(write) if to.with_body => {
+            channel.write([head, Bytes::new(), Bytes::new()], None)?;
+            Some(StreamedBody { write, is_chunked })
+        }
+        body => {
+            send_parts(channel, head, if to.with_body { body } else { Body::Empty })?;
+            None
+        }
+    };
+    Ok(Sent { is_kept, rest })
 }
 
-fn send_parts(channel: &mut Channel<'_>, mut head: Bytes, body: Body, length: ResponseLength) -> Result<(), End> {
+fn send_parts(channel: &mut Channel<'_>, mut head: Bytes, body: Body) -> Result<(), End> {
     let started = st::now();
     match body {
-        Body::Empty => channel.write([head, Bytes::new(), Bytes::new()], None),
+        // `send` sends the body of the latter.
+        Body::Empty | Body::Stream(_) => channel.write([head, Bytes::new(), Bytes::new()], None),
         Body::Bytes(body) => channel.write([head, body, Bytes::new()], None),
         Body::Charged(body, range) => {
             // The range is one of the body, so it fits.
@@ -52,7 +88,7 @@ fn send_parts(channel: &mut Channel<'_>, mut head: Bytes, body: Body, length: Re
         }
         Body::Pages(body, pages, range) => {
             if channel.stream.is_encrypted() {
-                return send_parts(channel, head, Body::Charged(body, range), length);
+                return send_parts(channel, head, Body::Charged(body, range));
             }
             channel.write_pages(head, &pages, range, (&body, started))
         }
@@ -69,12 +105,6 @@ fn send_parts(channel: &mut Channel<'_>, mut head: Bytes, body: Body, length: Re
                 at = end;
             }
             Ok(())
-        }
-        Body::Stream(write) => {
-            channel.write([head, Bytes::new(), Bytes::new()], None)?;
-            let mut writer = BodyWriter::new(channel, length == ResponseLength::Chunked);
-            write(&mut writer)?;
-            writer.finish()
         }
     }
 }

@@ -107,8 +107,9 @@ impl Viewer {
 
     /// Sends the stream until it ends, or the viewer leaves.
     pub(super) fn run(mut self, writer: &mut BodyWriter<'_, '_>) -> Result<(), End> {
-        let input = writer.take_input();
-        let reason = match self.read(&input).and_then(|()| self.serve()) {
+        // The buffer of the request is freed before the wait.
+        let early = self.read(&writer.take_input());
+        let reason = match early.and_then(|()| self.serve()) {
             Ok(reason) => {
                 self.close_websocket();
                 reason
