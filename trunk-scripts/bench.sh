@@ -29,6 +29,7 @@ Scenarios:
   flv-NUMBER    this many viewers of the same stream over HTTP-FLV
   streams       200 streams with one player each
   publishers    300 publishers without players
+  record        50 publishers, each recorded as an FLV file, without players
   joins         100 players, of which 50 leave and join again each second
   slow          500 players, of which one reads 4 KB/s
   day           100 streams with HLS and three players each, of which 5 more join each second, and 50 viewers of HLS
@@ -71,7 +72,7 @@ while [ $# -gt 0 ]; do
 done
 for scenario in "${scenarios[@]}"; do
     case $scenario in
-    idle | streams | publishers | joins | slow | day) ;;
+    idle | streams | publishers | record | joins | slow | day) ;;
     flv-[1-9]*) [[ ${scenario#flv-} =~ ^[0-9]+$ ]] || fail "unknown scenario '$scenario'" ;;
     *[!0-9]* | 0*) fail "unknown scenario '$scenario'" ;;
     esac
@@ -101,7 +102,7 @@ applies() {
         [[ $1 != floor-* && $1 != nginx-rtmp ]] && { [[ $1 == srs* ]] || [ -n "${peer_http_port[$1]}" ]; }
         return
         ;;
-    day)
+    day | record)
         [[ $1 == srs || $1 == nginx-rtmp ]]
         return
         ;;

@@ -22,6 +22,7 @@ run_scenario() {
         measure "$server" "200 streams, one player each" 200 3 "${bench[@]}" play "$url{n}" "--check=$checking" -c 200
         ;;
     publishers) measure "$server" "300 publishers" 300 3 "${bench[@]}" publish "$url{n}" -c 300 ;;
+    record) measure "$server" "50 recorded streams" 50 3 "${bench[@]}" publish "$url{n}" -c 50 ;;
     day)
         publish "$server" 'stream{n}' 100
         # Until there are segments.

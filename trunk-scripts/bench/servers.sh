@@ -30,11 +30,16 @@ choose_servers() {
 
 # start NAME SCENARIO: starts a server. Sets server_pid and port.
 start() {
-    local html=$work/html hls='' rtmp_hls='' files=''
+    local html=$work/html hls='' rtmp_hls='' files='' dvr='' record=''
     if [ "$2" = day ]; then
         rm -rf "$html" && mkdir "$html"
         hls="hls { enabled on; hls_path $html; hls_fragment 2; hls_window 6; }"
         rtmp_hls="hls on; hls_path $html/live; hls_fragment 2s; hls_playlist_length 6s;"
+    fi
+    if [ "$2" = record ]; then
+        rm -rf "$work/recorded" && mkdir "$work/recorded"
+        dvr="dvr { enabled on; dvr_path $work/recorded/[stream].[timestamp].flv; }"
+        record="record all; record_path $work/recorded; record_unique on;"
     fi
     port=$(free_port 21935)
     http_port=$(free_port 28080)
@@ -53,7 +58,7 @@ max_connections 15000;
 max_busy 0;
 srs_log_level warn;
 http_server { enabled on; listen 127.0.0.1:$http_port; ${hls:+dir $html;} max_connections 15000; page off; }
-vhost __defaultVhost__ { $latency $hls http_remux { enabled on; } }
+vhost __defaultVhost__ { $latency $hls $dvr http_remux { enabled on; } }
 END
         "${on_server[@]}" "$bin/simple_rtmp_server" -c "$work/srs.conf" &
         ;;
@@ -62,7 +67,7 @@ END
         cat >"$work/nginx.conf" <<END
 load_module $nginx_module;
 $(nginx_process "$work")
-rtmp { server { listen 127.0.0.1:$port; chunk_size 65000; application live { live on; $rtmp_hls } } }
+rtmp { server { listen 127.0.0.1:$port; chunk_size 65000; application live { live on; $rtmp_hls $record } } }
 $files
 END
         "${on_server[@]}" "$nginx" -c "$work/nginx.conf" &
