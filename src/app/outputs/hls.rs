@@ -14,10 +14,12 @@ pub mod buffer_pool;
 mod dir_cache;
 mod gaps;
 mod job;
+mod memory_files;
 mod output;
 mod playlist;
 mod rate_limit;
 mod segment;
+mod segment_builder;
 mod segment_store;
 mod segment_writer;
 pub mod segmenter;
@@ -350,8 +352,9 @@ fn close_excess<'a>(
 /// vhost but the default one. `name` is vhost/app/stream. Errors: the reason, if the files would be outside of
 /// `hls_path` or could be those of another stream.
 fn file_base(name: &str, vhost: &Vhost, config: &Config) -> Result<String, &'static str> {
-    const OUTSIDE: &str = "files would be outside of hls_path";
-    let in_vhost = name.strip_prefix(vhost.name.as_str()).and_then(|rest| rest.strip_prefix('/')).ok_or(OUTSIDE)?;
+    const OUTSIDE_HLS_PATH: &str = "files would be outside of hls_path";
+    let in_vhost =
+        name.strip_prefix(vhost.name.as_str()).and_then(|rest| rest.strip_prefix('/')).ok_or(OUTSIDE_HLS_PATH)?;
     let is_default = vhost.name == DEFAULT_VHOST;
     let base = if is_default { in_vhost } else { name };
     let is_plain = |part: &str| {
@@ -360,9 +363,9 @@ fn file_base(name: &str, vhost: &Vhost, config: &Config) -> Result<String, &'sta
     };
     let parts: Vec<&str> = base.split('/').collect();
     if !parts.iter().all(|part| is_plain(part) && !part.contains(['\\', '\0'])) {
-        return Err(OUTSIDE);
+        return Err(OUTSIDE_HLS_PATH);
     }
-    let [dirs @ .., file] = &parts[..] else { return Err(OUTSIDE) };
+    let [dirs @ .., file] = &parts[..] else { return Err(OUTSIDE_HLS_PATH) };
     if file.len() > MAX_NAME || dirs.len() > MAX_DIR_DEPTH {
         return Err("name too long or too many directories");
     }

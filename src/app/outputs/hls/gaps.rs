@@ -5,6 +5,7 @@
 
 use bytes::Bytes;
 
+use super::segment_builder::TICKS;
 use crate::codec::ts::audio_track::{AudioTrack, Frame};
 
 /// Time of video without any audio message after which the gap is filled, in milliseconds. The distance of the tracks does not
@@ -25,9 +26,6 @@ const FIRST_SILENCE: u64 = 25_200;
 
 /// Distance by which a frame may be in front of the end of silence, in units of the muxer's clock: 200 ms.
 const MAX_OVERLAP: u64 = 18_000;
-
-/// Units of the muxer's clock per millisecond.
-const TICKS: u64 = 90;
 
 /// State of the gap at the end of audio.
 #[derive(Debug, Default)]

@@ -18,10 +18,10 @@ const MIN_TARGET_DURATIONS: u64 = 3;
 const SHORT_SEGMENT_DIVISOR: u64 = 2;
 
 /// Number of segments that a playlist may have whatever its configured length.
-const ALWAYS_ALLOWED: usize = 256;
+const MIN_SEGMENT_LIMIT: usize = 256;
 
 /// Number of segments that are never removed for their age in wall-clock time.
-const NEVER_TOO_OLD: usize = 16;
+const MIN_UNEXPIRED_SEGMENTS: usize = 16;
 
 /// Maximum number of segments read from an old playlist. The last ones are used.
 const MAX_PARSED: usize = 10_000;
@@ -64,7 +64,7 @@ impl Durations {
     fn max_segments(&self) -> usize {
         let length = self.window.max(MIN_TARGET_DURATIONS.saturating_mul(self.target));
         let shortest = (self.fragment / SHORT_SEGMENT_DIVISOR).max(1);
-        usize::try_from(length / shortest).unwrap_or(usize::MAX).max(ALWAYS_ALLOWED)
+        usize::try_from(length / shortest).unwrap_or(usize::MAX).max(MIN_SEGMENT_LIMIT)
     }
 }
 
@@ -144,7 +144,7 @@ impl Playlist {
         while let Some(first) = self.entries.front() {
             let rest = length - first.duration;
             let is_too_old = self.wall_clock_span() > max_age;
-            let may_expire = self.entries.len() > NEVER_TOO_OLD || rest >= min_targets;
+            let may_expire = self.entries.len() > MIN_UNEXPIRED_SEGMENTS || rest >= min_targets;
             if rest < min_length && self.entries.len() <= max_segments && !(is_too_old && may_expire) {
                 break;
             }

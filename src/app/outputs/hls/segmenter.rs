@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! RTMP video ───────────────────────────────┐
-//!                                           ├──► Muxer ──cut──► Segment (MPEG-TS, duration, discontinuity, wall-clock time)
+//!                                           ├──► SegmentBuilder ──cut──► Segment (MPEG-TS, duration, discontinuity, date)
 //! RTMP audio ──► AudioTrack (sample clock) ─┘
 //! ```
 //!
@@ -23,20 +23,17 @@ use super::announced::Announced;
 use super::buffer_pool::BufferPool;
 use super::gaps::Gaps;
 use super::rate_limit::RateLimit;
+use super::segment::OpenSegment;
 pub use super::segment::Segment;
-use super::segment::{OpenSegment, Tracks};
+use super::segment_builder::{SegmentBuilder, TICKS};
 use super::still_picture::StillPicture;
 use super::waiting_audio::WaitingAudio;
 use crate::app::stream::VIDEO_TIMEOUT_MS;
 use crate::codec::flv::{AudioPacket, AudioTag, VideoPacket, VideoTag};
-use crate::codec::ts::Muxer;
 use crate::codec::ts::audio_track::{AudioError, AudioTrack, Frame};
 use crate::codec::ts::video_track::{self, Configuration, VideoTrack};
 use crate::log::quoted;
 use crate::st;
-
-/// Units of the muxer's clock per millisecond.
-const TICKS: u64 = 90;
 
 /// Tolerance below `hls_fragment`, in milliseconds: a GOP of exactly that length may be rounded down.
 const ROUNDING: u64 = 10;
@@ -53,12 +50,6 @@ const MAX_WAIT_FOR_AUDIO: u64 = 1000;
 /// cut. Playlists do not become longer for them.
 pub(super) const MAX_GOP: u64 = 120_000;
 
-/// Maximum size of a segment in bytes, since it is held in memory. Frames beyond it are dropped if no other segment may start yet.
-const MAX_SEGMENT: usize = 64 * 1024 * 1024;
-
-/// Maximum distance between media time and wall-clock time in the date of a segment.
-const MAX_DATE_DRIFT: Duration = Duration::from_secs(1);
-
 /// Source of wall-clock time.
 pub type Clock = Arc<dyn Fn() -> SystemTime + Send + Sync>;
 
@@ -67,28 +58,17 @@ pub struct Segmenter {
     stream: String,
     /// `hls_fragment` in milliseconds.
     fragment: u64,
-    clock: Clock,
-    muxer: Muxer,
-    buffers: BufferPool,
-    /// Size of the publisher's last segment, in bytes. The next one is expected to be about as large.
-    last_size: usize,
+    builder: SegmentBuilder,
     video: VideoTrack,
     audio: AudioTrack,
     announced: Announced,
     waiting_audio: WaitingAudio,
     gaps: Gaps,
     picture: StillPicture,
-    open: Option<OpenSegment>,
-    /// Tracks of the publisher's last segment.
-    last_tracks: Option<Tracks>,
-    /// The next segment follows a discontinuity.
-    discontinuity: bool,
     /// The next segment starts as soon as possible.
     cut_due: bool,
     needs_keyframe: bool,
     rate_limit: RateLimit,
-    /// Start of the next segment by media time.
-    next_start: Option<SystemTime>,
     unsupported_logged: bool,
     malformed_logged: bool,
 }
@@ -99,23 +79,16 @@ impl Segmenter {
         let mut segmenter = Self {
             stream: stream.to_owned(),
             fragment: 0,
-            clock,
-            muxer: Muxer::new(),
-            buffers,
-            last_size: 0,
+            builder: SegmentBuilder::new(clock, buffers),
             video: VideoTrack::default(),
             audio: AudioTrack::default(),
             announced: Announced::default(),
             waiting_audio: WaitingAudio::default(),
             gaps: Gaps::default(),
             picture: StillPicture::new(),
-            open: None,
-            last_tracks: None,
-            discontinuity: false,
             cut_due: false,
             needs_keyframe: true,
             rate_limit: RateLimit::new(st::now()),
-            next_start: None,
             unsupported_logged: false,
             malformed_logged: false,
         };
@@ -131,8 +104,8 @@ impl Segmenter {
     /// Starts the stream of a new publisher. Its first segment follows a discontinuity.
     pub fn start(&mut self) {
         self.clear_publisher();
-        self.muxer.start_publication();
-        (self.discontinuity, self.cut_due, self.needs_keyframe) = (true, false, true);
+        self.builder.start_publication();
+        (self.cut_due, self.needs_keyframe) = (false, true);
         (self.unsupported_logged, self.malformed_logged) = (false, false);
     }
 
@@ -140,33 +113,34 @@ impl Segmenter {
     pub fn finish(&mut self) -> Option<Segment> {
         self.write_waiting_audio();
         let step = self.video.step().min(self.fragment);
-        let last = self.open.as_ref().map(|open| open.end(step)).and_then(|end| self.cut(end));
+        let last = self.builder.open_segment().map(|open| open.end(step)).and_then(|end| self.builder.finish(end));
         self.clear_publisher();
         last
     }
 
     fn clear_publisher(&mut self) {
-        (self.last_size, self.last_tracks, self.announced) = (0, None, Announced::default());
+        self.builder.end_publication();
+        self.announced = Announced::default();
         (self.video, self.audio, self.gaps) = (VideoTrack::default(), AudioTrack::default(), Gaps::default());
         (self.waiting_audio, self.picture) = (WaitingAudio::default(), StillPicture::new());
     }
 
     /// Returns the memory in use, in bytes: the open segment's buffer, waiting audio and headers.
     pub fn buffered_bytes(&self) -> usize {
-        self.muxer.capacity() + self.waiting_audio.bytes() + self.video.bytes() + self.picture.bytes()
+        self.builder.capacity() + self.waiting_audio.bytes() + self.video.bytes() + self.picture.bytes()
     }
 
     pub(super) fn is_open(&self) -> bool {
-        self.open.is_some()
+        self.builder.open_segment().is_some()
     }
 
     pub(super) fn has_video(&self) -> bool {
-        self.open.as_ref().is_some_and(|open| open.video.is_some())
+        self.builder.open_segment().is_some_and(|open| open.video.is_some())
     }
 
     /// Handles a data message, which may say what tracks there will be.
     pub fn on_data(&mut self, payload: &[u8]) {
-        if self.last_tracks.is_none()
+        if self.builder.is_first()
             && let Some(announced) = Announced::read(payload)
         {
             self.announced = announced;
@@ -188,11 +162,16 @@ impl Segmenter {
             VideoPacket::SequenceHeader => {
                 match self.video.on_header(tag, body) {
                     Ok(false) => {}
-                    Ok(true) => (self.discontinuity, self.cut_due, self.needs_keyframe) = (true, true, true),
+                    Ok(true) => {
+                        self.needs_keyframe = true;
+                        self.request_cut();
+                    }
                     Err(reason) => {
                         self.log_malformed(&reason);
-                        (self.discontinuity, self.cut_due, self.needs_keyframe) =
-                            (self.discontinuity | self.has_video(), self.cut_due | self.has_video(), true);
+                        self.needs_keyframe = true;
+                        if self.has_video() {
+                            self.request_cut();
+                        }
                     }
                 }
                 None
@@ -207,7 +186,7 @@ impl Segmenter {
         match self.video.on_frame(time, tag, frame) {
             Ok(Configuration::Missing) => return None,
             Ok(Configuration::Same) => {}
-            Ok(Configuration::Changed) if self.has_video() => (self.discontinuity, self.cut_due) = (true, true),
+            Ok(Configuration::Changed) if self.has_video() => self.request_cut(),
             Ok(Configuration::Changed) => {}
             Err(reason) => {
                 self.log_malformed(&reason);
@@ -226,46 +205,46 @@ impl Segmenter {
     fn add_frame(&mut self, time: u64, composition: i32, is_keyframe: bool, frame: &[u8]) -> Option<Segment> {
         let pts = video_track::presentation_time(time, composition);
         let mut finished = None;
-        if let Some(open) = &self.open {
+        if let Some(open) = self.builder.open_segment() {
             let age = time.saturating_sub(open.start);
             let joins_late = open.video.is_none() && age >= MAX_WAIT_FOR_VIDEO;
             let is_gop_too_long = age >= self.fragment + MAX_GOP;
             let is_long_enough = open.length(pts) + ROUNDING >= self.fragment && !self.waits_for_audio(open, age);
             let is_due = is_keyframe && (self.cut_due || joins_late || is_long_enough) || is_gop_too_long;
-            let is_full = self.muxer.len() >= MAX_SEGMENT;
+            let is_full = self.builder.is_full();
             if (is_full || is_due) && self.take_token() {
                 if !is_keyframe {
                     self.log_malformed("no keyframe within the limits of time and size: segments start without one");
                 }
-                self.discontinuity |= joins_late;
+                self.builder.add_discontinuity(joins_late);
                 self.fill_gap(true);
-                finished = self.cut(pts);
+                finished = self.builder.finish(pts);
             } else if is_full {
-                (self.discontinuity, self.needs_keyframe) = (true, true);
+                self.builder.add_discontinuity(true);
+                self.needs_keyframe = true;
                 return None;
             }
         }
-        if self.open.is_none() {
+        if !self.is_open() {
             self.open_segment(time, pts);
-            if self.last_tracks.is_some() {
+            if !self.builder.is_first() {
                 self.waiting_audio.start_at(time * TICKS);
             }
         }
-        self.write_video(time, pts, composition, is_keyframe, frame);
+        self.write_video(time, composition, is_keyframe, frame);
         self.write_waiting_audio();
         self.fill_gap(false);
         finished
     }
 
-    fn write_video(&mut self, time: u64, pts: i64, composition: i32, is_keyframe: bool, frame: &[u8]) {
-        let Some((config, parameters)) = self.video.config() else { return };
-        let composition = i64::from(composition) * TICKS as i64;
-        if let Err(error) = self.muxer.video(config, time * TICKS, composition, is_keyframe, frame) {
-            self.log_malformed(&format!("invalid video frame dropped: {error}"));
-        } else if let Some(open) = &mut self.open {
-            open.on_video(time, pts, parameters);
-            self.needs_keyframe = false;
-            self.gaps.on_video(time);
+    fn write_video(&mut self, time: u64, composition: i32, is_keyframe: bool, frame: &[u8]) {
+        match self.builder.write_video(&self.video, time, composition, is_keyframe, frame) {
+            Ok(true) => {
+                self.needs_keyframe = false;
+                self.gaps.on_video(time);
+            }
+            Ok(false) => {}
+            Err(reason) => self.log_malformed(&reason),
         }
     }
 
@@ -282,7 +261,7 @@ impl Segmenter {
     /// Returns whether a segment of this age, in milliseconds, goes on because audio is announced that has not come yet.
     fn waits_for_audio(&self, open: &OpenSegment, age: u64) -> bool {
         let is_announced = self.announced.audio || self.audio.is_configured();
-        let is_missing = self.last_tracks.is_none() && open.tracks.audio.is_none();
+        let is_missing = self.builder.is_first() && open.tracks.audio.is_none();
         is_announced && is_missing && !self.cut_due && age < self.fragment + MAX_WAIT_FOR_AUDIO
     }
 
@@ -312,8 +291,8 @@ impl Segmenter {
             }
         };
         let body = payload.get(tag.body..)?;
-        let expects_video = self.video.config().is_some() || self.announced.video && self.last_tracks.is_none();
-        if self.open.is_none() && expects_video && self.needs_keyframe {
+        let expects_video = self.video.config().is_some() || self.announced.video && self.builder.is_first();
+        if !self.is_open() && expects_video && self.needs_keyframe {
             let waited = frame.pts.saturating_sub(self.waiting_audio.first_pts().unwrap_or(frame.pts));
             if waited < MAX_WAIT_FOR_VIDEO * TICKS && !self.waiting_audio.is_full() {
                 self.waiting_audio.push(frame, body);
@@ -321,7 +300,7 @@ impl Segmenter {
             }
         }
         // Audio may also wait for video whose next header turns out to be invalid.
-        if self.open.is_none() {
+        if !self.is_open() {
             self.write_waiting_audio();
         }
         if let Some(finished) = self.repeat_picture(frame.pts / TICKS) {
@@ -334,25 +313,25 @@ impl Segmenter {
     fn on_audio_frame(&mut self, frame: Frame, body: &[u8]) -> Option<Segment> {
         let time = frame.pts / TICKS;
         let mut finished = None;
-        if let Some(open) = &self.open {
+        if let Some(open) = self.builder.open_segment() {
             let is_other = open.tracks.audio.is_some_and(|parameters| parameters != frame.parameters);
             let video_gap = open.video.map(|video| time.saturating_sub(video.last));
             let is_video_gone = video_gap.is_some_and(|gap| gap >= VIDEO_TIMEOUT_MS);
             let is_due = self.cut_due || is_other || open.length(time as i64) + ROUNDING >= self.fragment;
-            let is_full = self.muxer.len() >= MAX_SEGMENT;
+            let is_full = self.builder.is_full();
             if (is_full || (open.video.is_none() || is_video_gone) && is_due) && self.take_token() {
                 // Video that comes back starts with a keyframe.
                 self.needs_keyframe |= !is_full;
-                self.discontinuity |= is_video_gone;
-                finished = self.cut(time as i64);
+                self.builder.add_discontinuity(is_video_gone);
+                finished = self.builder.finish(time as i64);
                 self.waiting_audio.start_at(frame.pts);
                 self.write_waiting_audio();
             } else if is_full {
-                self.discontinuity = true;
+                self.builder.add_discontinuity(true);
                 return None;
             } else if is_other {
                 // A segment has one set of parameters: players would take these frames for frames of the others.
-                (self.discontinuity, self.cut_due) = (true, true);
+                self.request_cut();
                 self.waiting_audio.push_last(frame, body);
                 return None;
             }
@@ -362,22 +341,16 @@ impl Segmenter {
     }
 
     fn write_audio(&mut self, frame: &Frame, body: &[u8]) {
-        if self.open.is_none() {
+        if !self.is_open() {
             let time = frame.pts / TICKS;
             self.open_segment(time, time as i64);
         }
-        let Some(open) = &mut self.open else { return };
-        if open.tracks.audio.is_some_and(|parameters| parameters != frame.parameters) {
-            return;
-        }
-        self.muxer.audio(frame.codec, frame.pts, frame.duration, frame.header(), body);
-        open.audio_end = frame.end().div_ceil(TICKS) as i64;
-        open.tracks.audio = Some(frame.parameters);
+        self.builder.write_audio(frame, body);
     }
 
     fn write_waiting_audio(&mut self) {
         // Frames with other parameters wait on.
-        let parameters = self.open.as_ref().and_then(|open| open.tracks.audio);
+        let parameters = self.builder.open_segment().and_then(|open| open.tracks.audio);
         while let Some((frame, body)) = self.waiting_audio.pop(parameters) {
             self.write_audio(&frame, &body);
         }
@@ -385,7 +358,7 @@ impl Segmenter {
 
     /// Writes silence where audio is missing. `is_end` means that the segment is about to end.
     fn fill_gap(&mut self, is_end: bool) {
-        let Some(open) = self.open.as_ref().filter(|_| self.waiting_audio.is_empty()) else { return };
+        let Some(open) = self.builder.open_segment().filter(|_| self.waiting_audio.is_empty()) else { return };
         let is_end = is_end && open.tracks.audio.is_none();
         while let Some((frame, data)) = self.gaps.after_video(&mut self.audio, is_end) {
             self.write_audio(&frame, &data);
@@ -393,20 +366,15 @@ impl Segmenter {
     }
 
     fn open_segment(&mut self, time: u64, pts: i64) {
-        let now = (self.clock)();
-        // Dates follow the media time, so that they agree with durations, until that has left the wall-clock time.
-        let is_near = |date: &SystemTime| {
-            let distance = now.duration_since(*date).or_else(|_| date.duration_since(now));
-            distance.is_ok_and(|distance| distance < MAX_DATE_DRIFT)
-        };
-        let started_at = self.next_start.filter(is_near).unwrap_or(now);
-        let discontinuity = std::mem::take(&mut self.discontinuity);
         self.cut_due = false;
-        if self.last_size > 0 {
-            self.muxer.reuse_buffer(self.buffers.acquire(self.last_size));
-        }
         self.gaps.on_segment();
-        self.open = Some(OpenSegment::new(time, pts, started_at, discontinuity));
+        self.builder.open(time, pts);
+    }
+
+    /// Ends the open segment as soon as possible, and lets the next one follow a discontinuity.
+    fn request_cut(&mut self) {
+        self.cut_due = true;
+        self.builder.add_discontinuity(true);
     }
 
     fn take_token(&mut self) -> bool {
@@ -415,32 +383,6 @@ impl Segmenter {
             self.log_malformed("too many segments per second: they are merged, and frames that do not fit are dropped");
         }
         has_token
-    }
-
-    /// Ends the open segment at a presentation time, in milliseconds.
-    fn cut(&mut self, end: i64) -> Option<Segment> {
-        let open = self.open.take()?;
-        let Some(mut body) = self.muxer.finish() else {
-            self.discontinuity |= open.discontinuity;
-            return None;
-        };
-        self.last_size = body.len();
-        // The last segment of a stream may be small, and lives as long as the playlist lists it.
-        if body.len() < body.capacity() / 2 {
-            body.shrink_to_fit();
-        }
-        let duration = open.length(end).max(1);
-        self.next_start = Some(open.started_at + Duration::from_millis(duration));
-        let last_tracks = self.last_tracks.replace(open.tracks);
-        let have_tracks_changed = last_tracks.is_some_and(|last| last != open.tracks);
-        Some(Segment {
-            capacity: body.capacity(),
-            body: self.buffers.freeze(body),
-            duration,
-            discontinuity: open.discontinuity || have_tracks_changed || self.muxer.has_jumped(),
-            is_first: last_tracks.is_none(),
-            started_at: open.started_at,
-        })
     }
 
     /// Logs once per publisher.

@@ -12,7 +12,7 @@ use crate::st;
 const REPEAT_AFTER: u64 = 2500;
 
 /// Minimum time by which audio is ahead of video then, in milliseconds: less is audio that was late.
-const MIN_AHEAD: u64 = 2000;
+const MIN_AUDIO_LEAD: u64 = 2000;
 
 /// Time between two pictures, in milliseconds.
 const INTERVAL: u64 = 500;
@@ -22,7 +22,7 @@ const MAX_GAP: u64 = 120_000;
 
 /// Distance of repeated pictures behind audio, in milliseconds: room for the first frame after the gap. What is further behind would
 /// move the clock references of the whole publication.
-const BEHIND: u64 = 280;
+const PICTURE_DELAY: u64 = 280;
 
 /// Maximum size of a picture that is repeated, in bytes.
 const MAX_PICTURE: usize = 1024 * 1024;
@@ -80,8 +80,9 @@ impl StillPicture {
         self.last_audio = Some(time);
         let (video, since) = self.last_video.as_mut()?;
         let gap = time.saturating_sub(*since.get_or_insert(time));
-        let at = (*video + gap).min(time).saturating_sub(BEHIND);
-        let is_gap = (REPEAT_AFTER..=MAX_GAP).contains(&gap) && time >= *video + MIN_AHEAD && !self.frame.is_empty();
+        let at = (*video + gap).min(time).saturating_sub(PICTURE_DELAY);
+        let is_gap =
+            (REPEAT_AFTER..=MAX_GAP).contains(&gap) && time >= *video + MIN_AUDIO_LEAD && !self.frame.is_empty();
         let is_due = is_gap && self.repeated_at.is_none_or(|last| at >= last + INTERVAL);
         if !is_due || !self.rate_limit.take_token(st::now()) {
             return None;

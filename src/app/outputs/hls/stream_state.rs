@@ -1,4 +1,4 @@
-//! A stream on the worker: numbers segments, sends them to the writer thread, and keeps playlist and segments in memory.
+//! A stream on the worker: numbers segments, and sends them to the writer thread and to memory.
 
 use std::collections::VecDeque;
 use std::sync::{Arc, OnceLock};
@@ -8,12 +8,13 @@ use bytes::Bytes;
 
 use super::buffer_pool::BufferPool;
 use super::job::{Job, StreamFiles};
+use super::memory_files::MemoryFiles;
 use super::playlist::{Durations, Entry, Playlist};
 use super::segment_writer::SegmentWriter;
 use super::segmenter::{Segment, Segmenter};
 use crate::app::CloseReason;
 use crate::app::events::HlsSegment;
-use crate::app::outputs::live_files::{LiveFile, LiveFiles};
+use crate::app::outputs::live_files::LiveFiles;
 use crate::app::session::info::{ClientInfo, StreamInfo};
 use crate::app::stream::ClientHandle;
 use crate::codec::flv::{AudioTag, VideoTag};
@@ -23,9 +24,6 @@ use crate::st;
 
 /// Time that an ended stream is kept in memory if `hls_dispose` is 0, which keeps it on disk for ever.
 const DEFAULT_RETENTION: Duration = Duration::from_secs(120);
-
-/// Maximum number of files removed from memory in one go, since other coroutines may be waiting.
-const REMOVE_BATCH: usize = 256;
 
 pub(super) struct StreamState {
     settings: Hls,
@@ -38,8 +36,7 @@ pub(super) struct StreamState {
     disk_playlist: Arc<OnceLock<Playlist>>,
     /// [`Job::Open`] was sent. It is not before there is something to write.
     open_sent: bool,
-    /// Owner of the files in memory. Not the stream's name, since a stream that moves has the same paths there in both directories.
-    owner: String,
+    memory_files: MemoryFiles,
     /// The stream continues in another directory, and the playlist in memory is the other's.
     is_moved: bool,
     /// The playlist in memory. `None` until the number of the next segment is known.
@@ -47,9 +44,6 @@ pub(super) struct StreamState {
     /// Segments that wait for `playlist`.
     unnumbered: VecDeque<Segment>,
     writer: SegmentWriter,
-    live_files: LiveFiles,
-    /// Paths of files in memory, and when they are removed.
-    expiring: VecDeque<(Instant, String)>,
     publisher: Option<Arc<dyn ClientHandle>>,
     /// The publication that is written, or was last.
     publication: Option<(Arc<StreamInfo>, Arc<ClientInfo>)>,
@@ -82,13 +76,15 @@ impl StreamState {
             memory,
             disk_playlist: Arc::default(),
             open_sent: false,
-            owner: settings.path.join(base).display().to_string(),
+            memory_files: MemoryFiles::new(
+                settings.path.join(base).display().to_string(),
+                format!("{base}.m3u8"),
+                live_files,
+            ),
             is_moved: false,
             playlist: None,
             unnumbered: VecDeque::new(),
             writer,
-            live_files,
-            expiring: VecDeque::new(),
             publisher: None,
             publication: None,
             ended_at: st::now(),
@@ -254,14 +250,14 @@ impl StreamState {
         let job = Job::Segment { entry: entry.clone(), body: body_to_write, durations, cleanup, event };
         let removed = playlist.push(entry, &durations);
 
-        self.live_files.insert(&self.owner, &path, LiveFile::new(&path, body, st::system_time()));
+        self.memory_files.insert_segment(&path, body);
         // For players that have just read the old playlist. Slower ones are served from disk.
         let hold_back = Duration::from_secs(2 * playlist.target_duration()).min(max_hold_back);
         let due = st::now() + hold_back;
-        self.expiring.extend(removed.iter().map(|entry| (due, format!("{dir}{}", playlist.file_name(entry.number)))));
-        // The playlist may be expiring if the stream was closed and came back.
-        let playlist_path = self.playlist_path();
-        self.expiring.retain(|(_, path)| *path != playlist_path);
+        let removed = removed.iter().map(|entry| format!("{dir}{}", playlist.file_name(entry.number)));
+        self.memory_files.expire_segments(due, removed);
+        // It may be expiring if the stream was closed and came back.
+        self.memory_files.keep_playlist();
         self.publish_playlist();
         self.remove_expired(st::now());
 
@@ -270,30 +266,19 @@ impl StreamState {
 
     fn publish_playlist(&self) {
         let Some(playlist) = &self.playlist else { return };
-        let path = self.playlist_path();
         // The stream may also have ended before its vhost's directory changed.
-        let may_be_replaced = self.is_moved || self.publisher.is_none();
-        if may_be_replaced && self.live_files.owner(&path).is_some_and(|owner| *owner != *self.owner) {
+        if (self.is_moved || self.publisher.is_none()) && self.memory_files.is_playlist_replaced() {
             return;
         }
         // Slow downloads may keep each version.
         let text = self.memory.charge_bytes(Category::Hls, playlist.render().into());
-        self.live_files.insert(&self.owner, &path, LiveFile::new(&path, text, st::system_time()));
+        self.memory_files.insert_playlist(text);
     }
 
-    /// Updates the playlist in memory if it is there. It may have been evicted.
     fn update_playlist(&self) {
-        if self.owns(&self.playlist_path()) {
+        if self.memory_files.has_playlist() {
             self.publish_playlist();
         }
-    }
-
-    fn owns(&self, path: &str) -> bool {
-        self.live_files.owner(path).is_some_and(|owner| *owner == *self.owner)
-    }
-
-    fn playlist_path(&self) -> String {
-        format!("{}.m3u8", self.files.base)
     }
 
     /// Returns the maximum time from leaving the playlist to removal from memory, whatever durations the publisher claims.
@@ -302,11 +287,7 @@ impl StreamState {
     }
 
     pub(super) fn remove_expired(&mut self, now: Instant) -> bool {
-        for _ in 0..REMOVE_BATCH {
-            let Some((_, path)) = self.expiring.pop_front_if(|(due, _)| *due <= now) else { return false };
-            self.live_files.remove(&self.owner, &path);
-        }
-        true
+        self.memory_files.remove_expired(now)
     }
 
     pub(super) fn tick(&mut self, now: Instant) -> bool {
@@ -360,13 +341,13 @@ impl StreamState {
         self.close_pending = (self.close_pending || self.open_sent) && !self.send_close();
         // The disk has not answered in all that time.
         self.unnumbered.clear();
-        let (max_hold_back, playlist_path) = (self.max_hold_back(), self.playlist_path());
+        let max_hold_back = self.max_hold_back();
         let Some(playlist) = &mut self.playlist else { return };
         let due = now + Duration::from_millis(playlist.duration()).min(max_hold_back);
         let dir = self.files.dir();
-        let segments = playlist.entries().map(|entry| (due, format!("{dir}{}", playlist.file_name(entry.number))));
-        self.expiring.extend(segments);
-        self.expiring.push_back((due, playlist_path));
+        let segments = playlist.entries().map(|entry| format!("{dir}{}", playlist.file_name(entry.number)));
+        self.memory_files.expire_segments(due, segments);
+        self.memory_files.expire_playlist(due);
         if !self.settings.dispose.is_zero() {
             playlist.finish();
             self.update_playlist();
@@ -381,7 +362,7 @@ impl StreamState {
     }
 
     fn is_done(&self) -> bool {
-        self.is_closed && self.expiring.is_empty() && !self.close_pending
+        self.is_closed && !self.memory_files.is_expiring() && !self.close_pending
     }
 
     /// Removes a batch of files from memory. Returns their number, or `None` if there is nothing to remove.
@@ -392,13 +373,9 @@ impl StreamState {
         }
         // Segments without a number are not on disk, and are lost.
         let unnumbered = std::mem::take(&mut self.unnumbered).len();
-        let segments = self.live_files.evict_oldest(&self.owner, REMOVE_BATCH);
-        let path = self.playlist_path();
-        let has_playlist = self.owns(&path);
-        self.live_files.remove(&self.owner, &path);
-        let count = unnumbered + segments + usize::from(has_playlist);
+        let count = unnumbered + self.memory_files.evict_batch();
         if count == 0 {
-            self.expiring.clear();
+            self.memory_files.clear_expiring();
         }
         (count > 0).then_some(count)
     }

@@ -25,7 +25,7 @@ const REMOVE_INTERVAL: Duration = Duration::from_secs(1);
 const BUSY_REMOVE_INTERVAL: Duration = Duration::from_millis(1);
 
 /// Number of streams with files above which segments of ended streams are removed at once: somebody publishes name after name.
-const MAX_UNHURRIED_STREAMS: usize = 4096;
+const MAX_STREAMS_WITH_ENDED_SEGMENTS: usize = 4096;
 
 /// Minimum interval between log lines about segments that could not be written.
 const LOG_INTERVAL: Duration = Duration::from_secs(10);
@@ -141,7 +141,7 @@ impl WriterThread {
     pub(super) fn tick(&mut self, now: Instant) -> bool {
         self.dir_cache.remove_expired();
         let mut budget = REMOVE_BATCH;
-        let is_crowded = self.stores.len() > MAX_UNHURRIED_STREAMS;
+        let is_crowded = self.stores.len() > MAX_STREAMS_WITH_ENDED_SEGMENTS;
         self.stores.retain(|_, store| {
             if is_crowded {
                 store.expire_now(now);
