@@ -183,15 +183,18 @@ step "format" 60 cargo fmt --check || true
 
 step "build tests" 600 cargo test --locked --no-run || true
 
-# The tests wait for live streams most of the time. Beside them run, at low priority, the lints and the release build that the attack kit
-# needs. All targets see the features that differ most; the other sets change nothing but the library and the programs.
+# The tests wait for live streams most of the time. Beside them run, at low priority, a check of the API that takes seconds, the lints,
+# and the release build that the attack kit needs. All targets see the features that differ most; the other sets change nothing but the library and the programs.
+api_check_install=
+[ "$may_install" = yes ] && api_check_install=" --install"
 beside=(
-    "release build|build --release --locked --bin simple_rtmp_server"
-    "clippy, default features|clippy --locked --all-targets -- -D warnings"
-    "clippy, no features|clippy --locked --all-targets --no-default-features -- -D warnings"
-    "clippy, ssl only|clippy --locked --lib --bins --no-default-features --features ssl -- -D warnings"
-    "clippy, hls only|clippy --locked --lib --bins --no-default-features --features hls -- -D warnings"
-    "clippy, http only|clippy --locked --lib --bins --no-default-features --features http -- -D warnings"
+    "release build|cargo build --release --locked --bin simple_rtmp_server"
+    "clippy, default features|cargo clippy --locked --all-targets -- -D warnings"
+    "clippy, no features|cargo clippy --locked --all-targets --no-default-features -- -D warnings"
+    "clippy, ssl only|cargo clippy --locked --lib --bins --no-default-features --features ssl -- -D warnings"
+    "clippy, hls only|cargo clippy --locked --lib --bins --no-default-features --features hls -- -D warnings"
+    "clippy, http only|cargo clippy --locked --lib --bins --no-default-features --features http -- -D warnings"
+    "the API against its description|bash trunk-scripts/api-check.sh --no-build --optional --examples 5$api_check_install"
 )
 results=$(mktemp -d) || exit 1
 
@@ -200,14 +203,14 @@ run_beside() {
     local number arguments
     for number in "$@"; do
         read -ra arguments <<<"${beside[number]#*|}"
-        nice timeout --kill-after=10 900 cargo "${arguments[@]}" </dev/null >"$results/log$number" 2>&1
+        nice timeout --kill-after=10 900 "${arguments[@]}" </dev/null >"$results/log$number" 2>&1
         echo $? >"$results/status$number"
     done
 }
 # The end of the release build keeps one core busy, so the lints run beside it.
 run_beside 0 &
 release=$!
-run_beside 1 2 3 4 5 &
+run_beside 6 1 2 3 4 5 &
 lints=$!
 trap 'kill "$release" "$lints" 2>/dev/null; rm -rf "$results"' EXIT
 
