@@ -24,6 +24,7 @@ use srs::app::outputs::hls::buffer_pool::BufferPool;
 use srs::app::outputs::hls::segmenter::Segmenter;
 use srs::app::session::request::{AppRequest, StreamRequest};
 use srs::codec::flv::recording::Recording;
+use srs::codec::mp4::{Fragment, Kind, Muxer, Sample, audio_config, mp3_config, video_config};
 use srs::codec::nalu::{self, Nalus, VideoConfig};
 use srs::codec::proxy::{self, Header};
 #[cfg(feature = "hls")]
@@ -309,7 +310,7 @@ pub fn amf3(data: &[u8]) {
     }
 }
 
-/// Reads the headers of audio and video messages, and FLV files, and makes a recording of the tags.
+/// Reads the headers of audio and video messages, and FLV files, and makes recordings of the tags, as FLV and as MP4.
 pub fn flv(data: &[u8]) {
     if let Some(tag) = flv::read_video_header(data) {
         let _ = (tag.is_config(), tag.is_keyframe(), tag.is_sequence_header(), tag.codec.to_string());
@@ -327,7 +328,9 @@ pub fn flv(data: &[u8]) {
     let mut start = Vec::new();
     let mut recording = Recording::start(rest, true, false, &mut start);
     assert_eq!(recording.size(), start.len() as u64);
+    let mut mp4 = Mp4::default();
     while let Ok(Some(tag)) = flv::read_tag(&mut rest) {
+        mp4.tag(&tag);
         let mut out = Vec::new();
         flv::write_tag(&mut out, &tag).expect("a tag from a file can be written");
         // Times of any size, in any order.
@@ -345,6 +348,67 @@ pub fn flv(data: &[u8]) {
     assert!(
         name.as_str() == Some("onMetaData") && object.as_object().is_some() && values.is_empty() && head.is_empty()
     );
+    mp4.finish();
+}
+
+/// A recording as MP4.
+#[derive(Default)]
+struct Mp4 {
+    muxer: Muxer,
+    file: Vec<u8>,
+    head: usize,
+}
+
+impl Mp4 {
+    /// Describes a track by a sequence header, or adds a frame to it, and sometimes ends a fragment.
+    fn tag(&mut self, tag: &flv::Tag) {
+        // Times of any size, in any order.
+        let dts = u64::from(tag.timestamp) << (tag.payload.len() % 33);
+        if let Some(header) = flv::read_video_header(&tag.payload) {
+            let data = tag.payload.slice(header.body..);
+            if let Ok(config) = video_config(header.codec, header.packet, &data, (dts as u32, 1)) {
+                self.muxer.configure(Kind::Video, &config);
+            }
+            let (composition, is_sync) = (header.composition_time, header.is_keyframe());
+            self.muxer.push(Kind::Video, Sample { dts, composition, is_sync, data });
+        }
+        if let Some(header) = flv::read_audio_header(&tag.payload) {
+            let data = tag.payload.slice(header.body..);
+            for config in [audio_config(header.codec, &data), mp3_config(&data)].into_iter().flatten() {
+                self.muxer.configure(Kind::Audio, &config);
+            }
+            self.muxer.push(Kind::Audio, Sample { dts, composition: 0, is_sync: true, data });
+        }
+        match tag.payload.len() % 4 {
+            0 => self.append(Muxer::fragment),
+            1 if tag.kind == flv::TAG_SCRIPT => _ = self.muxer.discard(),
+            _ => {}
+        }
+    }
+
+    fn append(&mut self, fragment: impl Fn(&mut Muxer) -> Option<Fragment>) {
+        let Some(fragment) = fragment(&mut self.muxer) else { return };
+        if self.head == 0 {
+            self.file = self.muxer.head().expect("a track has samples");
+            self.head = self.file.len();
+        }
+        self.file.extend_from_slice(&fragment.bytes);
+        self.muxer.accept(&fragment);
+    }
+
+    /// Ends the file, which must consist of whole boxes.
+    fn finish(mut self) {
+        self.append(Muxer::last_fragment);
+        let Some(recording) = self.muxer.into_recording() else { return };
+        let completion = recording.finish(self.file.len() as u64);
+        assert_eq!(completion.head.len(), self.head, "it replaces the head");
+        self.file.extend_from_slice(&completion.tail);
+        let mut rest = &self.file[..];
+        while let Some((size, _)) = rest.split_first_chunk::<4>() {
+            rest = rest.get(u32::from_be_bytes(*size) as usize..).expect("a whole box");
+        }
+        assert!(rest.is_empty());
+    }
 }
 
 /// Reads an H.264 decoder configuration and a frame after it; the first byte is the length of the record.

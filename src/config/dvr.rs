@@ -2,8 +2,10 @@
 
 use std::time::Duration;
 
-use super::error::Reason;
 use super::reader::{Reader, Section};
+
+/// Extension of recordings in MP4.
+const MP4: &str = ".mp4";
 
 /// Name of a recording in a `dvr_path` that is a directory, as in SRS.
 const DEFAULT_NAME: &str = "[stream].[timestamp].flv";
@@ -42,6 +44,15 @@ pub enum DvrPlan {
     Segment,
 }
 
+/// The format of the files.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum DvrFormat {
+    /// FLV.
+    Flv,
+    /// Fragmented MP4.
+    Mp4,
+}
+
 /// The start of the timestamps in a file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum TimeJitter {
@@ -54,12 +65,7 @@ pub enum TimeJitter {
 impl Dvr {
     pub(super) fn read(reader: &mut Reader, section: Section<'_>) -> Dvr {
         let mut path = reader.path(section, "dvr_path").to_string_lossy().into_owned();
-        if path.ends_with(".mp4") {
-            let at = section.position("dvr_path").unwrap_or("the configuration").to_owned();
-            let text = "\"dvr_path\" must end in .flv: MP4 is not supported; e.g. \"dvr_path ./rec/[app]/[stream].[timestamp].flv;\"";
-            reader.problem(at, Reason::Other(text.to_owned()));
-        }
-        if !path.ends_with(".flv") {
+        if !path.ends_with(".flv") && !path.ends_with(MP4) {
             path = format!("{}/{DEFAULT_NAME}", path.trim_end_matches('/'));
         }
         Dvr {
@@ -78,6 +84,11 @@ impl Dvr {
             max_size: reader.number(section, "dvr_max_size"),
             min_free: reader.number(section, "dvr_min_free"),
         }
+    }
+
+    /// Returns the format of the files: that of the extension in `dvr_path`.
+    pub fn format(&self) -> DvrFormat {
+        if self.path.ends_with(MP4) { DvrFormat::Mp4 } else { DvrFormat::Flv }
     }
 
     /// Returns whether `dvr_apply` names a stream.

@@ -84,6 +84,7 @@ mod operations;
 mod recording;
 mod refused;
 mod reload;
+mod recording_mp4;
 #[cfg(feature = "ssl")]
 mod rtmps;
 mod session;

@@ -37,7 +37,7 @@ fn wait_recordings(scratch: &Scratch, count: usize) -> Vec<PathBuf> {
 }
 
 /// Runs ffprobe or ffmpeg on a file, and returns what it writes. Fails if it complains.
-fn probe(program: &Path, arguments: &[&str], file: &Path) -> String {
+pub(crate) fn probe(program: &Path, arguments: &[&str], file: &Path) -> String {
     let mut command = Command::new(program);
     command.args(["-v", "warning"]).args(arguments).arg(file);
     let output = command.output().expect("it can be started");

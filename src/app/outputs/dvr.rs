@@ -9,9 +9,12 @@
 //! Nothing on the worker waits for a disk, and a failing disk never affects the publisher.
 
 mod disk;
+mod ending;
+mod flv_file;
 mod job;
 mod ledger;
 mod library;
+mod mp4_file;
 mod output;
 mod path;
 mod recorder;

@@ -3,13 +3,10 @@
 use bytes::Bytes;
 use mp4_atom::{Encode, Mfhd, Moof, Tfdt, Tfhd, Traf, Trun, TrunEntry};
 
-use super::Kind;
 use super::head::{self, OTHER_SAMPLE, SYNC_SAMPLE};
 use super::recording::{Recording, Start};
 use super::track::TrackConfig;
-
-/// Header of the box with the samples.
-const MDAT_HEADER: usize = 8;
+use super::{BOX_HEADER, Kind};
 
 /// Duration of a track's only sample, in milliseconds.
 const UNKNOWN_DURATION: u32 = 1;
@@ -202,8 +199,8 @@ fn encode(sequence_number: u32, tracks: &[(Kind, Vec<(Sample, u32)>)], size: usi
     let mut out = Vec::new();
     moof.encode(&mut out)?;
     // The samples follow; their positions count from the start of the moof, whose length does not depend on them.
-    let mut position = out.len() + MDAT_HEADER;
-    out.reserve_exact(size + MDAT_HEADER);
+    let mut position = out.len() + BOX_HEADER;
+    out.reserve_exact(size + BOX_HEADER);
     for (traf, (_, whole)) in moof.traf.iter_mut().zip(tracks()) {
         let offset = i32::try_from(position).map_err(|_| mp4_atom::Error::InvalidSize)?;
         traf.trun.iter_mut().for_each(|trun| trun.data_offset = Some(offset));
@@ -211,7 +208,7 @@ fn encode(sequence_number: u32, tracks: &[(Kind, Vec<(Sample, u32)>)], size: usi
     }
     out.clear();
     moof.encode(&mut out)?;
-    let length = u32::try_from(size + MDAT_HEADER).map_err(|_| mp4_atom::Error::InvalidSize)?;
+    let length = u32::try_from(size + BOX_HEADER).map_err(|_| mp4_atom::Error::InvalidSize)?;
     out.extend_from_slice(&length.to_be_bytes());
     out.extend_from_slice(b"mdat");
     tracks().flat_map(|(_, whole)| whole).for_each(|(sample, _)| out.extend_from_slice(&sample.data));

@@ -9,9 +9,11 @@ use super::*;
 use crate::codec::flv::{AudioCodec, VideoCodec, VideoPacket};
 use crate::codec::sps::tests::H264_1280X720;
 
-const AAC_44100_STEREO: &[u8] = &[0x12, 0x10];
+/// The decoder configuration of AAC for 44.1 kHz and two channels.
+pub(crate) const AAC_44100_STEREO: &[u8] = &[0x12, 0x10];
 
-fn avc_record() -> Vec<u8> {
+/// Returns the decoder configuration of x264 for 1280x720.
+pub(crate) fn avc_record() -> Vec<u8> {
     let mut record = vec![1, 0x64, 0, 0x1f, 0xff, 0xe1, 0, H264_1280X720.len() as u8];
     record.extend_from_slice(H264_1280X720);
     record.extend_from_slice(&[1, 0, 2, 0x68, 0xeb, 0xfd, 0xf8, 0xf8, 0]);
@@ -31,10 +33,10 @@ fn sample(dts: u64, composition: i32, is_sync: bool, data: &[u8]) -> Sample {
 }
 
 /// A sample of a file: kind, decoding time, duration, composition, sync, data.
-type Read = (Kind, u64, u32, i64, bool, Vec<u8>);
+pub(crate) type Read = (Kind, u64, u32, i64, bool, Vec<u8>);
 
 /// Reads the whole fragments of a file. Returns its tracks, their samples and where each fragment starts.
-fn read(file: &[u8]) -> (Moov, Vec<Read>, Vec<u64>) {
+pub(crate) fn read(file: &[u8]) -> (Moov, Vec<Read>, Vec<u64>) {
     let mut rest = file;
     Ftyp::decode(&mut rest).unwrap();
     let moov = Moov::decode(&mut rest).unwrap();

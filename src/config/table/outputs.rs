@@ -74,9 +74,10 @@ pub(super) static ROWS: &[Row] = &[
         "End of a file: session is that of the publisher, segment is also after dvr_duration."),
     setting(Dvr, "dvr_path", FILE, "./objs/nginx/html/[app]/[stream].[timestamp].flv", STREAMS,
         "names of the files",
-        "Name of a file, in which [vhost], [app], [stream], [2006], [01], [02], [15], [04], [05], [999] and [timestamp] \
-         stand for the stream and the time of its start. Until its end it has .tmp behind it; a name that is taken gets a \
-         number. After a reload, a running recording goes on in a new file."),
+        "Name of a file, which is FLV or fragmented MP4 by its extension, .flv or .mp4, and in which [vhost], [app], \
+         [stream], [2006], [01], [02], [15], [04], [05], [999] and [timestamp] stand for the stream and the time of its \
+         start. Until its end it has .tmp behind it; a name that is taken gets a number. After a reload, a running \
+         recording goes on in a new file."),
     setting(Dvr, "dvr_duration", seconds(1, 604_800), "30s", STREAMS,
         "length of a file of dvr_plan segment",
         "Length of a file of dvr_plan segment, which ends at the next keyframe."),

@@ -5,18 +5,18 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
 use crossbeam_channel::{Sender, unbounded};
 
+use super::ending::Ending;
 use super::job::{Counters, FileState, Job, Outcome, Reply, Task};
 use super::library::{Library, Policy};
 use super::recorder::Disk;
 use super::thread::DiskThread;
 use crate::app::session::info::{ClientInfo, StreamInfo};
 use crate::app::session::recordings::Removal;
-use crate::codec::flv::recording::Recording;
 use crate::memory::{Category, MemoryTracker};
 use crate::st::{self, Inbox, Shared};
 
@@ -130,10 +130,20 @@ impl RecordingFiles {
     ) -> Self {
         Self { queue, stream, client, memory, template: String::new(), min_free: 0, file: None }
     }
+
+    /// Sends bytes for the file to the thread. Returns whether there was room for them.
+    fn send(&self, bytes: Bytes, job: impl FnOnce(Bytes) -> Job) -> bool {
+        let Some(file) = &self.file else { return false };
+        if !self.queue.has_room(bytes.len(), self.queue.counters.limit.load(Ordering::Relaxed)) {
+            return false;
+        }
+        self.queue.send(file, job(self.memory.charge_bytes(Category::Dvr, bytes)));
+        true
+    }
 }
 
 impl Disk for RecordingFiles {
-    fn open(&mut self, head: Bytes) -> bool {
+    fn open(&mut self, head: Bytes, age: Duration) -> bool {
         let counters = &self.queue.counters;
         if counters.jobs.load(Ordering::Relaxed) >= MAX_JOBS_FOR_NEW || !self.has_room_for_gop() {
             return false;
@@ -142,7 +152,7 @@ impl Disk for RecordingFiles {
             id: counters.next_id.fetch_add(1, Ordering::Relaxed),
             stream: self.stream.clone(),
             client: self.client.clone(),
-            started_at: st::system_time(),
+            started_at: started_at(age),
             bytes: AtomicU64::new(0),
             failed: AtomicBool::new(false),
         });
@@ -154,18 +164,17 @@ impl Disk for RecordingFiles {
     }
 
     fn write(&mut self, bytes: Bytes) -> bool {
-        let Some(file) = &self.file else { return false };
-        if !self.queue.has_room(bytes.len(), self.queue.counters.limit.load(Ordering::Relaxed)) {
-            return false;
-        }
-        self.queue.send(file, Job::Write(self.memory.charge_bytes(Category::Dvr, bytes)));
-        true
+        self.send(bytes, Job::Write)
     }
 
-    fn close(&mut self, recording: Recording) {
+    fn write_fragment(&mut self, bytes: Bytes) -> bool {
+        self.send(bytes, Job::WriteFragment)
+    }
+
+    fn close(&mut self, ending: Ending) {
         if let Some(file) = self.file.take() {
             self.queue.open.with(|open| open.retain(|other| !Arc::ptr_eq(other, &file)));
-            self.queue.send(&file, Job::Close(Box::new(recording)));
+            self.queue.send(&file, Job::Close(Box::new(ending)));
         }
     }
 
@@ -176,4 +185,10 @@ impl Disk for RecordingFiles {
     fn has_room_for_gop(&self) -> bool {
         self.queue.has_room(1, self.queue.counters.limit.load(Ordering::Relaxed) / GOP_DIVISOR)
     }
+}
+
+/// Returns the time so long ago.
+fn started_at(age: Duration) -> SystemTime {
+    let now = st::system_time();
+    now.checked_sub(age).unwrap_or(now)
 }

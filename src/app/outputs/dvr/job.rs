@@ -7,10 +7,10 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use bytes::Bytes;
 
+use super::ending::Ending;
 use super::library::Policy;
 use crate::app::session::info::{ClientInfo, StreamInfo};
 use crate::app::session::recordings::Removal;
-use crate::codec::flv::recording::Recording;
 use crate::st::Cond;
 
 /// A file that is being written, as worker and thread share it.
@@ -37,14 +37,15 @@ impl FileState {
 pub(super) enum Job {
     Open { template: String, min_free: u64, head: Bytes },
     Write(Bytes),
-    Close(Box<Recording>),
+    WriteFragment(Bytes),
+    Close(Box<Ending>),
 }
 
 impl Job {
     pub(super) fn size(&self) -> usize {
         match self {
             Self::Open { head, .. } => head.len(),
-            Self::Write(bytes) => bytes.len(),
+            Self::Write(bytes) | Self::WriteFragment(bytes) => bytes.len(),
             Self::Close(_) => 0,
         }
     }

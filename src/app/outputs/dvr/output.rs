@@ -5,10 +5,11 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use super::disk::RecordingFiles;
-use super::recorder::Recorder;
+use super::recorder::{Recorder, Refusal};
 use crate::app::stream::{EndReason, Output, Packet};
+use crate::codec::mp4::Kind;
 use crate::config::{Dvr, Vhost};
-use crate::log::Throttle;
+use crate::log::{Throttle, quoted};
 use crate::st;
 
 const LOG_INTERVAL: Duration = Duration::from_secs(10);
@@ -57,8 +58,17 @@ impl Output for DvrOutput {
     fn packet(&mut self, packet: &Packet<'_>) {
         let Some(recorder) = &mut self.recorder else { return };
         recorder.packet(packet, st::now());
-        let dropped = recorder.dropped();
+        let (dropped, refusals) = (recorder.dropped(), recorder.take_refusals());
         self.count_drops(dropped, false);
+        for Refusal { kind, codec, reason } in refusals {
+            let track = if kind == Kind::Video { "video" } else { "audio" };
+            log::warn!(
+                "track not recorded: stream={} track={track} codec={} reason={}",
+                self.name,
+                quoted(codec),
+                quoted(reason)
+            );
+        }
     }
 
     fn reconfigure(&mut self, vhost: &Vhost) -> bool {
@@ -76,7 +86,7 @@ impl Output for DvrOutput {
 impl Drop for DvrOutput {
     fn drop(&mut self) {
         if let Some(recorder) = self.recorder.take() {
-            let dropped = recorder.end();
+            let dropped = recorder.end(st::now());
             self.count_drops(dropped, true);
         }
     }

@@ -3,39 +3,35 @@
 
 use std::time::{Duration, Instant};
 
-use bytes::{BufMut, Bytes, BytesMut};
+use bytes::Bytes;
 
+use super::ending::Ending;
+use super::flv_file::FlvFile;
+use super::mp4_file::Mp4File;
 use crate::app::stream::{Packet, PacketKind, Tag, Track, VIDEO_TIMEOUT_MS};
-use crate::codec::flv::recording::Recording;
-use crate::codec::flv::{self, AudioPacket, VideoPacket};
-use crate::config::{Dvr, DvrPlan, TimeJitter};
+use crate::codec::flv::{AudioPacket, VideoPacket};
+use crate::codec::mp4::{Kind, Reason};
+use crate::config::{Dvr, DvrFormat, DvrPlan, TimeJitter};
 
-/// Bytes that are handed to the disk at a time.
-const WRITE_BYTES: usize = 64 * 1024;
-
-/// Time after which fewer are: what a crash can cost.
-const WRITE_INTERVAL: Duration = Duration::from_secs(1);
+/// Time after which what is collected is handed to the disk: what a crash can cost.
+pub(super) const WRITE_INTERVAL: Duration = Duration::from_secs(1);
 
 /// Time after a failure until the next file.
 const RETRY_AFTER: Duration = Duration::from_secs(10);
 
-/// Interval of the index of a recording without video, in milliseconds.
-const AUDIO_INDEX_MS: u64 = 1000;
-
 /// Sequence headers that are kept for the next file.
 const MAX_HEADERS: usize = 16;
 
-/// First value of metadata, as an AMF0 string.
-const ON_META_DATA: &[u8] = b"\x02\x00\x0aonMetaData";
-
 /// The files of a recording.
 pub(super) trait Disk {
-    /// Starts a file with these bytes. Returns whether it can.
-    fn open(&mut self, head: Bytes) -> bool;
+    /// Starts a file with these bytes, whose first frame was received so long ago. Returns whether it can.
+    fn open(&mut self, head: Bytes, age: Duration) -> bool;
     /// Appends bytes to the file. Returns whether there was room for them.
     fn write(&mut self, bytes: Bytes) -> bool;
-    /// Ends the file. `recording` makes its final head.
-    fn close(&mut self, recording: Recording);
+    /// Appends a fragment of MP4, which readers see when it is whole. Returns whether there was room for it.
+    fn write_fragment(&mut self, bytes: Bytes) -> bool;
+    /// Ends the file.
+    fn close(&mut self, ending: Ending);
     /// Returns whether the file has failed since it was opened.
     fn has_failed(&self) -> bool;
     /// Returns whether a GOP may begin now.
@@ -58,25 +54,55 @@ pub(super) struct Recorder<D> {
     last_video_time: Option<u64>,
     /// Messages that were not recorded because the disk was too slow.
     dropped: u64,
+    /// Tracks that were not recorded, and those of them that are not reported yet.
+    refused: Vec<(Kind, Reason)>,
+    refusals: Vec<Refusal>,
 }
 
 struct File {
-    recording: Recording,
+    content: Content,
     /// Corrected time that is zero in the file, in milliseconds.
     start_time: u64,
-    pending: BytesMut,
-    written_at: Instant,
-    /// Size of the file without what is pending.
-    accepted: u64,
-    last_indexed: Option<u64>,
-    has_video: bool,
-    has_audio: bool,
+}
+
+/// What a file is, by its format.
+enum Content {
+    Flv(FlvFile),
+    Mp4(Box<Mp4File>),
+}
+
+/// Outcome of an attempt to write a message.
+pub(super) enum Written {
+    /// It is written, collected, or not for a file of this format.
+    Whole,
+    /// The disk has no room: this number of messages is lost, and the rest of the GOP cannot be decoded.
+    Lost(u64),
+    /// The file cannot be opened.
+    NotOpened,
+    /// What follows needs another file, from the next GOP on.
+    NeedsFile,
+    /// The file cannot have such a track.
+    Refused(Kind, Reason),
+}
+
+/// A track that is not recorded.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Refusal {
+    pub(super) kind: Kind,
+    pub(super) codec: String,
+    pub(super) reason: Reason,
 }
 
 /// A header of the publication that the next file needs.
-struct Header {
+pub(super) struct Header {
     key: (Track, u8, bool),
-    payload: Bytes,
+    pub(super) payload: Bytes,
+}
+
+impl Header {
+    pub(super) fn track(&self) -> Track {
+        self.key.0
+    }
 }
 
 impl<D: Disk> Recorder<D> {
@@ -93,12 +119,19 @@ impl<D: Disk> Recorder<D> {
             cut_requested: false,
             last_video_time: None,
             dropped: 0,
+            refused: Vec::new(),
+            refusals: Vec::new(),
         }
     }
 
     /// Returns the messages that were not recorded because the disk was too slow.
     pub(super) fn dropped(&self) -> u64 {
         self.dropped
+    }
+
+    /// Returns the tracks that are not recorded, each once.
+    pub(super) fn take_refusals(&mut self) -> Vec<Refusal> {
+        std::mem::take(&mut self.refusals)
     }
 
     pub(super) fn disk(&mut self) -> &mut D {
@@ -124,12 +157,13 @@ impl<D: Disk> Recorder<D> {
         let has_video = self.has_video(packet.dts);
         let starts_gop = packet.kind == PacketKind::Keyframe || (!has_video && is_frame);
         if starts_gop {
-            self.start_gop(packet.dts);
+            self.start_gop(packet.dts, now);
         } else if is_frame && self.is_due(packet.dts) && !self.settings.wait_keyframe {
-            self.close();
+            self.close(now);
         }
-        if self.is_dropping {
-            self.dropped += u64::from(is_frame);
+        // Headers count for the GOPs to come.
+        if self.is_dropping && is_frame {
+            self.dropped += 1;
             return;
         }
         if self.file.is_none() {
@@ -142,15 +176,15 @@ impl<D: Disk> Recorder<D> {
     }
 
     /// Ends the recording. Returns the messages that were not recorded.
-    pub(super) fn end(mut self) -> u64 {
-        self.close();
+    pub(super) fn end(mut self, now: Instant) -> u64 {
+        self.close(now);
         self.dropped
     }
 
     /// Decides at the start of a GOP whether a file ends, and whether the GOP is recorded.
-    fn start_gop(&mut self, time: u64) {
+    fn start_gop(&mut self, time: u64, now: Instant) {
         if self.file.is_some() && (self.cut_requested || self.is_due(time)) {
-            self.close();
+            self.close(now);
         }
         // Without video, any frame is the start of one: dropping begins where the queue is full.
         self.is_dropping = !self.disk.has_room_for_gop();
@@ -189,33 +223,19 @@ impl<D: Disk> Recorder<D> {
         if self.retry_at.is_some_and(|at| now < at) {
             return false;
         }
-        let has = |track| self.headers.iter().any(|header| header.key.0 == track);
-        let metadata = self.headers.iter().find(|header| header.key.0 == Track::Data);
-        let metadata = metadata.and_then(|header| header.payload.strip_prefix(ON_META_DATA)).unwrap_or_default();
-        let mut head = Vec::new();
-        let recording = Recording::start(metadata, has(Track::Audio), has(Track::Video), &mut head);
         let start_time = if self.settings.time_jitter == TimeJitter::Off { 0 } else { time };
-        let mut file = File {
-            accepted: recording.size(),
-            recording,
-            start_time,
-            pending: BytesMut::new(),
-            written_at: now,
-            last_indexed: None,
-            has_video: has(Track::Video),
-            has_audio: has(Track::Audio),
-        };
-        for track in [Track::Video, Track::Audio] {
-            for header in self.headers.iter().filter(|header| header.key.0 == track) {
-                file.append_tag(track, time.saturating_sub(start_time), &header.payload, false);
+        let content = match self.settings.format() {
+            DvrFormat::Flv => {
+                FlvFile::open(&mut self.disk, &self.headers, time.saturating_sub(start_time), now).map(Content::Flv)
             }
-        }
-        if !self.disk.open(head.into()) {
+            DvrFormat::Mp4 => Some(Content::Mp4(Box::new(Mp4File::new(&self.headers, now)))),
+        };
+        let Some(content) = content else {
             self.retry_at = Some(now + RETRY_AFTER);
             return false;
-        }
+        };
         (self.retry_at, self.cut_requested, self.awaits_keyframe) = (None, false, false);
-        self.file = Some(file);
+        self.file = Some(File { content, start_time });
         true
     }
 
@@ -225,70 +245,51 @@ impl<D: Disk> Recorder<D> {
             return;
         }
         let time = packet.dts.saturating_sub(file.start_time);
-        let is_indexed = match packet.track {
-            Track::Video => packet.kind == PacketKind::Keyframe,
-            _ => starts_gop && file.last_indexed.is_none_or(|last| time >= last + AUDIO_INDEX_MS),
+        let written = match &mut file.content {
+            Content::Flv(file) => file.append(&mut self.disk, packet, time, starts_gop, now),
+            Content::Mp4(file) => file.append(&mut self.disk, packet, time, now),
         };
-        if is_indexed {
-            file.last_indexed = Some(time);
-        }
-        file.has_video |= packet.track == Track::Video;
-        file.has_audio |= packet.track == Track::Audio;
-        file.append_tag(packet.track, time, packet.payload, is_indexed);
-        let is_late = now.saturating_duration_since(file.written_at) >= WRITE_INTERVAL;
-        if file.pending.len() < WRITE_BYTES && !is_late {
-            return;
-        }
-        file.written_at = now;
-        if !file.flush(&mut self.disk) {
-            // The rest of this GOP could not be decoded.
-            (self.is_dropping, self.dropped) = (true, self.dropped + 1);
+        match written {
+            Written::Whole => {}
+            Written::Lost(lost) => (self.is_dropping, self.dropped) = (true, self.dropped + lost),
+            Written::NotOpened => {
+                self.file = None;
+                (self.retry_at, self.awaits_keyframe) = (Some(now + RETRY_AFTER), true);
+            }
+            Written::NeedsFile => self.cut_requested = true,
+            Written::Refused(kind, reason) => self.refuse(packet, kind, reason),
         }
     }
 
-    fn close(&mut self) {
-        let Some(mut file) = self.file.take() else { return };
-        if !file.flush(&mut self.disk) {
-            self.dropped += 1;
+    fn refuse(&mut self, packet: &Packet<'_>, kind: Kind, reason: Reason) {
+        if self.refused.contains(&(kind, reason)) {
+            return;
         }
-        file.recording.add_tracks(file.has_audio, file.has_video);
-        self.disk.close(file.recording);
+        self.refused.push((kind, reason));
+        let codec = match packet.tag {
+            Some(Tag::Video(tag)) => tag.codec.to_string(),
+            Some(Tag::Audio(tag)) => tag.codec.to_string(),
+            None => return,
+        };
+        self.refusals.push(Refusal { kind, codec, reason });
+    }
+
+    fn close(&mut self, now: Instant) {
+        self.dropped += match self.file.take().map(|file| file.content) {
+            Some(Content::Flv(file)) => file.close(&mut self.disk),
+            Some(Content::Mp4(file)) => file.close(&mut self.disk, now),
+            None => 0,
+        };
     }
 
     /// Gives the file up that has failed.
     fn fail(&mut self, now: Instant) {
-        if let Some(mut file) = self.file.take() {
-            file.recording.add_tracks(file.has_audio, file.has_video);
-            self.disk.close(file.recording);
+        match self.file.take().map(|file| file.content) {
+            Some(Content::Flv(file)) => file.abandon(&mut self.disk),
+            Some(Content::Mp4(file)) => file.abandon(&mut self.disk),
+            None => {}
         }
         (self.retry_at, self.awaits_keyframe) = (Some(now + RETRY_AFTER), true);
-    }
-}
-
-impl File {
-    /// Hands the pending bytes to the disk. Returns false if there was no room for them: they are lost.
-    fn flush(&mut self, disk: &mut impl Disk) -> bool {
-        let bytes = self.pending.split().freeze();
-        if bytes.is_empty() || disk.write(bytes) {
-            self.accepted = self.recording.size();
-            return true;
-        }
-        self.recording.truncate(self.accepted);
-        false
-    }
-
-    fn append_tag(&mut self, track: Track, time: u64, payload: &[u8], is_indexed: bool) {
-        let kind = match track {
-            Track::Audio => flv::TAG_AUDIO,
-            Track::Video => flv::TAG_VIDEO,
-            _ => flv::TAG_SCRIPT,
-        };
-        // A message of RTMP is at most as long as a tag can be. Timestamps have 32 bits and wrap.
-        let size = payload.len() as u32;
-        self.pending.put_slice(&flv::tag_header(kind, time as u32, size));
-        self.pending.put_slice(payload);
-        self.pending.put_slice(&flv::back_pointer(size));
-        self.recording.on_tag(time, payload.len() + flv::TAG_OVERHEAD, is_indexed);
     }
 }
 

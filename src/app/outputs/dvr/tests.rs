@@ -1,16 +1,19 @@
 //! Tests of the recorder with a disk in memory.
 
+mod mp4;
+
 use std::cell::RefCell;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 
+use super::ending::Ending;
 use super::recorder::{Disk, Recorder};
 use crate::app::stream::{Packet, PacketKind, Tag, Track};
 use crate::codec::amf0::{self, Value};
-use crate::codec::flv::recording::Recording;
 use crate::codec::flv::{self, read_audio_header, read_video_header};
+use crate::codec::mp4::recording::Completion;
 use crate::config::{Config, Dvr};
 
 #[derive(Default)]
@@ -38,7 +41,7 @@ impl MemoryDisk {
 }
 
 impl Disk for MemoryDisk {
-    fn open(&mut self, head: Bytes) -> bool {
+    fn open(&mut self, head: Bytes, _: Duration) -> bool {
         let mut memory = self.0.borrow_mut();
         if memory.opens {
             memory.files.push(head.to_vec());
@@ -56,13 +59,18 @@ impl Disk for MemoryDisk {
         memory.has_room
     }
 
-    fn close(&mut self, recording: Recording) {
+    fn write_fragment(&mut self, bytes: Bytes) -> bool {
+        self.write(bytes)
+    }
+
+    fn close(&mut self, ending: Ending) {
         let mut memory = self.0.borrow_mut();
         assert!(std::mem::take(&mut memory.is_open));
         let file = memory.files.last_mut().unwrap();
         let size = file.len() as u64;
-        let head = recording.finish(size);
+        let Completion { head, tail } = ending.finish(size);
         file[..head.len()].copy_from_slice(&head);
+        file.extend_from_slice(&tail);
     }
 
     fn has_failed(&self) -> bool {
@@ -143,7 +151,7 @@ impl Rig {
 
     /// Ends the recording. Returns its disk, and the messages that were dropped.
     fn end(self) -> (MemoryDisk, u64) {
-        let dropped = self.recorder.end();
+        let dropped = self.recorder.end(self.now);
         (self.disk, dropped)
     }
 }

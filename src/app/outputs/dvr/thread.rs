@@ -12,11 +12,12 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 
+use super::ending::Ending;
 use super::job::{Counters, FileState, Job, Outcome, Task};
 use super::library::Library;
 use super::path;
 use crate::app::session::recordings::{RecordingEntry, Removal};
-use crate::codec::flv::recording::Recording;
+use crate::codec::mp4::{self, recording::Completion};
 use crate::st::{self, Inbox};
 
 /// Suffix of a file that is being written.
@@ -85,8 +86,9 @@ impl DiskThread {
     fn handle_job(&mut self, state: &Arc<FileState>, job: Job) {
         let handled = panic::catch_unwind(AssertUnwindSafe(|| match job {
             Job::Open { template, min_free, head } => self.open(state, &template, min_free, &head),
-            Job::Write(bytes) => self.write(state, &bytes),
-            Job::Close(recording) => self.close(state, *recording),
+            Job::Write(bytes) => self.write(state, |file| file.append(&bytes)),
+            Job::WriteFragment(bytes) => self.write(state, |file| file.append_fragment(&bytes)),
+            Job::Close(ending) => self.close(state, *ending),
         }));
         if handled.is_err() {
             self.files.remove(&state.id);
@@ -105,21 +107,21 @@ impl DiskThread {
         }
     }
 
-    fn write(&mut self, state: &Arc<FileState>, bytes: &[u8]) {
+    fn write(&mut self, state: &Arc<FileState>, write: impl FnOnce(&mut OpenFile) -> io::Result<()>) {
         let Some(file) = self.files.get_mut(&state.id).filter(|_| !state.failed.load(Ordering::Relaxed)) else {
             return;
         };
-        if let Err(error) = file.append(bytes) {
+        if let Err(error) = write(file) {
             let path = file.path.clone();
             self.fail(state, &path, error.to_string());
         }
     }
 
-    fn close(&mut self, state: &Arc<FileState>, recording: Recording) {
+    fn close(&mut self, state: &Arc<FileState>, ending: Ending) {
         let Some(file) = self.files.remove(&state.id) else { return };
-        let duration_ms = recording.duration();
+        let duration_ms = ending.duration();
         let (root, path) = (file.root.clone(), file.path.clone());
-        match file.finish(recording) {
+        match file.finish(ending) {
             Ok(None) => {}
             Ok(Some((path, bytes))) => {
                 let entry = RecordingEntry {
@@ -169,30 +171,53 @@ impl OpenFile {
     }
 
     fn append(&mut self, bytes: &[u8]) -> io::Result<()> {
-        if self.size - self.checked_size >= CHECK_BYTES || st::now().duration_since(self.checked_at) >= CHECK_INTERVAL {
-            check_free(self.path.parent().unwrap_or(Path::new(".")), self.min_free)?;
-            (self.checked_at, self.checked_size) = (st::now(), self.size);
-        }
+        self.check_free()?;
         self.file.write_all(bytes)?;
         self.size += bytes.len() as u64;
         Ok(())
     }
 
+    /// Appends a fragment of MP4. Wherever a crash interrupts this, the file can be read up to the fragment before.
+    fn append_fragment(&mut self, bytes: &[u8]) -> io::Result<()> {
+        let Some(hidden) = mp4::hidden_header(bytes) else { return Ok(()) };
+        self.check_free()?;
+        self.file.write_all(&hidden)?;
+        self.file.write_all(&bytes[hidden.len()..])?;
+        self.file.write_all_at(&bytes[mp4::BOX_TYPE..mp4::BOX_HEADER], self.size + mp4::BOX_TYPE as u64)?;
+        self.size += bytes.len() as u64;
+        Ok(())
+    }
+
+    /// Checks the free space, now and then.
+    fn check_free(&mut self) -> io::Result<()> {
+        if self.size - self.checked_size >= CHECK_BYTES || st::now().duration_since(self.checked_at) >= CHECK_INTERVAL {
+            check_free(self.path.parent().unwrap_or(Path::new(".")), self.min_free)?;
+            (self.checked_at, self.checked_size) = (st::now(), self.size);
+        }
+        Ok(())
+    }
+
     /// Completes the file, and returns its name and its size; `None` if it has no content.
-    fn finish(self, recording: Recording) -> io::Result<Option<(PathBuf, u64)>> {
+    fn finish(self, ending: Ending) -> io::Result<Option<(PathBuf, u64)>> {
         if self.size <= self.head_size {
             fs::remove_file(&self.temporary)?;
             return Ok(None);
         }
         // A full disk can have taken a part of the last write.
         self.file.set_len(self.size)?;
-        let head = recording.finish(self.size);
+        let Completion { head, tail } = ending.finish(self.size);
+        let mut size = self.size + tail.len() as u64;
+        if self.file.write_all_at(&tail, self.size).is_err() {
+            // A full disk: the file plays without its index too.
+            self.file.set_len(self.size)?;
+            size = self.size;
+        }
         if head.len() as u64 == self.head_size {
             self.file.write_all_at(&head, 0)?;
         }
         drop(self.file);
         let path = rename(&self.temporary, &self.path)?;
-        Ok(Some((path, self.size)))
+        Ok(Some((path, size)))
     }
 }
 
@@ -285,6 +310,20 @@ mod tests {
             ("first".into(), "other".into())
         );
         assert!(!temporary.exists());
+    }
+
+    #[test]
+    fn a_fragment_of_mp4_is_seen_when_it_is_whole() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut file = OpenFile::create("s.mp4", &folder.path().join("s.mp4"), 0, b"head").unwrap();
+        let content = || fs::read(folder.path().join("s.mp4.tmp")).unwrap();
+        file.append_fragment(b"\0\0\0\x09moof.mdat").unwrap();
+        assert_eq!((content(), file.size), (b"head\0\0\0\x09moof.mdat".to_vec(), 17));
+        // A kill in the middle.
+        let hidden = mp4::hidden_header(b"\0\0\0\x09moof.mdat").unwrap();
+        file.file.write_all(&hidden).unwrap();
+        assert_eq!(content()[17..], *b"\0\0\0\x09free");
+        assert_eq!(mp4::hidden_header(b"\0\0\0\x09moo"), None);
     }
 
     #[test]
