@@ -32,7 +32,6 @@ const LINGER_BYTES: u64 = 256 * 1024;
 /// connection waits for all the others between two writes.
 const MAX_UNSENT: usize = 512 * 1024;
 
-/// Bytes per read.
 const READ_SIZE: usize = 2048;
 
 /// The same while a body is discarded.
@@ -41,7 +40,6 @@ const LARGE_READ_SIZE: usize = 32 * 1024;
 /// The minimum rate of a client, in bytes per second: a response gets `send_timeout` plus the time it takes at this rate.
 const MIN_RATE: u64 = 4 * 1024;
 
-/// Reason for the end of a connection.
 #[derive(Debug, thiserror::Error)]
 #[allow(missing_docs, reason = "see the texts")]
 pub enum End {
@@ -65,7 +63,6 @@ pub enum End {
     Viewer(CloseReason),
 }
 
-/// The socket of a connection, and its input.
 pub(super) struct Channel<'a> {
     pub(super) state: &'a State,
     pub(super) number: u64,
@@ -120,7 +117,6 @@ impl<'a> Channel<'a> {
         self.stream.peer()
     }
 
-    /// Reads the head of the next request.
     pub(super) fn next_request(&mut self) -> Result<Request, End> {
         self.request_started = None;
         self.idle_since = st::now();
@@ -199,12 +195,10 @@ impl<'a> Channel<'a> {
         }
     }
 
-    /// Returns whether bytes have arrived that are not consumed.
     pub(super) fn has_input(&self) -> bool {
         self.at < self.input.len()
     }
 
-    /// Takes the bytes that have arrived and are not consumed.
     pub(super) fn take_input(&mut self) -> Vec<u8> {
         let mut input = std::mem::take(&mut self.input);
         input.drain(..std::mem::take(&mut self.at));

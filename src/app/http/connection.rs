@@ -11,7 +11,7 @@ use crate::http::request::{Method, Request};
 use crate::http::status::Status;
 use crate::st::net::TcpStream;
 
-/// Serves a connection that came by a listener of `site` until it ends, and returns the reason.
+/// Returns the reason of its end.
 pub(super) fn serve(state: &State, router: &Router, site: Site, number: u64, stream: &TcpStream) -> End {
     let mut channel = Channel::new(state, number, stream);
     loop {

@@ -115,7 +115,6 @@ impl Router {
         })
     }
 
-    /// Returns the handlers of the longest prefix that fits.
     fn handlers(&self, site: Site, path: &str) -> impl Iterator<Item = &dyn Handler> {
         let is_below = |route: &Route| {
             let rest = path.strip_prefix(route.prefix);

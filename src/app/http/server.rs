@@ -29,14 +29,12 @@ const SUMMARY_INTERVAL: Duration = Duration::from_secs(10);
 /// Retry time in seconds for connections beyond a limit.
 const RETRY_AFTER: u64 = 2;
 
-/// The HTTP server. Clones are the same server.
 #[derive(Clone)]
 pub(crate) struct Http(Arc<Inner>);
 
 struct Inner {
     state: State,
     router: Router,
-    /// Gives out the numbers of connections in the log.
     clients: Clients,
     tls: TlsAcceptor,
 }

@@ -21,7 +21,6 @@ const COMMON: &str = "Server: simple-rtmp-server\r\n\
 /// Header lines of every response that is private.
 const COMMON_PRIVATE: &str = "Server: simple-rtmp-server\r\nX-Content-Type-Options: nosniff\r\n";
 
-/// State that all connections share.
 pub(super) struct State {
     pub(super) config: ConfigCell,
     pub(super) memory: MemoryTracker,
@@ -57,7 +56,6 @@ impl State {
         }
     }
 
-    /// Returns the head of a response as sent.
     pub(super) fn encode_head(&self, head: &Head, persistence: Persistence) -> String {
         let common = if head.is_private { COMMON_PRIVATE } else { COMMON };
         self.date.with(|date| head.encode(persistence, date.format(st::system_time()), common))
@@ -68,7 +66,6 @@ impl State {
         self.connections.len() >= self.config.get().http_server.max_connections / 4 * 3
     }
 
-    /// Counts a response.
     pub(super) fn count(&self, status: Status) {
         self.counters.requests.fetch_add(1, Ordering::Relaxed);
         if status.code() >= 400 {

@@ -108,7 +108,6 @@ fn a_segment_is_the_same_from_the_heap_and_from_pages() {
     }
 }
 
-/// Sends `request` on a connection of its own, and returns all that comes back until the server closes.
 fn exchange(request: &'static [u8]) -> String {
     let sent = st::run(move || {
         let (config, _setter) = ConfigCell::new(Arc::new(Config::parse("a.conf", "listen 1935;").unwrap()));
@@ -139,7 +138,6 @@ fn exchange(request: &'static [u8]) -> String {
     sent.unwrap()
 }
 
-/// Returns the status lines and the body of all responses.
 fn outcome(request: &'static [u8]) -> (Vec<String>, String) {
     let answer = exchange(request);
     // A body is followed by the next status line without a line feed.

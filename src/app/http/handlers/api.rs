@@ -83,7 +83,6 @@ pub(crate) struct Api {
     disk: Disk,
 }
 
-/// The handler of the endpoints for one block of listeners.
 pub(crate) struct ApiHandler {
     api: Arc<Api>,
     part: Part,
@@ -101,7 +100,6 @@ enum Part {
 }
 
 impl Api {
-    /// Creates the API.
     pub(crate) fn new(ctx: Context) -> Self {
         let offenders = Arc::<Offenders>::default();
         Self {
@@ -170,7 +168,6 @@ impl Api {
         self.read(&call, name, rest, config)
     }
 
-    /// Answers a request that only reads.
     fn read(&self, call: &Call<'_>, name: &str, rest: &str, config: &HttpApi) -> Answer {
         let core = &self.core;
         match (name, rest) {
@@ -297,7 +294,6 @@ impl Feature for Api {
 }
 
 impl ApiHandler {
-    /// Creates the handler of `http_api`.
     pub(crate) fn new(api: Arc<Api>) -> Self {
         Self { api, part: Part::Api }
     }
@@ -307,7 +303,6 @@ impl ApiHandler {
         Self { api, part: Part::Guest }
     }
 
-    /// Creates the handler of `exporter`.
     pub(crate) fn exporter(api: Arc<Api>) -> Self {
         Self { api, part: Part::Exporter }
     }

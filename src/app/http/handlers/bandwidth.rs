@@ -44,7 +44,6 @@ const MAX_UPLOAD: u64 = 64 << 20;
 /// Longest name of a test.
 const MAX_NAME: usize = 32;
 
-/// Bytes of one write.
 const CHUNK: usize = 64 * 1024;
 
 /// Bytes that the kernel takes beyond those in flight, during and after a transfer.
@@ -54,14 +53,12 @@ const DEFAULT_UNSENT: usize = 512 * 1024;
 /// The header field with the key, which pages of other sites cannot send.
 const KEY_FIELD: &str = "x-bandwidth-key";
 
-/// Handler of the transfers.
 pub(crate) struct BandwidthHandler {
     ctx: Context,
     api: Arc<Api>,
     sessions: Sessions,
 }
 
-/// The answer, or the response that refuses.
 type Answer = Result<Response, Box<Response>>;
 
 impl BandwidthHandler {

@@ -33,7 +33,6 @@ use crate::st::{self, Shared};
 /// Port of RTMP without `listen`.
 const RTMP_PORT: u16 = 1935;
 
-/// Handler of the console on `http_server` or on `http_api`.
 pub(crate) struct ConsoleHandler {
     ctx: Context,
     site: Site,

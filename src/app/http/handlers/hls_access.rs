@@ -29,8 +29,6 @@ const SEGMENT_SUFFIX: &str = ".ts";
 /// Content type of playlists (RFC 8216, 4).
 const PLAYLIST_TYPE: &str = "application/vnd.apple.mpegurl";
 
-/// Handler that refuses requests for HLS files without a valid signature or session, and serves the playlists to those
-/// that have one.
 pub(crate) struct HlsAccessHandler {
     ctx: Context,
     live_files: LiveFiles,
@@ -39,12 +37,10 @@ pub(crate) struct HlsAccessHandler {
 }
 
 impl HlsAccessHandler {
-    /// Creates a handler in front of those of these files and of the configured directory.
     pub(crate) fn new(ctx: Context, live_files: LiveFiles) -> Self {
         Self { sessions: HlsSessions::new(ctx.clone()), ctx, live_files, disk: Disk::new() }
     }
 
-    /// Returns a playlist whose addresses have a query.
     fn playlist_response(&self, playlist: &str, query: &str) -> Response {
         let body = self.ctx.memory.charge_bytes(Category::Http, with_query(playlist, query).into());
         Response::content(Status::Ok, PLAYLIST_TYPE, body)
@@ -110,7 +106,6 @@ impl HlsAccessHandler {
         Some(self.playlist_response(&playlist, &format!("{SESSION}={id}")))
     }
 
-    /// Returns the content of a playlist, from memory or from disk.
     fn playlist(&self, path: &str, dir: &Path) -> Option<String> {
         let body = match self.live_files.get(path) {
             Some(file) => file.body.clone(),

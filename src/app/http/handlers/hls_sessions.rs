@@ -42,14 +42,12 @@ const VIEWER_BYTES: usize = 1024;
 /// Longest address of a page that is kept, in bytes.
 const MAX_PAGE_URL: usize = 1024;
 
-/// The sessions as a feature of the server.
 #[derive(Clone)]
 pub(crate) struct HlsSessions {
     ctx: Context,
 }
 
 impl HlsSessions {
-    /// Creates the feature without viewers.
     pub(crate) fn new(ctx: Context) -> Self {
         Self { ctx }
     }
@@ -132,7 +130,6 @@ impl HlsSessions {
         granted
     }
 
-    /// Asks all gates about a viewer.
     fn ask(
         &self,
         client: &Arc<ClientInfo>,

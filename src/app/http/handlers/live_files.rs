@@ -8,11 +8,9 @@ use crate::app::outputs::live_files::LiveFiles;
 use crate::http::request::Request;
 use crate::memory::Category;
 
-/// Handler of the files that outputs keep in memory.
 pub(crate) struct LiveFileHandler(LiveFiles);
 
 impl LiveFileHandler {
-    /// Creates a handler of these files.
     pub(crate) fn new(files: LiveFiles) -> Self {
         Self(files)
     }

@@ -47,12 +47,10 @@ const MAX_EARLY_INPUT: usize = 16 * 1024;
 /// Tells nginx to hand on each piece at once. Without it, viewers behind it get seconds at a time.
 const NO_BUFFERING: (&str, &str) = ("X-Accel-Buffering", "no");
 
-/// Handler of live streams at the paths of `http_remux`.
 pub(crate) struct LiveStreamHandler {
     ctx: Context,
 }
 
-/// A stream that a viewer asks for.
 struct RequestedStream {
     request: StreamRequest,
     app: String,

@@ -32,14 +32,12 @@ const AUDIO_KBPS: u64 = 160;
 /// Segments from whose sizes bit rates are computed: the last ones of a playlist.
 const MEASURED_SEGMENTS: usize = 30;
 
-/// Handler of master playlists.
 pub(crate) struct MasterPlaylistHandler {
     ctx: Context,
     ladders: Ladders,
     live_files: LiveFiles,
 }
 
-/// A playlist that the master playlist refers to.
 struct Variant {
     uri: String,
     /// The highest bit rate that the encoder is allowed, in kbit/s; 0 if it is not known.
@@ -48,16 +46,15 @@ struct Variant {
     snapshot: StreamSnapshot,
 }
 
-/// Bit rates of segments, in bit/s.
+/// In bit/s.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct Rates {
-    /// The highest of one segment.
+    /// Of one segment.
     peak: u64,
     average: u64,
 }
 
 impl MasterPlaylistHandler {
-    /// Creates a handler in front of that of the playlists themselves.
     pub(crate) fn new(ctx: Context, ladders: Ladders, live_files: LiveFiles) -> Self {
         Self { ctx, ladders, live_files }
     }

@@ -14,7 +14,6 @@ use crate::log::quoted;
 /// Retry time in seconds while the disk is busy.
 const RETRY_AFTER: u64 = 1;
 
-/// Handler of the files of a directory.
 pub(crate) struct StaticFileHandler {
     config: ConfigCell,
     disk: Disk,

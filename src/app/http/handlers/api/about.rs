@@ -63,7 +63,6 @@ pub(super) fn endpoints(core: &Core, path: &str) -> Response {
 /// The description of the API. A test compares it with the endpoints and with their answers.
 pub(super) const OPENAPI: &str = include_str!("openapi.json");
 
-/// Returns the version of the server.
 pub(super) fn versions() -> Object {
     let part = |text: &str| text.parse::<u32>().unwrap_or(0);
     Object::new()
@@ -73,7 +72,6 @@ pub(super) fn versions() -> Object {
         .with("version", env!("CARGO_PKG_VERSION"))
 }
 
-/// Returns licence and authors.
 pub(super) fn authors() -> Object {
     Object::new().with("license", env!("CARGO_PKG_LICENSE")).with("contributors", env!("CARGO_PKG_NAME"))
 }
@@ -121,7 +119,6 @@ pub(super) fn request(request: &Request) -> Object {
         .with_object("server", server.with("time", unix_ms()))
 }
 
-/// Returns the answer of the raw API of SRS.
 pub(super) fn raw(core: &Core, call: &Call<'_>, config: &HttpApi, last_reload: &Shared<LastReload>) -> Response {
     if !config.raw_enabled {
         return error(RAW_DISABLED);

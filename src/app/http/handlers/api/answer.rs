@@ -7,7 +7,6 @@ use crate::http::status::Status;
 /// Longest name of the function of JSONP.
 const MAX_CALLBACK: usize = 64;
 
-/// An endpoint's answer.
 pub(super) type Answer = Result<Response, Box<Response>>;
 
 /// Returns an error as SRS sends it: with the status 200.

@@ -26,7 +26,6 @@ const MAX_ADDRESSES: usize = 4096;
 
 const LOG_INTERVAL: Duration = Duration::from_secs(5);
 
-/// Check of requests against `auth` of `http_api`.
 pub(super) struct Guard(Shared<State>, Arc<Offenders>);
 
 struct State {
@@ -41,7 +40,6 @@ struct Failures {
     since: Instant,
 }
 
-/// The scheme of a request's `Authorization`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Scheme {
     Basic,
@@ -49,13 +47,11 @@ enum Scheme {
 }
 
 impl Guard {
-    /// Creates a guard that reports wrong secrets to `offenders`.
     pub(super) fn new(offenders: Arc<Offenders>) -> Self {
         let warning = Throttle::new(LOG_INTERVAL);
         Self(Shared::new(State { failures: HashMap::new(), warning, unreported: 0, total: 0 }), offenders)
     }
 
-    /// Returns the number of wrong secrets since the start.
     pub(super) fn failure_count(&self) -> u64 {
         self.0.with(|state| state.total)
     }
@@ -136,7 +132,6 @@ pub(super) fn has_credentials(request: &Request) -> bool {
     credentials(request).is_some()
 }
 
-/// Returns the scheme and the secret of `Authorization`.
 fn credentials(request: &Request) -> Option<(Scheme, &str)> {
     let (scheme, secret) = request.headers.get_single("authorization")?.split_once(' ')?;
     let scheme = match scheme {
@@ -169,7 +164,6 @@ fn find_role(auth: &ApiAuth, scheme: Scheme, given: &str) -> Option<ApiRole> {
     }
 }
 
-/// Encodes bytes in Base64 (RFC 4648, 4).
 fn base64(bytes: &[u8]) -> String {
     const ALPHABET: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
     let mut text = String::with_capacity(bytes.len().div_ceil(3) * 4);
@@ -214,7 +208,6 @@ fn challenge<T>(request: &Request) -> Result<T, Box<Response>> {
     Err(Box::new(response.with("WWW-Authenticate", "Basic realm=\"simple-rtmp-server\", charset=\"UTF-8\"")))
 }
 
-/// Logs what an operator has changed.
 pub(super) fn log_change(address: IpAddr, action: impl std::fmt::Display) {
     log::info!("API request carried out: address={address} action={}", quoted(action));
 }

@@ -73,7 +73,6 @@ impl BanList {
         })
     }
 
-    /// Returns the bans in force, oldest first.
     pub(super) fn all(&self) -> Vec<Ban> {
         let now = st::now();
         let mut all: Vec<_> = self.0.with(|table| table.bans.values().filter(|ban| ban.until > now).cloned().collect());
@@ -112,7 +111,6 @@ impl Gate for BanList {
 }
 
 impl Target {
-    /// Returns the name of the kind.
     pub(super) fn kind(&self) -> &'static str {
         match self {
             Self::Ip(_) => "ip",
@@ -120,7 +118,6 @@ impl Target {
         }
     }
 
-    /// Returns the address or the name of the stream.
     pub(super) fn value(&self) -> String {
         match self {
             Self::Ip(ip) => ip.to_string(),

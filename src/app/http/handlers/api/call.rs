@@ -8,7 +8,6 @@ use crate::config::ApiRole;
 use crate::http::request::{Method, Request};
 use crate::http::status::Status;
 
-/// A request of somebody who may use the API.
 pub(super) struct Call<'a> {
     pub(super) request: &'a Request,
     pub(super) address: IpAddr,
@@ -16,13 +15,12 @@ pub(super) struct Call<'a> {
 }
 
 impl Call<'_> {
-    /// Returns the value of a parameter of the query; none if it is absent or empty.
+    /// Returns a parameter of the query; none if it is absent or empty.
     pub(super) fn query(&self, name: &str) -> Option<String> {
         self.request.query.get(name).filter(|value| !value.is_empty())
     }
 
-    /// Returns the value of a parameter that is a number within a range; none if it is absent. Errors: the problem to
-    /// answer with.
+    /// Returns a number of the query; none if it is absent. Errors: the problem to answer with.
     pub(super) fn number(
         &self,
         name: &str,
@@ -47,7 +45,6 @@ impl Call<'_> {
         Err(problem(Status::Forbidden, &text, &[]))
     }
 
-    /// Returns whether the request only reads.
     pub(super) fn is_read(&self) -> bool {
         matches!(self.request.method, Method::Get | Method::Head)
     }

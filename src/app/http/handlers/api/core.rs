@@ -11,7 +11,6 @@ use crate::app::context::Context;
 use crate::app::http::response::Response;
 use crate::memory::Category;
 
-/// The server as the endpoints see it.
 pub(super) struct Core {
     pub(super) ctx: Context,
     /// Makes ids of names: the same name has the same id until the server ends, and nobody can look for two names with one id.
@@ -44,7 +43,6 @@ impl Core {
         if name.is_empty() { String::new() } else { make_id("vid-", self.ids.hash_one(name)) }
     }
 
-    /// Returns the begin of every answer.
     pub(super) fn envelope(&self) -> Object {
         Object::new()
             .with("code", 0)
@@ -53,7 +51,6 @@ impl Core {
             .with("pid", std::process::id().to_string())
     }
 
-    /// Returns an answer with one report.
     pub(super) fn data(&self, data: Object) -> Response {
         self.json(self.envelope().with_object("data", data))
     }
@@ -64,12 +61,10 @@ impl Core {
         self.json(self.envelope().with_json(name, &list.finish()).with("total", total))
     }
 
-    /// Returns an answer, which memory accounting charges.
     pub(super) fn json(&self, object: Object) -> Response {
         Response::json(self.charge(object.finish()))
     }
 
-    /// Returns a text as bytes that memory accounting charges.
     pub(super) fn charge(&self, text: String) -> Bytes {
         self.ctx.memory.charge_bytes(Category::Http, text.into())
     }

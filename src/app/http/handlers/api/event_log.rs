@@ -51,7 +51,6 @@ struct State {
     last_reader: u64,
 }
 
-/// An event as it is sent.
 #[derive(Debug, Clone)]
 pub(super) struct Entry {
     pub(super) seq: u64,
@@ -67,7 +66,6 @@ pub(super) struct ReaderGuard {
     id: u64,
 }
 
-/// The JSON of an event: what it has of these.
 #[derive(Default, Serialize)]
 struct EventJson<'a> {
     seq: u64,
@@ -124,7 +122,6 @@ impl EventLog {
         Self { ctx, offenders, state: Shared::new(state) }
     }
 
-    /// Records that the configuration was reloaded.
     pub(super) fn record_reload(&self) {
         self.record(EventJson { event: "reloaded", ..EventJson::default() });
     }
@@ -160,12 +157,10 @@ impl EventLog {
         })
     }
 
-    /// Returns the number of readers.
     pub(super) fn reader_count(&self) -> u64 {
         self.state.with(|state| state.readers.len() as u64)
     }
 
-    /// Returns whether another reader may come.
     pub(super) fn has_room(&self) -> bool {
         self.state.with(|state| state.readers.len() < MAX_READERS)
     }

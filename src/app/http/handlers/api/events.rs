@@ -26,7 +26,6 @@ const MAX_BATCH: usize = 100;
 /// Time after which a browser connects again, in milliseconds.
 const RETRY_MS: u32 = 2000;
 
-/// Events that a reader wants.
 struct Filter {
     types: Vec<String>,
     stream: Option<String>,
@@ -132,7 +131,6 @@ impl Reader {
         format!("retry: {RETRY_MS}\nevent: hello\ndata: {}\n\n", hello.finish())
     }
 
-    /// Returns the text of the events that the reader wants, and moves on.
     fn format(&mut self, batch: &[Entry]) -> String {
         let mut text = String::new();
         for entry in batch {

@@ -12,7 +12,6 @@ use crate::app::stats::collect;
 use crate::os;
 use crate::st::{self, Shared};
 
-/// Time between two samples.
 pub(super) const INTERVAL: Duration = Duration::from_secs(10);
 
 /// Time from the start of the server to the first sample with rates.
@@ -21,7 +20,6 @@ pub(super) const FIRST_INTERVAL: Duration = Duration::from_secs(1);
 /// Samples of an hour.
 const MAX_SAMPLES: usize = 360;
 
-/// The samples.
 #[derive(Default)]
 pub(super) struct History(Shared<State>);
 
@@ -33,7 +31,7 @@ struct State {
 }
 
 impl History {
-    /// Takes a sample. May wait.
+    /// May wait.
     pub(super) fn sample(&self, ctx: &Context) {
         let memory = st::offload(os::usage).map_or(0, |usage| usage.memory as u64 * 1024);
         let [publish, play, forward] =
@@ -58,7 +56,6 @@ impl History {
         self.0.with(|state| *state = State::default());
     }
 
-    /// Returns the samples.
     pub(super) fn answer(&self, core: &Core) -> Response {
         let samples: Vec<_> = self.0.with(|state| state.samples.iter().copied().collect());
         let answer: Object = core.envelope().with("interval_ms", INTERVAL.as_millis() as u64);

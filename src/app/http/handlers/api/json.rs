@@ -25,19 +25,16 @@ pub(super) const BAD_RPC: u32 = 1060;
 pub(super) struct Object(String);
 
 impl Object {
-    /// Creates an object without fields.
     pub(super) fn new() -> Self {
         Self("{".to_owned())
     }
 
-    /// Adds a field.
     pub(super) fn with(self, name: &str, value: impl Serialize) -> Self {
         // Numbers, texts and structures of them always have a JSON form.
         let value = serde_json::to_string(&value).unwrap_or_else(|_| "null".to_owned());
         self.with_json(name, &value)
     }
 
-    /// Adds a field that is an object.
     pub(super) fn with_object(self, name: &str, value: Object) -> Self {
         self.with_json(name, &value.finish())
     }
@@ -53,14 +50,12 @@ impl Object {
         self
     }
 
-    /// Returns the text.
     pub(super) fn finish(mut self) -> String {
         self.0.push('}');
         self.0
     }
 }
 
-/// Bit rates.
 #[derive(Serialize)]
 pub(super) struct Kbps {
     recv_30s: u64,

@@ -9,7 +9,6 @@ const RELOAD_FAILED: u32 = 1023;
 const STATE_INIT: u32 = 0;
 const STATE_FINISHED: u32 = 90;
 
-/// The outcome of the last reload.
 #[derive(Default)]
 pub(super) struct LastReload {
     count: u64,
@@ -17,7 +16,6 @@ pub(super) struct LastReload {
 }
 
 impl LastReload {
-    /// Records the outcome of a reload.
     pub(super) fn record(&mut self, error: Option<String>) {
         self.count += 1;
         self.error = error;

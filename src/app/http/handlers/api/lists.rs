@@ -138,7 +138,6 @@ pub(super) fn offenders(core: &Core, call: &Call<'_>, offenders: &Offenders) -> 
     core.list("offenders", list)
 }
 
-/// Returns the closed connections by reason, and the last ones.
 pub(super) fn closes(core: &Core, events: &EventLog) -> Response {
     let closes: Vec<_> = collect::closes(&core.ctx).iter().map(CloseJson::from).collect();
     let recent = format!("[{}]", events.recent_closes().join(","));

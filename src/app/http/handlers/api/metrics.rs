@@ -14,7 +14,6 @@ pub(super) const CONTENT_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8"
 /// Longest time without a yield.
 const TIME_SLICE: Duration = Duration::from_millis(1);
 
-/// Metrics that are being written.
 #[derive(Default)]
 struct Text(String);
 
@@ -165,13 +164,11 @@ impl Text {
         }
     }
 
-    /// Writes a metric without labels.
     fn single(&mut self, name: &str, help: &str, kind: &str, value: impl Display) {
         self.family(name, help, kind);
         self.sample(name, &[], value);
     }
 
-    /// Starts a metric.
     fn family(&mut self, name: &str, help: &str, kind: &str) {
         // Writing to a String cannot fail, here and below.
         let _ = write!(self.0, "# HELP {name} {help}\n# TYPE {name} {kind}\n");

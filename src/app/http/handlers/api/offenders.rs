@@ -13,7 +13,6 @@ const WINDOW: Duration = Duration::from_secs(3600);
 /// Addresses that are kept. Of more, those with most trouble stay.
 const MAX_ADDRESSES: usize = 1000;
 
-/// The addresses.
 #[derive(Default)]
 pub(super) struct Offenders(Shared<HashMap<IpAddr, Record>>);
 
@@ -28,7 +27,6 @@ pub(super) struct Record {
     pub(super) last: Instant,
 }
 
-/// One cause of trouble.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Offence {
     Refused,
@@ -44,7 +42,6 @@ impl Offenders {
         }
     }
 
-    /// Records a wrong secret.
     pub(super) fn record_wrong_secret(&self, ip: IpAddr, now: Instant) {
         self.record(ip, Offence::WrongSecret, None, now);
     }

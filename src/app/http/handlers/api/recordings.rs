@@ -68,7 +68,6 @@ pub(super) fn link(core: &Core, call: &Call<'_>, id: &str, auth: &ApiAuth) -> An
     Ok(core.json(core.envelope().with("url", url).with("seconds", LIFETIME.as_secs())))
 }
 
-/// Starts or ends the recording of a stream.
 pub(super) fn record(core: &Core, call: &Call<'_>, stream: &str, is_wanted: bool) -> Answer {
     call.require(ApiRole::Admin)?;
     let source = core.ctx.streams.all().into_iter().find(|source| core.is_stream(&source.name(), stream));
@@ -82,7 +81,6 @@ pub(super) fn record(core: &Core, call: &Call<'_>, stream: &str, is_wanted: bool
     Ok(core.json(answer.with("changed", recorded == Recorded::Changed)))
 }
 
-/// Removes a recording and its file.
 pub(super) fn remove(core: &Core, call: &Call<'_>, id: &str) -> Answer {
     call.require(ApiRole::Admin)?;
     let recording = find(core, id)?;

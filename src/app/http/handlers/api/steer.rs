@@ -22,7 +22,6 @@ use crate::http::request::Method;
 use crate::http::status::Status;
 use crate::st::Shared;
 
-/// Carries out a request that changes something.
 pub(super) fn change(
     core: &Core,
     bans: &BanList,
@@ -90,7 +89,6 @@ pub(super) fn change(
     }
 }
 
-/// Returns the bans in force.
 pub(super) fn bans(core: &Core, bans: &BanList) -> Response {
     let all: Vec<_> = bans.all().iter().map(BanJson::from).collect();
     let total = all.len();

@@ -84,19 +84,16 @@ impl Readings {
         Sample { at: self.at, own: self.stat("utime") + self.stat("stime"), idle, all: self.system.iter().sum() }
     }
 
-    /// Returns the `data` of `self_proc_stats`.
     pub(super) fn self_proc_stats(&self, cpu: &CpuMeter) -> Object {
         let names = SELF_STAT.iter().zip(&self.stat);
         names.fold(self.head(cpu.own), |data, (name, value)| data.with(name, value))
     }
 
-    /// Returns the `data` of `system_proc_stats`.
     pub(super) fn system_proc_stats(&self, cpu: &CpuMeter) -> Object {
         let names = SYSTEM_STAT.iter().zip(&self.system);
         names.fold(self.head(cpu.system), |data, (name, ticks)| data.with(name, ticks))
     }
 
-    /// Returns the `data` of `meminfos`.
     pub(super) fn meminfos(&self) -> Object {
         let (total, free) = (self.kbytes("MemTotal"), self.kbytes("MemFree"));
         let (buffers, cached) = (self.kbytes("Buffers"), self.kbytes("Cached"));
@@ -118,7 +115,6 @@ impl Readings {
             .with("SwapFree", swap_free)
     }
 
-    /// Returns the `data` of `summaries`.
     pub(super) fn summaries(&self, cpu: &CpuMeter, server: &ServerTotals) -> Object {
         let peak_kb = getrusage(UsageWho::RUSAGE_SELF).map_or(0, |usage| usage.max_rss());
         let total = self.kbytes("MemTotal");
@@ -187,7 +183,6 @@ impl Readings {
     }
 }
 
-/// Totals of the server for `summaries`.
 pub(super) struct ServerTotals {
     pub(super) uptime_s: u64,
     pub(super) bytes_in: u64,
@@ -218,7 +213,6 @@ impl CpuMeter {
     }
 }
 
-/// Returns the `data` of `rusages`.
 pub(super) fn rusages() -> Object {
     let Ok(usage) = getrusage(UsageWho::RUSAGE_SELF) else { return Object::new().with("ok", false) };
     Object::new()
@@ -242,7 +236,6 @@ pub(super) fn rusages() -> Object {
         .with("ru_nivcsw", usage.involuntary_context_switches())
 }
 
-/// Returns the milliseconds since 1970.
 pub(super) fn unix_ms() -> u64 {
     crate::st::system_time()
         .duration_since(UNIX_EPOCH)

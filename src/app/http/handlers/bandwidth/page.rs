@@ -27,7 +27,6 @@ const FILES: [(&str, &str, &[u8]); 3] = [
     ("bandwidth/page.js", "page.js", include_bytes!("page.js")),
 ];
 
-/// Handler of the files of the page, if bandwidth tests are possible.
 pub(crate) struct BandwidthPageHandler {
     ctx: Context,
     files: Vec<(&'static str, Arc<LiveFile>)>,

@@ -15,7 +15,6 @@ use crate::app::session::bandwidth_report::{BandwidthReport, Transfer};
 use crate::config::Vhost;
 use crate::st::{self, LowClass, Shared};
 
-/// Longest time of a test.
 pub(super) const TEST_LIMIT: Duration = Duration::from_secs(40);
 
 /// Time without a transfer after which a test is over.
@@ -46,14 +45,12 @@ pub(super) struct Sessions {
 /// The address of a client, and the name that it gives its test.
 type Key = (IpAddr, String);
 
-/// The direction of a transfer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Direction {
     Download,
     Upload,
 }
 
-/// Reason for refusing a transfer.
 pub(super) enum StartError {
     Rule(TestRefusal),
     TooMany,
@@ -93,7 +90,6 @@ pub(super) struct TransferGuard {
     sessions: Sessions,
     key: Key,
     direction: Direction,
-    /// End of the test.
     deadline: Instant,
 }
 
@@ -240,7 +236,6 @@ impl Flow {
 }
 
 impl TransferGuard {
-    /// Counts bytes that have arrived.
     pub(super) fn count(&self, bytes: u64) {
         let now = st::now();
         self.with(|test| {

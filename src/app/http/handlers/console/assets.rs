@@ -62,7 +62,6 @@ impl Assets {
         &self.pages[usize::from(is_in_folder)]
     }
 
-    /// Returns a file by its name below `console/`.
     pub(super) fn get(&self, name: &str) -> Option<&LiveFile> {
         self.files.get(name)
     }

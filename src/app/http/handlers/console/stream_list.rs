@@ -40,7 +40,6 @@ struct PublicStream<'a> {
 #[derive(Default)]
 pub(super) struct ListCache {
     list: Option<Bytes>,
-    /// Start of the last rendering.
     rendered_at: Option<Instant>,
 }
 
@@ -55,7 +54,6 @@ impl ListCache {
         None
     }
 
-    /// Stores a list.
     pub(super) fn put(&mut self, list: Bytes) {
         self.list = Some(list);
     }

@@ -4,7 +4,6 @@ use super::stream_list::render;
 use super::*;
 use crate::app::stats::snapshot::{AudioReport, StreamReport, StreamState, VideoReport};
 
-/// Returns a stream `name`, which is vhost/app/stream, with two players.
 fn stream(name: &str) -> StreamReport {
     let (vhost, rest) = name.split_once('/').unwrap();
     let (app, stream) = rest.rsplit_once('/').unwrap();

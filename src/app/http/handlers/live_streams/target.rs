@@ -19,7 +19,7 @@ pub(super) struct Target {
     vhost: String,
     pub(super) app: String,
     stream: String,
-    /// The query as sent.
+    /// As sent.
     params: String,
     /// The page that the player is on.
     pub(super) page_url: String,
@@ -87,7 +87,6 @@ impl Target {
         }
     }
 
-    /// Returns the name of the wire, for the log.
     pub(super) fn wire_name(&self, is_websocket: bool) -> &'static str {
         match (self.format, is_websocket) {
             (MountFormat::Flv, false) => "http-flv",

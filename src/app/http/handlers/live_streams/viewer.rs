@@ -48,7 +48,6 @@ struct Entry {
 pub(super) struct Viewer {
     _registration: Registration,
     consumer: Arc<Consumer>,
-    /// Name of the stream.
     name: String,
     /// The client's end of a WebSocket.
     websocket: Option<Box<Reader>>,
@@ -62,7 +61,6 @@ pub(super) struct Viewer {
     session: Session,
 }
 
-/// The bytes that a viewer may send.
 struct InputLimit {
     started: Instant,
     received: u64,

@@ -7,7 +7,6 @@ use serde::Serialize;
 use crate::app::http::handlers::api::offenders::Record;
 use crate::st;
 
-/// An address that causes trouble.
 #[derive(Serialize)]
 pub(in crate::app::http::handlers::api) struct OffenderJson {
     ip: String,
@@ -18,7 +17,6 @@ pub(in crate::app::http::handlers::api) struct OffenderJson {
     seconds_ago: u64,
 }
 
-/// The server at one moment.
 #[derive(Debug, Clone, Copy, Serialize)]
 pub(in crate::app::http::handlers::api) struct SampleJson {
     pub(in crate::app::http::handlers::api) time_ms: u64,

@@ -11,7 +11,6 @@ use crate::config::EffectiveValue;
 use crate::config::plan::Change;
 use crate::st;
 
-/// A change of a reload.
 #[derive(Serialize)]
 pub(in crate::app::http::handlers::api) struct ChangeJson {
     directive: String,
@@ -29,12 +28,10 @@ pub(in crate::app::http::handlers::api) struct CloseJson {
     ordinary: bool,
 }
 
-/// A forwarder.
 #[derive(Serialize)]
 pub(in crate::app::http::handlers::api) struct ForwarderJson {
     /// Its number in the log.
     id: String,
-    /// Name of the stream in the server.
     stream: String,
     /// The target, without keys.
     target: String,
@@ -49,7 +46,6 @@ pub(in crate::app::http::handlers::api) struct ForwarderJson {
     dropped: u64,
 }
 
-/// A recording.
 #[derive(Serialize)]
 pub(in crate::app::http::handlers::api) struct RecordingJson<'a> {
     /// Empty while it is being written.
@@ -77,7 +73,6 @@ pub(in crate::app::http::handlers::api) struct BanJson {
     seconds_left: u64,
 }
 
-/// A value of the configuration.
 #[derive(Serialize)]
 pub(in crate::app::http::handlers::api) struct SettingJson {
     /// The block, such as `publish in vhost a.b`; empty at the top of the file.
