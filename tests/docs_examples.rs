@@ -51,6 +51,7 @@ const OTHER_COMMANDS: &[(&str, &str)] = &[
     ("cargo run --locked -- --print-reference > conf/full.conf", "src/config/tests.rs compares the file"),
     ("cargo bench --bench hot_paths", "by hand"),
     ("python3 trunk-scripts/transcode-churn.py", "by hand"),
+    ("python3 trunk-scripts/latency-browser.py", "by hand"),
     (
         "openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes -days 365 -subj /CN=live.example.com \
          -addext subjectAltName=DNS:live.example.com -addext basicConstraints=critical,CA:FALSE -keyout server.key \
