@@ -54,7 +54,6 @@ const QUEUE_DIVISOR: usize = 8;
 /// Minimum time between two lines about recordings that failed.
 const LOG_INTERVAL: Duration = Duration::from_secs(10);
 
-/// Recording as a feature of the server.
 pub(crate) struct DvrFeature(Arc<Inner>);
 
 struct Inner {
@@ -76,7 +75,7 @@ struct Counters {
 }
 
 impl DvrFeature {
-    /// Creates the feature, and starts the thread that writes. Fails when the system has no thread.
+    /// Creates the feature, and starts the thread that writes.
     pub(crate) fn new(ctx: Context) -> io::Result<Self> {
         let outcomes = Arc::new(Inbox::new());
         let library = Library::default();
@@ -116,7 +115,6 @@ impl Inner {
         }
     }
 
-    /// Reports what the thread has done, forever.
     fn report(&self) {
         let (mut throttle, mut unreported) = (Throttle::new(LOG_INTERVAL), 0_u64);
         loop {
@@ -233,7 +231,6 @@ impl Listener for DvrFeature {
     }
 }
 
-/// The steering of recordings by operators.
 struct Control(Weak<Inner>);
 
 impl RecordingControl for Control {
@@ -286,12 +283,10 @@ impl Reclaim for DvrFeature {
     }
 }
 
-/// Returns the root directories of the recordings of all vhosts.
 fn roots(config: &Config) -> BTreeSet<PathBuf> {
     config.vhosts.values().map(|vhost| path::root(&vhost.dvr.path)).collect()
 }
 
-/// Returns the rules for old recordings of all vhosts.
 fn policies(config: &Config) -> Vec<Policy> {
     let vhosts = config.vhosts.values().filter(|vhost| !vhost.dvr.max_age.is_zero() || vhost.dvr.max_size > 0);
     let policy = |vhost: &Arc<Vhost>| Policy {

@@ -155,7 +155,6 @@ impl Gate for ForwardManager {
 }
 
 impl ForwardManager {
-    /// Creates the feature without streams.
     pub(crate) fn new(ctx: Context) -> Self {
         Self { dialer: Arc::new(Dialer::new(ctx)), streams: Shared::default() }
     }

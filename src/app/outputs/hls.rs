@@ -81,7 +81,6 @@ const TIME_SLICE: Duration = Duration::from_millis(2);
 /// Interval of the release of unused buffers. Streams with longer segments find none.
 const POOL_TRIM_INTERVAL: Duration = Duration::from_secs(12);
 
-/// The HLS streams of the server. Clones share them.
 #[derive(Clone)]
 pub(crate) struct Hls(Arc<Inner>);
 
@@ -108,7 +107,6 @@ pub(crate) struct HlsFeature {
 }
 
 impl HlsFeature {
-    /// Creates the feature around its streams.
     pub(crate) fn new(ctx: Context, hls: Hls) -> Self {
         hls.0.live_files.set_limit(ctx.config.get().http_server.live_limit());
         Self { ctx, hls }
@@ -136,7 +134,6 @@ impl Feature for HlsFeature {
         self.hls.reconfigure(&self.ctx.streams, new);
     }
 
-    /// Waits until all queued segments are written.
     fn flush(&self, deadline: Instant) {
         while !self.hls.0.writer.is_idle() && st::now() < deadline {
             st::sleep(Duration::from_millis(10));
@@ -163,7 +160,6 @@ impl Feature for HlsFeature {
 }
 
 impl Listener for HlsFeature {
-    /// Attaches an output to each stream that is published.
     fn on_event(&self, event: &Event) {
         let Event::Stream(StreamEvent::Published { stream, source, .. }) = event else { return };
         let config = self.ctx.config.get();

@@ -39,11 +39,10 @@ struct Files {
     owners: HashMap<Arc<str>, EvictableFiles>,
     /// The same owners by the size of those files.
     by_size: BTreeSet<(u64, Arc<str>)>,
-    /// Size of all files, in bytes.
+    /// In bytes.
     bytes: u64,
     /// Maximum of `bytes`. 0 refuses all files.
     limit: u64,
-    /// The limit was exceeded, and this was logged.
     limit_logged: bool,
 }
 
@@ -56,7 +55,6 @@ struct StoredFile {
 #[derive(Default)]
 struct EvictableFiles {
     bytes: u64,
-    /// The oldest first.
     paths: VecDeque<Box<str>>,
 }
 

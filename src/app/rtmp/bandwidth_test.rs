@@ -118,7 +118,6 @@ struct Measured {
 }
 
 impl Test<'_, '_> {
-    /// Goes through steps 1 to 11.
     fn measure(&mut self, is_flash: bool) -> Result<Measured, CloseReason> {
         self.stream.set_write_timeout(Some(STEP_TIMEOUT));
         // Without the option, the last bytes only wait longer.
@@ -251,7 +250,6 @@ impl Test<'_, '_> {
         }
     }
 
-    /// Waits for a command, and skips others.
     fn expect(&mut self, name: &'static str) -> Result<(), CloseReason> {
         self.step = name;
         self.stream.set_time_limit(Some(STEP_TIMEOUT));
@@ -273,7 +271,6 @@ impl Test<'_, '_> {
         Ok(protocol.flush()?)
     }
 
-    /// Returns what the client is told at the start of a phase.
     fn order(&self) -> Object {
         // SRS's clients take 0 for a limit that they always exceed.
         let limit_kbps = if self.limit_kbps == 0 { NO_LIMIT_KBPS } else { self.limit_kbps };
@@ -298,12 +295,10 @@ impl Test<'_, '_> {
     }
 }
 
-/// Returns what the client is told at the end of a phase.
 fn outcome(transfer: Transfer) -> Object {
     with_times(Object::new()).with("duration_delta", transfer.ms as f64).with("bytes_delta", transfer.bytes as f64)
 }
 
-/// Adds the length of a phase, and the pause between two messages.
 fn with_times(object: Object) -> Object {
     object.with("duration_ms", DURATION.as_millis() as f64).with("interval_ms", 0.0)
 }

@@ -34,7 +34,6 @@ impl CodecLog {
         None
     }
 
-    /// Logs codecs that are not in the log when the publication ends.
     pub(super) fn finish(&mut self, publication: &Publication, name: &str) {
         let codecs = publication.status().codecs;
         if codecs != Codecs::default() && codecs != self.logged {

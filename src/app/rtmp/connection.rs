@@ -43,7 +43,6 @@ pub(super) struct Connection<'a> {
     /// The client's last receiveAudio and receiveVideo. They also hold for later playbacks.
     pub(super) wants_audio: bool,
     pub(super) wants_video: bool,
-    /// The bandwidth test that the client was admitted to.
     pub(super) test: Option<Box<AdmittedTest>>,
     quantum: WorkQuantum,
     /// Time without write progress after which the client is closed.
@@ -205,7 +204,6 @@ impl<'a> Connection<'a> {
         Some(Box::new(Admitted { app: admitted.app.clone(), info: Arc::new(info) }))
     }
 
-    /// Resolves the stream name of a `publish` or `play`.
     pub(super) fn resolve(&self, admitted: &Admitted, name: &str) -> Result<StreamRequest, CloseReason> {
         let config = self.ctx.config.get();
         let request = admitted.app.stream(name, &config);
@@ -276,7 +274,6 @@ impl<'a> Connection<'a> {
     }
 }
 
-/// Reads once. Returns whether there was input.
 fn read(stream: &TcpStream, protocol: &mut Protocol<TcpStream>) -> Result<bool, CloseReason> {
     let fed = stream.try_read_with(|bytes| match bytes {
         [] => Err(rtmp::Error::Closed),
@@ -306,7 +303,6 @@ fn refused(error: &request::Error, config: &Config, tc_url: &str, app: &str, str
     CloseReason::Refused(format!("{error} (the client sent tcUrl={} app={}{stream})", shown(tc_url), shown(app)))
 }
 
-/// Returns what the gates are asked about a `publish` or `play`.
 pub(super) fn gate_request(
     action: GateAction,
     admitted: &Admitted,
@@ -333,11 +329,10 @@ pub(super) struct CheckedRequest {
     pub(super) info: Arc<StreamInfo>,
     /// The request to the gates that may wait.
     pub(super) question: GateRequest,
-    /// Limit of the bit rate in kbit/s.
+    /// In kbit/s.
     pub(super) max_bitrate: Option<u64>,
 }
 
-/// Asks the gates that answer at once, also about the name that they grant.
 pub(super) fn ask_immediate(
     ctx: &Context,
     action: GateAction,

@@ -36,7 +36,6 @@ struct PlayerRole<'a, 'c> {
     drop_log: Throttle,
 }
 
-/// A playback that has begun. It ends when this is dropped.
 struct Playback {
     consumer: Arc<Consumer>,
     info: Arc<StreamInfo>,

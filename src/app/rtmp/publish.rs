@@ -49,7 +49,7 @@ struct PublisherRole<'a, 'c> {
     /// Earliest time at which the input that is read now can have arrived.
     arrived_after: Instant,
     coalescing: bool,
-    /// Limit of the bit rate that the gates set, in kbit/s.
+    /// In kbit/s.
     granted_bitrate: Option<u64>,
     /// Start of the present rate window, and the bytes received before it.
     rate_window: (Instant, u64),

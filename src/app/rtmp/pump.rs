@@ -33,9 +33,7 @@ const MAX_READS: usize = 4;
 
 /// The purpose of a connection, which decides what its input means and when it ends.
 pub(crate) trait Role {
-    /// The result when the loop ends in order.
     type End;
-    /// The reason when it does not.
     type Error: From<rtmp::Error> + From<io::Error>;
 
     /// Returns the error for a peer that does not read what it is sent.
@@ -49,32 +47,25 @@ pub(crate) trait Role {
     /// Handles the next message of the buffered input. Replies stay in the protocol.
     fn handle_next(&mut self) -> Result<Handled<Self::End>, Self::Error>;
 
-    /// Records that bytes have arrived.
     fn on_input(&mut self, _now: Instant) {}
 
     /// Decides what follows when nothing more can be written now.
     fn finish_round(&mut self, round: &Round) -> Result<Next<Self::End>, Self::Error>;
 
-    /// Handles the end of a wait at its deadline.
     fn on_deadline(&mut self) {}
 
     /// Returns whether the connection has carried media, for which it gets high priority. `is_busy`: it does not wait now.
     fn has_media(&self, is_busy: bool) -> bool;
 }
 
-/// The result of [`Role::handle_next`].
 pub(crate) enum Handled<End> {
-    /// A message was handled.
     Message,
-    /// More input is needed.
     NoMessage,
     /// The message ends the loop. Later messages belong to what serves the connection next.
     End(End),
 }
 
-/// A round as [`Role::finish_round`] sees it.
 pub(crate) struct Round {
-    /// The time at which the round started.
     pub(crate) now: Instant,
     /// The queue is written, and the stream has nothing to add.
     pub(crate) all_sent: bool,
@@ -82,13 +73,10 @@ pub(crate) struct Round {
     pub(crate) input_pending: bool,
 }
 
-/// The step after a round.
 pub(crate) enum Next<End> {
     /// A wait, until this time at most.
     Wait(Option<Instant>),
-    /// The next round, without a wait.
     Round,
-    /// The end of the loop.
     End(End),
 }
 
@@ -99,7 +87,6 @@ enum Input<End> {
     End(End),
 }
 
-/// The state of the loop.
 pub(crate) struct Pump<'a> {
     stream: TcpStream,
     /// The position in the stream that is sent. Publishers have none.

@@ -7,7 +7,6 @@ use crate::app::session::request::AppRequest;
 use crate::codec::amf0::Object;
 use crate::rtmp::connect::Connect;
 
-/// A client that may test.
 pub(super) struct AdmittedTest {
     pub(super) permit: TestPermit,
     /// Flash never says that it has sent all.

@@ -38,7 +38,6 @@ const GOP_DIVISOR: usize = 2;
 pub(super) struct DiskQueue {
     tasks: Sender<Task>,
     counters: Arc<Counters>,
-    /// Files that are being written.
     open: Shared<Vec<Arc<FileState>>>,
 }
 
@@ -60,7 +59,6 @@ impl DiskQueue {
         self.counters.bytes.load(Ordering::Relaxed)
     }
 
-    /// Returns the files that are being written.
     pub(super) fn open_files(&self) -> Vec<Arc<FileState>> {
         self.open.with(|open| open.clone())
     }
@@ -110,7 +108,6 @@ impl DiskQueue {
     }
 }
 
-/// The files of one recording.
 pub(super) struct RecordingFiles {
     queue: DiskQueue,
     stream: Arc<StreamInfo>,
@@ -187,7 +184,6 @@ impl Disk for RecordingFiles {
     }
 }
 
-/// Returns the time so long ago.
 fn started_at(age: Duration) -> SystemTime {
     let now = st::system_time();
     now.checked_sub(age).unwrap_or(now)

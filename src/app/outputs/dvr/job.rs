@@ -33,7 +33,6 @@ impl FileState {
     }
 }
 
-/// Work for the thread.
 pub(super) enum Job {
     Open { template: String, min_free: u64, head: Bytes },
     Write(Bytes),
@@ -51,7 +50,6 @@ impl Job {
     }
 }
 
-/// A job in the queue.
 pub(super) enum Task {
     File(Arc<FileState>, Job),
     /// Reads the lists of directories, and removes old recordings.
@@ -59,7 +57,6 @@ pub(super) enum Task {
         roots: Vec<PathBuf>,
         policies: Vec<Policy>,
     },
-    /// Removes a recording.
     Remove(String, Arc<Reply>),
 }
 
@@ -71,7 +68,6 @@ pub(super) struct Reply {
 }
 
 impl Reply {
-    /// Hands the outcome to whoever waits.
     pub(super) fn answer(&self, removal: Removal) {
         *self.removal.lock().unwrap_or_else(PoisonError::into_inner) = Some(removal);
         self.answered.broadcast();
@@ -91,15 +87,12 @@ impl Reply {
     }
 }
 
-/// A message from the thread to the worker.
 pub(super) enum Outcome {
-    /// A file is complete.
     Recorded { file: Arc<FileState>, path: PathBuf, duration_ms: u64, bytes: u64 },
     /// A file could not be written; what there is of it follows as recorded.
     Failed { file: Arc<FileState>, path: String, error: String },
 }
 
-/// Counters that worker and thread share.
 #[derive(Debug, Default)]
 pub(super) struct Counters {
     pub(super) jobs: AtomicUsize,
@@ -107,7 +100,6 @@ pub(super) struct Counters {
     /// Most bytes in the queue.
     pub(super) limit: AtomicUsize,
     pub(super) next_id: AtomicUsize,
-    /// Removals that wait.
     pub(super) removals: AtomicUsize,
     /// Maintenance waits or runs.
     pub(super) is_maintaining: AtomicBool,

@@ -9,7 +9,7 @@ use std::path::Path;
 
 use crate::app::session::recordings::RecordingEntry;
 
-/// The name of the list below the root directory.
+/// Below the root directory.
 const FILE: &str = ".srs-recordings";
 
 /// Most recordings that are listed. Older ones stay on the disk and are not known any more.
@@ -23,7 +23,6 @@ pub(super) fn load(root: &Path) -> Vec<RecordingEntry> {
     File::open(root.join(FILE)).map(|file| read(BufReader::new(file))).unwrap_or_default()
 }
 
-/// Reads a list.
 fn read(mut reader: impl BufRead) -> Vec<RecordingEntry> {
     let mut entries = Vec::new();
     let mut line = Vec::new();

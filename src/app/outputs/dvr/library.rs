@@ -69,7 +69,6 @@ impl Library {
         list.drain(..excess);
     }
 
-    /// Removes what is too old, or too much.
     pub(super) fn retain(&self, policies: &[Policy], now: SystemTime) {
         let now = now.duration_since(UNIX_EPOCH).map_or(0, |time| time.as_millis() as u64);
         for policy in policies.iter().filter(|policy| !policy.max_age.is_zero() || policy.max_size > 0) {
@@ -87,7 +86,6 @@ impl Library {
         }
     }
 
-    /// Removes a recording and its file.
     pub(super) fn remove(&self, id: &str) -> Removal {
         let found = self.lists().values().flatten().find(|recording| recording.id == id).cloned();
         let Some(recording) = found else { return Removal::Unknown };
@@ -100,7 +98,6 @@ impl Library {
         Removal::Removed
     }
 
-    /// Takes recordings off the list of a directory.
     fn forget(&self, root: &Path, removed: &[Arc<FinishedRecording>]) {
         if removed.is_empty() {
             return;

@@ -14,10 +14,8 @@ use crate::st;
 
 const LOG_INTERVAL: Duration = Duration::from_secs(10);
 
-/// The recording of one publication. Dropping it ends the file.
 pub(super) struct DvrOutput {
     recorder: Option<Recorder<RecordingFiles>>,
-    /// Name of the stream.
     name: String,
     /// Messages of all streams that were not recorded.
     total_dropped: Arc<AtomicU64>,

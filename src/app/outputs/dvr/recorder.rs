@@ -22,7 +22,6 @@ const RETRY_AFTER: Duration = Duration::from_secs(10);
 /// Sequence headers that are kept for the next file.
 const MAX_HEADERS: usize = 16;
 
-/// The files of a recording.
 pub(super) trait Disk {
     /// Starts a file with these bytes, whose first frame was received so long ago. Returns whether it can.
     fn open(&mut self, head: Bytes, age: Duration) -> bool;
@@ -30,7 +29,6 @@ pub(super) trait Disk {
     fn write(&mut self, bytes: Bytes) -> bool;
     /// Appends a fragment of MP4, which readers see when it is whole. Returns whether there was room for it.
     fn write_fragment(&mut self, bytes: Bytes) -> bool;
-    /// Ends the file.
     fn close(&mut self, ending: Ending);
     /// Returns whether the file has failed since it was opened.
     fn has_failed(&self) -> bool;
@@ -282,7 +280,6 @@ impl<D: Disk> Recorder<D> {
         };
     }
 
-    /// Gives the file up that has failed.
     fn fail(&mut self, now: Instant) {
         match self.file.take().map(|file| file.content) {
             Some(Content::Flv(file)) => file.abandon(&mut self.disk),
@@ -293,7 +290,6 @@ impl<D: Disk> Recorder<D> {
     }
 }
 
-/// Returns whether a packet is audio or video that is played.
 fn is_frame(packet: &Packet<'_>) -> bool {
     matches!(packet.track, Track::Audio | Track::Video) && packet.kind != PacketKind::Header
 }

@@ -1,4 +1,3 @@
-//! Tests of the recorder with a disk in memory.
 
 mod mp4;
 
@@ -98,7 +97,6 @@ fn tags(mut file: &[u8]) -> Vec<(char, u32, u8)> {
     tags
 }
 
-/// Returns the metadata of a file.
 fn metadata(mut file: &[u8]) -> amf0::Object {
     flv::read_file_header(&mut file).unwrap().unwrap();
     let tag = flv::read_tag(&mut file).unwrap().unwrap();

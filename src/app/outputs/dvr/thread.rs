@@ -45,7 +45,7 @@ struct OpenFile {
     temporary: PathBuf,
     min_free: u64,
     head_size: u64,
-    /// Bytes that were written completely.
+    /// Of complete writes.
     size: u64,
     checked_at: Instant,
     checked_size: u64,
@@ -56,7 +56,6 @@ impl DiskThread {
         Self { files: HashMap::new(), counters, outcomes, library }
     }
 
-    /// Handles a task.
     pub(super) fn handle(&mut self, task: Task) {
         match task {
             Task::File(state, job) => {
@@ -188,7 +187,6 @@ impl OpenFile {
         Ok(())
     }
 
-    /// Checks the free space, now and then.
     fn check_free(&mut self) -> io::Result<()> {
         if self.size - self.checked_size >= CHECK_BYTES || st::now().duration_since(self.checked_at) >= CHECK_INTERVAL {
             check_free(self.path.parent().unwrap_or(Path::new(".")), self.min_free)?;

@@ -50,7 +50,6 @@ pub(super) fn connect(
         .unwrap_or_else(|| Failure::Resolve { host: destination.host.clone(), error: "it has no address".into() }))
 }
 
-/// Resolves the target's host on a thread for blocking work, unless it is an address.
 fn resolve(dialer: &Dialer, forwarder: &Forwarder, destination: &Destination) -> Result<Vec<SocketAddr>, Failure> {
     let Destination { host, port, .. } = destination;
     if let Ok(address) = host.parse() {

@@ -43,7 +43,6 @@ struct Status {
     registration: Option<Registration>,
 }
 
-/// Progress of a forwarder, for the log and for snapshots.
 struct Progress {
     state: ForwardState,
     attempts: u64,
@@ -53,7 +52,6 @@ struct Progress {
 }
 
 impl Forwarder {
-    /// Creates a forwarder that has not started.
     pub(super) fn new(number: u64, target: Target) -> Self {
         Self { number, target, stopped: AtomicBool::new(false), wakeup: Arc::default(), status: Mutex::default() }
     }
@@ -82,7 +80,6 @@ impl Forwarder {
         self.status().last_error = Some(error);
     }
 
-    /// Waits for `time`, unless the forwarder is woken.
     pub(super) fn pause(&self, time: Duration) {
         self.wakeup.wait_timeout(time);
     }
@@ -160,7 +157,6 @@ impl Forwarder {
         Progress { state, attempts, last_error, delay }
     }
 
-    /// Returns the state of the forwarder as a part of a snapshot.
     pub(super) fn report(&self, stream: &str, kbps_out: u64) -> Map<String, Value> {
         let (bytes, messages) = (self.bytes(), self.messages());
         let Progress { state, attempts, last_error, delay } = self.progress();

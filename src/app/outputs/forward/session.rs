@@ -47,7 +47,6 @@ struct ForwarderRole<'a> {
     consumer: &'a Consumer,
     destination: &'a Destination,
     client: Client<TcpStream>,
-    /// Set when the stream has ended.
     drain_deadline: Option<Instant>,
 }
 

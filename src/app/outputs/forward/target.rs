@@ -11,7 +11,6 @@ use crate::config::Destination;
 /// cause more connections.
 const MAX_CONNECTING: usize = 64;
 
-/// Shared by all forwarders of the server.
 pub(super) struct Dialer {
     pub(super) ctx: Context,
     /// Permits to connect, by target.

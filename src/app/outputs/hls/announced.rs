@@ -2,7 +2,6 @@
 
 use crate::codec::amf0::{self, Object, Value};
 
-/// Tracks that a publisher says it is about to send.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(super) struct Announced {
     pub(super) video: bool,

@@ -38,7 +38,6 @@ pub(super) fn replace(path: &Path, content: &[u8]) -> io::Result<()> {
     renamed
 }
 
-/// Returns the path with `suffix` appended to its file name.
 pub(super) fn with_suffix(path: &Path, suffix: impl AsRef<OsStr>) -> PathBuf {
     let mut name = path.as_os_str().to_owned();
     name.push(suffix);

@@ -25,7 +25,7 @@ pub struct BufferPool(Arc<Mutex<Idle>>);
 
 #[derive(Debug)]
 struct Idle {
-    /// Maximum size of all buffers, in bytes.
+    /// In bytes.
     limit: usize,
     /// The latest returned last.
     buffers: Vec<Vec<u8>>,

@@ -27,7 +27,6 @@ const FIRST_SILENCE: u64 = 25_200;
 /// Distance by which a frame may be in front of the end of silence, in units of the muxer's clock: 200 ms.
 const MAX_OVERLAP: u64 = 18_000;
 
-/// State of the gap at the end of audio.
 #[derive(Debug, Default)]
 pub(super) struct Gaps {
     /// Time of the first and of the last video frame, in milliseconds.
@@ -38,7 +37,7 @@ pub(super) struct Gaps {
     last_audio: Option<(u64, u64)>,
     /// End of the silence that was written, in units of the muxer's clock.
     filled_until: Option<u64>,
-    /// Silent frames in the open segment.
+    /// In the open segment.
     count: usize,
 }
 

@@ -72,7 +72,7 @@ pub(super) struct Counters {
     pub(super) queued_bytes: AtomicUsize,
     /// Limit of `queued_bytes`, at most [`MAX_QUEUED_BYTES`].
     pub(super) byte_limit: AtomicUsize,
-    /// Segments written since the server started.
+    /// Since the server started.
     pub(super) written: AtomicU64,
     /// Segments not written since the server started: the queue was full, or the disk failed.
     pub(super) lost: AtomicU64,

@@ -11,7 +11,6 @@ use crate::memory::MemoryTracker;
 /// Maximum wait for a keyframe, in milliseconds.
 const MAX_WAIT_FOR_KEYFRAME: u64 = 10_000;
 
-/// The HLS output of one publisher. Dropping it ends the last segment.
 pub(super) struct HlsOutput(HlsStream);
 
 impl HlsOutput {
@@ -124,7 +123,6 @@ impl Output for Handover {
         }
     }
 
-    // Dropping it ends both.
     fn end(mut self: Box<Self>, reason: EndReason) {
         if let Some(new) = self.new.take() {
             new.end(reason);

@@ -32,11 +32,9 @@ pub(super) struct Entry {
     pub(super) number: u64,
     /// In milliseconds.
     pub(super) duration: u64,
-    /// The segment does not continue the one before it.
     pub(super) discontinuity: bool,
     /// The segment is the first of a publisher. Not in the file: whoever reads that has another publisher.
     pub(super) is_first: bool,
-    /// Wall-clock time of the first frame.
     pub(super) started_at: Option<SystemTime>,
 }
 
@@ -96,7 +94,6 @@ impl Playlist {
         self.entries.iter()
     }
 
-    /// Returns the first number that no segment has used.
     pub(super) fn next_number(&self) -> u64 {
         // The two differ after a segment that could not be written.
         self.entries.back().map_or(0, |entry| entry.number + 1).max(self.sequence + self.entries.len() as u64)
@@ -199,7 +196,6 @@ impl Playlist {
         format!("{}-{number}.ts", self.name)
     }
 
-    /// Returns the content of the playlist file.
     pub(super) fn render(&self) -> String {
         let mut text = String::with_capacity(160 + self.entries.len() * (100 + self.name.len()));
         let _ = write!(

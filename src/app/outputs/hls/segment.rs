@@ -31,7 +31,6 @@ pub(super) struct OpenSegment {
     pub(super) started_at: SystemTime,
     pub(super) discontinuity: bool,
     pub(super) video: Option<VideoSpan>,
-    /// End of the last audio frame.
     pub(super) audio_end: i64,
     pub(super) tracks: Tracks,
 }
@@ -39,7 +38,6 @@ pub(super) struct OpenSegment {
 /// The video frames of a segment.
 #[derive(Clone, Copy)]
 pub(super) struct VideoSpan {
-    /// Decoding time of the last frame.
     pub(super) last: u64,
     /// Latest presentation time.
     pub(super) last_pts: i64,

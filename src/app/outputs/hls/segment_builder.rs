@@ -12,7 +12,7 @@ use crate::codec::ts::video_track::{self, VideoTrack};
 /// Units of the muxer's clock per millisecond.
 pub(super) const TICKS: u64 = 90;
 
-/// Maximum size of a segment in bytes, since it is held in memory.
+/// Bytes, since it is held in memory.
 const MAX_SEGMENT: usize = 64 * 1024 * 1024;
 
 /// Maximum distance between media time and wall-clock time in the date of a segment.
@@ -25,9 +25,8 @@ pub(super) struct SegmentBuilder {
     /// Size of the publisher's last segment, in bytes. The next one is expected to be about as large.
     last_size: usize,
     open: Option<OpenSegment>,
-    /// Tracks of the publisher's last segment.
+    /// Of the publisher's last segment.
     last_tracks: Option<Tracks>,
-    /// The next segment follows a discontinuity.
     discontinuity: bool,
     /// Start of the next segment by media time.
     next_start: Option<SystemTime>,
@@ -47,7 +46,6 @@ impl SegmentBuilder {
         }
     }
 
-    /// Starts the stream of a new publisher. Its first segment follows a discontinuity.
     pub(super) fn start_publication(&mut self) {
         self.end_publication();
         self.muxer.start_publication();
@@ -58,7 +56,6 @@ impl SegmentBuilder {
         (self.last_size, self.last_tracks) = (0, None);
     }
 
-    /// Makes the next segment follow a discontinuity if `is_discontinuous`.
     pub(super) fn add_discontinuity(&mut self, is_discontinuous: bool) {
         self.discontinuity |= is_discontinuous;
     }
@@ -72,7 +69,6 @@ impl SegmentBuilder {
         self.last_tracks.is_none()
     }
 
-    /// Returns whether the open segment has its maximum size.
     pub(super) fn is_full(&self) -> bool {
         self.muxer.len() >= MAX_SEGMENT
     }

@@ -20,7 +20,6 @@ const RETRY_AFTER: Duration = Duration::from_secs(60);
 /// Maximum number of files removed in one go, since segments of other streams may be waiting.
 pub(super) const REMOVE_BATCH: usize = 64;
 
-/// A file that could not be written.
 #[derive(Debug, thiserror::Error)]
 #[error("{}: {error}", path.display())]
 pub(super) struct WriteError {
@@ -109,7 +108,6 @@ impl SegmentStore {
         &self.playlist_path
     }
 
-    /// Continues a closed stream.
     pub(super) fn reopen(&mut self) {
         (self.is_closed, self.is_expired) = (false, false);
         if std::mem::take(&mut self.is_disposing) {

@@ -65,7 +65,6 @@ pub struct Segmenter {
     waiting_audio: WaitingAudio,
     gaps: Gaps,
     picture: StillPicture,
-    /// The next segment starts as soon as possible.
     cut_due: bool,
     needs_keyframe: bool,
     rate_limit: RateLimit,
@@ -371,7 +370,6 @@ impl Segmenter {
         self.builder.open(time, pts);
     }
 
-    /// Ends the open segment as soon as possible, and lets the next one follow a discontinuity.
     fn request_cut(&mut self) {
         self.cut_due = true;
         self.builder.add_discontinuity(true);

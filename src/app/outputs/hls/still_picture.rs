@@ -27,7 +27,6 @@ const PICTURE_DELAY: u64 = 280;
 /// Maximum size of a picture that is repeated, in bytes.
 const MAX_PICTURE: usize = 1024 * 1024;
 
-/// The last keyframe, and the time since.
 pub(super) struct StillPicture {
     /// Empty if the last keyframe cannot be repeated.
     frame: Vec<u8>,

@@ -27,7 +27,6 @@ impl HlsStream {
         Self(Shared::new(StreamState::new(name, base, settings, writer, live_files, buffers)))
     }
 
-    /// Returns when the stream ended, unless it is published.
     pub(super) fn ended_at(&self) -> Option<Instant> {
         self.0.with(|state| state.ended_at())
     }

@@ -30,7 +30,6 @@ pub(super) struct StreamState {
     files: Arc<StreamFiles>,
     segmenter: Segmenter,
     memory: MemoryTracker,
-    /// Charge of what the segmenter buffers.
     segmenter_charge: Charge,
     /// The playlist found on disk, set by the writer thread.
     disk_playlist: Arc<OnceLock<Playlist>>,
@@ -41,7 +40,6 @@ pub(super) struct StreamState {
     is_moved: bool,
     /// The playlist in memory. `None` until the number of the next segment is known.
     playlist: Option<Playlist>,
-    /// Segments that wait for `playlist`.
     unnumbered: VecDeque<Segment>,
     writer: SegmentWriter,
     publisher: Option<Arc<dyn ClientHandle>>,
@@ -112,7 +110,6 @@ impl StreamState {
         true
     }
 
-    /// Sets what is announced of the segments.
     pub(super) fn set_publication(&mut self, stream: &Arc<StreamInfo>, client: &Arc<ClientInfo>) {
         self.publication = Some((stream.clone(), client.clone()));
     }
@@ -176,7 +173,6 @@ impl StreamState {
         self.settings = settings.clone();
     }
 
-    /// Charges the segmenter's buffers, and publishes a finished segment.
     fn after_segmenter(&mut self, finished: Option<Segment>) {
         self.segmenter_charge.set(self.segmenter.buffered_bytes());
         if self.segmenter.is_open() {

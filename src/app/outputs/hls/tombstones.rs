@@ -19,12 +19,10 @@ pub(super) struct Tombstones {
     next_number: u64,
 }
 
-/// A playlist without segments.
 pub(super) struct Tombstone {
     /// `hls_path`.
     pub(super) root: PathBuf,
     pub(super) path: PathBuf,
-    /// Content of the file.
     pub(super) text: String,
     pub(super) next_number: u64,
 }
@@ -53,7 +51,6 @@ impl Tombstones {
 }
 
 impl Tombstone {
-    /// Removes the file, and the directories that are empty then.
     fn remove_file(self) {
         // Another server with the same hls_path may have continued the playlist.
         let is_unchanged = fs::read_to_string(&self.path).is_ok_and(|text| text == self.text);
@@ -63,7 +60,6 @@ impl Tombstone {
     }
 }
 
-/// Removes the empty directories between `root` and `path`.
 pub(super) fn remove_empty_dirs(path: &Path, root: &Path) {
     let parents = path.ancestors().skip(1).take_while(|dir| *dir != root);
     // Fails at the first directory that is not empty.

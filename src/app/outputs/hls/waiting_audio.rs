@@ -20,7 +20,6 @@ impl WaitingAudio {
         self.0.len() >= MAX_WAITING_FRAMES
     }
 
-    /// Returns the size of the frames, in bytes.
     pub(super) fn bytes(&self) -> usize {
         self.0.iter().map(|(_, body)| body.len()).sum()
     }

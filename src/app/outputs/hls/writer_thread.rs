@@ -37,7 +37,6 @@ pub(super) struct WriterThread {
     tombstones: Tombstones,
     counters: Arc<Counters>,
     throttle: Throttle,
-    /// The last log line was about a failure.
     failure_logged: bool,
     /// Counters at the last log line about a failure.
     logged_lost: u64,
@@ -60,7 +59,6 @@ impl WriterThread {
         }
     }
 
-    /// Handles jobs until the sending side is dropped.
     pub(super) fn run(&mut self, jobs: &Receiver<QueuedJob>) {
         let mut next_removal = st::now() + REMOVE_INTERVAL;
         loop {
@@ -127,7 +125,6 @@ impl WriterThread {
         }
     }
 
-    /// Returns the store of a stream, and opens it if it is not open.
     fn store(&mut self, files: &StreamFiles) -> &mut SegmentStore {
         let Self { stores, dir_cache, tombstones, .. } = self;
         stores.entry(files.root.join(&files.base)).or_insert_with(|| {

@@ -9,7 +9,6 @@ use crate::app::session::bandwidth_report::BandwidthReport;
 use crate::app::stats::snapshot::Section;
 use crate::st::Shared;
 
-/// Results that the API shows.
 const MAX_RESULTS: usize = 20;
 
 pub(crate) struct BandwidthTestFeature {
@@ -24,7 +23,6 @@ struct Results {
 }
 
 impl BandwidthTestFeature {
-    /// Creates the feature without results.
     pub(crate) fn new(ctx: Context) -> Self {
         Self { ctx, results: Shared::default() }
     }

@@ -10,7 +10,6 @@ pub(super) const DURATION: Duration = Duration::from_secs(3);
 /// Start of a phase that does not count: TCP looks for its rate, and nothing is acknowledged for a round trip.
 const WARM_UP: Duration = Duration::from_millis(500);
 
-/// Counter of bytes between two points in time.
 #[derive(Debug)]
 pub(super) struct Window {
     opens: Instant,
@@ -62,7 +61,6 @@ impl Window {
         }
     }
 
-    /// Returns the bytes of the window and their time.
     pub(super) fn transfer(&self) -> Transfer {
         let (Some((from, before)), Some((to, after))) = (self.first, self.last) else { return Transfer::default() };
         let ms = u64::try_from(to.saturating_duration_since(from).as_millis()).unwrap_or(u64::MAX);

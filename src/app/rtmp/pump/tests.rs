@@ -5,10 +5,8 @@ use crate::rtmp::message::{MessageType, UserControl};
 use crate::rtmp::server::{Event, Server as Rtmp};
 use crate::st::net::TcpListener;
 
-/// Longer than any test may take.
 const BOUND: Duration = Duration::from_secs(20);
 
-/// A role that counts what happens, and ends at a Stop or after `max_timeouts` waits.
 struct CountingRole {
     rtmp: Rtmp<TcpStream>,
     wait: Duration,

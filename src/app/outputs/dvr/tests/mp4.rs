@@ -1,4 +1,3 @@
-//! Recordings in MP4.
 
 use super::*;
 use crate::app::outputs::dvr::recorder::Refusal;

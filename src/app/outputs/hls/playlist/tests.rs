@@ -7,7 +7,6 @@ fn entry(number: u64, duration: u64) -> Entry {
     Entry { number, duration, discontinuity: false, is_first: false, started_at }
 }
 
-/// Returns settings with this window in milliseconds and segments of 2 s.
 fn window(window: u64) -> Durations {
     Durations { window, fragment: 2000, target: 2000 }
 }

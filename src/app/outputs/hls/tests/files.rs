@@ -3,7 +3,6 @@
 use super::super::playlist::segment_number;
 use super::*;
 
-/// Returns settings with this window and segment length, in milliseconds.
 fn durations(window: u64, fragment: u64) -> Durations {
     Durations { window, fragment, target: fragment }
 }

@@ -23,7 +23,6 @@ pub(super) const OTHER_AVC_HEADER: &[u8] =
     &[0x17, 0, 0, 0, 0, 1, 0x64, 0, 0x28, 0xff, 0xe1, 0, 3, 0x67, 0x64, 1, 1, 0, 2, 0x68, 0xeb];
 pub(super) const AAC_HEADER: &[u8] = &[0xaf, 0, 0x12, 0x10];
 
-/// The HLS of one stream with its own directory and a clock that the test sets.
 pub(super) struct Rig {
     pub(super) folder: tempfile::TempDir,
     pub(super) segmenter: Segmenter,
@@ -72,7 +71,6 @@ impl Rig {
         self.started + Duration::from_millis(self.clock.load(Ordering::Relaxed) - 1_700_000_000_000)
     }
 
-    /// Handles a job as the writer thread would.
     pub(super) fn handle(&mut self, job: Job) {
         let now = self.now();
         self.handle_at(job, now);

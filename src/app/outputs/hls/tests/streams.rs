@@ -41,7 +41,6 @@ impl ClientHandle for NullClient {
     fn close(&self, _: crate::app::CloseReason) {}
 }
 
-/// Returns a stream with its files in this directory, its settings, and its files in memory.
 fn stream_in(folder: &tempfile::TempDir) -> (HlsStream, crate::config::Hls, LiveFiles) {
     let text = format!("listen 1; vhost v {{ hls on; hls_fragment 1; hls_path {}; }}", folder.path().display());
     let hls = crate::config::Config::parse("t", &text).unwrap().vhost("v").unwrap().hls.clone();
