@@ -43,7 +43,7 @@ impl Codecs {
         counts && self.video.replace(tag.codec) != Some(tag.codec)
     }
 
-    /// Takes over the codec of an audio message. Returns whether it is another one.
+    /// Takes over the codec of an audio message, in the same way.
     pub(super) fn on_audio(&mut self, tag: &AudioTag) -> bool {
         let counts = tag.track == 0 || self.audio.is_none();
         counts && self.audio.replace(tag.codec) != Some(tag.codec)

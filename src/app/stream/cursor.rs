@@ -24,7 +24,6 @@ pub(super) struct JoinPoint {
     pub(super) awaited: VideoTracks,
 }
 
-/// A cursor into the packet log.
 pub(super) struct Cursor {
     /// Sequence number of the next message.
     pub(super) seq: u64,
@@ -32,12 +31,10 @@ pub(super) struct Cursor {
     pub(super) end: Option<u64>,
     /// Tracks that are wanted, a bit each.
     pub(super) wanted: u8,
-    /// Video of these tracks is dropped until a keyframe of the track.
     awaited: VideoTracks,
     pub(super) paused: bool,
-    /// Everything so far was handed out, so the stream may write to the socket.
+    /// So the stream may write to the socket.
     pub(super) caught_up: bool,
-    /// Messages handed out.
     pub(super) sent: u64,
     /// Messages that were evicted before they were handed out.
     dropped: u64,
@@ -53,7 +50,6 @@ impl Cursor {
         (self.seq, self.awaited) = (start.seq, start.awaited);
     }
 
-    /// Counts the messages that a move to the join point drops.
     pub(super) fn count_dropped(&mut self, start: JoinPoint) {
         self.dropped += start.seq.saturating_sub(self.seq);
     }
@@ -99,7 +95,6 @@ impl Cursor {
         tracks & !self.wanted == 0 && (self.awaited.is_empty() || tracks & Track::Video.bit() == 0)
     }
 
-    /// Returns the next message, wanted or not.
     pub(super) fn next<'a>(&self, log: &'a PacketLog) -> Option<&'a LogEntry> {
         if self.is_at_end() { None } else { log.get(self.seq) }
     }

@@ -30,14 +30,13 @@ use self::wire::WireEncoder;
 use super::packet_log::Batch;
 use super::track::Track;
 
-/// The wire of one subscriber.
 pub(super) enum Encoder {
     Rtmp(RtmpEncoder),
     #[cfg(feature = "http")]
     Wire(WireEncoder),
 }
 
-/// A batch that was just closed, on the wires of the stream's subscribers.
+/// A batch that was just closed, on each wire.
 pub(super) struct LiveBatch {
     pub(super) chunks: Batch,
     #[cfg(feature = "http")]
@@ -67,7 +66,6 @@ impl Encoder {
         }
     }
 
-    /// Records that the cursor was moved.
     pub(super) fn on_move(&mut self) {
         match self {
             Self::Rtmp(rtmp) => rtmp.on_move(),

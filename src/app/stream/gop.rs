@@ -10,7 +10,6 @@ use super::track::VideoTracks;
 /// Time without any keyframe after which a publication counts as one without.
 pub(super) const KEYFRAME_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// Tracker of keyframes.
 #[derive(Debug, Default)]
 pub(super) struct GopTracker {
     /// Sequence number of the earliest keyframe of the last GOP, while all packets since are in the log.
@@ -21,13 +20,11 @@ pub(super) struct GopTracker {
     tracks: VideoTracks,
     earlier_tracks: VideoTracks,
     has_keyframe: bool,
-    /// Arrival of the first frame.
     first_frame: Option<Instant>,
     is_reported: bool,
 }
 
 impl GopTracker {
-    /// Returns the sequence number where a player can start.
     pub(super) fn start(&self) -> Option<u64> {
         self.start
     }

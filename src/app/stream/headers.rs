@@ -53,7 +53,6 @@ impl HeaderKey {
     }
 }
 
-/// The headers of the present publication.
 #[derive(Default)]
 pub(super) struct HeaderCache(Vec<CachedHeader>);
 

@@ -45,7 +45,6 @@ pub struct IngestSnapshot {
     pub stalls: u64,
 }
 
-/// Measurement of one publication.
 #[derive(Debug)]
 pub(super) struct IngestMeter {
     started: Instant,
@@ -66,7 +65,6 @@ pub(super) struct IngestMeter {
     frames: u64,
 }
 
-/// Messages that have arrived within one second.
 #[derive(Debug, Clone, Copy, Default)]
 struct Slot {
     audio_bytes: u32,
@@ -141,7 +139,6 @@ impl IngestMeter {
         (self.read_at, self.second) = (read_at, second);
     }
 
-    /// Returns the age of the publication.
     pub(super) fn uptime(&self, now: Instant) -> Duration {
         now.saturating_duration_since(self.started)
     }

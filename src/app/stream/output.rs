@@ -91,7 +91,6 @@ pub struct Publishing<'a> {
 pub(super) struct Outputs(pub(super) Vec<(&'static str, Box<dyn Output>)>);
 
 impl Outputs {
-    /// Passes a packet to all outputs.
     pub(super) fn packet(&mut self, stream: &str, packet: &Packet<'_>) {
         let mut index = 0;
         while let Some((feature, output)) = self.0.get_mut(index) {

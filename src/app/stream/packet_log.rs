@@ -49,7 +49,7 @@ pub(super) struct LogEntry {
     pub(super) track: Track,
     /// Number of the track within the video of a multitrack stream (E-RTMP).
     pub(super) video_track: u8,
-    /// Corrected time, in milliseconds.
+    /// Corrected, in milliseconds.
     pub(super) time: u64,
     pub(super) kind: PacketKind,
     pub(super) message: SharedMessage,
@@ -87,7 +87,6 @@ pub(super) struct PacketLog {
     chunk_size: u32,
     /// Entries of closed batches, then those of the open batch.
     entries: VecDeque<LogEntry>,
-    /// Number of entries of the open batch.
     open_count: usize,
     first_seq: u64,
     /// Size of the entries in closed batches, with their bytes.
@@ -163,7 +162,6 @@ impl PacketLog {
         if index < self.closed_count() { self.entries.get(index) } else { None }
     }
 
-    /// Returns the number of entries of closed batches.
     fn closed_count(&self) -> usize {
         self.entries.len() - self.open_count
     }

@@ -118,7 +118,6 @@ impl Drop for Reservation {
 }
 
 impl StreamState {
-    /// Returns an error if there is a publisher that has not stalled.
     fn check_replaceable(&self) -> Result<(), StreamBusy> {
         match &self.publisher {
             Some(publisher) if st::now().duration_since(publisher.last_activity) < self.vhost.publish.stall_timeout => {

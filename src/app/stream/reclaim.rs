@@ -82,7 +82,6 @@ impl Source {
 }
 
 impl StreamState {
-    /// Returns the bytes of the logs and of the headers.
     fn shared_bytes(&self) -> usize {
         let bytes = self.log.bytes() + self.headers.bytes();
         #[cfg(feature = "http")]

@@ -140,7 +140,6 @@ impl StreamRegistry {
 }
 
 impl Source {
-    /// Returns the description of the stream; `None` if it is not published.
     fn published(&self) -> Option<StreamSummary> {
         self.with(|state| {
             let publisher = state.publisher.as_ref()?;

@@ -195,7 +195,6 @@ impl Source {
         self.with(StreamState::end_announced);
     }
 
-    /// Prefetches the state.
     pub(super) fn prefetch(&self) {
         self.state.prefetch();
     }

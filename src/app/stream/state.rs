@@ -67,7 +67,7 @@ pub(super) struct StreamState {
     /// The log on each wire that has HTTP viewers.
     #[cfg(feature = "http")]
     pub(super) shared_logs: Vec<SharedLog>,
-    /// Messages dropped for subscribers that have left.
+    /// Of subscribers that have left.
     pub(super) dropped: u64,
     /// When players are told that the publisher is gone, unless one is back by then.
     pub(super) unpublish_at: Option<Instant>,
@@ -126,7 +126,7 @@ impl StreamState {
         self.subscribers.len() - self.free_ids.len()
     }
 
-    /// Returns the place where a player that joins now starts.
+    /// Returns the start of a player that joins now.
     pub(super) fn join_point(&self) -> JoinPoint {
         let end = self.log.end_seq();
         let live = JoinPoint { seq: end, awaited: VideoTracks::ALL };
@@ -175,7 +175,6 @@ impl StreamState {
         (now < until && !self.vhost.min_latency && self.headers.announce(missing)).then_some(until)
     }
 
-    /// Prefetches what the next message accesses beside this state.
     pub(super) fn prefetch(&self) {
         self.log.prefetch();
         if let Some(publisher) = &self.publisher {
@@ -337,7 +336,6 @@ impl StreamState {
         }
     }
 
-    /// Reports the end of a stream, if it was published.
     pub(super) fn end_announced(&mut self) {
         if let Some(stream) = self.announced.take() {
             self.changes.push(Change::Unpublished { stream });

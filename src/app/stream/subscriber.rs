@@ -183,7 +183,6 @@ impl Subscriber {
         }
     }
 
-    /// Leaves the next output to the coroutine.
     pub(super) fn wake(&mut self) {
         self.cursor.caught_up = false;
         self.client.wake();
@@ -199,7 +198,6 @@ impl Subscriber {
         }
     }
 
-    /// Moves the cursor to another place.
     pub(super) fn move_to(&mut self, start: JoinPoint) {
         self.cursor.move_to(start);
         self.encoder.on_move();

@@ -26,9 +26,7 @@ use crate::memory::MemoryTracker;
 use crate::rtmp::chunk::ChunkDecoder;
 use crate::rtmp::message::{Message, MessageType};
 
-/// A client whose socket accepts a limited number of bytes.
 pub(super) struct Socket {
-    /// Bytes that it accepts until it is full.
     room: AtomicUsize,
     written: Mutex<Vec<u8>>,
     woken: AtomicBool,
@@ -102,12 +100,10 @@ impl TestPlayer {
         Self { socket, consumer, unwritten: Vec::new(), decoder }
     }
 
-    /// Runs the player's coroutine until it has caught up or the socket is full.
     fn run(&mut self) {
         write_to(&self.socket, &mut self.consumer, &mut self.unwritten);
     }
 
-    /// Returns the messages that arrived since the last call.
     fn received(&mut self) -> Vec<Message> {
         let bytes = std::mem::take(&mut *self.socket.written.lock().unwrap());
         let mut rest = &bytes[..];

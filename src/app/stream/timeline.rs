@@ -197,7 +197,6 @@ mod tests {
     use super::Track::{Audio, Data, Video};
     use super::*;
 
-    /// Returns the corrected times, counted from the first.
     fn corrected(messages: &[(Track, u32)]) -> Vec<i64> {
         let mut timeline = Timeline::default();
         timeline.start_publication();

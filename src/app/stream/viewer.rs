@@ -82,7 +82,6 @@ impl StreamState {
         }
     }
 
-    /// Releases the wire of a viewer that has left.
     pub(super) fn release_wire(&mut self, wire: SharedWire) {
         if let Some(index) = self.shared_logs.iter().position(|log| log.wire() == wire) {
             self.shared_logs[index].viewers -= 1;

@@ -29,7 +29,6 @@ impl FlvFormat {
         out.extend_from_slice(&flv::back_pointer(size));
     }
 
-    /// Returns the size of a message as a tag.
     pub(crate) fn size(entry: &LogEntry) -> usize {
         entry.message.payload_len() + flv::TAG_OVERHEAD
     }

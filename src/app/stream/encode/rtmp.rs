@@ -18,7 +18,6 @@ use crate::rtmp::message::{MessageType, UserControl};
 /// Entries that are searched for the first time of a subscriber: enough to find a message of each track.
 const BASE_TIME_SEARCH: u64 = 64;
 
-/// The chunk streams of one subscriber.
 pub(crate) struct RtmpEncoder {
     stream_id: u32,
     chunk_size: u32,
@@ -75,17 +74,14 @@ impl RtmpEncoder {
         self.headers_sent_to = seq;
     }
 
-    /// Records that a message of the track is not sent.
     pub(crate) fn skip(&mut self, track: Track) {
         self.delta_valid &= !track.bit();
     }
 
-    /// Records that the cursor was moved.
     pub(crate) fn on_move(&mut self) {
         self.delta_valid = 0;
     }
 
-    /// Records that the subscriber has selected or deselected a track.
     pub(crate) fn on_select(&mut self, track: Track, wanted: bool) {
         self.skip(track);
         if wanted {

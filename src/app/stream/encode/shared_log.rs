@@ -62,11 +62,8 @@ pub(crate) struct SharedLog {
     wire: SharedWire,
     format: Format,
     messages: VecDeque<Bytes>,
-    /// Sequence number of the first message.
     first_seq: u64,
-    /// Size of the messages.
     bytes: usize,
-    /// Viewers of the wire.
     pub(crate) viewers: usize,
     memory: MemoryTracker,
     /// Charge for the list of messages. Their bytes have charges of their own.
@@ -82,7 +79,6 @@ pub(crate) struct SharedBatch {
     pub(crate) framed: Bytes,
 }
 
-/// The encoder of a wire.
 pub(crate) enum Format {
     Flv(FlvFormat),
     // Their state is large, and most streams have no such viewers.
@@ -191,7 +187,6 @@ impl SharedLog {
         self.first_seq + self.messages.len() as u64
     }
 
-    /// Returns what it is charged for.
     pub(crate) fn held(&self) -> usize {
         self.bytes + self.charge.get()
     }
@@ -261,7 +256,6 @@ impl SharedLog {
         SharedBatch { wire: self.wire, plain: bytes.slice(MAX_FRAME_HEAD..), framed: bytes.slice(frame_start..) }
     }
 
-    /// Evicts all messages before `seq`.
     pub(crate) fn trim(&mut self, seq: u64) {
         let count = usize::try_from(seq.saturating_sub(self.first_seq)).unwrap_or(usize::MAX);
         if count == 0 {

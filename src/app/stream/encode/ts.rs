@@ -13,7 +13,6 @@ use crate::codec::ts::live::LiveMuxer;
 /// Capacity of buffers that is kept from message to message, in bytes.
 const MAX_KEPT: usize = 256 * 1024;
 
-/// The encoder of a transport stream.
 #[derive(Default)]
 pub(crate) struct TsFormat {
     muxer: LiveMuxer,
@@ -52,7 +51,6 @@ impl TsFormat {
         self.take_out(out);
     }
 
-    /// Appends the audio that was gathered.
     pub(crate) fn flush(&mut self, out: &mut BytesMut) {
         self.muxer.flush(&mut self.out);
         self.take_out(out);
@@ -124,7 +122,7 @@ impl AudioFormat {
     }
 }
 
-/// Empties a buffer for the next message. One that has grown large is released.
+/// Empties a buffer, or releases one that has grown large.
 fn emptied(mut buffer: BytesMut) -> BytesMut {
     if buffer.capacity() > MAX_KEPT {
         return BytesMut::new();

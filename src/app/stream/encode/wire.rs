@@ -21,7 +21,6 @@ pub enum Framing {
     WebSocket,
 }
 
-/// The wire of one viewer.
 pub(crate) struct WireEncoder {
     wire: SharedWire,
     framing: Framing,
@@ -59,7 +58,6 @@ impl WireEncoder {
         }
     }
 
-    /// Records that the cursor was moved.
     pub(crate) fn on_move(&mut self) {
         self.checks_headers = true;
     }

@@ -49,7 +49,6 @@ impl Recorder {
     }
 }
 
-/// Returns the name of an event, with the number of its client.
 fn name(event: &StreamEvent) -> String {
     match event {
         StreamEvent::Published { client, resumed: false, .. } => format!("published {}", client.id),
@@ -202,7 +201,6 @@ impl Grammar {
     }
 }
 
-/// A step in the life of a stream. Numbers choose a player or a client.
 #[derive(Debug, Clone, Copy)]
 enum Action {
     Reserve,
@@ -249,7 +247,6 @@ fn action() -> impl Strategy<Value = Action> {
     ]
 }
 
-/// The handles of all coroutines.
 #[derive(Default)]
 struct Handles {
     reservation: Option<Reservation>,

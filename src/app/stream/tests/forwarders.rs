@@ -2,7 +2,6 @@
 
 use super::*;
 
-/// Returns a forwarder whose output is decoded like that of a player.
 fn forwarder(source: &Source) -> TestPlayer {
     let mut player = TestPlayer::join(source);
     player.consumer = source.join_forwarder(player.socket.clone());

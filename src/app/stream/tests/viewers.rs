@@ -23,12 +23,10 @@ impl TestViewer {
         Self { socket, consumer, unwritten: Vec::new(), flags: None }
     }
 
-    /// Runs the viewer's coroutine until it has caught up or the socket is full.
     fn run(&mut self) {
         write_to(&self.socket, &mut self.consumer, &mut self.unwritten);
     }
 
-    /// Returns the bytes that arrived since the last call.
     fn bytes(&mut self) -> Vec<u8> {
         std::mem::take(&mut *self.socket.written.lock().unwrap())
     }

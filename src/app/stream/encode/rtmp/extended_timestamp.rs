@@ -12,7 +12,6 @@ use crate::rtmp::chunk::{ChunkHeader, encode, encode_continuation};
 /// Payload encoded at a time, in bytes, and at least one chunk.
 const PIECE_BYTES: usize = 128 * 1024;
 
-/// Encoder of one message.
 pub(crate) struct ExtendedTimestampEncoder {
     message: SharedMessage,
     header: ChunkHeader,
@@ -42,7 +41,6 @@ impl ExtendedTimestampEncoder {
         memory.charge_bytes(Category::Media, piece.freeze())
     }
 
-    /// Returns whether the whole message is encoded.
     pub(crate) fn is_done(&self) -> bool {
         self.encoded_chunks * self.message.chunk_size as usize >= self.message.payload_len()
     }

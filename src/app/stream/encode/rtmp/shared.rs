@@ -19,12 +19,10 @@ pub(super) const MAX_MESSAGE_HEADER: usize = 64;
 /// Position of the message length in a chunk header of type 0 or 1, with a chunk stream id of one byte.
 const LENGTH_FIELD: Range<usize> = 4..7;
 
-/// A message as RTMP chunks.
 #[derive(Debug, Clone)]
 pub(crate) struct SharedMessage {
     /// All chunks. Empty until the batch of the message is closed.
     pub(crate) bytes: Bytes,
-    /// Size of all chunks.
     pub(crate) encoded_len: u32,
     /// Chunk size of `bytes`. It can change with the vhost's configuration.
     pub(crate) chunk_size: u32,
@@ -89,7 +87,6 @@ impl SharedMessage {
         body - body.saturating_sub(1) / (self.chunk_size as usize + 1)
     }
 
-    /// Appends the payload to `out`.
     #[cfg(feature = "http")]
     pub(crate) fn append_payload(&self, out: &mut BytesMut) {
         let chunk_size = self.chunk_size as usize;
