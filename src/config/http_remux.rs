@@ -16,6 +16,8 @@ pub struct HttpRemux {
     pub has_audio: bool,
     /// `has_video`: viewers get video.
     pub has_video: bool,
+    /// `fast_cache`: sound of a stream without video that viewers of sound alone start with.
+    pub fast_cache: Duration,
     /// `wait`: time that a viewer waits for a publisher.
     pub wait: Duration,
 }
@@ -28,6 +30,7 @@ impl HttpRemux {
             mounts: reader.mounts(section, "mount"),
             has_audio: reader.switch(section, "has_audio"),
             has_video: reader.switch(section, "has_video"),
+            fast_cache: reader.duration(section, "fast_cache"),
             wait: reader.duration(section, "wait"),
         }
     }

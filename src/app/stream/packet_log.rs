@@ -35,8 +35,6 @@ const MAX_BATCH_ENTRIES: usize = 1024;
 /// Size at which the open batch of a stream without players is closed: it fits one allocation.
 const UNPLAYED_BATCH_BYTES: usize = BATCH_ALLOCATION - BATCH_ALLOCATION / 4;
 
-const MAX_SEARCH: usize = 500;
-
 /// Evictions of at least this many entries run in the background: 100,000 take milliseconds, and 100 streams may end at
 /// once.
 const MIN_BULK_EVICTION: usize = 4096;
@@ -166,13 +164,13 @@ impl PacketLog {
         self.entries.len() - self.open_count
     }
 
-    /// Returns the sequence number of the oldest entry that is not before `time`, among the last [`MAX_SEARCH`].
-    pub(super) fn first_since(&self, time: u64) -> u64 {
+    /// Returns the sequence number of the oldest entry that is not before `time`, among the last `max`.
+    pub(super) fn first_since(&self, time: u64, max: usize) -> u64 {
         let newer = self
             .entries
             .range(..self.closed_count())
             .rev()
-            .take(MAX_SEARCH)
+            .take(max)
             .take_while(|entry| entry.time >= time)
             .count();
         self.end_seq() - newer as u64

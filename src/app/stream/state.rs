@@ -28,6 +28,9 @@ use crate::st;
 /// Length of the cache of a stream without video, in milliseconds. A player can start anywhere in it.
 const AUDIO_CACHE_MS: u64 = 1000;
 
+/// Messages of a second that are looked through for the start of this cache. AAC of 48 kHz has 47 frames a second.
+const MAX_CACHED_PER_SECOND: u64 = 500;
+
 /// Time budget for writing one batch to players. After it, the coroutines of the other players write.
 const MAX_WRITE_TIME: Duration = Duration::from_millis(40);
 
@@ -128,20 +131,38 @@ impl StreamState {
 
     /// Returns the start of a player that joins now.
     pub(super) fn join_point(&self) -> JoinPoint {
+        self.join_point_with(if self.vhost.gop_cache { AUDIO_CACHE_MS } else { 0 })
+    }
+
+    /// Returns the start of a viewer of sound alone: `fast_cache` behind live, if the stream has no video.
+    pub(super) fn audio_join_point(&self) -> JoinPoint {
+        self.fast_cache().map_or_else(|| self.join_point(), |fast_cache| self.join_point_with(fast_cache))
+    }
+
+    /// Returns the milliseconds of sound that viewers of sound alone start with, if others get less.
+    fn fast_cache(&self) -> Option<u64> {
+        let fast_cache = u64::try_from(self.vhost.http_remux.fast_cache.as_millis()).unwrap_or(u64::MAX);
+        (fast_cache > AUDIO_CACHE_MS).then_some(fast_cache)
+    }
+
+    /// Returns the place where a player starts in a stream of which `audio_cache` milliseconds are cached while it has no video.
+    fn join_point_with(&self, audio_cache: u64) -> JoinPoint {
         let end = self.log.end_seq();
         let live = JoinPoint { seq: end, awaited: VideoTracks::ALL };
-        if !self.vhost.gop_cache || self.publisher.is_none() {
+        if audio_cache == 0 || self.publisher.is_none() {
             return live;
         }
         let latest = self.timeline.latest();
         let has_video = self.last_video_time.is_some_and(|time| latest.saturating_sub(time) < VIDEO_TIMEOUT_MS);
         match self.gop.start() {
             // A keyframe in the open batch has not been sent yet; the player skips the packets before it.
+            _ if has_video && !self.vhost.gop_cache => live,
             Some(gop) if has_video && gop > end => live,
             Some(gop) if has_video => JoinPoint { seq: gop, awaited: self.gop.tracks() },
             _ if has_video => live,
             _ => {
-                let cached = self.log.first_since(latest.saturating_sub(AUDIO_CACHE_MS));
+                let max = usize::try_from(audio_cache * MAX_CACHED_PER_SECOND / 1000).unwrap_or(usize::MAX);
+                let cached = self.log.first_since(latest.saturating_sub(audio_cache), max);
                 JoinPoint { seq: cached.max(self.publication_start.min(end)), awaited: VideoTracks::ALL }
             }
         }
@@ -225,7 +246,10 @@ impl StreamState {
     /// Evicts packets that neither a joining player nor one that is behind will get. `first_needed` is the first
     /// sequence number that a subscriber still needs.
     fn trim(&mut self, first_needed: Option<u64>) {
-        let start = self.join_point().seq;
+        let mut start = self.join_point().seq;
+        if let Some(fast_cache) = self.fast_cache() {
+            start = start.min(self.join_point_with(fast_cache).seq);
+        }
         let keep = first_needed.map_or(start, |needed| needed.min(start));
         let queue_length = u64::try_from(self.vhost.queue_length.as_millis()).unwrap_or(u64::MAX);
         let oldest = self.timeline.latest().saturating_sub(queue_length);

@@ -24,14 +24,11 @@ const MAX_TRACK_DELAY: u64 = 5;
 
 /// The form of a viewer's bytes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[allow(missing_docs, reason = "the names of the fields say it")]
 pub struct ViewerWire {
-    /// The wire.
     pub wire: Wire,
-    /// The framing.
     pub framing: Framing,
-    /// True if the viewer gets audio.
     pub has_audio: bool,
-    /// True if the viewer gets video.
     pub has_video: bool,
 }
 
@@ -49,9 +46,13 @@ impl Source {
     ) -> Consumer {
         self.with(|state| {
             state.on_first_subscriber();
-            let start = state.join_point();
+            let is_audio = matches!(wire.wire, Wire::Mp3 | Wire::Aac);
+            let mut start = if is_audio { state.audio_join_point() } else { state.join_point() };
             let shared = SharedWire::new(wire.wire, wire.has_audio, wire.has_video);
-            state.shared_log(shared, start.seq).viewers += 1;
+            let log = state.shared_log(shared, start.seq);
+            log.viewers += 1;
+            // A longer cache after a reload begins before a log that is there.
+            start.seq = start.seq.max(log.first_seq());
             let encoder = Encoder::Wire(WireEncoder::new(shared, wire.framing));
             let mut viewer = Subscriber::new(handle, Some((stream, client)), encoder, start);
             viewer.cursor.wanted = shared.tracks;

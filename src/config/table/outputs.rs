@@ -113,7 +113,18 @@ pub(super) static ROWS: &[Row] = &[
     setting(HttpRemux, "wait", seconds(0, 300), "5s", HTTP_REQUESTS,
         "time that a viewer waits for a publisher",
         "Time that a viewer waits for a stream that nobody publishes, before it is answered 404."),
-    unsupported(HttpRemux, "drop_if_not_match"),
-    unsupported(HttpRemux, "fast_cache"),
-    unsupported(HttpRemux, "guess_has_av"),
+    setting(HttpRemux, "fast_cache", seconds(0, 60), "0", STREAMS,
+        "sound that viewers of sound alone start with",
+        "Sound that viewers of .mp3 and .aac get at once when they join a stream without video, so that their buffers are \
+         full. Values up to a second have no effect, and queue_length is the limit. A stream with video starts at its last \
+         keyframe."),
+    Row {
+        text: "the file names the tracks that the stream has, as far as is known when a viewer joins",
+        ..unsupported(HttpRemux, "guess_has_av")
+    },
+    Row {
+        text: "a track that the head of the file does not name is sent nevertheless; has_audio off and has_video off leave \
+               one out",
+        ..unsupported(HttpRemux, "drop_if_not_match")
+    },
 ];

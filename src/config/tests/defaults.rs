@@ -79,6 +79,7 @@ fn absent_directives_have_their_defaults() {
             mounts: vec![Mount::parse("[vhost]/[app]/[stream].flv").unwrap()],
             has_audio: true,
             has_video: true,
+            fast_cache: Duration::ZERO,
             wait: Duration::from_secs(5),
         },
         bandcheck: Bandcheck {

@@ -42,7 +42,7 @@ fn each_directive_reaches_its_field() {
                  enabled on; dvr_apply live/a b/c/d; dvr_plan segment; dvr_path /rec/; dvr_duration 1m; dvr_wait_keyframe off;
                  time_jitter off; dvr_max_age 86400; dvr_max_size 10g; dvr_min_free 0;
              }
-             http_remux { enabled on; mount /flv/[app]/[stream].flv; has_audio off; has_video off; wait 7; }
+             http_remux { enabled on; mount /flv/[app]/[stream].flv; has_audio off; has_video off; fast_cache 5; wait 7; }
              bandcheck {
                  enabled on; key secret; interval 0; interval_per_address 1m; limit_kbps 0; max_tests 3;
              }
@@ -170,6 +170,7 @@ fn each_directive_reaches_its_field() {
             mounts: vec![Mount::parse("/flv/[app]/[stream].flv").unwrap()],
             has_audio: false,
             has_video: false,
+            fast_cache: Duration::from_secs(5),
             wait: Duration::from_secs(7),
         },
         bandcheck: Bandcheck {

@@ -133,7 +133,8 @@ fn trimming_keeps_what_is_needed_within_its_bounds() {
     assert_eq!(log.first_seq(), 5, "what is too old goes though it is needed");
     log.trim(3, 0, 2 * entry);
     assert_eq!((log.first_seq(), log.bytes()), (8, 2 * entry), "and what is too much");
-    assert_eq!(log.first_since(850), 9);
+    assert_eq!(log.first_since(850, 10), 9);
+    assert_eq!(log.first_since(0, 1), 9, "no more than it may look at");
     log.trim(u64::MAX, 0, 0);
     assert_eq!((log.first_seq(), log.end_seq(), log.bytes()), (10, 10, 0));
 }

@@ -244,3 +244,36 @@ fn the_bytes_of_a_wire_are_there_only_while_it_has_viewers() {
     let mut again = TestViewer::join(&source);
     assert_eq!(again.got().len(), 5);
 }
+
+#[test]
+fn sound_alone_starts_with_the_fast_cache() {
+    for (directives, expected) in [
+        ("http_remux { enabled on; fast_cache 5; }", 51),
+        ("gop_cache off; http_remux { enabled on; fast_cache 5; }", 51),
+        ("http_remux { enabled on; fast_cache 20; }", 100),
+        ("http_remux { enabled on; }", 11),
+        ("gop_cache off; http_remux { enabled on; }", 0),
+    ] {
+        let source = source(directives);
+        let publication = publish(&source);
+        let config = message(MessageType::AUDIO, 0, &[0xaf, 0, 0x12, 0x10]);
+        let frames: Vec<_> = (0..100).map(|n| audio(n * 100, 1)).collect();
+        send(&publication, &[&[config], &frames[..]].concat());
+        let socket = Socket::new(usize::MAX / 2);
+        let wire = ViewerWire { wire: Wire::Aac, framing: Framing::Plain, has_audio: true, has_video: true };
+        let mut consumer = source.join_viewer(socket.clone(), wire, stream_info(), client_info(100));
+        write_to(&socket, &mut consumer, &mut Vec::new());
+        // The header of ADTS in front of each frame.
+        let bytes = socket.written.lock().unwrap().clone();
+        let frames = bytes.windows(2).filter(|pair| matches!(pair, [0xff, 0xf0..=0xff])).count();
+        assert_eq!(frames, expected, "{directives}");
+        drop(consumer);
+        // With video, all start at the keyframe.
+        send(&publication, &[key(10_000, 1), audio(10_010, 1), inter(10_040, 1)]);
+        assert_eq!(
+            TestViewer::join(&source).got().len(),
+            if directives.contains("gop_cache") { 0 } else { 4 },
+            "{directives}"
+        );
+    }
+}
