@@ -10,17 +10,23 @@
 //! server started, former clients included. Forwarders are a group too, counted as `forwarders=`; their details follow the
 //! drops.
 
+mod rates;
+
 use std::collections::HashMap;
+use std::ops::Range;
 use std::sync::Arc;
 use std::time::{Duration, Instant, UNIX_EPOCH};
 
+use self::rates::{Rates, SAMPLE_INTERVAL};
+use crate::app::limits::fairness::TimeSlice;
 use crate::log::as_client;
 use crate::st::{self, Cond, Shared};
 
-/// Interval of rate samples. A window lasts up to this much longer than its length.
-const SAMPLE_INTERVAL: Duration = Duration::from_secs(10);
+pub(crate) use rates::ByteCounts;
 
-const WINDOWS: [Duration; 2] = [Duration::from_secs(30), Duration::from_secs(300)];
+/// Sources looked at in one turn, and the longest time without a yield: ten thousand of them take milliseconds.
+const CHUNK: usize = 256;
+const TIME_SLICE: Duration = Duration::from_millis(1);
 
 /// Messages of a client in a group.
 #[derive(Debug, Default, Clone, Copy)]
@@ -29,12 +35,6 @@ pub(crate) struct MessageCounts {
     pub(crate) passed: u64,
     /// Not sent because the client was too slow.
     pub(crate) dropped: u64,
-}
-
-#[derive(Debug, Default, Clone, Copy)]
-pub(crate) struct ByteCounts {
-    pub(crate) sent: u64,
-    pub(crate) received: u64,
 }
 
 /// Client or forwarder whose counters are reported.
@@ -79,6 +79,8 @@ struct State {
     printed: usize,
     /// Sum of the sources that have left.
     former: Traffic,
+    /// Sum of the present sources, each as it was when it was last counted.
+    present: Traffic,
     rates: Rates,
 }
 
@@ -87,6 +89,8 @@ struct Entry {
     registered_at: Instant,
     bytes_at_registration: ByteCounts,
     last_line: (Instant, ByteCounts),
+    /// Its part of the sum of its group.
+    counted: Traffic,
     rates: Rates,
 }
 
@@ -107,8 +111,7 @@ impl SourceStats {
     /// Creates the figures of a source. `before` are the bytes of the source when it joined, which its rates count too.
     fn new(traffic: Traffic, rates: &Rates, before: ByteCounts, now: Instant) -> Self {
         let Traffic { messages, bytes } = traffic;
-        let all = ByteCounts { sent: bytes.sent + before.sent, received: bytes.received + before.received };
-        let [(kbps_out, kbps_in), _] = rates.kbps(now, all);
+        let [(kbps_out, kbps_in), _] = rates.kbps(now, bytes.plus(before));
         Self { messages, bytes, kbps_in, kbps_out }
     }
 }
@@ -137,6 +140,7 @@ impl StatsGroup {
             indices: HashMap::new(),
             printed: 0,
             former: Traffic::default(),
+            present: Traffic::default(),
             rates: Rates::new(now, ByteCounts::default()),
         };
         Self { arrow, count_key, state: Shared::new(state), changed: Arc::default() }
@@ -169,6 +173,7 @@ impl StatsGroup {
             registered_at: now,
             bytes_at_registration: bytes,
             last_line: (now, bytes),
+            counted: Traffic::default(),
             rates: Rates::new(now, bytes),
         };
         let (is_first, replaced) = self.state.with(|state| {
@@ -199,9 +204,10 @@ impl StatsGroup {
         })
     }
 
-    /// Returns the sum over all sources, present and former.
+    /// Returns the sum over all sources, present and former. May wait.
     #[cfg_attr(not(feature = "http"), allow(dead_code, reason = "read over HTTP only"))]
     pub(crate) fn total(&self) -> SourceStats {
+        self.count_all(None);
         let now = st::now();
         self.state.with(|state| {
             let traffic = state.traffic();
@@ -215,7 +221,13 @@ impl StatsGroup {
     /// Prints lines forever. Sleeps while the group is empty.
     pub(crate) fn run(&self) {
         loop {
-            match self.state.with(|state| state.tick(self.arrow, self.count_key, st::now())) {
+            let now = st::now();
+            let (is_sample_due, is_line_due) =
+                self.state.with(|state| (now >= state.next_sample, now >= state.next_line));
+            if is_sample_due || is_line_due {
+                self.count_all(is_sample_due.then_some(now));
+            }
+            match self.state.with(|state| state.tick(self.arrow, self.count_key, now)) {
                 Some(next) => {
                     self.changed.wait_timeout(next.saturating_duration_since(st::now()));
                 }
@@ -223,21 +235,43 @@ impl StatsGroup {
             }
         }
     }
+
+    /// Brings the sum of the present sources up to date, and takes a sample of each if `sample` is a time. May wait: a source
+    /// that takes another one's place meanwhile may be left out.
+    fn count_all(&self, sample: Option<Instant>) {
+        let mut slice = TimeSlice::new(TIME_SLICE);
+        let mut range = 0..CHUNK;
+        while self.state.with(|state| state.count(range.clone(), sample)) {
+            range = range.end..range.end + CHUNK;
+            slice.yield_if_used_up();
+        }
+    }
 }
 
 impl State {
-    /// Samples and prints if due. Returns the time of the next tick; `None` while the group is empty.
+    /// Counts some sources, and takes a sample of each if `sample` is a time. Returns whether there are more.
+    fn count(&mut self, range: Range<usize>, sample: Option<Instant>) -> bool {
+        let end = range.end.min(self.entries.len());
+        for entry in self.entries.get_mut(range.start..end).unwrap_or_default() {
+            let traffic = entry.traffic();
+            self.present = self.present.plus(traffic).minus(entry.counted);
+            entry.counted = traffic;
+            if let Some(now) = sample {
+                entry.rates.sample(now, traffic.bytes.plus(entry.bytes_at_registration));
+            }
+        }
+        end < self.entries.len()
+    }
+
+    /// Takes the group's sample and prints if due, after all sources were counted. Returns the time of the next tick; `None`
+    /// while the group is empty.
     fn tick(&mut self, arrow: &str, count_key: &str, now: Instant) -> Option<Instant> {
         if self.entries.is_empty() {
             return None;
         }
         if now >= self.next_sample {
             self.next_sample = now + SAMPLE_INTERVAL;
-            let all = self.traffic().bytes;
-            self.rates.sample(now, all);
-            for entry in &mut self.entries {
-                entry.rates.sample(now, entry.source.bytes());
-            }
+            self.rates.sample(now, self.traffic().bytes);
         }
         if now >= self.next_line {
             self.next_line = now + self.interval;
@@ -257,13 +291,14 @@ impl State {
         }
         let traffic = entry.traffic();
         self.former = self.former.plus(traffic);
+        self.present = self.present.minus(entry.counted);
         entry.source.on_unregister(traffic.messages);
         Some(entry)
     }
 
-    /// Returns the sum of all sources, present and former.
+    /// Returns the sum of all sources, present and former, as they were counted last.
     fn traffic(&self) -> Traffic {
-        self.entries.iter().fold(self.former, |sum, entry| sum.plus(entry.traffic()))
+        self.former.plus(self.present)
     }
 
     fn line(&self, now: Instant) -> String {
@@ -305,65 +340,26 @@ impl Entry {
     }
 }
 
-impl ByteCounts {
-    fn since(self, before: Self) -> Self {
-        Self { sent: self.sent.saturating_sub(before.sent), received: self.received.saturating_sub(before.received) }
-    }
-
-    /// Returns the rates over `time`: (sent, received).
-    fn kbps(self, time: Duration) -> (u64, u64) {
-        (kbps(self.sent, time), kbps(self.received, time))
-    }
-}
-
 impl Traffic {
     fn plus(self, other: Self) -> Self {
+        self.with(other, u64::saturating_add)
+    }
+
+    fn minus(self, other: Self) -> Self {
+        self.with(other, u64::saturating_sub)
+    }
+
+    fn with(self, other: Self, f: fn(u64, u64) -> u64) -> Self {
         Self {
             messages: MessageCounts {
-                passed: self.messages.passed.saturating_add(other.messages.passed),
-                dropped: self.messages.dropped.saturating_add(other.messages.dropped),
+                passed: f(self.messages.passed, other.messages.passed),
+                dropped: f(self.messages.dropped, other.messages.dropped),
             },
             bytes: ByteCounts {
-                sent: self.bytes.sent.saturating_add(other.bytes.sent),
-                received: self.bytes.received.saturating_add(other.bytes.received),
+                sent: f(self.bytes.sent, other.bytes.sent),
+                received: f(self.bytes.received, other.bytes.received),
             },
         }
-    }
-}
-
-/// Rates over the [`WINDOWS`]. Each is that of the last complete window, or of the time so far until one is complete.
-struct Rates([Window; WINDOWS.len()]);
-
-#[derive(Clone, Copy)]
-struct Window {
-    started: Instant,
-    bytes_at_start: ByteCounts,
-    /// Rates of the window before: (sent, received).
-    last: Option<(u64, u64)>,
-}
-
-impl Rates {
-    fn new(now: Instant, bytes: ByteCounts) -> Self {
-        Self([Window { started: now, bytes_at_start: bytes, last: None }; WINDOWS.len()])
-    }
-
-    /// Takes a sample of the bytes so far. Call it every [`SAMPLE_INTERVAL`].
-    fn sample(&mut self, now: Instant, bytes: ByteCounts) {
-        for (window, length) in self.0.iter_mut().zip(WINDOWS) {
-            if now.saturating_duration_since(window.started) >= length {
-                *window = Window { started: now, bytes_at_start: bytes, last: Some(window.kbps(now, bytes)) };
-            }
-        }
-    }
-
-    fn kbps(&self, now: Instant, bytes: ByteCounts) -> [(u64, u64); WINDOWS.len()] {
-        self.0.map(|window| window.last.unwrap_or_else(|| window.kbps(now, bytes)))
-    }
-}
-
-impl Window {
-    fn kbps(&self, now: Instant, bytes: ByteCounts) -> (u64, u64) {
-        bytes.since(self.bytes_at_start).kbps(now.saturating_duration_since(self.started))
     }
 }
 
@@ -374,11 +370,6 @@ impl Drop for Registration {
         // Dropped outside the lock: the source may use a group itself, or be the last handle to a player.
         drop(removed);
     }
-}
-
-fn kbps(bytes: u64, time: Duration) -> u64 {
-    let ms = u64::try_from(time.as_millis()).unwrap_or(u64::MAX).max(1);
-    bytes.saturating_mul(8) / ms
 }
 
 #[cfg(test)]

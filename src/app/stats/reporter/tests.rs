@@ -1,3 +1,4 @@
+use super::rates::kbps;
 use super::*;
 
 /// Source whose message count is its number.
@@ -75,4 +76,53 @@ fn rates_are_those_of_the_last_whole_window() {
         rates.sample(second(10 * tick), bytes(307));
     }
     assert_eq!(rates.kbps(second(310), bytes(999)), [(0, 0), (8, 16)]);
+}
+
+/// Source that has sent and received a byte for each message, whose number is changed from outside.
+struct Growing(u64, Shared<u64>);
+
+impl StatsSource for Growing {
+    fn number(&self) -> u64 {
+        self.0
+    }
+
+    fn bytes(&self) -> ByteCounts {
+        let count = self.1.with(|count| *count);
+        ByteCounts { sent: count, received: count }
+    }
+
+    fn messages(&self) -> MessageCounts {
+        MessageCounts { passed: self.1.with(|count| *count), dropped: self.0 }
+    }
+}
+
+#[test]
+fn the_sum_never_falls_while_sources_come_and_go_between_its_parts() {
+    crate::st::run(|| {
+        const COUNT: u64 = 3 * CHUNK as u64 + 10;
+        let group = StatsGroup::new("->", "clients", Duration::from_secs(10));
+        let counter = Shared::new(0);
+        let mut all: Vec<_> =
+            (0..COUNT).map(|number| group.register(Arc::new(Growing(number, counter.clone())))).collect();
+        let (mut last, mut expected) = (0, 0);
+        for round in 0..20 {
+            counter.with(|count| *count += 5);
+            expected += 5 * all.len() as u64;
+            let mut range = 0..CHUNK;
+            while group.state.with(|state| state.count(range.clone(), None)) {
+                range = range.end..range.end + CHUNK;
+                // The last source takes its place, and is not counted in this round.
+                drop(all.swap_remove(round % all.len()));
+                let passed = group.state.with(|state| state.traffic().messages.passed);
+                assert!(passed >= last, "{passed} after {last}");
+                last = passed;
+            }
+            let SourceStats { messages, bytes, .. } = group.total();
+            assert_eq!((messages.passed, bytes.sent, bytes.received), (expected, expected, expected));
+        }
+        drop(all);
+        assert_eq!(group.total().messages.passed, expected);
+        assert_eq!(group.state.with(|state| state.present.messages.dropped), 0);
+    })
+    .unwrap();
 }
