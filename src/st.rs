@@ -15,7 +15,7 @@
 //! | [`Cond`], [`Inbox`], [`Shared`] | condition variable, queue from threads to a coroutine, state shared by coroutines |
 //! | [`offload`], [`drop_in_background`] | blocking work (names, disk), TLS handshakes and large frees on other threads |
 //! | [`trim_stack`] | returns the unused pages of a stack to the system; the heap does that by itself, see `allocator` |
-//! | [`busy_share`], [`start_watchdog`] | load of the worker; a thread that logs when one coroutine holds the worker |
+//! | [`busy_share`], [`longest_low_priority_run`], [`start_watchdog`] | load of the worker; a thread that logs when one coroutine holds the worker |
 //! | [`net`], `tls` (feature `ssl`) | sockets whose wait ends on readiness, a deadline or a wake-up; RTMPS |
 //!
 //! Two rules for code in a coroutine: never block the thread (no `std::thread::sleep`, no blocking file or name look-up), and
@@ -49,7 +49,7 @@ mod watchdog;
 pub use clock::{now, system_time};
 pub use cond::Cond;
 pub use inbox::Inbox;
-pub use load::busy_share;
+pub use load::{busy_share, longest_low_priority_run};
 pub use nice::set_nice;
 pub use offload::{Overloaded, drop_in_background, offload};
 pub use prefetch::{prefetch, prefetch_all, prefetch_stack};

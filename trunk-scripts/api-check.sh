@@ -36,7 +36,7 @@ while [ $# -gt 0 ]; do
     shift
 done
 
-tools=objs/tools/schemathesis
+tools=$PWD/objs/tools/schemathesis
 tool=(env "PYTHONPATH=$tools" python3 -m schemathesis.cli)
 here schemathesis && tool=(schemathesis)
 is_installed() { "${tool[@]}" --version >/dev/null 2>&1; }
@@ -68,6 +68,8 @@ pids+=($!)
 
 # Events never end. Not checked: that wrong input is refused, since unknown values of parameters are ignored as in SRS, and that GET
 # of .../kick is, since a stream may have this name.
+# It leaves a folder where it runs.
+cd "$work" || exit 1
 "${tool[@]}" run "http://127.0.0.1:$api/api/v1/openapi.json" --url "http://127.0.0.1:$api" --no-color \
     --exclude-path /api/v1/events --max-examples "$examples" --seed 1 --workers 2 \
     --checks not_a_server_error,status_code_conformance,content_type_conformance,response_schema_conformance

@@ -11,19 +11,20 @@ usage() {
 Usage: bash trunk-scripts/bench-api.sh [OPTION]…
 
 Measures requests per second of /api/v1/streams and /metrics with 1, 100 and 1000 streams, the latency of players beside that, and
-the time to list 10,000 clients.
+the time to list 10,000 clients, half of which play while the others wait: as a whole, page by page, and by filters.
 
-  --streams "N …"    numbers of streams (default "1 100 1000")
+  --streams "N …"    numbers of streams (default "1 100 1000"); "" leaves them out
   --clients N        clients in the list of clients (default 10000)
   --seconds S        duration of each measurement (default 5)
   --no-build         use the existing build
   -h                 print this text
 
 The server runs on one core and the load on another. 20 players of one stream check every message; the first line of each number
-of streams is without requests. Result: objs/bench/api.md.
+of streams is without requests. "longest run" is the longest time for which a request held the worker. Result: objs/bench/api.md.
 
-Example:
+Examples:
   bash trunk-scripts/bench-api.sh --streams 100 --seconds 3
+  bash trunk-scripts/bench-api.sh --streams "" --clients 5000 --seconds 10
 END
 }
 
@@ -58,7 +59,7 @@ END
 }
 
 has_streams() { curl -s "http://127.0.0.1:$api/api/v1/streams?count=1" | grep -q "\"total\":$1}"; }
-has_clients() { curl -s "http://127.0.0.1:$api/api/v1/clients?count=1" | grep -Eq "\"total\":$1[0-9]*}"; }
+has_clients() { [ "$(curl -s "http://127.0.0.1:$api/api/v1/clients?count=1" | sed 's/.*"total":\([0-9]*\).*/\1/')" -ge "$1" ] 2>/dev/null; }
 
 # measure PATH CONNECTIONS: prints a row of the table; without PATH only the players are measured.
 measure() {
@@ -105,22 +106,62 @@ measure() {
     done
 } | tee "$out/api.md"
 
+# start_clients: starts a server with half of the clients playing, and the others waiting for a stream.
+start_clients() {
+    start_server
+    count=$clients
+    "${on_load[@]}" "$bin/srs_bench" publish "rtmp://127.0.0.1:$rtmp/live/quiet" --bitrate 20 --fps 5 --duration 600 >/dev/null &
+    pids+=($!)
+    # The publisher is one of the clients.
+    for stream in quiet absent; do
+        "${on_load[@]}" "$bin/srs_bench" play "rtmp://127.0.0.1:$rtmp/live/$stream" -c "$((clients / 2))" --ramp 10 --duration 600 \
+            >/dev/null &
+        pids+=($!)
+    done
+    await 120 has_clients "$clients" || fail "the clients do not connect"
+    sleep 3
+}
+
+# longest_run: prints the longest time in milliseconds for which a request has held the worker.
+longest_run() {
+    curl -s "http://127.0.0.1:$api/metrics" | awk '$1 == "srs_longest_low_priority_run_seconds" { printf "%.2f", 1000 * $2 }'
+}
+
+# walk QUERY: asks for all pages with the rest of the query over one connection, again and again, until $work/end is there.
+walk() {
+    : >"$work/walked"
+    until [ -e "$work/end" ]; do
+        curl -s "http://127.0.0.1:$api/api/v1/clients?count=100&start=[0-$((clients - 100)):100]$1" -o /dev/null -w '%{time_total}\n' \
+            >>"$work/walked"
+    done
+}
+
 {
     echo
-    echo "| clients | path | requests/s | bytes | p99 ms | players: p99 / max ms |"
-    echo "|---|---|---|---|---|---|"
-    start_server
-    "${on_load[@]}" "$bin/srs_bench" publish "rtmp://127.0.0.1:$rtmp/live/quiet" --bitrate 10 --fps 1 --duration 600 >/dev/null &
-    pids+=($!)
-    "${on_load[@]}" "$bin/srs_bench" play "rtmp://127.0.0.1:$rtmp/live/quiet" -c "$clients" --ramp 10 --duration 600 >/dev/null &
-    pids+=($!)
-    await 120 has_clients "${clients%??}" || fail "the clients do not connect"
-    sleep 5
-    count=$clients
-    for path in "" "/api/v1/clients?count=10000" "/api/v1/clients?count=100" "/api/v1/clients?count=100&start=9000" /api/v1/snapshot; do
-        measure "$path" 1 | awk -F'|' '{ print "|" $2 "|" $3 "|" $5 "|" $6 "|" $7 "|" $9 "|" }'
+    echo "| clients | path | requests/s | bytes | p99 ms | players: p99 / max ms | longest run, ms |"
+    echo "|---|---|---|---|---|---|---|"
+    # A server of its own for each, since the longest run is that of the last minutes.
+    for path in "" "/api/v1/clients?count=10000" "/api/v1/clients?count=100" "/api/v1/clients?count=100&start=$((clients - 100))" \
+        "/api/v1/clients?stream=none" "/api/v1/streams?count=1" /api/v1/snapshot; do
+        start_clients
+        row=$(measure "$path" 1 | awk -F'|' '{ print "|" $2 "|" $3 "|" $5 "|" $6 "|" $7 "|" $9 "|" }')
+        echo "$row $(longest_run) |"
+        stop_processes
     done
-    stop_processes
+    for filter in "" "&type=rtmp-play"; do
+        start_clients
+        rm -f "$work/end"
+        walk "$filter" &
+        walker=$!
+        row=$(measure "" 0 | awk -F'|' '{ print $9 }')
+        touch "$work/end"
+        wait "$walker"
+        # shellcheck disable=SC2016 # for awk
+        figures=$(sort -n "$work/walked" | awk '{ times[NR] = $1 } END { printf "%d %.1f", NR, 1000 * times[int(NR * 0.99 + 0.5)] }')
+        printf '| %s | all pages of 100%s | %.0f | | %s |%s| %s |\n' "$clients" "${filter:+ with $filter}" \
+            "$((${figures% *} / seconds))" "${figures#* }" "$row" "$(longest_run)"
+        stop_processes
+    done
 } | tee -a "$out/api.md"
 echo
 echo "Written to $out/api.md"

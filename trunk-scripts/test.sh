@@ -184,7 +184,8 @@ step "format" 60 cargo fmt --check || true
 step "build tests" 600 cargo test --locked --no-run || true
 
 # The tests wait for live streams most of the time. Beside them run, at low priority, a check of the API that takes seconds, the lints,
-# and the release build that the attack kit needs. All targets see the features that differ most; the other sets change nothing but the library and the programs.
+# and the release build that the attack kit needs. All targets see the features that differ most; the other sets change nothing but the
+# library and the programs.
 api_check_install=
 [ "$may_install" = yes ] && api_check_install=" --install"
 beside=(

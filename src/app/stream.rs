@@ -64,6 +64,8 @@ pub use packet_log::PacketKind;
 pub use publication::{Publication, PublisherStatus, Reservation, StreamBusy};
 pub use reclaim::StreamUsage;
 pub use registry::{StreamRegistry, StreamSummary};
+#[cfg(feature = "http")]
+pub(crate) use snapshot::StreamNames;
 pub use snapshot::StreamSnapshot;
 pub use source::{Source, StreamEvent, StreamObserver};
 pub use timeline::VIDEO_TIMEOUT_MS;

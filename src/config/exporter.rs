@@ -15,6 +15,10 @@ pub struct Exporter {
     pub listen: Vec<Listen>,
     /// `max_streams`: streams with metrics of their own, here and at `/metrics` of the API.
     pub max_streams: usize,
+    /// `label` of `srs_build_info`; empty if there is none.
+    pub label: String,
+    /// `tag` of `srs_build_info`; empty if there is none.
+    pub tag: String,
 }
 
 impl Exporter {
@@ -30,6 +34,8 @@ impl Exporter {
             enabled: reader.switch(section, "enabled"),
             listen: reader.addresses(section, "listen"),
             max_streams: reader.size(section, "max_streams"),
+            label: reader.text(section, "label").unwrap_or_default(),
+            tag: reader.text(section, "tag").unwrap_or_default(),
         };
         if exporter.enabled {
             let at = |name| section.position(name).unwrap_or(file_name).to_owned();

@@ -13,6 +13,17 @@ const PERIOD: Duration = Duration::from_millis(100);
 /// Guaranteed share of low priority: a server that is too busy to accept clients must still be able to tell them so.
 pub(super) const MIN_LOW_PRIORITY_SHARE: f64 = 0.05;
 
+/// Time for which the longest run of low priority is known at least.
+const LONGEST_PERIOD: Duration = Duration::from_secs(60);
+
+/// The longest run of low priority in this period and in the one before.
+#[derive(Clone, Copy)]
+struct Longest {
+    since: Instant,
+    current: Duration,
+    previous: Duration,
+}
+
 #[derive(Clone, Copy)]
 struct Sample {
     at: Instant,
@@ -25,6 +36,7 @@ struct Sample {
 thread_local! {
     static LAST: Cell<Option<Sample>> = const { Cell::new(None) };
     static LOW_PRIORITY_TIME: Cell<Duration> = const { Cell::new(Duration::ZERO) };
+    static LONGEST: Cell<Option<Longest>> = const { Cell::new(None) };
 }
 
 /// Returns the time that coroutines of low priority have used since the worker started.
@@ -32,9 +44,31 @@ pub(super) fn low_priority_time() -> Duration {
     LOW_PRIORITY_TIME.get()
 }
 
-/// Counts a run of a coroutine of low priority.
-pub(super) fn add_low_priority_time(used: Duration) {
+/// Counts a run of a coroutine of low priority, which ends now.
+pub(super) fn add_low_priority_time(used: Duration, now: Instant) {
     LOW_PRIORITY_TIME.set(LOW_PRIORITY_TIME.get() + used);
+    let longest = Longest::at(now, LONGEST.get());
+    LONGEST.set(Some(Longest { current: longest.current.max(used), ..longest }));
+}
+
+/// Returns the longest time for which a coroutine of low priority held the worker without a break, in the last one to two
+/// minutes. Zero outside of the worker.
+pub fn longest_low_priority_run() -> Duration {
+    let longest = Longest::at(clock::now(), LONGEST.get());
+    longest.current.max(longest.previous)
+}
+
+impl Longest {
+    /// Returns the state at `now`, after `last`.
+    fn at(now: Instant, last: Option<Self>) -> Self {
+        let none = Self { since: now, current: Duration::ZERO, previous: Duration::ZERO };
+        let Some(last) = last else { return none };
+        match now.saturating_duration_since(last.since) {
+            age if age < LONGEST_PERIOD => last,
+            age if age < 2 * LONGEST_PERIOD => Self { previous: last.current, ..none },
+            _ => none,
+        }
+    }
 }
 
 /// Returns the share of the worker's time, from 0 to 1, that coroutines of normal priority used in the last `PERIOD`. Time of
@@ -69,6 +103,20 @@ fn normal_share(all: f64, low: f64) -> f64 {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_longest_run_is_known_for_a_minute_or_two() {
+        let start = Instant::now();
+        let at = |seconds| start + Duration::from_secs(seconds);
+        let longest = |last: Longest, seconds| {
+            let longest = Longest::at(at(seconds), Some(last));
+            (longest.current.as_millis(), longest.previous.as_millis())
+        };
+        let last = Longest { since: start, current: Duration::from_millis(3), previous: Duration::from_millis(2) };
+        let all = [0, 59, 60, 119, 120].map(|seconds| longest(last, seconds));
+        assert_eq!(all, [(3, 2), (3, 2), (0, 3), (0, 3), (0, 0)]);
+        assert_eq!(Longest::at(at(7), None).since, at(7));
+    }
 
     #[test]
     fn what_low_priority_takes_is_not_busy() {

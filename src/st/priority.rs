@@ -147,7 +147,7 @@ impl Scheduler {
     fn finish_run(&self, now: Instant) {
         let Some(since) = self.running_since.take() else { return };
         let used = now.saturating_duration_since(since);
-        load::add_low_priority_time(used);
+        load::add_low_priority_time(used, now);
         self.in_round.set(self.in_round.get() + used);
         self.admit_next(now);
     }
@@ -271,6 +271,7 @@ mod tests {
             let before = load::low_priority_time();
             spawn_low_priority(LowClass::Requests, "stranger", 0, || spin(Duration::from_millis(2))).unwrap().join();
             assert!(load::low_priority_time() - before >= Duration::from_millis(2));
+            assert!(load::longest_low_priority_run() >= Duration::from_millis(2));
         })
         .unwrap();
     }

@@ -12,12 +12,12 @@ use crate::tools::need;
 
 const LIMIT: Duration = Duration::from_secs(30);
 
-/// A server with an API, and the port of the API.
+/// Starts a server with an API. Returns it and the port of the API.
 pub(crate) fn start(scratch: &Scratch, api: &str) -> (Server, u16) {
     start_with(scratch, api, "")
 }
 
-/// A server with an API and directives in its vhost, and the port of the API.
+/// Starts a server with an API and directives in its vhost. Returns it and the port of the API.
 pub(crate) fn start_with(scratch: &Scratch, api: &str, vhost: &str) -> (Server, u16) {
     for _ in 0..5 {
         let (port, api_port) = (free_port(), free_port());
@@ -127,8 +127,12 @@ fn every_endpoint_of_srs_answers() {
         ("/api/v1/system_proc_stats", ".data.user > 0", "true"),
         ("/api/v1/meminfos", ".data.MemTotal > .data.RealInUse", "true"),
         ("/api/v1/authors", ".data.license", "MIT"),
-        ("/api/v1/features", ".data.features.api", "true"),
-        ("/api/v1/requests?a=b", ".data | .uri, .METHOD", "/api/v1/requests?a=b\nGET"),
+        (
+            "/api/v1/features",
+            ".data | .features.api, (.options | test(\"--with-http\")), (.build2 | tonumber) > 1e9",
+            "true\ntrue\ntrue",
+        ),
+        ("/api/v1/requests?a=b", ".data | .uri, .METHOD, (.server | has(\"link\"))", "/api/v1/requests?a=b\nGET\ntrue"),
         ("/api/v1/raw?rpc=raw", ".http_api | .enabled, .raw_api.allow_reload", "true\nfalse"),
         ("/api/v1/raw?rpc=none", ".code", "1060"),
         ("/api/v1/snapshot", ".data.server.clients, .data.limits.max_connections", "0\n1000"),

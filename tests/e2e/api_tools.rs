@@ -76,13 +76,40 @@ fn prometheus_scrapes_what_dashboard_and_alerts_ask_for() {
     server.assert_healthy();
 }
 
+/// Names, types and labels of the metrics of SRS 6.
+const SRS_METRICS: [(&str, &str, &[&str]); 10] = [
+    ("srs_node_uname_info", "gauge", &["sysname=\"Linux\"", "nodename=", "release=", "version=", "machine="]),
+    (
+        "srs_build_info",
+        "gauge",
+        &[
+            "server=\"vid-",
+            "service=",
+            "pid=",
+            "build_date=",
+            "major=",
+            "version=",
+            "label=\"a \\\"b\\\"\"",
+            "tag=\"edge\"",
+        ],
+    ),
+    ("srs_cpu_percent", "gauge", &[]),
+    ("srs_memory", "gauge", &[]),
+    ("srs_send_bytes_total", "counter", &[]),
+    ("srs_receive_bytes_total", "counter", &[]),
+    ("srs_streams", "gauge", &[]),
+    ("srs_clients", "gauge", &[]),
+    ("srs_clients_total", "counter", &[]),
+    ("srs_clients_errs_total", "counter", &[]),
+];
+
 #[test]
 fn the_exporter_has_metrics_of_a_bounded_number_of_streams() {
     need!(curl);
     let scratch = Scratch::new();
     let exporter = free_port();
-    let (mut server, api) =
-        start(&scratch, &format!("}} exporter {{ enabled on; listen 127.0.0.1:{exporter}; max_streams 1;"));
+    let block = format!("enabled on; listen 127.0.0.1:{exporter}; max_streams 1; label 'a \"b\"'; tag edge;");
+    let (mut server, api) = start(&scratch, &format!("}} exporter {{ {block}"));
     let _publishers = ["a", "b", "c"].map(|name| Wire::publisher(server.port, name));
     for port in [exporter, api] {
         let (status, text) = curl(port, "/metrics", &[]);
@@ -90,6 +117,12 @@ fn the_exporter_has_metrics_of_a_bounded_number_of_streams() {
         let streams: Vec<_> = text.lines().filter(|line| line.starts_with("srs_stream_players{")).collect();
         assert_eq!(streams.len(), 2, "{streams:?}");
         assert!(streams[0].contains("stream=\"a\"") && streams[1].contains("stream=\"other\""), "{streams:?}");
+        for (name, kind, labels) in SRS_METRICS {
+            assert!(text.contains(&format!("# TYPE {name} {kind}\n")), "{name} in {text}");
+            let is_its = |line: &&str| line.strip_prefix(name).is_some_and(|rest| rest.starts_with([' ', '{']));
+            let line = text.lines().find(is_its).unwrap_or_else(|| panic!("{name} in {text}"));
+            assert!(labels.iter().all(|label| line.contains(label)), "{labels:?} in {line}");
+        }
     }
     for path in ["/", "/api/v1/streams", "/metrics/x", "/healthz"] {
         assert_eq!(curl(exporter, path, &[]).0, 404, "{path}");

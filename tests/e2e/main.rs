@@ -32,6 +32,8 @@ mod api;
 #[cfg(feature = "http")]
 mod api_events;
 #[cfg(feature = "http")]
+mod api_pages;
+#[cfg(feature = "http")]
 mod api_schema;
 #[cfg(feature = "http")]
 mod api_tools;

@@ -1,6 +1,8 @@
 //! The connected clients, and the limits on the number of those of RTMP.
 
 use std::collections::BTreeMap;
+#[cfg(feature = "http")]
+use std::ops::Bound::{Excluded, Included};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -72,6 +74,26 @@ impl Clients {
     #[cfg_attr(not(feature = "http"), allow(dead_code, reason = "used over HTTP only"))]
     pub(crate) fn get(&self, number: u64) -> Option<Arc<Client>> {
         self.0.with(|table| table.by_number.get(&number).cloned())
+    }
+
+    /// Returns the first clients, `max` at most, with numbers above `after` and up to `until`, by number.
+    #[cfg(feature = "http")]
+    pub(crate) fn between(&self, after: u64, until: u64, max: usize) -> Vec<Arc<Client>> {
+        let range = (Excluded(after), Included(until));
+        self.0.with(|table| table.by_number.range(range).take(max).map(|(_, client)| client.clone()).collect())
+    }
+
+    /// Returns the numbers of the same, without touching the clients.
+    #[cfg(feature = "http")]
+    pub(crate) fn numbers_between(&self, after: u64, until: u64, max: usize) -> Vec<u64> {
+        let range = (Excluded(after), Included(until));
+        self.0.with(|table| table.by_number.range(range).take(max).map(|(number, _)| *number).collect())
+    }
+
+    /// Returns the highest number so far.
+    #[cfg(feature = "http")]
+    pub(crate) fn last_number(&self) -> u64 {
+        self.0.with(|table| table.last_number)
     }
 
     /// Adds a client, and returns it with the text of its rejection if a limit is exceeded. Returns `None` if there are too

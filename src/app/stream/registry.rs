@@ -1,6 +1,7 @@
 //! The streams of the server, by name.
 
-use std::collections::HashMap;
+use std::collections::BTreeMap;
+use std::ops::Bound::{Excluded, Unbounded};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -37,7 +38,7 @@ pub struct StreamSummary {
 /// stream.
 #[derive(Clone)]
 pub struct StreamRegistry {
-    by_name: Shared<HashMap<String, Source>>,
+    by_name: Shared<BTreeMap<String, Source>>,
     added: Arc<Cond>,
     memory: MemoryTracker,
     observer: Arc<dyn StreamObserver>,
@@ -71,9 +72,7 @@ impl StreamRegistry {
 
     /// Returns the streams that are published now, sorted by name.
     pub fn published(&self) -> Vec<StreamSummary> {
-        let mut all: Vec<_> = self.by_name.with(|sources| sources.values().filter_map(Source::published).collect());
-        all.sort_unstable_by(|a, b| a.name.cmp(&b.name));
-        all
+        self.by_name.with(|sources| sources.values().filter_map(Source::published).collect())
     }
 
     /// Returns the stream of a full name, if there is one.
@@ -82,7 +81,15 @@ impl StreamRegistry {
         self.by_name.with(|sources| sources.get(name).cloned())
     }
 
-    /// Returns all streams.
+    /// Returns the first streams, `max` at most, whose names come after `name`.
+    #[cfg(feature = "http")]
+    pub(crate) fn after(&self, name: &str, max: usize) -> Vec<Source> {
+        let range = (Excluded(name), Unbounded);
+        self.by_name
+            .with(|sources| sources.range::<str, _>(range).take(max).map(|(_, source)| source.clone()).collect())
+    }
+
+    /// Returns all streams, by name.
     pub fn all(&self) -> Vec<Source> {
         self.by_name.with(|sources| sources.values().cloned().collect())
     }
@@ -129,11 +136,7 @@ impl StreamRegistry {
     }
 
     pub(super) fn remove_idle(&self, time: Duration) {
-        let removed = self.by_name.with(|sources| {
-            let removed = extract_idle(sources, time);
-            sources.shrink_to(2 * sources.len());
-            removed
-        });
+        let removed = self.by_name.with(|sources| extract_idle(sources, time));
         // Not before the registry is free: this reports events.
         removed.iter().for_each(Source::end_removed);
     }
@@ -153,8 +156,8 @@ impl Source {
     }
 }
 
-fn extract_idle(sources: &mut HashMap<String, Source>, time: Duration) -> Vec<Source> {
-    sources.extract_if(|_, source| source.is_idle_for(time)).map(|(_, source)| source).collect()
+fn extract_idle(sources: &mut BTreeMap<String, Source>, time: Duration) -> Vec<Source> {
+    sources.extract_if(.., |_, source| source.is_idle_for(time)).map(|(_, source)| source).collect()
 }
 
 #[cfg(test)]

@@ -4,9 +4,7 @@ use super::super::kind::Kind;
 use super::super::reload::Reload::{self, Next, Now};
 use super::super::schema::BlockKind::{ApiAuth, ApiHttps, Exporter, HttpApi, HttpServer, RawApi};
 use super::super::schema::{Row, Shape};
-use super::row::{
-    BUFFER_SIZE, DIRECTORY, FILE, HTTP_REQUESTS, TIMEOUT, TLS, block, number, optional, setting, unsupported,
-};
+use super::row::{BUFFER_SIZE, DIRECTORY, FILE, HTTP_REQUESTS, TIMEOUT, TLS, block, number, optional, setting};
 
 const AUTH_SHAPE: Shape =
     Shape::Either { kind: Kind::Choice(&["required", "none"]), default: Some("required"), block: ApiAuth };
@@ -99,8 +97,12 @@ pub(super) static ROWS: &[Row] = &[
         "streams with metrics of their own",
         "Streams with metrics of their own, the first ones by name; the others are summed up under the label other. It also \
          counts for /metrics of the API. Each stream adds nine time series to Prometheus."),
-    unsupported(Exporter, "label"),
-    unsupported(Exporter, "tag"),
+    optional(Exporter, "label", Kind::Text { name: "TEXT", is_secret: false }, HTTP_REQUESTS,
+        "label of the metrics",
+        "Label of this name in srs_build_info, as in SRS: to tell servers apart. It also counts for /metrics of the API."),
+    optional(Exporter, "tag", Kind::Text { name: "TEXT", is_secret: false }, HTTP_REQUESTS,
+        "tag of the metrics",
+        "Label of this name in srs_build_info, as label is."),
 
     setting(ApiAuth, "enabled", Kind::Switch, "off", HTTP_REQUESTS,
         "secrets are asked for", "Asks for a secret. With off, the block means the same as auth required."),

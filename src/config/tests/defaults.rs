@@ -155,6 +155,8 @@ fn absent_directives_have_their_defaults() {
             enabled: false,
             listen: vec![Listen::plain("127.0.0.1:9972".parse().unwrap())],
             max_streams: 1000,
+            label: String::new(),
+            tag: String::new(),
         },
         log: Log { tank: LogTank::Console, level: LogLevel::Trace, file: PathBuf::from("./objs/srs.log") },
         vhosts: BTreeMap::from([("__defaultVhost__".to_owned(), Arc::new(vhost))]),

@@ -21,7 +21,7 @@ fn each_directive_reaches_its_field() {
          http_api {
              auth none; raw_api { allow_query on; } https { listen 127.0.0.1:7; cert c; key k; }
          }
-         exporter { enabled on; listen 9; max_streams 5; }
+         exporter { enabled on; listen 9; max_streams 5; label beijing; tag edge; }
          vhost Live.Example.com {
              enabled off; gop_cache off; queue_length 600; queue_bytes 4g; mw_latency 0; mw_adaptive off; min_latency on;
              tcp_nodelay on; publish { stall_timeout 1; max_bitrate 8000; reconnect_grace 0; timeout 3600; }
@@ -86,6 +86,7 @@ fn each_directive_reaches_its_field() {
     assert!(config.http_api.raw_query);
     let exporter = &config.exporter;
     assert_eq!((exporter.max_streams, exporter.listen[0].address.port()), (5, 9));
+    assert_eq!((&*exporter.label, &*exporter.tag), ("beijing", "edge"));
     let read = &config.vhosts["live.example.com"];
     let expected = Vhost {
         transcode: vec![],

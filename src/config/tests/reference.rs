@@ -59,6 +59,8 @@ fn every_example_of_full_conf_is_accepted_and_is_the_default() {
             "allow",
             "deny",
             "username",
+            "label",
+            "tag",
             "password",
             "token",
             "stream_keys",

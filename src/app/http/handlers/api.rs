@@ -13,7 +13,7 @@
 //! |---|---|
 //! | [`auth`], [`call`] | secrets and roles; what endpoints need of a request |
 //! | [`core`], [`answer`], [`json`] | ids and envelopes; errors; the types of the JSON |
-//! | [`about`], [`lists`], [`system`] | endpoints that read |
+//! | [`about`], [`build`], [`lists`], [`system`] | endpoints that read |
 //! | [`steer`], [`bans`] | endpoints that change something |
 //! | [`recordings`], [`tickets`] | recordings and their files; links to these for those who cannot send a secret |
 //! | [`events`], [`event_log`] | server-sent events |
@@ -24,6 +24,7 @@ mod about;
 mod answer;
 mod auth;
 mod bans;
+mod build;
 mod call;
 mod core;
 mod event_log;
@@ -152,7 +153,7 @@ impl Api {
                 return Err(method_not_allowed("GET, HEAD"));
             }
             let cpu_share = self.readings().map_or(0.0, |(_, cpu)| cpu.own());
-            let text = metrics::render(&self.core.ctx, cpu_share);
+            let text = metrics::render(&self.core, cpu_share);
             return Ok(Response::content(Status::Ok, metrics::CONTENT_TYPE, self.core.charge(text)));
         }
         let (name, rest) = match path {
@@ -174,7 +175,7 @@ impl Api {
             ("", _) => Ok(about::endpoints(core, &call.request.path)),
             ("versions", "") => Ok(core.data(about::versions())),
             ("authors", "") => Ok(core.data(about::authors())),
-            ("features", "") => Ok(core.data(about::features())),
+            ("features", "") => Ok(core.data(core.build.features())),
             ("requests", "") => Ok(core.data(about::request(call.request))),
             ("rusages", "") => Ok(core.data(rusages())),
             ("summaries" | "self_proc_stats" | "system_proc_stats" | "meminfos", "") => self.system(name),

@@ -78,8 +78,7 @@ impl ConsoleHandler {
         if let Some(list) = self.list.with(|cache| cache.get(st::now())) {
             return list;
         }
-        // Bit rates of players are not listed, so the players need not be collected.
-        let streams = collect::streams(&self.ctx, &[]);
+        let streams = collect::streams_without_traffic(&self.ctx);
         let rtmp_port = first_port(&config.listen).unwrap_or(RTMP_PORT);
         let list = stream_list::render(&streams, &self.live_files, rtmp_port);
         // Charged, since slow clients may keep many old lists.

@@ -60,6 +60,9 @@ pub(super) fn endpoints(core: &Core, path: &str) -> Response {
     core.json(core.envelope().with_object("urls", urls))
 }
 
+/// Address of the project of which this server has the API.
+const LINK: &str = "https://github.com/ossrs/srs";
+
 /// The description of the API. A test compares it with the endpoints and with their answers.
 pub(super) const OPENAPI: &str = include_str!("openapi.json");
 
@@ -76,30 +79,6 @@ pub(super) fn authors() -> Object {
     Object::new().with("license", env!("CARGO_PKG_LICENSE")).with("contributors", env!("CARGO_PKG_NAME"))
 }
 
-/// Returns the features of SRS that this build has.
-pub(super) fn features() -> Object {
-    // The names of SRS. A feature that it has and this server has not is false.
-    let all = [
-        ("ssl", cfg!(feature = "ssl")),
-        ("hls", cfg!(feature = "hls")),
-        ("hds", false),
-        ("callback", true),
-        ("api", true),
-        ("httpd", true),
-        ("dvr", true),
-        ("transcode", true),
-        ("ingest", false),
-        ("stat", true),
-        ("caster", false),
-        ("complex_send", true),
-        ("tcp_nodelay", true),
-        ("so_sendbuf", false),
-        ("mr", true),
-    ];
-    let features = all.iter().fold(Object::new(), |features, (name, is_present)| features.with(name, is_present));
-    Object::new().with_object("features", features)
-}
-
 /// Returns the request itself, without its secrets.
 pub(super) fn request(request: &Request) -> Object {
     let query = request.query.as_str();
@@ -110,7 +89,10 @@ pub(super) fn request(request: &Request) -> Object {
         let (name, value) = (String::from_utf8_lossy(name), String::from_utf8_lossy(value));
         if is_secret(&name) { headers } else { headers.with(&name, value) }
     });
-    let server = Object::new().with("sigature", env!("CARGO_PKG_NAME")).with("version", env!("CARGO_PKG_VERSION"));
+    let server = Object::new()
+        .with("sigature", env!("CARGO_PKG_NAME"))
+        .with("version", env!("CARGO_PKG_VERSION"))
+        .with("link", LINK);
     Object::new()
         .with("uri", uri)
         .with("path", format!("/{}", request.path))

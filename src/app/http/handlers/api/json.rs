@@ -30,9 +30,7 @@ impl Object {
     }
 
     pub(super) fn with(self, name: &str, value: impl Serialize) -> Self {
-        // Numbers, texts and structures of them always have a JSON form.
-        let value = serde_json::to_string(&value).unwrap_or_else(|_| "null".to_owned());
-        self.with_json(name, &value)
+        self.with_json(name, &to_json(&value))
     }
 
     pub(super) fn with_object(self, name: &str, value: Object) -> Self {
@@ -41,18 +39,55 @@ impl Object {
 
     /// Adds a field whose value is JSON already.
     pub(super) fn with_json(mut self, name: &str, value: &str) -> Self {
-        if self.0.len() > 1 {
+        if !self.0.ends_with('{') {
             self.0.push(',');
         }
-        self.0.push_str(&serde_json::to_string(name).unwrap_or_default());
+        self.0.push_str(&to_json(&name));
         self.0.push(':');
         self.0.push_str(value);
+        self
+    }
+
+    pub(super) fn begin_list(self, name: &str) -> Self {
+        self.with_json(name, "[")
+    }
+
+    /// Adds an item, which is JSON, to the list that was started.
+    pub(super) fn push_item(&mut self, item: &str) {
+        if !self.0.ends_with('[') {
+            self.0.push(',');
+        }
+        self.0.push_str(item);
+    }
+
+    pub(super) fn end_list(mut self) -> Self {
+        self.0.push(']');
+        self
+    }
+
+    /// Starts a field that is an object: fields that follow are its own.
+    pub(super) fn begin_object(self, name: &str) -> Self {
+        self.with_json(name, "{")
+    }
+
+    pub(super) fn end_object(mut self) -> Self {
+        self.0.push('}');
         self
     }
 
     pub(super) fn finish(mut self) -> String {
         self.0.push('}');
         self.0
+    }
+}
+
+/// Returns the JSON of a value. It is valid in scripts too: a line separator ends a line in an old script, but not in JSON.
+pub(super) fn to_json(value: &impl Serialize) -> String {
+    // Numbers, texts and structures of them always have a JSON form.
+    let json = serde_json::to_string(value).unwrap_or_else(|_| "null".to_owned());
+    match json.contains('\u{2028}') || json.contains('\u{2029}') {
+        true => json.replace('\u{2028}', "\\u2028").replace('\u{2029}', "\\u2029"),
+        false => json,
     }
 }
 
@@ -255,7 +290,7 @@ impl<'a> ClientJson<'a> {
             tcUrl: &client.tc_url,
             url: if has_stream { url(&client.vhost, &client.app, &client.stream) } else { String::new() },
             name: &client.stream,
-            r#type: Self::type_of(client),
+            r#type: Self::type_of(client.state, client.kind),
             publish: client.state == ClientState::Publishing,
             alive: seconds(client.age_ms),
             send_bytes: client.bytes_out,
@@ -270,10 +305,10 @@ impl<'a> ClientJson<'a> {
     }
 
     /// Returns the name that SRS has for clients like this.
-    pub(super) fn type_of(client: &ClientReport) -> &'static str {
-        match client.state {
-            ClientState::Playing if client.kind == ClientKind::Flv => "flv-play",
-            ClientState::Playing if client.kind == ClientKind::Hls => "hls-play",
+    pub(super) fn type_of(state: ClientState, kind: ClientKind) -> &'static str {
+        match state {
+            ClientState::Playing if kind == ClientKind::Flv => "flv-play",
+            ClientState::Playing if kind == ClientKind::Hls => "hls-play",
             ClientState::Publishing => "fmle-publish",
             ClientState::Playing => "rtmp-play",
             ClientState::Connecting | ClientState::Idle | ClientState::Closing => "Unknown",

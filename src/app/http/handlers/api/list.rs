@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use serde::Serialize;
 
+use super::json::{Object, to_json};
 use crate::app::limits::fairness::TimeSlice;
 use crate::http::uri::Query;
 
@@ -21,12 +22,15 @@ pub(super) struct Page {
     count: usize,
 }
 
-/// A list that is being written.
+/// A list that is being written into an answer.
 pub(super) struct List {
     page: Page,
-    json: String,
+    answer: Object,
     listed: usize,
-    total: usize,
+    /// Items that pages are made of so far.
+    counted: usize,
+    /// Further items of the total.
+    others: usize,
     slice: TimeSlice,
 }
 
@@ -39,41 +43,58 @@ impl Page {
             count: number("count").unwrap_or(DEFAULT_COUNT).clamp(1, MAX_COUNT),
         }
     }
-}
 
-impl Page {
     pub(super) fn all() -> Self {
         Self { start: 0, count: usize::MAX }
+    }
+
+    pub(super) fn start(&self) -> usize {
+        self.start
+    }
+
+    /// Returns the number of items on the page, if there are as many.
+    pub(super) fn count(&self) -> usize {
+        self.count
     }
 }
 
 impl List {
-    pub(super) fn new(page: Page) -> Self {
-        Self { page, json: "[".to_owned(), listed: 0, total: 0, slice: TimeSlice::new(TIME_SLICE) }
+    /// Starts a list as a field of an answer: a copy of a list of megabytes would take milliseconds.
+    pub(super) fn new(answer: Object, name: &str, page: Page) -> Self {
+        let answer = answer.begin_list(name);
+        Self { page, answer, listed: 0, counted: 0, others: 0, slice: TimeSlice::new(TIME_SLICE) }
+    }
+
+    /// Counts an item. Returns whether it is on the page, and has to be written.
+    pub(super) fn count(&mut self) -> bool {
+        self.counted += 1;
+        self.counted > self.page.start && self.listed < self.page.count
+    }
+
+    /// Writes an item, which is JSON. May yield.
+    pub(super) fn write(&mut self, item: &str) {
+        self.answer.push_item(item);
+        self.listed += 1;
+        self.slice.yield_if_used_up();
     }
 
     /// Counts an item, and writes it if it is on the page. May yield.
     pub(super) fn push<T: Serialize>(&mut self, item: impl FnOnce() -> T) {
-        self.total += 1;
-        if self.total > self.page.start && self.listed < self.page.count {
-            if self.listed > 0 {
-                self.json.push(',');
-            }
-            self.listed += 1;
-            // Structures of numbers and texts always have a JSON form.
-            self.json.push_str(&serde_json::to_string(&item()).unwrap_or_else(|_| "null".to_owned()));
+        if self.count() {
+            self.write(&to_json(&item()));
+        } else {
+            self.slice.yield_if_used_up();
         }
-        self.slice.yield_if_used_up();
     }
 
-    /// Returns the number of items of all pages.
-    pub(super) fn total(&self) -> usize {
-        self.total
+    /// Adds items to the total that are on no page, or are written without being counted.
+    pub(super) fn add_total(&mut self, count: usize) {
+        self.others += count;
     }
 
-    pub(super) fn finish(mut self) -> String {
-        self.json.push(']');
-        self.json
+    /// Ends the list. Returns the answer, and the number of all items.
+    pub(super) fn finish(self) -> (Object, usize) {
+        (self.answer.end_list(), self.counted + self.others)
     }
 }
 
@@ -95,9 +116,10 @@ mod tests {
                 ("count=x&start=-1", "[0,1,2,3,4]"),
                 ("count=99999999999999999999", "[0,1,2,3,4]"),
             ] {
-                let mut list = List::new(Page::read(&Query::from(query)));
+                let mut list = List::new(Object::new(), "l", Page::read(&Query::from(query)));
                 (0..5).for_each(|n| list.push(|| n));
-                assert_eq!((list.total(), list.finish().as_str()), (5, expected), "{query}");
+                let (answer, total) = list.finish();
+                assert_eq!((total, answer.finish()), (5, format!("{{\"l\":{expected}}}")), "{query}");
             }
         })
         .unwrap();

@@ -1,5 +1,7 @@
 //! Lists of vhosts, streams, clients, forwarders, processes and closes, and single items of them.
 
+use std::net::IpAddr;
+
 use serde_json::{Map, Value};
 
 use super::answer::error;
@@ -7,24 +9,21 @@ use super::call::Call;
 use super::core::Core;
 use super::event_log::EventLog;
 use super::json::{
-    ClientJson, CloseJson, ForwarderJson, NO_CLIENT, NO_STREAM, NO_VHOST, Object, OffenderJson, SettingJson,
-    StreamJson, VhostJson,
+    ClientJson, CloseJson, ForwarderJson, NO_CLIENT, NO_STREAM, NO_VHOST, OffenderJson, SettingJson, StreamJson,
+    VhostJson, to_json,
 };
 use super::list::{List, Page};
 use super::offenders::Offenders;
 use super::system::unix_ms;
 use crate::app::http::response::Response;
-use crate::app::stats::collect;
+use crate::app::stats::collect::{self, ClientEntry, ClientFacts, ClientWalk, StreamWalk};
 use crate::app::stats::snapshot::{Snapshot, StreamReport};
+use crate::app::stream::{Source, StreamNames};
 use crate::st;
 
 /// Returns all vhosts, or one by its id or name.
 pub(super) fn vhosts(core: &Core, call: &Call<'_>, id: &str) -> Response {
-    let clients = collect::clients(&core.ctx);
-    let streams = collect::streams(&core.ctx, &clients);
-    let vhosts = collect::vhosts(&core.ctx, &streams, &clients);
-    collect::discard(clients);
-    collect::discard(streams);
+    let vhosts = collect::vhosts(&core.ctx);
     let json = |vhost| VhostJson::new(vhost, core.id(&vhost.name));
     if !id.is_empty() {
         return match vhosts.iter().find(|vhost| vhost.name == id || core.id(&vhost.name) == id) {
@@ -32,87 +31,129 @@ pub(super) fn vhosts(core: &Core, call: &Call<'_>, id: &str) -> Response {
             None => error(NO_VHOST),
         };
     }
-    let mut list = List::new(Page::read(&call.request.query));
+    let mut list = core.begin_list(call, "vhosts");
     vhosts.iter().for_each(|vhost| list.push(|| json(vhost)));
-    core.list("vhosts", list)
+    core.end_list(list)
 }
 
 /// Returns all streams, or one by its id or name.
 pub(super) fn streams(core: &Core, call: &Call<'_>, id: &str) -> Response {
-    let clients = collect::clients(&core.ctx);
-    let streams = collect::streams(&core.ctx, &clients);
-    collect::discard(clients);
     let now_ms = unix_ms();
-    let json = |stream| StreamJson::new(stream, core.id(&stream.name), core.id(&stream.vhost), now_ms);
+    let report = |source: &Source| collect::stream(&core.ctx, source);
+    let json = |stream: &StreamReport| {
+        to_json(&StreamJson::new(stream, core.id(&stream.name), core.id(&stream.vhost), now_ms))
+    };
     if !id.is_empty() {
-        return match streams.iter().find(|stream| core.is_stream(&stream.name, id)) {
-            Some(stream) => core.json(core.envelope().with("stream", json(stream))),
+        return match core.find_stream(id).as_ref().and_then(report) {
+            Some(stream) => core.json(core.envelope().with_json("stream", &json(&stream))),
             None => error(NO_STREAM),
         };
     }
     let filters = ["vhost", "app", "stream"].map(|name| call.query(name));
     let [vhost, app, name] = &filters;
-    let is_wanted = |stream: &StreamReport| {
-        core.is_vhost(vhost, &stream.vhost)
-            && is_equal(app, &stream.app)
-            && name.as_deref().is_none_or(|name| stream.stream == name || core.is_stream(&stream.name, name))
+    let is_wanted = |names: StreamNames<'_>| {
+        core.is_vhost(vhost, names.vhost)
+            && is_equal(app, names.app)
+            && name.as_deref().is_none_or(|name| names.stream == name || core.is_stream(names.name, name))
     };
-    let mut list = List::new(Page::read(&call.request.query));
-    streams.iter().filter(|stream| is_wanted(stream)).for_each(|stream| list.push(|| json(stream)));
-    collect::discard(streams);
-    core.list("streams", list)
+    let mut list = core.begin_list(call, "streams");
+    for source in StreamWalk::new(&core.ctx) {
+        if source.with_names(is_wanted) == Some(true)
+            && list.count()
+            && let Some(stream) = report(&source)
+        {
+            list.write(&json(&stream));
+        }
+    }
+    core.end_list(list)
 }
 
+/// Returns all clients, or one by its id.
 pub(super) fn clients(core: &Core, call: &Call<'_>, id: &str) -> Response {
+    let json = |client: ClientEntry| {
+        let client = client.report(&core.ctx, st::now());
+        to_json(&ClientJson::new(&client, core.id(&client.vhost), core.id(&client.stream_name)))
+    };
     if !id.is_empty() {
-        return match id.parse().ok().and_then(|id| collect::client(&core.ctx, id)) {
-            Some(client) => {
-                let client = ClientJson::new(&client, core.id(&client.vhost), core.id(&client.stream_name));
-                core.json(core.envelope().with("client", client))
-            }
+        return match id.parse().ok().and_then(|id| ClientEntry::find(&core.ctx, id)) {
+            Some(client) => core.json(core.envelope().with_json("client", &json(client))),
             None => error(NO_CLIENT),
         };
     }
-    let filters = ["vhost", "app", "stream", "ip", "type"].map(|name| call.query(name));
-    let [vhost, app, stream, ip, r#type] = &filters;
-    let mut list = List::new(Page::read(&call.request.query));
-    let clients = collect::clients(&core.ctx);
-    for client in &clients {
-        let is_wanted = core.is_vhost(vhost, &client.vhost)
-            && is_equal(app, &client.app)
-            && stream
-                .as_deref()
-                .is_none_or(|stream| client.stream == stream || core.is_stream(&client.stream_name, stream))
-            && ip.as_deref().is_none_or(|ip| client.ip.to_string() == ip);
-        if is_wanted && r#type.as_deref().is_none_or(|wanted| ClientJson::type_of(client) == wanted) {
-            list.push(|| ClientJson::new(client, core.id(&client.vhost), core.id(&client.stream_name)));
+    let filter = ClientFilter::read(core, call);
+    // While clients come and go, only numbers tell where the last page ended.
+    let after = call.query("after").and_then(|after| after.parse().ok()).unwrap_or(0);
+    let (mut list, page) = (core.begin_list(call, "clients"), Page::read(&call.request.query));
+    if filter.passes_all() {
+        let mut walk = ClientWalk::new(&core.ctx, after);
+        list.add_total(walk.count_at_begin());
+        walk.pass_over(page.start());
+        walk.take(page.count()).for_each(|client| list.write(&json(client)));
+    } else {
+        for client in ClientWalk::new(&core.ctx, 0).filter(|client| filter.passes(&client.facts())) {
+            if client.id() <= after {
+                list.add_total(1);
+            } else if list.count() {
+                list.write(&json(client));
+            }
         }
     }
-    collect::discard(clients);
-    core.list("clients", list)
+    core.end_list(list)
+}
+
+/// The filters of a list of clients.
+struct ClientFilter<'a> {
+    core: &'a Core,
+    vhost: Option<String>,
+    app: Option<String>,
+    stream: Option<String>,
+    ip: Option<String>,
+    r#type: Option<String>,
+}
+
+impl<'a> ClientFilter<'a> {
+    fn read(core: &'a Core, call: &Call<'_>) -> Self {
+        let [vhost, app, stream, ip, r#type] = ["vhost", "app", "stream", "ip", "type"].map(|name| call.query(name));
+        Self { core, vhost, app, stream, ip, r#type }
+    }
+
+    fn passes_all(&self) -> bool {
+        [&self.vhost, &self.app, &self.stream, &self.ip, &self.r#type].iter().all(|filter| filter.is_none())
+    }
+
+    fn passes(&self, client: &ClientFacts<'_>) -> bool {
+        let is_stream = |wanted: &str| client.stream() == wanted || self.core.is_stream(client.stream_name(), wanted);
+        let is_ip = |wanted: &str| wanted.parse().is_ok_and(|ip: IpAddr| ip.to_canonical() == client.ip.to_canonical());
+        self.r#type.as_deref().is_none_or(|wanted| ClientJson::type_of(client.state, client.kind) == wanted)
+            && self.ip.as_deref().is_none_or(is_ip)
+            && is_equal(&self.app, client.app())
+            && self.core.is_vhost(&self.vhost, client.vhost())
+            && self.stream.as_deref().is_none_or(is_stream)
+    }
 }
 
 pub(super) fn forwarders(core: &Core, call: &Call<'_>) -> Response {
-    let mut list = List::new(Page::read(&call.request.query));
+    let mut list = core.begin_list(call, "forwarders");
     feature_items(core, call, "forward", "target").into_iter().for_each(|item| list.push(|| ForwarderJson::from(item)));
-    core.list("forwarders", list)
+    core.end_list(list)
 }
 
 /// Returns server, limits, vhosts, streams, closes and features in one.
 pub(super) fn snapshot(core: &Core) -> Response {
     let Snapshot { server, limits, vhosts, streams, closes, features } = collect::snapshot(&core.ctx);
-    let mut list = List::new(Page::all());
+    let data = core.envelope().begin_object("data");
+    let data = data.with("server", server).with("limits", limits).with("vhosts", vhosts);
+    let mut list = List::new(data, "streams", Page::all());
     streams.iter().for_each(|stream| list.push(|| stream));
     collect::discard(streams);
-    let data = Object::new().with("server", server).with("limits", limits).with("vhosts", vhosts);
-    core.data(data.with_json("streams", &list.finish()).with("closes", closes).with("features", features))
+    core.json(list.finish().0.with("closes", closes).with("features", features).end_object())
 }
 
 /// Returns the programs that run for streams, or for one.
 pub(super) fn processes(core: &Core, call: &Call<'_>) -> Response {
-    let mut list = List::new(Page::read(&call.request.query));
+    let mut list = core.begin_list(call, "processes");
     feature_items(core, call, "transcode", "process").into_iter().for_each(|item| list.push(|| item));
-    core.list("processes", list)
+    core.end_list(list)
 }
 
 /// Returns what a feature reports of all streams, or of the one that the query names, by stream and by another field.
@@ -133,9 +174,9 @@ fn feature_items(core: &Core, call: &Call<'_>, feature: &str, field: &str) -> Ve
 
 /// Returns the addresses that cause trouble, those with most of it first.
 pub(super) fn offenders(core: &Core, call: &Call<'_>, offenders: &Offenders) -> Response {
-    let mut list = List::new(Page::read(&call.request.query));
+    let mut list = core.begin_list(call, "offenders");
     offenders.all(st::now()).iter().for_each(|offender| list.push(|| OffenderJson::from(offender)));
-    core.list("offenders", list)
+    core.end_list(list)
 }
 
 pub(super) fn closes(core: &Core, events: &EventLog) -> Response {
@@ -149,7 +190,7 @@ pub(super) fn config(core: &Core, call: &Call<'_>) -> Response {
     let only_changed = call.query("changed").is_some_and(|value| value != "0");
     let (block, directive) = (call.query("block"), call.query("directive"));
     let config = core.ctx.config.get();
-    let mut list = List::new(Page::all());
+    let mut list = List::new(core.envelope(), "config", Page::all());
     for value in config.effective() {
         let is_wanted = (!only_changed || !value.is_default())
             && is_equal(&block, &value.block)
@@ -158,7 +199,7 @@ pub(super) fn config(core: &Core, call: &Call<'_>) -> Response {
             list.push(|| SettingJson::from(&value));
         }
     }
-    core.list("config", list)
+    core.end_list(list)
 }
 
 fn is_equal(wanted: &Option<String>, value: &str) -> bool {

@@ -3,11 +3,13 @@
 use std::fmt::{Display, Write as _};
 use std::time::Duration;
 
-use crate::app::context::Context;
+use super::core::Core;
 use crate::app::limits::fairness::TimeSlice;
 use crate::app::session::close;
-use crate::app::stats::collect;
+use crate::app::stats::collect::{self, discard};
 use crate::app::stats::snapshot::{Sample, Snapshot, StreamReport};
+use crate::config::Exporter;
+use crate::st;
 
 pub(super) const CONTENT_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
 
@@ -15,7 +17,7 @@ pub(super) const CONTENT_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8"
 const TIME_SLICE: Duration = Duration::from_millis(1);
 
 #[derive(Default)]
-struct Text(String);
+struct MetricsText(String);
 
 /// A metric of each stream: name, help, type, and value.
 type StreamMetric = (&'static str, &'static str, &'static str, fn(&StreamReport) -> f64);
@@ -47,12 +49,14 @@ const STREAM_METRICS: [StreamMetric; 9] = [
 ];
 
 /// Returns all metrics. `cpu_share` is the processor time of the process, 1 for one core. May wait.
-pub(super) fn render(ctx: &Context, cpu_share: f64) -> String {
-    let snapshot = collect::snapshot(ctx);
-    let mut text = Text::default();
+pub(super) fn render(core: &Core, cpu_share: f64) -> String {
+    let snapshot = collect::snapshot(&core.ctx);
+    let exporter = &core.ctx.config.get().exporter;
+    let mut text = MetricsText::default();
+    text.build(core, exporter);
     text.server(&snapshot);
     text.srs(&snapshot, cpu_share);
-    text.streams(&snapshot.streams, ctx.config.get().exporter.max_streams);
+    text.streams(&snapshot.streams, exporter.max_streams);
     for section in &snapshot.features {
         for number in &section.numbers {
             let kind = if number.name.ends_with("_total") { "counter" } else { "gauge" };
@@ -67,17 +71,42 @@ pub(super) fn render(ctx: &Context, cpu_share: f64) -> String {
             }
         }
     }
+    discard(snapshot.streams);
     text.0
 }
 
-impl Text {
+impl MetricsText {
+    /// Writes what the system and the build are, with the labels of SRS.
+    fn build(&mut self, core: &Core, exporter: &Exporter) {
+        self.family("srs_node_uname_info", "The system, as uname(2) tells; always 1.", "gauge");
+        let system: Vec<_> = core.build.system().iter().map(|(label, text)| (*label, text.as_str())).collect();
+        self.sample("srs_node_uname_info", &system, 1);
+        self.family("srs_build_info", "The build of the server; always 1.", "gauge");
+        let (pid, date) = (std::process::id().to_string(), core.build.date());
+        let mut labels = vec![
+            ("server", core.server_id.as_str()),
+            ("service", &core.service_id),
+            ("pid", &pid),
+            ("build_date", &date),
+            ("major", env!("CARGO_PKG_VERSION_MAJOR")),
+            ("version", env!("CARGO_PKG_VERSION")),
+        ];
+        let own = [("label", exporter.label.as_str()), ("tag", exporter.tag.as_str())];
+        labels.extend(own.into_iter().filter(|(_, text)| !text.is_empty()));
+        self.sample("srs_build_info", &labels, 1);
+    }
+
     fn server(&mut self, snapshot: &Snapshot) {
         let (server, limits) = (&snapshot.server, &snapshot.limits);
-        self.family("srs_build_info", "The version of the server; always 1.", "gauge");
-        self.sample("srs_build_info", &[("version", server.version), ("pid", &server.pid.to_string())], 1);
         let seconds = server.uptime_ms as f64 / 1000.0;
         self.single("srs_uptime_seconds", "Time since the server started.", "gauge", seconds);
         self.single("srs_busy_ratio", "Share of the worker's time that media takes.", "gauge", server.busy);
+        self.single(
+            "srs_longest_low_priority_run_seconds",
+            "Longest time for which work of low priority, such as a request, held the worker, in the last minute or two.",
+            "gauge",
+            st::longest_low_priority_run().as_secs_f64(),
+        );
         self.single("srs_resident_memory_bytes", "Memory of the process.", "gauge", server.resident_bytes);
         self.family("srs_held_memory_bytes", "Bytes held for clients, by purpose.", "gauge");
         for held in &server.held {
@@ -203,7 +232,7 @@ mod tests {
 
     #[test]
     fn values_have_the_format_of_prometheus() {
-        let mut text = Text::default();
+        let mut text = MetricsText::default();
         text.single("srs_a", "Help.", "gauge", 1.5);
         text.family("srs_b_total", "Help.", "counter");
         text.sample("srs_b_total", &[("stream", "a\"b\\c\nd"), ("app", "ü")], 7);

@@ -10,7 +10,6 @@ use super::auth::log_change;
 use super::call::Call;
 use super::core::Core;
 use super::json::RecordingJson;
-use super::list::{List, Page};
 use super::system::unix_ms;
 use super::tickets::LIFETIME;
 use crate::app::http::disk::{Disk, OpenError};
@@ -70,7 +69,7 @@ pub(super) fn link(core: &Core, call: &Call<'_>, id: &str, auth: &ApiAuth) -> An
 
 pub(super) fn record(core: &Core, call: &Call<'_>, stream: &str, is_wanted: bool) -> Answer {
     call.require(ApiRole::Admin)?;
-    let source = core.ctx.streams.all().into_iter().find(|source| core.is_stream(&source.name(), stream));
+    let source = core.find_stream(stream);
     let name = source.map(|source| source.name()).unwrap_or_default();
     let recorded = control(core)?.record(&name, is_wanted);
     if recorded == Recorded::NotPublished {
@@ -108,7 +107,7 @@ fn list(core: &Core, call: &Call<'_>) -> Response {
             && app.as_deref().is_none_or(|app| app == app_of)
             && stream.as_deref().is_none_or(is_stream)
     };
-    let mut list = List::new(Page::read(&call.request.query));
+    let mut list = core.begin_list(call, "recordings");
     let control = core.ctx.recordings.control();
     for active in control.map(RecordingControl::active).unwrap_or_default() {
         if is_wanted(false, &active.vhost, &active.app, &active.stream) {
@@ -124,7 +123,7 @@ fn list(core: &Core, call: &Call<'_>) -> Response {
             list.push(|| RecordingJson::finished(recording));
         }
     }
-    core.list("recordings", list)
+    core.end_list(list)
 }
 
 /// Returns the file of a recording, or the part of it that is asked for.

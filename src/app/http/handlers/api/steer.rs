@@ -1,7 +1,6 @@
 //! Requests that change something: kicks, bans, reloads.
 
 use std::net::IpAddr;
-use std::sync::Arc;
 use std::time::Duration;
 
 use super::answer::{Answer, bad_request, error, method_not_allowed, not_found, problem, unavailable};
@@ -13,9 +12,9 @@ use super::json::{BanJson, ChangeJson, NO_CLIENT, Object, RAW_DISABLED};
 use super::last_reload::LastReload;
 use super::recordings;
 use crate::app::http::response::Response;
-use crate::app::session::client::Client;
 use crate::app::session::close::CloseReason;
 use crate::app::session::per_ip;
+use crate::app::stats::collect::{ClientEntry, ClientWalk};
 use crate::app::stream::ClientHandle;
 use crate::config::{ApiRole, HttpApi};
 use crate::http::request::Method;
@@ -41,14 +40,14 @@ pub(super) fn change(
         (Method::Delete, "clients") if !rest.is_empty() => {
             call.require(ApiRole::Kick)?;
             match find_client(core, rest) {
-                Some(client) => kick_client(core, bans, call, &client),
+                Some(client) => kick_client(core, bans, call, client),
                 None => Ok(error(NO_CLIENT)),
             }
         }
         (Method::Post, "clients") if rest.ends_with("/kick") => {
             call.require(ApiRole::Kick)?;
             match find_client(core, rest.strip_suffix("/kick").unwrap_or_default()) {
-                Some(client) => kick_client(core, bans, call, &client),
+                Some(client) => kick_client(core, bans, call, client),
                 None => Err(not_found("no such client")),
             }
         }
@@ -95,39 +94,14 @@ pub(super) fn bans(core: &Core, bans: &BanList) -> Response {
     core.json(core.envelope().with("bans", all).with("total", total))
 }
 
-/// A client that can be disconnected.
-enum Found {
-    Connected(Arc<Client>),
-    /// A viewer of HLS, by its number.
-    Viewer(u64, IpAddr),
-}
-
-impl Found {
-    fn ip(&self) -> IpAddr {
-        match self {
-            Self::Connected(client) => client.address().ip(),
-            Self::Viewer(_, ip) => *ip,
-        }
-    }
-}
-
-fn find_client(core: &Core, id: &str) -> Option<Found> {
-    let id = id.parse().ok()?;
-    let client = core.ctx.clients.get(id).map(Found::Connected);
-    client.or_else(|| Some(Found::Viewer(id, core.ctx.viewers.find(id)?.client.ip)))
-}
-
-/// Returns all clients whose address fits.
-fn find_all(core: &Core, is_wanted: impl Fn(IpAddr) -> bool) -> Vec<Found> {
-    let clients = core.ctx.clients.all().into_iter().map(Found::Connected);
-    let viewers = core.ctx.viewers.all().into_iter().map(|viewer| Found::Viewer(viewer.client.id, viewer.client.ip));
-    clients.chain(viewers).filter(|client| is_wanted(client.ip())).collect()
+fn find_client(core: &Core, id: &str) -> Option<ClientEntry> {
+    ClientEntry::find(&core.ctx, id.parse().ok()?)
 }
 
 /// Disconnects a client, and keeps its address out if that is asked for.
-fn kick_client(core: &Core, bans: &BanList, call: &Call<'_>, client: &Found) -> Answer {
+fn kick_client(core: &Core, bans: &BanList, call: &Call<'_>, client: ClientEntry) -> Answer {
     let answer = ban(core, bans, call, || Target::Ip(client.ip()))?;
-    let kicked = kick(core, call, std::slice::from_ref(client));
+    let kicked = kick(core, call, [client]);
     Ok(core.json(answer.with("kicked", kicked)))
 }
 
@@ -140,13 +114,13 @@ fn kick_address(core: &Core, bans: &BanList, call: &Call<'_>, ip: IpAddr) -> Ans
         let is_equal = other.to_canonical() == ip.to_canonical();
         is_equal || (is_banned && per_ip::key(other) == per_ip::key(ip))
     };
-    let kicked = kick(core, call, &find_all(core, is_same));
+    let kicked = kick(core, call, ClientWalk::new(&core.ctx, 0).filter(|client| is_same(client.ip())));
     Ok(core.json(answer.with("kicked", kicked)))
 }
 
 /// Disconnects the publisher of a stream, and keeps others from publishing it if that is asked for.
 fn kick_stream(core: &Core, bans: &BanList, call: &Call<'_>, id: &str) -> Answer {
-    let source = core.ctx.streams.all().into_iter().find(|source| core.is_stream(&source.name(), id));
+    let source = core.find_stream(id);
     let publisher = source.as_ref().and_then(|source| source.snapshot().publisher);
     let publisher = publisher.and_then(|id| core.ctx.clients.get(id));
     let is_ban = call.query("ban").is_some();
@@ -154,7 +128,7 @@ fn kick_stream(core: &Core, bans: &BanList, call: &Call<'_>, id: &str) -> Answer
         return Err(not_found("no such stream is published"));
     };
     let answer = ban(core, bans, call, || Target::Stream(source.name()))?;
-    let kicked = kick(core, call, publisher.map(Found::Connected).as_slice());
+    let kicked = kick(core, call, publisher.map(ClientEntry::Connected));
     Ok(core.json(answer.with("kicked", kicked)))
 }
 
@@ -170,16 +144,19 @@ fn ban(core: &Core, bans: &BanList, call: &Call<'_>, target: impl FnOnce() -> Ta
 }
 
 /// Disconnects clients, and returns the number of those that were not asked to leave before.
-fn kick(core: &Core, call: &Call<'_>, clients: &[Found]) -> u64 {
+fn kick(core: &Core, call: &Call<'_>, clients: impl IntoIterator<Item = ClientEntry>) -> u64 {
     let mut count = 0;
     for client in clients {
         let (number, is_asked) = match client {
-            Found::Connected(client) if client.close_requested().is_some() => (client.number, false),
-            Found::Connected(client) => {
+            ClientEntry::Connected(client) if client.close_requested().is_some() => (client.number, false),
+            ClientEntry::Connected(client) => {
                 client.close(CloseReason::Kicked);
                 (client.number, true)
             }
-            Found::Viewer(id, _) => (*id, core.ctx.viewers.close(*id, &CloseReason::Kicked)),
+            ClientEntry::Viewer(viewer) => {
+                let id = viewer.client.id;
+                (id, core.ctx.viewers.close(id, &CloseReason::Kicked))
+            }
         };
         if is_asked {
             log_change(call.address, format_args!("disconnect client {number}"));

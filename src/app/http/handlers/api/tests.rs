@@ -15,6 +15,8 @@ use crate::http::request::parse;
 
 /// Fields and types of an object as SRS 6 writes it: `s`tring, `n`umber, `b`oolean, or an object in brackets.
 const VERSIONS: &str = "major:n minor:n revision:n version:s";
+const FEATURES: &str = "options:s options2:s build:s build2:s features:[ssl:b hls:b hds:b callback:b api:b httpd:b dvr:b \
+    transcode:b ingest:b stat:b caster:b complex_send:b tcp_nodelay:b so_sendbuf:b mr:b]";
 const CLIENT: &str = "id:s vhost:s stream:s ip:s pageUrl:s swfUrl:s tcUrl:s url:s name:s type:s publish:b alive:n send_bytes:n \
     recv_bytes:n kbps:[recv_30s:n send_30s:n]";
 const STREAM: &str = "id:s name:s vhost:s app:s tcUrl:s url:s live_ms:n clients:n frames:n send_bytes:n recv_bytes:n \
@@ -137,6 +139,7 @@ fn json(value: impl serde::Serialize) -> String {
 #[test]
 fn fields_are_those_of_srs() {
     assert_eq!(shape(&about::versions().finish()), VERSIONS);
+    assert_eq!(shape(&build::Build::read().features().finish()), FEATURES);
     assert_begins_with(&json(ClientJson::new(&client(7), "v".into(), "s".into())), CLIENT);
     let text = json(StreamJson::new(&stream(), "s".into(), "v".into(), 1));
     assert_begins_with(&text, STREAM);
