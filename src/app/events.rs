@@ -26,73 +26,52 @@ use crate::log::quoted;
 /// | stream | `Published (PublisherLost Published)* PublisherLost Unpublished` |
 /// | player | `Played Stopped` |
 #[derive(Debug, Clone)]
+#[allow(missing_docs, reason = "the names of the fields say it")]
 pub enum Event {
-    /// A client was accepted.
     Connected(Arc<ClientInfo>),
     /// The connection of an accepted client has ended.
     Closed {
-        /// The client.
         client: Arc<ClientInfo>,
-        /// The reason.
         reason: CloseReason,
-        /// Time since the client connected.
         lasted: Duration,
-        /// Bytes received over the connection.
         bytes_in: u64,
-        /// Bytes sent over the connection.
         bytes_out: u64,
     },
     /// The connection of a client has ended that was never accepted. No other event names this client.
     Refused {
-        /// The client's number, as in the log.
         id: u64,
-        /// The client's address.
         ip: IpAddr,
-        /// The reason.
         reason: CloseReason,
-        /// Time since the client connected.
         lasted: Duration,
-        /// Bytes received over the connection.
         bytes_in: u64,
-        /// Bytes sent over the connection.
         bytes_out: u64,
     },
-    /// Something has happened to a stream.
     Stream(StreamEvent),
     /// A segment of HLS is written to disk.
     Segment(Arc<HlsSegment>),
     /// A backend has named further targets of forwarding for a publication.
     ForwardTargets {
-        /// The stream.
         stream: Arc<StreamInfo>,
-        /// The publisher.
         client: Arc<ClientInfo>,
-        /// The targets.
         targets: Arc<Vec<Target>>,
     },
     /// A bandwidth test is complete.
     BandwidthTested(Arc<BandwidthReport>),
     /// A recording is complete.
     Recorded {
-        /// The stream.
         stream: Arc<StreamInfo>,
-        /// The publisher.
         client: Arc<ClientInfo>,
-        /// The file.
         path: String,
-        /// The length in milliseconds.
         duration_ms: u64,
-        /// The size of the file.
         bytes: u64,
     },
 }
 
 /// A segment of HLS.
 #[derive(Debug, Clone)]
+#[allow(missing_docs, reason = "the names of the fields say it")]
 pub struct HlsSegment {
-    /// The stream.
     pub stream: Arc<StreamInfo>,
-    /// The publisher.
     pub client: Arc<ClientInfo>,
     /// `hls_path`.
     pub root: PathBuf,
@@ -100,9 +79,7 @@ pub struct HlsSegment {
     pub path: String,
     /// The playlist, below `root`.
     pub playlist: String,
-    /// The number of the segment.
     pub number: u64,
-    /// The length in milliseconds.
     pub duration_ms: u64,
 }
 
@@ -114,21 +91,18 @@ pub trait Listener: Send + Sync {
 
 /// The action that a client asks permission for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[allow(missing_docs, reason = "the names of the fields say it")]
 pub enum GateAction {
-    /// To connect to an application.
     Connect,
-    /// To publish a stream.
     Publish,
-    /// To play a stream.
     Play,
 }
 
 /// A request for permission.
 #[derive(Debug, Clone)]
+#[allow(missing_docs, reason = "the names of the fields say it")]
 pub struct GateRequest {
-    /// The action.
     pub action: GateAction,
-    /// The client.
     pub client: Arc<ClientInfo>,
     /// The stream; `None` for [`GateAction::Connect`].
     pub stream: Option<Arc<StreamInfo>>,

@@ -22,12 +22,11 @@ const JITTER_WEIGHT: f64 = 16.0;
 
 /// Health of a publisher's input.
 #[derive(Debug, Clone, Copy, PartialEq)]
+#[allow(missing_docs, reason = "the names of the fields say it")]
 pub struct IngestSnapshot {
     /// Time since the start of the publication.
     pub uptime: Duration,
-    /// Messages received.
     pub messages: u64,
-    /// Video frames received.
     pub frames: u64,
     /// Bit rate of video over the last 30 s, in kbit/s. Zero during the first second, as are the next two.
     pub video_kbps: u64,

@@ -6,14 +6,13 @@ use crate::codec::{aac, amf0, avc, flv, hevc, sps};
 
 /// Properties of a stream's media, as far as they are known. Sequence headers take precedence over metadata.
 #[derive(Debug, Clone, Default, PartialEq)]
+#[allow(missing_docs, reason = "the names of the fields say it")]
 pub struct MediaInfo {
     /// Width of the picture, in pixels.
     pub width: Option<u32>,
     /// Height of the picture, in pixels.
     pub height: Option<u32>,
-    /// Frames in a second according to the metadata.
     pub frame_rate: Option<f64>,
-    /// Profile of the video codec.
     pub video_profile: Option<&'static str>,
     /// The video codec with its profile and level as playlists and browsers name it (RFC 6381).
     pub video_codec: Option<String>,
@@ -23,9 +22,7 @@ pub struct MediaInfo {
     pub video_level: Option<u8>,
     /// Sample rate of audio, in Hz.
     pub sample_rate: Option<u32>,
-    /// Number of audio channels.
     pub channels: Option<u8>,
-    /// Profile of AAC.
     pub audio_profile: Option<&'static str>,
     /// Reason for which MPEG-TS, and with it HLS, cannot carry the audio.
     pub audio_obstacle: Option<String>,

@@ -15,13 +15,12 @@ use crate::memory::MemoryTracker;
 
 /// A corrected message of a publisher.
 #[derive(Debug, Clone, Copy)]
+#[allow(missing_docs, reason = "the names of the fields say it")]
 pub struct Packet<'a> {
-    /// The track.
     pub track: Track,
     /// Decoding time in milliseconds since the stream was created. It never runs backwards within a track, except that
     /// a header has the time of the message before it.
     pub dts: u64,
-    /// The kind.
     pub kind: PacketKind,
     /// The header of the payload; `None` for data, and for audio and video whose header is empty or truncated.
     pub tag: Option<Tag>,
@@ -31,10 +30,9 @@ pub struct Packet<'a> {
 
 /// Header of a media message.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[allow(missing_docs, reason = "the names of the fields say it")]
 pub enum Tag {
-    /// Header of a video message.
     Video(VideoTag),
-    /// Header of an audio message.
     Audio(AudioTag),
 }
 
@@ -76,14 +74,11 @@ pub trait Output: Send + Sync {
 }
 
 /// A publication, as a new output sees it.
+#[allow(missing_docs, reason = "the names of the fields say it")]
 pub struct Publishing<'a> {
-    /// The stream.
     pub stream: &'a Arc<StreamInfo>,
-    /// The publisher.
     pub client: &'a Arc<ClientInfo>,
-    /// Handle of the publisher.
     pub handle: &'a Arc<dyn ClientHandle>,
-    /// Tracker of the stream's memory.
     pub memory: &'a MemoryTracker,
 }
 

@@ -39,12 +39,11 @@ impl fmt::Debug for Source {
 /// | publication | `CodecsKnown`, any number between `Published` and `PublisherLost` |
 /// | player | `Played Stopped` |
 #[derive(Debug, Clone)]
+#[allow(missing_docs, reason = "the names of the fields say it")]
 pub enum StreamEvent {
-    /// A client has begun to publish the stream.
     Published {
         /// The stream, as the publisher names it.
         stream: Arc<StreamInfo>,
-        /// The publisher.
         client: Arc<ClientInfo>,
         /// Handle to the stream, for outputs and forwarders. A stream is kept as long as there is one.
         source: Source,
@@ -53,9 +52,7 @@ pub enum StreamEvent {
     },
     /// The publisher has stopped, was lost, or was replaced. The stream can resume until `Unpublished`.
     PublisherLost {
-        /// The stream.
         stream: Arc<StreamInfo>,
-        /// The publisher.
         client: Arc<ClientInfo>,
     },
     /// The stream has ended: its publisher stopped, or is not back after `reconnect_grace`.
@@ -67,21 +64,16 @@ pub enum StreamEvent {
     Played {
         /// The stream, as the player names it.
         stream: Arc<StreamInfo>,
-        /// The player.
         client: Arc<ClientInfo>,
     },
     /// A player has left.
     Stopped {
-        /// The stream.
         stream: Arc<StreamInfo>,
-        /// The player.
         client: Arc<ClientInfo>,
     },
     /// The codecs of a publication are known, or have changed.
     CodecsKnown {
-        /// The stream.
         stream: Arc<StreamInfo>,
-        /// The codecs received so far.
         codecs: Codecs,
     },
 }
