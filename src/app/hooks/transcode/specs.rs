@@ -26,7 +26,7 @@ pub(super) enum ExecEvent {
 /// A program by its place in the configuration. It is the same one after a reload that changes it.
 pub(super) type Key = String;
 
-/// Errors by the place of the program.
+/// The errors of programs that cannot be started, by place.
 pub(super) type InvalidPrograms = Vec<(Key, NameError)>;
 
 /// Returns the programs for a stream, by place, and what is wrong with others.

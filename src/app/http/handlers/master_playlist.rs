@@ -46,7 +46,7 @@ struct Variant {
     snapshot: StreamSnapshot,
 }
 
-/// In bit/s.
+/// Bit rates of segments, in bit/s.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct Rates {
     /// Of one segment.

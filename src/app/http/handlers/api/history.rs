@@ -31,7 +31,7 @@ struct State {
 }
 
 impl History {
-    /// May wait.
+    /// Takes a sample. May wait.
     pub(super) fn sample(&self, ctx: &Context) {
         let memory = st::offload(os::usage).map_or(0, |usage| usage.memory as u64 * 1024);
         let [publish, play, forward] =
