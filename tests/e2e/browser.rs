@@ -74,6 +74,13 @@ impl Browser {
 
     /// Calls a method of the protocol and returns its answer as JSON.
     fn call(&mut self, method: &str, parameters: &str) -> String {
+        let answer = self.try_call(method, parameters);
+        assert!(!answer.contains("\"error\":{"), "{method}: {answer}");
+        answer
+    }
+
+    /// Calls a method of the protocol and returns its answer or its error as JSON.
+    fn try_call(&mut self, method: &str, parameters: &str) -> String {
         self.last += 1;
         let (id, session) = (self.last, &self.session);
         let message = format!("{{\"id\":{id},\"method\":\"{method}\",\"params\":{parameters}{session}}}\0");
@@ -88,7 +95,6 @@ impl Browser {
                 self.faults.push(answer.clone());
             }
             if answer.starts_with(&format!("{{\"id\":{id},")) {
-                assert!(!answer.contains("\"error\":{"), "{method}: {answer}");
                 return answer;
             }
         }
@@ -97,7 +103,11 @@ impl Browser {
     /// Evaluates a JavaScript expression and returns the result as text.
     pub(crate) fn evaluate(&mut self, expression: &str) -> String {
         assert!(!expression.contains(['"', '\\', '\n']), "it is put into JSON as it is");
-        let answer = self.call("Runtime.evaluate", &format!("{{\"expression\":\"String({expression})\"}}"));
+        let parameters = format!("{{\"expression\":\"String({expression})\"}}");
+        // The page may just be loaded again.
+        let is_lost = |answer: &String| answer.contains("\"error\":{") && answer.contains("navigated");
+        let answer = Some(self.try_call("Runtime.evaluate", &parameters)).filter(|answer| !is_lost(answer));
+        let answer = answer.unwrap_or_else(|| self.call("Runtime.evaluate", &parameters));
         string(&answer, "value").unwrap_or_else(|| panic!("{expression} gives {answer}"))
     }
 
