@@ -5,6 +5,7 @@ use std::net;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 
 use nix::sys::sendfile::sendfile;
+use rustix::net::{RecvFlags, SendFlags, recv, send};
 use socket2::SockRef;
 
 use super::page_file::PageFile;
@@ -40,9 +41,9 @@ impl RawSocket {
         if !self.readable.load(Ordering::Relaxed) {
             return Ok(None);
         }
-        match retry_interrupted(|| self.io.inner().read(buffer)) {
+        match retry_interrupted(|| Ok(recv(self.io.inner(), &mut *buffer, RecvFlags::empty())?.0)) {
             Ok(n) => {
-                self.bytes_received.fetch_add(n as u64, Ordering::Relaxed);
+                count(&self.bytes_received, n);
                 // A partly filled buffer means that the socket is empty. After the event of the end, the end is read next.
                 if n > 0 && n < buffer.len() && !self.end_seen.load(Ordering::Relaxed) {
                     self.readable.store(false, Ordering::Relaxed);
@@ -68,7 +69,7 @@ impl RawSocket {
 
     /// Writes as many bytes as fit and returns their number, 0 if there is no room.
     pub(super) fn try_write(&self, bytes: &[u8]) -> io::Result<usize> {
-        self.count_written(retry_interrupted(|| self.io.inner().write(bytes)))
+        self.count_written(retry_interrupted(|| Ok(send(self.io.inner(), bytes, SendFlags::NOSIGNAL)?)))
     }
 
     /// Writes as many bytes of several slices as fit, in one system call, and returns their number.
@@ -92,7 +93,7 @@ impl RawSocket {
     fn count_written(&self, result: io::Result<usize>) -> io::Result<usize> {
         match result {
             Ok(n) => {
-                self.bytes_sent.fetch_add(n as u64, Ordering::Relaxed);
+                count(&self.bytes_sent, n);
                 Ok(n)
             }
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(0),
@@ -124,6 +125,11 @@ impl Write for &RawSocket {
     fn flush(&mut self) -> io::Result<()> {
         Ok(())
     }
+}
+
+/// Adds to a counter that only the worker, which alone uses sockets, changes: an atomic addition would cost more.
+fn count(counter: &AtomicU64, bytes: usize) {
+    counter.store(counter.load(Ordering::Relaxed).wrapping_add(bytes as u64), Ordering::Relaxed);
 }
 
 fn retry_interrupted<T>(mut call: impl FnMut() -> io::Result<T>) -> io::Result<T> {

@@ -112,6 +112,11 @@ impl TcpStream {
         }
     }
 
+    /// Returns whether the next read finds nothing, as far as is known without a system call.
+    pub fn is_drained(&self) -> bool {
+        !self.0.socket.readable.load(Ordering::Relaxed) && self.0.session.get().is_none()
+    }
+
     /// Makes the next read ask the kernel although no event came: below a low-water mark there may be bytes without an event.
     pub fn assume_readable(&self) {
         self.0.socket.readable.store(true, Ordering::Relaxed);

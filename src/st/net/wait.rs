@@ -33,6 +33,8 @@ pub struct WaitResult {
     pub woken: bool,
     /// The deadline has passed.
     pub timed_out: bool,
+    /// The time at the end of the wait.
+    pub now: Instant,
 }
 
 /// Makes busy coroutines yield after each read and write, instead of after `MAX_OPS`, until it is called with false: so that a
@@ -44,10 +46,13 @@ pub fn set_eager_yield(enabled: bool) {
 impl TcpStream {
     /// Blocks until the socket has an event, until `deadline`, or until woken. May return early: check the condition again.
     pub fn wait(&self, deadline: Option<Instant>) -> WaitResult {
-        let is_late = || deadline.is_some_and(|deadline| clock::now() >= deadline);
+        let result = |readable, woken| {
+            let now = clock::now();
+            WaitResult { readable, woken, timed_out: deadline.is_some_and(|deadline| now >= deadline), now }
+        };
         if self.0.session.get().is_some_and(|session| session.take_read_pending()) {
             yield_now();
-            return WaitResult { readable: true, woken: false, timed_out: is_late() };
+            return result(true, false);
         }
         self.0.wait_timer().set(deadline, || self.0.timer_waker());
         let events = block(|| self.socket().io.wait_io());
@@ -62,11 +67,7 @@ impl TcpStream {
         if events & EVENTS_OF_READ != 0 {
             self.socket().readable.store(true, Ordering::Relaxed);
         }
-        WaitResult {
-            readable: self.socket().readable.load(Ordering::Relaxed),
-            woken: events & WOKEN != 0,
-            timed_out: is_late(),
-        }
+        result(self.socket().readable.load(Ordering::Relaxed), events & WOKEN != 0)
     }
 
     /// Ends the current or next wait of the coroutine that blocks on this socket.
@@ -95,10 +96,12 @@ impl TcpStream {
     /// Counts an operation on `bytes` bytes, and yields if it is due.
     pub(super) fn yield_if_busy_after(&self, bytes: usize) {
         let ops = 1 + u32::try_from(bytes / BYTES_PER_OP).unwrap_or(MAX_OPS);
-        if self.socket().ops_since_wait.fetch_add(ops, Ordering::Relaxed).saturating_add(ops) > MAX_OPS
-            || EAGER_YIELD.load(Ordering::Relaxed)
-        {
-            self.socket().ops_since_wait.store(0, Ordering::Relaxed);
+        let ops_since_wait = &self.socket().ops_since_wait;
+        // Only the coroutine that waits for the socket counts.
+        let ops = ops_since_wait.load(Ordering::Relaxed).saturating_add(ops);
+        ops_since_wait.store(ops, Ordering::Relaxed);
+        if ops > MAX_OPS || EAGER_YIELD.load(Ordering::Relaxed) {
+            ops_since_wait.store(0, Ordering::Relaxed);
             yield_now();
         }
     }
