@@ -86,7 +86,9 @@ pub struct Protocol<S> {
     own_window: u32,
     /// The charge for buffered input and in-flight replies.
     charge: Option<Arc<Charge>>,
-    /// The amount of the charge may be wrong since the last feed.
+    /// The amount of the charge.
+    charged: usize,
+    /// The amount may be wrong since the last feed.
     charge_stale: bool,
     in_flight_replies: usize,
 }
@@ -110,6 +112,7 @@ impl<S> Protocol<S> {
             window: None,
             own_window: 0,
             charge: None,
+            charged: 0,
             charge_stale: false,
             in_flight_replies: 0,
         }
@@ -131,6 +134,7 @@ impl<S> Protocol<S> {
         if self.in_flight_replies != bytes {
             self.in_flight_replies = bytes;
             self.update_charge();
+            self.charge_stale = true;
         }
     }
 
@@ -153,6 +157,7 @@ impl<S> Protocol<S> {
         self.aggregate = None;
         if let Some(charge) = &self.charge {
             charge.set(0);
+            self.charged = 0;
         }
     }
 
@@ -165,10 +170,12 @@ impl<S> Protocol<S> {
             self.decode(&mut bytes)?;
         }
         self.unread.extend_from_slice(bytes);
-        self.charge_stale = true;
         if len > MAX_UNCHARGED {
             self.update_charge();
         }
+        // Most reads are nothing but whole messages: with these polled, the charge is what it was.
+        self.charge_stale =
+            self.decoder.has_incomplete() || !self.unread.is_empty() || self.charged != self.in_flight_replies;
         if let Some(window) = self.window
             && self.received - self.acknowledged >= u64::from(window)
         {
@@ -188,12 +195,23 @@ impl<S> Protocol<S> {
         Ok(())
     }
 
-    fn update_charge(&self) {
+    fn update_charge(&mut self) {
         if let Some(charge) = &self.charge {
             let inbox: usize = self.inbox.iter().map(|message| message.payload.len()).sum();
             let aggregate = self.aggregate.as_ref().map_or(0, Aggregate::allocated);
-            charge.set(self.decoder.allocated() + self.unread.len() + inbox + aggregate + self.in_flight_replies);
+            self.charged = self.decoder.allocated() + self.unread.len() + inbox + aggregate + self.in_flight_replies;
+            charge.set(self.charged);
         }
+    }
+
+    /// Returns whether [`Protocol::poll_message`] has anything to do.
+    pub fn has_input(&self) -> bool {
+        !self.inbox.is_empty()
+            || self.charge_stale
+            || self.aggregate.is_some()
+            || !self.unread.is_empty()
+            || self.window_requested
+            || self.inbox.capacity() > BATCH / 4
     }
 
     /// Returns the next message of the buffered input. Messages of the connection itself are handled and not returned;
@@ -259,6 +277,7 @@ impl<S> Protocol<S> {
         self.decode(&mut rest)?;
         self.unread = rest.to_vec();
         self.update_charge();
+        self.charge_stale = true;
         Ok(Polled::Yield)
     }
 

@@ -11,7 +11,7 @@ const MAX_HEADER: usize = 18;
 /// Maximum initial capacity of a payload buffer, in bytes. It grows with the bytes that arrive, not with the claimed length.
 const MAX_INITIAL_CAPACITY: usize = 4096;
 
-/// Decodes the messages of a chunk stream from bytes that may be split anywhere. Set Chunk Size and Abort are applied and
+/// Decoder of the messages of a chunk stream from bytes that may be split anywhere. Set Chunk Size and Abort are applied and
 /// not returned.
 #[derive(Debug)]
 pub struct ChunkDecoder {
@@ -89,6 +89,11 @@ impl ChunkDecoder {
         self.max_incomplete = bytes;
     }
 
+    /// Returns whether there are received bytes of an incomplete message.
+    pub fn has_incomplete(&self) -> bool {
+        self.incomplete > 0
+    }
+
     /// Returns the received bytes of incomplete messages.
     #[cfg(test)]
     pub(super) fn incomplete(&self) -> usize {
@@ -147,6 +152,15 @@ impl ChunkDecoder {
 
     /// Reads a chunk header and returns the index of its stream. `None`: the header is incomplete, and its bytes are stored.
     fn start_chunk(&mut self, input: &mut &[u8]) -> Result<Option<usize>, Error> {
+        // Nearly always: all of the header is in `input`, and needs no copy.
+        if self.header_len == 0
+            && let Some(bytes) = input.get(..MAX_HEADER)
+            && let Header::Complete { len, stream } = self.read_header(bytes)?
+        {
+            *input = &input[len..];
+            self.begin_payload(stream);
+            return Ok(Some(stream));
+        }
         let kept = self.header_len;
         let more = input.len().min(MAX_HEADER - kept);
         let mut bytes = self.header;
@@ -160,20 +174,25 @@ impl ChunkDecoder {
                 Ok(None)
             }
             Header::Complete { len, stream } => {
-                self.chunks = self.chunks.wrapping_add(1);
                 // The header ends in `input`, unless stored bytes looked like the start of a repeated extended time stamp but
                 // are payload.
                 *input = &input[len.saturating_sub(kept)..];
                 self.header_len = kept.saturating_sub(len);
                 bytes.copy_within(len.min(kept)..kept, 0);
                 self.header = bytes;
-                let state = &self.streams[stream];
-                let received = state.payload.as_ref().map_or(0, BytesMut::len);
-                let size = (state.length - received).min(self.chunk_size);
-                self.chunk = (size > 0).then_some((stream, size));
+                self.begin_payload(stream);
                 Ok(Some(stream))
             }
         }
+    }
+
+    /// Starts the payload of a chunk whose header was read.
+    fn begin_payload(&mut self, stream: usize) {
+        self.chunks = self.chunks.wrapping_add(1);
+        let state = &self.streams[stream];
+        let received = state.payload.as_ref().map_or(0, BytesMut::len);
+        let size = (state.length - received).min(self.chunk_size);
+        self.chunk = (size > 0).then_some((stream, size));
     }
 
     /// Reads the header at the start of `bytes` and, if it is complete, applies it to its chunk stream.
@@ -262,7 +281,13 @@ impl ChunkDecoder {
         let payload = state.payload.get_or_insert_default();
         if payload.capacity() - payload.len() < piece.len() {
             // A message that is completely received gets a buffer of its size, any other a buffer that doubles.
-            payload.reserve(payload.len().max(MAX_INITIAL_CAPACITY).max(piece.len()).min(state.length - payload.len()));
+            let more = payload.len().max(MAX_INITIAL_CAPACITY).max(piece.len()).min(state.length - payload.len());
+            if payload.is_empty() {
+                // Half the work of `reserve`.
+                *payload = BytesMut::with_capacity(more);
+            } else {
+                payload.reserve(more);
+            }
         }
         payload.extend_from_slice(piece);
         self.incomplete += piece.len();
