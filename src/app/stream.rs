@@ -61,7 +61,7 @@ pub use ingest::IngestSnapshot;
 pub use media_info::MediaInfo;
 pub use output::{EndReason, Output, Packet, Publishing, Tag};
 pub use packet_log::PacketKind;
-pub use publication::{Publication, PublisherStatus, Reservation, StreamBusy};
+pub use publication::{Publication, Reservation, RoundEnd, StreamBusy};
 pub use reclaim::StreamUsage;
 pub use registry::{StreamRegistry, StreamSummary};
 #[cfg(feature = "http")]

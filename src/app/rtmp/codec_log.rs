@@ -35,7 +35,7 @@ impl CodecLog {
     }
 
     pub(super) fn finish(&mut self, publication: &Publication, name: &str) {
-        let codecs = publication.status().codecs;
+        let codecs = publication.codecs();
         if codecs != Codecs::default() && codecs != self.logged {
             self.write(publication, name, codecs);
         }

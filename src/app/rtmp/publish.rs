@@ -232,17 +232,17 @@ impl Role for PublisherRole<'_, '_> {
     }
 
     fn finish_round(&mut self, round: &Round) -> Result<Next<()>, CloseReason> {
-        let (now, publication, status) = (round.now, self.publication, self.publication.status());
+        let (now, publication) = (round.now, self.publication);
+        let batching = &self.connection.ctx.batching;
+        let end = publication.finish_round(now, |may_wait| batching.window_scale_of_round(now, may_wait));
         let stream = &self.connection.client.stream;
         // 0 means no limit.
-        let limits = self.granted_bitrate.into_iter().chain([status.max_bitrate]).filter(|&limit| limit > 0);
+        let limits = self.granted_bitrate.into_iter().chain([end.max_bitrate]).filter(|&limit| limit > 0);
         let limit = limits.min().unwrap_or(0);
         if let Some(max) = exceeded_rate(&mut self.rate_window, now, stream.bytes_received(), limit) {
             return Err(CloseReason::TooFast(max));
         }
-        let window_scale = self.connection.ctx.batching.window_scale_of_round(now, status.may_wait);
-        let flush = publication.flush_if_due(now, window_scale);
-        let codecs_due = self.codec_log.update(publication, self.name, status.codecs, now);
+        let codecs_due = self.codec_log.update(publication, self.name, end.codecs, now);
         // A large message over a slow line is media as well.
         if self.last_read > self.last_media && self.connection.rtmp.protocol().is_receiving_media() {
             self.last_media = self.last_read;
@@ -250,18 +250,18 @@ impl Role for PublisherRole<'_, '_> {
         }
         self.report_unknown(now);
         // While replies are unwritten, the send timeout applies instead.
-        let silent = round.all_sent.then(|| self.last_media + status.timeout);
+        let silent = round.all_sent.then(|| self.last_media + end.timeout);
         if !round.input_pending && silent.is_some_and(|silent| now >= silent) {
             return Err(CloseReason::SilentPublisher);
         }
-        let interval = read_interval(publication.batch_window(window_scale));
+        let interval = read_interval(end.batch_window);
         if interval.is_some() != self.coalescing {
             self.coalescing = !self.coalescing;
             set_read_coalescing(stream, self.coalescing);
             return Ok(Next::Round);
         }
         let next_read = interval.map(|time| now + time);
-        Ok(Next::Wait([flush, next_read, silent, codecs_due].into_iter().flatten().min()))
+        Ok(Next::Wait([end.flush_due, next_read, silent, codecs_due].into_iter().flatten().min()))
     }
 
     fn on_deadline(&mut self) {

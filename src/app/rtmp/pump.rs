@@ -132,8 +132,8 @@ impl<'a> Pump<'a> {
         // The replies to the command that started the role, and the first media, are one write.
         self.queue_replies(role.protocol());
         self.fill(role.protocol());
+        let mut now = st::now();
         loop {
-            let now = st::now();
             if let Some(end) = role.start_round(now)? {
                 return Ok(end);
             }
@@ -151,6 +151,7 @@ impl<'a> Pump<'a> {
                 is_skipping = self.fill(role.protocol());
             }
             if self.write()? {
+                now = self.last_progress;
                 continue;
             }
             let all_sent = self.queue.is_empty() && !is_skipping;
@@ -166,9 +167,14 @@ impl<'a> Pump<'a> {
             let is_busy = input_pending || is_skipping || starts_next;
             let work = fairness::work_units(role.protocol());
             self.priority.update(now, work, self.admission.work_budget(), role.has_media(is_busy));
-            let timed_out = !is_busy && self.wait(deadline);
+            let mut timed_out = false;
+            if is_busy {
+                now = st::now();
+            } else {
+                (now, timed_out) = self.wait(deadline);
+            }
             // A peer that never stops sending never gets to the wait.
-            if (is_busy || timed_out) && self.send_deadline().is_some_and(|deadline| st::now() >= deadline) {
+            if (is_busy || timed_out) && self.send_deadline().is_some_and(|deadline| now >= deadline) {
                 return Err(R::not_reading());
             }
             if timed_out {
@@ -213,7 +219,7 @@ impl<'a> Pump<'a> {
         let work_before = fairness::work_units(role.protocol());
         'reads: for _ in 0..MAX_READS {
             // Messages come before the read: some arrived together with the command that started the role.
-            while role.protocol().output_len() <= MAX_PENDING_REPLIES {
+            while role.protocol().has_input() && role.protocol().output_len() <= MAX_PENDING_REPLIES {
                 match role.handle_next()? {
                     Handled::Message => {}
                     Handled::NoMessage => break,
@@ -227,6 +233,10 @@ impl<'a> Pump<'a> {
             }
             let protocol = role.protocol();
             if protocol.output_len() > MAX_PENDING_REPLIES {
+                break;
+            }
+            if self.stream.is_drained() {
+                input = Input::Drained;
                 break;
             }
             let fed = self.stream.try_read_with(|bytes| match bytes {
@@ -300,8 +310,8 @@ impl<'a> Pump<'a> {
         Ok(true)
     }
 
-    /// Waits for an event of the socket, at most until `deadline` or the send timeout. Returns whether the time is up.
-    fn wait(&mut self, deadline: Option<Instant>) -> bool {
+    /// Waits for an event of the socket, at most until `deadline` or the send timeout. Returns the time, and whether it is up.
+    fn wait(&mut self, deadline: Option<Instant>) -> (Instant, bool) {
         if self.queue.is_empty() {
             self.queue = WriteQueue::default();
             if !self.stack_trimmed {
@@ -310,7 +320,8 @@ impl<'a> Pump<'a> {
             }
         }
         let deadline = [deadline, self.send_deadline()].into_iter().flatten().min();
-        self.stream.wait(deadline).timed_out
+        let end = self.stream.wait(deadline);
+        (end.now, end.timed_out)
     }
 
     /// Returns when the peer counts as not reading; `None` if there is nothing to write.

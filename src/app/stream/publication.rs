@@ -40,17 +40,20 @@ pub struct Publication {
     number: u64,
 }
 
-/// Settings of a stream that its publisher's coroutine follows, and its codecs.
+/// The stream after a round of its publisher's coroutine, and the settings that the coroutine follows.
 #[derive(Debug, Clone, Copy)]
-pub struct PublisherStatus {
+pub struct RoundEnd {
     /// Time for which the publisher may be silent before it is closed.
     pub timeout: Duration,
     /// Limit of the bit rate, in kbit/s; 0 for none.
     pub max_bitrate: u64,
-    /// Messages may wait to be merged with others.
-    pub may_wait: bool,
     /// Codecs received so far.
     pub codecs: Codecs,
+    /// Time at which the open batch is to be written to players; `None` if there is nothing to write.
+    pub flush_due: Option<Instant>,
+    /// Time that a message may wait now to be sent together with others; `None` if there is no player. The first player wakes
+    /// the publisher.
+    pub batch_window: Option<Duration>,
 }
 
 impl Source {
@@ -163,44 +166,45 @@ impl Publication {
         });
     }
 
-    /// Returns how long a message may wait now to be sent together with others; `None` if there is no player. The first
-    /// player wakes the publisher. `window_scale`: see [`Publication::flush_if_due`].
-    pub fn batch_window(&self, window_scale: f64) -> Option<Duration> {
-        self.with(|state| (state.subscriber_count() > 0).then(|| state.batch_window(window_scale))).flatten()
-    }
-
-    /// Appends an audio, video or data message. [`Publication::flush_if_due`] writes it to players. `arrived` is the
+    /// Appends an audio, video or data message. [`Publication::finish_round`] writes it to players. `arrived` is the
     /// earliest time at which it may have arrived, from which its waiting time counts.
     pub fn on_message(&self, message: &Message, arrived: Instant) {
         self.with(|state| state.on_message(message, arrived));
     }
 
-    /// Writes the open batch to players if its window has passed; if not, returns when that will be. `window_scale`,
-    /// from 0 to 1, is the part of `mw_latency` that messages may wait if the vhost's window is adaptive.
-    pub fn flush_if_due(&self, now: Instant, window_scale: f64) -> Option<Instant> {
-        self.with(|state| {
-            let due = state.flush_due(now, window_scale);
-            if due.is_some_and(|due| due <= now) {
-                state.flush();
-                return None;
-            }
-            state.log.update_charge();
-            due
-        })?
-    }
-
-    /// Returns what the publisher's coroutine needs to know after each read.
-    pub fn status(&self) -> PublisherStatus {
+    /// Ends a round of the publisher's coroutine: writes the open batch to players if its window has passed. `window_scale`
+    /// is told whether messages may wait, and returns the part of `mw_latency`, from 0 to 1, that they may wait if the vhost's
+    /// window is adaptive.
+    pub fn finish_round(&self, now: Instant, window_scale: impl FnOnce(bool) -> f64) -> RoundEnd {
         self.source.with(|state| {
-            let codecs = state.publisher.as_ref().filter(|_| self.is_current(state)).map(|publisher| publisher.codecs);
             let vhost = &state.vhost;
-            PublisherStatus {
+            let window_scale = window_scale(!vhost.min_latency && !vhost.mw_latency.is_zero());
+            let mut end = RoundEnd {
                 timeout: vhost.publish.timeout,
                 max_bitrate: vhost.publish.max_bitrate,
-                may_wait: !vhost.min_latency && !vhost.mw_latency.is_zero(),
-                codecs: codecs.unwrap_or_default(),
+                codecs: Codecs::default(),
+                flush_due: None,
+                batch_window: None,
+            };
+            if !self.is_current(state) {
+                return end;
             }
+            end.codecs = state.publisher.as_ref().map(|publisher| publisher.codecs).unwrap_or_default();
+            end.batch_window = (state.subscriber_count() > 0).then(|| state.batch_window(window_scale));
+            end.flush_due = state.flush_due(now, window_scale);
+            if end.flush_due.is_some_and(|due| due <= now) {
+                end.flush_due = None;
+                state.flush();
+            } else {
+                state.log.update_charge();
+            }
+            end
         })
+    }
+
+    /// Returns the codecs received so far.
+    pub fn codecs(&self) -> Codecs {
+        self.with(|state| state.publisher.as_ref().map(|publisher| publisher.codecs)).flatten().unwrap_or_default()
     }
 
     /// Ends the publication at the publisher's request and tells the players at once.

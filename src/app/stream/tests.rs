@@ -203,7 +203,7 @@ fn send(publication: &Publication, messages: &[Message]) {
     let now = Instant::now();
     for message in messages {
         publication.on_message(message, now);
-        assert_eq!(publication.flush_if_due(now, 0.0), None, "min_latency: at once");
+        assert_eq!(publication.finish_round(now, |_| 0.0).flush_due, None, "min_latency: at once");
     }
 }
 

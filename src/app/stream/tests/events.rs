@@ -288,7 +288,7 @@ impl Handles {
                     let time = u32::from(n) * 40;
                     let messages = [metadata(n), video_header(n % 3), key(time, n), audio(time, n)];
                     publication.on_message(&messages[usize::from(n) % 4], now);
-                    publication.flush_if_due(now, 0.0);
+                    publication.finish_round(now, |_| 0.0);
                 }
             }
             Action::Play => {

@@ -33,11 +33,11 @@ proptest! {
             match (step, &publication) {
                 (0, Some(publication)) => {
                     publication.on_message(&message(MessageType::VIDEO, time, &payload(0x17)), now);
-                    publication.flush_if_due(now, 0.0);
+                    publication.finish_round(now, |_| 0.0);
                 }
                 (1 | 2, Some(publication)) => {
                     publication.on_message(&message(MessageType::VIDEO, time, &payload(0x27)), now);
-                    publication.flush_if_due(now, 0.0);
+                    publication.finish_round(now, |_| 0.0);
                 }
                 (3, Some(publication)) => send_headers(publication),
                 (3, None) => publication = Some(publish(&source)),

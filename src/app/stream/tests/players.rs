@@ -180,7 +180,7 @@ fn what_a_player_does_without_is_passed_over_in_pieces() {
     for n in 0..5000 {
         publication.on_message(&inter(n, 2), Instant::now());
     }
-    publication.flush_if_due(Instant::now(), 0.0);
+    publication.finish_round(Instant::now(), |_| 0.0);
     let player = TestPlayer::join(&source);
     player.consumer.receive_video(false);
     let (mut out, mut fills) = (Vec::new(), 1);
@@ -251,7 +251,7 @@ fn what_a_player_does_without_does_not_hide_what_it_wants() {
     [video_header(1), audio_header(2), key(0, 3), audio(0, 4)]
         .iter()
         .for_each(|message| publication.on_message(message, now));
-    publication.flush_if_due(later, 0.0);
+    publication.finish_round(later, |_| 0.0);
     let mut player = TestPlayer::join(&source);
     player.got();
     player.consumer.receive_video(false);
@@ -259,11 +259,11 @@ fn what_a_player_does_without_does_not_hide_what_it_wants() {
     // More unwanted video than one fill returns, and audio after it, in one batch.
     let large = message(MessageType::VIDEO, 40, &[&[0x17, 1, 0, 0, 0][..], &[9; 300_000]].concat());
     [large, audio(23, 5)].iter().for_each(|message| publication.on_message(message, later));
-    publication.flush_if_due(later + Duration::from_secs(1), 0.0);
+    publication.finish_round(later + Duration::from_secs(1), |_| 0.0);
     assert_eq!(player.got(), [('a', 23, 5)]);
     for (time, n) in [(46, 6), (69, 7)] {
         publication.on_message(&audio(time, n), later);
-        publication.flush_if_due(later + Duration::from_secs(1), 0.0);
+        publication.finish_round(later + Duration::from_secs(1), |_| 0.0);
     }
     assert_eq!(player.got(), [('a', 46, 6), ('a', 69, 7)]);
 }
@@ -280,7 +280,7 @@ fn a_player_that_joins_while_a_keyframe_is_held_back_begins_with_it() {
         .for_each(|message| publication.on_message(message, now));
     let mut player = TestPlayer::join(&source);
     assert_eq!(player.got(), []);
-    publication.flush_if_due(now + Duration::from_secs(3), 0.0);
+    publication.finish_round(now + Duration::from_secs(3), |_| 0.0);
     assert_eq!(player.got(), [('v', 0, 1), ('v', 0, 4), ('v', 40, 5)]);
 }
 
@@ -290,7 +290,11 @@ fn what_came_while_nobody_played_is_there_for_the_first_player() {
     let publication = publish(&source);
     let now = Instant::now();
     [video_header(1), key(0, 2), inter(40, 3)].iter().for_each(|message| publication.on_message(message, now));
-    assert_eq!(publication.flush_if_due(now + Duration::from_secs(3), 0.0), None, "there is nobody to wait for it");
+    assert_eq!(
+        publication.finish_round(now + Duration::from_secs(3), |_| 0.0).flush_due,
+        None,
+        "there is nobody to wait for it"
+    );
     assert_eq!(TestPlayer::join(&source).got(), [('v', 0, 1), ('v', 0, 2), ('v', 40, 3)]);
 }
 

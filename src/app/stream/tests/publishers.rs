@@ -186,12 +186,12 @@ fn messages_within_the_window_are_sent_together() {
     player.run();
     let start = Instant::now();
     publication.on_message(&key(0, 1), start);
-    let due = publication.flush_if_due(start, 0.0).unwrap();
+    let due = publication.finish_round(start, |_| 0.0).flush_due.unwrap();
     assert_eq!(due - start, Duration::from_millis(350));
     publication.on_message(&inter(40, 2), start + Duration::from_millis(40));
-    assert_eq!(publication.flush_if_due(start + Duration::from_millis(349), 0.0), Some(due));
+    assert_eq!(publication.finish_round(start + Duration::from_millis(349), |_| 0.0).flush_due, Some(due));
     assert_eq!(player.got(), []);
-    assert_eq!(publication.flush_if_due(due, 0.0), None);
+    assert_eq!(publication.finish_round(due, |_| 0.0).flush_due, None);
     assert_eq!(player.got(), [('v', 0, 1), ('v', 40, 2)]);
 }
 
@@ -272,7 +272,7 @@ fn publishing_and_playing_for_longer_than_any_clock_of_the_protocol() {
         // RTMP carries the low 32 bits of the encoder's clock.
         for message in [key(time as u32, 7), audio((time + 20) as u32, 8)] {
             publication.on_message(&message, now);
-            publication.flush_if_due(now, 0.0);
+            publication.finish_round(now, |_| 0.0);
         }
         assert_eq!(first.got(), [('v', time as u32, 7), ('a', (time + 20) as u32, 8)], "step {step}");
         for (joined, player) in &mut late {

@@ -24,7 +24,7 @@ fn a_published_stream_tells_what_it_gets_and_what_it_drops() {
         let now = start + Duration::from_millis(at);
         publication.record_activity(now);
         publication.on_message(&message, now);
-        publication.flush_if_due(now, 0.0);
+        publication.finish_round(now, |_| 0.0);
     };
     for header in [metadata(1), video_header(2), audio_header(3)] {
         send_at(0, header);
