@@ -93,8 +93,8 @@ pub(super) struct PacketLog {
     opened_at: Option<Instant>,
     last_times: [Option<u64>; Track::COUNT],
     memory: MemoryTracker,
-    /// Charge for the open batch and the entries. The bytes of a closed batch have a charge of their own, until their
-    /// last handle drops.
+    /// Charge for the open batch. A closed batch has a charge of its own, which includes its entries, until the last handle
+    /// to its bytes drops.
     charge: Charge,
 }
 
@@ -166,13 +166,8 @@ impl PacketLog {
 
     /// Returns the sequence number of the oldest entry that is not before `time`, among the last `max`.
     pub(super) fn first_since(&self, time: u64, max: usize) -> u64 {
-        let newer = self
-            .entries
-            .range(..self.closed_count())
-            .rev()
-            .take(max)
-            .take_while(|entry| entry.time >= time)
-            .count();
+        let newer =
+            self.entries.range(..self.closed_count()).rev().take(max).take_while(|entry| entry.time >= time).count();
         self.end_seq() - newer as u64
     }
 
@@ -219,7 +214,9 @@ impl PacketLog {
             return None;
         }
         self.opened_at = None;
-        let bytes = self.memory.charge_bytes(Category::Media, self.open.split().freeze());
+        let bytes = self.open.split().freeze();
+        let size = bytes.len() + self.open_count * size_of::<LogEntry>();
+        let bytes = self.memory.charge_buffer(Category::Media, bytes, size);
         if bytes.len() > MAX_BATCH_BYTES {
             // The unused rest of a large buffer would keep all of it allocated.
             self.open = BytesMut::new();
@@ -287,9 +284,9 @@ impl PacketLog {
         self.update_charge();
     }
 
-    /// Charges the open batch and the entries to the memory tracker: once for all messages of a read.
+    /// Charges the open batch to the memory tracker: once for all messages of a read.
     pub(super) fn update_charge(&self) {
-        self.charge.set(self.open.len() + self.entries.len() * size_of::<LogEntry>());
+        self.charge.set(self.open.len() + self.open_count * size_of::<LogEntry>());
     }
 }
 
