@@ -24,7 +24,7 @@ use srs::app::outputs::hls::buffer_pool::BufferPool;
 use srs::app::outputs::hls::segmenter::Segmenter;
 use srs::app::session::request::{AppRequest, StreamRequest};
 use srs::codec::flv::recording::Recording;
-use srs::codec::mp4::{Fragment, Kind, Muxer, Sample, audio_config, mp3_config, video_config};
+use srs::codec::mp4::{self, Fragment, Kind, Muxer, Sample, audio_config, mp3_config};
 use srs::codec::nalu::{self, Nalus, VideoConfig};
 use srs::codec::proxy::{self, Header};
 #[cfg(feature = "hls")]
@@ -366,7 +366,7 @@ impl Mp4 {
         let dts = u64::from(tag.timestamp) << (tag.payload.len() % 33);
         if let Some(header) = flv::read_video_header(&tag.payload) {
             let data = tag.payload.slice(header.body..);
-            if let Ok(config) = video_config(header.codec, header.packet, &data, (dts as u32, 1)) {
+            if let Ok(config) = mp4::video_config(header.codec, header.packet, &data, (dts as u32, 1)) {
                 self.muxer.configure(Kind::Video, &config);
             }
             let (composition, is_sync) = (header.composition_time, header.is_keyframe());

@@ -9,7 +9,7 @@
 //! Nothing on the worker waits for a disk, and a failing disk never affects the publisher.
 
 mod disk;
-mod ending;
+mod file;
 mod flv_file;
 mod job;
 mod ledger;

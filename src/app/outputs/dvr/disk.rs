@@ -10,10 +10,9 @@ use std::time::{Duration, SystemTime};
 use bytes::Bytes;
 use crossbeam_channel::{Sender, unbounded};
 
-use super::ending::Ending;
+use super::file::{Disk, Ending};
 use super::job::{Counters, FileState, Job, Outcome, Reply, Task};
 use super::library::{Library, Policy};
-use super::recorder::Disk;
 use super::thread::DiskThread;
 use crate::app::session::info::{ClientInfo, StreamInfo};
 use crate::app::session::recordings::Removal;

@@ -4,8 +4,7 @@ use std::time::{Duration, Instant};
 
 use bytes::{BufMut, BytesMut};
 
-use super::ending::Ending;
-use super::recorder::{Disk, Header, WRITE_INTERVAL, Written};
+use super::file::{Disk, Ending, Header, WRITE_INTERVAL, Written};
 use crate::app::stream::{Packet, PacketKind, Track};
 use crate::codec::flv;
 use crate::codec::flv::recording::Recording;

@@ -7,7 +7,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use bytes::Bytes;
 
-use super::ending::Ending;
+use super::file::Ending;
 use super::library::Policy;
 use crate::app::session::info::{ClientInfo, StreamInfo};
 use crate::app::session::recordings::Removal;
@@ -88,9 +88,18 @@ impl Reply {
 }
 
 pub(super) enum Outcome {
-    Recorded { file: Arc<FileState>, path: PathBuf, duration_ms: u64, bytes: u64 },
+    Recorded {
+        file: Arc<FileState>,
+        path: PathBuf,
+        duration_ms: u64,
+        bytes: u64,
+    },
     /// A file could not be written; what there is of it follows as recorded.
-    Failed { file: Arc<FileState>, path: String, error: String },
+    Failed {
+        file: Arc<FileState>,
+        path: String,
+        error: String,
+    },
 }
 
 #[derive(Debug, Default)]

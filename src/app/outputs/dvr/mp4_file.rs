@@ -7,8 +7,7 @@ use std::time::Instant;
 
 use bytes::Bytes;
 
-use super::ending::Ending;
-use super::recorder::{Disk, Header, WRITE_INTERVAL, Written};
+use super::file::{Disk, Ending, Header, WRITE_INTERVAL, Written};
 use crate::app::stream::{Packet, PacketKind, Tag, Track};
 use crate::codec::amf0::{self, Value};
 use crate::codec::flv::{

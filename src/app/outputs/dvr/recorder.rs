@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 
-use super::ending::Ending;
+use super::file::{Disk, Header, Written};
 use super::flv_file::FlvFile;
 use super::mp4_file::Mp4File;
 use crate::app::stream::{Packet, PacketKind, Tag, Track, VIDEO_TIMEOUT_MS};
@@ -13,28 +13,11 @@ use crate::codec::flv::{AudioPacket, VideoPacket};
 use crate::codec::mp4::{Kind, Reason};
 use crate::config::{Dvr, DvrFormat, DvrPlan, TimeJitter};
 
-/// Time after which what is collected is handed to the disk: what a crash can cost.
-pub(super) const WRITE_INTERVAL: Duration = Duration::from_secs(1);
-
 /// Time after a failure until the next file.
 const RETRY_AFTER: Duration = Duration::from_secs(10);
 
 /// Sequence headers that are kept for the next file.
 const MAX_HEADERS: usize = 16;
-
-pub(super) trait Disk {
-    /// Starts a file with these bytes, whose first frame was received so long ago. Returns whether it can.
-    fn open(&mut self, head: Bytes, age: Duration) -> bool;
-    /// Appends bytes to the file. Returns whether there was room for them.
-    fn write(&mut self, bytes: Bytes) -> bool;
-    /// Appends a fragment of MP4, which readers see when it is whole. Returns whether there was room for it.
-    fn write_fragment(&mut self, bytes: Bytes) -> bool;
-    fn close(&mut self, ending: Ending);
-    /// Returns whether the file has failed since it was opened.
-    fn has_failed(&self) -> bool;
-    /// Returns whether a GOP may begin now.
-    fn has_room_for_gop(&self) -> bool;
-}
 
 pub(super) struct Recorder<D> {
     disk: D,
@@ -69,38 +52,12 @@ enum Content {
     Mp4(Box<Mp4File>),
 }
 
-/// Outcome of an attempt to write a message.
-pub(super) enum Written {
-    /// It is written, collected, or not for a file of this format.
-    Whole,
-    /// The disk has no room: this number of messages is lost, and the rest of the GOP cannot be decoded.
-    Lost(u64),
-    /// The file cannot be opened.
-    NotOpened,
-    /// What follows needs another file, from the next GOP on.
-    NeedsFile,
-    /// The file cannot have such a track.
-    Refused(Kind, Reason),
-}
-
 /// A track that is not recorded.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Refusal {
     pub(super) kind: Kind,
     pub(super) codec: String,
     pub(super) reason: Reason,
-}
-
-/// A header of the publication that the next file needs.
-pub(super) struct Header {
-    key: (Track, u8, bool),
-    pub(super) payload: Bytes,
-}
-
-impl Header {
-    pub(super) fn track(&self) -> Track {
-        self.key.0
-    }
 }
 
 impl<D: Disk> Recorder<D> {

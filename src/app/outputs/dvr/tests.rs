@@ -1,4 +1,3 @@
-
 mod mp4;
 
 use std::cell::RefCell;
@@ -7,8 +6,8 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 
-use super::ending::Ending;
-use super::recorder::{Disk, Recorder};
+use super::file::{Disk, Ending};
+use super::recorder::Recorder;
 use crate::app::stream::{Packet, PacketKind, Tag, Track};
 use crate::codec::amf0::{self, Value};
 use crate::codec::flv::{self, read_audio_header, read_video_header};

@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 
-use super::ending::Ending;
+use super::file::Ending;
 use super::job::{Counters, FileState, Job, Outcome, Task};
 use super::library::Library;
 use super::path;

@@ -1,4 +1,3 @@
-
 use super::*;
 use crate::app::outputs::dvr::recorder::Refusal;
 use crate::codec::mp4::tests::{AAC_44100_STEREO, avc_record, read};
