@@ -5,7 +5,7 @@
 
 use bytes::Bytes;
 
-use super::segment_builder::TICKS;
+use super::segment::TICKS;
 use crate::codec::ts::audio_track::{AudioTrack, Frame};
 
 /// Time of video without any audio message after which the gap is filled, in milliseconds. The distance of the tracks does not

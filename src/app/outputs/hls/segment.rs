@@ -1,8 +1,15 @@
 //! A segment while it grows, and when it is finished.
 
+use std::sync::Arc;
 use std::time::SystemTime;
 
 use bytes::Bytes;
+
+/// Units of the muxer's clock per millisecond.
+pub(super) const TICKS: u64 = 90;
+
+/// Source of wall-clock time.
+pub type Clock = Arc<dyn Fn() -> SystemTime + Send + Sync>;
 
 /// A part of the stream that can be played on its own.
 #[derive(Debug)]

@@ -3,14 +3,10 @@
 use std::time::{Duration, SystemTime};
 
 use super::buffer_pool::BufferPool;
-use super::segment::{OpenSegment, Segment, Tracks};
-use super::segmenter::Clock;
+use super::segment::{Clock, OpenSegment, Segment, TICKS, Tracks};
 use crate::codec::ts::Muxer;
 use crate::codec::ts::audio_track::Frame;
 use crate::codec::ts::video_track::{self, VideoTrack};
-
-/// Units of the muxer's clock per millisecond.
-pub(super) const TICKS: u64 = 90;
 
 /// Bytes, since it is held in memory.
 const MAX_SEGMENT: usize = 64 * 1024 * 1024;

@@ -14,8 +14,7 @@
 //!
 //! A segment that has other tracks than the one before it, or other parameters, follows a discontinuity.
 
-use std::sync::Arc;
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
 use bytes::Bytes;
 
@@ -23,9 +22,9 @@ use super::announced::Announced;
 use super::buffer_pool::BufferPool;
 use super::gaps::Gaps;
 use super::rate_limit::RateLimit;
-use super::segment::OpenSegment;
-pub use super::segment::Segment;
-use super::segment_builder::{SegmentBuilder, TICKS};
+pub use super::segment::{Clock, Segment};
+use super::segment::{OpenSegment, TICKS};
+use super::segment_builder::SegmentBuilder;
 use super::still_picture::StillPicture;
 use super::waiting_audio::WaitingAudio;
 use crate::app::stream::VIDEO_TIMEOUT_MS;
@@ -49,9 +48,6 @@ const MAX_WAIT_FOR_AUDIO: u64 = 1000;
 /// keyframes would never have a segment. Longer segments only come from jumping timestamps when [`RateLimit`] allows no
 /// cut. Playlists do not become longer for them.
 pub(super) const MAX_GOP: u64 = 120_000;
-
-/// Source of wall-clock time.
-pub type Clock = Arc<dyn Fn() -> SystemTime + Send + Sync>;
 
 /// Times are those of the source: milliseconds that never decrease within a track.
 pub struct Segmenter {
