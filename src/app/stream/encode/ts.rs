@@ -11,7 +11,7 @@ use crate::codec::ts::audio_track::AudioTrack;
 use crate::codec::ts::live::LiveMuxer;
 
 /// Capacity of buffers that is kept from message to message, in bytes.
-const MAX_KEPT: usize = 256 * 1024;
+const MAX_KEPT_CAPACITY: usize = 256 * 1024;
 
 #[derive(Default)]
 pub(crate) struct TsFormat {
@@ -75,7 +75,7 @@ impl TsFormat {
     fn take_out(&mut self, out: &mut BytesMut) {
         out.extend_from_slice(&self.out);
         self.out.clear();
-        self.out.shrink_to(MAX_KEPT);
+        self.out.shrink_to(MAX_KEPT_CAPACITY);
     }
 }
 
@@ -124,7 +124,7 @@ impl AudioFormat {
 
 /// Empties a buffer, or releases one that has grown large.
 fn emptied(mut buffer: BytesMut) -> BytesMut {
-    if buffer.capacity() > MAX_KEPT {
+    if buffer.capacity() > MAX_KEPT_CAPACITY {
         return BytesMut::new();
     }
     buffer.clear();
