@@ -36,7 +36,7 @@ pub(super) struct Watch {
     report: Box<dyn Fn(WatchEvent) + Send + Sync>,
     is_ready: bool,
     first_audio: Option<u64>,
-    /// Of video and audio.
+    /// Those of video and audio.
     headers: [Option<Bytes>; 2],
 }
 

@@ -49,7 +49,7 @@ struct Variant {
 /// Bit rates of segments, in bit/s.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct Rates {
-    /// Of one segment.
+    /// The highest of one segment.
     peak: u64,
     average: u64,
 }

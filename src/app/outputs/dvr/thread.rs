@@ -45,7 +45,7 @@ struct OpenFile {
     temporary: PathBuf,
     min_free: u64,
     head_size: u64,
-    /// Of complete writes.
+    /// Bytes of complete writes.
     size: u64,
     checked_at: Instant,
     checked_size: u64,

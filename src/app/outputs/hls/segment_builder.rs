@@ -21,7 +21,7 @@ pub(super) struct SegmentBuilder {
     /// Size of the publisher's last segment, in bytes. The next one is expected to be about as large.
     last_size: usize,
     open: Option<OpenSegment>,
-    /// Of the publisher's last segment.
+    /// Those of the publisher's last segment.
     last_tracks: Option<Tracks>,
     discontinuity: bool,
     /// Start of the next segment by media time.
