@@ -70,7 +70,7 @@ pub(super) struct StreamState {
     /// The log on each wire that has HTTP viewers.
     #[cfg(feature = "http")]
     pub(super) shared_logs: Vec<SharedLog>,
-    /// Of subscribers that have left.
+    /// Those for subscribers that have left.
     pub(super) dropped: u64,
     /// When players are told that the publisher is gone, unless one is back by then.
     pub(super) unpublish_at: Option<Instant>,
