@@ -183,12 +183,12 @@ fn srs_ctl_records_loads_and_deletes() {
     server.wait_log(&["codecs known"], LIMIT);
     player.wait_frames(10);
     assert_eq!(ctl(&["recordings"]), "no recordings\n");
-    assert_eq!(ctl(&["record", "live/cam"]), "__defaultVhost__/live/cam: recorded\n");
-    assert_eq!(ctl(&["record", "live/cam"]), "__defaultVhost__/live/cam: recorded, as before\n");
+    assert_eq!(ctl(&["record", "live/cam"]), "__defaultVhost__/live/cam: recording\n");
+    assert_eq!(ctl(&["record", "live/cam"]), "__defaultVhost__/live/cam: recording, as before\n");
     send(&mut publisher, 1, 5..25);
     player.wait_frames(50);
     eventually("it is recorded", LIMIT, || ctl(&["recordings"]).contains("recording  live/cam").then_some(()));
-    assert_eq!(ctl(&["record", "live/cam", "--stop"]), "__defaultVhost__/live/cam: not recorded\n");
+    assert_eq!(ctl(&["record", "live/cam", "--stop"]), "__defaultVhost__/live/cam: recording stopped\n");
     let table = eventually("it is finished", LIMIT, || {
         Some(ctl(&["recordings", "--stream", "cam"])).filter(|table| table.contains("finished"))
     });

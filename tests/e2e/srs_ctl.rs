@@ -60,7 +60,8 @@ fn an_operator_sees_and_steers_the_server() {
     assert_eq!(jq(&json, ".total, .streams[0].players"), "1\n1");
     assert_eq!(jq(&ctl(&["clients", "--kind", "play", "--json"]), ".total, .clients[0].type"), "1\nrtmp-play");
     let id = jq(&ctl(&["--json", "clients", "--kind", "publish"]), ".clients[0].id");
-    assert!(ctl(&["client", &id]).contains("fmle-publish"));
+    let client = ctl(&["client", &id]);
+    assert!(client.contains("fmle-publish") && client.contains("live/cam \u{e9} 1"), "{client}");
     let stream = ctl(&["stream", "live/cam \u{e9} 1"]);
     assert!(stream.contains("players") && stream.contains("playing"), "{stream}");
     let status = ctl(&["status"]);
@@ -69,6 +70,8 @@ fn an_operator_sees_and_steers_the_server() {
     let listen = config.lines().find(|line| line.starts_with("listen in http_api "));
     assert!(listen.is_some_and(|line| line.contains(&format!(" 127.0.0.1:{port} "))), "{config}");
     assert_eq!(ctl(&["forwarders"]), "no forwarders\n");
+    assert_eq!(ctl(&["processes"]), "no programs\n");
+    assert_eq!(ctl(&["offenders"]), "no offenders\n");
     assert_eq!(ctl(&["reload", "--dry-run"]), "no changes\n");
 
     let kicked = ctl(&["kick", "live/cam \u{e9} 1", "--ban", "60"]);
@@ -103,6 +106,10 @@ fn scripts_see_why_it_failed() {
     let (code, error) = with("s1", &["kick", "1"]);
     assert!(code == 4 && error.contains("needs the role kick"), "{code} {error}");
     assert_eq!(fails(&["--api", &api, "streams"]).0, 4);
+    assert!(prints(&["--api", &api, "--token", "s1", "offenders"]).contains("127.0.0.1"), "a secret was missing");
+    for wrong in [&["events", "--type", "publish"][..], &["clients", "--ip", "1.2.3"], &["clients", "--kind", "x"]] {
+        assert_eq!(with("s1", wrong).0, 2, "{wrong:?}");
+    }
     assert_eq!(with("wrong", &["events"]).0, 4);
     // The configuration has address and secret.
     let file = scratch.file("srs.conf").display().to_string();

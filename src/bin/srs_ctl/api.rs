@@ -75,9 +75,14 @@ impl Api {
 
     /// Returns all items of a list, page by page. `query` begins with `&` or is empty.
     pub(crate) fn list(&self, name: &str, query: &str) -> Result<Vec<Value>, Failure> {
-        let mut all = Vec::new();
+        let mut all: Vec<Value> = Vec::new();
         loop {
-            let mut page = self.get(&format!("/api/v1/{name}?start={}&count={PAGE}{query}", all.len()))?;
+            // Clients that leave meanwhile move the others, so their pages begin with a number.
+            let begin = match all.last().and_then(|last| last["id"].as_str()).filter(|_| name == "clients") {
+                Some(last) => format!("after={last}"),
+                None => format!("start={}", all.len()),
+            };
+            let mut page = self.get(&format!("/api/v1/{name}?{begin}&count={PAGE}{query}"))?;
             let items = page.get_mut(name).and_then(Value::as_array_mut).map(std::mem::take).unwrap_or_default();
             let count = items.len();
             all.extend(items);
@@ -122,7 +127,7 @@ impl Api {
     }
 
     fn failure(&self, error: &Error) -> Failure {
-        Failure::Unreachable(format!("{} does not answer: {error}", self.url()))
+        Failure::Unreachable(format!("{} does not answer: {error}; see --api and -c", self.url()))
     }
 }
 
@@ -137,6 +142,7 @@ fn refusal(mut response: Response<Body>) -> Failure {
     match status.as_u16() {
         401 => Failure::Forbidden("a secret is needed, or this one is wrong; see --token and --login".to_owned()),
         403 | 429 => Failure::Forbidden(detail),
+        404 if problem.is_null() => Failure::Refused(format!("{detail}; is this the address of http_api?")),
         _ => Failure::Refused(detail),
     }
 }

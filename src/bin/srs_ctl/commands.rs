@@ -8,7 +8,7 @@ use crate::api::{Api, encode};
 use crate::failure::Failure;
 use crate::options::Command;
 use crate::output::{Table, bytes, duration, number, print_fields, print_line, rate, show, text};
-use crate::recordings;
+use crate::{recordings, reports};
 
 /// Runs a command.
 pub(crate) fn run(api: &Api, command: &Command, as_json: bool) -> Result<(), Failure> {
@@ -20,12 +20,19 @@ pub(crate) fn run(api: &Api, command: &Command, as_json: bool) -> Result<(), Fai
         }
         Command::Stream { name } => stream(api, name, as_json),
         Command::Clients { stream, ip, kind } => {
-            let kind = kind.as_deref().map(|kind| if kind == "play" { "rtmp-play" } else { "fmle-publish" });
-            let query = query(&[("stream", stream), ("ip", ip), ("type", &kind.map(str::to_owned))]);
-            list(api, "clients", &query, as_json, clients)
+            let query = query(&[("stream", stream), ("ip", &ip.map(|ip| ip.to_string()))]);
+            // By RTMP, HTTP-FLV or HLS.
+            let is_wanted = |client: &Value| {
+                kind.as_deref().is_none_or(|kind| text(&client["type"]).ends_with(&format!("-{kind}")))
+            };
+            list_of(api, "clients", &query, as_json, is_wanted, clients)
         }
         Command::Client { id } => client(api, *id, as_json),
         Command::Forwarders { stream } => list(api, "forwarders", &query(&[("stream", stream)]), as_json, forwarders),
+        Command::Processes { stream } => {
+            list(api, "processes", &query(&[("stream", stream)]), as_json, reports::processes)
+        }
+        Command::Offenders => list(api, "offenders", "", as_json, reports::offenders),
         Command::Kick { target, ban } => kick(api, target, *ban, as_json),
         Command::Record { stream, stop } => recordings::record(api, stream, *stop, as_json),
         Command::Recordings { stream } => {
@@ -67,7 +74,20 @@ fn list(
     as_json: bool,
     print: impl FnOnce(&[Value]) -> Result<(), Failure>,
 ) -> Result<(), Failure> {
-    let all = api.list(name, query)?;
+    list_of(api, name, query, as_json, |_| true, print)
+}
+
+/// Prints those items of all pages of a list that are wanted.
+fn list_of(
+    api: &Api,
+    name: &str,
+    query: &str,
+    as_json: bool,
+    is_wanted: impl Fn(&Value) -> bool,
+    print: impl FnOnce(&[Value]) -> Result<(), Failure>,
+) -> Result<(), Failure> {
+    let mut all = api.list(name, query)?;
+    all.retain(is_wanted);
     if as_json {
         let total = all.len();
         return Ok(print_line(&json!({ name: all, "total": total }).to_string())?);
@@ -81,6 +101,14 @@ pub(crate) fn stream_name(item: &Value) -> String {
     match item["vhost_name"].as_str() {
         Some(vhost) if vhost != "__defaultVhost__" => format!("{vhost}/{name}"),
         _ => name,
+    }
+}
+
+/// Returns the state of a client, with the protocol of a player that does not use RTMP.
+pub(crate) fn client_state(client: &Value) -> String {
+    match text(&client["type"]).split_once("-play") {
+        Some((protocol @ ("flv" | "hls"), _)) => format!("{protocol} {}", text(&client["state"])),
+        _ => text(&client["state"]),
     }
 }
 
@@ -163,7 +191,7 @@ fn clients(all: &[Value]) -> Result<(), Failure> {
         let has_stream = !text(&client["name"]).is_empty();
         table.push(vec![
             text(&client["id"]),
-            text(&client["state"]),
+            client_state(client),
             text(&client["ip"]),
             if has_stream { stream_name(client) } else { String::new() },
             duration(client["alive"].as_f64().unwrap_or(0.0)),
@@ -215,13 +243,24 @@ fn client(api: &Api, id: u64, as_json: bool) -> Result<(), Failure> {
     if as_json {
         return Ok(print_line(&client.to_string())?);
     }
-    let fields = client.as_object().into_iter().flatten();
-    let rates =
-        |value: &Value| format!("in {}, out {}", rate(number(&value["recv_30s"])), rate(number(&value["send_30s"])));
-    let shown: Vec<_> = fields
-        .map(|(name, value)| (name.as_str(), if name == "kbps" { rates(value) } else { text(value) }))
-        .filter(|(_, value)| !value.is_empty())
-        .collect();
+    let rate_of = |name: &str| rate(number(&client["kbps"][name]));
+    let bytes_of = |name: &str| bytes(number(&client[name]));
+    let has_stream = !text(&client["name"]).is_empty();
+    let fields = [
+        ("client", text(&client["id"])),
+        ("state", client_state(client)),
+        ("type", text(&client["type"])),
+        ("address", text(&client["ip"])),
+        ("stream", if has_stream { stream_name(client) } else { String::new() }),
+        ("connected", duration(client["alive"].as_f64().unwrap_or(0.0))),
+        ("received", format!("{}, {}", bytes_of("recv_bytes"), rate_of("recv_30s"))),
+        ("sent", format!("{}, {}", bytes_of("send_bytes"), rate_of("send_30s"))),
+        ("messages", text(&client["messages"])),
+        ("drops", text(&client["drops"])),
+        ("tcUrl", text(&client["tcUrl"])),
+        ("pageUrl", text(&client["pageUrl"])),
+    ];
+    let shown: Vec<_> = fields.into_iter().filter(|(_, value)| !value.is_empty()).collect();
     Ok(print_fields(&shown)?)
 }
 
@@ -310,11 +349,11 @@ fn closes(answer: &Value) -> Result<(), Failure> {
         return Ok(());
     }
     print_line("")?;
-    let mut table = Table::new(&[">CLIENT", "ADDRESS", ">AFTER", "CODE", "REASON"]);
+    let mut table = Table::new(&[">CLIENT", "ADDRESS", ">LASTED", "CODE", "REASON"]);
     for close in recent {
-        let after = duration(close["seconds"].as_f64().unwrap_or(0.0));
+        let lasted = duration(close["seconds"].as_f64().unwrap_or(0.0));
         let [client, ip, code, reason] = ["client", "ip", "code", "reason"].map(|name| text(&close[name]));
-        table.push(vec![client, ip, after, code, reason]);
+        table.push(vec![client, ip, lasted, code, reason]);
     }
     Ok(table.print("")?)
 }

@@ -21,7 +21,8 @@ const MAX_LINE: u64 = 64 * 1024;
 /// Fails when the first connection fails, or the server refuses a later one.
 pub(crate) fn follow(api: &Api, filter: &EventFilter, as_json: bool) -> Result<(), Failure> {
     let mut query = String::new();
-    for (name, value) in [("type", &filter.types), ("stream", &filter.stream)] {
+    let types = (!filter.types.is_empty()).then(|| filter.types.join(","));
+    for (name, value) in [("type", &types), ("stream", &filter.stream)] {
         if let Some(value) = value {
             query.push_str(&format!("&{name}={}", encode(value)));
         }
@@ -99,7 +100,10 @@ pub(crate) fn describe(name: &str, event: &Value) -> String {
     let has_name = event["name"].is_string();
     for (name, value) in fields {
         if !is_known(name) || (!has_name && ["vhost", "app"].contains(&name.as_str())) {
-            line.push_str(&format!(" {name}={}", escape_controls(&text(value))));
+            let value =
+                value.as_f64().filter(|_| value.is_f64()).map_or_else(|| text(value), |value| format!("{value:.1}"));
+            let value = if value.contains(' ') { format!("{value:?}") } else { escape_controls(&value) };
+            line.push_str(&format!(" {name}={value}"));
         }
     }
     line

@@ -14,6 +14,7 @@ mod failure;
 mod options;
 mod output;
 mod recordings;
+mod reports;
 mod sign;
 mod top;
 

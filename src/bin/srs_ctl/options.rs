@@ -1,5 +1,6 @@
 //! The command line.
 
+use std::net::IpAddr;
 use std::path::PathBuf;
 
 use structopt::StructOpt;
@@ -20,6 +21,22 @@ EXAMPLES:
 A secret is best given in SRS_API_TOKEN: other users of the machine can read command lines.
 
 EXIT CODES: 0 done, 1 refused or not found, 2 wrong command line, 3 the API does not answer, 4 not allowed";
+
+/// The events of the API.
+const EVENTS: &[&str] = &[
+    "connected",
+    "closed",
+    "refused",
+    "published",
+    "publisher_lost",
+    "unpublished",
+    "played",
+    "stopped",
+    "codecs",
+    "bandwidth_tested",
+    "recorded",
+    "reloaded",
+];
 
 /// Shows and steers a running simple_rtmp_server over its HTTP API
 #[derive(StructOpt, Debug)]
@@ -72,15 +89,15 @@ pub(crate) enum Command {
         #[structopt(long)]
         stream: Option<String>,
         /// Only those of this address
-        #[structopt(long)]
-        ip: Option<String>,
-        /// Only publishers or players
+        #[structopt(long, value_name = "ADDRESS")]
+        ip: Option<IpAddr>,
+        /// Only publishers, or only players of all kinds
         #[structopt(long, possible_values = &["publish", "play"], value_name = "KIND")]
         kind: Option<String>,
     },
     /// Shows one client
     Client {
-        /// Its number
+        /// Its number, as clients and the log show it
         id: u64,
     },
     /// Lists the forwarders
@@ -89,6 +106,14 @@ pub(crate) enum Command {
         #[structopt(long)]
         stream: Option<String>,
     },
+    /// Lists the programs that run for streams: those of transcode, ladder and exec
+    Processes {
+        /// Only those of this stream
+        #[structopt(long)]
+        stream: Option<String>,
+    },
+    /// Lists addresses with refused or faulty connections, or wrong secrets
+    Offenders,
     /// Disconnects a client by its number, all of an address, or the publisher of a stream
     Kick {
         /// Number of a client, address, or name of a stream
@@ -189,8 +214,8 @@ pub(crate) struct EventFilter {
     #[structopt(long, value_name = "COUNT")]
     pub(crate) last: Option<u32>,
     /// Only these, such as published,unpublished
-    #[structopt(long = "type", value_name = "EVENT,...")]
-    pub(crate) types: Option<String>,
+    #[structopt(long = "type", value_name = "EVENT,...", use_delimiter = true, number_of_values = 1, possible_values = EVENTS)]
+    pub(crate) types: Vec<String>,
     /// Only those of this stream
     #[structopt(long)]
     pub(crate) stream: Option<String>,

@@ -15,7 +15,7 @@ pub(crate) fn record(api: &Api, stream: &str, stop: bool, as_json: bool) -> Resu
     let path = format!("/api/v1/streams/{}/record", encode(stream));
     let answer = if stop { api.delete(&path)? } else { api.post(&path)? };
     show(&answer, as_json, |answer| {
-        let state = if stop { "not recorded" } else { "recorded" };
+        let state = if stop { "recording stopped" } else { "recording" };
         let before = if answer["changed"] == true { "" } else { ", as before" };
         Ok(print_line(&format!("{}: {state}{before}", text(&answer["stream"])))?)
     })

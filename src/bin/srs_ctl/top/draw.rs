@@ -70,6 +70,7 @@ fn draw_head(frame: &mut Frame<'_>, area: Rect, app: &App) {
         (None, Some(why)) => Span::styled(format!("refuses streams: {why}"), Style::new().fg(Color::Yellow)),
         (None, None) => Span::styled("serving", Style::new().fg(Color::Green)),
     };
+    let is_wide = area.width >= WIDE_FROM_COLUMNS;
     let first = Line::from(vec![
         bold(format!("simple_rtmp_server {}", text(&server["version"]))),
         dim(format!("  {}  up ", app.url)),
@@ -80,23 +81,23 @@ fn draw_head(frame: &mut Frame<'_>, area: Rect, app: &App) {
     let busy_colour = if busy > 90.0 { Color::Red } else { Color::Reset };
     let max = number(&limits["max_memory_bytes"]);
     let of = if max > 0 { format!(" of {}", bytes(max)) } else { String::new() };
-    let second = Line::from(vec![
+    let mut second = vec![
         dim("streams "),
         bold(text(&server["streams"])),
         dim("  players "),
         bold(text(&server["players"])),
         dim("  clients "),
         bold(format!("{}/{}", text(&server["clients"]), text(&limits["max_connections"]))),
-        dim("  forwarders "),
-        bold(text(&server["forwarders"])),
         dim("  busy "),
         Span::styled(format!("{busy:.0}%"), Style::new().fg(busy_colour).add_modifier(Modifier::BOLD)),
         dim("  held "),
         bold(format!("{}{of}", bytes(number(&server["held_bytes"])))),
-        dim("  rss "),
-        bold(bytes(number(&server["resident_bytes"]))),
-    ]);
-    frame.render_widget(Paragraph::new(vec![first, second]), area);
+    ];
+    if is_wide {
+        second.extend([dim("  rss "), bold(bytes(number(&server["resident_bytes"])))]);
+        second.extend([dim("  forwarders "), bold(text(&server["forwarders"]))]);
+    }
+    frame.render_widget(Paragraph::new(vec![first, Line::from(second)]), area);
 }
 
 fn draw_rate(frame: &mut Frame<'_>, area: Rect, name: &str, samples: &Rate, colour: Color) {
@@ -180,25 +181,28 @@ fn draw_streams(frame: &mut Frame<'_>, area: Rect, app: &App) {
 }
 
 fn draw_clients(frame: &mut Frame<'_>, area: Rect, app: &App) {
+    let is_wide = area.width >= WIDE_FROM_COLUMNS;
+    // Without the longest bit rates, times and numbers, all columns fit into 80.
+    let rate_width = if is_wide { 11 } else { 9 };
     let columns = [
-        ("ID", Constraint::Length(8)),
-        ("STATE", Constraint::Length(10)),
-        ("ADDRESS", Constraint::Length(if area.width >= WIDE_FROM_COLUMNS { 39 } else { 15 })),
-        ("STREAM", Constraint::Min(12)),
-        ("AGE", Constraint::Length(7)),
-        ("IN", Constraint::Length(10)),
-        ("OUT", Constraint::Length(10)),
-        ("DROPS", Constraint::Length(6)),
+        ("ID", Constraint::Length(7)),
+        ("STATE", Constraint::Length(11)),
+        ("ADDRESS", Constraint::Length(if is_wide { 39 } else { 15 })),
+        ("STREAM", Constraint::Min(10)),
+        ("AGE", Constraint::Length(6)),
+        ("IN", Constraint::Length(rate_width as u16)),
+        ("OUT", Constraint::Length(rate_width as u16)),
+        ("DROPS", Constraint::Length(5)),
     ];
     let cell = |client: &ClientRow, name: &str| match name {
         "ID" => client.id.to_string(),
         "STATE" => client.state.clone(),
         "ADDRESS" => client.ip.clone(),
         "STREAM" => client.stream.clone(),
-        "AGE" => right(duration(client.age), 7),
-        "IN" => right(rate(client.kbps_in), 10),
-        "OUT" => right(rate(client.kbps_out), 10),
-        _ => right(client.drops.to_string(), 6),
+        "AGE" => right(duration(client.age), 6),
+        "IN" => right(rate(client.kbps_in), rate_width),
+        "OUT" => right(rate(client.kbps_out), rate_width),
+        _ => right(client.drops.to_string(), 5),
     };
     let shown = app.shown_clients();
     let on_screen = shown.iter().enumerate().skip(app.offset).take(app.height);
@@ -221,18 +225,33 @@ fn draw_foot(frame: &mut Frame<'_>, area: Rect, app: &App) {
             Line::from(vec![bold("filter: "), Span::raw(format!("{}_", app.filter)), dim("  Enter, Esc clears")])
         }
         Mode::Confirm { what, .. } => {
-            let question = format!("Disconnect {what}?  y yes   b yes, and ban for 60 s   other keys: no");
+            let keys = "?  y yes  b yes, and ban for 60 s  n no";
+            let width = usize::from(area.width).saturating_sub("Disconnect ".len() + keys.len());
+            let question = format!("Disconnect {}{keys}", shorten(what, width));
             Line::styled(question, Style::new().fg(Color::Black).bg(Color::Yellow))
         }
         _ if !app.message.is_empty() => Line::styled(app.message.clone(), Style::new().fg(Color::Yellow)),
         _ => {
             let place = if count == 0 { 0 } else { app.selected + 1 };
             let of = if count < all { format!(" of {all}, filter \"{}\"", app.filter) } else { String::new() };
-            let keys = "  ? help  / filter  s order  k disconnect  Enter clients  q quit";
+            let keys = match (&app.page, area.width >= WIDE_FROM_COLUMNS) {
+                (Page::Streams, true) => "  ? help  / filter  s order  k disconnect  Enter clients  q quit",
+                (Page::Streams, false) => "  ? help  / filter  k disconnect  Enter clients  q quit",
+                (Page::Clients { .. }, true) => "  ? help  / filter  s order  k disconnect  Esc streams  q quit",
+                (Page::Clients { .. }, false) => "  ? help  / filter  k disconnect  Esc back",
+            };
             Line::from(vec![bold(format!("{place}/{count} {what}{of}")), dim(keys)])
         }
     };
     frame.render_widget(Paragraph::new(line), area);
+}
+
+/// Returns a text of at most `width` characters, with its end cut off.
+fn shorten(text: &str, width: usize) -> String {
+    match text.chars().count() <= width {
+        true => text.to_owned(),
+        false => text.chars().take(width.saturating_sub(1)).chain(['…']).collect(),
+    }
 }
 
 fn draw_help(frame: &mut Frame<'_>, area: Rect) {

@@ -4,7 +4,7 @@ use std::collections::{HashMap, VecDeque};
 
 use serde_json::Value;
 
-use crate::commands::{audio, stream_name, video};
+use crate::commands::{audio, client_state, stream_name, video};
 use crate::output::{escape_controls, text};
 
 /// Samples that are kept of a bit rate.
@@ -69,7 +69,7 @@ impl From<&Value> for ClientRow {
         let has_stream = !text(&client["name"]).is_empty();
         Self {
             id: text(&client["id"]).parse().unwrap_or(0),
-            state: escape_controls(&text(&client["state"])),
+            state: escape_controls(&client_state(client)),
             ip: escape_controls(&text(&client["ip"])),
             stream: if has_stream { escape_controls(&stream_name(client)) } else { String::new() },
             age: client["alive"].as_f64().unwrap_or(0.0),
