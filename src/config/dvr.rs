@@ -99,3 +99,23 @@ impl Dvr {
         self.apply.is_empty() || self.apply.iter().any(is_named)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::Config;
+
+    #[test]
+    fn the_extension_is_the_format() {
+        let of = |path: &str| {
+            let text = format!("listen 1; vhost __defaultVhost__ {{ dvr {{ dvr_path {path}; }} }}");
+            let dvr = Config::parse("t", &text).unwrap().vhost("x").unwrap().dvr.clone();
+            (dvr.format(), dvr.path)
+        };
+        assert_eq!(of("/rec/[stream].mp4"), (DvrFormat::Mp4, "/rec/[stream].mp4".to_owned()));
+        assert_eq!(of("/rec/[stream].flv"), (DvrFormat::Flv, "/rec/[stream].flv".to_owned()));
+        for directory in ["/rec/mp4", "/rec/mp4/"] {
+            assert_eq!(of(directory), (DvrFormat::Flv, "/rec/mp4/[stream].[timestamp].flv".to_owned()));
+        }
+    }
+}

@@ -16,6 +16,11 @@ use crate::config::{Dvr, DvrFormat, DvrPlan, TimeJitter};
 /// Time after a failure until the next file.
 const RETRY_AFTER: Duration = Duration::from_secs(10);
 
+/// Minimum time between two files that other parameters of the stream start, and how many may be earlier: a publisher can change
+/// them with each keyframe.
+const CHANGE_INTERVAL: Duration = Duration::from_secs(1);
+const MAX_EARLY_CHANGES: u32 = 16;
+
 /// Sequence headers that are kept for the next file.
 const MAX_HEADERS: usize = 16;
 
@@ -32,6 +37,10 @@ pub(super) struct Recorder<D> {
     retry_at: Option<Instant>,
     /// A file that ends at the next place.
     cut_requested: bool,
+    /// The parameters of the stream need another file.
+    needs_file: bool,
+    changed_at: Option<Instant>,
+    early_changes: u32,
     last_video_time: Option<u64>,
     /// Messages that were not recorded because the disk was too slow.
     dropped: u64,
@@ -72,6 +81,9 @@ impl<D: Disk> Recorder<D> {
             is_dropping: false,
             retry_at: None,
             cut_requested: false,
+            needs_file: false,
+            changed_at: None,
+            early_changes: 0,
             last_video_time: None,
             dropped: 0,
             refused: Vec::new(),
@@ -138,11 +150,24 @@ impl<D: Disk> Recorder<D> {
 
     /// Decides at the start of a GOP whether a file ends, and whether the GOP is recorded.
     fn start_gop(&mut self, time: u64, now: Instant) {
-        if self.file.is_some() && (self.cut_requested || self.is_due(time)) {
+        let is_due = self.cut_requested || self.is_due(time);
+        if self.file.is_some() && (is_due || (self.needs_file && self.may_change(now))) {
             self.close(now);
         }
         // Without video, any frame is the start of one: dropping begins where the queue is full.
         self.is_dropping = !self.disk.has_room_for_gop();
+    }
+
+    /// Returns whether other parameters may start a file now.
+    fn may_change(&mut self, now: Instant) -> bool {
+        if self.changed_at.is_some_and(|at| now.saturating_duration_since(at) < CHANGE_INTERVAL) {
+            if self.early_changes == MAX_EARLY_CHANGES {
+                return false;
+            }
+            self.early_changes += 1;
+        }
+        self.changed_at = Some(now);
+        true
     }
 
     fn is_due(&self, time: u64) -> bool {
@@ -189,7 +214,7 @@ impl<D: Disk> Recorder<D> {
             self.retry_at = Some(now + RETRY_AFTER);
             return false;
         };
-        (self.retry_at, self.cut_requested, self.awaits_keyframe) = (None, false, false);
+        (self.retry_at, self.cut_requested, self.needs_file, self.awaits_keyframe) = (None, false, false, false);
         self.file = Some(File { content, start_time });
         true
     }
@@ -211,7 +236,7 @@ impl<D: Disk> Recorder<D> {
                 self.file = None;
                 (self.retry_at, self.awaits_keyframe) = (Some(now + RETRY_AFTER), true);
             }
-            Written::NeedsFile => self.cut_requested = true,
+            Written::NeedsFile => self.needs_file = true,
             Written::Refused(kind, reason) => self.refuse(packet, kind, reason),
         }
     }

@@ -137,6 +137,25 @@ fn other_parameters_start_a_file_at_the_next_keyframe() {
 }
 
 #[test]
+fn a_publisher_that_changes_parameters_with_each_keyframe_has_few_files() {
+    let mut rig = Rig::mp4("");
+    let round = |rig: &mut Rig, n: u64| {
+        let config = if n.is_multiple_of(2) { AAC_44100_STEREO } else { &[0x11, 0x90] };
+        rig.send(Track::Audio, n * 40, PacketKind::Header, &[&[0xaf, 0][..], config].concat());
+        rig.key(n * 40, n as u8);
+        rig.audio(n * 40, n as u8);
+    };
+    rig.mp4_headers();
+    (0..100).for_each(|n| round(&mut rig, n));
+    rig.now += Duration::from_secs(1);
+    (100..200).for_each(|n| round(&mut rig, n));
+    let samples = rig.end().0.samples();
+    assert_eq!(samples.len(), 1 + 1 + 16 + 1);
+    let pictures = samples.iter().flatten().filter(|sample| sample.0 == 'v').count();
+    assert_eq!(pictures, 200, "all of the track that does not change");
+}
+
+#[test]
 fn a_track_that_is_not_possible_is_reported_once() {
     let mut rig = Rig::mp4("");
     for n in 0..3 {
