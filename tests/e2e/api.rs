@@ -19,10 +19,15 @@ pub(crate) fn start(scratch: &Scratch, api: &str) -> (Server, u16) {
 
 /// Starts a server with an API and directives in its vhost. Returns it and the port of the API.
 pub(crate) fn start_with(scratch: &Scratch, api: &str, vhost: &str) -> (Server, u16) {
+    start_with_vhosts(scratch, api, vhost, "")
+}
+
+/// The same with more vhosts.
+pub(crate) fn start_with_vhosts(scratch: &Scratch, api: &str, vhost: &str, vhosts: &str) -> (Server, u16) {
     for _ in 0..5 {
         let (port, api_port) = (free_port(), free_port());
         let root = format!("http_api {{ enabled on; listen 127.0.0.1:{api_port}; {api} }}");
-        let configuration = write_configuration(scratch, port, Settings { root: &root, vhost, ..Settings::default() });
+        let configuration = write_configuration(scratch, port, Settings { root: &root, vhost, vhosts });
         if let Some(server) = Server::run(scratch, port, &configuration) {
             eventually("the API listens", LIMIT, || listens(api_port).then_some(()));
             return (server, api_port);

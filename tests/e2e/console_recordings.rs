@@ -4,7 +4,7 @@ use std::path::Path;
 use std::process::Command;
 use std::time::Duration;
 
-use crate::api::start_with;
+use crate::api::{start_with, start_with_vhosts};
 use crate::browser::Browser;
 use crate::common::scratch::Scratch;
 use crate::common::server::Server;
@@ -19,13 +19,17 @@ const LIMIT: Duration = Duration::from_secs(30);
 /// Recording of everything, without a wait for a publisher that is gone.
 const DVR: &str = "publish { reconnect_grace 0; } dvr { enabled on; dvr_path rec/[app]/[stream].[timestamp].flv; }";
 
+/// The same as MP4, in a vhost of its own.
+const MP4: &str =
+    "vhost mp4.test { publish { reconnect_grace 0; } dvr { enabled on; dvr_path mp4/[stream].[timestamp].mp4; } }";
+
 const SECRETS: &str = "auth { enabled on; token look read first; token ops admin second; }";
 
 /// Publishes a file as fast as the server takes it.
-fn publish(ffmpeg: &Path, server: &Server) {
+fn publish(ffmpeg: &Path, server: &Server, stream: &str) {
     let input = media::h264_aac(ffmpeg).path.to_str().expect("a path of ours");
     let arguments = ["-nostdin", "-v", "error", "-i", input, "-c", "copy", "-f", "flv"];
-    let status = Command::new(ffmpeg).args(arguments).arg(server.url("film")).status().expect("ffmpeg runs");
+    let status = Command::new(ffmpeg).args(arguments).arg(server.url(stream)).status().expect("ffmpeg runs");
     assert!(status.success());
 }
 
@@ -48,9 +52,11 @@ fn a_browser_plays_loads_and_deletes_recordings() {
     let scratch = Scratch::new();
     std::fs::create_dir(scratch.file("objs")).expect("a folder in the scratch folder");
     std::fs::copy(mpegts_js, scratch.file("objs/mpegts.js")).expect("a copy of mpegts.js");
-    let (mut server, api) = start_with(&scratch, SECRETS, DVR);
-    publish(&ffmpeg, &server);
-    server.wait_log(&["recorded:"], LIMIT);
+    let (mut server, api) = start_with_vhosts(&scratch, SECRETS, DVR, MP4);
+    publish(&ffmpeg, &server, "film");
+    publish(&ffmpeg, &server, "film?vhost=mp4.test");
+    server.wait_log(&["recorded:", "film", ".flv"], LIMIT);
+    server.wait_log(&["recorded:", "film", ".mp4"], LIMIT);
     let mut hostile = Wire::publisher(server.port, HOSTILE);
     send(&mut hostile, 1, 0..5);
 
@@ -58,7 +64,7 @@ fn a_browser_plays_loads_and_deletes_recordings() {
     let mut browser = open(&scratch, &chromium, PHONE, api, "#/recordings");
     sign_in(&mut browser, "", "", "first");
     browser.wait_text("table[aria-label=Recordings]", "live/film");
-    browser.wait(ROWS, "2");
+    browser.wait(ROWS, "3");
     browser.wait_text("table[aria-label=Recordings]", HOSTILE);
     assert_eq!(browser.evaluate("document.querySelectorAll('main button.small').length"), "0");
     assert_eq!(browser.evaluate("document.documentElement.scrollWidth <= innerWidth"), "true");
@@ -67,25 +73,27 @@ fn a_browser_plays_loads_and_deletes_recordings() {
     let scratch_of_second = Scratch::new();
     let mut browser = open(&scratch_of_second, &chromium, DESK, api, "#/recordings");
     sign_in(&mut browser, "", "", "second");
-    press(&mut browser, "live/film", "Play");
-    let video = "document.querySelector('.playback video')";
-    // With sound, browsers start only after the click of a person.
-    browser.wait(&format!("{video} !== null"), "true");
-    browser.evaluate(&format!("({video}.muted = true, {video}.play(), 0)"));
-    browser.wait(&format!("{video}?.currentTime > 0.5"), "true");
-    for (expression, due) in [("error", "null"), ("videoWidth", "320"), ("duration > 5.5", "true")] {
-        assert_eq!(browser.evaluate(&format!("{video}.{expression}")), due, "{expression}");
+    for file in [".flv", ".mp4"] {
+        press(&mut browser, file, "Play");
+        let video = "document.querySelector('.playback video')";
+        // With sound, browsers start only after the click of a person.
+        browser.wait(&format!("{video} !== null"), "true");
+        browser.evaluate(&format!("({video}.muted = true, {video}.play(), 0)"));
+        browser.wait(&format!("{video}?.currentTime > 0.5"), "true");
+        for (expression, due) in [("error", "null"), ("videoWidth", "320"), ("duration > 5.5", "true")] {
+            assert_eq!(browser.evaluate(&format!("{video}.{expression}")), due, "{file}: {expression}");
+        }
+        // The file has an index.
+        browser.evaluate(&format!("{video}.currentTime = 4"));
+        browser.wait(&format!("{video}.currentTime > 4.2 && !{video}.seeking"), "true");
+        browser.click(".playback form button");
+        browser.wait("document.querySelector('dialog')", "null");
     }
-    // The file has an index.
-    browser.evaluate(&format!("{video}.currentTime = 4"));
-    browser.wait(&format!("{video}.currentTime > 4.2 && !{video}.seeking"), "true");
-    browser.click(".playback form button");
-    browser.wait("document.querySelector('dialog')", "null");
 
     // The link of a download needs no login, and its file is whole.
     let bytes: u64 = recordings(&scratch).iter().map(|(_, bytes)| *bytes).max().expect("a file");
     browser.evaluate("HTMLAnchorElement.prototype.click = function click() { globalThis.link = this.href; }");
-    press(&mut browser, "live/film", "Download");
+    press(&mut browser, ".flv", "Download");
     browser.wait("globalThis.link?.includes('ticket=')", "true");
     browser.evaluate("fetch(link).then((file) => file.blob()).then((file) => { globalThis.loaded = file.size; })");
     browser.wait("globalThis.loaded", &bytes.to_string());
@@ -94,14 +102,14 @@ fn a_browser_plays_loads_and_deletes_recordings() {
     browser.wait("globalThis.refused", "403");
 
     // Nothing is deleted without a word.
-    press(&mut browser, "live/film", "Delete");
+    press(&mut browser, ".flv", "Delete");
     browser.click("dialog button.quiet");
     browser.wait("document.querySelector('dialog')", "null");
-    browser.wait(ROWS, "2");
-    press(&mut browser, "live/film", "Delete");
+    browser.wait(ROWS, "3");
+    press(&mut browser, ".flv", "Delete");
     browser.click("dialog .danger");
     browser.wait_text("#toasts", "The recording was deleted.");
-    browser.wait(ROWS, "1");
+    browser.wait(ROWS, "2");
     assert!(recordings(&scratch).iter().all(|(name, _)| !name.starts_with("film")));
     browser.assert_faultless();
     server.assert_healthy();

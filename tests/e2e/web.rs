@@ -1,4 +1,5 @@
-//! HLS over HTTP: ffmpeg plays from the embedded server and from nginx with the same files, and a browser plays.
+//! Streams over HTTP: ffmpeg plays HLS from the embedded server and from nginx with the same files, and a browser plays HLS and
+//! HTTP-FLV.
 
 use std::path::Path;
 use std::process::Command;
@@ -159,6 +160,38 @@ fn a_browser_plays_the_page() {
     eventually("the picture moves again", Duration::from_secs(60), || {
         (time(&mut browser) > restarted + 1.0).then_some(())
     });
+    browser.assert_faultless();
+    server.assert_healthy();
+}
+
+#[test]
+fn a_browser_plays_http_flv_near_its_end() {
+    let (ffmpeg, chromium, mpegts_js) = (need!(ffmpeg), need!(chromium), need!(mpegts_js));
+    let scratch = Scratch::new();
+    std::fs::create_dir(scratch.file("objs")).expect("a folder in the scratch folder");
+    std::fs::copy(mpegts_js, scratch.file("objs/mpegts.js")).expect("a copy of mpegts.js");
+    let (mut server, port) =
+        http::start(&scratch, "", Settings { vhost: "http_remux { enabled on; }", ..Settings::default() });
+    let input = media::h264_aac(&ffmpeg).path.to_str().expect("a path of ours");
+    let url = server.url("livestream");
+    let arguments =
+        ["-nostdin", "-hide_banner", "-re", "-stream_loop", "-1", "-i", input, "-c", "copy", "-f", "flv", &url];
+    let _publisher = Process::start(&scratch, "publisher", &ffmpeg, arguments);
+    let mut browser = Browser::open(&scratch, &chromium, (480, 900), &format!("http://127.0.0.1:{port}/"));
+    let video = "document.getElementById('video')";
+    browser.wait(&format!("{video}?.played.length > 0 && {video}.currentTime > 0.5"), "true");
+    assert_eq!(browser.evaluate(&format!("{video}.dataset.player")), "flv");
+    // A picture that has fallen behind, as in a page that was hidden, comes back to the end by itself.
+    let behind = format!("{video}.buffered.end({video}.buffered.length - 1) - {video}.currentTime");
+    browser.evaluate(&format!("{video}.pause()"));
+    browser.wait(&format!("{behind} > 3"), "true");
+    browser.evaluate(&format!("({video}.play(), 0)"));
+    browser.wait(&format!("!{video}.paused && {behind} < 1.5"), "true");
+    let at: f64 = browser.evaluate(&format!("{video}.currentTime")).parse().expect("a number");
+    browser.wait(&format!("{video}.currentTime > {at} + 0.5"), "true");
+    for (expression, due) in [("dataset.errors", "undefined"), ("dataset.attached", "1"), ("error", "null")] {
+        assert_eq!(browser.evaluate(&format!("{video}.{expression}")), due, "{expression}");
+    }
     browser.assert_faultless();
     server.assert_healthy();
 }
