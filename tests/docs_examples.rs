@@ -8,10 +8,17 @@
 //! | line of a block of `sh`, and code that begins with one of [`COMMANDS`] | use a program with options of its help, or be in [`OTHER_COMMANDS`] |
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a failed expectation fails the test")]
 
-use std::collections::HashMap;
+#[path = "docs_examples/commands.rs"]
+mod commands;
+#[path = "docs_examples/document.rs"]
+mod document;
+
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Output};
+use std::process::Command;
+
+use commands::{Checker, commands, text, words};
+use document::{Document, documents, root};
 
 /// Folders of the project.
 const FOLDERS: [&str; 9] = ["benches", "conf", "docs", "fuzz", "packaging", "src", "tests", "trunk-scripts", ".ci"];
@@ -102,90 +109,6 @@ const OTHER_COMMANDS: &[(&str, &str)] = &[
         "tests/e2e/srs_ctl.rs lists streams as JSON",
     ),
 ];
-
-fn root() -> &'static Path {
-    Path::new(env!("CARGO_MANIFEST_DIR"))
-}
-
-/// A fenced block.
-struct Block {
-    /// File and line, for the message of a failure.
-    place: String,
-    language: String,
-    text: String,
-}
-
-/// A document, split into its parts.
-struct Document {
-    /// Relative to the root.
-    path: PathBuf,
-    blocks: Vec<Block>,
-    /// Lines outside of blocks, each with its place.
-    prose: Vec<(String, String)>,
-}
-
-impl Document {
-    fn parse(path: PathBuf, text: &str) -> Self {
-        let mut document = Self { path, blocks: Vec::new(), prose: Vec::new() };
-        let mut open: Option<Block> = None;
-        for (index, line) in text.lines().enumerate() {
-            let place = format!("{}:{}", document.path.display(), index + 1);
-            match (line.trim_start().strip_prefix("```"), &mut open) {
-                (Some(_), Some(_)) => document.blocks.extend(open.take()),
-                (Some(language), None) => {
-                    open = Some(Block { place, language: language.to_owned(), text: String::new() });
-                }
-                (None, Some(block)) => block.text.extend([line, "\n"]),
-                (None, None) => document.prose.push((place, line.to_owned())),
-            }
-        }
-        assert!(open.is_none(), "{}: a block does not end", document.path.display());
-        document
-    }
-
-    /// Returns the targets of links and images, outside of code.
-    fn links(&self) -> impl Iterator<Item = (&str, &str)> {
-        self.prose.iter().flat_map(|(place, line)| {
-            let outside = line.split('`').step_by(2);
-            let targets = outside.flat_map(|text| text.split("](").skip(1).filter_map(|rest| rest.split(')').next()));
-            targets.map(move |target| (place.as_str(), target))
-        })
-    }
-
-    /// Returns code within sentences and tables.
-    fn inline_code(&self) -> impl Iterator<Item = (&str, &str)> {
-        self.prose
-            .iter()
-            .flat_map(|(place, line)| line.split('`').skip(1).step_by(2).map(move |code| (place.as_str(), code)))
-    }
-
-    /// Returns the anchors of the headings, as GitHub makes them.
-    fn anchors(&self) -> Vec<String> {
-        let headings = self.prose.iter().filter(|(_, line)| line.starts_with('#'));
-        headings.map(|(_, line)| anchor(line.trim_start_matches('#').trim())).collect()
-    }
-}
-
-fn anchor(heading: &str) -> String {
-    let kept = heading.chars().filter(|c| c.is_alphanumeric() || matches!(c, ' ' | '-' | '_'));
-    kept.map(|c| if c == ' ' { '-' } else { c.to_ascii_lowercase() }).collect()
-}
-
-fn documents() -> Vec<Document> {
-    let mut paths: Vec<_> = ["README.md", "CONTRIBUTING.md", "CHANGELOG.md"].map(PathBuf::from).into();
-    for entry in root().join("docs").read_dir().unwrap() {
-        let path = Path::new("docs").join(entry.unwrap().file_name());
-        if path.extension().is_some_and(|extension| extension == "md") {
-            paths.push(path);
-        }
-    }
-    paths.sort();
-    let read = |path: PathBuf| {
-        let text = std::fs::read_to_string(root().join(&path)).unwrap();
-        Document::parse(path, &text)
-    };
-    paths.into_iter().map(read).collect()
-}
 
 fn assert_no_faults(faults: &[String]) {
     assert!(faults.is_empty(), "\n{}\n", faults.join("\n"));
@@ -294,168 +217,6 @@ fn every_configuration_is_valid() {
     }
     assert!(count > 10, "{count}");
     assert_no_faults(&faults);
-}
-
-/// Returns what a program has printed.
-fn text(output: &Output) -> String {
-    let bytes = [&output.stdout[..], &output.stderr[..]].concat();
-    String::from_utf8_lossy(&bytes).into_owned()
-}
-
-/// Splits a line of shell into its simple commands, without redirections and assignments.
-fn commands(line: &str) -> Vec<Vec<String>> {
-    let mut commands = vec![Vec::new()];
-    let mut is_target = false;
-    for word in words(line) {
-        match word.as_str() {
-            "&&" | "||" | "|" | ";" => commands.push(Vec::new()),
-            ">" | ">>" | "<" => is_target = true,
-            _ if std::mem::take(&mut is_target) => {}
-            _ => commands.last_mut().unwrap().push(word),
-        }
-    }
-    for command in &mut commands {
-        let is_assignment = |word: &String| word.split_once('=').is_some_and(|(name, _)| name == name.to_uppercase());
-        let count = command.iter().take_while(|word| is_assignment(word)).count();
-        command.drain(..count);
-    }
-    commands
-}
-
-/// Splits a line at blanks outside of quotes, and removes the quotes.
-fn words(line: &str) -> Vec<String> {
-    let mut words = Vec::new();
-    let mut word: Option<String> = None;
-    let mut quote = None;
-    for character in line.chars() {
-        match (character, quote) {
-            (end, Some(begin)) if end == begin => quote = None,
-            (begin @ ('"' | '\''), None) => {
-                quote = Some(begin);
-                word.get_or_insert_default();
-            }
-            (' ', None) => words.extend(word.take()),
-            (other, _) => word.get_or_insert_default().push(other),
-        }
-    }
-    words.extend(word);
-    words
-}
-
-/// The check of commands against the help texts of their programs.
-#[derive(Default)]
-struct Checker {
-    helps: HashMap<String, String>,
-}
-
-impl Checker {
-    /// Returns the fault of a command, if there is one. `None` in the error: the program is not known.
-    fn check(&mut self, command: &[String]) -> Result<(), Option<String>> {
-        let words: Vec<&str> = command.iter().map(String::as_str).collect();
-        let [program, arguments @ ..] = &words[..] else { return Ok(()) };
-        let (help, arguments) = match (program.rsplit('/').next().unwrap(), arguments) {
-            ("simple_rtmp_server", _) => (self.help(env!("CARGO_BIN_EXE_simple_rtmp_server"), &[]), arguments),
-            ("srs_ctl", _) => {
-                // Its options stand before or behind the subcommand.
-                let program = env!("CARGO_BIN_EXE_srs_ctl");
-                let help = self.help(program, &[]);
-                let is_command =
-                    |word: &&&str| help.lines().any(|line| line.trim_start().starts_with(&format!("{word} ")));
-                let of_command = arguments.iter().find(is_command).map(|word| self.help(program, &[word]));
-                (help + &of_command.unwrap_or_default(), arguments)
-            }
-            ("ts_info", _) => (self.help(env!("CARGO_BIN_EXE_ts_info"), &[]), arguments),
-            ("srs_hooks", _) => (self.help(env!("CARGO_BIN_EXE_srs_hooks"), &[]), arguments),
-            ("srs_bench", [subcommand, rest @ ..]) => (self.help(env!("CARGO_BIN_EXE_srs_bench"), &[subcommand]), rest),
-            ("configure", _) => (self.help("sh", &["./configure"]), arguments),
-            ("bash", [script, rest @ ..]) if script.starts_with("trunk-scripts/") => {
-                (self.help("bash", &[script]), rest)
-            }
-            ("make", _) => return is_target(arguments).map_err(Some),
-            ("srs", [action]) if program.starts_with("/etc/init.d/") => return is_action(action).map_err(Some),
-            ("cargo", ["test", rest @ ..]) => return is_test(rest).map_err(Some),
-            _ => return Err(None),
-        };
-        let options = arguments.iter().filter(|word| word.starts_with('-') && **word != "-");
-        for option in options {
-            let name = option.split('=').next().unwrap();
-            if !has_word(&help, name) {
-                return Err(Some(format!("{name} is not in the help of {program}")));
-            }
-        }
-        Ok(())
-    }
-
-    fn help(&mut self, program: &str, arguments: &[&str]) -> String {
-        let key = format!("{program} {}", arguments.join(" "));
-        let make = || {
-            let output = Command::new(program).args(arguments).arg("-h").current_dir(root()).output().unwrap();
-            assert!(output.status.success(), "{program} {arguments:?} -h: {}", text(&output));
-            text(&output)
-        };
-        self.helps.entry(key).or_insert_with(make).clone()
-    }
-}
-
-/// Returns whether `text` contains `word` as a whole.
-fn has_word(text: &str, word: &str) -> bool {
-    let is_part = |c: char| c.is_ascii_alphanumeric() || c == '-';
-    text.match_indices(word)
-        .any(|(at, _)| !text[..at].ends_with(is_part) && !text[at + word.len()..].starts_with(is_part))
-}
-
-/// Checks targets of the Makefile that `configure` writes.
-fn is_target(targets: &[&str]) -> Result<(), String> {
-    let configure = std::fs::read_to_string(root().join("configure")).unwrap();
-    let known = configure.lines().find_map(|line| line.strip_prefix(".PHONY:")).unwrap();
-    match targets.iter().find(|target| !has_word(known, target)) {
-        Some(target) => Err(format!("make has no target {target}")),
-        None => Ok(()),
-    }
-}
-
-/// Checks an action of the init script.
-fn is_action(action: &str) -> Result<(), String> {
-    let script = std::fs::read_to_string(root().join("trunk-scripts/srs.init")).unwrap();
-    let is_known = script.contains(&format!("\n{action})"));
-    if is_known { Ok(()) } else { Err(format!("srs.init has no action {action}")) }
-}
-
-/// Checks that `cargo test` with these arguments runs something: the test program and the filter exist.
-fn is_test(arguments: &[&str]) -> Result<(), String> {
-    let mut folder = root().join("src");
-    let mut arguments = arguments.iter().take_while(|word| **word != "--");
-    let mut filter = None;
-    while let Some(argument) = arguments.next() {
-        match *argument {
-            "--test" => {
-                let name = arguments.next().ok_or("--test needs a name")?;
-                folder = root().join("tests").join(name);
-                if !folder.is_dir() {
-                    folder.set_extension("rs");
-                }
-                if !folder.exists() {
-                    return Err(format!("there is no test program {name}"));
-                }
-            }
-            option if option.starts_with('-') => {}
-            word => filter = Some(word),
-        }
-    }
-    let name = filter.map(|filter| filter.trim_end_matches("::").rsplit("::").next().unwrap());
-    match name {
-        Some(name) if !is_defined(&folder, name) => Err(format!("there is no test or module {name}")),
-        _ => Ok(()),
-    }
-}
-
-/// Returns whether a function or module of this name is below `path`.
-fn is_defined(path: &Path, name: &str) -> bool {
-    if path.is_dir() {
-        return path.read_dir().unwrap().any(|entry| is_defined(&entry.unwrap().path(), name));
-    }
-    let source = std::fs::read_to_string(path).unwrap_or_default();
-    [format!("fn {name}("), format!("mod {name};"), format!("mod {name} {{")].iter().any(|text| source.contains(text))
 }
 
 #[test]
