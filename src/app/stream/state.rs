@@ -135,6 +135,7 @@ impl StreamState {
     }
 
     /// Returns the start of a viewer of sound alone: `fast_cache` behind live, if the stream has no video.
+    #[cfg(feature = "http")]
     pub(super) fn audio_join_point(&self) -> JoinPoint {
         self.fast_cache().map_or_else(|| self.join_point(), |fast_cache| self.join_point_with(fast_cache))
     }
