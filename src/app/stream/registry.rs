@@ -1,6 +1,7 @@
 //! The streams of the server, by name.
 
 use std::collections::BTreeMap;
+#[cfg(feature = "http")]
 use std::ops::Bound::{Excluded, Unbounded};
 use std::sync::Arc;
 use std::time::Duration;
