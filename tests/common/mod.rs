@@ -2,6 +2,7 @@
 #![allow(dead_code, reason = "each test program uses a part of it")]
 
 pub(crate) mod amf;
+pub(crate) mod chunks;
 pub(crate) mod flv;
 pub(crate) mod http_client;
 pub(crate) mod process;

@@ -1,19 +1,17 @@
 //! An RTMP client for what other clients do not show or cannot be made to send. It shares no code with the server, so that an error
 //! in the server's protocol code cannot hide.
 
-use std::collections::HashMap;
 use std::io::{ErrorKind, Read, Write};
 use std::net::TcpStream;
 use std::time::{Duration, Instant};
 
-use crate::common::amf::{Amf, amf_payload, amf_values, take};
+use crate::common::amf::{Amf, amf_payload, amf_values};
+use crate::common::chunks::{ChunkDecoder, Message, encode};
 use crate::common::flv::{AUDIO, DATA, Tag, VIDEO};
 use crate::common::process::eventually;
 
 const HANDSHAKE: usize = 1536;
 const OUT_CHUNK_SIZE: usize = 60_000;
-/// Value of a 24-bit timestamp field that announces an extended timestamp.
-const EXTENDED: u32 = 0x00ff_ffff;
 /// Time limit for an answer of the server.
 pub(crate) const ANSWER_TIMEOUT: Duration = Duration::from_secs(10);
 
@@ -49,18 +47,6 @@ impl Command {
     }
 }
 
-/// State of a chunk stream of the server.
-#[derive(Default)]
-struct ChunkStream {
-    kind: u8,
-    size: usize,
-    stream: u32,
-    timestamp: u32,
-    /// Last timestamp field, absolute or a delta.
-    field: u32,
-    partial: Vec<u8>,
-}
-
 /// A byte stream below RTMP: a socket, or TLS over one.
 pub(crate) trait Transport: Read + Write + Send {
     /// Sets the time limit of a read.
@@ -77,9 +63,7 @@ impl Transport for TcpStream {
 pub(crate) struct Wire {
     socket: Box<dyn Transport>,
     port: u16,
-    input: Vec<u8>,
-    chunk_size: usize,
-    chunk_streams: HashMap<u32, ChunkStream>,
+    chunks: ChunkDecoder,
     received: u32,
     acknowledged: u32,
     window: u32,
@@ -128,9 +112,7 @@ impl Wire {
         let mut wire = Wire {
             socket,
             port,
-            input: Vec::new(),
-            chunk_size: 128,
-            chunk_streams: HashMap::new(),
+            chunks: ChunkDecoder::new(),
             received: 0,
             acknowledged: 0,
             window: u32::MAX,
@@ -264,13 +246,13 @@ impl Wire {
 
     /// Sends a video message on message stream 1 without its last byte.
     pub(crate) fn send_most_of_video(&mut self, payload: &[u8]) {
-        let mut out = message(6, VIDEO, 1, 0, payload, OUT_CHUNK_SIZE);
+        let mut out = encode(6, VIDEO, 1, 0, payload, OUT_CHUNK_SIZE);
         out.pop();
         self.write(&out);
     }
 
     fn send(&mut self, csid: u8, kind: u8, stream: u32, timestamp: u32, payload: &[u8], chunk_size: usize) {
-        let out = message(csid, kind, stream, timestamp, payload, chunk_size);
+        let out = encode(csid, kind, stream, timestamp, payload, chunk_size);
         self.write(&out);
     }
 
@@ -340,10 +322,12 @@ impl Wire {
         match self.socket.read(&mut buffer) {
             Ok(0) => self.closed = true,
             Ok(count) => {
-                self.input.extend_from_slice(&buffer[..count]);
+                self.chunks.push(&buffer[..count]);
                 self.received = self.received.wrapping_add(u32::try_from(count).expect("small"));
                 self.acknowledge();
-                self.parse_chunks();
+                while let Some(message) = self.chunks.next() {
+                    self.on_message(message);
+                }
             }
             Err(error)
                 if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut | ErrorKind::Interrupted) => {}
@@ -358,62 +342,13 @@ impl Wire {
         }
     }
 
-    fn parse_chunks(&mut self) {
-        let input = std::mem::take(&mut self.input);
-        let mut rest = input.as_slice();
-        while let Some(next) = self.parse_chunk(rest) {
-            rest = next;
-        }
-        self.input = rest.to_vec();
-    }
-
-    /// Parses one chunk at the start of `input` and returns the rest; `None` if the chunk is incomplete.
-    fn parse_chunk<'a>(&mut self, mut input: &'a [u8]) -> Option<&'a [u8]> {
-        let input = &mut input;
-        let basic = take(input, 1)?[0];
-        let csid = match basic & 0x3f {
-            0 => u32::from(take(input, 1)?[0]) + 64,
-            1 => {
-                let bytes = take(input, 2)?;
-                u32::from(bytes[0]) + 64 + u32::from(bytes[1]) * 256
-            }
-            csid => u32::from(csid),
-        };
-        let fmt = basic >> 6;
-        let header = take(input, [11, 7, 3, 0][usize::from(fmt)])?;
-        let state = self.chunk_streams.entry(csid).or_default();
-        let u24 = |bytes: &[u8]| u32::from_be_bytes([0, bytes[0], bytes[1], bytes[2]]);
-        let mut field = if fmt < 3 { u24(header) } else { state.field.min(EXTENDED) };
-        if field == EXTENDED {
-            field = u32::from_be_bytes(take(input, 4)?.try_into().ok()?);
-        }
-        let size = if fmt < 2 { usize::try_from(u24(&header[3..])).ok()? } else { state.size };
-        let is_start = state.partial.is_empty();
-        let payload = take(input, (size - state.partial.len()).min(self.chunk_size))?;
-        // The chunk is complete: only now may it change the state.
-        assert!(fmt == 3 || is_start, "chunk stream {csid}: a new message begins inside another");
-        if fmt < 2 {
-            state.kind = header[6];
-        }
-        if fmt == 0 {
-            state.stream = u32::from_le_bytes(header[7..].try_into().ok()?);
-        }
-        if is_start {
-            state.timestamp = if fmt == 0 { field } else { state.timestamp.wrapping_add(field) };
-        }
-        (state.size, state.field) = (size, field);
-        state.partial.extend_from_slice(payload);
-        if state.partial.len() == size {
-            let message = (state.kind, state.timestamp, std::mem::take(&mut state.partial));
-            self.on_message(message.0, message.1, message.2);
-        }
-        Some(input)
-    }
-
-    fn on_message(&mut self, kind: u8, timestamp: u32, payload: Vec<u8>) {
+    fn on_message(&mut self, message: Message) {
+        let Message { kind, timestamp, payload } = message;
         let number = |payload: &[u8]| u32::from_be_bytes(payload[..4].try_into().expect("four bytes"));
         match kind {
-            SET_CHUNK_SIZE => self.chunk_size = usize::try_from(number(&payload)).expect("a chunk size"),
+            SET_CHUNK_SIZE => {
+                self.chunks.set_chunk_size(usize::try_from(number(&payload)).expect("a chunk size"));
+            }
             WINDOW_SIZE => self.window = number(&payload),
             USER_CONTROL => {
                 let event = u16::from_be_bytes([payload[0], payload[1]]);
@@ -435,23 +370,4 @@ impl Wire {
             _ => {}
         }
     }
-}
-
-/// Encodes a message: the first chunk of type 0, the others of type 3.
-fn message(csid: u8, kind: u8, stream: u32, timestamp: u32, payload: &[u8], chunk_size: usize) -> Vec<u8> {
-    let extended = (timestamp >= EXTENDED).then(|| timestamp.to_be_bytes());
-    let mut out = vec![csid];
-    out.extend_from_slice(&timestamp.min(EXTENDED).to_be_bytes()[1..]);
-    out.extend_from_slice(&u32::try_from(payload.len()).expect("small").to_be_bytes()[1..]);
-    out.push(kind);
-    out.extend_from_slice(&stream.to_le_bytes());
-    out.extend(extended.iter().flatten());
-    for (number, chunk) in payload.chunks(chunk_size).enumerate() {
-        if number > 0 {
-            out.push(0xc0 | csid);
-            out.extend(extended.iter().flatten());
-        }
-        out.extend_from_slice(chunk);
-    }
-    out
 }
