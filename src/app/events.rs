@@ -55,7 +55,6 @@ pub enum Event {
         client: Arc<ClientInfo>,
         targets: Arc<Vec<Target>>,
     },
-    /// A bandwidth test is complete.
     BandwidthTested(Arc<BandwidthReport>),
     /// A recording is complete.
     Recorded {

@@ -26,7 +26,6 @@ pub(super) struct Recipient {
 pub(super) struct Sent {
     /// The connection is kept after the response.
     pub(super) is_kept: bool,
-    /// The rest of the body.
     pub(super) rest: Option<StreamedBody>,
 }
 

@@ -35,7 +35,6 @@ pub struct LiveFiles {
 #[derive(Default)]
 struct Files {
     by_path: HashMap<Box<str>, StoredFile>,
-    /// Owners of evictable files.
     owners: HashMap<Arc<str>, EvictableFiles>,
     /// The same owners by the size of those files.
     by_size: BTreeSet<(u64, Arc<str>)>,
@@ -238,7 +237,6 @@ impl Files {
         Some(file)
     }
 
-    /// Removes the oldest evictable file of an owner.
     fn evict_from(&mut self, owner: &str) -> Option<Arc<LiveFile>> {
         let path = self.owners.get(owner)?.paths.front()?.clone();
         self.remove(&path)

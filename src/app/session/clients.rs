@@ -114,7 +114,6 @@ impl Clients {
         })
     }
 
-    /// Removes a client, if it is present.
     pub(crate) fn remove(&self, client: &Client) {
         // Not `with`: this may run while a panic unwinds.
         self.0.try_with(|table| table.remove(client));

@@ -75,7 +75,6 @@ impl Subscriber {
         self.viewer().is_some()
     }
 
-    /// Returns the player, if it is a viewer.
     pub(super) fn viewer(&self) -> Option<&PlayerInfo> {
         self.player.as_ref().filter(|(_, client)| client.engine.is_none())
     }
@@ -94,7 +93,6 @@ impl Subscriber {
         }
     }
 
-    /// Selects whether a track is wanted.
     pub(super) fn receive(&mut self, track: Track, wanted: bool) {
         if self.cursor.select(track, wanted) {
             self.encoder.on_select(track, wanted);

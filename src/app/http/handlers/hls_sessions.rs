@@ -27,7 +27,6 @@ use crate::st;
 /// The parameter of a session, which SRS has too.
 pub(super) const SESSION: &str = "hls_ctx";
 
-/// Digits of a session.
 const SESSION_DIGITS: usize = 32;
 
 /// Interval at which viewers that have left are looked for.

@@ -6,7 +6,7 @@ use std::time::Instant;
 /// as fast as it can be read stays below.
 const SEGMENT_BURST: u32 = 128;
 
-/// Number of segments per second after the burst.
+/// After the burst.
 const SEGMENTS_PER_SECOND: u32 = 4;
 
 pub(super) struct RateLimit {

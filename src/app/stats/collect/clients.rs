@@ -19,7 +19,6 @@ const CHUNK: usize = 256;
 
 /// A connected client.
 pub(crate) enum ClientEntry {
-    /// A client with a connection of its own.
     Connected(Arc<Client>),
     /// A viewer of HLS.
     Viewer(Viewer),

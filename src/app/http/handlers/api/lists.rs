@@ -101,7 +101,6 @@ pub(super) fn clients(core: &Core, call: &Call<'_>, id: &str) -> Response {
     core.end_list(list)
 }
 
-/// The filters of a list of clients.
 struct ClientFilter<'a> {
     core: &'a Core,
     vhost: Option<String>,
