@@ -24,12 +24,24 @@ fn balancers() {
 
 #[test]
 fn forward_targets() {
-    let ports: Vec<u16> = TARGETS.iter().map(|_| free_port()).collect();
-    let list: Vec<_> = ports.iter().map(|port| format!("127.0.0.1:{port}")).collect();
+    // They are at work before the server starts: a forwarder whose target did not listen retries after up to half a minute.
+    let listeners = TARGETS.map(|_| TcpListener::bind(("127.0.0.1", free_port())).expect("a free port"));
+    let list = listeners.each_ref().map(|listener| listener.local_addr().expect("bound").to_string());
     let vhost = format!("forward {};", list.join(" "));
-    let mut rig = Rig::start(Setup { vhost: &vhost, side_by_side: true, ..Setup::default() });
-    rig.attack("targets that flood, claim, redirect, break off, and stay silent", |rig| run_targets(rig, &ports));
-    rig.finish();
+    let connections = TARGETS.map(|_| AtomicUsize::new(0));
+    let stop = AtomicBool::new(false);
+    thread::scope(|scope| {
+        let _stop = StopOnDrop(&stop);
+        for ((listener, behave), count) in listeners.iter().zip(TARGETS).zip(&connections) {
+            let stop = &stop;
+            scope.spawn(move || run_target(listener, behave, count, stop));
+        }
+        let mut rig = Rig::start(Setup { vhost: &vhost, side_by_side: true, ..Setup::default() });
+        rig.attack("targets that flood, claim, redirect, break off, and stay silent", |rig| {
+            watch_targets(rig, &connections);
+        });
+        rig.finish();
+    });
 }
 
 const SIGNATURE: &[u8; 12] = b"\r\n\r\n\0\r\nQUIT\n";
@@ -158,39 +170,30 @@ fn redirect(stream: &mut TcpStream, _: &AtomicBool) {
     let _ = stream.read(&mut [0; 64 * 1024]);
 }
 
-fn run_targets(rig: &Rig, ports: &[u16]) {
-    let stop = AtomicBool::new(false);
-    let connections: Vec<_> = ports.iter().map(|_| AtomicUsize::new(0)).collect();
-    thread::scope(|scope| {
-        for ((&port, behave), count) in ports.iter().zip(TARGETS).zip(&connections) {
-            let stop = &stop;
-            scope.spawn(move || {
-                let listener = TcpListener::bind(("127.0.0.1", port)).expect("a free port");
-                listener.set_nonblocking(true).expect("a socket option");
-                while !stop.load(Ordering::Relaxed) {
-                    let Ok((mut stream, _)) = listener.accept() else {
-                        thread::sleep(Duration::from_millis(5));
-                        continue;
-                    };
-                    count.fetch_add(1, Ordering::Relaxed);
-                    stream.set_nonblocking(false).expect("a socket option");
-                    let _ = stream.set_read_timeout(Some(Duration::from_millis(200)));
-                    let _ = stream.set_write_timeout(Some(Duration::from_millis(200)));
-                    behave(&mut stream, stop);
-                }
-            });
-        }
-        let _stop = StopOnDrop(&stop);
-        // A forwarder whose target did not listen retries after up to half a minute.
-        eventually("each target gets a connection", Duration::from_secs(60), || {
-            connections.iter().all(|count| count.load(Ordering::Relaxed) > 0).then_some(())
-        });
-        let until = Instant::now() + rig.seconds(3, 60);
-        while Instant::now() < until {
-            let memory = rig.process_kib("VmRSS") >> 10;
-            assert!(memory < 100, "{memory} MB resident with six targets");
-            thread::sleep(Duration::from_millis(100));
-        }
+fn run_target(listener: &TcpListener, behave: Behaviour, connections: &AtomicUsize, stop: &AtomicBool) {
+    listener.set_nonblocking(true).expect("a socket option");
+    while !stop.load(Ordering::Relaxed) {
+        let Ok((mut stream, _)) = listener.accept() else {
+            thread::sleep(Duration::from_millis(5));
+            continue;
+        };
+        connections.fetch_add(1, Ordering::Relaxed);
+        stream.set_nonblocking(false).expect("a socket option");
+        let _ = stream.set_read_timeout(Some(Duration::from_millis(200)));
+        let _ = stream.set_write_timeout(Some(Duration::from_millis(200)));
+        behave(&mut stream, stop);
+    }
+}
+
+fn watch_targets(rig: &Rig, connections: &[AtomicUsize]) {
+    eventually("each target gets a connection", Duration::from_secs(60), || {
+        connections.iter().all(|count| count.load(Ordering::Relaxed) > 0).then_some(())
     });
+    let until = Instant::now() + rig.seconds(3, 60);
+    while Instant::now() < until {
+        let memory = rig.process_kib("VmRSS") >> 10;
+        assert!(memory < 100, "{memory} MB resident with six targets");
+        thread::sleep(Duration::from_millis(100));
+    }
     println!("    connections: {connections:?}");
 }
