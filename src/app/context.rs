@@ -28,7 +28,6 @@ use crate::memory::MemoryTracker;
 pub(crate) struct Context {
     pub(crate) config: ConfigCell,
     pub(crate) streams: StreamRegistry,
-    /// RTMP clients.
     pub(crate) clients: Clients,
     /// Viewers of HLS with sessions.
     #[cfg(feature = "http")]

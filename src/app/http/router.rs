@@ -91,7 +91,6 @@ impl Router {
         handlers.map(Handler::max_body).max().unwrap_or(0)
     }
 
-    /// Returns the response to a request.
     pub(super) fn handle(
         &self,
         site: Site,

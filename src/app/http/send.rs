@@ -16,9 +16,7 @@ use crate::st;
 pub(super) struct Recipient {
     /// The client wants to keep the connection.
     pub(super) keep_alive: bool,
-    /// The client wants the body.
     pub(super) with_body: bool,
-    /// The client knows the chunked coding.
     pub(super) knows_chunks: bool,
 }
 
@@ -36,7 +34,6 @@ pub(super) struct StreamedBody {
 }
 
 impl StreamedBody {
-    /// Writes the body.
     #[inline(never)] // As `send`.
     pub(super) fn send(self, channel: &mut Channel<'_>) -> Result<(), End> {
         let mut writer = BodyWriter::new(channel, self.is_chunked);

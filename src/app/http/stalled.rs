@@ -38,7 +38,6 @@ pub(super) struct StalledGuard<'a> {
 /// The result of [`StalledResponses::abort_oldest`].
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(super) struct Aborted {
-    /// Responses aborted by this call.
     pub(super) responses: usize,
     /// Bytes that will be free when these responses, and those aborted earlier, have ended.
     pub(super) bytes: usize,

@@ -28,7 +28,6 @@ use crate::rtmp::protocol::{MAX_PENDING_REPLIES, Protocol};
 use crate::st;
 use crate::st::net::TcpStream;
 
-/// Reads of one round.
 const MAX_READS: usize = 4;
 
 /// The purpose of a connection, which decides what its input means and when it ends.

@@ -90,7 +90,6 @@ impl Clients {
         self.0.with(|table| table.by_number.range(range).take(max).map(|(number, _)| *number).collect())
     }
 
-    /// Returns the highest number so far.
     #[cfg(feature = "http")]
     pub(crate) fn last_number(&self) -> u64 {
         self.0.with(|table| table.last_number)

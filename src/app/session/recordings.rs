@@ -30,7 +30,6 @@ pub(crate) struct FinishedRecording {
     pub(crate) entry: RecordingEntry,
 }
 
-/// A recording that is being written.
 #[derive(Debug)]
 #[cfg_attr(not(feature = "http"), allow(dead_code, reason = "read over HTTP only"))]
 pub(crate) struct ActiveRecording {
@@ -62,7 +61,6 @@ pub(crate) enum Removal {
     Failed(String),
 }
 
-/// The steering of recordings.
 #[cfg_attr(not(feature = "http"), allow(dead_code, reason = "used over HTTP only"))]
 pub(crate) trait RecordingControl: Send + Sync {
     /// Starts or ends the recording of a published stream, `vhost/app/stream`, whatever the configuration says. This holds

@@ -14,16 +14,13 @@ use crate::st::Shared;
 /// Maximum number of viewers. A program that asks for playlists without ever using what it gets makes one each time.
 const MAX_VIEWERS: usize = 50_000;
 
-/// A viewer.
 #[derive(Clone)]
 pub(crate) struct Viewer {
     pub(crate) client: Arc<ClientInfo>,
     /// Name in the server of the stream that it asked for: a gate may have granted another one.
     pub(crate) requested: String,
-    /// The stream that it plays.
     pub(crate) stream: Arc<StreamInfo>,
     pub(crate) since: Instant,
-    /// The time of its last request.
     pub(crate) last: Instant,
     /// Time without a request after which it has left.
     pub(crate) timeout: Duration,
@@ -35,7 +32,6 @@ pub(crate) struct Viewer {
     pub(crate) _charge: Arc<Charge>,
 }
 
-/// The viewers of one stream.
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct StreamViewers {
     pub(crate) count: u64,
@@ -94,7 +90,6 @@ impl Viewers {
         self.0.with(|table| table.viewers.contains_key(session) || table.ended.contains_key(session))
     }
 
-    /// Returns the viewer with this number.
     pub(crate) fn find(&self, id: u64) -> Option<Viewer> {
         self.0.with(|table| table.viewers.get(table.sessions.get(&id)?).cloned())
     }
@@ -145,7 +140,6 @@ impl Viewers {
         })
     }
 
-    /// Removes and returns all viewers.
     pub(crate) fn take_all(&self) -> Vec<Viewer> {
         self.0.with(|Table { viewers, sessions, streams, .. }| {
             sessions.clear();

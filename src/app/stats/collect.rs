@@ -110,7 +110,6 @@ pub(crate) fn server(ctx: &Context, streams: u64) -> ServerReport {
     }
 }
 
-/// Collects the limits.
 pub(crate) fn limits(ctx: &Context) -> LimitsReport {
     let config = ctx.config.get();
     LimitsReport {

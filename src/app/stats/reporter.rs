@@ -75,7 +75,6 @@ struct State {
     entries: Vec<Entry>,
     /// Index in `entries` by number. Thousands of clients may leave at once.
     indices: HashMap<u64, usize>,
-    /// Index of the entry printed last.
     printed: usize,
     /// Sum of the sources that have left.
     former: Traffic,

@@ -28,7 +28,6 @@ pub(crate) struct ServerReport {
     pub(crate) uptime_ms: u64,
     /// Share of the worker's time that media takes, from 0 to 1.
     pub(crate) busy: f64,
-    /// Resident memory of the process.
     pub(crate) resident_bytes: u64,
     /// Bytes held for clients, as `max_memory` counts them.
     pub(crate) held_bytes: u64,
@@ -42,11 +41,8 @@ pub(crate) struct ServerReport {
     pub(crate) forwarders: u64,
     /// Streams with a publisher.
     pub(crate) streams: u64,
-    /// Traffic of publishers since the start.
     pub(crate) publish: Traffic,
-    /// Traffic of players since the start.
     pub(crate) play: Traffic,
-    /// Traffic of forwarders since the start.
     pub(crate) forward: Traffic,
 }
 
@@ -80,7 +76,6 @@ pub(crate) struct LimitsReport {
     pub(crate) refusing: Option<String>,
 }
 
-/// A configured vhost.
 #[derive(Debug, Clone, Serialize)]
 pub(crate) struct VhostReport {
     pub(crate) name: String,
@@ -107,7 +102,6 @@ pub(crate) struct StreamReport {
     pub(crate) app: String,
     pub(crate) stream: String,
     pub(crate) state: StreamState,
-    /// Number of the publishing client.
     pub(crate) publisher: Option<u64>,
     pub(crate) uptime_ms: u64,
     pub(crate) players: u64,
@@ -134,7 +128,6 @@ pub(crate) struct StreamReport {
     /// Bit rates over 30 seconds.
     pub(crate) kbps_in: u64,
     pub(crate) kbps_out: u64,
-    /// `tcUrl` of the publisher.
     pub(crate) tc_url: String,
     /// Path of its HLS playlist on `http_server`, if that serves HLS of its vhost.
     pub(crate) hls: Option<String>,

@@ -21,7 +21,6 @@ use crate::http::uri::percent_encode;
 
 const SERVER_KEY: &str = "server";
 
-/// An event for one URL.
 struct Event<'a> {
     hook: Hook,
     vhost: &'a str,

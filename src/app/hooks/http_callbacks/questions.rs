@@ -44,7 +44,6 @@ struct Decision<'a> {
     hooks: &'a HttpHooks,
     client: &'a Arc<ClientInfo>,
     stream: &'a Arc<StreamInfo>,
-    /// The order of its events.
     key: &'a str,
     deadline: Instant,
 }

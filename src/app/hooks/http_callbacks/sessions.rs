@@ -41,7 +41,6 @@ struct Session {
     is_asking: bool,
     /// The last action that the client was allowed: `on_publish` or `on_play`, and the stream.
     allowed: Option<(Hook, Arc<StreamInfo>)>,
-    /// The connection has ended.
     closed: Option<Traffic>,
     vhost: String,
     key: String,

@@ -7,10 +7,8 @@ const MAX_LINE: usize = 256;
 #[derive(Debug, Clone, Copy, Default, PartialEq)]
 pub(crate) struct Progress {
     pub(crate) reports: u64,
-    /// Frames of video that were encoded.
     pub(crate) frames: u64,
     pub(crate) fps: f64,
-    /// Time of the output in milliseconds.
     pub(crate) out_ms: u64,
     /// Bytes of the output, if ffmpeg knows them.
     pub(crate) bytes: u64,

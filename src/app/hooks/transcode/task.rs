@@ -36,11 +36,9 @@ pub(super) struct Task {
     pub(super) last_end: Option<LastEnd>,
 }
 
-/// The end of the last run.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct LastEnd {
     pub(super) end: ProcessEnd,
-    /// Its last lines of standard error.
     pub(super) lines: Vec<String>,
 }
 

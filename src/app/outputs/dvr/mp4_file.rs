@@ -174,7 +174,6 @@ impl Mp4File {
     }
 }
 
-/// The content of a message.
 enum Frame {
     /// A coded frame, with its presentation time less its decoding time.
     Media(Kind, i32, Bytes),
@@ -182,7 +181,6 @@ enum Frame {
     NeedsFile,
     /// It is of a track that the file cannot have.
     Refused(Kind, Reason),
-    /// Nothing for the file.
     None,
 }
 

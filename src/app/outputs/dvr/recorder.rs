@@ -61,7 +61,6 @@ enum Content {
     Mp4(Box<Mp4File>),
 }
 
-/// A track that is not recorded.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Refusal {
     pub(super) kind: Kind,

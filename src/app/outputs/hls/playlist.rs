@@ -68,7 +68,6 @@ impl Durations {
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Playlist {
-    /// The stream's name without its directories.
     name: String,
     entries: VecDeque<Entry>,
     /// Media sequence number of the first entry, or of the next one if there is none.

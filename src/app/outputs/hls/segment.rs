@@ -42,7 +42,6 @@ pub(super) struct OpenSegment {
     pub(super) tracks: Tracks,
 }
 
-/// The video frames of a segment.
 #[derive(Clone, Copy)]
 pub(super) struct VideoSpan {
     pub(super) last: u64,

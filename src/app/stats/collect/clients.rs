@@ -11,16 +11,13 @@ use crate::app::session::info::{ClientInfo, StreamInfo};
 use crate::app::session::viewers::Viewer;
 use crate::app::stats::snapshot::{ClientReport, ClientState, Traffic};
 
-/// Longest time without a yield.
 pub(super) const TIME_SLICE: Duration = Duration::from_millis(1);
 
 /// Clients taken from a table at a time.
 const CHUNK: usize = 256;
 
-/// A connected client.
 pub(crate) enum ClientEntry {
     Connected(Arc<Client>),
-    /// A viewer of HLS.
     Viewer(Viewer),
 }
 
@@ -37,7 +34,6 @@ pub(crate) struct ClientFacts<'a> {
 }
 
 impl ClientEntry {
-    /// Returns the client with this number.
     pub(crate) fn find(ctx: &Context, id: u64) -> Option<Self> {
         let client = ctx.clients.get(id).map(Self::Connected);
         client.or_else(|| ctx.viewers.find(id).map(Self::Viewer))
@@ -107,7 +103,6 @@ impl ClientEntry {
         matches!(self, Self::Connected(client) if client.engine().is_some())
     }
 
-    /// Returns its report.
     pub(crate) fn report(&self, ctx: &Context, now: Instant) -> ClientReport {
         let facts = self.facts();
         let traffic = self.traffic(ctx, &facts);
@@ -216,7 +211,7 @@ impl<'a> ClientWalk<'a> {
 impl Iterator for ClientWalk<'_> {
     type Item = ClientEntry;
 
-    /// May wait.
+    /// Returns the next client. May wait.
     fn next(&mut self) -> Option<ClientEntry> {
         self.slice.yield_if_used_up();
         if self.chunk.len() == 0 && self.last < self.until {

@@ -33,7 +33,7 @@ impl<'a> StreamWalk<'a> {
 impl Iterator for StreamWalk<'_> {
     type Item = Source;
 
-    /// May wait.
+    /// Returns the next stream. May wait.
     fn next(&mut self) -> Option<Source> {
         self.slice.yield_if_used_up();
         if self.chunk.len() == 0 {
@@ -157,7 +157,6 @@ fn audio(snapshot: &StreamSnapshot) -> Option<AudioReport> {
     })
 }
 
-/// Rounds to hundredths, for readers.
 fn round(number: f64) -> f64 {
     (number * 100.0).round() / 100.0
 }

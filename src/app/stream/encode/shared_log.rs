@@ -57,7 +57,6 @@ impl SharedWire {
     }
 }
 
-/// Encoded messages of a wire.
 pub(crate) struct SharedLog {
     wire: SharedWire,
     format: Format,

@@ -12,7 +12,6 @@ use crate::http::uri::Query;
 const DEFAULT_COUNT: usize = 1000;
 const MAX_COUNT: usize = 10_000;
 
-/// Longest time without a yield.
 const TIME_SLICE: Duration = Duration::from_millis(1);
 
 /// The part of a list that is wanted.

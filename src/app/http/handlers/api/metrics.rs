@@ -13,7 +13,6 @@ use crate::st;
 
 pub(super) const CONTENT_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
 
-/// Longest time without a yield.
 const TIME_SLICE: Duration = Duration::from_millis(1);
 
 #[derive(Default)]

@@ -32,7 +32,6 @@ pub(super) struct CpuMeter {
     system: f64,
 }
 
-/// Values of one read of `/proc`.
 pub(super) struct Readings {
     at: Instant,
     now_ms: u64,

@@ -26,7 +26,6 @@ pub(super) const MAX_TRANSFERS: usize = 16;
 /// Interval at which the time of a test is checked.
 const CHECK_INTERVAL: Duration = Duration::from_secs(1);
 
-/// Longest pause for the limit.
 const MAX_PAUSE: Duration = Duration::from_secs(2);
 
 /// The factor by which a page may have measured more than the server, which counts the start of TCP too.
@@ -56,7 +55,6 @@ pub(super) enum StartError {
     TooMany,
 }
 
-/// Figures that a page reports.
 #[derive(Debug, Clone, Copy, Default, PartialEq)]
 pub(super) struct Results {
     pub(super) play_kbps: Option<f64>,

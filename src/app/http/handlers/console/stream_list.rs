@@ -19,7 +19,6 @@ const YIELD_EVERY: usize = 16;
 /// Maximum size of a list in bytes, about 20,000 streams with ordinary names. A slow client keeps a list in memory.
 const MAX_BYTES: usize = 4 << 20;
 
-/// A stream as viewers see it.
 #[derive(Serialize)]
 struct PublicStream<'a> {
     vhost: &'a str,

@@ -49,7 +49,6 @@ pub(super) struct Viewer {
     _registration: Registration,
     consumer: Arc<Consumer>,
     name: String,
-    /// The client's end of a WebSocket.
     websocket: Option<Box<Reader>>,
     send_timeout: Duration,
     queue: WriteQueue,

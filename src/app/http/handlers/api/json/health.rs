@@ -20,7 +20,6 @@ pub(in crate::app::http::handlers::api) struct OffenderJson {
 #[derive(Debug, Clone, Copy, Serialize)]
 pub(in crate::app::http::handlers::api) struct SampleJson {
     pub(in crate::app::http::handlers::api) time_ms: u64,
-    /// Bit rates since the sample before.
     pub(in crate::app::http::handlers::api) kbps_in: u64,
     pub(in crate::app::http::handlers::api) kbps_out: u64,
     pub(in crate::app::http::handlers::api) clients: u64,

@@ -19,7 +19,6 @@ pub(in crate::app::http::handlers::api) struct ChangeJson {
     takes_effect: String,
 }
 
-/// Connections closed for one reason.
 #[derive(Serialize)]
 pub(in crate::app::http::handlers::api) struct CloseJson {
     code: &'static str,
@@ -56,13 +55,11 @@ pub(in crate::app::http::handlers::api) struct RecordingJson<'a> {
     stream: &'a str,
     /// The file, below the directory of the recordings.
     path: Option<&'a str>,
-    /// Start in milliseconds since 1970.
     started_ms: u64,
     duration_ms: Option<u64>,
     bytes: u64,
 }
 
-/// A ban in force.
 #[derive(Serialize)]
 pub(in crate::app::http::handlers::api) struct BanJson {
     id: String,
@@ -82,7 +79,6 @@ pub(in crate::app::http::handlers::api) struct SettingJson {
     default: Option<&'static str>,
     /// `FILE:LINE`, `environment variable NAME`, or `default`.
     origin: String,
-    /// The value is hidden.
     secret: bool,
     /// The time at which a reload applies a change.
     reload: String,
@@ -124,7 +120,6 @@ impl From<Map<String, Value>> for ForwarderJson {
 impl<'a> RecordingJson<'a> {
     /// The state of a recording that is being written.
     pub(in crate::app::http::handlers::api) const ACTIVE: &'static str = "recording";
-    /// The state of a finished recording.
     pub(in crate::app::http::handlers::api) const FINISHED: &'static str = "finished";
 
     pub(in crate::app::http::handlers::api) fn active(active: &'a ActiveRecording) -> Self {
