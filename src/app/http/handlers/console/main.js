@@ -58,8 +58,11 @@ function route(focus = true) {
   const [id, title, module] = name === 'stream' && argument ? ['streams', argument, stream] : VIEWS.find(([each]) => each === name) ?? VIEWS[0];
   show(module.create({ site, argument }), `${title} – simple-rtmp-server`);
   for (const link of document.querySelectorAll('#nav a')) {
-    if (link.dataset.view === id) link.setAttribute('aria-current', 'page');
-    else link.removeAttribute('aria-current');
+    if (link.dataset.view === id) {
+      link.setAttribute('aria-current', 'page');
+      // On a phone the links are a row that scrolls.
+      link.scrollIntoView({ block: 'nearest', inline: 'nearest' });
+    } else link.removeAttribute('aria-current');
   }
   scrollTo(0, 0);
   if (focus) main.querySelector('h1')?.focus({ preventScroll: true });

@@ -88,7 +88,7 @@ function recordingTable(onChange) {
     empty: 'No recording. The directive dvr of a vhost records its streams, and the page of a live stream has a button for one.',
     columns: [
       { title: 'Stream', class: 'first', node: (recording) => h('a', { href: streamHref(nameOf(recording)), text: shown(recording) }) },
-      { title: 'Start', text: (recording) => dateAndTime(recording.started_ms) },
+      { title: 'Start', class: 'time', text: (recording) => dateAndTime(recording.started_ms) },
       { title: 'Duration', class: 'number', text: (recording) => duration(lengthOf(recording)) },
       { title: 'Size', class: 'number', text: (recording) => bytes(recording.bytes) },
       { title: 'File', class: 'wide', node: stateCell },
