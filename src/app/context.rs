@@ -107,14 +107,12 @@ pub(crate) type PrepareError = Box<dyn Error + Send + Sync>;
 pub(crate) trait Feature: Send + Sync {
     fn name(&self) -> &'static str;
 
-    /// Starts the background coroutines. Called once, from a coroutine. Fails when the system has no memory or thread
-    /// for them.
+    /// Starts the background coroutines. Called once, from a coroutine. Fails when the system has no memory or thread for them.
     fn start(&self) -> io::Result<()> {
         Ok(())
     }
 
-    /// Does everything of a reload that can fail, without any effect. Called from a coroutine; may wait. Errors: the
-    /// reason for which the reload fails as a whole.
+    /// Does all of a reload that can fail, without effect. Called from a coroutine; may wait. Errors: the reason why it fails.
     fn prepare(&self, _new: &Arc<Config>) -> Result<Commit, PrepareError> {
         Ok(Box::new(|| {}))
     }

@@ -114,8 +114,7 @@ pub struct GateRequest {
 /// The grants of a gate to a client that passes.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct GateAnswer {
-    /// Name within the application under which the stream is published or played instead of the requested one, which may be a
-    /// secret key.
+    /// Name within the application that replaces the requested one for publishing and playing, which may be a secret key.
     pub stream: Option<String>,
     /// Parameters of the stream instead of the requested ones, which may contain a secret key.
     pub params: Option<String>,

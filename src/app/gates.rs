@@ -28,8 +28,7 @@ pub(crate) fn built_in(admission: Admission) -> Vec<Arc<dyn Gate>> {
     vec![Arc::new(AdmissionGate(admission)), Arc::new(ReferGate), Arc::new(SecurityGate), Arc::new(CredentialGate)]
 }
 
-/// The gate that is closed while memory is short or the worker is overloaded, also for clients that are connected already: the load
-/// can have changed since.
+/// The gate that is closed while memory is short or the worker is overloaded, also for clients that were connected before.
 struct AdmissionGate(Admission);
 
 impl Gate for AdmissionGate {

@@ -12,8 +12,7 @@ use crate::st;
 /// The parameter with a stream key, for publishers that give the name of the stream too: `cam?key=KEY`.
 const KEY: &str = "key";
 
-/// The check for a valid key or signature, if the vhost asks for one. A key is enough to publish; its stream gets the
-/// public name of the key.
+/// The check for a key or signature, if the vhost asks for one. A key suffices to publish; its stream gets its public name.
 pub(super) struct CredentialGate;
 
 impl Gate for CredentialGate {

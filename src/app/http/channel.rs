@@ -22,8 +22,7 @@ const CROWDED_IDLE_TIMEOUT: Duration = Duration::from_secs(5);
 /// Idle time after which a connection frees its buffer and unused stack.
 const TRIM_AFTER: Duration = Duration::from_secs(1);
 
-/// Bounds of reading after the last response, in time and bytes. Closing a socket with unread input would discard the response on
-/// its way to the client.
+/// Bounds of reading after the last response: closing a socket with unread input would discard the response on its way.
 const LINGER_TIME: Duration = Duration::from_secs(1);
 const LINGER_BYTES: u64 = 256 * 1024;
 
@@ -161,8 +160,7 @@ impl<'a> Channel<'a> {
         }
     }
 
-    /// Reads a body to its end and discards it, with large reads. Calls `on_bytes` with the number of bytes after each one, which
-    /// may wait.
+    /// Reads a body to its end and discards it, with large reads. Calls `on_bytes`, which may wait, with the bytes of each one.
     pub(super) fn discard_body(
         &mut self,
         decoder: &mut BodyDecoder,

@@ -48,8 +48,8 @@ impl<'a, 'c> Exchange<'a, 'c> {
         self.channel.stream
     }
 
-    /// Reads once what the client sends before its response, at most `max` bytes of it. Returns whether there was
-    /// input. Fails when the client has left.
+    /// Reads once what the client sends early, at most `max` bytes. Returns whether there was any. Fails when the client has
+    /// left.
     pub(crate) fn read_early(&mut self, max: usize) -> Result<bool, CloseReason> {
         self.channel.read_early(max)
     }

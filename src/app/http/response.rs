@@ -38,8 +38,7 @@ pub enum Body {
     Pages(Bytes, Arc<PageFile>, Range<u64>),
     /// A range of a file on disk.
     File(OpenFile, Range<u64>),
-    /// Bytes that the function writes until it returns. It runs in the coroutine of the connection, and may wait. An error ends
-    /// the connection.
+    /// Bytes that the function writes, in the coroutine of the connection; it may wait. An error ends the connection.
     Stream(Box<WriteBody>),
 }
 
@@ -130,8 +129,7 @@ impl Response {
         Self { close: true, ..Self::text(refusal.status, refusal.message) }
     }
 
-    /// Creates the response to a request of a file, by its conditions and its range. `body` returns the bytes of a range, which
-    /// is never empty.
+    /// Creates the response to a request of a file, by its conditions and range. `body` returns a range, which is never empty.
     pub fn file(request: &Request, metadata: &FileMetadata, body: impl FnOnce(Range<u64>) -> Body) -> Self {
         let (status, range) = match request.conditions().evaluate(metadata, request.range()) {
             Part::Whole => (Status::Ok, 0..metadata.len),

@@ -23,14 +23,12 @@ pub const EXPORTER: Site = Site("exporter");
 
 /// Server of requests. Called from the coroutine of the connection, and may wait.
 pub trait Handler: Send + Sync {
-    /// Returns the methods that the handler knows. Requests with others do not reach it; OPTIONS is answered for it, unless it
-    /// is in the list.
+    /// Returns the methods that reach the handler. OPTIONS is answered for it, unless it is in the list.
     fn methods(&self) -> &'static [Method] {
         &[Method::Get, Method::Head]
     }
 
-    /// Returns the maximum size of a body that [`Exchange::read_body`] reads, in bytes. 0: requests have no body, or a small one
-    /// that is discarded.
+    /// Returns the maximum size of a body for [`Exchange::read_body`], in bytes. 0: a body is small, and discarded.
     fn max_body(&self) -> u64 {
         0
     }
@@ -55,8 +53,7 @@ impl<H: Handler> Handler for Arc<H> {
     }
 }
 
-/// The handlers by site and path. Of the prefixes that fit, the longest counts; its handlers are asked in the order in which
-/// they were added.
+/// The handlers by site and path. The longest prefix that fits counts; its handlers are asked in the order of their addition.
 #[derive(Default)]
 pub struct Router {
     /// Longest prefixes first.
@@ -75,8 +72,7 @@ impl Router {
         Self::default()
     }
 
-    /// Adds a handler for the paths of a site that are `prefix` or below it. Has no slash at its begin or end: `api/v1`; an
-    /// empty one is for all paths.
+    /// Adds a handler for a site's paths at or below `prefix`, without slash at begin and end: `api/v1`; empty for all paths.
     #[must_use]
     pub fn with(mut self, site: Site, prefix: &'static str, handler: impl Handler + 'static) -> Self {
         let route = Route { site, prefix, handler: Box::new(handler) };

@@ -45,8 +45,8 @@ impl Http {
         Self(Arc::new(Inner { state, router, clients: ctx.clients.clone(), tls }))
     }
 
-    /// Serves a connection that came by a listener of `site` in a coroutine of its own, or rejects it if there are too many.
-    /// `is_tls`: it begins with a TLS handshake.
+    /// Serves a connection from a listener of `site` in its own coroutine, or rejects it if there are too many. `is_tls`: begins
+    /// with TLS.
     pub(crate) fn serve_accepted(&self, stream: &TcpStream, site: Site, is_tls: bool) {
         let (number, address) = (self.0.clients.next_number(), stream.peer().ip());
         let permit = match self.0.state.connections.add(number, address, &self.0.state.config.get().http_server) {

@@ -17,8 +17,7 @@ impl<'a, 'c> BodyWriter<'a, 'c> {
         Self { channel, is_chunked }
     }
 
-    /// Writes a part of the body. Blocks the coroutine while the client does not read. Fails when the connection has
-    /// failed, or the client reads too slowly.
+    /// Writes a part of the body. Blocks the coroutine while the client does not read. Fails when the client or connection does.
     pub fn write(&mut self, part: Bytes) -> Result<(), End> {
         match part.len() {
             0 => Ok(()),

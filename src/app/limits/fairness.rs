@@ -79,8 +79,8 @@ impl PriorityController {
         Self { period_end: now + BUDGET_PERIOD, work_at_start: work_units, over_budget: false, high_priority: None }
     }
 
-    /// Updates the priority. `work_units` is the total so far, `budget` the limit per period; a client gets high priority
-    /// only once it `has_media`, sent or received.
+    /// Updates the priority by `work_units`, the total so far, and `budget`, per period. Only a client that `has_media` gets a
+    /// high one.
     pub(crate) fn update(&mut self, now: Instant, work_units: usize, budget: usize, has_media: bool) {
         if self.check_budget(work_units, budget, now >= self.period_end) {
             self.period_end = now + BUDGET_PERIOD;

@@ -33,8 +33,7 @@ const CHECK_INTERVAL: Duration = Duration::from_millis(250);
 /// Check interval without clients, so that an idle server stays idle.
 const IDLE_CHECK_INTERVAL: Duration = Duration::from_secs(1);
 
-/// Time of overload before new clients are rejected, and before players are closed. Shorter peaks are the start of a popular
-/// stream or a keyframe for everybody.
+/// Time of overload until new clients are rejected, and until players are closed. Shorter are the starts of popular streams.
 const REJECT_AFTER: Duration = Duration::from_secs(3);
 const EVICT_AFTER: Duration = Duration::from_secs(6);
 

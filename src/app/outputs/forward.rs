@@ -230,8 +230,7 @@ impl ForwardManager {
     }
 }
 
-/// Stops a stream's forwarders that `forward` does not name, and starts those that are missing. `wait_for_media`: the
-/// stream has no message yet.
+/// Stops forwarders that `forward` does not name, and starts missing ones. `wait_for_media`: the stream has no message yet.
 fn update(manager: &ForwardManager, stream: &mut ForwardedStream, forward: &Forward, wait_for_media: bool) {
     let published = &stream.published;
     let names = StreamNames {

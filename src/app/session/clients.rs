@@ -14,8 +14,7 @@ use crate::log::Throttle;
 use crate::st::net::TcpStream;
 use crate::st::{self, Shared};
 
-/// Clients beyond `max_connections` that are served just enough to receive the reason of their rejection. Further ones are
-/// closed at once.
+/// Clients beyond `max_connections` that are served just enough to be told of their rejection. Others are closed at once.
 pub(crate) const MAX_REJECTING: usize = 64;
 
 /// Limit of such clients for each address beyond `max_connections_per_address`: one address must not use up [`MAX_REJECTING`].
@@ -95,14 +94,12 @@ impl Clients {
         self.0.with(|table| table.last_number)
     }
 
-    /// Adds a client, and returns it with the text of its rejection if a limit is exceeded. Returns `None` if there are too
-    /// many even to reject it.
+    /// Adds a client. Returns it with the text of its rejection if a limit is exceeded; `None` if there are too many for that.
     pub(crate) fn add(&self, stream: &TcpStream, config: &Config) -> Option<(Arc<Client>, Option<String>)> {
         self.0.with(|table| table.add(stream, config))
     }
 
-    /// Adds an HTTP viewer, which has the number of its connection. The limits are those of HTTP connections, which the
-    /// connection has passed.
+    /// Adds an HTTP viewer under the number of its connection, which has passed the limits of HTTP.
     #[cfg(feature = "http")]
     pub(crate) fn add_viewer(&self, number: u64, stream: &TcpStream, kind: ClientKind) -> Arc<Client> {
         self.0.with(|table| {

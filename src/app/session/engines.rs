@@ -42,8 +42,7 @@ impl Engines {
         Ok(Token { engines: self.clone(), text })
     }
 
-    /// Removes a token from the name of a stream as a client sends it, with its parameters. Returns the program, if it is one
-    /// that runs on this machine.
+    /// Removes a token from a stream name with parameters. Returns its program, if that runs on this machine.
     pub(crate) fn identify(&self, name: &mut String, peer: IpAddr, local: Option<SocketAddr>) -> Option<Arc<Engine>> {
         let token = remove_token(name)?;
         let engine = self.tokens().get(&token).cloned()?;

@@ -63,8 +63,7 @@ pub(crate) enum Removal {
 
 #[cfg_attr(not(feature = "http"), allow(dead_code, reason = "used over HTTP only"))]
 pub(crate) trait RecordingControl: Send + Sync {
-    /// Starts or ends the recording of a published stream, `vhost/app/stream`, whatever the configuration says. This holds
-    /// until the stream is unpublished.
+    /// Starts or ends the recording of `vhost/app/stream`, whatever the configuration says, until the stream is unpublished.
     fn record(&self, stream: &str, is_wanted: bool) -> Recorded;
 
     fn active(&self) -> Vec<ActiveRecording>;

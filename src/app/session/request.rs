@@ -159,8 +159,7 @@ impl AppRequest {
 }
 
 impl StreamRequest {
-    /// Returns the request under another name in the same vhost and application, with other parameters if there are.
-    /// Fails when the name is invalid.
+    /// Returns the request under another name of the same application, perhaps with other parameters. Fails when it is invalid.
     pub fn renamed(&self, stream: &str, params: Option<&str>) -> Result<Self, Error> {
         check("stream name", stream)?;
         if stream.contains('?') {

@@ -38,8 +38,7 @@ pub fn sign(secret: &str, action: Action, stream: &str, expires: u64) -> String 
     format!("{EXPIRES}={expires}&{SIGN}={hex}")
 }
 
-/// Checks the signature among the parameters of a URL, in constant time. `now` is the Unix time. Errors: the reason why
-/// it does not pass.
+/// Checks the signature in the parameters of a URL at the Unix time `now`, in constant time. Errors: why it does not pass.
 pub fn verify(secret: &str, action: Action, stream: &str, params: &str, now: u64) -> Result<(), SignatureError> {
     let expires = param(params, EXPIRES).filter(|text| text.len() <= MAX_DIGITS && text.bytes().all(is_digit));
     let expires: u64 = expires.and_then(|text| text.parse().ok()).ok_or(SignatureError::Missing)?;

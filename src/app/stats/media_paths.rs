@@ -26,8 +26,7 @@ impl MediaPaths {
     }
 }
 
-/// Returns the path of the playlist of the stream vhost/app/stream, not encoded. The files of a vhost other than the default one
-/// are below its name.
+/// Returns the path of the playlist of vhost/app/stream, not encoded. Only files of the default vhost are not below its name.
 pub(crate) fn playlist_file(name: &str) -> String {
     let is_default = |(vhost, rest): (_, _)| if vhost == DEFAULT_VHOST { rest } else { name };
     format!("{}.m3u8", name.split_once('/').map_or(name, is_default))

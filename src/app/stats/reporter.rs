@@ -262,8 +262,7 @@ impl State {
         end < self.entries.len()
     }
 
-    /// Takes the group's sample and prints if due, after all sources were counted. Returns the time of the next tick; `None`
-    /// while the group is empty.
+    /// Takes the group's sample and prints if due, after all sources were counted. Returns the next tick; `None` if it is empty.
     fn tick(&mut self, arrow: &str, count_key: &str, now: Instant) -> Option<Instant> {
         if self.entries.is_empty() {
             return None;

@@ -61,8 +61,7 @@ impl Consumer {
         self.with(|state, id| state.subscribers[id].as_ref().is_some_and(|player| player.cursor.has_more(&state.log)))
     }
 
-    /// Stops writes of the stream to the socket. Appends to `out` what the stream has begun to write, which has to be
-    /// sent first.
+    /// Stops writes of the stream to the socket. Appends what it has begun to write to `out`, which has to be sent first.
     pub fn detach(&self, out: &mut Vec<Bytes>) {
         self.with_subscriber(|player| player.detach(out));
     }

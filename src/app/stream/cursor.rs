@@ -68,8 +68,7 @@ impl Cursor {
         true
     }
 
-    /// Stops waiting for keyframes of tracks that the stream does not have, once a track has begun. `tracks`: those that it
-    /// has.
+    /// Stops waiting for keyframes of tracks that the stream does not have, once a track has begun. `tracks`: those that it has.
     pub(super) fn limit_awaited(&mut self, tracks: VideoTracks) {
         if self.awaited != VideoTracks::ALL {
             self.awaited = self.awaited.intersection(tracks);

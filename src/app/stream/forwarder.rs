@@ -80,8 +80,7 @@ impl Consumer {
 }
 
 impl Subscriber {
-    /// Ends the stream of a forwarder or HTTP viewer before the sequence number `end`. RTMP players are told in the stream
-    /// instead.
+    /// Ends the stream of a forwarder or HTTP viewer before the sequence number `end`. RTMP players are told in the stream.
     pub(super) fn end_before(&mut self, end: u64) {
         if (!self.is_player() || self.encoder.ends_with_stream()) && self.cursor.end.is_none() {
             self.cursor.end = Some(end);

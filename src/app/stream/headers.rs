@@ -131,8 +131,7 @@ impl HeaderCache {
     }
 }
 
-/// Returns metadata as encoders publish it: after `@setDataFrame`, which has a server keep the rest for players that
-/// join.
+/// Returns metadata as encoders publish it: after `@setDataFrame`, which has a server keep the rest for players that join.
 pub(super) fn set_data_frame(metadata: &[u8]) -> Vec<u8> {
     [SET_DATA_FRAME, metadata].concat()
 }

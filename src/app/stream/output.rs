@@ -65,8 +65,7 @@ pub trait Output: Send + Sync {
     /// Ends the output.
     fn end(self: Box<Self>, reason: EndReason);
 
-    /// Replaces this output. `next` creates the successor, if there is one; it is called after this output has ended,
-    /// unless the two are to overlap.
+    /// Replaces this output, by `next`'s successor if there is one, made after this output has ended unless the two overlap.
     fn replace_with(self: Box<Self>, next: &mut dyn FnMut() -> Option<Box<dyn Output>>) -> Option<Box<dyn Output>> {
         self.end(EndReason::Reconfigured);
         next()

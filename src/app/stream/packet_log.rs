@@ -35,8 +35,7 @@ const MAX_BATCH_ENTRIES: usize = 1024;
 /// Size at which the open batch of a stream without players is closed: it fits one allocation.
 const UNPLAYED_BATCH_BYTES: usize = BATCH_ALLOCATION - BATCH_ALLOCATION / 4;
 
-/// Evictions of at least this many entries run in the background: 100,000 take milliseconds, and 100 streams may end at
-/// once.
+/// Evictions of at least this many entries run in the background: 100,000 take milliseconds, and 100 streams may end at once.
 const MIN_BULK_EVICTION: usize = 4096;
 
 /// Capacity, in entries, that is kept even when unused. Spare capacity is not charged to the memory tracker.
@@ -78,8 +77,7 @@ pub(super) struct Batch {
     pub(super) message_count: u64,
 }
 
-/// The messages of a stream, from the oldest that a player may still need. Each has a sequence number that is never
-/// reused.
+/// The messages of a stream, from the oldest that a player may still need. Each has a sequence number that is never reused.
 #[derive(Debug)]
 pub(super) struct PacketLog {
     chunk_size: u32,
@@ -93,8 +91,7 @@ pub(super) struct PacketLog {
     opened_at: Option<Instant>,
     last_times: [Option<u64>; Track::COUNT],
     memory: MemoryTracker,
-    /// Charge for the open batch. A closed batch has a charge of its own, which includes its entries, until the last handle
-    /// to its bytes drops.
+    /// Charge for the open batch. A closed batch and its entries have their own, until the last handle to its bytes drops.
     charge: Charge,
 }
 
@@ -184,8 +181,7 @@ impl PacketLog {
         self.append_on(track, 0, time, kind, payload, now);
     }
 
-    /// Encodes a message on a track within the video into the open batch. Call [`PacketLog::update_charge`] after the last of
-    /// some messages.
+    /// Encodes a message on a video track into the open batch. Call [`PacketLog::update_charge`] after the last one of a read.
     pub(super) fn append_on(
         &mut self,
         track: Track,
@@ -244,8 +240,7 @@ impl PacketLog {
         self.entries.shrink_to_fit();
     }
 
-    /// Evicts all entries before `keep_seq`, then those before `oldest` (a time), then as many as needed to hold at
-    /// most `max_bytes`.
+    /// Evicts all entries before `keep_seq`, then those before the time `oldest`, then as many as exceed `max_bytes`.
     pub(super) fn trim(&mut self, keep_seq: u64, oldest: u64, max_bytes: usize) {
         while self.closed_count() > 0
             && let Some(entry) = self.entries.front()

@@ -51,8 +51,7 @@ pub struct RoundEnd {
     pub codecs: Codecs,
     /// Time at which the open batch is to be written to players; `None` if there is nothing to write.
     pub flush_due: Option<Instant>,
-    /// Time that a message may wait now to be sent together with others; `None` if there is no player. The first player wakes
-    /// the publisher.
+    /// Time that a message may wait to be sent together with others; `None` without players: the first wakes the publisher.
     pub batch_window: Option<Duration>,
 }
 

@@ -15,8 +15,7 @@ use crate::st::{self, Cond, Shared};
 /// Time for which a stream without publisher and players is kept, for a publisher that comes back.
 const KEEP_IDLE: Duration = Duration::from_secs(10);
 
-/// Streams from which on idle ones are removed before [`KEEP_IDLE`]: a client that requests name after name must not
-/// fill the memory.
+/// Streams above which idle ones go before [`KEEP_IDLE`]: a client that asks for name after name must not fill the memory.
 const MAX_IDLE: usize = 4096;
 
 /// Interval of the sweeper while there are streams.
@@ -35,8 +34,7 @@ pub struct StreamSummary {
     pub players: usize,
 }
 
-/// All streams. A stream is not removed while a [`Source`] of it exists, so all clients that ask for a name share one
-/// stream.
+/// All streams. A stream is not removed while a [`Source`] of it exists, so all clients that ask for a name share one stream.
 #[derive(Clone)]
 pub struct StreamRegistry {
     by_name: Shared<BTreeMap<String, Source>>,
@@ -46,8 +44,7 @@ pub struct StreamRegistry {
 }
 
 impl StreamRegistry {
-    /// Creates an empty registry. The memory of its streams is charged to `memory`, and their events are reported to
-    /// `observer`.
+    /// Creates an empty registry. The memory of its streams is charged to `memory`, and their events are reported to `observer`.
     pub fn new(memory: MemoryTracker, observer: Arc<dyn StreamObserver>) -> Self {
         Self { by_name: Shared::default(), added: Arc::default(), memory, observer }
     }
@@ -95,8 +92,7 @@ impl StreamRegistry {
         self.by_name.with(|sources| sources.values().cloned().collect())
     }
 
-    /// Applies a new configuration. Streams of a vhost that was removed keep their settings until their clients have
-    /// left.
+    /// Applies a new configuration. Streams of a vhost that was removed keep their settings until their clients have left.
     pub fn reconfigure(&self, config: &Config) {
         self.by_name.with(|sources| {
             for source in sources.values() {
@@ -122,8 +118,7 @@ impl StreamRegistry {
         self.len() == 0
     }
 
-    /// Runs forever: removes streams that are idle, and tells players whose publisher has not come back. Sleeps while
-    /// there is no stream.
+    /// Removes idle streams, and tells players whose publisher has not come back, forever. Sleeps while there is no stream.
     pub fn run_sweeper(&self) {
         loop {
             while self.is_empty() {

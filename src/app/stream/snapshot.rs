@@ -128,8 +128,7 @@ impl Source {
     }
 }
 
-/// Returns application and stream of a full name. A stream's name can contain slashes, so this is a guess if the
-/// application's does.
+/// Returns application and stream of a full name. A stream's name can contain slashes, as the application's: a guess.
 fn split_name<'a>(name: &'a str, vhost: &str) -> (&'a str, &'a str) {
     let rest = name.strip_prefix(vhost).map_or(name, |rest| rest.trim_start_matches('/'));
     rest.split_once('/').unwrap_or(("", rest))

@@ -90,8 +90,7 @@ impl StreamObserver for () {
 }
 
 impl Source {
-    /// Creates a stream without publisher and players, whose events nobody observes. Its memory is also charged to
-    /// `parent`.
+    /// Creates a stream without publisher and players, whose events nobody observes. Its memory is also charged to `parent`.
     pub fn new(name: &str, vhost: Arc<Vhost>, parent: &MemoryTracker) -> Self {
         Self::with_observer(name, vhost, parent, Arc::new(()))
     }
@@ -148,8 +147,7 @@ impl Source {
         self.with(|state| state.name.clone())
     }
 
-    /// Ends the publication, if there is one, because the server stops, and tells the players at once, without the grace
-    /// of a publisher that was lost.
+    /// Ends the publication because the server stops, and tells the players at once, without the grace of a lost publisher.
     pub(super) fn shut_down(&self) {
         self.with(|state| {
             let was_lost = state.unpublish_at.is_some();

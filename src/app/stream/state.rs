@@ -169,8 +169,7 @@ impl StreamState {
         }
     }
 
-    /// Returns how long a message may wait to be sent together with others. `window_scale`, from 0 to 1, applies to an
-    /// adaptive window.
+    /// Returns how long a message may wait for others. `window_scale`, from 0 to 1, applies to an adaptive window.
     pub(super) fn batch_window(&self, window_scale: f64) -> Duration {
         let vhost = &self.vhost;
         match (vhost.min_latency, vhost.mw_adaptive) {
@@ -244,8 +243,7 @@ impl StreamState {
         self.subscribers.get(id)?.as_ref()
     }
 
-    /// Evicts packets that neither a joining player nor one that is behind will get. `first_needed` is the first
-    /// sequence number that a subscriber still needs.
+    /// Evicts packets that no joining player gets, nor one that is behind. `first_needed`: the first that a subscriber needs.
     fn trim(&mut self, first_needed: Option<u64>) {
         let mut start = self.join_point().seq;
         if let Some(fast_cache) = self.fast_cache() {
@@ -333,8 +331,7 @@ impl StreamState {
         true
     }
 
-    /// Ends the publication, if there is one. Players stay, and are told if no publisher is back after
-    /// `reconnect_grace`.
+    /// Ends the publication, if there is one. Players stay, and are told if no publisher is back after `reconnect_grace`.
     pub(super) fn remove_publisher(&mut self, reason: EndReason) {
         let Some(Publisher { stream, client, .. }) = self.publisher.take() else { return };
         self.unpublish_at = Some(st::now() + self.vhost.publish.reconnect_grace);

@@ -22,8 +22,7 @@ use super::track::Track;
 use crate::app::session::info::{ClientInfo, StreamInfo};
 use crate::st;
 
-/// Limits of one [`Subscriber::fill`], in buffers and in bytes; the latter also limits one write of the stream to a
-/// socket.
+/// Limits of one [`Subscriber::fill`], in buffers and in bytes; the latter also limits one write of the stream to a socket.
 pub(super) const MAX_FILL_BUFFERS: usize = 64;
 pub(super) const MAX_FILL_BYTES: usize = 256 * 1024;
 

@@ -10,12 +10,10 @@ use super::track::Track;
 /// Time without a video message, in milliseconds, after which a stream counts as one without video.
 pub const VIDEO_TIMEOUT_MS: u64 = 10_000;
 
-/// Largest step forward, in milliseconds, that is not a jump of the encoder's clock, unless at least half as much time
-/// has passed.
+/// Largest step forward, in ms, that is no jump of the encoder's clock, unless at least half as much time has passed.
 const MAX_STEP_MS: i64 = 5000;
 
-/// Largest step back, in milliseconds, that counts as reordering: the time then stands still. A larger one is a clock
-/// that was set back.
+/// Largest step back, in ms, that counts as reordering: the time stands still. A larger one is a clock that was set back.
 const MAX_REORDER_MS: i64 = 500;
 
 /// Gap between two publications, in milliseconds: room for a track whose first timestamp is below that of the other. Within
@@ -23,8 +21,7 @@ const MAX_REORDER_MS: i64 = 500;
 const MIN_PUBLICATION_GAP_MS: u64 = 200;
 const MAX_PUBLICATION_GAP_MS: u64 = MAX_STEP_MS as u64;
 
-/// Step of a track whose usual step is not known, in milliseconds. The first message after a jump follows after one
-/// step.
+/// Step of a track whose usual step is not known, in milliseconds. The first message after a jump follows after one step.
 const DEFAULT_STEP_MS: u64 = 10;
 
 /// Range of steps, in milliseconds, that count as a track's usual step.
@@ -162,8 +159,7 @@ impl Timeline {
 }
 
 impl TrackClock {
-    /// Returns the distance from the last timestamp to `raw`, in milliseconds, across a wrap of the 32 bits if that is
-    /// shorter.
+    /// Returns the distance from the last timestamp to `raw`, in milliseconds, across a wrap of the 32 bits if that is shorter.
     fn distance(&self, raw: u32) -> i64 {
         // The cast makes the difference modulo 2^32 a signed number.
         i64::from(raw.wrapping_sub(self.raw) as i32)

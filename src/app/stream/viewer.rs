@@ -99,8 +99,7 @@ impl StreamState {
         viewer.fill_viewer(join_point, &self.headers, &self.log, shared, known, out);
     }
 
-    /// Returns the tracks that the publication has, a bit each: those received, and those that its metadata names while
-    /// it is young.
+    /// Returns the publication's tracks, a bit each: those received, and while it is young those that its metadata names.
     fn known_tracks(&self) -> u8 {
         let Some(publisher) = &self.publisher else { return 0 };
         let (mut audio, mut video) = (publisher.codecs.audio.is_some(), publisher.codecs.video.is_some());

@@ -109,8 +109,7 @@ impl Backend {
         }
     }
 
-    /// Sends a request, and waits for the answer at most for `timeout`. A status of 500 or more is a failure. Fails
-    /// when the backend is down or does not answer.
+    /// Sends a request, and waits for the answer up to `timeout`. Fails when the backend is down, silent, or answers 500 or more.
     pub(super) fn request(
         self: &Arc<Self>,
         url: &HookUrl,

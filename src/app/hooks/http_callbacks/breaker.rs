@@ -22,8 +22,8 @@ struct Open {
 }
 
 impl Breaker {
-    /// Returns `Ok` if a request may go out now, which must then be followed by [`Breaker::on_success`] or
-    /// [`Breaker::on_failure`]. Errors: the time until which none may.
+    /// Returns `Ok` if a request may go out; [`Breaker::on_success`] or [`Breaker::on_failure`] must follow. Errors: the time to
+    /// wait for.
     pub(super) fn check(&mut self, now: Instant) -> Result<(), Instant> {
         match &mut self.open {
             Some(open) if now < open.next_probe => Err(open.next_probe),

@@ -17,8 +17,7 @@ use crate::st::{self, LowClass};
 const RETRY_PAUSE: Duration = Duration::from_secs(5);
 
 impl HttpCallbacks {
-    /// Asks for the targets of a stream that is published, in a coroutine of its own, until there is an answer or the publication
-    /// has ended.
+    /// Asks for the targets of a stream, in a coroutine of its own, until there is an answer or the publication has ended.
     pub(super) fn ask_targets(&self, stream: &Arc<StreamInfo>, client: &Arc<ClientInfo>) {
         let config = self.ctx.config.get();
         if config.vhosts.get(&stream.vhost).is_none_or(|vhost| vhost.forward.backend.is_empty()) {

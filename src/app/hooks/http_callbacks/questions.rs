@@ -49,8 +49,7 @@ struct Decision<'a> {
 }
 
 impl HttpCallbacks {
-    /// Asks all backends of a callback, one after the other, until one refuses. Returns what they grant, and the questions that were
-    /// not answered.
+    /// Asks all backends of a callback one by one, until one refuses. Returns what they grant, and the unanswered questions.
     fn ask(&self, hook: Hook, decision: &Decision<'_>) -> Result<(Grant, Vec<UnansweredQuestion>), CloseReason> {
         let Decision { hooks, client, stream, key, deadline } = *decision;
         let (mut granted, mut unanswered) = (Grant::default(), Vec::new());
@@ -92,8 +91,7 @@ impl HttpCallbacks {
         }
     }
 
-    /// Asks one backend. Returns what it grants, or the reason of its refusal. Fails when it gave no answer in all
-    /// attempts, which is logged.
+    /// Asks one backend. Returns what it grants, or why it refuses. Fails when all attempts got no answer, which is logged.
     pub(super) fn decide(&self, question: &Question<'_>) -> Result<Result<Grant, String>, RequestError> {
         let Question { hook, url, hooks, .. } = *question;
         let backend = self.backend(url);

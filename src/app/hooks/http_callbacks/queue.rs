@@ -97,8 +97,7 @@ impl Queue {
         }
     }
 
-    /// Removes all events. Those with a place in a spool file stay there if `is_kept`. Returns the numbers of those
-    /// that are lost and of those that are kept.
+    /// Removes all events, except those in a spool file if `is_kept`. Returns the numbers of lost and of kept ones.
     pub(super) fn clear(&mut self, is_kept: bool) -> (u64, u64) {
         let (mut lost, mut kept) = (0, 0);
         for job in self.lanes.iter_mut().flat_map(|lane| lane.jobs.drain(..)) {

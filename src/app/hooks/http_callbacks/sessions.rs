@@ -78,8 +78,7 @@ impl Sessions {
         }
     }
 
-    /// Ends what [`Sessions::start`] began. `allowed` is what the client may do, none if it was refused; `ends` is its end in
-    /// spool files.
+    /// Ends what [`Sessions::start`] began. `allowed` is what the client may do, if anything; `ends` is its end in spool files.
     pub(super) fn finish(
         &mut self,
         client: u64,

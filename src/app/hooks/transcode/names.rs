@@ -6,8 +6,7 @@ use chrono::{DateTime, Local};
 
 use crate::app::session::info::StreamInfo;
 
-/// Characters of names that have a meaning to ffmpeg or in a path of files: patterns of file names, separators of outputs,
-/// options after a blank.
+/// Characters with a meaning to ffmpeg or in a path: patterns of file names, separators of outputs, options after a blank.
 const FORBIDDEN: &[char] = &['|', '\\', '"', '\'', '`', '<', '>', '*', '$', '%', '#', '[', ']', '{', '}', ';'];
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -49,8 +48,7 @@ impl Names {
         self.url(&self.stream)
     }
 
-    /// Replaces the variables of a template. Fails when a name would change the command: nothing but the operator
-    /// decides about options.
+    /// Replaces the variables of a template. Fails when a name would change the command: only the operator decides about options.
     pub(super) fn expand(&self, template: &str, engine: &str, time: SystemTime) -> Result<String, NameError> {
         let mut text = String::with_capacity(template.len());
         let mut rest = template;

@@ -58,8 +58,8 @@ struct SiteFacts {
 }
 
 impl ConsoleHandler {
-    /// Creates the handlers of `http_server` and of `http_api`. `live_files` tell which streams have HLS. Must be called from a
-    /// coroutine, since it reads files.
+    /// Creates the handlers of `http_server` and `http_api`, in a coroutine: it reads files. `live_files` tell which streams have
+    /// HLS.
     pub(crate) fn both(ctx: &Context, live_files: &LiveFiles) -> [Self; 2] {
         let config = ctx.config.get();
         let is_served = config.http_server.enabled && config.http_server.page || config.http_api.enabled;

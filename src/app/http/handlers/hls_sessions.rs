@@ -51,8 +51,7 @@ impl HlsSessions {
         Self { ctx }
     }
 
-    /// Starts a session for a request of the stream `APP/STREAM`. May wait for the gates. Returns the stream that is
-    /// granted. Errors: the reason of a refusal.
+    /// Starts a session for the stream `APP/STREAM`. May wait for gates. Returns the stream that is granted. Errors: the refusal.
     pub(super) fn start(
         &self,
         session: &str,

@@ -104,8 +104,7 @@ impl Handler for MasterPlaylistHandler {
     }
 }
 
-/// Computes the bit rates of the last segments of a playlist; `None` without a segment of known size. `size_of` returns the size
-/// of a segment in bytes.
+/// Computes the bit rates of the last segments of a playlist whose sizes in bytes `size_of` knows; `None` if there are none.
 fn measure(playlist: &str, size_of: impl Fn(&str) -> Option<u64>) -> Option<Rates> {
     let lines: Vec<&str> = playlist.lines().collect();
     let segments = lines.iter().enumerate().filter_map(|(at, line)| {

@@ -67,8 +67,7 @@ impl Forwarder {
         status.registration = Some(registration);
     }
 
-    /// Drops what [`Forwarder::register`] has set, which refers to the forwarder in turn. The registration goes first: it still
-    /// counts what the consumer sent.
+    /// Drops what [`Forwarder::register`] has set, to break the cycle: first the registration, which counts what was sent.
     pub(super) fn unregister(&self) {
         let registration = self.status().registration.take();
         drop(registration);

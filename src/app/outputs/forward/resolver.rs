@@ -7,8 +7,7 @@ use std::time::{Duration, Instant};
 use super::semaphore::FairSemaphore;
 use crate::st::{self, Shared};
 
-/// Look-ups at a time. They wait for name servers on the four threads for blocking work, which TLS handshakes and file
-/// access for HTTP need as well.
+/// Look-ups at a time: they wait on the four threads for blocking work, which TLS handshakes and files for HTTP need too.
 const MAX_LOOKUPS: usize = 2;
 
 /// Time for which an answer is reused. It is shorter than the shortest delay before a target is tried again.

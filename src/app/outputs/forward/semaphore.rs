@@ -36,8 +36,7 @@ impl FairSemaphore {
         Self(Shared::new(State { free: permits, requests: Vec::new(), in_use: HashMap::new() }))
     }
 
-    /// Waits for a permit. `owner` must not have one already. Returns `None` once `is_cancelled`, which is asked
-    /// whenever `wakeup` is signalled.
+    /// Waits for a permit; `owner` must have none. Returns `None` once `is_cancelled`, asked whenever `wakeup` is signalled.
     pub(super) fn acquire(
         &self,
         owner: u64,

@@ -103,8 +103,7 @@ impl RtmpEncoder {
         true
     }
 
-    /// Appends the sequence headers and metadata that the subscriber needs at its cursor and has not got. Returns their
-    /// number.
+    /// Appends the sequence headers and metadata that the subscriber needs at its cursor and has not got. Returns their number.
     pub(crate) fn append_headers(
         &mut self,
         cursor: &Cursor,
@@ -197,8 +196,7 @@ impl RtmpEncoder {
         bytes.freeze()
     }
 
-    /// Returns an entry's time on the peer's clock, which is zero where its media start. `None` if the entry is older
-    /// than that.
+    /// Returns an entry's time on the peer's clock, which is zero where its media start. `None` if the entry is older than that.
     fn timestamp(&mut self, entry: &LogEntry, seq: u64, log: &PacketLog) -> Option<u64> {
         let is_media = matches!(entry.track, Track::Audio | Track::Video) && entry.kind != PacketKind::Header;
         if self.base_time.is_none() && is_media {

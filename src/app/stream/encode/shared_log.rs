@@ -205,8 +205,7 @@ impl SharedLog {
         }
     }
 
-    /// Encodes the batch that the log has just closed, which starts at `start`. `None` if older messages are missing: then
-    /// no viewer has caught up.
+    /// Encodes the batch just closed, from `start` on. `None` if older messages are missing: then no viewer has caught up.
     pub(crate) fn encode_batch(&mut self, log: &PacketLog, start: u64) -> Option<SharedBatch> {
         (self.end_seq() == start).then(|| self.encode_run(log, usize::MAX))
     }

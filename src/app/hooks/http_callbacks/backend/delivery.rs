@@ -16,8 +16,7 @@ use crate::st::{self, LowClass};
 const MIN_RETRY_DELAY: Duration = Duration::from_millis(500);
 const MAX_RETRY_DELAY: Duration = Duration::from_secs(30);
 
-/// Attempts after which an event is given up that the backend answers with a status of 500 or more: the fault may be in
-/// handling this event, and others wait behind it.
+/// Attempts until an event is given up that the backend answers with 500 or more: others wait behind it.
 const MAX_REJECTIONS: u32 = 8;
 
 impl Backend {
@@ -95,8 +94,8 @@ impl Backend {
         }
     }
 
-    /// Waits until no event with this key is queued, at most for `timeout`. Fails if events are left and the backend is down: a
-    /// question would overtake them.
+    /// Waits up to `timeout` until no event with this key is queued. Fails if the backend is down: a question would overtake
+    /// them.
     pub(crate) fn wait_delivered(&self, key: &str, timeout: Duration) -> Result<(), RequestError> {
         let deadline = st::now() + timeout;
         while self.state.with(|state| state.queue.has_key(key)) {

@@ -43,8 +43,7 @@ pub(super) struct Assets {
 }
 
 impl Assets {
-    /// Loads the files. Must be called from a coroutine, since it reads the players from disk. Those that are missing are
-    /// logged if `is_served`.
+    /// Loads the files, from a coroutine, since it reads the players from disk. Missing ones are logged if `is_served`.
     pub(super) fn load(is_served: bool) -> Self {
         let now = st::system_time();
         let players =

@@ -22,8 +22,7 @@ use crate::st::{self, net::TcpStream};
 /// Reads of one round.
 const MAX_READS: usize = 4;
 
-/// Bytes that a viewer may send in addition to [`INPUT_RATE`] for each second that it watches. Nothing is expected but
-/// answers to pings.
+/// Bytes that a viewer may send beyond [`INPUT_RATE`] for each second that it watches. Expected are only answers to pings.
 const MAX_INPUT: u64 = 64 * 1024;
 const INPUT_RATE: u64 = 1024;
 

@@ -37,8 +37,7 @@ impl SharedMessage {
         payload_len + payload_len / chunk_size as usize * MAX_CONTINUATION_HEADER + MAX_MESSAGE_HEADER
     }
 
-    /// Appends a message to `out`: with `since_last`, the milliseconds since the previous message of the track, if that
-    /// can be written as a delta.
+    /// Appends a message: with the milliseconds since the previous one of the track, `since_last`, if a delta can hold them.
     pub(crate) fn encode(
         out: &mut BytesMut,
         track: Track,

@@ -103,8 +103,7 @@ pub(super) fn disk(text: &str) -> [u64; 2] {
     })
 }
 
-/// Returns the number of TCP sockets: all, established, in TIME_WAIT; and that of UDP sockets. Listing the sockets themselves
-/// would take long on a busy machine.
+/// Returns the number of TCP sockets (all, established, TIME_WAIT) and of UDP sockets. Listing them would take long.
 pub(super) fn sockets(sockstat: &str, snmp: &str) -> [u64; 4] {
     let value = |protocol: &str, key: &str| {
         let line = sockstat.lines().find_map(|line| line.strip_prefix(protocol)).unwrap_or_default();
