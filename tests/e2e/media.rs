@@ -75,6 +75,15 @@ pub(crate) fn av1_opus(new_ffmpeg: &Path) -> &'static Source {
     })
 }
 
+/// Returns VP9 and FLAC in the format of Enhanced RTMP.
+pub(crate) fn vp9_flac(new_ffmpeg: &Path) -> &'static Source {
+    static SOURCE: OnceLock<Source> = OnceLock::new();
+    SOURCE.get_or_init(|| {
+        let video = "-c:v libvpx-vp9 -deadline realtime -cpu-used 8 -g 25 -b:v 300k -pix_fmt yuv420p";
+        encode(new_ffmpeg, "vp9_flac.flv", Some(video), Some("-c:a flac -ar 48000 -ac 2"))
+    })
+}
+
 /// Returns VP6, as the first encoders sent it, and MP3.
 ///
 /// No free encoder writes VP6, so these frames have a valid header with the size of the picture, and noise after it. The server must not

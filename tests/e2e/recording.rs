@@ -112,7 +112,7 @@ fn a_finished_file_has_its_duration_and_can_be_sought_in() {
 }
 
 /// Returns the time of the first video packet after a seek to 4 s.
-fn text_of_first_frame(ffprobe: &Path, file: &Path) -> f64 {
+pub(crate) fn text_of_first_frame(ffprobe: &Path, file: &Path) -> f64 {
     let arguments =
         ["-read_intervals", "4%+#1", "-select_streams", "v", "-show_entries", "packet=pts_time", "-of", "csv=p=0"];
     let text = probe(ffprobe, &arguments, file);

@@ -284,6 +284,7 @@ fn sample_entries_of_other_codecs() {
     let record = [&b"fLaC"[..], &[0, 0, 0, 34], &info].concat();
     let flac = audio_config(AudioCodec::FourCc(*b"fLaC"), &record).unwrap();
     assert_eq!(flac.media, Media::Audio { channels: 2, sample_rate: 48_000 });
+    assert_eq!(audio_config(AudioCodec::FourCc(*b"fLaC"), &info).as_ref(), Ok(&flac), "ffmpeg");
     assert!(matches!(entry(flac), Codec::Flac(_)));
 }
 

@@ -173,17 +173,22 @@ fn opus(record: &[u8]) -> Option<Dops> {
     })
 }
 
-/// Returns the description of FLAC with this stream information block (RFC 9639, section 8.2), after the mark of a file or not.
+/// Returns the description of FLAC with this stream information (RFC 9639, section 8.2). ffmpeg sends nothing else; Enhanced RTMP
+/// wants the mark of a file and the header of the block before it.
 fn flac(record: &[u8]) -> Result<TrackConfig, Reason> {
     const STREAM_INFO: usize = 34;
     const LAST_BLOCK: u8 = 0x80;
 
     let record = record.strip_prefix(b"fLaC").unwrap_or(record);
-    let (&[kind, size @ ..], block) = record.split_first_chunk::<4>().ok_or(Reason::Header)?;
-    let info = block.get(..STREAM_INFO).ok_or(Reason::Header)?;
-    if kind & !LAST_BLOCK != 0 || size != [0, 0, STREAM_INFO as u8] {
-        return Err(Reason::Header);
-    }
+    let info = if record.len() == STREAM_INFO {
+        record
+    } else {
+        let (&[kind, size @ ..], block) = record.split_first_chunk::<4>().ok_or(Reason::Header)?;
+        if kind & !LAST_BLOCK != 0 || size != [0, 0, STREAM_INFO as u8] {
+            return Err(Reason::Header);
+        }
+        block.get(..STREAM_INFO).ok_or(Reason::Header)?
+    };
     // 20 bits of the sample rate, 3 of the channels less one.
     let rate = u32::from_be_bytes([0, info[10], info[11], info[12]]);
     let (sample_rate, channels) = (rate >> 4, (rate >> 1 & 7) as u16 + 1);
