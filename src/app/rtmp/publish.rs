@@ -295,11 +295,15 @@ impl PublisherRole<'_, '_> {
 }
 
 /// Returns `max` (kbit/s, 0 for no limit) if more arrived in the current rate window than is allowed for all of it.
-/// Starts a new window when it is over.
+/// Starts a new window when it is over, or there is no limit.
 fn exceeded_rate(window: &mut (Instant, u64), now: Instant, received: u64, max: u64) -> Option<u64> {
+    if max == 0 {
+        *window = (now, received);
+        return None;
+    }
     let (started, received_before) = *window;
     let kbits = (received - received_before) / 125;
-    if max > 0 && kbits > max * RATE_WINDOW.as_secs() {
+    if kbits > max * RATE_WINDOW.as_secs() {
         return Some(max);
     }
     if now.duration_since(started) >= RATE_WINDOW {
@@ -345,9 +349,11 @@ mod tests {
         let mut window = (start, 0);
         assert_eq!(exceeded_rate(&mut window, at(0), 625_000, 1000), None, "all at once");
         assert_eq!(exceeded_rate(&mut window, at(1), 625_200, 1000), Some(1000));
-        assert_eq!(exceeded_rate(&mut window, at(1), 625_200, 0), None, "no limit");
         assert_eq!(exceeded_rate(&mut window, at(5), 625_000, 1000), None);
         assert_eq!(exceeded_rate(&mut window, at(6), 1_250_000, 1000), None, "the next five");
         assert_eq!(exceeded_rate(&mut window, at(6), 1_250_200, 1000), Some(1000));
+        assert_eq!(exceeded_rate(&mut window, at(7), 9_000_000, 0), None, "no limit");
+        assert_eq!(exceeded_rate(&mut window, at(8), 9_100_000, 1000), None, "what came before a limit does not count");
+        assert_eq!(exceeded_rate(&mut window, at(9), 9_625_200, 1000), Some(1000));
     }
 }

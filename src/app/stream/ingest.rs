@@ -11,6 +11,8 @@ use super::track::Track;
 /// Time over which bit rates and the frame rate are measured, in seconds.
 const RATE_SECONDS: u64 = 30;
 
+const SECOND: Duration = Duration::from_secs(1);
+
 /// Seconds that are kept: those that are measured and the present one, rounded up to a power of two.
 const SLOTS: usize = 32;
 
@@ -47,9 +49,10 @@ pub struct IngestSnapshot {
 #[derive(Debug)]
 pub(super) struct IngestMeter {
     started: Instant,
-    /// Time of the present read, and its second since the start.
+    /// Time of the present read, its second since the start, and the end of that second.
     read_at: Instant,
     second: u64,
+    second_end: Instant,
     slots: [Slot; SLOTS],
     /// Times of the last audio and the last video message.
     last_times: [Option<u64>; 2],
@@ -77,6 +80,7 @@ impl IngestMeter {
             started,
             read_at: started,
             second: 0,
+            second_end: started + SECOND,
             slots: [Slot::default(); SLOTS],
             last_times: [None; 2],
             newest: None,
@@ -131,11 +135,14 @@ impl IngestMeter {
             }
             self.last_sample = Some((self.read_at, newest));
         }
-        let second = (read_at - self.started).as_secs();
-        for skipped in (self.second + 1..=second).rev().take(SLOTS) {
-            self.slots[skipped as usize % SLOTS] = Slot::default();
+        self.read_at = read_at;
+        if read_at >= self.second_end {
+            let second = (read_at - self.started).as_secs();
+            for skipped in (self.second + 1..=second).rev().take(SLOTS) {
+                self.slots[skipped as usize % SLOTS] = Slot::default();
+            }
+            (self.second, self.second_end) = (second, self.started + Duration::from_secs(second + 1));
         }
-        (self.read_at, self.second) = (read_at, second);
     }
 
     pub(super) fn uptime(&self, now: Instant) -> Duration {

@@ -175,6 +175,8 @@ impl StreamState {
         match (vhost.min_latency, vhost.mw_adaptive) {
             (true, _) => Duration::ZERO,
             (false, false) => vhost.mw_latency,
+            // As long as there is time to spare, and without the arithmetic of floats, which each message would pay.
+            (false, true) if window_scale <= 0.0 => Duration::ZERO,
             (false, true) => vhost.mw_latency.mul_f64(window_scale),
         }
     }
@@ -234,7 +236,8 @@ impl StreamState {
             }
             let Some(subscriber) = &mut self.subscribers[id] else { continue };
             subscriber.write_batch(&batch, end, has_time);
-            first_needed = first_needed.into_iter().chain([subscriber.cursor.first_needed(end)]).min();
+            let needed = subscriber.cursor.first_needed(end);
+            first_needed = Some(first_needed.map_or(needed, |first: u64| first.min(needed)));
         }
         self.trim(first_needed);
     }
