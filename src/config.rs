@@ -59,7 +59,7 @@ mod vhost;
 pub use api_token::{ApiRole, ApiToken, Secret};
 pub use bandcheck::Bandcheck;
 pub use cell::{ConfigCell, ConfigSetter};
-pub use dvr::{Dvr, DvrPlan, TimeJitter};
+pub use dvr::{Dvr, DvrFormat, DvrPlan, TimeJitter};
 pub use error::Error;
 pub use exporter::Exporter;
 pub use forward::{Destination, StreamNames, Target};

@@ -84,9 +84,9 @@ mod nginx;
 mod obs;
 mod operations;
 mod recording;
+mod recording_mp4;
 mod refused;
 mod reload;
-mod recording_mp4;
 #[cfg(feature = "ssl")]
 mod rtmps;
 mod session;
