@@ -22,7 +22,7 @@ pub(crate) fn start_with(scratch: &Scratch, api: &str, vhost: &str) -> (Server, 
     start_with_vhosts(scratch, api, vhost, "")
 }
 
-/// The same with more vhosts.
+/// Starts the same with more vhosts.
 pub(crate) fn start_with_vhosts(scratch: &Scratch, api: &str, vhost: &str, vhosts: &str) -> (Server, u16) {
     for _ in 0..5 {
         let (port, api_port) = (free_port(), free_port());

@@ -60,7 +60,7 @@ fn a_browser_plays_loads_and_deletes_recordings() {
     let mut hostile = Wire::publisher(server.port, HOSTILE);
     send(&mut hostile, 1, 0..5);
 
-    // Who may only read sees the list.
+    // A reader sees the list.
     let mut browser = open(&scratch, &chromium, PHONE, api, "#/recordings");
     sign_in(&mut browser, "", "", "first");
     browser.wait_text("table[aria-label=Recordings]", "live/film");

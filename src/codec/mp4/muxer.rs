@@ -52,7 +52,7 @@ pub struct Muxer {
 #[derive(Debug, Default)]
 struct Track {
     config: Option<TrackConfig>,
-    /// What follows has another description, which needs another file.
+    /// The rest has another description, which needs another file.
     is_ended: bool,
     /// Samples whose duration is known.
     whole: Vec<(Sample, u32)>,

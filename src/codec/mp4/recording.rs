@@ -37,7 +37,7 @@ pub(super) struct Start {
     pub(super) sample: u32,
 }
 
-/// What completes a file.
+/// The end of a file.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub struct Completion {
     /// Replaces the head, of the same length. Empty if it stays.

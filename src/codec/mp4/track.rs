@@ -105,7 +105,7 @@ pub fn video_config(
 pub fn audio_config(codec: AudioCodec, record: &[u8]) -> Result<TrackConfig, Reason> {
     match codec {
         codec if codec.is_aac() => {
-            // What ADTS cannot carry, MP4 can; players read the values from the record.
+            // MP4 can carry more than ADTS; players read the values from the record.
             let read = aac::read_config(record).map(|config| (u16::from(config.channels()), config.sample_rate));
             let (channels, sample_rate) = read.unwrap_or((2, 0));
             if record.len() < 2 {

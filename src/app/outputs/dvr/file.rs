@@ -1,4 +1,4 @@
-//! What a recording shares with its files of either format, and with the disk.
+//! The interface of a recording with its files of either format, and with the disk.
 
 use std::time::Duration;
 
@@ -33,7 +33,7 @@ pub(super) enum Written {
     Lost(u64),
     /// The file cannot be opened.
     NotOpened,
-    /// What follows needs another file, from the next GOP on.
+    /// The rest needs another file, from the next GOP on.
     NeedsFile,
     /// The file cannot have such a track.
     Refused(Kind, Reason),

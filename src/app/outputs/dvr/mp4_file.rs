@@ -112,7 +112,7 @@ impl Mp4File {
             self.muxer.accept(&fragment);
             return Written::Whole;
         }
-        // What is held back depends on what was lost.
+        // The frames held back depend on what was lost.
         let lost = fragment.samples + self.muxer.discard();
         Written::Lost(lost as u64)
     }

@@ -55,7 +55,7 @@ struct File {
     start_time: u64,
 }
 
-/// What a file is, by its format.
+/// A file, by its format.
 enum Content {
     Flv(FlvFile),
     Mp4(Box<Mp4File>),

@@ -12,7 +12,7 @@ use super::json::Object;
 pub(super) struct Build {
     /// Time of the program file.
     time: SystemTime,
-    /// What uname(2) tells, by the labels of Prometheus.
+    /// The facts of uname(2), by the labels of Prometheus.
     system: Vec<(&'static str, String)>,
 }
 
