@@ -20,7 +20,8 @@ the time to list 10,000 clients, half of which play while the others wait: as a 
   -h                 print this text
 
 The server runs on one core and the load on another. 20 players of one stream check every message; the first line of each number
-of streams is without requests. "longest run" is the longest time for which a request held the worker. Result: objs/bench/api.md.
+of streams is without requests. "longest run" is the longest time for which work of low priority held the worker, before the requests
+(while the clients came) and at the end. Result: objs/bench/api.md.
 
 Examples:
   bash trunk-scripts/bench-api.sh --streams 100 --seconds 3
@@ -138,18 +139,20 @@ walk() {
 
 {
     echo
-    echo "| clients | path | requests/s | bytes | p99 ms | players: p99 / max ms | longest run, ms |"
+    echo "| clients | path | requests/s | bytes | p99 ms | players: p99 / max ms | longest run, ms: before, end |"
     echo "|---|---|---|---|---|---|---|"
     # A server of its own for each, since the longest run is that of the last minutes.
     for path in "" "/api/v1/clients?count=10000" "/api/v1/clients?count=100" "/api/v1/clients?count=100&start=$((clients - 100))" \
         "/api/v1/clients?stream=none" "/api/v1/streams?count=1" /api/v1/snapshot; do
         start_clients
+        before=$(longest_run)
         row=$(measure "$path" 1 | awk -F'|' '{ print "|" $2 "|" $3 "|" $5 "|" $6 "|" $7 "|" $9 "|" }')
-        echo "$row $(longest_run) |"
+        echo "$row $before, $(longest_run) |"
         stop_processes
     done
     for filter in "" "&type=rtmp-play"; do
         start_clients
+        before=$(longest_run)
         rm -f "$work/end"
         walk "$filter" &
         walker=$!
@@ -158,8 +161,8 @@ walk() {
         wait "$walker"
         # shellcheck disable=SC2016 # for awk
         figures=$(sort -n "$work/walked" | awk '{ times[NR] = $1 } END { printf "%d %.1f", NR, 1000 * times[int(NR * 0.99 + 0.5)] }')
-        printf '| %s | all pages of 100%s | %.0f | | %s |%s| %s |\n' "$clients" "${filter:+ with $filter}" \
-            "$((${figures% *} / seconds))" "${figures#* }" "$row" "$(longest_run)"
+        printf '| %s | all pages of 100%s | %.0f | | %s |%s| %s, %s |\n' "$clients" "${filter:+ with $filter}" \
+            "$((${figures% *} / seconds))" "${figures#* }" "$row" "$before" "$(longest_run)"
         stop_processes
     done
 } | tee -a "$out/api.md"
