@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use crate::st::{Handle, Shared, run, sleep, spawn, trim_stack};
 
-/// Recursion that no optimizer turns into a loop.
+/// Recurses in a way that no optimizer turns into a loop.
 #[inline(never)]
 fn exhaust(depth: usize) -> usize {
     let frame = std::hint::black_box([depth as u8; 300]);
