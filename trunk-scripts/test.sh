@@ -181,11 +181,9 @@ else
 fi
 step "format" 60 cargo fmt --check || true
 
-step "build tests" 600 cargo test --locked --no-run || true
-
-# The tests wait for live streams most of the time. Beside them run, at low priority, a check of the API that takes seconds, the lints,
-# and the release build that the attack kit needs. All targets see the features that differ most; the other sets change nothing but the
-# library and the programs.
+# The release build, which the attack kit needs, keeps one core busy for minutes. It runs beside the build of the tests and the tests, which
+# wait for live streams most of the time. So do, at low priority, a check of the API that takes seconds, and the lints. All targets see the
+# features that differ most; the other sets change nothing but the library and the programs.
 api_check_install=
 [ "$may_install" = yes ] && api_check_install=" --install"
 beside=(
@@ -199,19 +197,21 @@ beside=(
 )
 results=$(mktemp -d) || exit 1
 
-# run_beside NUMBER…: runs these commands, one after the other.
+# run_beside PRIORITY NUMBER…: runs these commands, one after the other.
 run_beside() {
-    local number arguments
+    local priority=$1 number arguments
+    shift
     for number in "$@"; do
         read -ra arguments <<<"${beside[number]#*|}"
-        nice timeout --kill-after=10 900 "${arguments[@]}" </dev/null >"$results/log$number" 2>&1
+        nice -n "$priority" timeout --kill-after=10 900 "${arguments[@]}" </dev/null >"$results/log$number" 2>&1
         echo $? >"$results/status$number"
     done
 }
-# The end of the release build keeps one core busy, so the lints run beside it.
-run_beside 0 &
+run_beside 0 0 &
 release=$!
-run_beside 6 1 2 3 4 5 &
+trap 'kill "$release" 2>/dev/null; rm -rf "$results"' EXIT
+step "build tests" 900 cargo test --locked --no-run || true
+run_beside 10 6 1 2 3 4 5 &
 lints=$!
 trap 'kill "$release" "$lints" 2>/dev/null; rm -rf "$results"' EXIT
 
