@@ -9,7 +9,6 @@ use std::time::{Duration, Instant};
 
 use crate::attacker::{Attacker, Close};
 use crate::common::process::eventually;
-use crate::common::server::free_port;
 use crate::random::Random;
 use crate::rig::{Rig, Setup, StopOnDrop};
 use crate::rtmp::{AUDIO, VIDEO, header, message, play_session};
@@ -25,7 +24,7 @@ fn balancers() {
 #[test]
 fn forward_targets() {
     // They are at work before the server starts: a forwarder whose target did not listen retries after up to half a minute.
-    let listeners = TARGETS.map(|_| TcpListener::bind(("127.0.0.1", free_port())).expect("a free port"));
+    let listeners = TARGETS.map(|_| TcpListener::bind(("127.0.0.1", 0)).expect("a free port"));
     let list = listeners.each_ref().map(|listener| listener.local_addr().expect("bound").to_string());
     let vhost = format!("forward {};", list.join(" "));
     let connections = TARGETS.map(|_| AtomicUsize::new(0));
