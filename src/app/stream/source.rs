@@ -51,10 +51,7 @@ pub enum StreamEvent {
         resumed: bool,
     },
     /// The publisher has stopped, was lost, or was replaced. The stream can resume until `Unpublished`.
-    PublisherLost {
-        stream: Arc<StreamInfo>,
-        client: Arc<ClientInfo>,
-    },
+    PublisherLost { stream: Arc<StreamInfo>, client: Arc<ClientInfo> },
     /// The stream has ended: its publisher stopped, or is not back after `reconnect_grace`.
     Unpublished {
         /// The stream, as its last publisher named it.
@@ -67,15 +64,9 @@ pub enum StreamEvent {
         client: Arc<ClientInfo>,
     },
     /// A player has left.
-    Stopped {
-        stream: Arc<StreamInfo>,
-        client: Arc<ClientInfo>,
-    },
+    Stopped { stream: Arc<StreamInfo>, client: Arc<ClientInfo> },
     /// The codecs of a publication are known, or have changed.
-    CodecsKnown {
-        stream: Arc<StreamInfo>,
-        codecs: Codecs,
-    },
+    CodecsKnown { stream: Arc<StreamInfo>, codecs: Codecs },
 }
 
 /// Receiver of the events of all streams. Called on the worker; must not block. It may use the stream.
