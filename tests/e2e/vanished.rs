@@ -15,6 +15,7 @@ use crate::tools::need;
 /// Bound for the time until a vanished peer is noticed.
 const NOTICE_TIMEOUT: Duration = Duration::from_secs(45);
 const START: Duration = Duration::from_secs(20);
+const POLL: Duration = Duration::from_millis(50);
 const PORT: u16 = 1935;
 const NEAR_ADDRESS: &str = "10.9.0.1";
 const FAR_ADDRESS: &str = "10.9.0.2";
@@ -35,10 +36,10 @@ impl Network {
             return None;
         }
         let near = Process::start(scratch, "near", "unshare", ["-Urn", "sleep", "600"]);
-        wait_namespace(std::process::id(), near.pid());
+        wait_started(&near);
         let far = enter(&near, ["unshare", "-n", "sleep", "600"]);
         let far = Process::start(scratch, "far", &far[0], &far[1..]);
-        wait_namespace(near.pid(), far.pid());
+        wait_started(&far);
         let network = Network { near, far };
         let far_pid = network.far.pid().to_string();
         let near = [
@@ -65,11 +66,10 @@ impl Network {
     }
 }
 
-/// Waits until `process` has another network namespace than `other`.
-fn wait_namespace(other: u32, process: u32) {
-    let namespace = |pid: u32| fs::read_link(format!("/proc/{pid}/ns/net")).ok();
-    let other = namespace(other);
-    eventually("a network namespace", START, || namespace(process).filter(|own| Some(own) != other.as_ref()));
+/// Waits until `unshare` has become the command it runs: the namespaces and their user are complete only then.
+fn wait_started(process: &Process) {
+    let name = || fs::read_to_string(format!("/proc/{}/comm", process.pid())).unwrap_or_default();
+    eventually("namespaces of a process", START, || (name().trim() == "sleep").then_some(()));
 }
 
 /// Returns the command line that runs `command` in the namespaces of a process.
@@ -105,8 +105,12 @@ fn lines<'a>(log: &'a str, words: &'a [&str]) -> impl Iterator<Item = &'a str> {
     log.lines().filter(move |line| words.iter().all(|word| line.contains(word)))
 }
 
-fn wait_line(server: &Process, words: &[&str], limit: Duration) -> String {
-    eventually(&format!("a line with {words:?}"), limit, || lines(&server.log(), words).next().map(str::to_owned))
+fn wait_line(server: &Process, words: &[&str], limit: Duration) {
+    let deadline = Instant::now() + limit;
+    while lines(&server.log(), words).next().is_none() {
+        assert!(Instant::now() < deadline, "not within {limit:?}: a line with {words:?} in\n{}", server.log());
+        std::thread::sleep(POLL);
+    }
 }
 
 /// The far side, with a target of forwarding, a player and a publisher, vanishes while an audio stream of 64 kbit/s is sent to it, which

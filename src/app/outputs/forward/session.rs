@@ -30,6 +30,9 @@ const SETUP_TIMEOUT: Duration = Duration::from_secs(10);
 /// Time without write progress, or without acknowledgement by the target, after which the connection is closed.
 const SEND_TIMEOUT: Duration = Duration::from_secs(30);
 
+/// Difference between the server's clock readings and the kernel's time since the last acknowledgement.
+const ACK_TOLERANCE: Duration = Duration::from_secs(1);
+
 /// Bytes that the kernel buffers in addition to those in flight.
 const MAX_UNSENT: usize = 64 * 1024;
 
@@ -66,7 +69,11 @@ pub(super) fn run(
     forwarder.set_state(ForwardState::Sending);
     let mut pump = Pump::new(client.protocol(), Some(consumer), &dialer.ctx.admission, SEND_TIMEOUT);
     let mut role = ForwarderRole { forwarder, consumer, destination, client, drain_deadline: None };
-    let result = pump.run(&mut role);
+    let result = match pump.run(&mut role) {
+        // Small messages fill the kernel's buffer soon after the target has vanished: then both limits end at about the same time.
+        Err(Failure::NotReading) if stream.unacknowledged().1 + ACK_TOLERANCE >= SEND_TIMEOUT => Err(Failure::Gone),
+        result => result,
+    };
     match &result {
         // After a redirection, the target must learn of the end of this connection before the next one arrives.
         Ok(()) | Err(Failure::Redirected(_)) => {
