@@ -40,7 +40,7 @@ pub(crate) use feature::BandwidthTestFeature;
 const STEP_TIMEOUT: Duration = Duration::from_secs(6);
 
 /// Longest time that a client goes on sending after its time: what the buffers of a slow line hold.
-const MAX_OVERTIME: Duration = Duration::from_secs(60);
+const MAX_PUBLISH_DRAIN: Duration = Duration::from_secs(60);
 
 /// Time that the client has to close after the result, the same as in SRS.
 const CLOSE_DELAY: Duration = Duration::from_millis(600);
@@ -110,7 +110,7 @@ struct Test<'a, 'c> {
     step: &'static str,
 }
 
-struct Measured {
+struct Measurements {
     play: Transfer,
     publish: Transfer,
     rtt: Duration,
@@ -118,20 +118,20 @@ struct Measured {
 }
 
 impl Test<'_, '_> {
-    fn measure(&mut self, is_flash: bool) -> Result<Measured, CloseReason> {
+    fn measure(&mut self, is_flash: bool) -> Result<Measurements, CloseReason> {
         self.stream.set_write_timeout(Some(STEP_TIMEOUT));
         // Without the option, the last bytes only wait longer.
         let _ = self.stream.set_unsent_limit(MAX_UNSENT);
         let protocol = self.connection.rtmp.protocol();
         protocol.limit_incomplete(exchange::MAX_INCOMPLETE);
         let before = self.stream.tcp_info()?;
-        self.send(exchange::START_PLAY, self.order())?;
+        self.send(exchange::START_PLAY, self.parameters())?;
         self.expect(exchange::STARTING_PLAY)?;
         let (play, info) = self.play()?;
         self.send(exchange::STOP_PLAY, outcome(play))?;
         self.expect(exchange::STOPPED_PLAY)?;
 
-        self.send(exchange::START_PUBLISH, self.order())?;
+        self.send(exchange::START_PUBLISH, self.parameters())?;
         self.expect(exchange::STARTING_PUBLISH)?;
         let publish = self.publish(is_flash)?;
         self.send(exchange::STOP_PUBLISH, outcome(publish))?;
@@ -139,7 +139,7 @@ impl Test<'_, '_> {
             self.expect(exchange::STOPPED_PUBLISH)?;
         }
         let retransmits = u64::from(info.retransmits.saturating_sub(before.retransmits));
-        Ok(Measured { play, publish, rtt: info.min_rtt, retransmits })
+        Ok(Measurements { play, publish, rtt: info.min_rtt, retransmits })
     }
 
     /// Sends the result, and waits until the client has closed or its time is up.
@@ -206,7 +206,7 @@ impl Test<'_, '_> {
             if is_over && is_flash {
                 return Ok(window.transfer());
             }
-            if now >= started + DURATION + MAX_OVERTIME {
+            if now >= started + DURATION + MAX_PUBLISH_DRAIN {
                 return Err(CloseReason::Protocol("the client of a bandwidth test does not stop sending".to_owned()));
             }
             while let Some(message) = self.connection.rtmp.protocol().next_message()? {
@@ -271,7 +271,7 @@ impl Test<'_, '_> {
         Ok(protocol.flush()?)
     }
 
-    fn order(&self) -> Object {
+    fn parameters(&self) -> Object {
         // SRS's clients take 0 for a limit that they always exceed.
         let limit_kbps = if self.limit_kbps == 0 { NO_LIMIT_KBPS } else { self.limit_kbps };
         with_times(Object::new().with("limit_kbps", limit_kbps as f64))

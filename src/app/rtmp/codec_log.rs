@@ -26,7 +26,7 @@ impl CodecLog {
         codecs: Codecs,
         now: Instant,
     ) -> Option<Instant> {
-        let due = self.due(codecs, now)?;
+        let due = self.log_time(codecs, now)?;
         if due > now {
             return Some(due);
         }
@@ -42,7 +42,7 @@ impl CodecLog {
     }
 
     /// Returns the time at which these codecs are to be logged; `None` if they are in the log.
-    fn due(&mut self, codecs: Codecs, now: Instant) -> Option<Instant> {
+    fn log_time(&mut self, codecs: Codecs, now: Instant) -> Option<Instant> {
         if codecs == self.logged {
             self.changed_at = None;
             return None;
@@ -76,14 +76,14 @@ mod tests {
         let video = Codecs { video: Some(VideoCodec::Avc), audio: None };
         let both = Codecs { audio: Some(AudioCodec::Aac), ..video };
         let mut log = CodecLog::default();
-        assert_eq!(log.due(Codecs::default(), at(0)), None);
-        assert_eq!(log.due(video, at(100)), Some(at(1100)));
-        assert_eq!(log.due(both, at(400)), Some(at(1100)), "one line for both");
+        assert_eq!(log.log_time(Codecs::default(), at(0)), None);
+        assert_eq!(log.log_time(video, at(100)), Some(at(1100)));
+        assert_eq!(log.log_time(both, at(400)), Some(at(1100)), "one line for both");
         log.logged = both;
-        assert_eq!(log.due(both, at(1100)), None);
+        assert_eq!(log.log_time(both, at(1100)), None);
         // A codec that comes and goes.
-        assert_eq!((log.due(video, at(2000)), log.due(both, at(2500))), (Some(at(3000)), None));
-        assert_eq!(log.due(video, at(2600)), Some(at(3600)));
+        assert_eq!((log.log_time(video, at(2000)), log.log_time(both, at(2500))), (Some(at(3000)), None));
+        assert_eq!(log.log_time(video, at(2600)), Some(at(3600)));
     }
 
     #[test]

@@ -33,7 +33,7 @@ use crate::st::net::TcpStream;
 const MAX_INCOMPLETE_COMMANDS: usize = 128 * 1024;
 
 /// Characters of a URL that are shown in the reason for its refusal.
-const MAX_SHOWN: usize = 255;
+const MAX_URL_IN_REASON: usize = 255;
 
 /// A connection after the handshake, on the heap: a waiting player's stack fits on two pages.
 pub(super) struct Connection<'a> {
@@ -139,7 +139,7 @@ impl<'a> Connection<'a> {
                     request::Error::NoVhost(_) | request::Error::Disabled(_) => "NetConnection.Connect.Rejected",
                     _ => "NetConnection.Connect.InvalidApp",
                 };
-                let reason = refused(&error, &self.ctx.config.get(), &connect.tc_url, &connect.app, None);
+                let reason = refusal(&error, &self.ctx.config.get(), &connect.tc_url, &connect.app, None);
                 return Err(self.reject(connect, code, reason));
             }
         };
@@ -208,7 +208,7 @@ impl<'a> Connection<'a> {
         let config = self.ctx.config.get();
         let request = admitted.app.stream(name, &config);
         let request =
-            request.map_err(|error| refused(&error, &config, &admitted.info.tc_url, &admitted.app.app, Some(name)))?;
+            request.map_err(|error| refusal(&error, &config, &admitted.info.tc_url, &admitted.app.app, Some(name)))?;
         if request.vhost.bandcheck.enabled {
             return Err(CloseReason::Refused(format!("vhost {} is for bandwidth tests only", request.vhost.name)));
         }
@@ -218,7 +218,7 @@ impl<'a> Connection<'a> {
     /// Asks the gates that may wait, and returns what they grant.
     pub(super) fn ask_blocking_gates(&mut self, request: &GateRequest) -> Result<GateAnswer, CloseReason> {
         let (stream, protocol) = (&self.client.stream, self.rtmp.protocol());
-        gates::ask_blocking(self.ctx, self.client, request, &mut || read(stream, protocol))
+        gates::ask_blocking(self.ctx, self.client, request, &mut || read_early_input(stream, protocol))
     }
 
     fn reject(&mut self, connect: Connect, code: &str, reason: CloseReason) -> CloseReason {
@@ -274,7 +274,7 @@ impl<'a> Connection<'a> {
     }
 }
 
-fn read(stream: &TcpStream, protocol: &mut Protocol<TcpStream>) -> Result<bool, CloseReason> {
+fn read_early_input(stream: &TcpStream, protocol: &mut Protocol<TcpStream>) -> Result<bool, CloseReason> {
     let fed = stream.try_read_with(|bytes| match bytes {
         [] => Err(rtmp::Error::Closed),
         bytes => protocol.feed(bytes),
@@ -288,7 +288,7 @@ fn read(stream: &TcpStream, protocol: &mut Protocol<TcpStream>) -> Result<bool, 
 /// Returns the reason for a client whose URL is refused, with the URL as the client sent it, but without parameters, which can
 /// be secret. The reason is logged, so the URL is left out where the name of a stream can be a secret key: which vhost was meant,
 /// and with it the place of the key in the URL, is not known.
-fn refused(error: &request::Error, config: &Config, tc_url: &str, app: &str, stream: Option<&str>) -> CloseReason {
+fn refusal(error: &request::Error, config: &Config, tc_url: &str, app: &str, stream: Option<&str>) -> CloseReason {
     let has_keys = |vhost: &Arc<Vhost>| {
         vhost.security.stream_keys.is_some() || vhost.http_hooks.enabled && !vhost.http_hooks.on_publish.is_empty()
     };
@@ -297,7 +297,7 @@ fn refused(error: &request::Error, config: &Config, tc_url: &str, app: &str, str
     }
     let shown = |text: &str| {
         let without_params = text.split('?').next().unwrap_or_default();
-        without_params.chars().filter(|c| !c.is_control()).take(MAX_SHOWN).collect::<String>()
+        without_params.chars().filter(|c| !c.is_control()).take(MAX_URL_IN_REASON).collect::<String>()
     };
     let stream = stream.map(|stream| format!(" stream={}", shown(stream))).unwrap_or_default();
     CloseReason::Refused(format!("{error} (the client sent tcUrl={} app={}{stream})", shown(tc_url), shown(app)))
@@ -327,8 +327,7 @@ pub(super) fn stream_info(request: &StreamRequest) -> Arc<StreamInfo> {
 pub(super) struct CheckedRequest {
     pub(super) request: StreamRequest,
     pub(super) info: Arc<StreamInfo>,
-    /// The request to the gates that may wait.
-    pub(super) question: GateRequest,
+    pub(super) gate_request: GateRequest,
     /// In kbit/s.
     pub(super) max_bitrate: Option<u64>,
 }
@@ -340,9 +339,9 @@ pub(super) fn ask_immediate(
     request: StreamRequest,
 ) -> Result<CheckedRequest, CloseReason> {
     let info = stream_info(&request);
-    let question = gate_request(action, admitted, &info, &request.vhost);
-    let granted = gates::ask_immediate(ctx, &question)?;
-    let passed = CheckedRequest { request, info, question, max_bitrate: granted.max_bitrate };
+    let gate_request = gate_request(action, admitted, &info, &request.vhost);
+    let granted = gates::ask_immediate(ctx, &gate_request)?;
+    let passed = CheckedRequest { request, info, gate_request, max_bitrate: granted.max_bitrate };
     passed.rename(ctx, granted)
 }
 
@@ -355,8 +354,8 @@ impl CheckedRequest {
         let renamed = self.request.renamed(&name, granted.params.as_deref());
         let request = renamed.map_err(|error| CloseReason::Refused(error.to_string()))?;
         let info = stream_info(&request);
-        let question = GateRequest { stream: Some(info.clone()), is_granted: true, ..self.question };
-        gates::ask_immediate(ctx, &question)?;
-        Ok(Self { request, info, question, max_bitrate })
+        let gate_request = GateRequest { stream: Some(info.clone()), is_granted: true, ..self.gate_request };
+        gates::ask_immediate(ctx, &gate_request)?;
+        Ok(Self { request, info, gate_request, max_bitrate })
     }
 }

@@ -72,7 +72,7 @@ impl Connection<'_> {
             Err(reason) => return Err(self.refuse(stream_id, refused, reason)),
         };
         let passed = ask_immediate(self.ctx, GateAction::Play, admitted, request).and_then(|passed| {
-            let granted = self.ask_blocking_gates(&passed.question)?;
+            let granted = self.ask_blocking_gates(&passed.gate_request)?;
             passed.rename(self.ctx, granted)
         });
         let (request, info) = match passed {

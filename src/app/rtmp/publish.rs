@@ -75,7 +75,7 @@ impl Connection<'_> {
             Ok(reservation) => reservation,
             Err(error) => return Err(self.refuse(id, "NetStream.Publish.BadName", busy(error))),
         };
-        let granted = match self.ask_blocking_gates(&passed.question) {
+        let granted = match self.ask_blocking_gates(&passed.gate_request) {
             Ok(granted) => granted,
             Err(reason) => {
                 // Free before the client is told: it may try again at once.
