@@ -91,7 +91,7 @@ impl DvrFeature {
 impl Inner {
     /// Starts, changes or ends the recording of a stream, as the configuration says.
     fn attach(&self, source: &Source, vhost: &Vhost, from_start: bool) {
-        let Some(stream) = source.published_as() else { return };
+        let Some(stream) = source.published_stream() else { return };
         source.attach_output("dvr", vhost, self.is_wanted(&stream, vhost), |publishing| {
             let (stream, client) = (publishing.stream.clone(), publishing.client.clone());
             let name = stream.name.clone();
@@ -238,7 +238,7 @@ impl RecordingControl for Control {
         let Some(inner) = self.0.upgrade() else { return Recorded::NotPublished };
         let Some(source) = inner.ctx.streams.find(stream) else { return Recorded::NotPublished };
         let config = inner.ctx.config.get();
-        let (Some(info), Some(vhost)) = (source.published_as(), config.vhosts.get(&source.vhost_name())) else {
+        let (Some(info), Some(vhost)) = (source.published_stream(), config.vhosts.get(&source.vhost_name())) else {
             return Recorded::NotPublished;
         };
         let before = inner.is_wanted(&info, vhost);

@@ -62,7 +62,7 @@ impl GopTracker {
     }
 
     /// Forgets the start, for example when another sequence header follows.
-    pub(super) fn forget_start(&mut self) {
+    pub(super) fn clear_start(&mut self) {
         self.start = None;
     }
 

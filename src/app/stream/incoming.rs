@@ -109,7 +109,7 @@ impl StreamState {
         let has_changed = self.headers.insert(key, payload, seq, &self.memory);
         if has_changed && key != HeaderKey::Metadata {
             // The GOP cannot be decoded with the new header: players that join wait for the next keyframe.
-            self.gop.forget_start();
+            self.gop.clear_start();
         }
         self.outputs.packet(&self.name, &Packet { track, dts, kind: PacketKind::Header, tag, payload });
     }

@@ -39,7 +39,7 @@ const UNPLAYED_BATCH_BYTES: usize = BATCH_ALLOCATION - BATCH_ALLOCATION / 4;
 const MIN_BULK_EVICTION: usize = 4096;
 
 /// Capacity, in entries, that is kept even when unused. Spare capacity is not charged to the memory tracker.
-const KEPT_CAPACITY: usize = 256;
+const MIN_CAPACITY: usize = 256;
 
 #[derive(Debug, Clone)]
 pub(super) struct LogEntry {
@@ -253,7 +253,7 @@ impl PacketLog {
             self.entries.pop_front();
         }
         let capacity = self.entries.capacity();
-        if capacity > KEPT_CAPACITY && self.entries.len() < capacity / 4 {
+        if capacity > MIN_CAPACITY && self.entries.len() < capacity / 4 {
             self.entries.shrink_to(2 * self.entries.len());
         }
         self.update_charge();

@@ -47,7 +47,7 @@ impl Source {
         self.with(|state| {
             if state.subscriber_count() == 0 {
                 state.flush();
-                state.gop.forget_start();
+                state.gop.clear_start();
                 state.evict_before(state.log.end_seq());
             }
         });

@@ -124,7 +124,7 @@ impl Source {
     }
 
     /// Returns the stream as its publisher names it, if it has one.
-    pub fn published_as(&self) -> Option<Arc<StreamInfo>> {
+    pub fn published_stream(&self) -> Option<Arc<StreamInfo>> {
         self.with(|state| state.publisher.as_ref().map(|publisher| publisher.stream.clone()))
     }
 
@@ -173,7 +173,7 @@ impl Source {
 
     /// Ends a stream that is removed within its `reconnect_grace`.
     pub(super) fn end_removed(&self) {
-        self.with(StreamState::end_announced);
+        self.with(StreamState::emit_unpublished);
     }
 
     pub(super) fn prefetch(&self) {

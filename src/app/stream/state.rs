@@ -349,10 +349,10 @@ impl StreamState {
         self.release_if_idle();
     }
 
-    /// Ends the stream, and tells the players.
+    /// Ends the stream, and notifies the players.
     pub(super) fn notify_unpublished(&mut self) {
         self.unpublish_at = None;
-        self.end_announced();
+        self.emit_unpublished();
         let end = self.log.next_seq();
         self.subscribers.iter_mut().flatten().for_each(|subscriber| subscriber.end_before(end));
         if !self.notify_players(PacketKind::End, "NetStream.Play.UnpublishNotify", "is now unpublished") {
@@ -361,7 +361,7 @@ impl StreamState {
         }
     }
 
-    pub(super) fn end_announced(&mut self) {
+    pub(super) fn emit_unpublished(&mut self) {
         if let Some(stream) = self.announced.take() {
             self.changes.push(Change::Unpublished { stream });
         }

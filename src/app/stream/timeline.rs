@@ -91,7 +91,7 @@ impl Timeline {
             Track::Audio | Track::Video => self.correct_media(track as usize, raw, now),
             // Data uses the clock of the media, and stays behind media that it followed.
             Track::Data | Track::Status => {
-                let clock = self.clocks.iter().flatten().find_map(|clock| clock.at_nearby(raw));
+                let clock = self.clocks.iter().flatten().find_map(|clock| clock.extrapolated(raw));
                 self.last_data_time = clock.map_or(0, |clock| clock.time()).max(self.latest).max(self.last_data_time);
                 return self.last_data_time;
             }
@@ -103,7 +103,7 @@ impl Timeline {
     }
 
     fn correct_media(&mut self, track: usize, raw: u32, now: Instant) -> u64 {
-        let other = self.clocks[1 - track].and_then(|other| other.at_nearby(raw));
+        let other = self.clocks[1 - track].and_then(|other| other.extrapolated(raw));
         let mut clock = match (self.clocks[track], other) {
             (Some(clock), other) => {
                 let step = clock.distance(raw);
@@ -121,7 +121,7 @@ impl Timeline {
                     clock.jumped(raw, self.latest + clock.usual_step)
                 }
             }
-            (None, Some(other)) => self.begin_beside(1 - track, other),
+            (None, Some(other)) => self.start_aligned(1 - track, other),
             (None, None) => TrackClock {
                 raw,
                 unwrapped: i64::from(raw),
@@ -140,7 +140,7 @@ impl Timeline {
 
     /// Returns the clock of a track that begins after `other`, whose clock at the track's first timestamp is `at_first`. If
     /// that is before the start of the publication, both tracks move on, so that they keep their distance.
-    fn begin_beside(&mut self, other: usize, at_first: TrackClock) -> TrackClock {
+    fn start_aligned(&mut self, other: usize, at_first: TrackClock) -> TrackClock {
         // `start` is far below 2^63.
         let missing = (self.start as i64 - (at_first.unwrapped + at_first.offset)).max(0);
         if let Some(other) = &mut self.clocks[other] {
@@ -170,7 +170,7 @@ impl TrackClock {
     }
 
     /// Returns the clock at `raw`, if that is near enough to belong to it.
-    fn at_nearby(&self, raw: u32) -> Option<Self> {
+    fn extrapolated(&self, raw: u32) -> Option<Self> {
         let distance = self.distance(raw);
         (distance.abs() <= MAX_STEP_MS).then(|| Self { raw, unwrapped: self.unwrapped + distance, ..*self })
     }

@@ -11,7 +11,7 @@ use crate::codec::ts::audio_track::AudioTrack;
 use crate::codec::ts::live::LiveMuxer;
 
 /// Capacity of buffers that is kept from message to message, in bytes.
-const MAX_KEPT_CAPACITY: usize = 256 * 1024;
+const MAX_IDLE_CAPACITY: usize = 256 * 1024;
 
 #[derive(Default)]
 pub(crate) struct TsFormat {
@@ -47,7 +47,7 @@ impl TsFormat {
         let mut payload = std::mem::take(&mut self.payload);
         entry.message.append_payload(&mut payload);
         self.message(entry.track, entry.time, &payload);
-        self.payload = emptied(payload);
+        self.payload = cleared(payload);
         self.take_out(out);
     }
 
@@ -75,7 +75,7 @@ impl TsFormat {
     fn take_out(&mut self, out: &mut BytesMut) {
         out.extend_from_slice(&self.out);
         self.out.clear();
-        self.out.shrink_to(MAX_KEPT_CAPACITY);
+        self.out.shrink_to(MAX_IDLE_CAPACITY);
     }
 }
 
@@ -118,13 +118,13 @@ impl AudioFormat {
             out.extend_from_slice(frame.header());
             out.extend_from_slice(body);
         }
-        self.payload = emptied(payload);
+        self.payload = cleared(payload);
     }
 }
 
 /// Empties a buffer, or releases one that has grown large.
-fn emptied(mut buffer: BytesMut) -> BytesMut {
-    if buffer.capacity() > MAX_KEPT_CAPACITY {
+fn cleared(mut buffer: BytesMut) -> BytesMut {
+    if buffer.capacity() > MAX_IDLE_CAPACITY {
         return BytesMut::new();
     }
     buffer.clear();

@@ -69,7 +69,7 @@ fn spare_capacity_that_is_not_charged_is_not_kept() {
     log.close_batch();
     for keep in (0..=10_000).step_by(100) {
         log.trim(keep, 0, usize::MAX);
-        assert!(log.entries.capacity() <= KEPT_CAPACITY.max(4 * log.entries.len()), "at {keep}");
+        assert!(log.entries.capacity() <= MIN_CAPACITY.max(4 * log.entries.len()), "at {keep}");
     }
     assert_eq!((log.first_seq(), log.end_seq()), (10_000, 10_000));
 }
