@@ -118,7 +118,7 @@ impl Listener for HttpCallbacks {
             }
             Event::BandwidthTested(report) => self.queue_bandwidth_result(report),
             Event::Closed { client, bytes_in, bytes_out, .. } => {
-                self.forget_times(client.id);
+                self.cancel_timers(client.id);
                 let traffic = Traffic { sent: *bytes_out, received: *bytes_in };
                 let ends = self.sessions.try_with(|sessions| sessions.close(client.id, traffic));
                 ends.iter().flatten().for_each(|end| self.queue_end(end));
@@ -167,7 +167,7 @@ impl Feature for HttpCallbacks {
     /// Tells the backends of the end of every client, and waits until they have been told.
     fn flush(&self, deadline: Instant) {
         for id in self.sessions.with(|sessions| sessions.clients()) {
-            let client = self.ctx.clients.all().into_iter().find(|client| client.number == id);
+            let client = self.ctx.clients.get(id);
             let traffic = client.map_or(Traffic::default(), |client| Traffic {
                 sent: client.stream.bytes_sent(),
                 received: client.stream.bytes_received(),

@@ -42,6 +42,7 @@ use self::specs::{ExecEvent, event_commands, has_programs};
 use self::watch::{StreamTime, Watch};
 use crate::app::context::{Context, Feature};
 use crate::app::events::{Event, Gate, GateAction, GateAnswer, GateRequest, Listener};
+use crate::app::limits::fairness::TimeSlice;
 use crate::app::outputs::forward::route::Route;
 use crate::app::session::close::CloseReason;
 use crate::app::session::info::{ClientInfo, StreamInfo};
@@ -91,7 +92,7 @@ impl Transcoder {
     }
 
     fn start_watch(&self, source: &Source, stream: &Arc<StreamInfo>, client: &ClientInfo) -> Option<Box<dyn Output>> {
-        if is_product(client) {
+        if is_transcoded(client) {
             return None;
         }
         self.0.is_used.store(true, Ordering::Relaxed);
@@ -145,7 +146,7 @@ impl Transcoder {
 }
 
 /// Returns whether what a client publishes was made by a program of this server, or of another one that has forwarded it.
-fn is_product(client: &ClientInfo) -> bool {
+fn is_transcoded(client: &ClientInfo) -> bool {
     client.engine.is_some() || Route::parse(&client.forward_route).is_transcoded()
 }
 
@@ -157,7 +158,7 @@ impl Listener for Transcoder {
                 if let Some(vhost) = self.0.ctx.config.get().vhosts.get(&stream.vhost) {
                     self.attach(source, vhost);
                 }
-                if !resumed && !is_product(client) {
+                if !resumed && !is_transcoded(client) {
                     self.queue_commands(ExecEvent::Publish, stream);
                 }
             }
@@ -244,11 +245,11 @@ impl Feature for Transcoder {
     }
 
     fn snapshot(&self) -> Option<Section> {
-        let now = st::now();
-        self.0.manager.get()?.with(|manager| {
+        let (manager, now) = (self.0.manager.get()?, st::now());
+        let (mut section, tasks) = manager.with(|manager| {
             let (running, tasks, totals) = (manager.runs.count(), manager.tasks.len(), manager.runs.totals());
             let late = manager.tasks.values().filter(|entry| entry.task.is_late()).count();
-            let mut section = Section::new("transcode")
+            let section = Section::new("transcode")
                 .with("processes", "Programs that run for streams.", running as u64)
                 .with(
                     "waiting",
@@ -262,10 +263,17 @@ impl Feature for Transcoder {
                 .with("frames_total", "Frames of video that programs have encoded.", totals.frames)
                 .with("dropped_frames_total", "Frames that programs have left out.", totals.dropped)
                 .with("duplicated_frames_total", "Frames that programs have repeated.", totals.duplicated);
-            let outputs = outputs(&self.0.ctx);
-            section.items = manager.tasks.values().map(|entry| report(entry, &outputs, now)).collect();
-            Some(section)
-        })
+            (section, manager.tasks.keys().copied().collect::<Vec<_>>())
+        });
+        if !tasks.is_empty() {
+            let (outputs, mut slice) = (outputs(&self.0.ctx), TimeSlice::for_report());
+            let report = |task: u64| {
+                slice.yield_if_used_up();
+                manager.with(|manager| manager.tasks.get(&task).map(|entry| report(entry, &outputs, now)))
+            };
+            section.items = tasks.into_iter().filter_map(report).collect();
+        }
+        Some(section)
     }
 
     fn listener(self: Arc<Self>) -> Option<Arc<dyn Listener>> {

@@ -65,7 +65,8 @@ impl Grant {
 pub(super) fn read(status: u16, body: &[u8]) -> Answer {
     let text = String::from_utf8_lossy(body);
     let text = text.trim_start_matches('\u{feff}').trim();
-    let value = if is_shallow(text) { serde_json::from_str(text).unwrap_or(Value::Null) } else { Value::Null };
+    let value =
+        if is_within_nesting_limit(text) { serde_json::from_str(text).unwrap_or(Value::Null) } else { Value::Null };
     let code = value.as_object().map_or(Some(&value), |object| object.get("code"));
     let is_zero = code.is_some_and(|code| code.as_i64() == Some(0) || code.as_str() == Some("0"));
     if is_zero && matches!(status, 200 | 201) {
@@ -122,7 +123,7 @@ fn printable(text: &str) -> String {
 }
 
 /// Returns whether brackets outside of strings nest at most [`MAX_NESTING`] levels.
-fn is_shallow(text: &str) -> bool {
+fn is_within_nesting_limit(text: &str) -> bool {
     let (mut depth, mut in_string, mut escaped) = (0_usize, false, false);
     for byte in text.bytes() {
         match byte {
@@ -241,7 +242,7 @@ mod tests {
 
     #[test]
     fn brackets_in_strings_do_not_nest() {
-        assert!(is_shallow(&format!("\"\\\"{}\"", "[".repeat(100))));
-        assert!(is_shallow(&"[]".repeat(100)) && !is_shallow(&"[".repeat(17)));
+        assert!(is_within_nesting_limit(&format!("\"\\\"{}\"", "[".repeat(100))));
+        assert!(is_within_nesting_limit(&"[]".repeat(100)) && !is_within_nesting_limit(&"[".repeat(17)));
     }
 }

@@ -214,7 +214,7 @@ impl Backend {
         Err(RequestError::Connect(failure))
     }
 
-    pub(super) fn log_strange_answer(&self, hook: Hook, url: &HookUrl, reply: &Reply) {
+    pub(super) fn log_invalid_answer(&self, hook: Hook, url: &HookUrl, reply: &Reply) {
         if self.state.with(|state| state.answer_log.pass(st::now())) {
             log::warn!(
                 "callback answer not understood: hook={} url={} status={} answer={}",

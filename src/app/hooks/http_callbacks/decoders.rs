@@ -20,7 +20,7 @@ pub fn ask<S: Read + Write>(backend: &mut S) -> Option<usize> {
 /// Reads a spool file. Returns the lines that write it again without what is settled, and the number of damaged lines.
 pub fn rewrite_spool(bytes: &[u8]) -> (String, usize) {
     let content = format::read(bytes);
-    let lines = content.live.into_iter().map(|(id, entry)| format::line_of(&Record::adding(id, entry)));
+    let lines = content.live.into_iter().map(|(id, entry)| format::line_of(&Record::of_event(id, entry)));
     (lines.collect(), content.damaged)
 }
 

@@ -8,7 +8,7 @@ use serde_json::Value;
 use super::HttpCallbacks;
 use super::form;
 use super::hook::{Detail, Hook, Subject};
-use super::message::{Message, marked};
+use super::message::{Message, with_flag};
 use super::questions::UnansweredQuestion;
 use super::queue::Job;
 use super::sessions::{EndEvent, key};
@@ -109,7 +109,7 @@ impl HttpCallbacks {
     ) {
         let session = &self.bodies.session_id(client.id);
         for UnansweredQuestion { hook, vhost, url, text } in unanswered {
-            let text = &marked(&text, hooks.format, "unanswered");
+            let text = &with_flag(&text, hooks.format, "unanswered");
             self.push(&Event { hook, vhost: &vhost, hooks, key, session, url: &url, text }, None);
         }
     }
@@ -174,7 +174,7 @@ impl HttpCallbacks {
             };
             let hooks = &vhost.http_hooks;
             let body = if entry.is_end { self.bodies.with_time(&entry.body) } else { entry.body.clone() };
-            let text = marked(&body, hooks.format, "replayed");
+            let text = with_flag(&body, hooks.format, "replayed");
             let (vhost, session) = (&entry.vhost, &entry.session);
             let event = Event { hook, vhost, hooks, key, session, url, text: &text };
             self.queue(&event, Some(receipt));
@@ -261,14 +261,14 @@ impl HttpCallbacks {
 
     /// Tells that a client no longer does what `hook` allowed.
     pub(super) fn end_action(&self, client: u64, hook: Hook) {
-        self.forget_times(client);
+        self.cancel_timers(client);
         if let Some(end) = self.sessions.try_with(|sessions| sessions.stop(client, hook)).flatten() {
             self.queue_end(&end);
         }
     }
 
     /// Forgets the times at which something is due about a client. May be called while a panic unwinds.
-    pub(super) fn forget_times(&self, client: u64) {
+    pub(super) fn cancel_timers(&self, client: u64) {
         self.expiry.remove(client);
         self.recheck.remove(client);
     }

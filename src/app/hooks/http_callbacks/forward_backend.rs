@@ -26,14 +26,14 @@ impl HttpCallbacks {
         let (callbacks, stream, client) = (self.clone(), stream.clone(), client.clone());
         let name = stream.name.clone();
         let asking = move || {
-            while callbacks.publishes(&client, &stream) {
+            while callbacks.is_publishing(&client, &stream) {
                 let config = callbacks.ctx.config.get();
                 let Some(vhost) = config.vhosts.get(&stream.vhost).filter(|vhost| !vhost.forward.backend.is_empty())
                 else {
                     return;
                 };
                 if let Some(targets) = callbacks.targets(vhost, &stream, &client) {
-                    if callbacks.publishes(&client, &stream) {
+                    if callbacks.is_publishing(&client, &stream) {
                         let targets = Arc::new(targets);
                         let (stream, client) = (stream.clone(), client.clone());
                         callbacks.ctx.events.emit(&Event::ForwardTargets { stream, client, targets });
@@ -48,7 +48,7 @@ impl HttpCallbacks {
         }
     }
 
-    fn publishes(&self, client: &ClientInfo, stream: &StreamInfo) -> bool {
+    fn is_publishing(&self, client: &ClientInfo, stream: &StreamInfo) -> bool {
         let client = self.ctx.clients.get(client.id).filter(|client| client.is_publishing());
         client.and_then(|client| client.stream_info()).is_some_and(|info| info.name == stream.name)
     }
@@ -74,7 +74,7 @@ impl HttpCallbacks {
                 }
             };
             let Some(urls) = answer::read_targets(reply.status, &reply.body) else {
-                backend.log_strange_answer(Hook::Forward, url, &reply);
+                backend.log_invalid_answer(Hook::Forward, url, &reply);
                 continue;
             };
             for text in urls {

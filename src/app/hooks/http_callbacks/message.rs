@@ -48,7 +48,7 @@ fn sign(secret: &str, text: &str) -> String {
 }
 
 /// Returns a body with a further field that is true, such as `replayed` of an event that is told after a restart.
-pub(super) fn marked(text: &str, format: HookFormat, field: &str) -> String {
+pub(super) fn with_flag(text: &str, format: HookFormat, field: &str) -> String {
     match (format, text.strip_suffix('}')) {
         (HookFormat::Json, Some(fields)) => format!("{fields},\"{field}\":true}}"),
         _ => format!("{text}&{field}=true"),
@@ -74,7 +74,7 @@ mod tests {
 
     #[test]
     fn a_replayed_event_says_so() {
-        assert_eq!(marked("{\"a\":1}", HookFormat::Json, "replayed"), "{\"a\":1,\"replayed\":true}");
-        assert_eq!(marked("a=1", HookFormat::Form, "replayed"), "a=1&replayed=true");
+        assert_eq!(with_flag("{\"a\":1}", HookFormat::Json, "replayed"), "{\"a\":1,\"replayed\":true}");
+        assert_eq!(with_flag("a=1", HookFormat::Form, "replayed"), "a=1&replayed=true");
     }
 }

@@ -110,7 +110,7 @@ impl HttpCallbacks {
             Answer::Allowed(grant) => Ok(grant),
             Answer::Refused(why) => Err(why),
             Answer::NotUnderstood => {
-                backend.log_strange_answer(hook, url, &reply);
+                backend.log_invalid_answer(hook, url, &reply);
                 Err("refused by the callback backend".to_owned())
             }
         })

@@ -80,7 +80,7 @@ impl Queue {
             let jobs = &mut self.lanes[lane].jobs;
             let of_no_consequence = jobs.iter().position(|job| job.hook.is_informational()).unwrap_or(0);
             let Some(job) = jobs.remove(of_no_consequence) else { break };
-            self.forget(&job);
+            self.settle(&job);
             dropped += 1;
         }
         dropped
@@ -93,7 +93,7 @@ impl Queue {
     /// Removes the first event of a lane, unless that is another one by now.
     pub(super) fn pop(&mut self, lane: usize, job: &Arc<Job>) {
         if self.lanes[lane].jobs.pop_front_if(|first| Arc::ptr_eq(first, job)).is_some() {
-            self.forget(job);
+            self.settle(job);
         }
     }
 
@@ -125,7 +125,7 @@ impl Queue {
         self.lanes.iter().any(|lane| lane.running)
     }
 
-    fn forget(&mut self, job: &Job) {
+    fn settle(&mut self, job: &Job) {
         self.count -= 1;
         self.bytes -= job.size();
         job.settle();

@@ -83,7 +83,7 @@ impl Spool {
         let waiting = Arc::new(AtomicUsize::new(0));
         let (last_id, full) = (AtomicU64::new(last_id), AtomicBool::new(false));
         let spool = Arc::new(Self { sender, last_id, waiting: waiting.clone(), full });
-        let lines = live.iter().map(|(id, entry)| (*id, line_of(&Record::adding(*id, entry.clone())))).collect();
+        let lines = live.iter().map(|(id, entry)| (*id, line_of(&Record::of_event(*id, entry.clone())))).collect();
         let mut writer = Writer { path: path.to_owned(), file, size: bytes.len() as u64, live: lines, torn: false };
         // Also ends a line that a crash has cut off.
         writer.rewrite()?;
@@ -99,7 +99,7 @@ impl Spool {
         let settles = settles.filter(|receipt| Arc::ptr_eq(&receipt.spool, self));
         let settles =
             settles.filter(|receipt| !receipt.settled.swap(true, Ordering::Relaxed)).map(|receipt| receipt.id);
-        let is_added = self.append(&Record { settles, ..Record::adding(id, entry) });
+        let is_added = self.append(&Record { settles, ..Record::of_event(id, entry) });
         is_added.then(|| Receipt { spool: self.clone(), id, settled: AtomicBool::new(false) })
     }
 

@@ -26,9 +26,14 @@ enum Lookup {
 
 impl Hosts {
     /// Returns whether a host is this machine; `None` while that is looked up. `on_known` is called when it is.
-    pub(super) fn is_own(&self, host: &str, now: Instant, on_known: &Arc<dyn Fn() + Send + Sync>) -> Option<bool> {
+    pub(super) fn is_local_host(
+        &self,
+        host: &str,
+        now: Instant,
+        on_known: &Arc<dyn Fn() + Send + Sync>,
+    ) -> Option<bool> {
         if let Ok(address) = host.parse::<IpAddr>() {
-            return Some(is_own(address));
+            return Some(is_own_address(address));
         }
         if host.eq_ignore_ascii_case("localhost") {
             return Some(true);
@@ -63,10 +68,10 @@ impl Hosts {
 /// Blocks the thread.
 fn resolve(name: &str) -> bool {
     let addresses = (name, 0).to_socket_addrs();
-    addresses.is_ok_and(|mut addresses| addresses.any(|address| is_own(address.ip())))
+    addresses.is_ok_and(|mut addresses| addresses.any(|address| is_own_address(address.ip())))
 }
 
-fn is_own(address: IpAddr) -> bool {
+fn is_own_address(address: IpAddr) -> bool {
     address.to_canonical().is_loopback() || is_local(address)
 }
 
@@ -80,7 +85,7 @@ mod tests {
             let hosts = Hosts::default();
             let (sender, known) = std::sync::mpsc::channel();
             let on_known: Arc<dyn Fn() + Send + Sync> = Arc::new(move || _ = sender.send(()));
-            let ask = |host: &str| hosts.is_own(host, st::now(), &on_known);
+            let ask = |host: &str| hosts.is_local_host(host, st::now(), &on_known);
             for (host, own) in [
                 ("127.0.0.1", true),
                 ("127.8.9.1", true),

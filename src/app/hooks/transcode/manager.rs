@@ -208,7 +208,7 @@ impl Manager {
                 Action::Nothing => {}
                 Action::Remove => drop(self.tasks.remove(&id)),
                 Action::Start if self.runs.count() < max_processes => self.runs.start(id, entry, now),
-                Action::Start => waiting += usize::from(entry.task.waited(now) >= LONG_WAIT),
+                Action::Start => waiting += usize::from(entry.task.queue_time(now) >= LONG_WAIT),
                 Action::Signal(signal, reason) => self.runs.signal(entry, signal, reason),
             }
         }

@@ -58,7 +58,7 @@ impl Names {
             let variable = rest.find(']').map(|end| &rest[1..end]);
             match variable.and_then(|name| Some((name, self.value(name, engine, time)?))) {
                 Some((name, value)) => {
-                    if matches!(name, "vhost" | "app" | "stream" | "param" | "url") && !is_harmless(&value) {
+                    if matches!(name, "vhost" | "app" | "stream" | "param" | "url") && !is_safe_value(&value) {
                         return Err(NameError::Forbidden(value));
                     }
                     text.push_str(&value);
@@ -102,7 +102,7 @@ impl Names {
     }
 }
 
-fn is_harmless(value: &str) -> bool {
+fn is_safe_value(value: &str) -> bool {
     !value.chars().any(|c| c.is_whitespace() || c.is_control() || FORBIDDEN.contains(&c))
 }
 

@@ -7,13 +7,17 @@ use serde_json::{Map, Value};
 
 use super::entry::Entry;
 use crate::app::context::Context;
+use crate::app::limits::fairness::TimeSlice;
 
-/// The streams that programs publish now, by the stream and the name of the program.
+/// The streams that programs publish, by the stream and the name of the program.
 pub(super) type Outputs = HashMap<(String, String), Vec<String>>;
 
+/// Collects the outputs of all programs. May wait.
 pub(super) fn outputs(ctx: &Context) -> Outputs {
     let mut outputs = Outputs::new();
+    let mut slice = TimeSlice::for_report();
     for client in ctx.clients.all() {
+        slice.yield_if_used_up();
         if let Some(engine) = client.engine().filter(|_| client.is_publishing())
             && let Some(stream) = client.stream_info()
         {

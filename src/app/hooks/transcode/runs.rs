@@ -96,7 +96,7 @@ impl Runs {
         let Ok(command) = spec.command(st::system_time()) else { return };
         let mut own_hosts = HashSet::new();
         for host in urls::hosts(&command.args) {
-            match self.hosts.is_own(&host, now, &self.on_host) {
+            match self.hosts.is_local_host(&host, now, &self.on_host) {
                 Some(true) => drop(own_hosts.insert(host)),
                 Some(false) => {}
                 // Tried again when it is known.

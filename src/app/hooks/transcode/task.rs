@@ -142,7 +142,7 @@ impl Task {
     }
 
     /// Returns the time since the program could be started.
-    pub(super) fn waited(&self, now: Instant) -> Duration {
+    pub(super) fn queue_time(&self, now: Instant) -> Duration {
         match &self.state {
             State::Idle { not_before } if self.has_input => now.saturating_duration_since(*not_before),
             _ => Duration::ZERO,

@@ -53,7 +53,7 @@ impl Backend {
                             && !(200..300).contains(&reply.status)
                     };
                     if job.format == HookFormat::Json && is_strange(&reply) {
-                        self.log_strange_answer(job.hook, &job.url, &reply);
+                        self.log_invalid_answer(job.hook, &job.url, &reply);
                     }
                     None
                 }

@@ -31,7 +31,7 @@ pub(in super::super) struct Record {
 }
 
 impl Record {
-    pub(in super::super) fn adding(id: u64, entry: Entry) -> Self {
+    pub(in super::super) fn of_event(id: u64, entry: Entry) -> Self {
         Self { id, event: Some(entry), settles: None }
     }
 }
@@ -92,7 +92,7 @@ mod tests {
 
     #[test]
     fn a_file_cut_or_damaged_at_any_byte_loses_no_other_line() {
-        let lines: Vec<_> = (1..=4).map(|id| line_of(&Record::adding(id, entry(&format!("body {id}"))))).collect();
+        let lines: Vec<_> = (1..=4).map(|id| line_of(&Record::of_event(id, entry(&format!("body {id}"))))).collect();
         let settled = line_of(&Record { id: 0, event: None, settles: Some(2) });
         let whole = lines.concat() + &settled;
         let due = |lines: usize| if lines == 5 { 3 } else { lines };

@@ -171,10 +171,10 @@ fn without_input_nothing_starts() {
     let mut rig = Rig::new(&spec("a"));
     rig.task.has_input = false;
     assert_eq!((rig.step(0), rig.task.state_name(rig.now)), (Action::Nothing, "no_input"));
-    assert_eq!(rig.task.waited(rig.now + Duration::from_secs(9)), Duration::ZERO);
+    assert_eq!(rig.task.queue_time(rig.now + Duration::from_secs(9)), Duration::ZERO);
     rig.task.has_input = true;
     assert_eq!((rig.step(0), rig.task.state_name(rig.now)), (Action::Start, "queued"));
-    assert_eq!(rig.task.waited(rig.now + Duration::from_secs(9)), Duration::from_secs(9));
+    assert_eq!(rig.task.queue_time(rig.now + Duration::from_secs(9)), Duration::from_secs(9));
     rig.task.wanted = None;
     assert_eq!(rig.step(0), Action::Remove);
 }
