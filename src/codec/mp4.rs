@@ -6,7 +6,7 @@
 //! ```
 //!
 //! A file that was never finished plays up to its last whole fragment; it has no duration in its head and no index. Readers such
-//! as ffmpeg refuse a file that ends within a `moof`, so a fragment begins as a box that they skip, see [`hidden_header`]. All times are milliseconds, as in RTMP. The boxes are those of the crate `mp4-atom`, which no other
+//! as ffmpeg refuse a file that ends within a `moof`, so a fragment begins as a box that they skip, see [`free_box_header`]. All times are milliseconds, as in RTMP. The boxes are those of the crate `mp4-atom`, which no other
 //! module names; decoder configurations are copied as the publisher sent them.
 
 mod head;
@@ -30,7 +30,7 @@ pub const BOX_TYPE: usize = 4;
 
 /// Returns the first bytes of a fragment while it is being written, of a box that readers skip. When all of it is in the file,
 /// its own type takes the place of this one, in a write that no kill interrupts: whatever a crash leaves can be read.
-pub fn hidden_header(fragment: &[u8]) -> Option<[u8; BOX_HEADER]> {
+pub fn free_box_header(fragment: &[u8]) -> Option<[u8; BOX_HEADER]> {
     let [s0, s1, s2, s3, ..] = *fragment.first_chunk::<BOX_HEADER>()?;
     Some([s0, s1, s2, s3, b'f', b'r', b'e', b'e'])
 }

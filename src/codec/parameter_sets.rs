@@ -54,7 +54,7 @@ impl VideoConfig {
             }
         }
         let mut in_band = SetsChange { has_sets: !found.is_empty(), is_new_sequence: false };
-        if found.is_empty() || found.iter().all(|set| self.has(set)) {
+        if found.is_empty() || found.iter().all(|set| self.contains(set)) {
             return Ok(in_band);
         }
         let old = std::mem::take(&mut self.parameter_sets);
@@ -77,7 +77,7 @@ impl VideoConfig {
         Ok(in_band)
     }
 
-    fn has(&self, set: &[u8]) -> bool {
+    fn contains(&self, set: &[u8]) -> bool {
         split(&self.parameter_sets).any(|old| old == set)
     }
 }

@@ -86,7 +86,7 @@ impl Muxer {
             return;
         }
         self.bytes = self.bytes.saturating_add(sample.data.len());
-        track.end_held(Some(sample.dts));
+        track.finish_held(Some(sample.dts));
         track.held = Some(sample);
     }
 
@@ -141,7 +141,7 @@ impl Muxer {
 
     /// Returns a fragment of all samples that are left.
     pub fn last_fragment(&mut self) -> Option<Fragment> {
-        self.tracks.iter_mut().for_each(|track| track.end_held(None));
+        self.tracks.iter_mut().for_each(|track| track.finish_held(None));
         self.fragment()
     }
 
@@ -180,7 +180,7 @@ impl Track {
     }
 
     /// Gives the sample that is held back its duration: to the time `next`, or else that of the sample before.
-    fn end_held(&mut self, next: Option<u64>) {
+    fn finish_held(&mut self, next: Option<u64>) {
         let Some(sample) = self.held.take() else { return };
         let duration = match next {
             Some(next) => u32::try_from(next.saturating_sub(sample.dts)).unwrap_or(u32::MAX),

@@ -178,7 +178,7 @@ impl OpenFile {
 
     /// Appends a fragment of MP4. Wherever a crash interrupts this, the file can be read up to the fragment before.
     fn append_fragment(&mut self, bytes: &[u8]) -> io::Result<()> {
-        let Some(hidden) = mp4::hidden_header(bytes) else { return Ok(()) };
+        let Some(hidden) = mp4::free_box_header(bytes) else { return Ok(()) };
         self.check_free()?;
         self.file.write_all(&hidden)?;
         self.file.write_all(&bytes[hidden.len()..])?;
@@ -318,10 +318,10 @@ mod tests {
         file.append_fragment(b"\0\0\0\x09moof.mdat").unwrap();
         assert_eq!((content(), file.size), (b"head\0\0\0\x09moof.mdat".to_vec(), 17));
         // A kill in the middle.
-        let hidden = mp4::hidden_header(b"\0\0\0\x09moof.mdat").unwrap();
+        let hidden = mp4::free_box_header(b"\0\0\0\x09moof.mdat").unwrap();
         file.file.write_all(&hidden).unwrap();
         assert_eq!(content()[17..], *b"\0\0\0\x09free");
-        assert_eq!(mp4::hidden_header(b"\0\0\0\x09moo"), None);
+        assert_eq!(mp4::free_box_header(b"\0\0\0\x09moo"), None);
     }
 
     #[test]
