@@ -73,7 +73,7 @@ impl Library {
         let now = now.duration_since(UNIX_EPOCH).map_or(0, |time| time.as_millis() as u64);
         for policy in policies.iter().filter(|policy| !policy.max_age.is_zero() || policy.max_size > 0) {
             self.load(&policy.root);
-            let due = policy.due(self.lists().get(&policy.root).map_or(&[][..], Vec::as_slice), now);
+            let due = policy.expired(self.lists().get(&policy.root).map_or(&[][..], Vec::as_slice), now);
             let is_gone = |recording: &Arc<FinishedRecording>| {
                 let is_gone = ledger::remove_file(&recording.root, &recording.entry).is_ok();
                 if is_gone {
@@ -82,7 +82,7 @@ impl Library {
                 is_gone
             };
             let removed: Vec<_> = due.into_iter().filter(is_gone).collect();
-            self.forget(&policy.root, &removed);
+            self.remove_entries(&policy.root, &removed);
         }
     }
 
@@ -94,11 +94,11 @@ impl Library {
         }
         log_removal(&recording);
         let root = recording.root.clone();
-        self.forget(&root, &[recording]);
+        self.remove_entries(&root, &[recording]);
         Removal::Removed
     }
 
-    fn forget(&self, root: &Path, removed: &[Arc<FinishedRecording>]) {
+    fn remove_entries(&self, root: &Path, removed: &[Arc<FinishedRecording>]) {
         if removed.is_empty() {
             return;
         }
@@ -121,7 +121,7 @@ impl Library {
 
 impl Policy {
     /// Returns the recordings that are to be removed. `all` are in order, oldest first.
-    fn due(&self, all: &[Arc<FinishedRecording>], now_ms: u64) -> Vec<Arc<FinishedRecording>> {
+    fn expired(&self, all: &[Arc<FinishedRecording>], now_ms: u64) -> Vec<Arc<FinishedRecording>> {
         let is_own = |recording: &&Arc<FinishedRecording>| recording.entry.vhost == self.vhost;
         let mut excess = match self.max_size {
             0 => 0,
@@ -184,7 +184,7 @@ mod tests {
         let root: Arc<Path> = Path::new("/r").into();
         let all = [entry("v", 0, 10), entry("other", 0, 10), entry("v", 5000, 10), entry("v", 9000, 10)];
         let all = all.map(|entry| with_id(&root, entry));
-        let due = |max_age, max_size| starts(&policy(max_age, max_size).due(&all, 10_000));
+        let due = |max_age, max_size| starts(&policy(max_age, max_size).expired(&all, 10_000));
         assert_eq!(due(0, 0), [0; 0]);
         assert_eq!(due(8999, 0), [0]);
         assert_eq!(due(9000, 0), [0; 0], "the age counts from the end");

@@ -84,7 +84,7 @@ impl Output for DvrOutput {
 impl Drop for DvrOutput {
     fn drop(&mut self) {
         if let Some(recorder) = self.recorder.take() {
-            let dropped = recorder.end(st::now());
+            let dropped = recorder.finish(st::now());
             self.count_drops(dropped, true);
         }
     }

@@ -116,7 +116,7 @@ impl<D: Disk> Recorder<D> {
         }
         let is_frame = is_frame(packet);
         if packet.kind == PacketKind::Header {
-            self.keep_header(packet);
+            self.store_header(packet);
         } else if packet.track == Track::Video {
             self.last_video_time = Some(packet.dts);
         }
@@ -142,7 +142,7 @@ impl<D: Disk> Recorder<D> {
     }
 
     /// Ends the recording. Returns the messages that were not recorded.
-    pub(super) fn end(mut self, now: Instant) -> u64 {
+    pub(super) fn finish(mut self, now: Instant) -> u64 {
         self.close(now);
         self.dropped
     }
@@ -183,7 +183,7 @@ impl<D: Disk> Recorder<D> {
         }
     }
 
-    fn keep_header(&mut self, packet: &Packet<'_>) {
+    fn store_header(&mut self, packet: &Packet<'_>) {
         let key = match &packet.tag {
             Some(Tag::Video(tag)) => (Track::Video, tag.track, tag.packet == VideoPacket::Metadata),
             Some(Tag::Audio(tag)) => (Track::Audio, tag.track, tag.packet != AudioPacket::SequenceHeader),

@@ -148,7 +148,7 @@ impl Rig {
 
     /// Ends the recording. Returns its disk, and the messages that were dropped.
     fn end(self) -> (MemoryDisk, u64) {
-        let dropped = self.recorder.end(self.now);
+        let dropped = self.recorder.finish(self.now);
         (self.disk, dropped)
     }
 }

@@ -56,7 +56,7 @@ impl MemoryFiles {
     }
 
     /// Cancels [`MemoryFiles::expire_playlist`].
-    pub(super) fn keep_playlist(&mut self) {
+    pub(super) fn cancel_playlist_expiry(&mut self) {
         self.expiring.retain(|(_, path)| *path != self.playlist_path);
     }
 

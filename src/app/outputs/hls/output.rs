@@ -54,7 +54,7 @@ impl Output for HlsOutput {
     // Dropping it ends it.
     fn end(self: Box<Self>, reason: EndReason) {
         if reason == EndReason::Unpublished {
-            self.0.0.try_with(|state| state.on_polite_end());
+            self.0.0.try_with(|state| state.on_unpublish());
         }
     }
 
@@ -66,7 +66,7 @@ impl Output for HlsOutput {
 impl Drop for HlsOutput {
     fn drop(&mut self) {
         // Not `with`: this may run while a panic unwinds out of one.
-        self.0.0.try_with(|state| state.on_publisher_gone());
+        self.0.0.try_with(|state| state.on_publication_end());
     }
 }
 

@@ -230,7 +230,7 @@ impl SegmentStore {
     }
 
     /// Adds the empty playlist of a closed stream, if there is one, to the tombstones.
-    pub(super) fn leave_tombstone(&self, tombstones: &mut Tombstones) {
+    pub(super) fn add_tombstone(&self, tombstones: &mut Tombstones) {
         if !self.has_playlist_file && self.last_failed {
             // Directories may have been created for a segment that could not be written.
             tombstones::remove_empty_dirs(&self.base, &self.root);

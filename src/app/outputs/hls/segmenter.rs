@@ -192,7 +192,7 @@ impl Segmenter {
             return None;
         }
         if is_keyframe && let Some((config, _)) = self.video.config() {
-            self.picture.keep(config, tag.composition_time, frame);
+            self.picture.store(config, tag.composition_time, frame);
         }
         self.add_frame(time, tag.composition_time, is_keyframe, frame)
     }

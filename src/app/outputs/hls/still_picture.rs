@@ -66,7 +66,7 @@ impl StillPicture {
     }
 
     /// Keeps a keyframe. A copy, as the message may be a part of a much larger one.
-    pub(super) fn keep(&mut self, config: &VideoConfig, composition_time: i32, frame: &[u8]) {
+    pub(super) fn store(&mut self, config: &VideoConfig, composition_time: i32, frame: &[u8]) {
         self.frame.clear();
         if frame.len() <= MAX_PICTURE && is_independent(config, frame) {
             self.frame.extend_from_slice(frame);

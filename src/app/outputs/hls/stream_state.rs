@@ -47,7 +47,7 @@ pub(super) struct StreamState {
     publication: Option<(Arc<StreamInfo>, Arc<ClientInfo>)>,
     ended_at: Instant,
     /// The publisher has said that it ends, which is not a lost connection.
-    is_polite_end: bool,
+    is_unpublished: bool,
     endlist_pending: bool,
     /// The stream has ended for good. It is kept until its files in memory are removed and the writer thread knows.
     is_closed: bool,
@@ -86,7 +86,7 @@ impl StreamState {
             publisher: None,
             publication: None,
             ended_at: st::now(),
-            is_polite_end: false,
+            is_unpublished: false,
             endlist_pending: false,
             is_closed: false,
             close_pending: false,
@@ -103,7 +103,7 @@ impl StreamState {
             (self.disk_playlist, self.open_sent, self.playlist) = (Arc::default(), false, None);
         }
         self.publisher = Some(publisher);
-        (self.is_polite_end, self.endlist_pending, self.is_moved) = (false, false, false);
+        (self.is_unpublished, self.endlist_pending, self.is_moved) = (false, false, false);
         self.apply_settings(settings);
         self.segmenter.start();
         (self.segmenter_charge, self.memory) = (memory.charge(Category::Hls), memory.clone());
@@ -155,11 +155,11 @@ impl StreamState {
     }
 
     /// Notes that the publisher has ended the stream itself: the playlist is marked as complete after `hls_endlist_delay`.
-    pub(super) fn on_polite_end(&mut self) {
-        self.is_polite_end = true;
+    pub(super) fn on_unpublish(&mut self) {
+        self.is_unpublished = true;
     }
 
-    pub(super) fn on_publisher_gone(&mut self) {
+    pub(super) fn on_publication_end(&mut self) {
         let last = self.segmenter.finish();
         self.after_segmenter(last);
         self.publisher = None;
@@ -253,7 +253,7 @@ impl StreamState {
         let removed = removed.iter().map(|entry| format!("{dir}{}", playlist.file_name(entry.number)));
         self.memory_files.expire_segments(due, removed);
         // It may be expiring if the stream was closed and came back.
-        self.memory_files.keep_playlist();
+        self.memory_files.cancel_playlist_expiry();
         self.publish_playlist();
         self.remove_expired(st::now());
 
@@ -305,8 +305,8 @@ impl StreamState {
             return false;
         }
         let ended_for = now.saturating_duration_since(self.ended_at);
-        if self.is_polite_end && ended_for >= self.settings.endlist_delay {
-            (self.is_polite_end, self.endlist_pending) = (false, true);
+        if self.is_unpublished && ended_for >= self.settings.endlist_delay {
+            (self.is_unpublished, self.endlist_pending) = (false, true);
         }
         if self.endlist_pending {
             self.finish_playlist();

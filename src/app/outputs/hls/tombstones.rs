@@ -40,7 +40,7 @@ impl Tombstones {
     }
 
     /// Forgets the tombstone of a stream that is published again. Its file stays.
-    pub(super) fn forget(&mut self, playlist: &Path) {
+    pub(super) fn remove(&mut self, playlist: &Path) {
         self.playlists.retain(|tombstone| tombstone.path != playlist);
     }
 
@@ -81,7 +81,7 @@ mod tests {
             let (root, next_number) = (root.path().to_owned(), 10 - n.min(9) as u64);
             tombstones.add(Tombstone { root, path: path(n), text: "empty".into(), next_number });
             if n == 2 {
-                tombstones.forget(&path(2));
+                tombstones.remove(&path(2));
             }
             tombstones.next_number()
         };

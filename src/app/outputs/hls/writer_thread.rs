@@ -129,7 +129,7 @@ impl WriterThread {
         let Self { stores, dir_cache, tombstones, .. } = self;
         stores.entry(files.root.join(&files.base)).or_insert_with(|| {
             let store = SegmentStore::open(&files.root, &files.base, dir_cache, tombstones.next_number());
-            tombstones.forget(store.playlist_path());
+            tombstones.remove(store.playlist_path());
             store
         })
     }
@@ -147,7 +147,7 @@ impl WriterThread {
             let is_finished = store.is_done() && budget > 0;
             if is_finished {
                 budget -= 1;
-                store.leave_tombstone(&mut self.tombstones);
+                store.add_tombstone(&mut self.tombstones);
             }
             !is_finished
         });

@@ -103,7 +103,7 @@ fn a_file_has_the_time_of_its_first_frame() {
         let packet = Packet { track: Track::Video, dts, kind, tag, payload: &payload };
         recorder.packet(&packet, now + Duration::from_millis(dts));
     }
-    recorder.end(now);
+    recorder.finish(now);
     assert_eq!(*ages.0.borrow(), [Duration::from_millis(700)]);
 }
 
