@@ -158,7 +158,7 @@ impl Config {
         let file = path.display().to_string();
         let bytes = std::fs::read(path).map_err(|e| {
             let hint = if e.kind() == ErrorKind::NotFound { "; name one with -c FILE" } else { "" };
-            Error::one(file.clone(), Reason::Unreadable(read_error(&e) + hint))
+            Error::of_problem(file.clone(), Reason::Unreadable(read_error(&e) + hint))
         })?;
         Config::parse_with(&file, include::text(&file, &bytes)?, variables)
     }

@@ -82,7 +82,9 @@ pub(super) fn parse(file: &str, text: &str) -> Result<Vec<Directive>, Error> {
     }
     missing_semicolon(file, &words)?;
     match open.pop() {
-        Some((_, owner)) => Err(Error::one(position(file, owner.name.line), Reason::MissingBrace(owner.name.text))),
+        Some((_, owner)) => {
+            Err(Error::of_problem(position(file, owner.name.line), Reason::MissingBrace(owner.name.text)))
+        }
         None => Ok(block),
     }
 }
@@ -95,7 +97,7 @@ fn directive(words: Vec<Word>) -> Option<Directive> {
 
 fn missing_semicolon(file: &str, words: &[Word]) -> Result<(), Error> {
     match words.last() {
-        Some(last) => Err(Error::one(position(file, last.line), Reason::MissingSemicolon(last.text.clone()))),
+        Some(last) => Err(Error::of_problem(position(file, last.line), Reason::MissingSemicolon(last.text.clone()))),
         None => Ok(()),
     }
 }
@@ -110,7 +112,7 @@ struct Scanner<'a> {
 
 impl Scanner<'_> {
     fn error(&self, reason: Reason) -> Error {
-        Error::one(position(self.file, self.line), reason)
+        Error::of_problem(position(self.file, self.line), reason)
     }
 
     /// Consumes one character and counts lines. Fails for control characters.
@@ -158,7 +160,7 @@ impl Scanner<'_> {
     }
 
     fn quoted(&mut self, quote: char, begin: usize) -> Result<String, Error> {
-        let unterminated = || Error::one(position(self.file, begin), Reason::UnterminatedQuote(quote));
+        let unterminated = || Error::of_problem(position(self.file, begin), Reason::UnterminatedQuote(quote));
         let mut text = String::new();
         loop {
             match self.bump()?.ok_or_else(unterminated)? {

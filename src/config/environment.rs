@@ -80,7 +80,7 @@ impl Environment {
                 }
             }
         }
-        Error::unless_empty(problems)?;
+        Error::of_problems(problems)?;
         Ok(environment)
     }
 }

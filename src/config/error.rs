@@ -20,12 +20,12 @@ pub struct Error {
 }
 
 impl Error {
-    pub(super) fn one(at: String, reason: Reason) -> Error {
+    pub(super) fn of_problem(at: String, reason: Reason) -> Error {
         Error { problems: vec![Problem { at, reason }] }
     }
 
     /// Returns `Ok` if there are no problems.
-    pub(super) fn unless_empty(problems: Vec<Problem>) -> Result<(), Error> {
+    pub(super) fn of_problems(problems: Vec<Problem>) -> Result<(), Error> {
         if problems.is_empty() { Ok(()) } else { Err(Error { problems }) }
     }
 }

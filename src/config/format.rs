@@ -46,7 +46,7 @@ impl Format for Directives {
             }
         }
         srs::unfold_play(&mut tree);
-        Error::unless_empty(check(&tree))?;
+        Error::of_problems(check(&tree))?;
         Ok(map_block(BlockKind::Root, tree))
     }
 }

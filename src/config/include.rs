@@ -49,7 +49,7 @@ impl Expansion {
     }
 
     fn include(&mut self, directive: &Directive, all: &mut Vec<Directive>) -> Result<(), Error> {
-        let problem = |reason: Reason| Error::one(directive.name.position(), reason);
+        let problem = |reason: Reason| Error::of_problem(directive.name.position(), reason);
         if directive.block.is_some() || directive.args.is_empty() {
             let text =
                 "\"include\" takes the path of a file, or a pattern for several; e.g. \"include conf.d/*.conf;\"";
@@ -87,7 +87,7 @@ impl Expansion {
 pub(super) fn text<'a>(file: &str, bytes: &'a [u8]) -> Result<&'a str, Error> {
     std::str::from_utf8(bytes).map_err(|e| {
         let line = 1 + bytes[..e.valid_up_to()].iter().filter(|b| **b == b'\n').count();
-        Error::one(position(file, line), Reason::NotUtf8)
+        Error::of_problem(position(file, line), Reason::NotUtf8)
     })
 }
 

@@ -353,13 +353,13 @@ impl Reader {
     }
 
     pub(super) fn finish(self) -> Result<(), Error> {
-        Error::unless_empty(self.problems)
+        Error::of_problems(self.problems)
     }
 }
 
 /// Converts an error of the `config` crate. It wraps our own error if the text was invalid.
 pub(super) fn from_crate(file: &str, error: ConfigError) -> Error {
-    let other = |text: String| Error::one(file.to_owned(), Reason::Other(text));
+    let other = |text: String| Error::of_problem(file.to_owned(), Reason::Other(text));
     match error {
         ConfigError::FileParse { cause, .. } => match cause.downcast::<Error>() {
             Ok(ours) => *ours,
