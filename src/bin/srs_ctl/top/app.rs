@@ -118,7 +118,7 @@ impl App {
         self.sent.add(bytes("play", "bytes_out") + bytes("forward", "bytes_out"), seconds);
         self.rates.add(&sample.streams, seconds);
         // The selection stays with its row, and not with its place.
-        let key = self.selected_key();
+        let key = self.selected_id();
         self.data = sample.data;
         self.streams = sample.streams;
         if let (Some((of, clients)), Page::Clients { id, .. }) = (sample.clients, &self.page)
@@ -128,10 +128,10 @@ impl App {
         }
         self.error = None;
         self.sort();
-        if let Some(place) = key.and_then(|key| self.keys().iter().position(|other| *other == key)) {
+        if let Some(place) = key.and_then(|key| self.row_ids().iter().position(|other| *other == key)) {
             self.selected = place;
         }
-        self.keep_on_screen();
+        self.clamp_selection();
     }
 
     /// Returns the streams that the filter lets through, in their order.
@@ -148,15 +148,15 @@ impl App {
         self.clients.iter().filter(is_shown).collect()
     }
 
-    fn keys(&self) -> Vec<String> {
+    fn row_ids(&self) -> Vec<String> {
         match &self.page {
             Page::Streams => self.shown_streams().iter().map(|stream| stream.id.clone()).collect(),
             Page::Clients { .. } => self.shown_clients().iter().map(|client| client.id.to_string()).collect(),
         }
     }
 
-    fn selected_key(&self) -> Option<String> {
-        self.keys().into_iter().nth(self.selected)
+    fn selected_id(&self) -> Option<String> {
+        self.row_ids().into_iter().nth(self.selected)
     }
 
     fn sort(&mut self) {
@@ -189,8 +189,8 @@ impl App {
     }
 
     /// Moves selection and screen so that the selected row exists and is seen.
-    pub(super) fn keep_on_screen(&mut self) {
-        let count = self.keys().len();
+    pub(super) fn clamp_selection(&mut self) {
+        let count = self.row_ids().len();
         self.selected = self.selected.min(count.saturating_sub(1));
         let height = self.height.max(1);
         self.offset = self.offset.min(self.selected).max((self.selected + 1).saturating_sub(height));
@@ -223,7 +223,7 @@ impl App {
                 Vec::new()
             }
         };
-        self.keep_on_screen();
+        self.clamp_selection();
         requests
     }
 
@@ -240,13 +240,13 @@ impl App {
             KeyCode::Home => self.selected = 0,
             KeyCode::End => self.selected = usize::MAX - 1,
             KeyCode::Char('s') => {
-                let (order, count) = self.order();
+                let (order, count) = self.sort_order();
                 order.column = (order.column + 1) % count;
                 order.is_reversed = false;
                 self.sort();
             }
             KeyCode::Char('r') => {
-                let (order, _) = self.order();
+                let (order, _) = self.sort_order();
                 order.is_reversed = !order.is_reversed;
                 self.sort();
             }
@@ -284,7 +284,7 @@ impl App {
         }
     }
 
-    fn order(&mut self) -> (&mut Order, usize) {
+    fn sort_order(&mut self) -> (&mut Order, usize) {
         match self.page {
             Page::Streams => (&mut self.stream_order, STREAM_SORT_COLUMNS.len()),
             Page::Clients { .. } => (&mut self.client_order, CLIENT_SORT_COLUMNS.len()),

@@ -39,7 +39,7 @@ pub(super) fn draw(frame: &mut Frame<'_>, app: &mut App) {
     draw_rate(frame, left, "in ", &app.received, Color::Cyan);
     draw_rate(frame, right, "out", &app.sent, Color::Green);
     app.height = usize::from(list.height.saturating_sub(1)).max(1);
-    app.keep_on_screen();
+    app.clamp_selection();
     match app.page {
         Page::Streams => draw_streams(frame, list, app),
         Page::Clients { .. } => draw_clients(frame, list, app),

@@ -86,9 +86,9 @@ fn keys_select_order_and_filter() {
     assert_eq!(app.shown_streams().len(), 300);
     // The selection stays with its stream when others go.
     press(&mut app, &[KeyCode::Char('r'), KeyCode::Char('s'), KeyCode::End]);
-    let selected = app.selected_key();
+    let selected = app.selected_id();
     app.apply(sample(300, 2));
-    assert_eq!(app.selected_key(), selected);
+    assert_eq!(app.selected_id(), selected);
     app.apply(sample(3, 3));
     assert!(app.selected < 3);
     app.apply(sample(0, 4));
