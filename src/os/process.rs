@@ -63,15 +63,15 @@ impl Processes {
 
     /// Starts a program under an id that is in use by no other child. [`ProcessEvent::Exited`] follows in any case.
     pub fn spawn(&self, id: u64, spawn: Spawn) {
-        self.order(Order::Spawn(id, Box::new(spawn)));
+        self.send(Order::Spawn(id, Box::new(spawn)));
     }
 
     /// Sends a signal to a child, if it runs.
     pub fn signal(&self, id: u64, signal: StopSignal) {
-        self.order(Order::Signal(id, signal));
+        self.send(Order::Signal(id, signal));
     }
 
-    fn order(&self, order: Order) {
+    fn send(&self, order: Order) {
         // The thread lives as long as the process.
         let _ = self.orders.lock().unwrap_or_else(PoisonError::into_inner).send(order);
         // A full buffer wakes the thread too.

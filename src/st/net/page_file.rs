@@ -16,12 +16,12 @@ static PAGE_FILES: AtomicUsize = AtomicUsize::new(0);
 #[derive(Debug)]
 pub struct PageFile {
     file: File,
-    _count: Count,
+    _count: FileSlot,
 }
 
 /// One of the page files that exist.
 #[derive(Debug)]
-struct Count;
+struct FileSlot;
 
 impl PageFile {
     /// Copies `bytes`. Takes about 0.3 ms per MB.
@@ -29,7 +29,7 @@ impl PageFile {
     /// # Errors
     /// Those of memfd_create(2) and write(2), and `OutOfMemory` if there are too many page files.
     pub fn new(bytes: &[u8]) -> io::Result<Self> {
-        let count = Count::take().ok_or(io::ErrorKind::OutOfMemory)?;
+        let count = FileSlot::acquire().ok_or(io::ErrorKind::OutOfMemory)?;
         let mut file = File::from(memfd_create("segment", MFdFlags::MFD_CLOEXEC)?);
         file.write_all(bytes)?;
         Ok(Self { file, _count: count })
@@ -42,14 +42,14 @@ impl AsFd for PageFile {
     }
 }
 
-impl Count {
-    fn take() -> Option<Self> {
+impl FileSlot {
+    fn acquire() -> Option<Self> {
         let add = |count: usize| (count < MAX_PAGE_FILES).then_some(count + 1);
         PAGE_FILES.fetch_update(Ordering::Relaxed, Ordering::Relaxed, add).is_ok().then_some(Self)
     }
 }
 
-impl Drop for Count {
+impl Drop for FileSlot {
     fn drop(&mut self) {
         PAGE_FILES.fetch_sub(1, Ordering::Relaxed);
     }
