@@ -126,7 +126,7 @@ pub fn start(config: Config, sockets: Sockets, tls: TlsAcceptor, control: Contro
         let access = Arc::new(HlsAccessHandler::new(ctx.clone(), live_files.clone()));
         let live = Arc::new(LiveFileHandler::new(live_files.clone()));
         let master = Arc::new(MasterPlaylistHandler::new(ctx.clone(), ladders.clone(), live_files.clone()));
-        let [console, api_console] = ConsoleHandler::both(&ctx, &live_files);
+        let [console, api_console] = ConsoleHandler::for_sites(&ctx, &live_files);
         let files = Arc::new(StaticFileHandler::new(ctx.config.clone()));
         let bandwidth = Arc::new(BandwidthHandler::new(ctx.clone(), api.clone()));
         let bandwidth_page = Arc::new(BandwidthPageHandler::new(ctx.clone()));

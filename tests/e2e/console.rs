@@ -19,11 +19,11 @@ use crate::tools::need;
 const LIMIT: Duration = Duration::from_secs(30);
 
 /// Size of the window in which operators work, and of a phone.
-pub(crate) const DESK: (u32, u32) = (1280, 900);
-pub(crate) const PHONE: (u32, u32) = (400, 850);
+pub(crate) const DESKTOP_SIZE: (u32, u32) = (1280, 900);
+pub(crate) const PHONE_SIZE: (u32, u32) = (400, 850);
 
 /// A name that would run a script wherever it is taken for HTML.
-pub(crate) const HOSTILE: &str = "<img src=x onerror=document.title=666>";
+pub(crate) const HOSTILE_NAME: &str = "<img src=x onerror=document.title=666>";
 
 pub(crate) fn open(scratch: &Scratch, chromium: &Path, size: (u32, u32), port: u16, hash: &str) -> Browser {
     Browser::open(scratch, chromium, size, &format!("http://127.0.0.1:{port}/{hash}"))
@@ -59,10 +59,10 @@ fn operators_see_a_stream_and_disconnect_its_clients() {
     let hls = Settings { vhost: "hls { enabled on; hls_path html; }", ..Settings::default() };
     let (mut server, port) = http::start(&scratch, "api on;", hls);
     let mut publisher = Wire::publisher(server.port, "cam");
-    let _hostile = Wire::publisher(server.port, HOSTILE);
+    let _hostile = Wire::publisher(server.port, HOSTILE_NAME);
     send(&mut publisher, 1, 0..50);
     let mut player = Wire::player(server.port, "cam");
-    let mut browser = open(&scratch, &chromium, DESK, port, "");
+    let mut browser = open(&scratch, &chromium, DESKTOP_SIZE, port, "");
     browser.wait_text(".tiles", "2 publishers");
     browser.wait("document.querySelectorAll('ul.streams li').length", "2");
     browser.wait_text("ol.feed", "publishes live/cam");
@@ -71,7 +71,7 @@ fn operators_see_a_stream_and_disconnect_its_clients() {
     browser.evaluate("location.hash = '#/streams'");
     browser.wait(
         "[...document.querySelectorAll('td.first')].map((cell) => cell.textContent).join()",
-        &format!("live/{HOSTILE},live/cam"),
+        &format!("live/{HOSTILE_NAME},live/cam"),
     );
     browser.click("td.first a[href$=cam]");
     browser.wait_text("h1", "live/cam");
@@ -103,7 +103,7 @@ fn operators_see_a_stream_and_disconnect_its_clients() {
     browser.wait_text("main", "Kept away");
 
     for hash in ["stream/__defaultVhost__%2Flive%2F", "clients/", "none/"] {
-        let hash = format!("#/{hash}{}", HOSTILE.replace(' ', "%20").replace('<', "%3C").replace('>', "%3E"));
+        let hash = format!("#/{hash}{}", HOSTILE_NAME.replace(' ', "%20").replace('<', "%3C").replace('>', "%3E"));
         browser.evaluate(&format!("location.hash = '{hash}'"));
         browser.wait("document.querySelectorAll('#nav a[aria-current]').length", "1");
         assert_eq!(browser.evaluate("document.querySelector('main img[src=x]')"), "null", "{hash}");
@@ -132,7 +132,7 @@ fn operators_see_a_stream_and_disconnect_its_clients() {
 #[test]
 fn three_hundred_streams_fit_on_a_desk_and_on_a_phone() {
     let chromium = need!(chromium);
-    for size in [DESK, PHONE] {
+    for size in [DESKTOP_SIZE, PHONE_SIZE] {
         let scratch = Scratch::new();
         let (mut server, port) = http::start(&scratch, "api on;", Settings::default());
         let mut publishers: Vec<_> = (0..300).map(|n| Wire::publisher(server.port, &format!("s{n:03}"))).collect();
@@ -168,7 +168,7 @@ fn a_reload_shows_its_plan_first() {
     let file = scratch.file("srs.conf");
     let text = std::fs::read_to_string(&file).expect("the configuration");
     std::fs::write(&file, format!("{text}\nmax_connections 77;\n")).expect("a file");
-    let mut browser = open(&scratch, &chromium, DESK, api, "#/config");
+    let mut browser = open(&scratch, &chromium, DESKTOP_SIZE, api, "#/config");
     browser.wait_text("table[aria-label=Configuration]", "http_api");
     let check = "[...document.querySelectorAll('main button')].find((button) => button.textContent === 'Check the file').click()";
     browser.wait("document.querySelectorAll('.actions.start button').length", "2");
@@ -196,7 +196,7 @@ fn a_login_gives_the_rights_of_its_secret_until_it_expires() {
     let (mut server, api) = start_api(&scratch, auth);
     let mut publisher = Wire::publisher(server.port, "cam");
     send(&mut publisher, 1, 0..12);
-    let mut browser = open(&scratch, &chromium, PHONE, api, "#/clients");
+    let mut browser = open(&scratch, &chromium, PHONE_SIZE, api, "#/clients");
     sign_in(&mut browser, "root", "wrong", "");
     browser.wait_text(".error", "does not know this login");
     // A token that may only read.
@@ -233,7 +233,7 @@ fn the_console_comes_back_with_the_server() {
     let chromium = need!(chromium);
     let scratch = Scratch::new();
     let (mut server, api) = start_api(&scratch, "");
-    let mut browser = open(&scratch, &chromium, DESK, api, "#/events");
+    let mut browser = open(&scratch, &chromium, DESKTOP_SIZE, api, "#/events");
     browser.wait_text("#connection", "Connected");
     browser.wait_text("header .mark", "live");
     let port = server.port;
@@ -261,7 +261,7 @@ fn viewers_without_rights_see_the_list_and_why_a_stream_does_not_play() {
     for (timestamp, payload) in [(0, config), (40, frame)] {
         publisher.send_tag(&Tag { kind: VIDEO, timestamp, payload });
     }
-    let mut browser = open(&scratch, &chromium, PHONE, port, "");
+    let mut browser = open(&scratch, &chromium, PHONE_SIZE, port, "");
     browser.wait_text("#streams .about", "AV1");
     assert_eq!(browser.evaluate("document.querySelector('#nav')"), "null");
     assert_eq!(browser.evaluate("document.title"), "Live streams");

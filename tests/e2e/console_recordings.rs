@@ -9,7 +9,7 @@ use crate::browser::Browser;
 use crate::common::scratch::Scratch;
 use crate::common::server::Server;
 use crate::common::wire::Wire;
-use crate::console::{DESK, HOSTILE, PHONE, open, sign_in};
+use crate::console::{DESKTOP_SIZE, HOSTILE_NAME, PHONE_SIZE, open, sign_in};
 use crate::media;
 use crate::session::send;
 use crate::tools::need;
@@ -57,21 +57,21 @@ fn a_browser_plays_loads_and_deletes_recordings() {
     publish(&ffmpeg, &server, "film?vhost=mp4.test");
     server.wait_log(&["recorded:", "film", ".flv"], LIMIT);
     server.wait_log(&["recorded:", "film", ".mp4"], LIMIT);
-    let mut hostile = Wire::publisher(server.port, HOSTILE);
+    let mut hostile = Wire::publisher(server.port, HOSTILE_NAME);
     send(&mut hostile, 1, 0..5);
 
     // A reader sees the list.
-    let mut browser = open(&scratch, &chromium, PHONE, api, "#/recordings");
+    let mut browser = open(&scratch, &chromium, PHONE_SIZE, api, "#/recordings");
     sign_in(&mut browser, "", "", "first");
     browser.wait_text("table[aria-label=Recordings]", "live/film");
     browser.wait(ROWS, "3");
-    browser.wait_text("table[aria-label=Recordings]", HOSTILE);
+    browser.wait_text("table[aria-label=Recordings]", HOSTILE_NAME);
     assert_eq!(browser.evaluate("document.querySelectorAll('main button.small').length"), "0");
     assert_eq!(browser.evaluate("document.documentElement.scrollWidth <= innerWidth"), "true");
     drop(browser);
 
     let scratch_of_second = Scratch::new();
-    let mut browser = open(&scratch_of_second, &chromium, DESK, api, "#/recordings");
+    let mut browser = open(&scratch_of_second, &chromium, DESKTOP_SIZE, api, "#/recordings");
     sign_in(&mut browser, "", "", "second");
     for file in [".flv", ".mp4"] {
         press(&mut browser, file, "Play");
@@ -131,7 +131,7 @@ fn the_page_of_a_stream_starts_and_stops_its_recording() {
     let (mut server, api) = start_with(&scratch, "", "dvr { dvr_path rec/[app]/[stream].[timestamp].flv; }");
     let mut publisher = Wire::publisher(server.port, "cam");
     send(&mut publisher, 1, 0..5);
-    let mut browser = open(&scratch, &chromium, DESK, api, "#/stream/__defaultVhost__%2Flive%2Fcam");
+    let mut browser = open(&scratch, &chromium, DESKTOP_SIZE, api, "#/stream/__defaultVhost__%2Flive%2Fcam");
     browser.wait_text("button.record", "Record");
     browser.click("button.record");
     browser.wait_text("button.record", "Stop recording");

@@ -63,9 +63,9 @@ impl Handler for Parts {
 }
 
 /// Handler that takes the connection over, and sends back the input in capitals.
-struct Shout;
+struct UppercaseEcho;
 
-impl Handler for Shout {
+impl Handler for UppercaseEcho {
     fn handle(&self, _: &Request, _: &mut Exchange<'_, '_>) -> Result<Option<Response>, End> {
         Ok(Some(Response::upgrade("shout", |writer| {
             let mut input = writer.take_input();
@@ -116,7 +116,7 @@ fn exchange(request: &'static [u8]) -> String {
         let router = Router::new()
             .with(HTTP_SERVER, "echo", Echo)
             .with(HTTP_SERVER, "parts", Parts)
-            .with(HTTP_SERVER, "shout", Shout)
+            .with(HTTP_SERVER, "shout", UppercaseEcho)
             .with(HTTP_SERVER, "live", LiveFileHandler::new(live_files()));
         let listener = TcpListener::bind(SocketAddr::from(([127, 0, 0, 1], 0))).unwrap();
         let address = listener.local_addr().unwrap();

@@ -1,4 +1,4 @@
-//! Recordings, as operators see and steer them. The feature that records sets the control.
+//! Recordings, as operators see and control them. The feature that records sets the control.
 
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, OnceLock};

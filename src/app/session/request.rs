@@ -87,7 +87,7 @@ impl AppRequest {
         let from_app = Name::parse(&connect.app);
         let app = if from_app.name.is_empty() { &from_url } else { &from_app };
         let vhost = from_app.vhost.as_deref().or(from_url.vhost.as_deref()).unwrap_or(url.host);
-        let name = true_app(&app.name, config);
+        let name = normalized_app(&app.name, config);
         check("application", name)?;
         let params = if from_app.params.is_empty() { &from_url.params } else { &from_app.params };
         check_params(params)?;
@@ -107,7 +107,7 @@ impl AppRequest {
         let mut app = self.app.as_str();
         if name.name.is_empty() {
             // A URL of two parts, or of one, all of it sent as application.
-            let Some((first, last)) = self.app.rsplit_once('/').or_else(|| self.lone_name(config)) else {
+            let Some((first, last)) = self.app.rsplit_once('/').or_else(|| self.app_as_stream_name(config)) else {
                 return Err(Error::NoStream);
             };
             (app, name.name) = (first, last.to_owned());
@@ -131,12 +131,12 @@ impl AppRequest {
     }
 
     /// Returns the default application, and the application of the client as a stream name, unless that is the same.
-    fn lone_name<'a>(&'a self, config: &'a Config) -> Option<(&'a str, &'a str)> {
+    fn app_as_stream_name<'a>(&'a self, config: &'a Config) -> Option<(&'a str, &'a str)> {
         (self.app != config.default_app).then_some((&config.default_app, &self.app))
     }
 
     fn stream_in(&self, app: &str, stream: &str, name: &Name, config: &Config) -> Result<StreamRequest, Error> {
-        let app = true_app(app, config);
+        let app = normalized_app(app, config);
         check("application", app)?;
         check("stream name", stream)?;
         check_params(&name.params)?;
@@ -176,7 +176,7 @@ impl StreamRequest {
 }
 
 /// Returns the application without its instance, or the default one.
-fn true_app<'a>(app: &'a str, config: &'a Config) -> &'a str {
+fn normalized_app<'a>(app: &'a str, config: &'a Config) -> &'a str {
     match app.trim_end_matches(DEFAULT_INSTANCE) {
         "" | DEFAULT_APP => &config.default_app,
         app => app,

@@ -52,7 +52,7 @@ struct Table {
     streams: HashMap<String, StreamViewers>,
     /// Sessions of viewers that were made to leave, and the time until which their players are told so: else the next request of
     /// a player would begin the session anew, and nobody would notice that it was closed.
-    ended: HashMap<String, Instant>,
+    closed: HashMap<String, Instant>,
 }
 
 impl Viewers {
@@ -73,7 +73,7 @@ impl Viewers {
 
     /// Notes a request of a viewer for the stream `name` (vhost/app/stream), which it has asked for or plays. Returns the stream
     /// that it plays; none if there is no such session, or it has to leave.
-    pub(crate) fn touch(&self, session: &str, name: &str, now: Instant) -> Option<Arc<StreamInfo>> {
+    pub(crate) fn record_request(&self, session: &str, name: &str, now: Instant) -> Option<Arc<StreamInfo>> {
         self.0.with(|Table { viewers, .. }| {
             let viewer = viewers.get_mut(session)?;
             let is_its = viewer.requested == name || viewer.stream.name == name;
@@ -86,8 +86,8 @@ impl Viewers {
     }
 
     /// Returns whether there is such a session, or was one that was made to leave a moment ago.
-    pub(crate) fn has(&self, session: &str) -> bool {
-        self.0.with(|table| table.viewers.contains_key(session) || table.ended.contains_key(session))
+    pub(crate) fn is_known(&self, session: &str) -> bool {
+        self.0.with(|table| table.viewers.contains_key(session) || table.closed.contains_key(session))
     }
 
     pub(crate) fn find(&self, id: u64) -> Option<Viewer> {
@@ -116,11 +116,11 @@ impl Viewers {
     }
 
     /// Removes and returns the viewers that have left, or are to leave.
-    pub(crate) fn take_gone(&self, now: Instant) -> Vec<Viewer> {
+    pub(crate) fn reap(&self, now: Instant) -> Vec<Viewer> {
         let is_gone =
             |viewer: &Viewer| viewer.close.is_some() || now.saturating_duration_since(viewer.last) >= viewer.timeout;
-        self.0.with(|Table { viewers, sessions, streams, ended }| {
-            ended.retain(|_, until| *until > now);
+        self.0.with(|Table { viewers, sessions, streams, closed }| {
+            closed.retain(|_, until| *until > now);
             let gone: Vec<_> = viewers.extract_if(|_, viewer| is_gone(viewer)).collect();
             let leave = |(session, viewer): (String, Viewer)| {
                 sessions.remove(&viewer.client.id);
@@ -131,8 +131,8 @@ impl Viewers {
                         stream.remove();
                     }
                 }
-                if viewer.close.is_some() && ended.len() < MAX_VIEWERS {
-                    ended.insert(session, now + viewer.timeout);
+                if viewer.close.is_some() && closed.len() < MAX_VIEWERS {
+                    closed.insert(session, now + viewer.timeout);
                 }
                 viewer
             };
@@ -211,15 +211,16 @@ mod tests {
         let at = |seconds| start + Duration::from_secs(seconds);
         assert!(viewers.add("a", viewer(1, start)) && viewers.add("b", viewer(2, start)));
         assert!(!viewers.add("a", viewer(3, start)), "the session has an owner");
-        assert_eq!(viewers.touch("a", "v/live/key", at(9)).unwrap().stream, "public");
-        assert!(viewers.touch("a", "v/live/public", at(9)).is_some());
+        assert_eq!(viewers.record_request("a", "v/live/key", at(9)).unwrap().stream, "public");
+        assert!(viewers.record_request("a", "v/live/public", at(9)).is_some());
         assert!(
-            viewers.touch("a", "v/live/other", at(9)).is_none() && viewers.touch("c", "v/live/key", at(9)).is_none()
+            viewers.record_request("a", "v/live/other", at(9)).is_none()
+                && viewers.record_request("c", "v/live/key", at(9)).is_none()
         );
         viewers.count("a", 5);
-        let gone = viewers.take_gone(at(10));
+        let gone = viewers.reap(at(10));
         assert_eq!((gone.len(), gone[0].client.id), (1, 2));
-        assert_eq!((viewers.take_gone(at(18)).len(), viewers.take_gone(at(19))[0].bytes), (0, 5));
+        assert_eq!((viewers.reap(at(18)).len(), viewers.reap(at(19))[0].bytes), (0, 5));
         assert_eq!(viewers.len(), 0);
     }
 
@@ -246,7 +247,7 @@ mod tests {
         let name = "v/live/public";
         assert_eq!(viewers.of_stream(name), StreamViewers { count: 3, bytes: 20 });
         viewers.close(9, &CloseReason::Kicked);
-        viewers.take_gone(start);
+        viewers.reap(start);
         assert_eq!((viewers.of_stream(name), ids(0, 100, 100)), (StreamViewers { count: 2, bytes: 11 }, vec![4, 7]));
         viewers.take_all();
         assert_eq!((viewers.of_stream(name), ids(0, 100, 100)), (StreamViewers::default(), vec![]));
@@ -258,12 +259,12 @@ mod tests {
         viewers.add("a", viewer(1, start));
         assert!(!viewers.close(2, &CloseReason::Kicked) && viewers.close(1, &CloseReason::Kicked));
         assert!(!viewers.close(1, &CloseReason::Kicked), "once");
-        assert!(viewers.touch("a", "v/live/key", start).is_none() && viewers.has("a"));
-        assert_eq!(viewers.take_gone(start)[0].close, Some(CloseReason::Kicked));
+        assert!(viewers.record_request("a", "v/live/key", start).is_none() && viewers.is_known("a"));
+        assert_eq!(viewers.reap(start)[0].close, Some(CloseReason::Kicked));
         assert!(viewers.take_all().is_empty() && viewers.between(0, 9, 9).is_empty());
         let after = |seconds| {
-            viewers.take_gone(start + Duration::from_secs(seconds));
-            viewers.has("a")
+            viewers.reap(start + Duration::from_secs(seconds));
+            viewers.is_known("a")
         };
         assert!(after(9) && !after(10), "its player is told for as long as it may take to ask again");
     }

@@ -43,7 +43,7 @@ pub(crate) struct ConsoleHandler {
 
 /// The facts about the server that the page needs before any login.
 #[derive(Serialize)]
-struct SiteFacts {
+struct SiteInfo {
     server: &'static str,
     version: &'static str,
     rtmp_port: u16,
@@ -60,7 +60,7 @@ struct SiteFacts {
 impl ConsoleHandler {
     /// Creates the handlers of `http_server` and `http_api`, in a coroutine: it reads files. `live_files` tell which streams have
     /// HLS.
-    pub(crate) fn both(ctx: &Context, live_files: &LiveFiles) -> [Self; 2] {
+    pub(crate) fn for_sites(ctx: &Context, live_files: &LiveFiles) -> [Self; 2] {
         let config = ctx.config.get();
         let is_served = config.http_server.enabled && config.http_server.page || config.http_api.enabled;
         let assets = Assets::load(is_served);
@@ -83,13 +83,13 @@ impl ConsoleHandler {
         let list = stream_list::render(&streams, &self.live_files, rtmp_port);
         // Charged, since slow clients may keep many old lists.
         let list = self.ctx.memory.charge_bytes(Category::Http, list.into());
-        self.list.with(|cache| cache.put(list.clone()));
+        self.list.with(|cache| cache.set(list.clone()));
         list
     }
 
-    fn facts(&self, config: &Config) -> SiteFacts {
+    fn site_info(&self, config: &Config) -> SiteInfo {
         let is_server = self.site == HTTP_SERVER;
-        SiteFacts {
+        SiteInfo {
             server: env!("CARGO_PKG_NAME"),
             version: env!("CARGO_PKG_VERSION"),
             rtmp_port: first_port(&config.listen).unwrap_or(RTMP_PORT),
@@ -121,7 +121,7 @@ impl Handler for ConsoleHandler {
             "console/" => Some(self.page(request, &config)),
             "streams.json" if is_server => Some(Response::json(self.stream_list(&config))),
             "console/site.json" => {
-                let facts = serde_json::to_string(&self.facts(&config)).unwrap_or_default();
+                let facts = serde_json::to_string(&self.site_info(&config)).unwrap_or_default();
                 Some(Response::json(self.ctx.memory.charge_bytes(Category::Http, facts.into())))
             }
             path => match path.strip_prefix("console/") {

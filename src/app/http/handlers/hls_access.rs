@@ -58,7 +58,7 @@ impl HlsAccessHandler {
         let (query, viewers) = (request.query.as_str(), &self.ctx.viewers);
         let name = format!("{}/{}", file.vhost.name, file.stream);
         let session = param(query, SESSION).filter(|session| is_session(session));
-        let known = session.and_then(|session| viewers.touch(session, &name, st::now()));
+        let known = session.and_then(|session| viewers.record_request(session, &name, st::now()));
         if !file.is_playlist {
             let (Some(session), Some(_)) = (session, known) else {
                 return Some(Response::text(Status::Forbidden, "no session: load the playlist first"));
@@ -76,7 +76,7 @@ impl HlsAccessHandler {
         let started = match (session, known) {
             (Some(session), Some(stream)) => Ok((session.to_owned(), stream)),
             // It has to leave, or it is that of another stream.
-            (Some(session), None) if viewers.has(session) => {
+            (Some(session), None) if viewers.is_known(session) => {
                 return Some(Response::text(Status::Forbidden, "the session has ended"));
             }
             _ => {

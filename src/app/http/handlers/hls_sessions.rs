@@ -145,7 +145,7 @@ impl HlsSessions {
     fn run(&self) {
         loop {
             st::sleep(CHECK_INTERVAL);
-            self.ctx.viewers.take_gone(st::now()).into_iter().for_each(|viewer| self.end(viewer));
+            self.ctx.viewers.reap(st::now()).into_iter().for_each(|viewer| self.end(viewer));
         }
     }
 

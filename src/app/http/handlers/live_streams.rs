@@ -117,7 +117,7 @@ impl LiveStreamHandler {
         client.set_consumer(&consumer, &stream_info);
         client.set_stream_vhost(Some(&stream.vhost));
         if !self.wait_for_publisher(&source, &consumer, session, remux.wait, exchange)?
-            || !target.carries(source.snapshot().codecs.audio)
+            || !target.supports(source.snapshot().codecs.audio)
         {
             return Ok(None);
         }

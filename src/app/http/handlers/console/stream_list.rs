@@ -53,7 +53,7 @@ impl ListCache {
         None
     }
 
-    pub(super) fn put(&mut self, list: Bytes) {
+    pub(super) fn set(&mut self, list: Bytes) {
         self.list = Some(list);
     }
 }

@@ -120,7 +120,7 @@ fn one_makes_the_list_and_the_others_get_the_last() {
     let mut cache = ListCache::default();
     assert_eq!(cache.get(at(0)), None);
     assert_eq!(cache.get(at(1)), None, "there is none yet");
-    cache.put(Bytes::from_static(b"first"));
+    cache.set(Bytes::from_static(b"first"));
     assert_eq!(cache.get(at(499)), Some(Bytes::from_static(b"first")));
     assert_eq!(cache.get(at(501)), None);
     assert_eq!(cache.get(at(502)), Some(Bytes::from_static(b"first")), "another one renders");

@@ -99,7 +99,7 @@ impl Target {
     }
 
     /// Returns whether the format has room for a stream with this audio.
-    pub(super) fn carries(&self, audio: Option<AudioCodec>) -> bool {
+    pub(super) fn supports(&self, audio: Option<AudioCodec>) -> bool {
         match (self.format, audio) {
             (MountFormat::Mp3, Some(audio)) => audio.is_mp3(),
             (MountFormat::Aac, Some(audio)) => audio.is_aac(),
