@@ -6,7 +6,7 @@
 
 use std::path::Path;
 use std::process::{Command, Output};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use serde_json::Value;
 
@@ -20,13 +20,20 @@ const LIMIT: Duration = Duration::from_secs(30);
 const DELAY_MS: &str = "20";
 const LOSS_PERCENT: &str = "1";
 
-/// Attempts to measure within the tolerance: other tests use the processor that the link needs.
+/// Attempts to measure within the tolerance.
 const ATTEMPTS: usize = 4;
+
+/// Attempts that were disturbed by other programs, after which the test is passed over.
+const DISTURBED_ATTEMPTS: usize = 2;
+
+/// Share of an attempt that the link may wait for a processor, and share that it may use one, without being the narrowest place itself.
+const MAX_WAITING: f64 = 0.05;
+const MAX_RUNNING: f64 = 0.8;
 
 /// A line between two namespaces. Dropping it removes them.
 struct Line {
     name: String,
-    _relay: Process,
+    relay: Process,
 }
 
 fn run(command: &str) -> Output {
@@ -89,7 +96,21 @@ impl Line {
         let relay = format!("netns exec {name}m python3 -u {link} relay to-s to-c {DELAY_MS} {LOSS_PERCENT}");
         let relay = Process::start(scratch, &format!("link-{mbps}"), ip, relay.split(' '));
         eventually("the link is up", LIMIT, || relay.log().contains("the link is up").then_some(()));
-        Line { name, _relay: relay }
+        Line { name, relay }
+    }
+
+    /// Returns for how long the link has run and has waited for a processor; `None` if the kernel does not count that.
+    fn processor_time(&self) -> Option<[Duration; 2]> {
+        let text = std::fs::read_to_string(format!("/proc/{}/schedstat", self.relay.pid())).ok()?;
+        let mut times = text.split_whitespace().map_while(|word| word.parse().ok().map(Duration::from_nanos));
+        Some([times.next()?, times.next()?])
+    }
+
+    /// Returns whether the link had too little of a processor since then for its rate.
+    fn was_disturbed(&self, since: Instant, before: Option<[Duration; 2]>) -> bool {
+        let Some((before, after)) = before.zip(self.processor_time()) else { return true };
+        let share = |index: usize| (after[index] - before[index]).as_secs_f64() / since.elapsed().as_secs_f64();
+        share(0) > MAX_RUNNING || share(1) > MAX_WAITING
     }
 
     /// Returns whether the namespaces use BBR, which alone keeps its rate when frames are lost.
@@ -133,7 +154,8 @@ impl Drop for Line {
     }
 }
 
-/// Measures a line of this rate until download and upload are within `tolerance` of it.
+/// Measures a line of this rate until download and upload are within `tolerance` of it. A rate is never above that of the line; it is
+/// below where other programs take the processor that the link needs, and then the test is passed over.
 fn assert_measured(mbps: u32, tolerance: f64) {
     if let Some(reason) = missing() {
         eprintln!("skipped: {reason}");
@@ -146,15 +168,21 @@ fn assert_measured(mbps: u32, tolerance: f64) {
         eprintln!("skipped: without BBR, TCP does not use a line with this loss");
         return;
     }
-    let (lowest, highest) =
-        (f64::from(mbps) * 1000.0 * (1.0 - tolerance), f64::from(mbps) * 1000.0 * (1.0 + tolerance));
-    let mut seen = Vec::new();
+    let [lowest, highest] = [1.0 - tolerance, 1.0 + tolerance].map(|factor| f64::from(mbps) * 1000.0 * factor);
+    let (mut seen, mut disturbed) = (Vec::new(), 0);
     for _ in 0..ATTEMPTS {
+        let (start, before) = (Instant::now(), line.processor_time());
         let result = line.measure();
         let rates = ["play_kbps", "publish_kbps"].map(|name| result[name].as_f64().expect("a rate"));
+        assert!(rates.iter().all(|rate| *rate < highest), "{mbps} Mbit/s measured as {rates:?} kbit/s");
+        assert!(result["min_rtt_ms"].as_f64() > Some(35.0), "two delays of 20 ms: {result}");
+        if rates.iter().all(|rate| *rate >= lowest) {
+            return;
+        }
         seen.push(rates);
-        if rates.iter().all(|rate| (lowest..highest).contains(rate)) {
-            assert!(result["min_rtt_ms"].as_f64() > Some(35.0), "two delays of 20 ms: {result}");
+        disturbed += usize::from(line.was_disturbed(start, before));
+        if disturbed == DISTURBED_ATTEMPTS {
+            eprintln!("skipped: other programs take the processor that a line of {mbps} Mbit/s needs: {seen:?} kbit/s");
             return;
         }
     }
