@@ -18,7 +18,7 @@ const LONGEST_PERIOD: Duration = Duration::from_secs(60);
 
 /// The longest run of low priority in this period and in the one before.
 #[derive(Clone, Copy)]
-struct Longest {
+struct LongestRun {
     since: Instant,
     current: Duration,
     previous: Duration,
@@ -36,7 +36,7 @@ struct Sample {
 thread_local! {
     static LAST: Cell<Option<Sample>> = const { Cell::new(None) };
     static LOW_PRIORITY_TIME: Cell<Duration> = const { Cell::new(Duration::ZERO) };
-    static LONGEST: Cell<Option<Longest>> = const { Cell::new(None) };
+    static LONGEST: Cell<Option<LongestRun>> = const { Cell::new(None) };
 }
 
 /// Returns the time that coroutines of low priority have used since the worker started.
@@ -44,23 +44,31 @@ pub(super) fn low_priority_time() -> Duration {
     LOW_PRIORITY_TIME.get()
 }
 
-/// Counts a run of a coroutine of low priority, which ends now.
-pub(super) fn add_low_priority_time(used: Duration, now: Instant) {
-    LOW_PRIORITY_TIME.set(LOW_PRIORITY_TIME.get() + used);
-    let longest = Longest::at(now, LONGEST.get());
-    LONGEST.set(Some(Longest { current: longest.current.max(used), ..longest }));
+/// Returns the processor time that the worker has used since it started.
+pub(super) fn worker_cpu_time() -> Duration {
+    clock_gettime(ClockId::CLOCK_THREAD_CPUTIME_ID).map_or(Duration::ZERO, Duration::from)
 }
 
-/// Returns the longest time for which a coroutine of low priority held the worker without a break, in the last one to two
-/// minutes. Zero outside of the worker.
+/// Counts a run of a coroutine of low priority, which ends now. `cpu_at_start` is the processor time of the worker at its start.
+pub(super) fn add_low_priority_time(used: Duration, cpu_at_start: Duration, now: Instant) {
+    LOW_PRIORITY_TIME.set(LOW_PRIORITY_TIME.get() + used);
+    let longest = LongestRun::updated(now, LONGEST.get());
+    let cpu = || worker_cpu_time().saturating_sub(cpu_at_start);
+    // A run uses no more of the processor than it lasts, so that most need no look.
+    let current = if used > longest.current { longest.current.max(cpu()) } else { longest.current };
+    LONGEST.set(Some(LongestRun { current, ..longest }));
+}
+
+/// Returns the most processor time that a coroutine of low priority used without a break, in the last one to two minutes. Time in
+/// which the system ran others instead of the worker does not count. Zero outside of the worker.
 pub fn longest_low_priority_run() -> Duration {
-    let longest = Longest::at(clock::now(), LONGEST.get());
+    let longest = LongestRun::updated(clock::now(), LONGEST.get());
     longest.current.max(longest.previous)
 }
 
-impl Longest {
+impl LongestRun {
     /// Returns the state at `now`, after `last`.
-    fn at(now: Instant, last: Option<Self>) -> Self {
+    fn updated(now: Instant, last: Option<Self>) -> Self {
         let none = Self { since: now, current: Duration::ZERO, previous: Duration::ZERO };
         let Some(last) = last else { return none };
         match now.saturating_duration_since(last.since) {
@@ -82,7 +90,7 @@ pub fn busy_share() -> f64 {
         {
             return previous.busy;
         }
-        let cpu = clock_gettime(ClockId::CLOCK_THREAD_CPUTIME_ID).map_or(Duration::ZERO, Duration::from);
+        let cpu = worker_cpu_time();
         let low_priority = low_priority_time();
         let busy = previous.map_or(0.0, |previous| {
             let wall = now.duration_since(previous.at).as_secs_f64();
@@ -108,14 +116,14 @@ mod tests {
     fn the_longest_run_is_known_for_a_minute_or_two() {
         let start = Instant::now();
         let at = |seconds| start + Duration::from_secs(seconds);
-        let longest = |last: Longest, seconds| {
-            let longest = Longest::at(at(seconds), Some(last));
+        let longest = |last: LongestRun, seconds| {
+            let longest = LongestRun::updated(at(seconds), Some(last));
             (longest.current.as_millis(), longest.previous.as_millis())
         };
-        let last = Longest { since: start, current: Duration::from_millis(3), previous: Duration::from_millis(2) };
+        let last = LongestRun { since: start, current: Duration::from_millis(3), previous: Duration::from_millis(2) };
         let all = [0, 59, 60, 119, 120].map(|seconds| longest(last, seconds));
         assert_eq!(all, [(3, 2), (3, 2), (0, 3), (0, 3), (0, 0)]);
-        assert_eq!(Longest::at(at(7), None).since, at(7));
+        assert_eq!(LongestRun::updated(at(7), None).since, at(7));
     }
 
     #[test]

@@ -39,8 +39,8 @@ thread_local! {
 
 /// Admission of coroutines of low priority.
 struct Scheduler {
-    /// Start of the current run of a low-priority coroutine.
-    running_since: Cell<Option<Instant>>,
+    /// Start of the current run of a low-priority coroutine, and the processor time of the worker then.
+    running_since: Cell<Option<(Instant, Duration)>>,
     /// A coroutine has been admitted and does not run yet.
     admission_pending: Cell<bool>,
     /// Time used in this round.
@@ -141,13 +141,13 @@ impl Scheduler {
     }
 
     fn start_run(&self, now: Instant) {
-        self.running_since.set(Some(now));
+        self.running_since.set(Some((now, load::worker_cpu_time())));
     }
 
     fn finish_run(&self, now: Instant) {
-        let Some(since) = self.running_since.take() else { return };
+        let Some((since, cpu_at_start)) = self.running_since.take() else { return };
         let used = now.saturating_duration_since(since);
-        load::add_low_priority_time(used, now);
+        load::add_low_priority_time(used, cpu_at_start, now);
         self.in_round.set(self.in_round.get() + used);
         self.admit_next(now);
     }
@@ -269,7 +269,13 @@ mod tests {
                 handle.unwrap().join();
             }
             let before = load::low_priority_time();
-            spawn_low_priority(LowClass::Requests, "stranger", 0, || spin(Duration::from_millis(2))).unwrap().join();
+            let computes = || {
+                let start = load::worker_cpu_time();
+                while load::worker_cpu_time() - start < Duration::from_millis(2) {
+                    std::hint::spin_loop();
+                }
+            };
+            spawn_low_priority(LowClass::Requests, "stranger", 0, computes).unwrap().join();
             assert!(load::low_priority_time() - before >= Duration::from_millis(2));
             assert!(load::longest_low_priority_run() >= Duration::from_millis(2));
         })

@@ -30,6 +30,7 @@ use self::route::Route;
 use self::target::{Dialer, Target};
 use crate::app::context::{Context, Feature};
 use crate::app::events::{Event, Gate, GateAction, GateAnswer, GateRequest, Listener};
+use crate::app::limits::fairness::TimeSlice;
 use crate::app::session::close::CloseReason;
 use crate::app::session::info::{ClientInfo, StreamInfo};
 use crate::app::stats::snapshot::Section;
@@ -91,8 +92,12 @@ impl Feature for ForwardManager {
         let mut section = Section::new("forward");
         let rates = &self.dialer.ctx.stats.forward;
         let kbps_out = |forwarder: &Forwarder| rates.stats_of(forwarder.number()).map_or(0, |stats| stats.kbps_out);
-        section.items =
-            forwarders.iter().map(|(stream, forwarder)| forwarder.report(stream, kbps_out(forwarder))).collect();
+        let mut slice = TimeSlice::for_report();
+        let report = |(stream, forwarder): &(String, Arc<Forwarder>)| {
+            slice.yield_if_used_up();
+            forwarder.report(stream, kbps_out(forwarder))
+        };
+        section.items = forwarders.iter().map(report).collect();
         let sending = forwarders.iter().filter(|(_, forwarder)| forwarder.is_sending()).count();
         Some(section.with("forwarders", "Forwarders of all streams.", forwarders.len() as u64).with(
             "forwarders_sending",

@@ -11,8 +11,6 @@ use crate::app::session::info::{ClientInfo, StreamInfo};
 use crate::app::session::viewers::Viewer;
 use crate::app::stats::snapshot::{ClientReport, ClientState, Traffic};
 
-pub(super) const TIME_SLICE: Duration = Duration::from_millis(1);
-
 /// Clients taken from a table at a time.
 const CHUNK: usize = 256;
 
@@ -162,8 +160,8 @@ impl ClientFacts<'_> {
     }
 }
 
-/// The clients that were connected when it began, by number. It holds some of them at a time, and yields every [`TIME_SLICE`], so
-/// that it may wait: clients that leave meanwhile are left out.
+/// The clients that were connected when it began, by number. It holds some of them at a time, and yields as a
+/// [`TimeSlice`] says, so that it may wait: clients that leave meanwhile are left out.
 pub(crate) struct ClientWalk<'a> {
     ctx: &'a Context,
     count: usize,
@@ -184,17 +182,17 @@ impl<'a> ClientWalk<'a> {
             last: after,
             until: ctx.clients.last_number(),
             chunk: Vec::new().into_iter(),
-            slice: TimeSlice::new(TIME_SLICE),
+            slice: TimeSlice::for_report(),
         }
     }
 
     /// Returns the number of clients at the begin, those before it included.
-    pub(crate) fn count_at_begin(&self) -> usize {
+    pub(crate) fn initial_count(&self) -> usize {
         self.count
     }
 
     /// Passes over clients without touching them. May wait.
-    pub(crate) fn pass_over(&mut self, mut count: usize) {
+    pub(crate) fn skip_clients(&mut self, mut count: usize) {
         count -= self.chunk.by_ref().take(count).count();
         while count > 0 && self.last < self.until {
             let (last, until) = (self.last, self.until);

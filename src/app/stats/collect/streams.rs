@@ -1,6 +1,6 @@
 //! The streams in the order of their names, with reports of those that are wanted.
 
-use super::clients::{ClientEntry, TIME_SLICE, millis};
+use super::clients::{ClientEntry, millis};
 use crate::app::context::Context;
 use crate::app::limits::fairness::TimeSlice;
 use crate::app::stats::media_paths::MediaPaths;
@@ -14,8 +14,8 @@ const CHUNK: usize = 64;
 /// Players of a stream looked at without a check of the time.
 const PLAYERS_CHUNK: usize = 128;
 
-/// The streams of the registry, by name, idle ones included. It holds some of them at a time, and yields every [`TIME_SLICE`], so
-/// that it may wait: streams that come or go meanwhile may be left out.
+/// The streams of the registry, by name, idle ones included. It holds some of them at a time, and yields as a [`TimeSlice`]
+/// says, so that it may wait: streams that come or go meanwhile may be left out.
 pub(crate) struct StreamWalk<'a> {
     ctx: &'a Context,
     /// The name of the last stream taken.
@@ -26,7 +26,7 @@ pub(crate) struct StreamWalk<'a> {
 
 impl<'a> StreamWalk<'a> {
     pub(crate) fn new(ctx: &'a Context) -> Self {
-        Self { ctx, last: String::new(), chunk: Vec::new().into_iter(), slice: TimeSlice::new(TIME_SLICE) }
+        Self { ctx, last: String::new(), chunk: Vec::new().into_iter(), slice: TimeSlice::for_report() }
     }
 }
 
@@ -71,7 +71,7 @@ pub(crate) fn stream(ctx: &Context, source: &Source) -> Option<StreamReport> {
         traffic.kbps_out += if facts.state == ClientState::Playing { kbps_out } else { 0 };
     };
     publisher.map(ClientEntry::Connected).into_iter().for_each(&mut add);
-    let mut slice = TimeSlice::new(TIME_SLICE);
+    let mut slice = TimeSlice::for_report();
     let mut slots = 0..PLAYERS_CHUNK;
     while let Some(players) = source.player_numbers(slots.clone()) {
         players.into_iter().filter_map(|id| ctx.clients.get(id)).map(ClientEntry::Connected).for_each(&mut add);

@@ -3,6 +3,7 @@
 use super::json::Object;
 use crate::app::http::response::Response;
 use crate::http::status::Status;
+use crate::st;
 
 /// Longest name of the function of JSONP.
 const MAX_CALLBACK: usize = 64;
@@ -27,6 +28,11 @@ pub(super) fn bad_request(detail: &str) -> Box<Response> {
 
 pub(super) fn not_found(detail: &str) -> Box<Response> {
     problem(Status::NotFound, detail, &[])
+}
+
+/// Runs `f` on another thread, so that it delays nobody. Refuses the request if too many wait for one. May wait.
+pub(super) fn offload<T: Send + 'static>(f: impl FnOnce() -> T + Send + 'static) -> Result<T, Box<Response>> {
+    st::offload(f).map_err(|_| unavailable("the server is busy"))
 }
 
 pub(super) fn unavailable(detail: &str) -> Box<Response> {

@@ -1,7 +1,5 @@
 //! Lists in pages: `start` and `count` are exact, and `total` counts what the filters let through.
 
-use std::time::Duration;
-
 use serde::Serialize;
 
 use super::json::{Object, to_json};
@@ -11,8 +9,6 @@ use crate::http::uri::Query;
 /// Items of a page without `count`, and at most.
 const DEFAULT_COUNT: usize = 1000;
 const MAX_COUNT: usize = 10_000;
-
-const TIME_SLICE: Duration = Duration::from_millis(1);
 
 /// The part of a list that is wanted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -61,7 +57,7 @@ impl List {
     /// Starts a list as a field of an answer: a copy of a list of megabytes would take milliseconds.
     pub(super) fn new(answer: Object, name: &str, page: Page) -> Self {
         let answer = answer.begin_list(name);
-        Self { page, answer, listed: 0, counted: 0, others: 0, slice: TimeSlice::new(TIME_SLICE) }
+        Self { page, answer, listed: 0, counted: 0, others: 0, slice: TimeSlice::for_report() }
     }
 
     /// Counts an item. Returns whether it is on the page, and has to be written.
@@ -81,6 +77,15 @@ impl List {
     pub(super) fn push<T: Serialize>(&mut self, item: impl FnOnce() -> T) {
         if self.count() {
             self.write(&to_json(&item()));
+        } else {
+            self.slice.yield_if_used_up();
+        }
+    }
+
+    /// Does the same for an item that a filter may leave out. May yield.
+    pub(super) fn push_if<T: Serialize>(&mut self, is_wanted: bool, item: impl FnOnce() -> T) {
+        if is_wanted {
+            self.push(item);
         } else {
             self.slice.yield_if_used_up();
         }
@@ -116,7 +121,8 @@ mod tests {
                 ("count=99999999999999999999", "[0,1,2,3,4]"),
             ] {
                 let mut list = List::new(Object::new(), "l", Page::read(&Query::from(query)));
-                (0..5).for_each(|n| list.push(|| n));
+                // A filter leaves out the odd ones.
+                (0..10).for_each(|n| list.push_if(n % 2 == 0, || n / 2));
                 let (answer, total) = list.finish();
                 assert_eq!((total, answer.finish()), (5, format!("{{\"l\":{expected}}}")), "{query}");
             }

@@ -2,24 +2,28 @@
 
 use std::net::IpAddr;
 
+use serde::Serialize;
 use serde_json::{Map, Value};
 
-use super::answer::error;
+use super::answer::{Answer, error, offload};
 use super::call::Call;
 use super::core::Core;
 use super::event_log::EventLog;
 use super::json::{
-    ClientJson, CloseJson, ForwarderJson, NO_CLIENT, NO_STREAM, NO_VHOST, OffenderJson, SettingJson, StreamJson,
-    VhostJson, to_json,
+    ClientJson, CloseJson, ForwarderJson, NO_CLIENT, NO_STREAM, NO_VHOST, Object, OffenderJson, SettingJson,
+    StreamJson, VhostJson, to_json,
 };
 use super::list::{List, Page};
 use super::offenders::Offenders;
 use super::system::unix_ms;
 use crate::app::http::response::Response;
 use crate::app::stats::collect::{self, ClientEntry, ClientFacts, ClientWalk, StreamWalk};
-use crate::app::stats::snapshot::{Snapshot, StreamReport};
+use crate::app::stats::snapshot::{Section, Snapshot, StreamReport};
 use crate::app::stream::{Source, StreamNames};
 use crate::st;
+
+/// A part of a feature's report.
+type Item = Map<String, Value>;
 
 /// Returns all vhosts, or one by its id or name.
 pub(super) fn vhosts(core: &Core, call: &Call<'_>, id: &str) -> Response {
@@ -86,8 +90,8 @@ pub(super) fn clients(core: &Core, call: &Call<'_>, id: &str) -> Response {
     let (mut list, page) = (core.begin_list(call, "clients"), Page::read(&call.request.query));
     if filter.passes_all() {
         let mut walk = ClientWalk::new(&core.ctx, after);
-        list.add_total(walk.count_at_begin());
-        walk.pass_over(page.start());
+        list.add_total(walk.initial_count());
+        walk.skip_clients(page.start());
         walk.take(page.count()).for_each(|client| list.write(&json(client)));
     } else {
         for client in ClientWalk::new(&core.ctx, 0).filter(|client| filter.passes(&client.facts())) {
@@ -131,44 +135,72 @@ impl<'a> ClientFilter<'a> {
     }
 }
 
-pub(super) fn forwarders(core: &Core, call: &Call<'_>) -> Response {
+pub(super) fn forwarders(core: &Core, call: &Call<'_>) -> Answer {
     let mut list = core.begin_list(call, "forwarders");
-    feature_items(core, call, "forward", "target").into_iter().for_each(|item| list.push(|| ForwarderJson::from(item)));
-    core.end_list(list)
+    feature_items(core, call, &mut list, ("forward", "target"), ForwarderJson::from)?;
+    Ok(core.end_list(list))
 }
 
 /// Returns server, limits, vhosts, streams, closes and features in one.
 pub(super) fn snapshot(core: &Core) -> Response {
     let Snapshot { server, limits, vhosts, streams, closes, features } = collect::snapshot(&core.ctx);
     let data = core.envelope().begin_object("data");
-    let data = data.with("server", server).with("limits", limits).with("vhosts", vhosts);
-    let mut list = List::new(data, "streams", Page::all());
-    streams.iter().for_each(|stream| list.push(|| stream));
-    collect::discard(streams);
-    core.json(list.finish().0.with("closes", closes).with("features", features).end_object())
+    let data = data.with("server", server).with("limits", limits);
+    let data = with_list(with_list(data, "vhosts", vhosts), "streams", streams).with("closes", closes);
+    let mut sections = List::new(data, "features", Page::all());
+    for Section { name, numbers, items, .. } in features {
+        let section = with_list(Object::new().with("name", name).with("numbers", numbers), "items", items);
+        sections.write(&section.finish());
+    }
+    core.json(sections.finish().0.end_object())
+}
+
+/// Adds a whole list as a field of an answer. May yield.
+fn with_list<T: Serialize>(answer: Object, name: &str, items: Vec<T>) -> Object {
+    let mut list = List::new(answer, name, Page::all());
+    // Each item is freed before the next one is written: to free thousands takes milliseconds too.
+    items.into_iter().for_each(|item| list.push(|| item));
+    list.finish().0
 }
 
 /// Returns the programs that run for streams, or for one.
-pub(super) fn processes(core: &Core, call: &Call<'_>) -> Response {
+pub(super) fn processes(core: &Core, call: &Call<'_>) -> Answer {
     let mut list = core.begin_list(call, "processes");
-    feature_items(core, call, "transcode", "process").into_iter().for_each(|item| list.push(|| item));
-    core.end_list(list)
+    feature_items(core, call, &mut list, ("transcode", "process"), |item| item)?;
+    Ok(core.end_list(list))
 }
 
-/// Returns what a feature reports of all streams, or of the one that the query names, by stream and by another field.
-fn feature_items(core: &Core, call: &Call<'_>, feature: &str, field: &str) -> Vec<Map<String, Value>> {
+/// Writes what a feature reports of all streams, or of the one that the query names, by stream and by another field. May wait.
+fn feature_items<T: Serialize>(
+    core: &Core,
+    call: &Call<'_>,
+    list: &mut List,
+    (feature, field): (&str, &'static str),
+    json: impl Fn(Item) -> T,
+) -> Result<(), Box<Response>> {
     let stream = call.query("stream");
-    let features = core.ctx.features.all().iter().filter(|other| other.name() == feature);
-    let items = features.filter_map(|feature| feature.snapshot()).flat_map(|section| section.items);
-    let text = |item: &Map<String, Value>, name| item.get(name).and_then(Value::as_str).unwrap_or_default().to_owned();
-    let is_wanted = |item: &Map<String, Value>| {
+    let is_wanted = |item: &Item| {
         let name = text(item, "stream");
         let is_last = |wanted: &str| name.rsplit('/').next().is_some_and(|last| last == wanted);
-        stream.as_deref().is_none_or(|wanted| core.is_stream(&name, wanted) || is_last(wanted))
+        stream.as_deref().is_none_or(|wanted| core.is_stream(name, wanted) || is_last(wanted))
     };
-    let mut items: Vec<_> = items.filter(is_wanted).collect();
-    items.sort_by_cached_key(|item| (text(item, "stream"), text(item, field)));
-    items
+    let features = core.ctx.features.all().iter().filter(|other| other.name() == feature);
+    let mut items: Vec<_> =
+        features.filter_map(|feature| feature.snapshot()).flat_map(|section| section.items).collect();
+    let items = offload(move || {
+        items.sort_by(|a, b| {
+            ["stream", field].map(|field| text(a, field)).cmp(&["stream", field].map(|field| text(b, field)))
+        });
+        items
+    })?;
+    for item in items {
+        list.push_if(is_wanted(&item), || json(item));
+    }
+    Ok(())
+}
+
+fn text<'a>(item: &'a Item, field: &str) -> &'a str {
+    item.get(field).and_then(Value::as_str).unwrap_or_default()
 }
 
 /// Returns the addresses that cause trouble, those with most of it first.
@@ -184,21 +216,21 @@ pub(super) fn closes(core: &Core, events: &EventLog) -> Response {
     core.json(core.envelope().with("closes", closes).with_json("recent", &recent))
 }
 
-/// Returns the effective configuration: all values, or with `changed=1` those that are not defaults.
-pub(super) fn config(core: &Core, call: &Call<'_>) -> Response {
+/// Returns the effective configuration: all values, or with `changed=1` those that are not defaults. May wait.
+pub(super) fn config(core: &Core, call: &Call<'_>) -> Answer {
     let only_changed = call.query("changed").is_some_and(|value| value != "0");
     let (block, directive) = (call.query("block"), call.query("directive"));
     let config = core.ctx.config.get();
+    // Some hundred values for each vhost.
+    let values = offload(move || config.effective())?;
     let mut list = List::new(core.envelope(), "config", Page::all());
-    for value in config.effective() {
+    for value in values {
         let is_wanted = (!only_changed || !value.is_default())
             && is_equal(&block, &value.block)
             && is_equal(&directive, value.directive);
-        if is_wanted {
-            list.push(|| SettingJson::from(&value));
-        }
+        list.push_if(is_wanted, || SettingJson::from(&value));
     }
-    core.end_list(list)
+    Ok(core.end_list(list))
 }
 
 fn is_equal(wanted: &Option<String>, value: &str) -> bool {

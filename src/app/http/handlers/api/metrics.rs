@@ -1,7 +1,6 @@
 //! Metrics in the text format of Prometheus, version 0.0.4. No label names a client, so their number stays bounded.
 
 use std::fmt::{Display, Write as _};
-use std::time::Duration;
 
 use super::core::Core;
 use crate::app::limits::fairness::TimeSlice;
@@ -12,8 +11,6 @@ use crate::config::Exporter;
 use crate::st;
 
 pub(super) const CONTENT_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
-
-const TIME_SLICE: Duration = Duration::from_millis(1);
 
 #[derive(Default)]
 struct MetricsText(String);
@@ -102,7 +99,7 @@ impl MetricsText {
         self.single("srs_busy_ratio", "Share of the worker's time that media takes.", "gauge", server.busy);
         self.single(
             "srs_longest_low_priority_run_seconds",
-            "Longest time for which work of low priority, such as a request, held the worker, in the last minute or two.",
+            "Most processor time that work of low priority, such as a request, took without a break, in the last minute or two.",
             "gauge",
             st::longest_low_priority_run().as_secs_f64(),
         );
@@ -174,10 +171,11 @@ impl MetricsText {
 
     /// Writes the metrics of the first streams, and under the label `other` the sums of the others.
     fn streams(&mut self, streams: &[StreamReport], max_streams: usize) {
-        let mut slice = TimeSlice::new(TIME_SLICE);
+        let mut slice = TimeSlice::for_report();
         let (labelled, others) = streams.split_at(streams.len().min(max_streams));
         for (name, help, kind, value) in STREAM_METRICS {
             self.family(name, help, kind);
+            slice.yield_if_used_up();
             for stream in labelled {
                 let labels = [("vhost", &*stream.vhost), ("app", &*stream.app), ("stream", &*stream.stream)];
                 self.sample(name, &labels, value(stream));

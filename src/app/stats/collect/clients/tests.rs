@@ -61,14 +61,14 @@ impl Rig {
             Some(client) => self.ctx.clients.remove(&client),
             None => {
                 self.ctx.viewers.close(number, &crate::app::session::close::CloseReason::Kicked);
-                self.ctx.viewers.take_gone(st::now());
+                self.ctx.viewers.reap(st::now());
             }
         }
     }
 
     fn page(&self, after: u64, start: usize, count: usize) -> Vec<u64> {
         let mut walk = ClientWalk::new(&self.ctx, after);
-        walk.pass_over(start);
+        walk.skip_clients(start);
         walk.take(count).map(|client| client.id()).collect()
     }
 }
@@ -79,7 +79,7 @@ fn each_page_has_the_clients_of_its_place() {
         let rig = Rig::new();
         assert!(rig.page(0, 0, 10).is_empty());
         let all = rig.fill();
-        assert_eq!(ClientWalk::new(&rig.ctx, 0).count_at_begin(), all.len());
+        assert_eq!(ClientWalk::new(&rig.ctx, 0).initial_count(), all.len());
         assert_eq!(rig.page(0, 0, usize::MAX), all);
         for start in (0..all.len() + 20).step_by(13) {
             let expected: Vec<_> = all.iter().copied().skip(start).take(31).collect();
