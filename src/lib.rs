@@ -16,6 +16,7 @@
 
 #![cfg_attr(test, allow(clippy::disallowed_methods, reason = "tests measure real time"))]
 
+#[allow(missing_docs, reason = "internal: a comment stands where the name does not say it")]
 #[forbid(unsafe_code)]
 pub mod app;
 #[forbid(unsafe_code)]

@@ -26,7 +26,6 @@ use crate::log::quoted;
 /// | stream | `Published (PublisherLost Published)* PublisherLost Unpublished` |
 /// | player | `Played Stopped` |
 #[derive(Debug, Clone)]
-#[allow(missing_docs, reason = "the names of the fields say it")]
 pub enum Event {
     Connected(Arc<ClientInfo>),
     /// The connection of an accepted client has ended.
@@ -68,7 +67,6 @@ pub enum Event {
 
 /// A segment of HLS.
 #[derive(Debug, Clone)]
-#[allow(missing_docs, reason = "the names of the fields say it")]
 pub struct HlsSegment {
     pub stream: Arc<StreamInfo>,
     pub client: Arc<ClientInfo>,
@@ -90,7 +88,6 @@ pub trait Listener: Send + Sync {
 
 /// The action that a client asks permission for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-#[allow(missing_docs, reason = "the names of the fields say it")]
 pub enum GateAction {
     Connect,
     Publish,
@@ -99,7 +96,6 @@ pub enum GateAction {
 
 /// A request for permission.
 #[derive(Debug, Clone)]
-#[allow(missing_docs, reason = "the names of the fields say it")]
 pub struct GateRequest {
     pub action: GateAction,
     pub client: Arc<ClientInfo>,

@@ -40,7 +40,6 @@ const LARGE_READ_SIZE: usize = 32 * 1024;
 const MIN_RATE: u64 = 4 * 1024;
 
 #[derive(Debug, thiserror::Error)]
-#[allow(missing_docs, reason = "see the texts")]
 pub enum End {
     #[error("the client closed the connection")]
     ByPeer,

@@ -36,22 +36,21 @@ use crate::st::net::{TcpInfo, TcpStream};
 
 pub(crate) use feature::BandwidthTestFeature;
 
-/// Longest wait for a message of the client, the same as in SRS, and for room in the socket.
+/// Longest wait for a message of the client and for room in the socket. This and [`CLOSE_DELAY`] are those of SRS.
 const STEP_TIMEOUT: Duration = Duration::from_secs(6);
 
 /// Longest time that a client goes on sending after its time: what the buffers of a slow line hold.
 const MAX_PUBLISH_DRAIN: Duration = Duration::from_secs(60);
 
-/// Time that the client has to close after the result, the same as in SRS.
 const CLOSE_DELAY: Duration = Duration::from_millis(600);
 
 /// Bytes that the kernel takes beyond those in flight: what is sent behind them arrives later by the time that they take.
 const MAX_UNSENT: usize = 64 * 1024;
 
-/// Part of a second of the limit that one message may take, as a divisor.
+/// Messages into which a second of the limit is divided.
 const MESSAGES_PER_SECOND: u64 = 10;
 
-/// Longest pause for the limit, after which the client's state is looked at again.
+/// Longest pause for the limit before the client's state is checked again.
 const MAX_PAUSE: Duration = Duration::from_millis(100);
 
 /// Tests the bandwidth of a client that was admitted to a vhost for tests. Returns the reason for which the connection ends.
@@ -192,8 +191,7 @@ impl Test<'_, '_> {
         }
     }
 
-    /// Receives until the client says that it has sent all; from Flash, which never says it, for the time of a test. Returns what
-    /// was received.
+    /// Receives until the client has sent all; from Flash, which never says so, for the time of a test.
     fn publish(&mut self, is_flash: bool) -> Result<Transfer, CloseReason> {
         self.step = exchange::PUBLISHING;
         let started = st::now();
@@ -236,7 +234,6 @@ impl Test<'_, '_> {
             })?;
             if let Some(result) = read {
                 result?;
-                // Acknowledgements.
                 return Ok(self.connection.rtmp.protocol().flush()?);
             }
             let now = st::now();
@@ -277,7 +274,6 @@ impl Test<'_, '_> {
         with_times(Object::new().with("limit_kbps", limit_kbps as f64))
     }
 
-    /// Sleeps, until the client is asked to leave.
     fn pause(&self, time: Duration) -> Result<(), CloseReason> {
         let until = st::now() + time;
         loop {

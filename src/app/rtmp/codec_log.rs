@@ -18,7 +18,7 @@ pub(super) struct CodecLog {
 }
 
 impl CodecLog {
-    /// Logs the codecs if they are due. Returns the time at which they will be due.
+    /// Logs the codecs if it is time. Returns the time at which it will be.
     pub(super) fn update(
         &mut self,
         publication: &Publication,
@@ -58,7 +58,6 @@ impl CodecLog {
     }
 }
 
-/// Returns the codec of the first track, and then those of the others with their numbers.
 fn list<C: Display>(first: Option<C>, more: &[(u8, C)]) -> String {
     let first = first.map_or_else(|| "none".to_owned(), |codec| codec.to_string());
     more.iter().fold(first, |text, (track, codec)| format!("{text}, track {track}: {codec}"))

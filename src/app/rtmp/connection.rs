@@ -1,5 +1,4 @@
-//! An RTMP client's connection: how it opens, connects to an application, is refused, and closes. The module
-//! [`serve`](super::serve) has the order of these steps.
+//! An RTMP client's connection: its steps from open to close, whose order is in [`serve`](super::serve).
 
 use std::io::{self, Read};
 use std::sync::Arc;
@@ -32,7 +31,6 @@ use crate::st::net::TcpStream;
 /// Bytes of incomplete messages that a client may have in memory before it publishes: two of the longest commands.
 const MAX_INCOMPLETE_COMMANDS: usize = 128 * 1024;
 
-/// Characters of a URL that are shown in the reason for its refusal.
 const MAX_URL_IN_REASON: usize = 255;
 
 /// A connection after the handshake, on the heap: a waiting player's stack fits on two pages.
@@ -125,7 +123,6 @@ impl<'a> Connection<'a> {
         self.client.stream.set_time_limit(Some(self.ctx.config.get().command_timeout));
     }
 
-    /// Reads `connect`, checks it, and accepts or rejects the client.
     #[inline(never)] // As `read_proxy_header`.
     pub(super) fn admit(&mut self, form: handshake::Form, too_many: Option<String>) -> Result<Admitted, CloseReason> {
         let connect = self.rtmp.connect().map_err(setup_error)?;
@@ -215,7 +212,6 @@ impl<'a> Connection<'a> {
         Ok(request)
     }
 
-    /// Asks the gates that may wait, and returns what they grant.
     pub(super) fn ask_blocking_gates(&mut self, request: &GateRequest) -> Result<GateAnswer, CloseReason> {
         let (stream, protocol) = (&self.client.stream, self.rtmp.protocol());
         gates::ask_blocking(self.ctx, self.client, request, &mut || read_early_input(stream, protocol))
@@ -285,9 +281,8 @@ fn read_early_input(stream: &TcpStream, protocol: &mut Protocol<TcpStream>) -> R
     }
 }
 
-/// Returns the reason for a client whose URL is refused, with the URL as the client sent it, but without parameters, which can
-/// be secret. The reason is logged, so the URL is left out where the name of a stream can be a secret key: which vhost was meant,
-/// and with it the place of the key in the URL, is not known.
+/// Returns the reason for the refusal of a URL, with the URL but without parameters, which can be secret. The reason is logged:
+/// the URL is left out if any vhost has secret keys as stream names, since the place of the key in it is not known.
 fn refusal(error: &request::Error, config: &Config, tc_url: &str, app: &str, stream: Option<&str>) -> CloseReason {
     let has_keys = |vhost: &Arc<Vhost>| {
         vhost.security.stream_keys.is_some() || vhost.http_hooks.enabled && !vhost.http_hooks.on_publish.is_empty()
@@ -328,7 +323,6 @@ pub(super) struct CheckedRequest {
     pub(super) request: StreamRequest,
     pub(super) info: Arc<StreamInfo>,
     pub(super) gate_request: GateRequest,
-    /// In kbit/s.
     pub(super) max_bitrate: Option<u64>,
 }
 
@@ -346,8 +340,7 @@ pub(super) fn ask_immediate(
 }
 
 impl CheckedRequest {
-    /// Takes the name that gates have granted, and asks the gates that answer at once about it: a forwarded stream may come back
-    /// under its public name.
+    /// Takes the granted name, and asks the immediate gates again: a forwarded stream may come back under its public name.
     pub(super) fn rename(self, ctx: &Context, granted: GateAnswer) -> Result<Self, CloseReason> {
         let max_bitrate = self.max_bitrate.into_iter().chain(granted.max_bitrate).min();
         let Some(name) = granted.stream else { return Ok(Self { max_bitrate, ..self }) };

@@ -16,7 +16,6 @@ use crate::rtmp::protocol::Protocol;
 use crate::rtmp::server::{Event, Play};
 use crate::st::{self, net::TcpStream};
 
-/// Time between pings to a player while there is nothing to send.
 const PING_INTERVAL: Duration = Duration::from_secs(30);
 
 /// Bytes that the kernel buffers for a player in addition to those in flight.
@@ -30,7 +29,7 @@ struct PlayerRole<'a, 'c> {
     name: &'a str,
     stream_id: u32,
     paused: bool,
-    /// The server stops. The player still gets what the stream has for it.
+    /// The server stops, and the player gets the rest of the stream.
     draining: bool,
     logged_drops: u64,
     drop_log: Throttle,
@@ -40,7 +39,6 @@ struct Playback {
     consumer: Arc<Consumer>,
     info: Arc<StreamInfo>,
     stream_id: u32,
-    /// None for an engine, which is no viewer.
     _registration: Option<Registration>,
 }
 
@@ -191,7 +189,6 @@ impl Role for PlayerRole<'_, '_> {
         Ok(Next::Wait(round.all_sent.then(|| round.now + PING_INTERVAL)))
     }
 
-    /// Pings a player that was sent nothing: its end of the connection may be gone.
     fn on_deadline(&mut self) {
         let uptime = st::now().duration_since(self.connection.client.connected_at).as_millis() as u32;
         self.protocol().user_control(UserControl::PingRequest(uptime));

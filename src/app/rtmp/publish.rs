@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use crate::app::events::GateAction;
 use crate::app::rtmp::codec_log::CodecLog;
 use crate::app::rtmp::connection::{Admitted, CheckedRequest, Connection, ask_immediate};
-use crate::app::rtmp::pump::{Handled, Next, Pump, Role, Round};
+use crate::app::rtmp::pump::{Handled, Next, Pump, Role, Round, earliest};
 use crate::app::session::close::CloseReason;
 use crate::app::stats::reporter::MessageCounts;
 use crate::app::stream::{Publication, StreamBusy};
@@ -31,7 +31,6 @@ const MAX_COALESCE: Duration = Duration::from_millis(350);
 /// Time over which the bit rate is measured, so that a keyframe after a still picture does not exceed the limit.
 const RATE_WINDOW: Duration = Duration::from_secs(5);
 
-/// Time after which a publisher counts as one of which nothing is understood.
 const UNKNOWN_AFTER: Duration = Duration::from_secs(1);
 
 struct PublisherRole<'a, 'c> {
@@ -42,14 +41,12 @@ struct PublisherRole<'a, 'c> {
     received: Arc<AtomicU64>,
     started: Instant,
     last_read: Instant,
-    /// Time of the last read that had media, or a part of it.
     last_media: Instant,
     unknown_reported: bool,
     round_started: Instant,
     /// Earliest time at which the input that is read now can have arrived.
     arrived_after: Instant,
     coalescing: bool,
-    /// In kbit/s.
     granted_bitrate: Option<u64>,
     /// Start of the present rate window, and the bytes received before it.
     rate_window: (Instant, u64),
@@ -57,7 +54,6 @@ struct PublisherRole<'a, 'c> {
 }
 
 impl Connection<'_> {
-    /// Reads a client's stream until the client ends it.
     #[inline(never)] // Keeps its locals off the stack of a waiting player.
     pub(super) fn serve_publisher(&mut self, admitted: &Admitted, publish: &Publish) -> Result<(), CloseReason> {
         let id = publish.stream_id;
@@ -109,7 +105,6 @@ impl Connection<'_> {
         log::info!("publish started: stream={} params_bytes={}", request.name, request.params.len());
         self.rtmp.protocol().limit_incomplete(MAX_INCOMPLETE);
         self.rtmp.start_publish(publish);
-        // Set before the first wait, during which a reload may remove the vhost.
         self.client.set_stream_vhost(Some(&request.vhost));
         let mut pump = Pump::new(self.rtmp.protocol(), None, &self.ctx.admission, self.send_timeout);
         let result = self.receive_media(&mut pump, &publication, &request.name, id, max_bitrate);
@@ -236,9 +231,7 @@ impl Role for PublisherRole<'_, '_> {
         let batching = &self.connection.ctx.batching;
         let end = publication.finish_round(now, |may_wait| batching.window_scale_of_round(now, may_wait));
         let stream = &self.connection.client.stream;
-        // 0 means no limit.
-        let limits = self.granted_bitrate.into_iter().chain([end.max_bitrate]).filter(|&limit| limit > 0);
-        let limit = limits.min().unwrap_or(0);
+        let limit = lower_limit(self.granted_bitrate.unwrap_or(0), end.max_bitrate);
         if let Some(max) = exceeded_rate(&mut self.rate_window, now, stream.bytes_received(), limit) {
             return Err(CloseReason::TooFast(max));
         }
@@ -261,7 +254,7 @@ impl Role for PublisherRole<'_, '_> {
             return Ok(Next::Round);
         }
         let next_read = interval.map(|time| now + time);
-        Ok(Next::Wait([end.flush_due, next_read, silent, codecs_due].into_iter().flatten().min()))
+        Ok(Next::Wait(earliest(earliest(end.flush_due, next_read), earliest(silent, codecs_due))))
     }
 
     fn on_deadline(&mut self) {
@@ -294,8 +287,12 @@ impl PublisherRole<'_, '_> {
     }
 }
 
-/// Returns `max` (kbit/s, 0 for no limit) if more arrived in the current rate window than is allowed for all of it.
-/// Starts a new window when it is over, or there is no limit.
+/// Returns `max` (kbit/s, 0 for no limit) if the present rate window is over it. Starts a new window when one ends.
+/// Returns the lower of two limits, of which 0 is none.
+fn lower_limit(one: u64, other: u64) -> u64 {
+    if one == 0 || other == 0 { one.max(other) } else { one.min(other) }
+}
+
 fn exceeded_rate(window: &mut (Instant, u64), now: Instant, received: u64, max: u64) -> Option<u64> {
     if max == 0 {
         *window = (now, received);
@@ -321,7 +318,6 @@ fn read_interval(batch_window: Option<Duration>) -> Option<Duration> {
     }
 }
 
-/// Wakes the publisher's coroutine for every [`COALESCE_BYTES`] only, or for any byte.
 fn set_read_coalescing(stream: &TcpStream, coalescing: bool) {
     // If the socket does not take the option, the only loss is processor time.
     let _ = stream.set_receive_low_water(if coalescing { COALESCE_BYTES } else { 1 });

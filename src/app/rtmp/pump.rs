@@ -35,15 +35,12 @@ pub(crate) trait Role {
     type End;
     type Error: From<rtmp::Error> + From<io::Error>;
 
-    /// Returns the error for a peer that does not read what it is sent.
     fn not_reading() -> Self::Error;
 
     fn protocol(&mut self) -> &mut Protocol<TcpStream>;
 
-    /// Starts a round. Returns the end if another coroutine asked for it.
     fn start_round(&mut self, now: Instant) -> Result<Option<Self::End>, Self::Error>;
 
-    /// Handles the next message of the buffered input. Replies stay in the protocol.
     fn handle_next(&mut self) -> Result<Handled<Self::End>, Self::Error>;
 
     fn on_input(&mut self, _now: Instant) {}
@@ -66,21 +63,17 @@ pub(crate) enum Handled<End> {
 
 pub(crate) struct Round {
     pub(crate) now: Instant,
-    /// The queue is written, and the stream has nothing to add.
     pub(crate) all_sent: bool,
-    /// The round ended before all input was read.
     pub(crate) input_pending: bool,
 }
 
 pub(crate) enum Next<End> {
-    /// A wait, until this time at most.
     Wait(Option<Instant>),
     Round,
     End(End),
 }
 
 enum Input<End> {
-    /// All input is read, or no more may be read now.
     Drained,
     Pending,
     End(End),
@@ -88,10 +81,8 @@ enum Input<End> {
 
 pub(crate) struct Pump<'a> {
     stream: TcpStream,
-    /// The position in the stream that is sent. Publishers have none.
     consumer: Option<&'a Consumer>,
     admission: Admission,
-    /// Time without write progress after which the peer counts as not reading.
     send_timeout: Duration,
     queue: WriteQueue,
     /// Bytes of the replies in the queue, written ones included, until the queue is empty.
@@ -126,7 +117,6 @@ impl<'a> Pump<'a> {
     }
 
     /// Runs the loop until the role, the peer or a failure ends it. [`Pump::finish`] writes what is left in the queue.
-    /// Errors: those of the role and of the connection.
     pub(crate) fn run<R: Role>(&mut self, role: &mut R) -> Result<R::End, R::Error> {
         // The replies to the command that started the role, and the first media, are one write.
         self.queue_replies(role.protocol());
@@ -171,6 +161,8 @@ impl<'a> Pump<'a> {
                 now = st::now();
             } else {
                 (now, timed_out) = self.wait(deadline);
+                // Others have run.
+                self.quantum.restart(work);
             }
             // A peer that never stops sending never gets to the wait.
             if (is_busy || timed_out) && self.send_deadline().is_some_and(|deadline| now >= deadline) {
@@ -184,7 +176,6 @@ impl<'a> Pump<'a> {
     }
 
     /// Blocks until the queue is written, and with it the rest of a message that was begun: other messages can follow.
-    /// Errors: those of the connection.
     pub(crate) fn finish(&mut self, protocol: &mut Protocol<TcpStream>) -> io::Result<()> {
         if let Some(consumer) = self.consumer {
             consumer.detach(&mut self.queue.0);
@@ -199,8 +190,7 @@ impl<'a> Pump<'a> {
         Ok(())
     }
 
-    /// Does the same as [`Pump::finish`] for a connection that is about to close, even if it was interrupted: in at
-    /// most [`CLOSE_TIMEOUT`], which also applies to what follows. Errors: those of the connection.
+    /// Does the same before a close, even of an interrupted connection, in at most [`CLOSE_TIMEOUT`], which stays set.
     pub(crate) fn finish_before_close(&mut self, protocol: &mut Protocol<TcpStream>) -> io::Result<()> {
         self.stream.resume();
         self.stream.set_time_limit(Some(CLOSE_TIMEOUT));
@@ -257,7 +247,6 @@ impl<'a> Pump<'a> {
         Ok(if self.replies_full() { Input::Drained } else { input })
     }
 
-    /// Moves the protocol's replies to the end of the queue.
     fn queue_replies(&mut self, protocol: &mut Protocol<TcpStream>) {
         if !protocol.has_output() {
             return;
@@ -278,7 +267,6 @@ impl<'a> Pump<'a> {
         self.queued_replies > MAX_PENDING_REPLIES
     }
 
-    /// Stops counting the replies: they are written.
     fn forget_replies(&mut self, protocol: &mut Protocol<TcpStream>) {
         self.queued_replies = 0;
         protocol.set_in_flight_replies(0);
@@ -294,7 +282,6 @@ impl<'a> Pump<'a> {
         self.queue.is_empty() && consumer.has_more()
     }
 
-    /// Writes as much of the queue as the socket takes. Returns whether that was anything.
     fn write(&mut self) -> io::Result<bool> {
         if self.queue.is_empty() {
             return Ok(false);
@@ -312,20 +299,26 @@ impl<'a> Pump<'a> {
     /// Waits for an event of the socket, at most until `deadline` or the send timeout. Returns the time, and whether it is up.
     fn wait(&mut self, deadline: Option<Instant>) -> (Instant, bool) {
         if self.queue.is_empty() {
-            self.queue = WriteQueue::default();
+            self.queue.release();
             if !self.stack_trimmed {
                 self.stack_trimmed = true;
                 st::trim_stack();
             }
         }
-        let deadline = [deadline, self.send_deadline()].into_iter().flatten().min();
-        let end = self.stream.wait(deadline);
+        let end = self.stream.wait(earliest(deadline, self.send_deadline()));
         (end.now, end.timed_out)
     }
 
-    /// Returns when the peer counts as not reading; `None` if there is nothing to write.
     fn send_deadline(&self) -> Option<Instant> {
         (!self.queue.is_empty()).then(|| self.last_progress + self.send_timeout)
+    }
+}
+
+/// Returns the earlier of two deadlines.
+pub(crate) fn earliest(one: Option<Instant>, other: Option<Instant>) -> Option<Instant> {
+    match (one, other) {
+        (Some(one), Some(other)) => Some(one.min(other)),
+        _ => one.or(other),
     }
 }
 

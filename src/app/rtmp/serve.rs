@@ -26,8 +26,7 @@ use crate::config::ListenKind;
 use crate::rtmp::handshake;
 use crate::rtmp::server::Event;
 
-/// Serves a client until its connection ends, and returns the reason. `too_many` is the reason to reject it, if the
-/// server is full.
+/// Serves a client until its connection ends. `too_many` is the reason to reject it, if the server is full.
 pub(crate) fn serve(
     ctx: &Context,
     tls: &TlsAcceptor,

@@ -25,7 +25,6 @@ impl RtmpServer {
         Self { ctx, tls }
     }
 
-    /// Serves an accepted connection in a coroutine of its own, or rejects it.
     pub(crate) fn serve_accepted(self: &Arc<Self>, stream: &TcpStream, kind: ListenKind) {
         // A socket without keepalive is found dead at a write.
         let _ = stream.set_keepalive(KEEPALIVE_IDLE);
@@ -45,7 +44,6 @@ impl RtmpServer {
             record_close(ctx, client, &reason);
         });
         if let Err(error) = spawned {
-            // The guard was not made.
             record_close(ctx, &unserved, &CloseReason::Full(format!("no memory for a coroutine: {error}")));
             ctx.clients.remove(&unserved);
         }
@@ -76,7 +74,6 @@ impl Drop for ClientGuard {
     fn drop(&mut self) {
         let ctx = &self.server.ctx;
         ctx.clients.remove(&self.client);
-        // Without effect if the connection ended in order.
         record_close(ctx, &self.client, &CloseReason::Crashed);
     }
 }

@@ -13,7 +13,6 @@ pub(super) struct AdmittedTest {
     pub(super) is_flash: bool,
 }
 
-/// Checks the key of the URL, and starts the test.
 pub(super) fn start(
     ctx: &Context,
     client: &Client,
@@ -26,7 +25,6 @@ pub(super) fn start(
     Ok(Box::new(AdmittedTest { permit, is_flash: !connect.text("swfUrl").is_empty() }))
 }
 
-/// Returns what SRS tells the clients of a test about itself.
 pub(super) fn server_data(client: &Client) -> Object {
     let address = client.stream.local_addr().map(|address| address.ip().to_canonical().to_string());
     Object::new()

@@ -28,11 +28,9 @@ pub struct TlsAcceptor {
 /// The reason why RTMPS or the API cannot be served.
 #[derive(Debug, thiserror::Error)]
 pub enum TlsError {
-    /// The certificate or the key cannot be used.
     #[cfg(feature = "ssl")]
     #[error("rtmps: {0}")]
     Tls(#[from] tls::Error),
-    /// The same for `https` of `http_api`.
     #[cfg(feature = "ssl")]
     #[error("https of http_api: {0}")]
     Api(tls::Error),
@@ -40,8 +38,7 @@ pub enum TlsError {
 
 #[cfg(feature = "ssl")]
 impl TlsAcceptor {
-    /// Loads the certificates and keys of what the configuration enables. Blocks the thread. Fails when a file cannot
-    /// be used, with its path and the problem.
+    /// Loads the certificates and keys of what the configuration enables. Blocks the thread.
     pub fn load(config: &Config) -> Result<Self, TlsError> {
         let rtmps = &config.rtmps;
         let acceptor = rtmps.enabled.then(|| tls::Acceptor::load(&rtmps.cert, &rtmps.key)).transpose()?;
@@ -59,8 +56,7 @@ impl TlsAcceptor {
         self.api.with(|acceptor| *acceptor = api);
     }
 
-    /// Does the TLS handshake with a client of the API. Fails when the client sends no TLS, or the API over TLS was
-    /// disabled by a reload.
+    /// Does the TLS handshake with a client of the API. Fails also if a reload has disabled the API over TLS.
     #[cfg_attr(not(feature = "http"), allow(dead_code, reason = "used over HTTP only"))]
     pub(crate) fn accept_api(&self, stream: &TcpStream) -> std::io::Result<()> {
         let acceptor = self.api.with(|acceptor| acceptor.clone());
@@ -99,7 +95,6 @@ impl TlsAcceptor {
         Ok(Self {})
     }
 
-    /// Does nothing, as [`TlsAcceptor::load`].
     pub fn replace(&self, _: TlsAcceptor) {}
 
     pub(crate) fn accept(&self, _: &TcpStream, _: ListenKind) -> Result<(), CloseReason> {

@@ -6,7 +6,6 @@ use serde::Serialize;
 
 /// The figures of a complete bandwidth test. Names of fields are those of the JSON that tools see: keep them.
 #[derive(Debug, Clone, PartialEq, Serialize)]
-#[allow(missing_docs, reason = "the names of the fields say it")]
 pub struct BandwidthReport {
     /// The number of the client, or of its first connection, in the log.
     pub client_id: u64,
@@ -40,7 +39,6 @@ pub struct BandwidthReport {
 
 /// Bytes of one direction, and the time that they took.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-#[allow(missing_docs, reason = "the names of the fields say it")]
 pub struct Transfer {
     pub bytes: u64,
     /// In milliseconds.

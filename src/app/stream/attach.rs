@@ -9,9 +9,8 @@ use crate::codec::flv;
 use crate::config::Vhost;
 
 impl Source {
-    /// Starts, changes or ends the output of a feature, as the configuration says: an output that is there is
-    /// reconfigured if it is still `enabled`, and replaced if it cannot be. `start` creates an output; the new one gets
-    /// the metadata and sequence headers so far. Does nothing if the stream is not published.
+    /// Starts, changes or ends the output of a feature: one that is there is reconfigured if it is still `enabled`, or replaced
+    /// if it cannot be. One that `start` creates gets the headers so far. Does nothing if the stream is not published.
     pub fn attach_output(
         &self,
         feature: &'static str,

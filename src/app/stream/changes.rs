@@ -16,26 +16,22 @@ pub(super) enum Change {
     CodecsKnown { stream: Arc<StreamInfo>, codecs: Codecs },
 }
 
-/// Codecs of a publication, once a message of each track has arrived.
+/// Codecs of the first tracks of a publication, once a message of each has arrived.
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
 pub struct Codecs {
-    /// Codec of the first video track.
     pub video: Option<VideoCodec>,
-    /// Codec of the first audio track.
     pub audio: Option<AudioCodec>,
 }
 
 /// Tracks beyond the first ones, by their numbers, as far as they have sequence headers.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub struct MoreTracks {
-    /// Video tracks and their codecs.
     pub video: Vec<(u8, VideoCodec)>,
-    /// Audio tracks and their codecs.
     pub audio: Vec<(u8, AudioCodec)>,
 }
 
 impl Codecs {
-    /// Takes over the codec of a video message. Returns whether it is another one. The tracks of a stream may have different codecs.
+    /// Takes over the codec of a message. Returns whether it is another one. The tracks of a stream may have different codecs.
     pub(super) fn on_video(&mut self, tag: &VideoTag) -> bool {
         // A command to a seeking player has no codec.
         let is_command = tag.frame == FrameKind::Command && tag.packet == VideoPacket::Raw;
@@ -43,14 +39,12 @@ impl Codecs {
         counts && self.video.replace(tag.codec) != Some(tag.codec)
     }
 
-    /// Takes over the codec of an audio message, in the same way.
     pub(super) fn on_audio(&mut self, tag: &AudioTag) -> bool {
         let counts = tag.track == 0 || self.audio.is_none();
         counts && self.audio.replace(tag.codec) != Some(tag.codec)
     }
 }
 
-/// Changes in the order in which they happened.
 #[derive(Default)]
 pub(super) struct ChangeQueue {
     changes: VecDeque<Change>,

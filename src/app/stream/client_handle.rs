@@ -1,5 +1,3 @@
-//! A client as a stream sees it.
-
 use std::io;
 
 use crate::app::session::close::CloseReason;
@@ -10,8 +8,6 @@ pub trait ClientHandle: Send + Sync {
     fn try_write(&self, bytes: &[u8]) -> io::Result<usize>;
     /// Prefetches into the processor's cache what the next [`try_write`](Self::try_write) reads.
     fn prefetch(&self) {}
-    /// Wakes the client's coroutine.
     fn wake(&self);
-    /// Closes the connection.
     fn close(&self, reason: CloseReason);
 }

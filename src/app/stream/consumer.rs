@@ -47,16 +47,13 @@ impl Consumer {
     }
 
     /// Appends the player's next output to `out`: whole messages, at most about 256 KiB. If there is none, and [no
-    /// more](Consumer::has_more) to examine, the player has caught up: from then on the stream writes to its socket,
-    /// and wakes its coroutine when that has to write.
-    ///
-    /// Returns the chunk size after the output. It starts as [`Source::chunk_size`], which the player must know when it
-    /// joins; the output contains each change.
+    /// more](Consumer::has_more) to examine, wanted or not, the player has caught up: from then on the stream writes to its
+    /// socket, and wakes its coroutine when that has to write. Returns the chunk size after the output, which contains each
+    /// change of it.
     pub fn fill(&self, out: &mut Vec<Bytes>) -> usize {
         self.with(|state, id| state.fill(id, out))
     }
 
-    /// Returns whether there are packets to examine, wanted or not. If so, an empty output is not the end.
     pub fn has_more(&self) -> bool {
         self.with(|state, id| state.subscribers[id].as_ref().is_some_and(|player| player.cursor.has_more(&state.log)))
     }
@@ -66,8 +63,8 @@ impl Consumer {
         self.with_subscriber(|player| player.detach(out));
     }
 
-    /// Appends the next piece of a message of which a part was handed out. The rest has to be sent before anything else
-    /// on the connection. Returns whether there was a piece.
+    /// Appends the next piece of a message that was handed out in part, before anything else may be sent. Returns false if there
+    /// is none.
     pub fn continue_partial(&self, out: &mut Vec<Bytes>) -> bool {
         self.with(|state, id| {
             let player = state.subscribers[id].as_mut();
@@ -81,7 +78,6 @@ impl Consumer {
         self.with_join_point(|player, join_point| player.pause(paused, join_point));
     }
 
-    /// Returns how far the player is behind the latest message.
     pub fn delay(&self) -> Duration {
         self.with(|state, id| {
             let next = state.subscribers[id].as_ref().and_then(|player| state.log.get(player.cursor.seq));
@@ -101,7 +97,6 @@ impl Consumer {
         })
     }
 
-    /// Selects whether the player gets audio.
     pub fn receive_audio(&self, wanted: bool) {
         self.with_subscriber(|player| player.receive(Track::Audio, wanted));
     }
@@ -111,7 +106,7 @@ impl Consumer {
         self.with_subscriber(|player| player.receive(Track::Video, wanted));
     }
 
-    /// Returns the counters of the player; zeros if the stream is in use, which can only be while a panic unwinds.
+    /// Returns the counters; zeros while a panic unwinds out of the stream.
     pub fn stats(&self) -> ConsumerStats {
         let stats =
             self.source.try_with(|state| state.subscribers[self.id].as_ref().map(|player| player.cursor.stats()));

@@ -5,14 +5,11 @@ use super::track::{Track, VideoTracks};
 
 const ALL_TRACKS: u8 = u8::MAX;
 
-/// Counters of a player.
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
 pub struct ConsumerStats {
-    /// Messages handed to its socket.
     pub sent: u64,
     /// Messages dropped because the player was too far behind.
     pub dropped: u64,
-    /// True if everything so far was handed out.
     pub caught_up: bool,
 }
 
@@ -25,18 +22,15 @@ pub(super) struct JoinPoint {
 }
 
 pub(super) struct Cursor {
-    /// Sequence number of the next message.
     pub(super) seq: u64,
     /// Sequence number before which the subscription ends.
     pub(super) end: Option<u64>,
-    /// Tracks that are wanted, a bit each.
     pub(super) wanted: u8,
     awaited: VideoTracks,
     pub(super) paused: bool,
     /// So the stream may write to the socket.
     pub(super) caught_up: bool,
     pub(super) sent: u64,
-    /// Messages that were evicted before they were handed out.
     dropped: u64,
 }
 
@@ -68,14 +62,14 @@ impl Cursor {
         true
     }
 
-    /// Stops waiting for keyframes of tracks that the stream does not have, once a track has begun. `tracks`: those that it has.
+    /// Stops waiting for keyframes of tracks that are not in `tracks`, those of the stream, once one has begun.
     pub(super) fn limit_awaited(&mut self, tracks: VideoTracks) {
         if self.awaited != VideoTracks::ALL {
             self.awaited = self.awaited.intersection(tracks);
         }
     }
 
-    /// Returns whether a message is to be handed out: its track is wanted, and can be decoded from here on.
+    /// Returns whether a message can be handed out: its track is wanted, and can be decoded from here on.
     pub(super) fn accepts(&mut self, entry: &LogEntry) -> bool {
         if self.wanted & entry.track.bit() == 0 {
             return false;
@@ -89,7 +83,6 @@ impl Cursor {
         true
     }
 
-    /// Returns whether all messages on these tracks are to be handed out.
     pub(super) fn accepts_all(&self, tracks: u8) -> bool {
         tracks & !self.wanted == 0 && (self.awaited.is_empty() || tracks & Track::Video.bit() == 0)
     }
@@ -98,7 +91,6 @@ impl Cursor {
         if self.is_at_end() { None } else { log.get(self.seq) }
     }
 
-    /// Returns whether there are messages to examine, wanted or not.
     pub(super) fn has_more(&self, log: &PacketLog) -> bool {
         !self.paused && !self.is_at_end() && (self.seq < log.first_seq() || log.get(self.seq).is_some())
     }

@@ -89,7 +89,6 @@ impl Encoder {
         }
     }
 
-    /// Returns the wire of an HTTP viewer.
     #[cfg(feature = "http")]
     pub(super) fn wire(&self) -> Option<SharedWire> {
         match self {

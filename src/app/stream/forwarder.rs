@@ -11,7 +11,6 @@ use super::source::Source;
 use super::subscriber::Subscriber;
 use super::track::{Track, VideoTracks};
 
-/// Position at which a forwarder starts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum StartPosition {
     /// The first packet kept for the forwarder since it joined, or since its stream ended.
@@ -53,8 +52,8 @@ impl Consumer {
         });
     }
 
-    /// Prepares a forwarder whose stream has ended for the next publication. Returns where to start then: at its first
-    /// packet, unless the connection failed before.
+    /// Prepares a forwarder whose stream has ended for the next publication. Returns the start of that: its first packet, unless
+    /// the connection failed before.
     pub fn reset_for_next(&self) -> StartPosition {
         let position = self.with_subscriber(|forwarder| {
             let cursor = &mut forwarder.cursor;
@@ -73,7 +72,6 @@ impl Consumer {
         self.with_subscriber(is_finished).unwrap_or(true)
     }
 
-    /// Returns whether a forwarder's stream has ended.
     pub fn stream_ended(&self) -> bool {
         self.with_subscriber(|forwarder| forwarder.cursor.end.is_some()).unwrap_or(true)
     }

@@ -37,7 +37,6 @@ fn true_frame_type(tag: &VideoTag, payload: &[u8]) -> FrameKind {
     let data = &payload[tag.body..];
     let is_certain = || tag.multitrack || has_whole_units(tag.codec, data);
     if tag.frame == FrameKind::Inter {
-        // Nearly all messages: nothing but a key picture changes them.
         let is_key = is_key_picture(tag.codec, data) && is_certain();
         return if is_key { FrameKind::Key } else { tag.frame };
     }

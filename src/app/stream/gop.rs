@@ -16,7 +16,6 @@ pub(super) struct GopTracker {
     start: Option<u64>,
     /// Sequence number of the first keyframe of another track since the last frame of track 0.
     first_other_key: Option<u64>,
-    /// Tracks of the present GOP and of the one before.
     tracks: VideoTracks,
     earlier_tracks: VideoTracks,
     has_keyframe: bool,
@@ -29,7 +28,6 @@ impl GopTracker {
         self.start
     }
 
-    /// Returns the tracks whose keyframes a player has to wait for.
     pub(super) fn tracks(&self) -> VideoTracks {
         self.tracks.union(self.earlier_tracks)
     }
@@ -61,12 +59,10 @@ impl GopTracker {
         self.is_reported
     }
 
-    /// Forgets the start, for example when another sequence header follows.
     pub(super) fn clear_start(&mut self) {
         self.start = None;
     }
 
-    /// Forgets the start if packets from there on were evicted.
     pub(super) fn on_evicted(&mut self, first_seq: u64) {
         self.start = self.start.filter(|&start| start >= first_seq);
     }

@@ -6,7 +6,7 @@ use super::track::Track;
 use crate::codec::amf0;
 use crate::memory::{Category, MemoryTracker};
 
-/// Largest number of cached headers. A stream has three; multitrack streams have a few more.
+/// Most cached headers. A stream has three; multitrack streams have a few more.
 pub(super) const MAX_HEADERS: usize = 16;
 
 /// Largest cached header, in bytes. Sequence headers have some hundred.
@@ -26,7 +26,6 @@ pub(super) struct CachedHeader {
     pub(super) seq: u64,
 }
 
-/// Identity of a header: a later one with the same key replaces it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum HeaderKey {
     Metadata,
@@ -43,7 +42,6 @@ pub(super) enum HeaderKey {
 }
 
 impl HeaderKey {
-    /// Returns the track whose messages need the header.
     pub(super) fn track(self) -> Track {
         match self {
             Self::Metadata => Track::Data,
@@ -108,7 +106,6 @@ impl HeaderCache {
         missing
     }
 
-    /// Returns whether a track is announced by a header of its own, or by the metadata.
     pub(super) fn announce(&self, track: Track) -> bool {
         let (audio, video) = self.tracks_of_metadata();
         let in_metadata = if track == Track::Audio { audio } else { video };

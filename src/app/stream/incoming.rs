@@ -1,5 +1,5 @@
-//! Messages of a publisher: each gets its corrected time and is appended to the packet log; headers are cached for
-//! players that join.
+//! Messages of a publisher: each gets its corrected time and goes to packet log and outputs; headers are cached for players that
+//! join.
 
 use std::time::Instant;
 
@@ -18,7 +18,6 @@ use crate::rtmp::message::{Message, MessageType};
 use crate::st;
 
 impl StreamState {
-    /// Appends a message of the publisher to the packet log and passes it to the outputs.
     pub(super) fn on_message(&mut self, message: &Message, arrived: Instant) {
         if let Some(publisher) = &mut self.publisher {
             publisher.last_activity = publisher.last_activity.max(publisher.last_read).max(arrived);
@@ -100,7 +99,6 @@ impl StreamState {
         }
     }
 
-    /// Appends a header to the packet log, caches it for players that join, and passes it to the outputs.
     fn on_header(&mut self, key: HeaderKey, tag: Option<Tag>, payload: &Bytes, arrived: Instant) {
         let track = key.track();
         let seq = self.log.next_seq();
@@ -114,7 +112,6 @@ impl StreamState {
         self.outputs.packet(&self.name, &Packet { track, dts, kind: PacketKind::Header, tag, payload });
     }
 
-    /// Appends a message to the packet log and passes it to the outputs.
     fn append(&mut self, track: Track, kind: PacketKind, tag: Option<Tag>, message: &Message, arrived: Instant) {
         let dts = self.timeline.correct(track, message.timestamp, arrived);
         let video_track = if let Some(Tag::Video(tag)) = tag { tag.track } else { 0 };

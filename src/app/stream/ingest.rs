@@ -8,7 +8,6 @@ use std::time::{Duration, Instant};
 use super::packet_log::PacketKind;
 use super::track::Track;
 
-/// Time over which bit rates and the frame rate are measured, in seconds.
 const RATE_SECONDS: u64 = 30;
 
 const SECOND: Duration = Duration::from_secs(1);
@@ -22,21 +21,15 @@ const STALL_MS: i64 = 1000;
 /// Weight of the present jitter against a new sample, as in RFC 3550 section 6.4.1.
 const JITTER_WEIGHT: f64 = 16.0;
 
-/// Health of a publisher's input.
 #[derive(Debug, Clone, Copy, PartialEq)]
-#[allow(missing_docs, reason = "the names of the fields say it")]
 pub struct IngestSnapshot {
-    /// Time since the start of the publication.
     pub uptime: Duration,
     pub messages: u64,
     pub frames: u64,
-    /// Bit rate of video over the last 30 s, in kbit/s. Zero during the first second, as are the next two.
+    /// This and the next two are over the last 30 s, and zero during the first second.
     pub video_kbps: u64,
-    /// Bit rate of audio over the last 30 s, in kbit/s.
     pub audio_kbps: u64,
-    /// Video frames in a second, over the last 30 s.
     pub frame_rate: f64,
-    /// Length of the last complete GOP, in milliseconds.
     pub gop_ms: Option<u64>,
     /// Time of the last video message minus time of the last audio message, in milliseconds.
     pub av_distance_ms: Option<i64>,
@@ -54,7 +47,6 @@ pub(super) struct IngestMeter {
     second: u64,
     second_end: Instant,
     slots: [Slot; SLOTS],
-    /// Times of the last audio and the last video message.
     last_times: [Option<u64>; 2],
     /// Highest time of the track that jitter is measured on, in the present read.
     newest: Option<u64>,
@@ -93,7 +85,6 @@ impl IngestMeter {
         }
     }
 
-    /// Measures an audio or video message of `len` bytes with the corrected time `dts`, which was read at `read_at`.
     pub(super) fn on_media(&mut self, track: Track, dts: u64, kind: PacketKind, len: usize, read_at: Instant) {
         if read_at > self.read_at {
             self.start_read(read_at, dts);
@@ -177,7 +168,6 @@ impl IngestMeter {
     }
 }
 
-/// Returns by how many milliseconds more the clock has advanced than the time of the media.
 fn lateness(passed: Duration, from: u64, to: u64) -> i64 {
     i64::try_from(passed.as_millis()).unwrap_or(i64::MAX).saturating_sub(to as i64 - from as i64)
 }

@@ -6,21 +6,16 @@ use crate::codec::{aac, amf0, avc, flv, hevc, sps};
 
 /// Properties of a stream's media, as far as they are known. Sequence headers take precedence over metadata.
 #[derive(Debug, Clone, Default, PartialEq)]
-#[allow(missing_docs, reason = "the names of the fields say it")]
 pub struct MediaInfo {
-    /// Width of the picture, in pixels.
     pub width: Option<u32>,
-    /// Height of the picture, in pixels.
     pub height: Option<u32>,
     pub frame_rate: Option<f64>,
     pub video_profile: Option<&'static str>,
-    /// The video codec with its profile and level as playlists and browsers name it (RFC 6381).
+    /// This and the next: the codec as playlists and browsers name it (RFC 6381).
     pub video_codec: Option<String>,
-    /// The audio codec in the same way.
     pub audio_codec: Option<String>,
     /// Level of the video codec, times ten: 31 is level 3.1.
     pub video_level: Option<u8>,
-    /// Sample rate of audio, in Hz.
     pub sample_rate: Option<u32>,
     pub channels: Option<u8>,
     pub audio_profile: Option<&'static str>,

@@ -13,9 +13,7 @@ use crate::codec::flv::{AudioTag, VideoTag};
 use crate::config::Vhost;
 use crate::memory::MemoryTracker;
 
-/// A corrected message of a publisher.
 #[derive(Debug, Clone, Copy)]
-#[allow(missing_docs, reason = "the names of the fields say it")]
 pub struct Packet<'a> {
     pub track: Track,
     /// Decoding time in milliseconds since the stream was created. It never runs backwards within a track, except that
@@ -28,9 +26,7 @@ pub struct Packet<'a> {
     pub payload: &'a Bytes,
 }
 
-/// Header of a media message.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-#[allow(missing_docs, reason = "the names of the fields say it")]
 pub enum Tag {
     Video(VideoTag),
     Audio(AudioTag),
@@ -39,15 +35,12 @@ pub enum Tag {
 /// Reason for the end of an output.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum EndReason {
-    /// The publisher has stopped.
     Unpublished,
-    /// The publisher's connection was lost or closed.
     Lost,
     /// Another publisher has replaced one that stalled.
     Replaced,
     /// A new configuration disables the output, or needs another one in its place.
     Reconfigured,
-    /// The server is shutting down.
     Shutdown,
 }
 
@@ -56,13 +49,11 @@ pub enum EndReason {
 /// Its methods are called while the stream is in use: they must not use the stream, and must not block. An output that
 /// panics is dropped with an error in the log; neither the publisher nor other outputs notice.
 pub trait Output: Send + Sync {
-    /// Handles a packet. Called for each message of the publisher.
     fn packet(&mut self, packet: &Packet<'_>);
 
     /// Applies a new configuration of the vhost. Returns false if the output has to be replaced.
     fn reconfigure(&mut self, vhost: &Vhost) -> bool;
 
-    /// Ends the output.
     fn end(self: Box<Self>, reason: EndReason);
 
     /// Replaces this output, by `next`'s successor if there is one, made after this output has ended unless the two overlap.
@@ -73,7 +64,6 @@ pub trait Output: Send + Sync {
 }
 
 /// A publication, as a new output sees it.
-#[allow(missing_docs, reason = "the names of the fields say it")]
 pub struct Publishing<'a> {
     pub stream: &'a Arc<StreamInfo>,
     pub client: &'a Arc<ClientInfo>,

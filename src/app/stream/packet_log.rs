@@ -25,7 +25,6 @@ use super::track::Track;
 use crate::memory::{Category, Charge, MemoryTracker};
 use crate::st;
 
-/// Allocation unit of the open batch, in bytes.
 const BATCH_ALLOCATION: usize = 16 * 1024;
 
 /// Limits at which the open batch is closed before its window has passed.
@@ -38,7 +37,7 @@ const UNPLAYED_BATCH_BYTES: usize = BATCH_ALLOCATION - BATCH_ALLOCATION / 4;
 /// Evictions of at least this many entries run in the background: 100,000 take milliseconds, and 100 streams may end at once.
 const MIN_BULK_EVICTION: usize = 4096;
 
-/// Capacity, in entries, that is kept even when unused. Spare capacity is not charged to the memory tracker.
+/// Entries for which room is kept even when unused, and not charged.
 const MIN_CAPACITY: usize = 256;
 
 #[derive(Debug, Clone)]
@@ -46,28 +45,24 @@ pub(super) struct LogEntry {
     pub(super) track: Track,
     /// Number of the track within the video of a multitrack stream (E-RTMP).
     pub(super) video_track: u8,
-    /// Corrected, in milliseconds.
     pub(super) time: u64,
     pub(super) kind: PacketKind,
     pub(super) message: SharedMessage,
 }
 
-/// Role of a message in its stream.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum PacketKind {
-    /// Any other message.
     Regular,
     /// Video keyframe: a player can start here. Outputs get it on track 0 only.
     Keyframe,
     /// Sequence header or metadata, which a player needs before any media.
     Header,
-    /// Status message of the server: the stream is published. Players get StreamBegin as well.
+    /// Status message of the server at the start of a publication. Players get StreamBegin as well.
     Begin,
-    /// Status message of the server: the stream has ended. Players get StreamEof as well.
+    /// The same at the end. Players get StreamEof as well.
     End,
 }
 
-/// A closed run of messages, as contiguous bytes.
 #[derive(Debug, Clone)]
 pub(super) struct Batch {
     pub(super) bytes: Bytes,
@@ -81,11 +76,10 @@ pub(super) struct Batch {
 #[derive(Debug)]
 pub(super) struct PacketLog {
     chunk_size: u32,
-    /// Entries of closed batches, then those of the open batch.
     entries: VecDeque<LogEntry>,
     open_count: usize,
     first_seq: u64,
-    /// Size of the entries in closed batches, with their bytes.
+    /// Of entries and bytes of the closed batches.
     closed_bytes: usize,
     open: BytesMut,
     opened_at: Option<Instant>,
@@ -115,7 +109,6 @@ impl PacketLog {
         self.chunk_size as usize
     }
 
-    /// Sets the chunk size of new messages. The open batch must be empty.
     pub(super) fn set_chunk_size(&mut self, size: usize) {
         debug_assert!(self.open_count == 0);
         self.chunk_size = size as u32;
@@ -134,7 +127,6 @@ impl PacketLog {
         self.first_seq + self.closed_count() as u64
     }
 
-    /// Returns the sequence number of the next message, which follows those of the open batch.
     pub(super) fn next_seq(&self) -> u64 {
         self.first_seq + self.entries.len() as u64
     }
@@ -168,7 +160,6 @@ impl PacketLog {
         self.end_seq() - newer as u64
     }
 
-    /// Prefetches where the next message goes.
     pub(super) fn prefetch(&self) {
         if let Some(last) = self.entries.back() {
             st::prefetch_all(last);
@@ -176,7 +167,6 @@ impl PacketLog {
         st::prefetch(&self.open[self.open.len()..]);
     }
 
-    /// Encodes a message into the open batch, as [`PacketLog::append_on`].
     pub(super) fn append(&mut self, track: Track, time: u64, kind: PacketKind, payload: &[u8], now: Instant) {
         self.append_on(track, 0, time, kind, payload, now);
     }
@@ -214,7 +204,6 @@ impl PacketLog {
         let size = bytes.len() + self.open_count * size_of::<LogEntry>();
         let bytes = self.memory.charge_buffer(Category::Media, bytes, size);
         if bytes.len() > MAX_BATCH_BYTES {
-            // The unused rest of a large buffer would keep all of it allocated.
             self.open = BytesMut::new();
         }
         let message_count = self.open_count as u64;
@@ -232,7 +221,6 @@ impl PacketLog {
         Some(batch)
     }
 
-    /// Releases the spare capacity, for a stream that is idle.
     pub(super) fn shrink(&mut self) {
         if self.open_count == 0 {
             self.open = BytesMut::new();

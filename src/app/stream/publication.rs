@@ -24,7 +24,6 @@ const MAX_CODEC_EVENTS: u8 = 16;
 #[derive(Debug, thiserror::Error)]
 #[error("the stream is being published by client {client}")]
 pub struct StreamBusy {
-    /// Number of the publishing client.
     pub client: u64,
 }
 
@@ -43,11 +42,8 @@ pub struct Publication {
 /// The stream after a round of its publisher's coroutine, and the settings that the coroutine follows.
 #[derive(Debug, Clone, Copy)]
 pub struct RoundEnd {
-    /// Time for which the publisher may be silent before it is closed.
     pub timeout: Duration,
-    /// Limit of the bit rate, in kbit/s; 0 for none.
     pub max_bitrate: u64,
-    /// Codecs received so far.
     pub codecs: Codecs,
     /// Time at which the open batch is to be written to players; `None` if there is nothing to write.
     pub flush_due: Option<Instant>,
@@ -56,9 +52,8 @@ pub struct RoundEnd {
 }
 
 impl Source {
-    /// Reserves the stream for the client, so that it can be checked before it publishes. A publisher that was silent
-    /// for the vhost's `stall_timeout` goes on until then. Errors: [`StreamBusy`] if the stream has another publisher,
-    /// or is reserved.
+    /// Reserves the stream for the client, so that it can be checked before it publishes. Fails if the stream is reserved, or has
+    /// a publisher that was not silent for the vhost's `stall_timeout`; one that was goes on until [`Reservation::publish`].
     pub fn reserve(&self, client: u64) -> Result<Reservation, StreamBusy> {
         self.with(|state| {
             if let Some(client) = state.reserved_by {
@@ -72,8 +67,7 @@ impl Source {
 }
 
 impl Reservation {
-    /// Makes the client the publisher, and tells the players. Replaces a publisher that has stalled. Errors:
-    /// [`StreamBusy`] if the publisher that had stalled is active again.
+    /// Makes the client the publisher, and tells the players. Fails if a publisher that had stalled is active again.
     pub fn publish(
         self,
         handle: Arc<dyn ClientHandle>,
@@ -129,7 +123,6 @@ impl StreamState {
         }
     }
 
-    /// Reports the codecs of the publication after a change.
     pub(super) fn on_codecs_changed(&mut self) {
         let Some(publisher) = &mut self.publisher else { return };
         if publisher.codec_events < MAX_CODEC_EVENTS {
@@ -141,7 +134,6 @@ impl StreamState {
 }
 
 impl Publication {
-    /// Prefetches what [`Publication::record_read`] and [`Publication::on_message`] access first.
     pub fn prefetch(&self) {
         self.source.prefetch();
     }
@@ -171,9 +163,8 @@ impl Publication {
         self.with(|state| state.on_message(message, arrived));
     }
 
-    /// Ends a round of the publisher's coroutine: writes the open batch to players if its window has passed. `window_scale`
-    /// is told whether messages may wait, and returns the part of `mw_latency`, from 0 to 1, that they may wait if the vhost's
-    /// window is adaptive.
+    /// Ends a round of the publisher's coroutine: writes the open batch to players if its window has passed. `window_scale` gets
+    /// whether messages may wait, and returns the part of an adaptive `mw_latency`, from 0 to 1, that they may.
     pub fn finish_round(&self, now: Instant, window_scale: impl FnOnce(bool) -> f64) -> RoundEnd {
         self.source.with(|state| {
             let vhost = &state.vhost;
@@ -201,7 +192,6 @@ impl Publication {
         })
     }
 
-    /// Returns the codecs received so far.
     pub fn codecs(&self) -> Codecs {
         self.with(|state| state.publisher.as_ref().map(|publisher| publisher.codecs)).flatten().unwrap_or_default()
     }
@@ -214,7 +204,6 @@ impl Publication {
         });
     }
 
-    /// Returns the tracks of a multitrack stream beyond the first ones.
     pub fn more_tracks(&self) -> MoreTracks {
         let mut tracks = MoreTracks::default();
         self.with(|state| {

@@ -1,5 +1,4 @@
-//! Memory that a stream gives up when the server is short of it. The memory limit decides which stream, and in which
-//! order.
+//! Memory that a stream gives up when the server is short of it, as the memory limiter decides.
 
 #[cfg(feature = "http")]
 use super::encode::shared_log::SharedLog;
@@ -13,20 +12,16 @@ use crate::memory::Category;
 /// Memory charged to a stream, and its holders.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct StreamUsage {
-    /// All bytes.
     pub bytes: usize,
     /// Bytes that only players still hold: evicted from the packet log, handed out, and not taken by the sockets.
     pub pinned: usize,
-    /// Players that are behind.
     pub players_behind: usize,
     /// Players that were closed to free memory and have not left yet.
     pub players_closing: usize,
-    /// True if the stream has a publisher.
     pub is_published: bool,
 }
 
 impl Source {
-    /// Returns what the stream holds now.
     pub fn usage(&self) -> StreamUsage {
         self.with(|state| StreamUsage {
             bytes: state.memory.total(),
@@ -58,8 +53,8 @@ impl Source {
         self.with(|state| {
             let Some(publisher) = &state.publisher else { return false };
             publisher.handle.close(reason.clone());
-            // Before `remove_publisher`, which evicts in the background: bytes that stay charged would cost another
-            // client its connection.
+            // Before `remove_publisher`, which evicts in the background: bytes still charged would cost another client its
+            // connection.
             state.evict_before(state.log.end_seq());
             state.remove_publisher(EndReason::Lost);
             state.evict_before(state.log.end_seq());
@@ -98,8 +93,7 @@ impl StreamState {
 }
 
 impl Subscriber {
-    /// Returns whether the player holds memory that players which have caught up do not need. Forwarders, which the
-    /// operator configured, do not count.
+    /// Returns whether the player is behind. Forwarders, which the operator configured, do not count.
     fn is_behind(&self) -> bool {
         !self.cursor.caught_up && !self.paused_idle && self.is_player() && !self.is_evicted
     }

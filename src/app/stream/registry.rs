@@ -18,19 +18,14 @@ const KEEP_IDLE: Duration = Duration::from_secs(10);
 /// Streams above which idle ones go before [`KEEP_IDLE`]: a client that asks for name after name must not fill the memory.
 const MAX_IDLE: usize = 4096;
 
-/// Interval of the sweeper while there are streams.
 const SWEEP_INTERVAL: Duration = Duration::from_secs(1);
 
-/// Description of a published stream.
 #[derive(Debug, Clone)]
 pub struct StreamSummary {
     /// Full name: vhost/app/stream.
     pub name: String,
-    /// Video codec, once a video message has arrived.
     pub video: Option<flv::VideoCodec>,
-    /// Audio codec, once an audio message has arrived.
     pub audio: Option<flv::AudioCodec>,
-    /// Number of RTMP players.
     pub players: usize,
 }
 
@@ -73,7 +68,6 @@ impl StreamRegistry {
         self.by_name.with(|sources| sources.values().filter_map(Source::published).collect())
     }
 
-    /// Returns the stream of a full name, if there is one.
     #[cfg_attr(not(feature = "http"), allow(dead_code, reason = "read over HTTP only"))]
     pub(crate) fn find(&self, name: &str) -> Option<Source> {
         self.by_name.with(|sources| sources.get(name).cloned())
@@ -87,7 +81,6 @@ impl StreamRegistry {
             .with(|sources| sources.range::<str, _>(range).take(max).map(|(_, source)| source.clone()).collect())
     }
 
-    /// Returns all streams, by name.
     pub fn all(&self) -> Vec<Source> {
         self.by_name.with(|sources| sources.values().cloned().collect())
     }
@@ -108,12 +101,10 @@ impl StreamRegistry {
         self.all().iter().for_each(Source::shut_down);
     }
 
-    /// Returns the number of streams.
     pub fn len(&self) -> usize {
         self.by_name.with(|sources| sources.len())
     }
 
-    /// Returns whether there is no stream.
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }

@@ -13,32 +13,22 @@ use super::state::StreamState;
 use super::subscriber::Subscriber;
 use crate::st;
 
-/// The present state of a stream.
 #[derive(Debug, Clone, PartialEq)]
 pub struct StreamSnapshot {
     /// Full name: vhost/app/stream.
     pub name: String,
-    /// Name of the vhost.
     pub vhost: String,
-    /// Name of the application.
     pub app: String,
-    /// Name of the stream within the application.
     pub stream: String,
-    /// Number of the publishing client; `None` if the stream is not published.
+    /// Number of the publishing client. Like `ingest`, `None` if the stream is not published.
     pub publisher: Option<u64>,
-    /// Codecs received so far.
     pub codecs: Codecs,
-    /// Properties of the media.
     pub media: MediaInfo,
-    /// Health of the publisher's input; `None` if the stream is not published.
     pub ingest: Option<IngestSnapshot>,
-    /// Number of players.
     pub players: usize,
-    /// Number of forwarders.
     pub forwarders: usize,
     /// Messages dropped because players or forwarders were too far behind, of those that have left too.
     pub dropped: u64,
-    /// Bytes held for the stream.
     pub bytes_held: usize,
 }
 
@@ -96,7 +86,6 @@ impl StreamState {
 }
 
 impl Source {
-    /// Returns the present state of the stream.
     pub fn snapshot(&self) -> StreamSnapshot {
         self.snapshot_at(st::now())
     }

@@ -16,14 +16,12 @@ use crate::config::Vhost;
 use crate::memory::MemoryTracker;
 use crate::st::{self, Shared};
 
-/// A stream. Clones refer to the same stream.
 #[derive(Clone)]
 pub struct Source {
     state: Shared<StreamState>,
     observer: Arc<dyn StreamObserver>,
 }
 
-/// Shows the name only.
 impl fmt::Debug for Source {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let name = self.state.try_with(|state| state.name.clone());
@@ -39,10 +37,8 @@ impl fmt::Debug for Source {
 /// | publication | `CodecsKnown`, any number between `Published` and `PublisherLost` |
 /// | player | `Played Stopped` |
 #[derive(Debug, Clone)]
-#[allow(missing_docs, reason = "the names of the fields say it")]
 pub enum StreamEvent {
     Published {
-        /// The stream, as the publisher names it.
         stream: Arc<StreamInfo>,
         client: Arc<ClientInfo>,
         /// Handle to the stream, for outputs and forwarders. A stream is kept as long as there is one.
@@ -51,31 +47,34 @@ pub enum StreamEvent {
         resumed: bool,
     },
     /// The publisher has stopped, was lost, or was replaced. The stream can resume until `Unpublished`.
-    PublisherLost { stream: Arc<StreamInfo>, client: Arc<ClientInfo> },
-    /// The stream has ended: its publisher stopped, or is not back after `reconnect_grace`.
-    Unpublished {
-        /// The stream, as its last publisher named it.
-        stream: Arc<StreamInfo>,
-    },
-    /// A player has joined. Forwarders are not players.
-    Played {
-        /// The stream, as the player names it.
+    PublisherLost {
         stream: Arc<StreamInfo>,
         client: Arc<ClientInfo>,
     },
-    /// A player has left.
-    Stopped { stream: Arc<StreamInfo>, client: Arc<ClientInfo> },
-    /// The codecs of a publication are known, or have changed.
-    CodecsKnown { stream: Arc<StreamInfo>, codecs: Codecs },
+    /// The stream has ended: its publisher stopped, or is not back after `reconnect_grace`.
+    Unpublished {
+        stream: Arc<StreamInfo>,
+    },
+    /// A player has joined. Forwarders are not players. `stream`: as the player names it.
+    Played {
+        stream: Arc<StreamInfo>,
+        client: Arc<ClientInfo>,
+    },
+    Stopped {
+        stream: Arc<StreamInfo>,
+        client: Arc<ClientInfo>,
+    },
+    CodecsKnown {
+        stream: Arc<StreamInfo>,
+        codecs: Codecs,
+    },
 }
 
 /// Receiver of the events of all streams. Called on the worker; must not block. It may use the stream.
 pub trait StreamObserver: Send + Sync {
-    /// Handles an event.
     fn on_stream_event(&self, event: StreamEvent);
 }
 
-/// Ignores all events.
 impl StreamObserver for () {
     fn on_stream_event(&self, _: StreamEvent) {}
 }
@@ -96,7 +95,6 @@ impl Source {
         Self { state: Shared::new(state), observer }
     }
 
-    /// Returns the name of the stream's vhost.
     pub fn vhost_name(&self) -> String {
         self.with(|state| state.vhost.name.clone())
     }
@@ -128,12 +126,10 @@ impl Source {
         self.with(|state| state.publisher.as_ref().map(|publisher| publisher.stream.clone()))
     }
 
-    /// Returns the tracker of the stream's memory.
     pub fn memory(&self) -> MemoryTracker {
         self.with(|state| state.memory.clone())
     }
 
-    /// Returns the full name: vhost/app/stream.
     pub fn name(&self) -> String {
         self.with(|state| state.name.clone())
     }
@@ -149,7 +145,6 @@ impl Source {
         });
     }
 
-    /// Tells the players that the publisher is gone, if its time to come back is over.
     pub(super) fn notify_unpublished_if_due(&self, now: Instant) {
         self.with(|state| {
             if state.unpublish_at.is_some_and(|due| due <= now) {
@@ -171,7 +166,6 @@ impl Source {
         })
     }
 
-    /// Ends a stream that is removed within its `reconnect_grace`.
     pub(super) fn end_removed(&self) {
         self.with(StreamState::emit_unpublished);
     }

@@ -39,6 +39,10 @@ const MAX_START_HOLD: Duration = Duration::from_secs(1);
 
 const WRITES_PER_CLOCK_CHECK: usize = 32;
 
+/// Messages after which packets are evicted, unless a new GOP makes many obsolete or there are too many: each search for obsolete
+/// ones costs as much as it does to append a message.
+const TRIM_INTERVAL: u64 = 16;
+
 /// Status messages per [`NOTICE_WINDOW`] about publishers that come and go. Each wakes every player.
 const MAX_NOTICES: u32 = 8;
 const NOTICE_WINDOW: Duration = Duration::from_secs(1);
@@ -48,33 +52,27 @@ pub(super) struct StreamState {
     pub(super) vhost: Arc<Vhost>,
     pub(super) memory: MemoryTracker,
     pub(super) changes: ChangeQueue,
-    /// Client that has reserved the stream to publish it.
     pub(super) reserved_by: Option<u64>,
     pub(super) publisher: Option<Publisher>,
     /// The stream as its last publisher named it, until `Unpublished` is reported.
     pub(super) announced: Option<Arc<StreamInfo>>,
-    /// Number of publications so far, which identifies the present one.
     pub(super) publication_count: u64,
     /// Sequence number of the first packet of the present publication, or of the last one.
     pub(super) publication_start: u64,
     pub(super) timeline: Timeline,
     pub(super) log: PacketLog,
     pub(super) gop: GopTracker,
-    /// Time of the last video message of the publication, in milliseconds.
     pub(super) last_video_time: Option<u64>,
     pub(super) headers: HeaderCache,
     pub(super) outputs: Outputs,
     /// Players and forwarders by id. Unused ids are in `free_ids`.
     pub(super) subscribers: Vec<Option<Subscriber>>,
     free_ids: Vec<usize>,
-    /// The log on each wire that has HTTP viewers.
     #[cfg(feature = "http")]
     pub(super) shared_logs: Vec<SharedLog>,
-    /// Those for subscribers that have left.
     pub(super) dropped: u64,
     /// When players are told that the publisher is gone, unless one is back by then.
     pub(super) unpublish_at: Option<Instant>,
-    /// Time since which there has been neither publisher nor player.
     pub(super) idle_since: Instant,
     notice_window_start: Instant,
     notices_in_window: u32,
@@ -84,14 +82,11 @@ pub(super) struct Publisher {
     pub(super) stream: Arc<StreamInfo>,
     pub(super) client: Arc<ClientInfo>,
     pub(super) handle: Arc<dyn ClientHandle>,
-    /// Time of the last read of input.
     pub(super) last_read: Instant,
-    /// Time of the last read that had media.
     pub(super) last_activity: Instant,
     pub(super) messages: u64,
     pub(super) ingest: Box<IngestMeter>,
     pub(super) codecs: Codecs,
-    /// Number of `CodecsKnown` events.
     pub(super) codec_events: u8,
 }
 
@@ -129,7 +124,6 @@ impl StreamState {
         self.subscribers.len() - self.free_ids.len()
     }
 
-    /// Returns the start of a player that joins now.
     pub(super) fn join_point(&self) -> JoinPoint {
         self.join_point_with(if self.vhost.gop_cache { AUDIO_CACHE_MS } else { 0 })
     }
@@ -208,13 +202,13 @@ impl StreamState {
         }
     }
 
-    /// Closes the open batch and writes it to all subscribers that have caught up.
     pub(super) fn flush(&mut self) {
         let Some(chunks) = self.log.close_batch() else { return };
         let end = self.log.end_seq();
+        let start = end - chunks.message_count;
         let batch = LiveBatch {
             #[cfg(feature = "http")]
-            shared: self.encode_shared(end - chunks.message_count),
+            shared: self.encode_shared(start),
             chunks,
         };
         let (mut first_needed, mut started, mut has_time) = (None, None, true);
@@ -222,8 +216,8 @@ impl StreamState {
             first.client.prefetch();
         }
         for id in 0..self.subscribers.len() {
-            // The data of subscribers is spread over the heap, and the kernel's work for one evicts that of the next
-            // from the processor's cache. Without these prefetches the worker waits for memory for 7 % of its time.
+            // The kernel's work for one subscriber evicts the data of the next from the processor's cache. Without these
+            // prefetches the worker waits for memory for 7 % of its time.
             if let Some(second) = self.subscriber(id + 2) {
                 st::prefetch(&*second.client);
             }
@@ -239,7 +233,13 @@ impl StreamState {
             let needed = subscriber.cursor.first_needed(end);
             first_needed = Some(first_needed.map_or(needed, |first: u64| first.min(needed)));
         }
-        self.trim(first_needed);
+        let starts_gop = self.gop.start().is_some_and(|gop| gop >= start);
+        let is_interval_over = start / TRIM_INTERVAL != end / TRIM_INTERVAL;
+        if starts_gop || is_interval_over || self.log.bytes() > self.vhost.queue_bytes {
+            self.trim(first_needed);
+        } else {
+            self.log.update_charge();
+        }
     }
 
     fn subscriber(&self, id: usize) -> Option<&Subscriber> {
@@ -263,7 +263,6 @@ impl StreamState {
         self.gop.on_evicted(self.log.first_seq());
     }
 
-    /// Prepares the stream for its first subscriber. Does nothing if there is one.
     pub(super) fn on_first_subscriber(&mut self) {
         if self.subscriber_count() == 0 {
             // The open batch has waited without a deadline, and so may unread input of the publisher.
@@ -371,7 +370,6 @@ impl StreamState {
         self.publisher.is_none() && self.subscriber_count() == 0
     }
 
-    /// Releases memory if neither publisher nor player is left.
     fn release_if_idle(&mut self) {
         if self.is_idle() {
             self.idle_since = st::now();

@@ -29,18 +29,15 @@ pub(super) const MAX_FILL_BYTES: usize = 256 * 1024;
 /// Entries that one fill examines at most, unwanted ones included. A stream may have 100,000 of them.
 pub(super) const MAX_FILL_ENTRIES: usize = 1024;
 
-/// A player, as its events name it.
 pub(super) type PlayerInfo = (Arc<StreamInfo>, Arc<ClientInfo>);
 
 pub(super) struct Subscriber {
     pub(super) client: Arc<dyn ClientHandle>,
-    /// `None` for a forwarder.
     pub(super) player: Option<PlayerInfo>,
     pub(super) cursor: Cursor,
     pub(super) encoder: Encoder,
     /// Rest of a batch that the socket did not take.
     unsent: Bytes,
-    /// Paused, and nothing was handed out since.
     pub(super) paused_idle: bool,
     pub(super) is_evicted: bool,
     pub(super) last_fill: Instant,
@@ -78,7 +75,6 @@ impl Subscriber {
         self.player.as_ref().filter(|(_, client)| client.engine.is_none())
     }
 
-    /// Pauses, or resumes at the join point.
     pub(super) fn pause(&mut self, paused: bool, join_point: JoinPoint) {
         if self.cursor.paused == paused {
             return;
@@ -98,8 +94,7 @@ impl Subscriber {
         }
     }
 
-    /// Appends the next output to `out`. Returns the chunk size after it. `latest` is the time of the latest message.
-    /// See [`Consumer::fill`](super::Consumer::fill).
+    /// Does [`Consumer::fill`](super::Consumer::fill). `latest` is the time of the latest message.
     pub(super) fn fill(
         &mut self,
         join_point: JoinPoint,
@@ -148,7 +143,6 @@ impl Subscriber {
         encoder.chunk_size()
     }
 
-    /// Stops writes of the stream to the socket, and appends what it has begun to write to `out`.
     pub(super) fn detach(&mut self, out: &mut Vec<Bytes>) {
         self.cursor.caught_up = false;
         self.take_unsent(out);

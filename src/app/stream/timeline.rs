@@ -24,30 +24,24 @@ const MAX_PUBLICATION_GAP_MS: u64 = MAX_STEP_MS as u64;
 /// Step of a track whose usual step is not known, in milliseconds. The first message after a jump follows after one step.
 const DEFAULT_STEP_MS: u64 = 10;
 
-/// Range of steps, in milliseconds, that count as a track's usual step.
 const USUAL_STEPS_MS: std::ops::RangeInclusive<i64> = 1..=100;
 
 /// The corrected clock of a stream, in milliseconds since it was created.
 #[derive(Debug, Default)]
 pub(super) struct Timeline {
-    /// Clocks of audio and video of the present publication.
     clocks: [Option<TrackClock>; 2],
     latest: u64,
     /// Time of the last message of the publication before: media of this one are not earlier.
     start: u64,
     last_data_time: u64,
     last_arrival: Option<Instant>,
-    /// Arrival of the first media of the publication.
     first_arrival: Option<Instant>,
 }
 
 #[derive(Debug, Clone, Copy)]
 struct TrackClock {
-    /// Last timestamp of the encoder, as received.
     raw: u32,
-    /// The same without wraps.
     unwrapped: i64,
-    /// Corrected time minus unwrapped timestamp.
     offset: i64,
     last_time: u64,
     usual_step: u64,
@@ -103,9 +97,9 @@ impl Timeline {
     }
 
     fn correct_media(&mut self, track: usize, raw: u32, now: Instant) -> u64 {
-        let other = self.clocks[1 - track].and_then(|other| other.extrapolated(raw));
-        let mut clock = match (self.clocks[track], other) {
-            (Some(clock), other) => {
+        let other = || self.clocks[1 - track].and_then(|other| other.extrapolated(raw));
+        let mut clock = match self.clocks[track] {
+            Some(clock) => {
                 let step = clock.distance(raw);
                 let passed = || {
                     let passed = now.saturating_duration_since(clock.received_at).as_millis();
@@ -114,23 +108,25 @@ impl Timeline {
                 let is_ordered = step >= -MAX_REORDER_MS;
                 if is_ordered && (step <= MAX_STEP_MS || step <= passed().saturating_mul(2)) {
                     clock.advanced(raw, step)
-                } else if let Some(other) = other {
+                } else if let Some(other) = other() {
                     // The other track jumped before this one, or continued while this one paused.
                     TrackClock { last_time: clock.last_time, usual_step: clock.usual_step, ..other }
                 } else {
                     clock.jumped(raw, self.latest + clock.usual_step)
                 }
             }
-            (None, Some(other)) => self.start_aligned(1 - track, other),
-            (None, None) => TrackClock {
-                raw,
-                unwrapped: i64::from(raw),
-                offset: 0,
-                last_time: self.start,
-                usual_step: DEFAULT_STEP_MS,
-                received_at: now,
-            }
-            .jumped(raw, self.latest + self.publication_gap(now)),
+            None => match other() {
+                Some(other) => self.start_aligned(1 - track, other),
+                None => TrackClock {
+                    raw,
+                    unwrapped: i64::from(raw),
+                    offset: 0,
+                    last_time: self.start,
+                    usual_step: DEFAULT_STEP_MS,
+                    received_at: now,
+                }
+                .jumped(raw, self.latest + self.publication_gap(now)),
+            },
         };
         clock.last_time = clock.time().max(clock.last_time);
         clock.received_at = now;
@@ -150,7 +146,6 @@ impl Timeline {
         TrackClock { last_time: self.start, usual_step: DEFAULT_STEP_MS, offset, ..at_first }
     }
 
-    /// Returns the time between the last publication and one whose first message arrives at `now`.
     fn publication_gap(&self, now: Instant) -> u64 {
         let Some(last) = self.last_arrival else { return MAX_PUBLICATION_GAP_MS };
         let passed = u64::try_from(now.saturating_duration_since(last).as_millis()).unwrap_or(u64::MAX);
@@ -180,7 +175,6 @@ impl TrackClock {
         Self { raw, unwrapped: self.unwrapped + step, usual_step, ..self }
     }
 
-    /// Returns the clock after a jump to `raw`, with the corrected time `time`.
     fn jumped(self, raw: u32, time: u64) -> Self {
         let unwrapped = i64::from(raw);
         // Corrected times are far below 2^63.

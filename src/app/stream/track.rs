@@ -1,18 +1,12 @@
-//! The tracks of a stream.
-
 use crate::rtmp::chunk::ChunkStreamId;
 use crate::rtmp::message::MessageType;
 
 /// A sequence of messages with its own chunk stream. Its times never run backwards.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Track {
-    /// Audio messages.
     Audio = 0,
-    /// Video messages.
     Video = 1,
-    /// Metadata and other data messages.
     Data = 2,
-    /// Status messages of the server, within the stream.
     Status = 3,
 }
 

@@ -22,9 +22,7 @@ use crate::st;
 /// Age of a publication, in seconds, from which on a track that only its metadata names counts as absent.
 const MAX_TRACK_DELAY: u64 = 5;
 
-/// The form of a viewer's bytes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-#[allow(missing_docs, reason = "the names of the fields say it")]
 pub struct ViewerWire {
     pub wire: Wire,
     pub framing: Framing,
@@ -33,10 +31,9 @@ pub struct ViewerWire {
 }
 
 impl Source {
-    /// Adds a viewer. It starts with the head of a file, metadata and sequence headers as soon as there are media, at the
-    /// last keyframe if the vhost's `gop_cache` is on, else with the next message. `stream` and `client` are for its
-    /// events. At the end that players are told of, its client is woken, and [`Consumer::is_finished`] holds once all was
-    /// handed out.
+    /// Adds a viewer. It starts as soon as there are media, with file head and headers, at the last keyframe if the vhost's
+    /// `gop_cache` is on, else with the next message. At the end that players are told of, its client is woken, and
+    /// [`Consumer::is_finished`] holds once all was handed out.
     pub fn join_viewer(
         &self,
         handle: Arc<dyn ClientHandle>,
@@ -62,7 +59,6 @@ impl Source {
 }
 
 impl StreamState {
-    /// Returns the log of a wire. A new one starts at `start`.
     fn shared_log(&mut self, wire: SharedWire, start: u64) -> &mut SharedLog {
         let index = self.shared_logs.iter().position(|log| log.wire() == wire).unwrap_or_else(|| {
             self.shared_logs.push(SharedLog::new(wire, start, &self.headers, &self.memory));
@@ -76,7 +72,6 @@ impl StreamState {
         self.shared_logs.iter_mut().filter_map(|shared| shared.encode_batch(&self.log, start)).collect()
     }
 
-    /// Evicts what the packet log does not have any more.
     pub(super) fn trim_shared(&mut self) {
         for shared in &mut self.shared_logs {
             shared.trim(self.log.first_seq());

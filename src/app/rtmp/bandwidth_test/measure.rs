@@ -46,7 +46,6 @@ impl Window {
         self.is_closed
     }
 
-    /// Closes the window early, because the client has sent all.
     pub(super) fn end(&mut self, now: Instant, total: u64) {
         self.update(now, total);
         self.is_closed = true;

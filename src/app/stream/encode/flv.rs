@@ -1,5 +1,3 @@
-//! FLV tags of a stream's messages.
-
 use bytes::{BufMut, BytesMut};
 
 use crate::app::stream::headers::CachedHeader;

@@ -31,7 +31,6 @@ pub(crate) struct RtmpEncoder {
     headers_sent_to: u64,
     /// Corrected time, in milliseconds, that is zero for the peer.
     base_time: Option<u64>,
-    /// Message of which a part was handed out.
     partial: Option<Box<ExtendedTimestampEncoder>>,
 }
 
@@ -50,12 +49,10 @@ impl RtmpEncoder {
         }
     }
 
-    /// Returns the encoder of a connection that publishes the stream.
     pub(crate) fn for_publishing(self) -> Self {
         Self { as_publisher: true, ..self }
     }
 
-    /// Starts on a new connection.
     pub(crate) fn restart(&mut self, stream_id: u32, chunk_size: usize) {
         *self = Self { as_publisher: self.as_publisher, ..Self::new(stream_id, chunk_size) };
     }
@@ -69,7 +66,6 @@ impl RtmpEncoder {
         batch.all_delta && batch.chunk_size == self.chunk_size && batch.tracks & !self.delta_valid == 0
     }
 
-    /// Records that all messages before `seq` were handed out or skipped.
     pub(crate) fn set_position(&mut self, seq: u64) {
         self.headers_sent_to = seq;
     }
@@ -93,7 +89,6 @@ impl RtmpEncoder {
         self.partial.is_some()
     }
 
-    /// Appends the next piece of a message of which a part was handed out. Returns whether there was one.
     pub(crate) fn continue_partial(&mut self, memory: &MemoryTracker, out: &mut Vec<Bytes>) -> bool {
         let Some(partial) = &mut self.partial else { return false };
         out.push(partial.next_piece(memory));
@@ -137,7 +132,6 @@ impl RtmpEncoder {
         count
     }
 
-    /// Appends the message with the sequence number `seq`.
     pub(crate) fn append(&mut self, entry: &LogEntry, seq: u64, log: &PacketLog, out: &mut Vec<Bytes>) {
         let (track, message) = (entry.track, &entry.message);
         if message.chunk_size != self.chunk_size {
@@ -158,8 +152,7 @@ impl RtmpEncoder {
         // The timestamp on the wire has 32 bits and wraps.
         let wire_timestamp = timestamp.unwrap_or(0) as u32;
         if self.as_publisher && track == Track::Data {
-            // A data message differs between what a publisher sends and what a player gets, so its bytes are never
-            // shared.
+            // Data differs between what a publisher sends and what a player gets, so its bytes are never shared.
             out.push(log.memory().charge_bytes(Category::Media, self.encode_published_data(entry, wire_timestamp)));
             return;
         }
@@ -173,8 +166,7 @@ impl RtmpEncoder {
             self.partial = Some(Box::new(ExtendedTimestampEncoder::new(message, header)));
             self.continue_partial(log.memory(), out);
         }
-        // A forwarder gets the whole message at once: there is one per target, and its stream may end with this
-        // message.
+        // A forwarder gets the whole message at once: its stream may end with it.
         while self.as_publisher && self.continue_partial(log.memory(), out) {}
         // Without a true time, a delta to this message would be wrong.
         if timestamp.is_some() && track != Track::Status {

@@ -20,19 +20,14 @@ use crate::st;
 /// Bytes that one step encodes of messages which are behind, at least one message.
 const MAX_RUN_BYTES: usize = 64 * 1024;
 
-/// Evictions of at least this many messages run in the background.
 const MIN_BULK_EVICTION: usize = 4096;
 
-/// A wire of HTTP viewers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Wire {
-    /// FLV tags.
     Flv,
-    /// A transport stream.
     Ts,
-    /// Frames of MP3.
     Mp3,
-    /// Frames of AAC in ADTS.
+    /// ADTS frames.
     Aac,
 }
 
@@ -69,12 +64,10 @@ pub(crate) struct SharedLog {
     charge: Charge,
 }
 
-/// A run of encoded messages as contiguous bytes.
 #[derive(Debug, Clone)]
 pub(crate) struct SharedBatch {
     pub(crate) wire: SharedWire,
     pub(crate) plain: Bytes,
-    /// The same after the head of a WebSocket frame.
     pub(crate) framed: Bytes,
 }
 
@@ -138,7 +131,6 @@ impl Format {
         }
     }
 
-    /// Appends what was held back of the messages so far.
     fn flush(&mut self, out: &mut BytesMut) {
         if let Self::Ts(ts) = self {
             ts.flush(out);

@@ -10,7 +10,6 @@ use crate::codec::ts::AudioCodec;
 use crate::codec::ts::audio_track::AudioTrack;
 use crate::codec::ts::live::LiveMuxer;
 
-/// Capacity of buffers that is kept from message to message, in bytes.
 const MAX_IDLE_CAPACITY: usize = 256 * 1024;
 
 #[derive(Default)]
@@ -31,7 +30,6 @@ impl TsFormat {
         self.out.clear();
     }
 
-    /// Returns about the size of a message as packets.
     pub(crate) fn size(entry: &LogEntry) -> usize {
         let payload = entry.message.payload_len();
         match entry.track {
@@ -79,7 +77,6 @@ impl TsFormat {
     }
 }
 
-/// The encoder of a stream of audio frames: AAC in ADTS, or MP3.
 pub(crate) struct AudioFormat {
     is_aac: bool,
     track: AudioTrack,
@@ -100,7 +97,6 @@ impl AudioFormat {
         }
     }
 
-    /// Returns about the size of a message.
     pub(crate) fn size(entry: &LogEntry) -> usize {
         if entry.track == Track::Audio { entry.message.payload_len() + 8 } else { 0 }
     }
@@ -122,7 +118,6 @@ impl AudioFormat {
     }
 }
 
-/// Empties a buffer, or releases one that has grown large.
 fn cleared(mut buffer: BytesMut) -> BytesMut {
     if buffer.capacity() > MAX_IDLE_CAPACITY {
         return BytesMut::new();

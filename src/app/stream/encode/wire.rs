@@ -12,19 +12,16 @@ use crate::app::stream::track::Track;
 use crate::http::websocket::encode_frame_head;
 use crate::memory::{Category, MemoryTracker};
 
-/// The framing of a viewer's bytes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Framing {
     /// None: the bytes of a response's body.
     Plain,
-    /// Binary messages of WebSocket.
     WebSocket,
 }
 
 pub(crate) struct WireEncoder {
     wire: SharedWire,
     framing: Framing,
-    /// The start of the file was sent.
     is_started: bool,
     /// Headers may be missing: the viewer starts, or its cursor was moved.
     checks_headers: bool,
@@ -50,7 +47,6 @@ impl WireEncoder {
         (self.is_started && !self.checks_headers).then_some(bytes)
     }
 
-    /// Records that all messages before `seq` were handed out or skipped.
     pub(crate) fn set_position(&mut self, seq: u64) {
         // Headers are sent with the next frame that is handed out.
         if !self.checks_headers {
@@ -62,8 +58,8 @@ impl WireEncoder {
         self.checks_headers = true;
     }
 
-    /// Appends a message, and before the first one, and the first one after a move, the headers that it needs. `wanted`
-    /// are the tracks of the viewer, a bit each, and `known` those of the stream.
+    /// Appends a message, after the headers that it needs at the start and after a move. `wanted` are the tracks of the viewer, a
+    /// bit each, and `known` those of the stream.
     pub(crate) fn append(
         &mut self,
         entry: &LogEntry,

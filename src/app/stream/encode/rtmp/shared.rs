@@ -32,12 +32,10 @@ pub(crate) struct SharedMessage {
 }
 
 impl SharedMessage {
-    /// Returns a bound of the encoded length.
     pub(crate) fn max_len(payload_len: usize, chunk_size: u32) -> usize {
         payload_len + payload_len / chunk_size as usize * MAX_CONTINUATION_HEADER + MAX_MESSAGE_HEADER
     }
 
-    /// Appends a message: with the milliseconds since the previous one of the track, `since_last`, if a delta can hold them.
     pub(crate) fn encode(
         out: &mut BytesMut,
         track: Track,
@@ -56,7 +54,6 @@ impl SharedMessage {
         };
         // At most three bytes of basic header, eleven of message header, four of extended timestamp.
         let header_len = header_len as u8;
-        // A message of RTMP has at most 16 MB.
         let encoded_len = (out.len() - start) as u32;
         Self { bytes: Bytes::new(), encoded_len, chunk_size, header_len, has_delta: delta.is_some() }
     }
@@ -69,7 +66,6 @@ impl SharedMessage {
         if header_len != FULL_HEADER {
             return false;
         }
-        // Only the header of the first chunk differs.
         self.set_message_length(&mut head);
         out.extend([head.freeze(), self.bytes.slice(usize::from(self.header_len)..)]);
         true
@@ -89,7 +85,6 @@ impl SharedMessage {
     #[cfg(feature = "http")]
     pub(crate) fn append_payload(&self, out: &mut BytesMut) {
         let chunk_size = self.chunk_size as usize;
-        // Each piece but the last ends with the header of the next chunk.
         for piece in self.bytes[usize::from(self.header_len)..].chunks(chunk_size + 1) {
             out.extend_from_slice(&piece[..piece.len().min(chunk_size)]);
         }
