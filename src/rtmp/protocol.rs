@@ -240,6 +240,7 @@ impl<S> Protocol<S> {
             let Some(message) = self.inbox.pop_front() else { break };
             self.add_work(&message);
             match message.kind {
+                kind if kind.is_media() => return Ok(Polled::Message(message)),
                 MessageType::AGGREGATE => self.aggregate = Some(Aggregate::new(message)),
                 MessageType::WINDOW_ACKNOWLEDGEMENT_SIZE => {
                     // A window of 0 disables Acknowledgements.

@@ -156,6 +156,7 @@ impl<S> Server<S> {
     pub fn poll_event(&mut self) -> Result<Option<Event>, Error> {
         for _ in 0..MAX_WITHOUT_EVENT {
             match self.protocol.poll_message()? {
+                Polled::Message(message) if message.kind.is_media() => return Ok(Some(Event::Media(message))),
                 Polled::Message(message) => {
                     if let Some(event) = self.on_message(message)? {
                         return Ok(Some(event));
@@ -250,9 +251,9 @@ impl<S> Server<S> {
     }
 
     /// Replies to a command, or returns the event that the application must handle.
+    #[inline(never)] // Keeps its large locals off the way of media.
     fn on_message(&mut self, message: Message) -> Result<Option<Event>, Error> {
         match message.kind {
-            kind if kind.is_media() => Ok(Some(Event::Media(message))),
             MessageType::COMMAND | MessageType::COMMAND_AMF3 => match Command::from_message_if_any(&message)? {
                 Some(command) => Ok(self.on_command(message.stream_id, command)),
                 None => Ok(None),

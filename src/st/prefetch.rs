@@ -7,7 +7,7 @@
 const LINE: usize = 64;
 
 /// Depth of the stack that handling a message needs, with a margin.
-const STACK_DEPTH: usize = 2048;
+const STACK_DEPTH: usize = 1408;
 
 /// Prefetches the beginning of `value`: for a loop over values that are far apart in memory, with long work between two of
 /// them. Does nothing on other processors than x86-64.

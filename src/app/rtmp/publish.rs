@@ -287,12 +287,12 @@ impl PublisherRole<'_, '_> {
     }
 }
 
-/// Returns `max` (kbit/s, 0 for no limit) if the present rate window is over it. Starts a new window when one ends.
 /// Returns the lower of two limits, of which 0 is none.
 fn lower_limit(one: u64, other: u64) -> u64 {
     if one == 0 || other == 0 { one.max(other) } else { one.min(other) }
 }
 
+/// Returns `max` (kbit/s, 0 for no limit) if the present rate window is over it. Starts a new window when one ends.
 fn exceeded_rate(window: &mut (Instant, u64), now: Instant, received: u64, max: u64) -> Option<u64> {
     if max == 0 {
         *window = (now, received);

@@ -17,6 +17,13 @@ impl WriteQueue {
         }
     }
 
+    /// Releases the memory of an empty queue.
+    pub(crate) fn release(&mut self) {
+        if self.0.capacity() > 0 {
+            self.0 = Vec::new();
+        }
+    }
+
     pub(crate) fn is_empty(&self) -> bool {
         self.0.is_empty()
     }

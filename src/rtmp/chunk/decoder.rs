@@ -11,12 +11,19 @@ const MAX_HEADER: usize = 18;
 /// Maximum initial capacity of a payload buffer, in bytes. It grows with the bytes that arrive, not with the claimed length.
 const MAX_INITIAL_CAPACITY: usize = 4096;
 
+/// Chunk stream ids in a basic header of one byte are below this.
+const ONE_BYTE_CSIDS: usize = 64;
+
+const _: () = assert!(MAX_CHUNK_STREAMS < 256, "an index plus one fits a byte");
+
 /// Decoder of the messages of a chunk stream from bytes that may be split anywhere. Set Chunk Size and Abort are applied and
 /// not returned.
 #[derive(Debug)]
 pub struct ChunkDecoder {
     chunk_size: usize,
     streams: Vec<ChunkStream>,
+    /// Index of each stream with an id of one byte, plus one; 0 for none. A search touches the memory of all streams.
+    by_csid: [u8; ONE_BYTE_CSIDS],
     /// Bytes of an incomplete header.
     header: [u8; MAX_HEADER],
     header_len: usize,
@@ -50,6 +57,7 @@ impl Default for ChunkDecoder {
         Self {
             chunk_size: DEFAULT_CHUNK_SIZE,
             streams: Vec::new(),
+            by_csid: [0; ONE_BYTE_CSIDS],
             header: [0; MAX_HEADER],
             header_len: 0,
             chunk: None,
@@ -121,12 +129,13 @@ impl ChunkDecoder {
     /// message is complete.
     pub fn decode(&mut self, input: &mut &[u8]) -> Result<Option<Message>, Error> {
         loop {
+            if input.is_empty() && self.header_len == 0 {
+                return Ok(None);
+            }
             let stream = match self.chunk {
                 Some((stream, missing)) => {
                     let taken = if self.header_len > 0 {
                         self.append_header_bytes(stream, missing)?
-                    } else if input.is_empty() {
-                        return Ok(None);
                     } else {
                         let (piece, rest) = input.split_at(missing.min(input.len()));
                         *input = rest;
@@ -141,8 +150,11 @@ impl ChunkDecoder {
                     None => return Ok(None),
                 },
             };
-            if self.chunk.is_none()
-                && let Some(message) = self.finish_message(stream)
+            let message = match self.take_whole_message(stream, input) {
+                None if self.chunk.is_none() => self.finish_message(stream),
+                message => message,
+            };
+            if let Some(message) = message
                 && let Some(message) = self.apply_control(message)?
             {
                 return Ok(Some(message));
@@ -200,7 +212,7 @@ impl ChunkDecoder {
         let Some((fmt, csid, basic)) = basic_header(bytes) else { return Ok(Header::Incomplete) };
         let fields = &bytes[basic..];
         let size = [11, 7, 3, 0][usize::from(fmt)];
-        let known = self.streams.iter().position(|stream| stream.csid == csid);
+        let known = self.find_stream(csid);
         // Type 1 is allowed, it lacks only the message stream id: librtmp starts chunk stream 2 with such a User Control.
         if known.is_none() && fmt >= 2 {
             return Err(Error::NoHeader { csid, fmt });
@@ -255,6 +267,13 @@ impl ChunkDecoder {
         Some(None)
     }
 
+    fn find_stream(&self, csid: u32) -> Option<usize> {
+        match self.by_csid.get(csid as usize) {
+            Some(&number) => usize::from(number).checked_sub(1),
+            None => self.streams.iter().position(|stream| stream.csid == csid),
+        }
+    }
+
     fn add_stream(&mut self, csid: u32) -> Result<usize, Error> {
         if self.streams.len() == MAX_CHUNK_STREAMS {
             return Err(Error::TooManyStreams);
@@ -270,7 +289,27 @@ impl ChunkDecoder {
             omits_extended: false,
             payload: None,
         });
+        if let Some(number) = self.by_csid.get_mut(csid as usize) {
+            *number = self.streams.len() as u8;
+        }
         Ok(self.streams.len() - 1)
+    }
+
+    /// Takes a message, of which only the header was read, if all of it is one chunk at the start of `input`. Nearly all messages
+    /// are, if the peer sends large chunks, and need no buffer that grows.
+    fn take_whole_message(&mut self, stream: usize, input: &mut &[u8]) -> Option<Message> {
+        let (_, missing) = self.chunk?;
+        let state = &mut self.streams[stream];
+        let is_whole = missing == state.length && self.header_len == 0;
+        if !is_whole || self.incomplete + missing > self.max_incomplete {
+            return None;
+        }
+        let (payload, rest) = input.split_at_checked(missing)?;
+        *input = rest;
+        self.chunk = None;
+        state.payload = None;
+        let payload = Bytes::copy_from_slice(payload);
+        Some(Message { kind: state.kind, timestamp: state.timestamp, stream_id: state.stream_id, payload })
     }
 
     fn append(&mut self, stream: usize, piece: &[u8]) -> Result<(), Error> {
@@ -316,6 +355,9 @@ impl ChunkDecoder {
 
     /// Applies a message that concerns the chunk stream itself. Returns any other message.
     fn apply_control(&mut self, message: Message) -> Result<Option<Message>, Error> {
+        if message.kind.is_media() {
+            return Ok(Some(message));
+        }
         let value = message.payload.first_chunk().map(|value| u32::from_be_bytes(*value));
         match message.kind {
             MessageType::SET_CHUNK_SIZE => match value {
