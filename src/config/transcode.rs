@@ -123,6 +123,8 @@ pub struct Exec {
     pub on_play: Vec<Vec<String>>,
     /// `on_stop`: commands that run once when it has stopped.
     pub on_stop: Vec<Vec<String>>,
+    /// `on_dvr`: commands that run once when a recording is complete.
+    pub on_dvr: Vec<Vec<String>>,
     /// `timeout`: time for the commands that run once; zero means no limit.
     pub timeout: Duration,
     /// Limits of a command.
@@ -276,6 +278,7 @@ impl Exec {
             on_unpublish: reader.commands(section, "on_unpublish"),
             on_play: reader.commands(section, "on_play"),
             on_stop: reader.commands(section, "on_stop"),
+            on_dvr: reader.commands(section, "on_dvr"),
             timeout: reader.duration(section, "timeout"),
             supervision: Supervision::read(reader, section),
         }

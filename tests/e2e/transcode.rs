@@ -13,7 +13,7 @@ use crate::common::process::{Process, eventually};
 use crate::common::scratch::Scratch;
 use crate::common::server::{Server, Settings, free_port, listens, write_configuration};
 use crate::media::{self, Source};
-use crate::players::{CLIENT_TIMEOUT, Kinds, Player, publish};
+use crate::players::{CLIENT_TIMEOUT, MediaKinds, Player, publish};
 use crate::tools::need;
 
 /// Time for programs to start and to deliver, on a machine with other work.
@@ -154,12 +154,12 @@ fn engines_and_a_ladder_run_and_the_source_stays_exact() {
         transcode other { enabled on; engine never { enabled on; vcodec copy; acodec copy; output rtmp://127.0.0.1/x/y; } }
         ladder { enabled on; heights 720p 180p 90p; vpreset ultrafast; keyframe_interval 1; }";
     let mut transcoding = Transcoding::start(&scratch, Settings { vhost, ..Settings::default() });
-    let source = media::long_h264_aac(&ffmpeg);
+    let source = media::longest_h264_aac(&ffmpeg);
     let url = transcoding.server.url("cam");
-    let player = Player::ffmpeg(&scratch, "player", &ffmpeg, &url, Kinds::Both);
+    let player = Player::ffmpeg(&scratch, "player", &ffmpeg, &url, MediaKinds::Both);
     let renditions = ["cam_180p", "cam_90p"]
-        .map(|name| Player::ffmpeg(&scratch, name, &ffmpeg, &transcoding.server.url(name), Kinds::Both));
-    transcoding.server.wait_clients(3);
+        .map(|name| Player::ffmpeg(&scratch, name, &ffmpeg, &transcoding.server.url(name), MediaKinds::Both));
+    transcoding.server.wait_players(3);
     let mut publisher = publish(&scratch, "publisher", &ffmpeg, source, &url, &[]);
 
     eventually("all renditions are live", LIMIT, || {
@@ -186,7 +186,7 @@ fn engines_and_a_ladder_run_and_the_source_stays_exact() {
     assert_eq!(field("ladder", "outputs"), Value::from(outputs.to_vec()));
     assert_eq!(field("engine picture of live", "picture"), "/live/cam.jpg");
     assert_eq!(field("engine low of live", "picture"), Value::Null);
-    publisher.wait_success(CLIENT_TIMEOUT);
+    publisher.wait_success(LIMIT);
 
     let received = player.finish(&source.tags);
     Aligned::new(&source.tags, &received).assert_whole();
@@ -313,7 +313,9 @@ fn commands_run_at_events_and_no_name_reaches_a_shell() {
         on_unpublish sh said.sh unpublish [stream];
         on_play sh said.sh play [stream];
         on_stop sh said.sh stop [stream];
-    }";
+        on_dvr sh said.sh dvr [stream] [file];
+    }
+    dvr { enabled on; dvr_path 'my films/[stream].flv'; }";
     let mut transcoding = Transcoding::start(&scratch, Settings { vhost, ..Settings::default() });
     let source = media::h264_aac(&ffmpeg);
     let url = transcoding.server.url("cam?k=$HOME");
@@ -327,7 +329,7 @@ fn commands_run_at_events_and_no_name_reaches_a_shell() {
     let pid = eventually("the command runs", LIMIT, || {
         std::fs::read_to_string(scratch.file("pid.txt")).ok()?.trim().parse::<u32>().ok()
     });
-    let player = Player::ffmpeg(&scratch, "player", &ffmpeg, &transcoding.server.url("dog"), Kinds::Both);
+    let player = Player::ffmpeg(&scratch, "player", &ffmpeg, &transcoding.server.url("dog"), MediaKinds::Both);
     eventually("the player plays", LIMIT, || (player.frames() > 10).then_some(()));
     publisher.wait_success(CLIENT_TIMEOUT);
     drop(player);
@@ -339,6 +341,7 @@ fn commands_run_at_events_and_no_name_reaches_a_shell() {
         "play;dog;".to_owned(),
         "unpublish;dog;".to_owned(),
         "stop;dog;".to_owned(),
+        "dvr;dog;my films/dog.flv;".to_owned(),
     ];
     eventually("all events are told", LIMIT, || {
         due.iter().all(|line| said().lines().any(|said| said.starts_with(line.as_str()))).then_some(())

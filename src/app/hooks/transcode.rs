@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! Published ──> Watch (an output of the stream) ── keyframe, changes, end ──┐
-//! Unpublished, Played, Stopped, reload ────────────────────────────────────┼──> Inbox ──> Manager ──> Task::step
+//! Unpublished, Played, Stopped, Recorded, reload ──────────────────────────┼──> Inbox ──> Manager ──> Task::step
 //! os::process (a thread) ── started, ended ────────────────────────────────┘                │
 //!      ▲                                                                                     │
 //!      └────────────── Spawn, signals: arguments from Spec, command, names, urls <───────────┘
@@ -107,11 +107,14 @@ impl Transcoder {
     fn queue_commands(&self, event: ExecEvent, stream: &Arc<StreamInfo>) {
         let config = self.0.ctx.config.get();
         // The pair of an event matters too: a reload may have added its commands since.
-        let pair = match event {
-            ExecEvent::Publish | ExecEvent::Unpublish => [ExecEvent::Publish, ExecEvent::Unpublish],
-            ExecEvent::Play | ExecEvent::Stop => [event, event],
+        let pair = match &event {
+            ExecEvent::Publish => Some(ExecEvent::Unpublish),
+            ExecEvent::Unpublish => Some(ExecEvent::Publish),
+            ExecEvent::Play | ExecEvent::Stop | ExecEvent::Recorded { .. } => None,
         };
-        let has = |vhost: &Arc<Vhost>| pair.iter().any(|event| !event_commands(vhost, *event).1.is_empty());
+        let has = |vhost: &Arc<Vhost>| {
+            [Some(&event), pair.as_ref()].into_iter().flatten().any(|event| !event_commands(vhost, event).1.is_empty())
+        };
         if config.vhosts.get(&stream.vhost).is_some_and(has) {
             self.post(Message::Exec(event, stream.clone()));
         }
@@ -152,7 +155,13 @@ fn is_transcoded(client: &ClientInfo) -> bool {
 
 impl Listener for Transcoder {
     fn on_event(&self, event: &Event) {
-        let Event::Stream(event) = event else { return };
+        let event = match event {
+            Event::Stream(event) => event,
+            Event::Recorded { stream, client, path, .. } if !is_transcoded(client) => {
+                return self.queue_commands(ExecEvent::Recorded { file: path.clone() }, stream);
+            }
+            _ => return,
+        };
         match event {
             StreamEvent::Published { stream, client, source, resumed } => {
                 if let Some(vhost) = self.0.ctx.config.get().vhosts.get(&stream.vhost) {

@@ -57,7 +57,7 @@ pub(super) static ROWS: &[Row] = &[
     block(Vhost, "exec", Shape::Block(Exec), None,
         "commands that run at events of streams",
         "Runs commands at events, without a shell. In their arguments, [vhost], [app], [stream], [param], [port], [url] and \
-         [engine] stand for those of the stream. See docs/transcoding.md."),
+         [engine] stand for those of the stream, [file] for a recording. See docs/transcoding.md."),
 
     setting(Transcode, "enabled", Kind::Switch, "off", STREAMS,
         "the engines of the block are on", "Turns the engines of the block on."),
@@ -155,6 +155,9 @@ pub(super) static ROWS: &[Row] = &[
         "a command that runs when a client plays", "A command that runs once when a client plays over RTMP."),
     optional(Exec, "on_stop", Kind::Command, COMMANDS,
         "a command that runs when a client has stopped", "A command that runs once when such a client has stopped."),
+    optional(Exec, "on_dvr", Kind::Command, COMMANDS,
+        "a command that runs when a recording is complete",
+        "A command that runs once when a file of dvr is complete, whose path is [file], as exec_record_done of nginx-rtmp."),
     setting(Exec, "timeout", seconds(0, 86_400), "60s", COMMANDS,
         "time for a command that runs once",
         "Time after which a command that runs once is ended; 0 means never."),

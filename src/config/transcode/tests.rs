@@ -99,10 +99,14 @@ fn a_ladder_has_two_forms() {
 
 #[test]
 fn commands_are_words_and_may_be_repeated() {
-    let exec = vhost("exec { enabled on; publish a 'b c' [stream]; publish d; on_stop e; timeout 0; }").unwrap().exec;
+    let exec =
+        vhost("exec { enabled on; publish a 'b c' [stream]; publish d; on_stop e; on_dvr f [file]; timeout 0; }")
+            .unwrap()
+            .exec;
     let words = |words: &[&str]| words.iter().map(|word| (*word).to_owned()).collect::<Vec<_>>();
     assert_eq!(exec.publish, [words(&["a", "b c", "[stream]"]), words(&["d"])]);
     assert_eq!((exec.on_stop, exec.on_play.len(), exec.timeout), (vec![words(&["e"])], 0, Duration::ZERO));
+    assert_eq!(exec.on_dvr, [words(&["f", "[file]"])]);
 }
 
 #[test]

@@ -35,7 +35,8 @@ pub fn check_programs(config: &Config) -> Vec<String> {
             }
         }
         let exec = &vhost.exec;
-        let commands = [&exec.publish, &exec.on_publish, &exec.on_unpublish, &exec.on_play, &exec.on_stop];
+        let commands =
+            [&exec.publish, &exec.on_publish, &exec.on_unpublish, &exec.on_play, &exec.on_stop, &exec.on_dvr];
         for program in commands.into_iter().flatten().filter(|_| exec.enabled).filter_map(|words| words.first()) {
             if !is_program(program) {
                 problems.push(format!("exec in vhost {}: there is no program {program}", vhost.name));
@@ -76,7 +77,6 @@ fn list_encoders(program: &str) -> Result<HashSet<String>, String> {
     command.args(["-hide_banner", "-encoders"]).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::null());
     let child = command.spawn().map_err(|error| error.to_string())?;
     let (sender, listed) = mpsc::channel();
-    // It is left alone if it does not end.
     thread::spawn(move || drop(sender.send(child.wait_with_output())));
     match listed.recv_timeout(LIST_TIMEOUT) {
         Ok(Ok(output)) if output.status.success() => Ok(parse_encoders(&String::from_utf8_lossy(&output.stdout))),

@@ -185,7 +185,15 @@ mod tests {
     fn names() -> Names {
         let text = str::to_owned;
         let address = text("127.0.0.1:1935");
-        Names { vhost: text("v"), app: text("live"), stream: text("s"), params: String::new(), address, port: 1935 }
+        Names {
+            vhost: text("v"),
+            app: text("live"),
+            stream: text("s"),
+            params: String::new(),
+            file: None,
+            address,
+            port: 1935,
+        }
     }
 
     fn line(text: &str) -> String {

@@ -46,7 +46,6 @@ struct LiveStream {
     info: Arc<StreamInfo>,
     source: Source,
     time: Arc<StreamTime>,
-    /// The present publication has a keyframe.
     is_ready: bool,
 }
 
@@ -132,7 +131,6 @@ impl Manager {
         tasks.for_each(|entry| entry.task.has_input = has_input);
     }
 
-    /// Applies the configuration to a stream that has a keyframe.
     fn update(&mut self, name: &str) {
         let Some(live) = self.streams.get(name).filter(|live| live.is_ready) else { return };
         let config = self.ctx.config.get();
@@ -174,7 +172,7 @@ impl Manager {
             _ => {}
         }
         let now = st::now();
-        for (key, spec) in specs::of_event(&self.ctx.config.get(), stream, event, st::system_time()) {
+        for (key, spec) in specs::of_event(&self.ctx.config.get(), stream, &event, st::system_time()) {
             let waiting = self.tasks.values().filter(|entry| entry.task.once).count();
             match spec {
                 Ok(_) if waiting >= MAX_WAITING_COMMANDS => {
@@ -195,7 +193,6 @@ impl Manager {
         }
     }
 
-    /// Starts and ends what is due.
     pub(super) fn tick(&mut self, now: Instant) {
         let max_processes = self.ctx.config.get().max_processes;
         let ids: Vec<u64> = self.tasks.keys().copied().collect();

@@ -14,20 +14,17 @@ pub(super) struct Names {
     pub(super) vhost: String,
     pub(super) app: String,
     pub(super) stream: String,
-    /// The parameters of the publisher, without the `?`.
     pub(super) params: String,
-    /// Host and port at which this machine reaches this server.
+    /// The path of a recording that is complete.
+    pub(super) file: Option<String>,
     pub(super) address: String,
     pub(super) port: u16,
 }
 
-/// The reason why a program cannot be started.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub(super) enum NameError {
-    /// A name contains a character that would change the command.
     #[error("the name {0:?} contains a blank or one of {FORBIDDEN:?}, which would change the command")]
     Forbidden(String),
-    /// An argument would be an option.
     #[error("the argument {0:?} would be an option, since the name begins with a dash")]
     Option(String),
 }
@@ -35,7 +32,7 @@ pub(super) enum NameError {
 impl Names {
     pub(super) fn new(stream: &StreamInfo, address: String, port: u16) -> Self {
         let StreamInfo { vhost, app, stream, params, .. } = stream.clone();
-        Self { vhost, app, stream, params, address, port }
+        Self { vhost, app, stream, params, file: None, address, port }
     }
 
     /// Returns the URL at which this server plays the stream, or another one of the same application. The form with the vhost at
@@ -58,8 +55,14 @@ impl Names {
             let variable = rest.find(']').map(|end| &rest[1..end]);
             match variable.and_then(|name| Some((name, self.value(name, engine, time)?))) {
                 Some((name, value)) => {
-                    if matches!(name, "vhost" | "app" | "stream" | "param" | "url") && !is_safe_value(&value) {
-                        return Err(NameError::Forbidden(value));
+                    let by_client = match name {
+                        "vhost" | "app" | "stream" | "param" | "url" => Some(value.clone()),
+                        // The rest of its path is the operator's.
+                        "file" => Some(format!("{}/{}", self.app, self.stream)),
+                        _ => None,
+                    };
+                    if let Some(text) = by_client.filter(|text| !is_safe_value(text)) {
+                        return Err(NameError::Forbidden(text));
                     }
                     text.push_str(&value);
                     rest = &rest[name.len() + 2..];
@@ -89,6 +92,7 @@ impl Names {
             "engine" => engine.to_owned(),
             "port" => self.port.to_string(),
             "url" => self.input(),
+            "file" => return self.file.clone(),
             "2006" => format("%Y"),
             "01" => format("%m"),
             "02" => format("%d"),
@@ -125,7 +129,7 @@ mod tests {
     fn names(stream: &str, params: &str) -> Names {
         let text = str::to_owned;
         let (vhost, app, address) = (text("v.com"), text("live"), text("127.0.0.1:1936"));
-        Names { vhost, app, stream: text(stream), params: text(params), address, port: 1936 }
+        Names { vhost, app, stream: text(stream), params: text(params), file: None, address, port: 1936 }
     }
 
     fn expand(names: &Names, template: &str) -> Result<String, NameError> {
@@ -153,6 +157,11 @@ mod tests {
         let time = expand(&names, "[2006]-[01]-[02] [15]:[04]:[05]").unwrap();
         assert_eq!(time.len(), 19, "{time}");
         assert_eq!(expand(&self::names("a", ""), "[stream][param]").as_deref(), Ok("a"));
+        assert_eq!(expand(&self::names("a", ""), "[file]").as_deref(), Ok("[file]"), "only a recording has one");
+        let recorded =
+            |stream: &str| Names { file: Some(format!("./My films/{stream}.flv")), ..self::names(stream, "") };
+        assert_eq!(expand(&recorded("a"), "[file]").as_deref(), Ok("./My films/a.flv"));
+        assert!(expand(&recorded("a|b"), "[file]").is_err());
     }
 
     #[test]

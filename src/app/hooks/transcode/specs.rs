@@ -14,19 +14,19 @@ use crate::os::process::LogFile;
 
 const MAX_LOG_BYTES: u64 = 1_000_000;
 
-/// A command of `exec` that runs once.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+/// An event at which commands of `exec` run once.
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum ExecEvent {
     Publish,
     Unpublish,
     Play,
     Stop,
+    Recorded { file: String },
 }
 
 /// A program by its place in the configuration. It is the same one after a reload that changes it.
 pub(super) type Key = String;
 
-/// The errors of programs that cannot be started, by place.
 pub(super) type InvalidPrograms = Vec<(Key, NameError)>;
 
 /// Returns the programs for a stream, by place, and what is wrong with others.
@@ -91,7 +91,7 @@ fn engine_key(name: &str, scope: &str) -> Key {
 pub(super) fn of_event(
     config: &Config,
     stream: &StreamInfo,
-    event: ExecEvent,
+    event: &ExecEvent,
     time: SystemTime,
 ) -> Vec<(Key, Result<Spec, NameError>)> {
     let Some(vhost) = config.vhosts.get(&stream.vhost) else { return Vec::new() };
@@ -103,19 +103,23 @@ pub(super) fn of_event(
         let label = format!("{name}-{index}");
         let mut spec = make(config, stream, &program, kind, exec.supervision, &label, Media::default());
         spec.timeout = Some(exec.timeout);
+        if let ExecEvent::Recorded { file } = event {
+            spec.names.file = Some(file.clone());
+        }
         let spec = spec.command(time).map(|_| spec);
         (format!("exec {name} {index}"), spec)
     };
     commands.iter().enumerate().map(spec).collect()
 }
 
-pub(super) fn event_commands(vhost: &Vhost, event: ExecEvent) -> (&'static str, &[Vec<String>]) {
+pub(super) fn event_commands<'a>(vhost: &'a Vhost, event: &ExecEvent) -> (&'static str, &'a [Vec<String>]) {
     let exec = &vhost.exec;
     let (name, commands) = match event {
         ExecEvent::Publish => ("on_publish", &exec.on_publish),
         ExecEvent::Unpublish => ("on_unpublish", &exec.on_unpublish),
         ExecEvent::Play => ("on_play", &exec.on_play),
         ExecEvent::Stop => ("on_stop", &exec.on_stop),
+        ExecEvent::Recorded { .. } => ("on_dvr", &exec.on_dvr),
     };
     (name, if exec.enabled && vhost.enabled { commands } else { &[] })
 }

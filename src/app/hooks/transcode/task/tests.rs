@@ -13,6 +13,7 @@ fn spec(word: &str) -> Arc<Spec> {
             app: text("a"),
             stream: text("s"),
             params: String::new(),
+            file: None,
             address: text("h"),
             port: 1,
         },
