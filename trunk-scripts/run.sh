@@ -101,6 +101,8 @@ stop() {
 trap 'stop; exit 0' INT TERM HUP
 trap 'stop' EXIT
 
+# An answer from another server would be taken for one of this.
+! answers "$port" || fail "port $port is in use by another program; stop it, or change listen in $conf"
 "./$server" -c "$conf" &
 server_pid=$!
 if await_server "$server_pid" "$port"; then
