@@ -11,9 +11,14 @@ use nix::unistd::Pid;
 
 use crate::common::scratch::Scratch;
 
-const POLL: Duration = Duration::from_millis(20);
+/// Pause between two looks at a condition.
+pub(crate) const POLL: Duration = Duration::from_millis(20);
+/// Time for the kernel to end a process that holds much memory, on a busy machine.
+const KILL_TIME: Duration = Duration::from_secs(30);
 /// Bytes of a log that are printed when a test fails.
 const PRINTED_LOG: usize = 6000;
+/// Bytes at the end of a log that a message of a failed wait shows.
+pub(crate) const SHOWN_LOG: usize = 1500;
 
 /// Calls `ready` until it returns a value. Panics with `what` after `limit`.
 pub(crate) fn eventually<T>(what: &str, limit: Duration, mut ready: impl FnMut() -> Option<T>) -> T {
@@ -69,6 +74,12 @@ impl Process {
         String::from_utf8_lossy(&std::fs::read(&self.log).unwrap_or_default()).into_owned()
     }
 
+    /// Returns at most this many bytes from the end of the output.
+    pub(crate) fn end_of_log(&self, bytes: usize) -> String {
+        let log = self.log();
+        log[log.ceil_char_boundary(log.len().saturating_sub(bytes))..].to_owned()
+    }
+
     /// Returns the process id.
     pub(crate) fn pid(&self) -> u32 {
         self.child.id()
@@ -81,14 +92,31 @@ impl Process {
 
     /// Waits for the end of the process. Panics after `limit`.
     pub(crate) fn wait(&mut self, limit: Duration) -> ExitStatus {
-        let what = format!("the end of {}", self.name);
-        eventually(&what, limit, || self.ended())
+        let deadline = Instant::now() + limit;
+        loop {
+            if let Some(status) = self.ended() {
+                return status;
+            }
+            if Instant::now() >= deadline {
+                panic!(
+                    "not within {limit:?}: the end of {}; its output ends with\n{}",
+                    self.name,
+                    self.end_of_log(SHOWN_LOG)
+                );
+            }
+            std::thread::sleep(POLL);
+        }
     }
 
     /// Waits for the end of the process. Panics after `limit`, or if the exit status is not 0.
     pub(crate) fn wait_success(&mut self, limit: Duration) {
         let status = self.wait(limit);
-        assert!(status.success(), "{} ended with {status}", self.name);
+        assert!(
+            status.success(),
+            "{} ended with {status}; its output ends with\n{}",
+            self.name,
+            self.end_of_log(SHOWN_LOG)
+        );
     }
 
     /// Sends SIGINT.
@@ -99,7 +127,7 @@ impl Process {
     /// Sends SIGKILL and waits for the end of the process.
     pub(crate) fn kill(&mut self) {
         self.signal(Signal::SIGKILL);
-        self.wait(Duration::from_secs(5));
+        self.wait(KILL_TIME);
     }
 
     /// Sends a signal, unless the process has ended.
@@ -117,9 +145,7 @@ impl Drop for Process {
         let _ = self.child.kill();
         let status = self.child.wait();
         if std::thread::panicking() {
-            let log = self.log();
-            let from = log.ceil_char_boundary(log.len().saturating_sub(PRINTED_LOG));
-            eprintln!("--- {} ({status:?})\n{}\n---", self.name, &log[from..]);
+            eprintln!("--- {} ({status:?})\n{}\n---", self.name, self.end_of_log(PRINTED_LOG));
         }
     }
 }

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU16, Ordering};
 use std::time::{Duration, Instant};
 
-use crate::common::process::{Process, eventually};
+use crate::common::process::{POLL, Process, SHOWN_LOG};
 use crate::common::scratch::Scratch;
 
 /// Returns the path of the server under test.
@@ -15,7 +15,8 @@ pub(crate) fn binary() -> &'static str {
     crate::binary::path()
 }
 
-const START: Duration = Duration::from_secs(10);
+/// Time for a program to start beside many others.
+const START: Duration = Duration::from_secs(60);
 
 /// Returns a free port of 127.0.0.1. It is below the kernel's range for outgoing connections, so that no client of another test can
 /// take it before the server does.
@@ -33,20 +34,14 @@ pub(crate) fn free_port() -> u16 {
 
 /// Returns true if a process listens on this port. Reads the kernel's tables: a connection would count as a client of the server.
 pub(crate) fn listens(port: u16) -> bool {
-    sockets(port, "0A") > 0
-}
-
-/// Counts the sockets with this local port and state, a hexadecimal number as in /proc/net/tcp.
-fn sockets(port: u16, state: &str) -> usize {
+    /// State of a socket that listens, as in /proc/net/tcp.
+    const LISTEN: &str = "0A";
     let port = format!(":{port:04X}");
     let tables = ["/proc/net/tcp", "/proc/net/tcp6"].map(|table| std::fs::read_to_string(table).unwrap_or_default());
-    let lines = tables.iter().flat_map(|table| table.lines().skip(1));
-    lines
-        .filter(|line| {
-            let mut fields = line.split_whitespace().skip(1);
-            fields.next().is_some_and(|local| local.ends_with(&port)) && fields.nth(1) == Some(state)
-        })
-        .count()
+    tables.iter().flat_map(|table| table.lines().skip(1)).any(|line| {
+        let mut fields = line.split_whitespace().skip(1);
+        fields.next().is_some_and(|local| local.ends_with(&port)) && fields.nth(1) == Some(LISTEN)
+    })
 }
 
 /// Configuration of the server under test, apart from its port.
@@ -60,11 +55,16 @@ pub(crate) struct Settings<'a> {
     pub(crate) vhosts: &'a str,
 }
 
-/// Writes a configuration for `port` to the scratch folder.
+/// Writes a configuration for `port` to the scratch folder. Publishers of tests often send nothing while something else is looked at,
+/// which on a busy machine takes longer than the half minute that a silent publisher has by default.
 pub(crate) fn write_configuration(scratch: &Scratch, port: u16, settings: Settings<'_>) -> PathBuf {
+    const PATIENT: &str = "publish { timeout 600;";
     let mut text = String::new();
     let Settings { root, vhost, vhosts } = settings;
-    writeln!(text, "listen 127.0.0.1:{port};\n{root}\nvhost __defaultVhost__ {{\n{vhost}\n}}\n{vhosts}")
+    let patient = if vhost.contains("publish {") { String::new() } else { format!("{PATIENT} }}") };
+    let has_own = vhost.contains("publish { timeout");
+    let vhost = if has_own { vhost.to_owned() } else { vhost.replace("publish {", PATIENT) };
+    writeln!(text, "listen 127.0.0.1:{port};\n{root}\nvhost __defaultVhost__ {{\n{vhost}\n{patient}\n}}\n{vhosts}")
         .expect("memory");
     let path = scratch.file("srs.conf");
     std::fs::write(&path, text).expect("a file in the scratch folder");
@@ -116,8 +116,12 @@ impl Server {
             if listens(port) {
                 return Some(Server { port, process });
             }
-            assert!(Instant::now() < deadline, "the server does not listen on port {port} after {START:?}");
-            std::thread::sleep(Duration::from_millis(20));
+            assert!(
+                Instant::now() < deadline,
+                "the server does not listen on port {port} after {START:?}:\n{}",
+                process.end_of_log(SHOWN_LOG)
+            );
+            std::thread::sleep(POLL);
         }
     }
 
@@ -126,12 +130,16 @@ impl Server {
         format!("rtmp://127.0.0.1:{}/live/{stream}", self.port)
     }
 
-    /// Waits until `count` clients are connected, and 500 ms more for their first commands.
-    pub(crate) fn wait_clients(&self, count: usize) {
-        const ESTABLISHED: &str = "01";
-        let what = format!("{count} clients are connected");
-        eventually(&what, START, || (sockets(self.port, ESTABLISHED) >= count).then_some(()));
-        std::thread::sleep(Duration::from_millis(500));
+    /// Waits until `count` clients have begun to play, or to wait for a publisher, since the server started.
+    pub(crate) fn wait_players(&self, count: usize) {
+        let begun = || self.log().matches("play started: ").count();
+        self.wait(&format!("{count} players"), START, || (begun() >= count).then_some(()));
+    }
+
+    /// Waits until `count` publications have begun since the server started.
+    pub(crate) fn wait_publishers(&self, count: usize) {
+        let begun = || self.log().matches("] publish started: ").count();
+        self.wait(&format!("{count} publications"), START, || (begun() >= count).then_some(()));
     }
 
     /// Returns the log so far.
@@ -141,7 +149,22 @@ impl Server {
 
     /// Waits for a log line that contains each of `words`, ignoring case, and returns it.
     pub(crate) fn wait_log(&self, words: &[&str], limit: Duration) -> String {
-        eventually(&format!("a line of the server's log with {words:?}"), limit, || self.log_line(words))
+        self.wait(&format!("a line of the server's log with {words:?}"), limit, || self.log_line(words))
+    }
+
+    /// Calls `ready` until it returns a value. Panics with `what` and the end of the log after `limit`.
+    fn wait<T>(&self, what: &str, limit: Duration, mut ready: impl FnMut() -> Option<T>) -> T {
+        let deadline = Instant::now() + limit;
+        loop {
+            if let Some(value) = ready() {
+                return value;
+            }
+            if Instant::now() >= deadline {
+                let end = self.process.end_of_log(SHOWN_LOG);
+                panic!("not within {limit:?}: {what}; the log ends with\n{end}");
+            }
+            std::thread::sleep(POLL);
+        }
     }
 
     /// Returns the first log line that contains each of `words`, ignoring case.

@@ -12,8 +12,9 @@ use crate::common::process::eventually;
 
 const HANDSHAKE: usize = 1536;
 const OUT_CHUNK_SIZE: usize = 60_000;
-/// Time limit for an answer of the server.
-pub(crate) const ANSWER_TIMEOUT: Duration = Duration::from_secs(10);
+/// Time limit for an answer of the server, also on a machine with much other work. Shorter than the time that a client has for its
+/// commands, so that a refusal is not taken for the end of that time.
+pub(crate) const ANSWER_TIMEOUT: Duration = Duration::from_secs(20);
 
 const SET_CHUNK_SIZE: u8 = 1;
 const ACKNOWLEDGEMENT: u8 = 3;

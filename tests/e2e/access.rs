@@ -2,7 +2,6 @@
 
 use std::io::{Read, Write};
 use std::net::TcpStream;
-use std::time::Duration;
 
 use crate::align::Aligned;
 use crate::common::amf::Amf;
@@ -11,7 +10,7 @@ use crate::common::scratch::Scratch;
 use crate::common::server::{Server, Settings, free_port, listens};
 use crate::common::wire::{ANSWER_TIMEOUT, Wire};
 use crate::media;
-use crate::players::{CLIENT_TIMEOUT, Kinds, Player, publish};
+use crate::players::{CLIENT_TIMEOUT, MediaKinds, Player, publish};
 use crate::tools::need;
 
 /// Accepts PROXY headers from this machine, and players from 203.0.113.7 and 2001:db8::/32 only.
@@ -123,7 +122,7 @@ fn a_proxy_header_names_the_client_however_it_is_cut() {
 /// Sends `bytes` and waits until the server closes the connection. Returns true if the server has sent anything.
 fn is_answered(port: u16, bytes: &[u8]) -> bool {
     let mut socket = TcpStream::connect(("127.0.0.1", port)).expect("the server accepts");
-    socket.set_read_timeout(Some(Duration::from_secs(5))).expect("a socket option");
+    socket.set_read_timeout(Some(ANSWER_TIMEOUT)).expect("a socket option");
     socket.write_all(bytes).expect("a few bytes are taken");
     let mut answer = Vec::new();
     match socket.read_to_end(&mut answer) {
@@ -158,7 +157,7 @@ fn publish_and_play_through(scratch: &Scratch, server: &mut Server, port: u16) {
     let Some(ffmpeg) = crate::tools::ffmpeg() else { panic!("ffmpeg was here a moment ago") };
     let source = media::h264_aac(&ffmpeg);
     let url = format!("rtmp://127.0.0.1:{port}/live/livestream");
-    let player = Player::ffmpeg(scratch, "player", &ffmpeg, &url, Kinds::Both);
+    let player = Player::ffmpeg(scratch, "player", &ffmpeg, &url, MediaKinds::Both);
     server.wait_log(&["proxy=127.0.0.1:"], ANSWER_TIMEOUT);
     server.wait_log(&["play started: stream=__defaultVhost__/live/livestream"], ANSWER_TIMEOUT);
     let mut publisher = publish(scratch, "publisher", &ffmpeg, source, &url, &[]);

@@ -1,44 +1,45 @@
 //! Codecs pass through unchanged: the oldest of RTMP, audio or video alone, and those of Enhanced RTMP.
 
 use std::path::Path;
-use std::time::Duration;
 
 use crate::align::Aligned;
-use crate::common::process::eventually;
 use crate::common::scratch::Scratch;
 use crate::common::server::Server;
 use crate::media::{self, Source};
-use crate::players::{CLIENT_TIMEOUT, Kinds, Player, publish};
+use crate::players::{CLIENT_TIMEOUT, MediaKinds, Player, publish, while_stopped};
 use crate::tools::need;
 
-/// Publishes `source` with ffmpeg, and plays it by two players: one that waits for it, which `wait_joined` waits for, and one that
-/// joins later. Returns what they received.
+/// Publishes `source` with ffmpeg, and plays it by two players: one that waits for it, and one that joins later. `wait_joined` waits
+/// until as many have joined. Returns what they received.
 pub(crate) fn play_twice(
     scratch: &Scratch,
     ffmpeg: &Path,
-    (source, kinds): (&Source, Kinds),
+    (source, kinds): (&Source, MediaKinds),
     (publish_url, play_url): (&str, &str),
-    wait_joined: impl FnOnce(),
+    wait_joined: impl Fn(usize),
 ) -> (Aligned, Aligned) {
     let first = Player::ffmpeg(scratch, "first", ffmpeg, play_url, kinds);
-    wait_joined();
+    wait_joined(1);
     let mut publisher = publish(scratch, "publisher", ffmpeg, source, publish_url, &[]);
-    let enough = |player: &Player| player.tags().iter().any(|tag| tag.is_frame() && tag.timestamp > 2300);
-    eventually("the first player has 2.3 s", CLIENT_TIMEOUT, || enough(&first).then_some(()));
-    let second = Player::ffmpeg(scratch, "second", ffmpeg, play_url, kinds);
+    first.wait_time(2300);
+    let second = while_stopped(&mut publisher, || {
+        let second = Player::ffmpeg(scratch, "second", ffmpeg, play_url, kinds);
+        wait_joined(2);
+        second
+    });
     publisher.wait_success(CLIENT_TIMEOUT);
     let aligned = |player: Player| Aligned::new(&source.tags, &player.finish(&source.tags));
     (aligned(first), aligned(second))
 }
 
 /// Checks that the first of two players gets everything, and the second one the tail.
-fn pass_through(ffmpeg: &Path, source: &Source, kinds: Kinds) {
+fn pass_through(ffmpeg: &Path, source: &Source, kinds: MediaKinds) {
     let scratch = Scratch::new();
     let mut server = Server::start(&scratch);
     let url = server.url("livestream");
-    let (first, second) = play_twice(&scratch, ffmpeg, (source, kinds), (&url, &url), || server.wait_clients(1));
+    let (first, second) = play_twice(&scratch, ffmpeg, (source, kinds), (&url, &url), |n| server.wait_players(n));
     first.assert_whole().assert_starts_at_zero();
-    if kinds == Kinds::Audio {
+    if kinds == MediaKinds::Audio {
         // Without video there are no keyframes; how much of the past a new player gets is the server's choice.
         second.assert_one_shift().assert_starts_at_zero();
     } else {
@@ -50,13 +51,13 @@ fn pass_through(ffmpeg: &Path, source: &Source, kinds: Kinds) {
 #[test]
 fn audio_only() {
     let ffmpeg = need!(ffmpeg);
-    pass_through(&ffmpeg, media::audio_only(&ffmpeg), Kinds::Audio);
+    pass_through(&ffmpeg, media::audio_only(&ffmpeg), MediaKinds::Audio);
 }
 
 #[test]
 fn video_only() {
     let ffmpeg = need!(ffmpeg);
-    pass_through(&ffmpeg, media::video_only(&ffmpeg), Kinds::Video);
+    pass_through(&ffmpeg, media::video_only(&ffmpeg), MediaKinds::Video);
 }
 
 #[test]
@@ -69,7 +70,7 @@ fn hevc_over_enhanced_rtmp() {
         Some(b"hvc1".as_slice()),
         "ffmpeg writes HEVC as Enhanced RTMP has it"
     );
-    pass_through(&ffmpeg, source, Kinds::Both);
+    pass_through(&ffmpeg, source, MediaKinds::Both);
 }
 
 #[test]
@@ -87,7 +88,7 @@ fn av1_and_opus_over_enhanced_rtmp() {
         Some(b"Opus".as_slice()),
         "ffmpeg writes Opus as Enhanced RTMP has it"
     );
-    pass_through(&ffmpeg, source, Kinds::Both);
+    pass_through(&ffmpeg, source, MediaKinds::Both);
 }
 
 #[test]
@@ -98,11 +99,14 @@ fn vp6_and_mp3() {
     let mut server = Server::start(&scratch);
     let url = server.url("livestream");
     let first = Player::rtmpdump(&scratch, "first", &rtmpdump, &url, &[]);
-    server.wait_clients(1);
+    server.wait_players(1);
     let mut publisher = publish(&scratch, "publisher", &ffmpeg, source, &url, &[]);
-    server.wait_clients(2);
-    std::thread::sleep(Duration::from_millis(2500));
-    let second = Player::rtmpdump(&scratch, "second", &rtmpdump, &url, &[]);
+    first.wait_time(2300);
+    let second = while_stopped(&mut publisher, || {
+        let second = Player::rtmpdump(&scratch, "second", &rtmpdump, &url, &[]);
+        server.wait_players(2);
+        second
+    });
     publisher.wait_success(CLIENT_TIMEOUT);
 
     let (first, second) = (first.finish(&source.tags), second.finish(&source.tags));

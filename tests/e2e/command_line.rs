@@ -13,7 +13,7 @@ use crate::common::scratch::Scratch;
 use crate::common::server::{self, Server, Settings, binary};
 use crate::common::wire::Wire;
 
-const LIMIT: Duration = Duration::from_secs(10);
+const LIMIT: Duration = Duration::from_secs(60);
 
 /// Runs the server until it ends. Returns its exit status and its output.
 fn run(scratch: &Scratch, arguments: &[&str]) -> (i32, String) {

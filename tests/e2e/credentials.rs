@@ -10,7 +10,7 @@ use crate::common::scratch::Scratch;
 use crate::common::server::{Server, Settings, write_configuration};
 use crate::common::wire::{ANSWER_TIMEOUT, Wire};
 use crate::media;
-use crate::players::{CLIENT_TIMEOUT, Kinds, Player, publish};
+use crate::players::{CLIENT_TIMEOUT, MediaKinds, Player, publish};
 use crate::tools::need;
 
 const SECRET: &str = "s3cr3t of the vhost";
@@ -71,11 +71,11 @@ fn a_stream_key_publishes_under_its_name_and_is_shown_nowhere() {
     let source = media::h264_aac(&ffmpeg);
     let url = server.url("cam");
     let players = [
-        Player::ffmpeg(&scratch, "ffplay", &ffmpeg, &url, Kinds::Both),
+        Player::ffmpeg(&scratch, "ffplay", &ffmpeg, &url, MediaKinds::Both),
         Player::rtmpdump(&scratch, "rtmpdump", &rtmpdump, &url, &["--live"]),
         Player::gstreamer(&scratch, "gst", &gst_launch, &url),
     ];
-    server.wait_clients(3);
+    server.wait_players(3);
     let mut publisher = publish(&scratch, "publisher", &ffmpeg, source, &server.url("k3y-of-cam"), &[]);
     eventually("ten frames at each player", CLIENT_TIMEOUT, || {
         players.iter().all(|player| player.frames() > 10).then_some(())
@@ -135,9 +135,9 @@ fn a_signed_url_is_needed_to_publish_and_to_play() {
     assert_denied(server.port, &format!("other?{}", signed("live/cam", "&publish", 60)), "is wrong");
     assert_denied(server.port, &format!("cam?{}", signed("live/cam", "&publish", -1)), "has expired");
     let play_url = server.url(&format!("cam?{}", signed("live/cam", "", 60)));
-    let player = Player::ffmpeg(&scratch, "player", &ffmpeg, &play_url, Kinds::Both);
+    let player = Player::ffmpeg(&scratch, "player", &ffmpeg, &play_url, MediaKinds::Both);
     let dump = Player::rtmpdump(&scratch, "rtmpdump", &rtmpdump, &play_url, &["--live"]);
-    server.wait_clients(2);
+    server.wait_players(2);
     let url = server.url(&format!("cam?{}", signed("live/cam", "&publish", 60)));
     let source = media::h264_aac(&ffmpeg);
     let _publisher = publish(&scratch, "publisher", &ffmpeg, source, &url, &[]);

@@ -1,7 +1,5 @@
 //! Habits and faults of encoders: frame types, start times, tracks, URLs, messages without content.
 
-use std::time::Duration;
-
 use crate::align::Aligned;
 use crate::common::amf::{Amf, amf_payload, amf_values};
 use crate::common::flv::{AUDIO, DATA, Tag, VIDEO};
@@ -10,7 +8,7 @@ use crate::common::scratch::Scratch;
 use crate::common::server::{Server, Settings};
 use crate::common::wire::{ANSWER_TIMEOUT, Wire};
 use crate::media;
-use crate::players::{CLIENT_TIMEOUT, Kinds, Player, publish};
+use crate::players::{CLIENT_TIMEOUT, MediaKinds, Player, publish};
 use crate::tools::need;
 
 const FRAME_TYPE: u8 = 0x70;
@@ -174,7 +172,7 @@ fn codecs_are_logged_once_with_all_tracks() {
 fn a_publisher_of_mpegts_is_warned_of_and_closed() {
     let ffmpeg = need!(ffmpeg);
     let scratch = Scratch::new();
-    let settings = Settings { vhost: "publish { timeout 4; }", ..Settings::default() };
+    let settings = Settings { vhost: "publish { timeout 8; }", ..Settings::default() };
     let mut server = Server::with(&scratch, settings);
     let (source, url) = (media::long_h264_aac(&ffmpeg), server.url("livestream"));
     let path = source.path.to_str().expect("a path of ours");
@@ -275,9 +273,9 @@ fn ffmpeg_uses_the_default_application() {
     let scratch = Scratch::new();
     let mut server = Server::start(&scratch);
     let (source, short) = (media::h264_aac(&ffmpeg), format!("rtmp://127.0.0.1:{}/cam", server.port));
-    let long = Player::ffmpeg(&scratch, "long", &ffmpeg, &server.url("cam"), Kinds::Both);
-    let same = Player::ffmpeg(&scratch, "same", &ffmpeg, &short, Kinds::Both);
-    server.wait_clients(2);
+    let long = Player::ffmpeg(&scratch, "long", &ffmpeg, &server.url("cam"), MediaKinds::Both);
+    let same = Player::ffmpeg(&scratch, "same", &ffmpeg, &short, MediaKinds::Both);
+    server.wait_players(2);
     publish(&scratch, "publisher", &ffmpeg, source, &short, &[]).wait_success(CLIENT_TIMEOUT);
     for player in [long, same] {
         Aligned::new(&source.tags, &player.finish(&source.tags)).assert_whole();
@@ -297,6 +295,6 @@ fn a_refusal_names_the_url_without_its_secrets() {
     assert!(refusal.description().contains("tcUrl=rtmp://h/live app=live stream=a//b)"), "{refusal:?}");
     let line = server.wait_log(&["connection closed", "refused", "stream=a//b"], ANSWER_TIMEOUT);
     assert!(!line.contains("hidden"), "{line}");
-    wire.wait_closed(Duration::from_secs(10));
+    wire.wait_closed(ANSWER_TIMEOUT);
     server.assert_healthy();
 }

@@ -3,7 +3,6 @@
 
 #[cfg(feature = "ssl")]
 use std::path::PathBuf;
-use std::time::Duration;
 
 use crate::align::Aligned;
 use crate::common::amf::{Amf, amf_payload, amf_values};
@@ -11,10 +10,10 @@ use crate::common::flv::{DATA, Tag, VIDEO};
 use crate::common::process::{Process, eventually};
 use crate::common::scratch::Scratch;
 use crate::common::server::{Server, Settings, free_port, listens, write_configuration};
-use crate::common::wire::Wire;
+use crate::common::wire::{ANSWER_TIMEOUT, Wire};
 use crate::media;
 use crate::nginx;
-use crate::players::{CLIENT_TIMEOUT, Kinds, Player, publish};
+use crate::players::{CLIENT_TIMEOUT, MediaKinds, Player, publish};
 use crate::tools::need;
 
 /// Starts a server that forwards to `targets`, with more directives of the vhost.
@@ -45,10 +44,10 @@ fn a_slave_of_our_own_gets_each_packet() {
     let mut master = origin(&scratch, &target(slave.port), "");
     let source = media::h264_aac(&ffmpeg);
 
-    let here = Player::ffmpeg(&scratch, "here", &ffmpeg, &master.url("livestream"), Kinds::Both);
+    let here = Player::ffmpeg(&scratch, "here", &ffmpeg, &master.url("livestream"), MediaKinds::Both);
     let there = Player::rtmpdump(&other, "there", &rtmpdump, &slave.url("livestream"), &[]);
-    master.wait_clients(1);
-    slave.wait_clients(1);
+    master.wait_players(1);
+    slave.wait_players(1);
     let mut publisher = publish(&scratch, "publisher", &ffmpeg, source, &master.url("livestream"), &[]);
     let line = master.wait_log(&["->", "state=sending", &target(slave.port)], CLIENT_TIMEOUT);
     assert!(line.contains("attempts=1,") && line.contains("drops=0,"), "{line}");
@@ -61,8 +60,8 @@ fn a_slave_of_our_own_gets_each_packet() {
     Aligned::new(&source.tags, &there).assert_whole().assert_starts_at_zero();
     assert!(has_metadata(&there), "metadata is forwarded");
     // The target is told of the end at once, by a command.
-    slave.wait_log(&["publish stopped"], Duration::from_secs(5));
-    master.wait_log(&["forward finished"], Duration::from_secs(5));
+    slave.wait_log(&["publish stopped"], ANSWER_TIMEOUT);
+    master.wait_log(&["forward finished"], ANSWER_TIMEOUT);
     master.assert_healthy();
     slave.assert_healthy();
 }
@@ -75,8 +74,8 @@ fn nginx_gets_each_packet() {
     let mut master = origin(&scratch, &format!("rtmp://{}/live/copy-of-[stream]", target(port)), "");
     let source = media::h264_aac(&ffmpeg);
 
-    let here = Player::ffmpeg(&scratch, "here", &ffmpeg, &master.url("livestream"), Kinds::Both);
-    master.wait_clients(1);
+    let here = Player::ffmpeg(&scratch, "here", &ffmpeg, &master.url("livestream"), MediaKinds::Both);
+    master.wait_players(1);
     let mut publisher = publish(&scratch, "publisher", &ffmpeg, source, &master.url("livestream"), &[]);
     master.wait_log(&["state=sending"], CLIENT_TIMEOUT);
     let url = format!("rtmp://{}/live/copy-of-livestream", target(port));
@@ -107,8 +106,8 @@ fn ffmpeg_that_listens_gets_each_packet() {
     let mut master = origin(&scratch, &target(port), "");
     let source = media::h264_aac(&ffmpeg);
 
-    let here = Player::ffmpeg(&scratch, "here", &ffmpeg, &master.url("livestream"), Kinds::Both);
-    master.wait_clients(1);
+    let here = Player::ffmpeg(&scratch, "here", &ffmpeg, &master.url("livestream"), MediaKinds::Both);
+    master.wait_players(1);
     let mut publisher = publish(&scratch, "publisher", &ffmpeg, source, &master.url("livestream"), &[]);
     publisher.wait_success(CLIENT_TIMEOUT);
     // ffmpeg ends when it is told of the end of the stream.
@@ -178,10 +177,10 @@ fn over_tls_each_packet_arrives_and_certificates_count() {
     let mut strict_master = origin(&strict, &target, "");
     let source = media::h264_aac(&ffmpeg);
 
-    let here = Player::ffmpeg(&scratch, "here", &ffmpeg, &master.url("livestream"), Kinds::Both);
-    let there = Player::ffmpeg(&other, "there", &ffmpeg, &slave.url("livestream"), Kinds::Both);
-    master.wait_clients(1);
-    slave.wait_clients(1);
+    let here = Player::ffmpeg(&scratch, "here", &ffmpeg, &master.url("livestream"), MediaKinds::Both);
+    let there = Player::ffmpeg(&other, "there", &ffmpeg, &slave.url("livestream"), MediaKinds::Both);
+    master.wait_players(1);
+    slave.wait_players(1);
     let mut strict_publisher = Wire::publisher(strict_master.port, "other");
     strict_publisher.send_tag(&header());
     strict_master.wait_log(&["forward failed", "target=rtmps://", "invalid peer certificate"], CLIENT_TIMEOUT);
@@ -211,8 +210,8 @@ fn a_certificate_of_an_authority_in_ssl_cert_file_is_trusted_for_its_name_only()
         .expect("a port that was free just now");
     let source = media::h264_aac(&ffmpeg);
 
-    let there = Player::ffmpeg(&other, "there", &ffmpeg, &slave.url("livestream"), Kinds::Both);
-    slave.wait_clients(1);
+    let there = Player::ffmpeg(&other, "there", &ffmpeg, &slave.url("livestream"), MediaKinds::Both);
+    slave.wait_players(1);
     let mut publisher = publish(&scratch, "publisher", &ffmpeg, source, &master.url("livestream"), &[]);
     master.wait_log(&["forward failed", "target=rtmps://127.0.0.1", "invalid peer certificate"], CLIENT_TIMEOUT);
     publisher.wait_success(CLIENT_TIMEOUT);
@@ -357,9 +356,11 @@ fn three_servers_in_a_ring_end_in_a_cut_loop() {
     let players: Vec<_> = ring
         .iter()
         .zip(&scratches)
-        .map(|(server, scratch)| Player::ffmpeg(scratch, "player", &ffmpeg, &server.url("livestream"), Kinds::Both))
+        .map(|(server, scratch)| {
+            Player::ffmpeg(scratch, "player", &ffmpeg, &server.url("livestream"), MediaKinds::Both)
+        })
         .collect();
-    ring.iter().for_each(|server| server.wait_clients(1));
+    ring.iter().for_each(|server| server.wait_players(1));
     let mut publisher = publish(&scratches[0], "publisher", &ffmpeg, source, &ring[0].url("livestream"), &[]);
     ring[0].wait_log(&["refused", "forwarding loop"], CLIENT_TIMEOUT);
     ring[2].wait_log(&["forward failed", "forwarding loop"], CLIENT_TIMEOUT);

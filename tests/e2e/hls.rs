@@ -16,7 +16,7 @@ use crate::common::process::eventually;
 use crate::common::scratch::Scratch;
 use crate::common::server::{Server, Settings, write_configuration};
 use crate::media::{self, Source};
-use crate::players::{CLIENT_TIMEOUT, Kinds, Player, publish};
+use crate::players::{CLIENT_TIMEOUT, MediaKinds, Player, publish};
 use crate::tools::need;
 
 /// Segments of one second: the test media have a keyframe each second.
@@ -237,8 +237,8 @@ fn after_a_kill_and_a_restart_the_playlist_goes_on() {
 fn play_with_failing_disk(folder: &Path, scratch: &Scratch, ffmpeg: &Path, break_disk: impl FnOnce()) -> Server {
     let server = Server::with(scratch, Settings { vhost: &settings(folder, ""), ..Settings::default() });
     let (source, url) = (media::h264_aac(ffmpeg), server.url("livestream"));
-    let player = Player::ffmpeg(scratch, "player", ffmpeg, &url, Kinds::Both);
-    server.wait_clients(1);
+    let player = Player::ffmpeg(scratch, "player", ffmpeg, &url, MediaKinds::Both);
+    server.wait_players(1);
     let mut publisher = publish(scratch, "publisher", ffmpeg, source, &url, &[]);
     eventually("the player has 2.5 s", CLIENT_TIMEOUT, || (player.frames() > 2500 / 40 + 2500 / 24).then_some(()));
     break_disk();

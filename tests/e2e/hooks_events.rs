@@ -12,7 +12,7 @@ use crate::common::scratch::Scratch;
 use crate::common::server::Server;
 use crate::common::wire::{ANSWER_TIMEOUT, Wire};
 use crate::media;
-use crate::players::{CLIENT_TIMEOUT, Kinds, Player, publish};
+use crate::players::{CLIENT_TIMEOUT, MediaKinds, Player, publish};
 use crate::tools::need;
 
 #[test]
@@ -54,7 +54,7 @@ fn programs_for_nginx_rtmp_work_with_hooks_format_form() {
     );
     let mut server = server(&scratch, &vhost);
     let player = Player::rtmpdump(&scratch, "rtmpdump", &rtmpdump, &server.url("cam?token=good"), &["--live"]);
-    server.wait_clients(1);
+    server.wait_players(1);
     let publisher_url = server.url("k3y-7f?user=1&name=other");
     let mut publisher = publish(&scratch, "publisher", &ffmpeg, media::h264_aac(&ffmpeg), &publisher_url, &[]);
     eventually("ten frames", CLIENT_TIMEOUT, || (player.frames() > 10).then_some(()));
@@ -98,7 +98,7 @@ fn nginx_allows_denies_and_renames() {
             drop(wire);
             server.wait_log(&["publish stopped: stream=__defaultVhost__/live/public"], ANSWER_TIMEOUT);
             let player = Player::gstreamer(&scratch, "gst-public", &gst_launch, &server.url("public"));
-            server.wait_clients(1);
+            server.wait_players(1);
             let url = server.url("any-key");
             let _publisher = publish(&scratch, "publisher", &ffmpeg, media::h264_aac(&ffmpeg), &url, &[]);
             eventually("ten frames under the public name", CLIENT_TIMEOUT, || (player.frames() > 10).then_some(()));
@@ -111,11 +111,11 @@ fn nginx_allows_denies_and_renames() {
 fn a_slow_half_or_wrong_answer_is_a_failure_or_a_refusal() {
     let python = need!(python);
     let scratch = Scratch::new();
-    let rules = r#"[{"when": {"stream": "slow"}, "delay": 5}, {"when": {"stream": "half"}, "cut": 3},
+    let rules = r#"[{"when": {"stream": "slow"}, "delay": 60}, {"when": {"stream": "half"}, "cut": 3},
                     {"when": {"stream": "json"}, "body": "{\"code\":0"}, {"when": {"stream": "late"}, "delay": 0.3}]"#;
     let mut backend = PythonBackend::start(&scratch, &python, rules);
     let url = format!("http://127.0.0.1:{}/x", backend.port);
-    let vhost = format!("http_hooks {{ enabled on; on_play {url}; hooks_timeout 1; hooks_retry 0; }}");
+    let vhost = format!("http_hooks {{ enabled on; on_play {url}; hooks_timeout 5; hooks_retry 0; }}");
     let mut server = server(&scratch, &vhost);
     for (stream, code, text) in [
         ("fine", "NetStream.Play.Start", ""),
@@ -178,8 +178,8 @@ fn a_backend_names_the_targets_of_a_stream() {
     let vhost = format!("forward {{ backend http://127.0.0.1:{}/api/v1/forward; }}", backend.port);
     let mut server = server(&scratch, &vhost);
     let url = format!("rtmp://127.0.0.1:{}/copy/cam", target.port);
-    let player = Player::ffmpeg(&scratch, "player", &ffmpeg, &url, Kinds::Both);
-    target.wait_clients(1);
+    let player = Player::ffmpeg(&scratch, "player", &ffmpeg, &url, MediaKinds::Both);
+    target.wait_players(1);
     let source = media::h264_aac(&ffmpeg);
     let _other = Wire::publisher(server.port, "other");
     let mut publisher = publish(&scratch, "publisher", &ffmpeg, source, &server.url("cam?a=b"), &[]);
@@ -279,7 +279,7 @@ fn an_answer_limits_time_and_bit_rate_of_real_clients() {
     let (python, ffmpeg, rtmpdump) = (need!(python), need!(ffmpeg), need!(rtmpdump));
     let scratch = Scratch::new();
     let rules = r#"[{"when": {"action": "on_publish", "stream": "small"}, "body": "{\"code\":0,\"max_bitrate\":100}"},
-                    {"when": {"action": "on_play"}, "body": "{\"code\":0,\"expire_s\":2}"}]"#;
+                    {"when": {"action": "on_play"}, "body": "{\"code\":0,\"expire_s\":4}"}]"#;
     let backend = PythonBackend::start(&scratch, &python, rules);
     let url = format!("http://127.0.0.1:{}/x", backend.port);
     let vhost = format!("http_hooks {{ enabled on; on_publish {url}; on_play {url}; on_stop {url}; }}");
@@ -287,6 +287,7 @@ fn an_answer_limits_time_and_bit_rate_of_real_clients() {
     let source = media::h264_aac(&ffmpeg);
     let mut small = publish(&scratch, "small", &ffmpeg, source, &server.url("small"), &[]);
     let mut publisher = publish(&scratch, "publisher", &ffmpeg, source, &server.url("cam"), &[]);
+    server.wait_log(&["codecs known", "live/cam"], CLIENT_TIMEOUT);
     let mut player = Player::rtmpdump(&scratch, "player", &rtmpdump, &server.url("cam"), &["--live"]);
     backend.wait("on_stop");
     assert!(player.frames() > 10, "it plays until its time is over");

@@ -16,7 +16,7 @@ use crate::common::wire::Wire;
 use crate::http;
 use crate::media::{self, Source};
 use crate::nginx;
-use crate::players::{CLIENT_TIMEOUT, Kinds, Player, publish};
+use crate::players::{CLIENT_TIMEOUT, MediaKinds, Player, publish};
 use crate::session::send;
 use crate::tools::need;
 
@@ -35,14 +35,14 @@ fn wait_viewers(server: &Server, count: usize) {
 }
 
 /// Checks that the first of two viewers gets everything, and the second one the tail.
-fn pass_through(ffmpeg: &Path, source: &Source, kinds: Kinds) {
+fn pass_through(ffmpeg: &Path, source: &Source, kinds: MediaKinds) {
     let scratch = Scratch::new();
     let (mut server, port) = http::start(&scratch, "", FLV);
     let urls = (server.url("livestream"), url(port));
     let (first, second) =
-        play_twice(&scratch, ffmpeg, (source, kinds), (&urls.0, &urls.1), || wait_viewers(&server, 1));
+        play_twice(&scratch, ffmpeg, (source, kinds), (&urls.0, &urls.1), |n| wait_viewers(&server, n));
     first.assert_whole().assert_starts_at_zero();
-    if kinds == Kinds::Audio {
+    if kinds == MediaKinds::Audio {
         second.assert_one_shift();
     } else {
         second.assert_tail();
@@ -54,32 +54,32 @@ fn pass_through(ffmpeg: &Path, source: &Source, kinds: Kinds) {
 #[test]
 fn ffmpeg_gets_each_packet() {
     let ffmpeg = need!(ffmpeg);
-    pass_through(&ffmpeg, media::h264_aac(&ffmpeg), Kinds::Both);
+    pass_through(&ffmpeg, media::h264_aac(&ffmpeg), MediaKinds::Both);
 }
 
 #[test]
 fn audio_only() {
     let ffmpeg = need!(ffmpeg);
-    pass_through(&ffmpeg, media::audio_only(&ffmpeg), Kinds::Audio);
+    pass_through(&ffmpeg, media::audio_only(&ffmpeg), MediaKinds::Audio);
 }
 
 #[test]
 fn video_only() {
     let ffmpeg = need!(ffmpeg);
-    pass_through(&ffmpeg, media::video_only(&ffmpeg), Kinds::Video);
+    pass_through(&ffmpeg, media::video_only(&ffmpeg), MediaKinds::Video);
 }
 
 #[test]
 fn codecs_of_enhanced_rtmp() {
     let ffmpeg = need!(new_ffmpeg);
-    pass_through(&ffmpeg, media::hevc_aac(&ffmpeg), Kinds::Both);
-    pass_through(&ffmpeg, media::av1_opus(&ffmpeg), Kinds::Both);
+    pass_through(&ffmpeg, media::hevc_aac(&ffmpeg), MediaKinds::Both);
+    pass_through(&ffmpeg, media::av1_opus(&ffmpeg), MediaKinds::Both);
 }
 
 #[test]
 fn the_oldest_codecs() {
     let ffmpeg = need!(ffmpeg);
-    pass_through(&ffmpeg, media::vp6_mp3(&ffmpeg), Kinds::Both);
+    pass_through(&ffmpeg, media::vp6_mp3(&ffmpeg), MediaKinds::Both);
 }
 
 #[test]
@@ -88,7 +88,7 @@ fn ffmpeg_goes_on_when_a_killed_publisher_comes_back() {
     let scratch = Scratch::new();
     let (mut server, port) = http::start(&scratch, "", FLV);
     let source = media::h264_aac(&ffmpeg);
-    let viewer = Player::ffmpeg(&scratch, "viewer", &ffmpeg, &url(port), Kinds::Both);
+    let viewer = Player::ffmpeg(&scratch, "viewer", &ffmpeg, &url(port), MediaKinds::Both);
     wait_viewers(&server, 1);
     let mut killed = publish(&scratch, "killed", &ffmpeg, source, &server.url("livestream"), &[]);
     eventually("the viewer has 2 s", CLIENT_TIMEOUT, || (viewer.frames() > 2000 / 40 + 2000 / 24).then_some(()));
@@ -160,7 +160,7 @@ fn nginx_passes_it_on() {
         text.replace("127.0.0.1:8080", &format!("127.0.0.1:{port}"))
     });
     let source = media::h264_aac(&ffmpeg);
-    let first = Player::ffmpeg(&scratch, "first", &ffmpeg, &url(through), Kinds::Both);
+    let first = Player::ffmpeg(&scratch, "first", &ffmpeg, &url(through), MediaKinds::Both);
     let mut socket = WebSocket::open(through, "/live/livestream.flv");
     wait_viewers(&server, 2);
     let mut publisher = publish(&scratch, "publisher", &ffmpeg, source, &server.url("livestream"), &[]);

@@ -61,7 +61,7 @@ fn ffmpeg_copies_all_streams_of_a_stream() {
     ] {
         copies.push((name, ffmpeg, copy_all(&scratch, name, ffmpeg, url)));
     }
-    server.wait_clients(5);
+    server.wait_players(5);
     publish(&scratch, "publisher", &ffmpeg, source, &url, &[]).wait_success(CLIENT_TIMEOUT);
     relay.wait_success(CLIENT_TIMEOUT);
     let frames = source.tags.iter().filter(|tag| tag.is_frame()).count();
@@ -90,7 +90,7 @@ fn players_end_with_the_stream() {
     ];
     let mut players =
         players.map(|(name, program, arguments)| (name, Process::start(&scratch, name, program, arguments)));
-    server.wait_clients(3);
+    server.wait_players(3);
     publish(&scratch, "publisher", &ffmpeg, source, &url, &[]).wait_success(CLIENT_TIMEOUT);
     for (name, player) in &mut players {
         player.wait(CLIENT_TIMEOUT);

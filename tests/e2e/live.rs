@@ -1,7 +1,6 @@
 //! ffmpeg publishes, others play: from the first packet, joining later, waiting for the stream, and with a publisher that is killed.
 
 use std::path::Path;
-use std::time::Duration;
 
 use crate::align::{Aligned, assert_monotone};
 use crate::common::flv::{AUDIO, Tag, VIDEO};
@@ -9,7 +8,7 @@ use crate::common::process::eventually;
 use crate::common::scratch::Scratch;
 use crate::common::server::{Server, Settings};
 use crate::media;
-use crate::players::{CLIENT_TIMEOUT, Kinds, Player, publish};
+use crate::players::{CLIENT_TIMEOUT, MediaKinds, Player, publish, while_stopped};
 use crate::tools::need;
 
 #[test]
@@ -19,12 +18,16 @@ fn two_players_that_join_at_different_times_get_each_packet() {
     let mut server = Server::start(&scratch);
     let (source, url) = (media::h264_aac(&ffmpeg), server.url("livestream"));
 
-    let first = Player::ffmpeg(&scratch, "first", &ffmpeg, &url, Kinds::Both);
-    server.wait_clients(1);
+    let first = Player::ffmpeg(&scratch, "first", &ffmpeg, &url, MediaKinds::Both);
+    server.wait_players(1);
     let mut publisher = publish(&scratch, "publisher", &ffmpeg, source, &url, &[]);
     // In the third GOP, so that the second player starts with a keyframe that is not the first.
-    eventually("the first player has 2.5 s", CLIENT_TIMEOUT, || (first.frames() > 2500 / 40 + 2500 / 24).then_some(()));
-    let second = Player::ffmpeg(&scratch, "second", &ffmpeg, &url, Kinds::Both);
+    first.wait_time(2300);
+    let second = while_stopped(&mut publisher, || {
+        let second = Player::ffmpeg(&scratch, "second", &ffmpeg, &url, MediaKinds::Both);
+        server.wait_players(2);
+        second
+    });
     publisher.wait_success(CLIENT_TIMEOUT);
 
     let (first, second) = (first.finish(&source.tags), second.finish(&source.tags));
@@ -40,11 +43,15 @@ fn without_a_gop_cache_a_player_starts_live() {
     let mut server = Server::with(&scratch, Settings { vhost: "gop_cache off;", ..Settings::default() });
     let (source, url) = (media::h264_aac(&ffmpeg), server.url("livestream"));
 
-    let first = Player::ffmpeg(&scratch, "first", &ffmpeg, &url, Kinds::Both);
-    server.wait_clients(1);
+    let first = Player::ffmpeg(&scratch, "first", &ffmpeg, &url, MediaKinds::Both);
+    server.wait_players(1);
     let mut publisher = publish(&scratch, "publisher", &ffmpeg, source, &url, &[]);
-    eventually("the first player has 2.5 s", CLIENT_TIMEOUT, || (first.frames() > 2500 / 40 + 2500 / 24).then_some(()));
-    let second = Player::ffmpeg(&scratch, "second", &ffmpeg, &url, Kinds::Both);
+    first.wait_time(2300);
+    let second = while_stopped(&mut publisher, || {
+        let second = Player::ffmpeg(&scratch, "second", &ffmpeg, &url, MediaKinds::Both);
+        server.wait_players(2);
+        second
+    });
     publisher.wait_success(CLIENT_TIMEOUT);
 
     let (first, second) = (first.finish(&source.tags), second.finish(&source.tags));
@@ -56,7 +63,7 @@ fn without_a_gop_cache_a_player_starts_live() {
 #[test]
 fn ffmpeg_goes_on_when_a_killed_publisher_comes_back() {
     let ffmpeg = need!(ffmpeg);
-    let play = |scratch: &Scratch, url: &str| Player::ffmpeg(scratch, "player", &ffmpeg, url, Kinds::Both);
+    let play = |scratch: &Scratch, url: &str| Player::ffmpeg(scratch, "player", &ffmpeg, url, MediaKinds::Both);
     survives_publisher_restart(&ffmpeg, play).assert_whole();
 }
 
@@ -67,7 +74,7 @@ fn gstreamer_goes_on_when_a_killed_publisher_comes_back() {
     survives_publisher_restart(&ffmpeg, play).without_lost_end().assert_whole();
 }
 
-/// Kills an encoder, which returns a second later, like one that crashes and is restarted by a script. Its players stay.
+/// Kills an encoder, which returns soon, like one that crashes and is restarted by a script. Its players stay.
 ///
 /// ffmpeg, rtmpdump and players built on them end at the first `NetStream.Play.UnpublishNotify`, so the server must not send it before
 /// the reconnect grace is over.
@@ -79,13 +86,13 @@ fn survives_publisher_restart(ffmpeg: &Path, play: impl FnOnce(&Scratch, &str) -
     let (source, url) = (media::h264_aac(ffmpeg), server.url("livestream"));
 
     let mut player = play(&scratch, &url);
-    server.wait_clients(1);
+    server.wait_players(1);
     let mut killed = publish(&scratch, "killed", ffmpeg, source, &url, &[]);
     eventually("the player has 2 s", CLIENT_TIMEOUT, || (player.frames() > 2000 / 40 + 2000 / 24).then_some(()));
     killed.kill();
-    std::thread::sleep(Duration::from_secs(1));
+    server.wait_log(&["publish stopped"], CLIENT_TIMEOUT);
     let mut back = publish(&scratch, "back", ffmpeg, source, &url, &[]);
-    std::thread::sleep(Duration::from_secs(1));
+    server.wait_publishers(2);
     assert!(player.process().ended().is_none(), "the player ended when its publisher was killed");
     back.wait_success(CLIENT_TIMEOUT);
 
@@ -131,12 +138,14 @@ fn rtmpdump_plays_and_may_come_before_the_publisher() {
     let (source, url) = (media::h264_aac(&ffmpeg), server.url("livestream"));
 
     let early = Player::rtmpdump(&scratch, "early", &rtmpdump, &url, &[]);
-    server.wait_clients(1);
-    std::thread::sleep(Duration::from_secs(2));
+    server.wait_players(1);
     let mut publisher = publish(&scratch, "publisher", &ffmpeg, source, &url, &[]);
-    server.wait_clients(2);
-    std::thread::sleep(Duration::from_millis(2500));
-    let late = Player::rtmpdump(&scratch, "late", &rtmpdump, &url, &[]);
+    early.wait_time(2300);
+    let late = while_stopped(&mut publisher, || {
+        let late = Player::rtmpdump(&scratch, "late", &rtmpdump, &url, &[]);
+        server.wait_players(2);
+        late
+    });
     publisher.wait_success(CLIENT_TIMEOUT);
 
     let (early, late) = (early.finish(&source.tags), late.finish(&source.tags));

@@ -40,6 +40,16 @@ pub(crate) fn long_h264_aac(ffmpeg: &Path) -> &'static Source {
     })
 }
 
+/// Returns H.264 and AAC, long enough for encoders to start meanwhile beside many other programs.
+pub(crate) fn longest_h264_aac(ffmpeg: &Path) -> &'static Source {
+    static SOURCE: OnceLock<Source> = OnceLock::new();
+    SOURCE.get_or_init(|| {
+        let video =
+            "-t 24 -c:v libx264 -preset veryfast -g 25 -keyint_min 25 -sc_threshold 0 -bf 2 -b:v 300k -pix_fmt yuv420p";
+        encode(ffmpeg, "longest_h264_aac.flv", Some(video), Some("-c:a aac -ar 44100 -ac 2 -b:a 64k"))
+    })
+}
+
 /// Returns H.264 without audio.
 pub(crate) fn video_only(ffmpeg: &Path) -> &'static Source {
     static SOURCE: OnceLock<Source> = OnceLock::new();

@@ -9,7 +9,7 @@ use crate::common::process::{Process, eventually};
 use crate::common::scratch::Scratch;
 use crate::common::server::{Server, free_port, listens};
 use crate::media;
-use crate::players::{CLIENT_TIMEOUT, Kinds, Player, publish};
+use crate::players::{CLIENT_TIMEOUT, MediaKinds, Player, publish, while_stopped};
 use crate::tools::need;
 
 /// Starts nginx with an RTMP application `live` that contains `directives`. Returns the process and its port.
@@ -83,11 +83,14 @@ fn nginx_pulls() {
     let (_nginx, port) = start(&scratch, nginx, &pull);
 
     let mut publisher = publish(&scratch, "publisher", &ffmpeg, source, &server.url("livestream"), &[]);
-    server.wait_clients(1);
-    std::thread::sleep(std::time::Duration::from_millis(1500));
+    server.wait_log(&["codecs known"], CLIENT_TIMEOUT);
     // nginx pulls when it has a player.
     let through = format!("rtmp://127.0.0.1:{port}/live/livestream");
-    let player = Player::ffmpeg(&scratch, "player", &ffmpeg, &through, Kinds::Both);
+    let player = while_stopped(&mut publisher, || {
+        let player = Player::ffmpeg(&scratch, "player", &ffmpeg, &through, MediaKinds::Both);
+        server.wait_players(1);
+        player
+    });
     publisher.wait_success(CLIENT_TIMEOUT);
     // nginx chooses the frame at which its player starts; from there on nothing may be missing.
     Aligned::new(&source.tags, &player.finish(&source.tags)).assert_to_the_end().assert_one_shift();
@@ -103,8 +106,8 @@ fn nginx_pushes() {
     let push = format!("push rtmp://127.0.0.1:{}/live;", server.port);
     let (_nginx, port) = start(&scratch, nginx, &push);
 
-    let player = Player::ffmpeg(&scratch, "player", &ffmpeg, &server.url("livestream"), Kinds::Both);
-    server.wait_clients(1);
+    let player = Player::ffmpeg(&scratch, "player", &ffmpeg, &server.url("livestream"), MediaKinds::Both);
+    server.wait_players(1);
     let through = format!("rtmp://127.0.0.1:{port}/live/livestream");
     let mut publisher = publish(&scratch, "publisher", &ffmpeg, source, &through, &[]);
     publisher.wait_success(CLIENT_TIMEOUT);

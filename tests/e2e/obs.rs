@@ -6,21 +6,21 @@ use std::path::Path;
 use std::process::Command;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use nix::sys::signal::Signal;
 
 use crate::backend::{self, SampleBackend, all_hooks};
 use crate::common::flv::VIDEO;
-use crate::common::process::{Process, eventually};
+use crate::common::process::{POLL, Process, eventually};
 use crate::common::scratch::Scratch;
 use crate::common::server::{Server, Settings, free_port, write_configuration};
-use crate::common::wire::ANSWER_TIMEOUT;
-use crate::players::{CLIENT_TIMEOUT, Kinds, Player};
+use crate::common::wire::{ANSWER_TIMEOUT, Wire};
+use crate::players::{CLIENT_TIMEOUT, MediaKinds, Player};
 use crate::tools::need;
 
 /// Time for the start of OBS, with software rendering, beside other tests.
-const OBS_TIMEOUT: Duration = Duration::from_secs(60);
+const OBS_TIMEOUT: Duration = Duration::from_secs(120);
 
 /// A running OBS that streams. Dropping it ends OBS and its display.
 struct Obs {
@@ -57,8 +57,12 @@ impl Obs {
 
 impl Drop for Obs {
     fn drop(&mut self) {
+        // The script ends OBS and its display, also when the test has failed.
         self.process.signal(Signal::SIGTERM);
-        self.process.wait(CLIENT_TIMEOUT);
+        let deadline = Instant::now() + CLIENT_TIMEOUT;
+        while self.process.ended().is_none() && Instant::now() < deadline {
+            std::thread::sleep(POLL);
+        }
     }
 }
 
@@ -79,7 +83,7 @@ fn obs_publishes_and_stops() {
     let mut server = Server::start(&scratch);
     let obs = Obs::start(&scratch, &live(server.port));
     wait_publishers(&server, 1);
-    let player = Player::ffmpeg(&scratch, "player", &ffmpeg, &server.url("obs"), Kinds::Both);
+    let player = Player::ffmpeg(&scratch, "player", &ffmpeg, &server.url("obs"), MediaKinds::Both);
     eventually("ten frames", CLIENT_TIMEOUT, || (player.frames() > 10).then_some(()));
     drop(obs);
     server.wait_log(&["publish stopped", "live/obs"], ANSWER_TIMEOUT);
@@ -130,8 +134,8 @@ fn obs_stops_when_the_server_is_full() {
     need!(obs);
     let scratch = Scratch::new();
     let server = Server::with(&scratch, Settings { root: "max_connections 1;", ..Settings::default() });
-    let _client = TcpStream::connect(("127.0.0.1", server.port)).expect("the server accepts");
-    server.wait_log(&["client connected"], ANSWER_TIMEOUT);
+    // A player waits as long as OBS takes to start.
+    let _client = Wire::player(server.port, "other");
     let obs = Obs::start(&scratch, &live(server.port));
     assert_eq!(obs.wait_stopped(), 1, "it does not try again");
     server.wait_log(&["connection closed: code=full"], ANSWER_TIMEOUT);
@@ -230,7 +234,7 @@ fn a_player_plays_on_when_the_line_of_obs_was_cut_for_three_seconds() {
     let line = Line::to(server.port);
     let obs = Obs::start(&scratch, &live(line.port));
     wait_publishers(&server, 1);
-    let mut player = Player::ffmpeg(&scratch, "player", &ffmpeg, &server.url("obs"), Kinds::Both);
+    let mut player = Player::ffmpeg(&scratch, "player", &ffmpeg, &server.url("obs"), MediaKinds::Both);
     eventually("ten frames", CLIENT_TIMEOUT, || (player.frames() > 10).then_some(()));
     line.cut();
     std::thread::sleep(Duration::from_secs(3));

@@ -16,7 +16,7 @@ use crate::common::scratch::Scratch;
 use crate::common::server::{self, Server, Settings, binary, listens};
 use crate::common::wire::{ANSWER_TIMEOUT, Wire};
 
-const LIMIT: Duration = Duration::from_secs(10);
+const LIMIT: Duration = Duration::from_secs(60);
 
 fn frame(number: u32) -> Tag {
     let first = if number == 0 { 0x14 } else { 0x24 };

@@ -3,6 +3,8 @@
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
+use nix::sys::signal::Signal;
+
 use crate::common::flv::{self, AUDIO, Tag, VIDEO};
 use crate::common::process::{Process, eventually};
 use crate::common::scratch::Scratch;
@@ -11,9 +13,9 @@ use crate::media::Source;
 /// Time limit of a client beyond the duration of what it plays.
 pub(crate) const CLIENT_TIMEOUT: Duration = Duration::from_secs(30);
 
-/// Kinds of packets that a player writes.
+/// MediaKinds of packets that a player writes.
 #[derive(Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Kinds {
+pub(crate) enum MediaKinds {
     Both,
     Audio,
     Video,
@@ -35,6 +37,15 @@ pub(crate) fn publish(
     Process::start(scratch, name, ffmpeg, arguments)
 }
 
+/// Stops a publisher while others join: programs start slowly on a busy machine, and the stream must not be over before. ffmpeg and
+/// GStreamer send at once what they have missed.
+pub(crate) fn while_stopped<T>(publisher: &mut Process, join: impl FnOnce() -> T) -> T {
+    publisher.signal(Signal::SIGSTOP);
+    let joined = join();
+    publisher.signal(Signal::SIGCONT);
+    joined
+}
+
 /// A player program and the FLV files that it writes.
 pub(crate) struct Player {
     process: Process,
@@ -44,15 +55,15 @@ pub(crate) struct Player {
 impl Player {
     /// Starts ffmpeg. It writes audio and video to separate files, since in one file it would hold back the last packets in order to
     /// interleave them. Timestamps are kept.
-    pub(crate) fn ffmpeg(scratch: &Scratch, name: &str, ffmpeg: &Path, url: &str, kinds: Kinds) -> Player {
+    pub(crate) fn ffmpeg(scratch: &Scratch, name: &str, ffmpeg: &Path, url: &str, kinds: MediaKinds) -> Player {
         let mut arguments: Vec<String> = ["-nostdin", "-hide_banner", "-y", "-copyts"].map(str::to_owned).to_vec();
-        if kinds != Kinds::Both {
+        if kinds != MediaKinds::Both {
             // Without this, ffmpeg waits five seconds for the other kind before it writes anything.
             arguments.extend(["-analyzeduration", "1000000"].map(str::to_owned));
         }
         arguments.extend(["-i", url].map(str::to_owned));
         let mut files = Vec::new();
-        for (kind, unwanted) in [("v", Kinds::Audio), ("a", Kinds::Video)] {
+        for (kind, unwanted) in [("v", MediaKinds::Audio), ("a", MediaKinds::Video)] {
             if kinds == unwanted {
                 continue;
             }
@@ -86,6 +97,14 @@ impl Player {
         self.files.iter().flat_map(|file| flv::read(file)).collect()
     }
 
+    /// Waits until the player has written a frame that is later than `time`, in milliseconds.
+    pub(crate) fn wait_time(&self, time: u32) {
+        let is_later = |tag: &Tag| tag.is_frame() && tag.timestamp > time;
+        eventually(&format!("a player has {time} ms"), CLIENT_TIMEOUT, || {
+            self.tags().iter().any(is_later).then_some(())
+        });
+    }
+
     /// Returns the number of frames written so far.
     pub(crate) fn frames(&self) -> usize {
         self.tags().iter().filter(|tag| tag.is_frame()).count()
@@ -94,7 +113,7 @@ impl Player {
     /// Waits until the player has written the last published frames, has ended, or receives no more; then ends it and returns what it has
     /// written. Players with a buffer write its content at their end.
     pub(crate) fn finish(mut self, published: &[Tag]) -> Vec<Tag> {
-        const SILENCE: Duration = Duration::from_secs(3);
+        const SILENCE: Duration = Duration::from_secs(5);
         let last = |tags: &[Tag], kind| {
             tags.iter().rfind(|tag| tag.kind == kind && tag.is_frame()).map(|tag| tag.payload.clone())
         };

@@ -11,7 +11,7 @@ use crate::common::scratch::Scratch;
 use crate::common::server::{Server, Settings, write_configuration};
 use crate::common::wire::Wire;
 use crate::media::{self, Source};
-use crate::players::{CLIENT_TIMEOUT, Kinds, Player, publish};
+use crate::players::{CLIENT_TIMEOUT, MediaKinds, Player, publish};
 use crate::session::send;
 use crate::tools::need;
 
@@ -152,7 +152,8 @@ fn a_killed_server_leaves_a_file_that_plays() {
     let ffmpeg = need!(ffmpeg);
     let scratch = Scratch::new();
     let mut server = Server::with(&scratch, SESSION);
-    let source = media::h264_aac(&ffmpeg);
+    // Long enough to be recorded still when the server is killed.
+    let source = media::long_h264_aac(&ffmpeg);
     let _publisher = publish(&scratch, "publisher", &ffmpeg, source, &server.url("livestream"), &[]);
     let temporary = eventually("3 s are on the disk", CLIENT_TIMEOUT, || {
         let entries = scratch.file("rec/live").read_dir().into_iter().flatten().flatten();
@@ -201,8 +202,8 @@ fn a_disk_that_cannot_be_written_affects_nobody() {
     let vhost = "dvr { enabled on; dvr_path rec/[app]/[stream].flv; }";
     let mut server = Server::with(&scratch, Settings { vhost, ..Settings::default() });
     let source = media::h264_aac(&ffmpeg);
-    let player = Player::ffmpeg(&scratch, "player", &ffmpeg, &server.url("livestream"), Kinds::Both);
-    server.wait_clients(1);
+    let player = Player::ffmpeg(&scratch, "player", &ffmpeg, &server.url("livestream"), MediaKinds::Both);
+    server.wait_players(1);
     publish(&scratch, "publisher", &ffmpeg, source, &server.url("livestream"), &[]).wait_success(CLIENT_TIMEOUT);
     Aligned::new(&source.tags, &player.finish(&source.tags)).assert_whole();
     server.wait_log(&["[error]", "recording failed:", "stream=__defaultVhost__/live/livestream"], LIMIT);
@@ -227,8 +228,8 @@ fn a_disk_that_does_not_answer_holds_nobody() {
     nix::unistd::mkfifo(&list, nix::sys::stat::Mode::S_IRWXU).expect("a pipe");
     let mut server = Server::with(&scratch, SESSION);
     let source = media::h264_aac(&ffmpeg);
-    let player = Player::ffmpeg(&scratch, "player", &ffmpeg, &server.url("livestream"), Kinds::Both);
-    server.wait_clients(1);
+    let player = Player::ffmpeg(&scratch, "player", &ffmpeg, &server.url("livestream"), MediaKinds::Both);
+    server.wait_players(1);
     publish(&scratch, "publisher", &ffmpeg, source, &server.url("livestream"), &[]).wait_success(CLIENT_TIMEOUT);
     Aligned::new(&source.tags, &player.finish(&source.tags)).assert_whole();
     assert!(!scratch.file("rec/live").exists(), "nothing is written meanwhile");

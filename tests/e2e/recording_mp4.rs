@@ -216,7 +216,8 @@ fn a_killed_server_leaves_a_file_that_plays_wherever_it_is_cut() {
     let (ffmpeg, ffprobe) = (need!(ffmpeg), need!(ffprobe));
     let scratch = Scratch::new();
     let mut server = Server::with(&scratch, SESSION);
-    let source = media::h264_aac(&ffmpeg);
+    // Long enough to be recorded still when the server is killed.
+    let source = media::long_h264_aac(&ffmpeg);
     let _publisher = publish(&scratch, "publisher", &ffmpeg, source, &server.url("livestream"), &[]);
     let temporary = eventually("three fragments are on the disk", CLIENT_TIMEOUT, || {
         let file = files(&scratch, "tmp").into_iter().next()?;

@@ -13,10 +13,10 @@ use crate::common::scratch::Scratch;
 use crate::common::server::{self, Server, binary};
 use crate::common::wire::{ANSWER_TIMEOUT, Wire};
 use crate::media;
-use crate::players::{CLIENT_TIMEOUT, Kinds, Player, publish};
+use crate::players::{CLIENT_TIMEOUT, MediaKinds, Player, publish};
 use crate::tools::need;
 
-const LIMIT: Duration = Duration::from_secs(10);
+const LIMIT: Duration = Duration::from_secs(60);
 
 /// A server with a configuration that tests rewrite.
 pub(crate) struct ReloadableServer {
@@ -90,8 +90,8 @@ fn players_of_an_untouched_vhost_lose_no_byte() {
     let mut reloaded = ReloadableServer::start(&scratch, vhost);
     let (source, url) = (media::h264_aac(&ffmpeg), reloaded.server.url("livestream"));
 
-    let player = Player::ffmpeg(&scratch, "player", &ffmpeg, &url, Kinds::Both);
-    reloaded.server.wait_clients(1);
+    let player = Player::ffmpeg(&scratch, "player", &ffmpeg, &url, MediaKinds::Both);
+    reloaded.server.wait_players(1);
     let mut publisher = publish(&scratch, "publisher", &ffmpeg, source, &url, &[]);
     let mut round = 0;
     while publisher.ended().is_none() {
@@ -106,7 +106,7 @@ fn players_of_an_untouched_vhost_lose_no_byte() {
             500 + round
         );
         reloaded.reload_whole(&format!("listen 127.0.0.1:{port} {listen};\n{rest}\n"));
-        std::thread::sleep(Duration::from_secs(1));
+        std::thread::sleep(Duration::from_millis(500));
         assert!(round < 60, "the publisher does not end");
     }
     assert!(round >= 4, "{round} reloads while it was published");

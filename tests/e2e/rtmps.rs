@@ -9,7 +9,7 @@ use crate::common::scratch::Scratch;
 use crate::common::server::{Server, Settings, free_port};
 use crate::common::wire::{ANSWER_TIMEOUT, Wire};
 use crate::media;
-use crate::players::{CLIENT_TIMEOUT, Kinds, Player, publish};
+use crate::players::{CLIENT_TIMEOUT, MediaKinds, Player, publish};
 use crate::tools::need;
 
 /// Creates a self-signed certificate for `localhost` and its key.
@@ -45,9 +45,9 @@ fn ffmpeg_publishes_and_plays_over_tls() {
     let (mut server, port) = server(&scratch, "");
     let source = media::h264_aac(&ffmpeg);
     let url = format!("rtmps://127.0.0.1:{port}/live/livestream");
-    let encrypted = Player::ffmpeg(&scratch, "encrypted", &ffmpeg, &url, Kinds::Both);
-    let plain = Player::ffmpeg(&scratch, "plain", &ffmpeg, &server.url("livestream"), Kinds::Both);
-    server.wait_clients(1);
+    let encrypted = Player::ffmpeg(&scratch, "encrypted", &ffmpeg, &url, MediaKinds::Both);
+    let plain = Player::ffmpeg(&scratch, "plain", &ffmpeg, &server.url("livestream"), MediaKinds::Both);
+    server.wait_players(1);
     // Both players wait for the stream.
     eventually("both play", CLIENT_TIMEOUT, || (server.log().matches("play started: ").count() >= 2).then_some(()));
     publish(&scratch, "publisher", &ffmpeg, source, &url, &[]).wait_success(CLIENT_TIMEOUT);
@@ -89,7 +89,7 @@ fn plain_and_tls_share_a_port_when_asked_and_only_then() {
     let (mut both, port) = server(&scratch, "plain on;");
     let source = media::h264_aac(&ffmpeg);
     let encrypted =
-        Player::ffmpeg(&scratch, "player", &ffmpeg, &format!("rtmps://127.0.0.1:{port}/live/s"), Kinds::Both);
+        Player::ffmpeg(&scratch, "player", &ffmpeg, &format!("rtmps://127.0.0.1:{port}/live/s"), MediaKinds::Both);
     both.wait_log(&["play started"], CLIENT_TIMEOUT);
     publish(&scratch, "publisher", &ffmpeg, source, &format!("rtmp://127.0.0.1:{port}/live/s"), &[])
         .wait_success(CLIENT_TIMEOUT);

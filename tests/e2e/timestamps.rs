@@ -6,7 +6,7 @@ use crate::common::scratch::Scratch;
 use crate::common::server::Server;
 use crate::common::wire::Wire;
 use crate::media;
-use crate::players::{CLIENT_TIMEOUT, Kinds, Player, publish};
+use crate::players::{CLIENT_TIMEOUT, MediaKinds, Player, publish};
 use crate::tools::need;
 
 /// Publishes with ffmpeg, with timestamps shifted by `offset` seconds. Returns the tags that a waiting player received.
@@ -15,8 +15,8 @@ fn play_with_offset(offset: &str, check: impl FnOnce(&Aligned)) {
     let scratch = Scratch::new();
     let mut server = Server::start(&scratch);
     let (source, url) = (media::h264_aac(&ffmpeg), server.url("livestream"));
-    let player = Player::ffmpeg(&scratch, "player", &ffmpeg, &url, Kinds::Both);
-    server.wait_clients(1);
+    let player = Player::ffmpeg(&scratch, "player", &ffmpeg, &url, MediaKinds::Both);
+    server.wait_players(1);
     let mut publisher = publish(&scratch, "publisher", &ffmpeg, source, &url, &["-output_ts_offset", offset]);
     publisher.wait_success(CLIENT_TIMEOUT);
     check(&Aligned::new(&source.tags, &player.finish(&source.tags)));

@@ -13,7 +13,7 @@ use crate::common::process::{Process, eventually};
 use crate::common::scratch::Scratch;
 use crate::common::server::{Settings, binary};
 use crate::media;
-use crate::players::{CLIENT_TIMEOUT, Kinds, Player, publish};
+use crate::players::{CLIENT_TIMEOUT, MediaKinds, Player, publish};
 use crate::tools::need;
 use crate::transcode::{LIMIT, Transcoding, copy, publish_for_ever};
 use crate::transcode_trouble::{OUTPUT, is_gone};
@@ -76,8 +76,8 @@ fn a_program_that_floods_its_log_fills_no_disk_and_delays_no_player() {
     let mut transcoding = Transcoding::start(&scratch, Settings { vhost: &vhost, ..Settings::default() });
     let source = media::h264_aac(&ffmpeg);
     let url = transcoding.server.url("cam");
-    let player = Player::ffmpeg(&scratch, "player", &ffmpeg, &url, Kinds::Both);
-    transcoding.server.wait_clients(1);
+    let player = Player::ffmpeg(&scratch, "player", &ffmpeg, &url, MediaKinds::Both);
+    transcoding.server.wait_players(1);
     let mut publisher = publish(&scratch, "publisher", &ffmpeg, source, &url, &[]);
     let log = scratch.file("logs/ffmpeg-encoder-__defaultVhost__-live-cam-x.log");
     eventually("the log says that it is not complete", LIMIT, || {

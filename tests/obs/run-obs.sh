@@ -108,7 +108,7 @@ finish() {
 }
 trap finish EXIT
 trap 'exit 0' INT TERM
-read -r -t 10 number <&"$display" || { echo "Xvfb does not start" >&2; exit 1; }
+read -r -t 60 number <&"$display" || { echo "Xvfb does not start" >&2; exit 1; }
 
 export HOME=$folder DISPLAY=:$number LIBGL_ALWAYS_SOFTWARE=1 QT_QPA_PLATFORM=xcb
 unset XDG_CONFIG_HOME XDG_RUNTIME_DIR WAYLAND_DISPLAY
