@@ -46,12 +46,13 @@ impl SampleBackend {
     }
 }
 
-/// Returns `http_hooks` with these directives, and all callbacks sent to one port.
+/// Returns `http_hooks` with these directives, and all callbacks sent to one port. An answer may take long on a busy machine.
 pub(crate) fn all_hooks(port: u16, more: &str) -> String {
+    let patience = if more.contains("hooks_timeout") { "" } else { "hooks_timeout 10;" };
     let url = format!("http://127.0.0.1:{port}/api/v1");
     format!(
         "http_hooks {{ enabled on; on_connect {url}/clients; on_close {url}/clients; on_publish {url}/streams; \
-         on_unpublish {url}/streams; on_play {url}/sessions; on_stop {url}/sessions; {more} }}"
+         on_unpublish {url}/streams; on_play {url}/sessions; on_stop {url}/sessions; {patience} {more} }}"
     )
 }
 

@@ -225,7 +225,7 @@ fn events_wait_for_a_backend_that_is_down_and_keep_their_order() {
 #[test]
 fn a_slow_backend_delays_only_those_who_ask_it() {
     let scratch = Scratch::new();
-    let backend = SampleBackend::start(&scratch, &["--delay", "300"]);
+    let backend = SampleBackend::start(&scratch, &["--delay", "1000"]);
     let more = format!("vhost free.example.com {{ }} vhost asked.example.com {{ {} }}", all_hooks(backend.port, ""));
     let mut server = Server::with(&scratch, Settings { vhosts: &more, ..Settings::default() });
     let asking: Vec<_> = (0..30)
@@ -249,7 +249,7 @@ fn a_slow_backend_delays_only_those_who_ask_it() {
     }
     // on_connect and on_play, one after the other; those of 30 clients at the same time.
     let all = began.elapsed();
-    assert!(alone < all && all < Duration::from_secs(6), "{alone:?} and {all:?}; one by one it were 18 s");
+    assert!(alone < all && all < Duration::from_secs(30), "{alone:?} and {all:?}; one by one it were 60 s");
     server.assert_healthy();
 }
 
@@ -262,7 +262,7 @@ fn who_leaves_while_the_backend_is_asked_is_told_off() {
     wire.connect_app("live");
     let id = wire.create_stream();
     wire.publish(id, "cam");
-    server.wait_clients(1);
+    backend.wait_actions(2);
     drop(wire);
     let actions = backend.wait_actions(4);
     assert_eq!(actions, ["on_connect 1", "on_publish 1", "on_unpublish 1", "on_close 1"]);

@@ -14,7 +14,7 @@ use crate::tools::need;
 
 fn hooks(scratch: &Scratch, port: u16) -> String {
     let spool = scratch.file("spool");
-    all_hooks(port, &format!("on_hook_failure allow; hooks_timeout 1; hooks_spool '{}';", spool.display()))
+    all_hooks(port, &format!("on_hook_failure allow; hooks_timeout 10; hooks_spool '{}';", spool.display()))
 }
 
 fn run(scratch: &Scratch, port: u16, configuration: &Path) -> Server {
