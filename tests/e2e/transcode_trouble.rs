@@ -4,14 +4,19 @@
 use std::collections::HashSet;
 use std::path::Path;
 use std::process::Command;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
 
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
 use crate::common::flv::{self, DATA, Tag};
-use crate::common::process::{Process, eventually};
+use crate::common::process::eventually;
 use crate::common::scratch::Scratch;
 use crate::common::server::{Settings, binary};
+use crate::common::wire::Wire;
 use crate::media;
 use crate::players::CLIENT_TIMEOUT;
 use crate::reload::ReloadableServer;
@@ -33,7 +38,8 @@ fn a_program_that_is_killed_or_stuck_is_replaced_and_no_descriptor_leaks() {
     let (ffmpeg, _) = (need!(ffmpeg), need!(curl));
     let scratch = Scratch::new();
     let vhost = format!(
-        "transcode {{ enabled on; stall_timeout 4; nice 7; max_cpus 1; max_process_memory 3g; {} }}",
+        // On a busy machine, ffmpeg takes some seconds to its first output.
+        "transcode {{ enabled on; stall_timeout 12; nice 7; max_cpus 1; max_process_memory 3g; {} }}",
         copy("x", OUTPUT)
     );
     let mut transcoding = Transcoding::start(&scratch, Settings { vhost: &vhost, ..Settings::default() });
@@ -134,6 +140,51 @@ fn what_is_missing_is_said_and_tried_again_with_pauses() {
     transcoding.server.assert_healthy();
 }
 
+/// A publisher that sends the first of two lists of tags again and again, and the second one from when it is told to.
+struct Changing {
+    is_due: Arc<[AtomicBool; 2]>,
+    thread: JoinHandle<()>,
+}
+
+impl Changing {
+    fn start(mut publisher: Wire, lists: [Vec<Tag>; 2]) -> Changing {
+        let is_due = Arc::new([AtomicBool::new(false), AtomicBool::new(false)]);
+        let until = is_due.clone();
+        let thread = std::thread::spawn(move || {
+            let (start, mut base) = (Instant::now(), 0);
+            for (tags, until) in lists.iter().zip(&*until) {
+                let length = tags.iter().map(|tag| tag.timestamp).max().expect("tags") + 40;
+                'list: loop {
+                    for tag in tags {
+                        let timestamp = base + tag.timestamp;
+                        if tag.is_keyframe() && until.load(Ordering::Relaxed) {
+                            base = timestamp;
+                            break 'list;
+                        }
+                        let due = start + Duration::from_millis(timestamp.into());
+                        std::thread::sleep(due.saturating_duration_since(Instant::now()));
+                        publisher.send_tag(&Tag { timestamp, ..tag.clone() });
+                    }
+                    base += length;
+                }
+            }
+        });
+        Changing { is_due, thread }
+    }
+
+    /// Sends the second list from its first keyframe on.
+    fn change(&self) {
+        self.is_due[0].store(true, Ordering::Relaxed);
+    }
+
+    /// Closes the connection.
+    fn end(self) {
+        self.change();
+        self.is_due[1].store(true, Ordering::Relaxed);
+        self.thread.join().expect("it sends to the end");
+    }
+}
+
 #[test]
 fn a_source_that_changes_size_and_codecs_gets_new_programs() {
     let (ffmpeg, _) = (need!(ffmpeg), need!(curl));
@@ -144,28 +195,25 @@ fn a_source_that_changes_size_and_codecs_gets_new_programs() {
     );
     let mut transcoding = Transcoding::start(&scratch, Settings { vhost: &vhost, ..Settings::default() });
     let url = transcoding.server.url("cam");
-    // One publication that becomes smaller after 6 s.
+    // One publication that becomes smaller.
     let small = scratch.file("small.flv");
     let source = ["-f", "lavfi", "-i", "testsrc2=size=160x120:rate=15", "-f", "lavfi", "-i", "anoisesrc=amplitude=0.1"];
     let codecs =
-        ["-c:v", "libx264", "-preset", "ultrafast", "-g", "15", "-pix_fmt", "yuv420p", "-c:a", "aac", "-t", "60"];
+        ["-c:v", "libx264", "-preset", "ultrafast", "-g", "15", "-pix_fmt", "yuv420p", "-c:a", "aac", "-t", "10"];
     let mut encoder = Command::new(&ffmpeg);
     encoder.args(["-nostdin", "-loglevel", "error"]).args(source).args(codecs).arg(&small);
     assert!(encoder.status().expect("ffmpeg can be started").success());
-    let large = &media::h264_aac(&ffmpeg).tags;
-    let end = large.iter().map(|tag| tag.timestamp).max().expect("tags") + 40;
-    let later = flv::read(&small).into_iter().filter(|tag| tag.kind != DATA);
-    let later = later.map(|tag| Tag { timestamp: tag.timestamp + end, ..tag });
-    let changing = scratch.file("changing.flv");
-    flv::write(&changing, &large.iter().cloned().chain(later).collect::<Vec<_>>());
-    let input = changing.to_str().expect("a path of ours");
-    let arguments = ["-nostdin", "-re", "-i", input, "-c", "copy", "-f", "flv", &url];
-    let mut changing = Process::start(&scratch, "changing", &ffmpeg, arguments);
+    let media = |tags: &[Tag]| {
+        tags.iter().filter(|tag| tag.kind != DATA && (tag.is_frame() || tag.is_header())).cloned().collect::<Vec<_>>()
+    };
+    let lists = [media(&media::h264_aac(&ffmpeg).tags), media(&flv::read(&small))];
+    let changing = Changing::start(Wire::publisher(transcoding.server.port, "cam"), lists);
     let first = transcoding.wait_running("ladder", 0);
     eventually("both renditions", LIMIT, || {
         let live = transcoding.live(5);
         ["cam", "cam_180p", "cam_90p"].iter().all(|name| live.iter().any(|other| other == name)).then_some(())
     });
+    changing.change();
     transcoding.wait_running("ladder", first);
     eventually("one rendition is left", LIMIT, || {
         let stream = transcoding.stream("cam_90p")?;
@@ -174,7 +222,7 @@ fn a_source_that_changes_size_and_codecs_gets_new_programs() {
     });
     // Another encoder takes the place of the publisher, with MP3 instead of AAC.
     let y = transcoding.wait_running("engine y", 0);
-    changing.kill();
+    changing.end();
     let _other = publish_for_ever(&scratch, "other", &ffmpeg, media::vp6_mp3(&ffmpeg), &url);
     transcoding.wait_running("engine y", y);
     eventually("the codec is the new one", LIMIT, || {
