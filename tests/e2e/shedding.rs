@@ -81,11 +81,11 @@ fn those_who_hold_most_are_closed_when_memory_is_short() {
         (charged_bytes(&mut server) <= 8 * MIB).then_some(())
     });
     healthy.send(30);
-    let told = hogs.iter_mut().filter_map(|hog| {
-        hog.receive_for(Duration::from_millis(100));
-        hog.commands.iter().find(|command| command.description().contains("memory limit")).cloned()
+    eventually("all but two of six clients, which fit, are told", ANSWER_TIMEOUT, || {
+        hogs.iter_mut().for_each(|hog| hog.receive_for(Duration::from_millis(20)));
+        let is_told = |hog: &&Wire| hog.commands.iter().any(|command| command.description().contains("memory limit"));
+        (hogs.iter().filter(is_told).count() >= 3).then_some(())
     });
-    assert!(told.count() >= 3, "two of six clients fit");
     // The first line may precede the first closed client.
     server.wait_log(&["connections closed since start:", "memory="], 3 * ANSWER_TIMEOUT);
     drop(hogs);
@@ -226,6 +226,8 @@ fn who_watches_over_http_goes_on_and_who_comes_is_told_to_wait_when_there_is_too
         server.process().signal(Signal::SIGHUP);
     };
     reconfigure(&mut server, 1);
+    // Without requests: on a machine that runs others instead of the server, their time would hide what the stream takes.
+    server.wait_log(&["server overloaded, new clients rejected"], 3 * ANSWER_TIMEOUT);
     let refused = eventually("new viewers get 503", 3 * ANSWER_TIMEOUT, || {
         let answer = Client::new(port).get(PLAYLIST, "");
         (answer.status != 200).then_some(answer)
