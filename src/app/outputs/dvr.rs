@@ -45,13 +45,11 @@ use crate::config::{Config, Vhost};
 use crate::log::{Throttle, quoted};
 use crate::st::{self, Inbox, Shared};
 
-/// Interval of the removal of old recordings.
 const MAINTENANCE_INTERVAL: Duration = Duration::from_secs(10);
 
 /// Part of `max_memory` for what waits for the disk: closing clients would not free it.
 const QUEUE_DIVISOR: usize = 8;
 
-/// Minimum time between two lines about recordings that failed.
 const LOG_INTERVAL: Duration = Duration::from_secs(10);
 
 pub(crate) struct DvrFeature(Arc<Inner>);
@@ -182,7 +180,6 @@ impl Feature for DvrFeature {
         self.0.reconfigure(new);
     }
 
-    /// Waits until all files are complete, and reported.
     fn flush(&self, deadline: Instant) {
         while !(self.0.queue.is_idle() && self.0.outcomes.is_empty()) && st::now() < deadline {
             st::sleep(Duration::from_millis(10));
@@ -214,7 +211,6 @@ impl Feature for DvrFeature {
 }
 
 impl Listener for DvrFeature {
-    /// Records each stream that is published and wanted.
     fn on_event(&self, event: &Event) {
         match event {
             Event::Stream(StreamEvent::Published { stream, source, .. }) => {

@@ -39,14 +39,12 @@ use crate::config::{self, Config, Forward, StreamNames};
 use crate::log::quoted;
 use crate::st::{self, Shared};
 
-/// A published stream, as its forwarders need it.
 #[derive(Clone)]
 struct PublishedStream {
     source: Source,
     vhost: String,
     app: String,
     stream: String,
-    /// The publisher's parameters, without the `?`.
     params: String,
     route: Route,
 }
@@ -61,7 +59,6 @@ struct ForwardedStream {
     published: PublishedStream,
     publisher: Option<u64>,
     publisher_changed: Instant,
-    /// The targets that a backend has named.
     named: Arc<Vec<config::Target>>,
     forwarders: Vec<Arc<Forwarder>>,
 }
@@ -164,7 +161,6 @@ impl ForwardManager {
         Self { dialer: Arc::new(Dialer::new(ctx)), streams: Shared::default() }
     }
 
-    /// Starts the forwarders of a stream, before its first message.
     fn publish(
         &self,
         stream: &StreamInfo,

@@ -55,8 +55,8 @@ use crate::log::quoted;
 use crate::memory::Category;
 use crate::st::{self, Cond, Shared};
 
-/// Maximum number of ended streams that are kept for their players, see `hls_dispose`. The bound keeps a client that publishes name
-/// after name from filling memory and disk. Of closed streams, more than this many have no files in memory.
+/// Maximum number of ended streams that are kept for their players, see `hls_dispose`: a client that publishes name after name
+/// must not fill memory and disk. Of closed streams, more than this many have no files in memory.
 const MAX_ENDED_STREAMS: usize = 1000;
 
 /// Maximum number of streams, including those that the writer thread has to close. New ones get no files until half of them are
@@ -67,7 +67,6 @@ const MAX_STREAMS: usize = 10_000;
 /// appended.
 const MAX_NAME: usize = 255 - 28;
 
-/// Maximum depth of a stream's directory below `hls_path`.
 const MAX_DIR_DEPTH: usize = 16;
 
 /// Suffixes of file names, which no directory may have.
@@ -90,7 +89,6 @@ struct Inner {
     buffers: BufferPool,
     streams: Shared<HashMap<Arc<StreamKey>, HlsStream>>,
     stream_added: Cond,
-    /// [`MAX_STREAMS`] was reached, and this was logged.
     limit_logged: Shared<bool>,
 }
 
@@ -304,7 +302,6 @@ impl Hls {
         self.0.streams.with(|streams| streams.len() >= MAX_STREAMS / 2)
     }
 
-    /// Does what is due for each stream. It yields, so streams may be published meanwhile.
     fn tick(&self, now: Instant, time_slice: &mut TimeSlice) {
         let streams: Vec<_> =
             self.0.streams.with(|streams| streams.iter().map(|(key, stream)| (key.clone(), stream.clone())).collect());

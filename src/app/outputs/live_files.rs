@@ -38,7 +38,6 @@ struct Files {
     owners: HashMap<Arc<str>, EvictableFiles>,
     /// The same owners by the size of those files.
     by_size: BTreeSet<(u64, Arc<str>)>,
-    /// In bytes.
     bytes: u64,
     /// Maximum of `bytes`. 0 refuses all files.
     limit: u64,
@@ -60,11 +59,8 @@ struct EvictableFiles {
 /// An immutable file in memory. A new version of a playlist is another file under the same path.
 #[derive(Debug)]
 pub struct LiveFile {
-    /// The content.
     pub body: Bytes,
-    /// Type, size and validators.
     pub metadata: FileMetadata,
-    /// Number of calls of [`LiveFile::pages`].
     requests: AtomicU32,
     pages: OnceLock<(Arc<PageFile>, Charge)>,
 }
@@ -101,7 +97,6 @@ impl LiveFile {
 }
 
 impl LiveFiles {
-    /// Creates an empty set of files without a limit.
     pub fn new() -> Self {
         Self { files: Arc::new(Mutex::new(Files { limit: u64::MAX, ..Files::default() })) }
     }
@@ -155,7 +150,6 @@ impl LiveFiles {
         std::iter::from_fn(evict_one).map(drop).inspect(|()| pause()).count()
     }
 
-    /// Evicts the oldest files of one owner, at most `max`. Returns their number.
     pub fn evict_oldest(&self, owner: &str, max: usize) -> usize {
         let evict_one = || self.lock().evict_from(owner);
         std::iter::from_fn(evict_one).take(max).map(drop).count()
@@ -168,17 +162,14 @@ impl LiveFiles {
         }
     }
 
-    /// Returns the owner of a file.
     pub fn owner(&self, path: &str) -> Option<Arc<str>> {
         self.lock().by_path.get(path).map(|stored| stored.owner.clone())
     }
 
-    /// Returns a file.
     pub fn get(&self, path: &str) -> Option<Arc<LiveFile>> {
         self.lock().by_path.get(path).map(|stored| stored.file.clone())
     }
 
-    /// Returns the number of files, and their size in bytes.
     pub fn usage(&self) -> (usize, u64) {
         let files = self.lock();
         (files.by_path.len(), files.bytes)
@@ -242,7 +233,6 @@ impl Files {
         self.remove(&path)
     }
 
-    /// Removes the oldest evictable file of the owner that has most bytes of them.
     fn evict_from_largest(&mut self) -> Option<Arc<LiveFile>> {
         let (_, owner) = self.by_size.last()?.clone();
         self.evict_from(&owner)

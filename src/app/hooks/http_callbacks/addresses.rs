@@ -55,7 +55,7 @@ impl Addresses {
         let (addresses, name) = (self.clone(), (host.to_owned(), port));
         let spawned = st::spawn("callback name", 0, move || {
             let look_up = move || name.to_socket_addrs().map(|all| all.take(MAX_ADDRESSES).collect::<Vec<_>>());
-            let found = match st::offload(look_up) {
+            let found = match st::look_up(look_up) {
                 Ok(Ok(found)) if found.is_empty() => Err("it has no address".to_owned()),
                 Ok(found) => found.map_err(|error| error.to_string()),
                 Err(error) => Err(error.to_string()),

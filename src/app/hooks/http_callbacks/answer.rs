@@ -14,11 +14,9 @@ const MAX_MESSAGE: usize = 200;
 const MAX_SECONDS: u64 = 10 * 366 * 86_400;
 const MAX_KBPS: u64 = 1_000_000_000;
 
-/// Targets that an answer to `on_forward` may name.
 const MAX_TARGETS: usize = 16;
 
-/// Bytes of an answer that are logged.
-const MAX_LOGGED: usize = 200;
+const MAX_LOGGED_ANSWER: usize = 200;
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Answer {
@@ -114,10 +112,9 @@ pub(super) fn read_targets(status: u16, body: &[u8]) -> Option<Vec<String>> {
 }
 
 pub(super) fn shown(body: &[u8]) -> String {
-    String::from_utf8_lossy(&body[..body.len().min(MAX_LOGGED)]).into_owned()
+    String::from_utf8_lossy(&body[..body.len().min(MAX_LOGGED_ANSWER)]).into_owned()
 }
 
-/// Returns a text in one line of bounded length.
 fn printable(text: &str) -> String {
     text.chars().filter(|c| !c.is_control()).take(MAX_MESSAGE).collect()
 }

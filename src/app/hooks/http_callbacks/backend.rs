@@ -32,7 +32,6 @@ const LOG_INTERVAL: Duration = Duration::from_secs(5);
 
 #[derive(Debug, thiserror::Error)]
 pub(super) enum RequestError {
-    /// Until this time.
     #[error("the backend is down")]
     Down(Instant),
     #[error("cannot resolve {host}: {error}")]
@@ -55,7 +54,6 @@ pub(super) struct Backend {
     addresses: Addresses,
     on_request_end: Cond,
     on_delivered: Cond,
-    /// Ends the delays between attempts.
     on_flush: Cond,
     flushing: AtomicBool,
 }
@@ -78,7 +76,6 @@ struct State {
 pub(super) struct Totals {
     pub(super) requests: u64,
     pub(super) failures: u64,
-    /// Time of all requests that were answered.
     pub(super) latency: Latency,
     pub(super) lost: u64,
     pub(super) queued: u64,
@@ -242,7 +239,6 @@ impl Backend {
     }
 }
 
-/// The right to send one request.
 struct Permit<'a>(&'a Backend);
 
 impl<'a> Permit<'a> {

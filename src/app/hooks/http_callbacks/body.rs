@@ -39,7 +39,6 @@ impl BodyWriter {
         EventId { event_id: format!("{}-{seq}", self.service_id), seq, time: milliseconds() }
     }
 
-    /// Returns the names of the server and of this run of it.
     pub(super) fn names(&self) -> (&str, &str) {
         (&self.server_id, &self.service_id)
     }
@@ -227,7 +226,6 @@ impl Object {
     }
 }
 
-/// Returns `length` digits and lower-case letters.
 fn base36(mut number: u64, length: usize) -> String {
     let mut digits = String::new();
     for _ in 0..length {

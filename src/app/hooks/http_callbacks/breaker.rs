@@ -1,11 +1,9 @@
-//! A circuit breaker: after failures in a row, a backend is asked again only from time to time.
+//! A circuit breaker: after [`MAX_FAILURES`] in a row, a backend is asked again only from time to time.
 
 use std::time::{Duration, Instant};
 
-/// Failures in a row after which the breaker opens.
 const MAX_FAILURES: u32 = 5;
 
-/// Time between two attempts while it is open.
 const PROBE_INTERVAL: Duration = Duration::from_secs(5);
 
 /// The state of one backend. Closed: requests go out. Open: one request every [`PROBE_INTERVAL`], until one succeeds.
@@ -39,7 +37,6 @@ impl Breaker {
         self.open.is_some()
     }
 
-    /// Returns the time of the next request if the breaker is open.
     pub(super) fn next_probe(&self) -> Option<Instant> {
         self.open.as_ref().map(|open| open.next_probe)
     }
@@ -50,7 +47,6 @@ impl Breaker {
         self.open.take().map(|open| now.saturating_duration_since(open.since))
     }
 
-    /// Returns whether this opens the breaker.
     pub(super) fn on_failure(&mut self, now: Instant) -> bool {
         self.failures = self.failures.saturating_add(1);
         let opens = self.open.is_none() && self.failures >= MAX_FAILURES;

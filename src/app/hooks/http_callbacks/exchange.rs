@@ -11,10 +11,8 @@ use ureq_proto::{BodyMode, Error};
 
 use super::message::{Body, Message};
 
-/// Longest head of an answer in bytes.
 const MAX_HEAD: usize = 16 * 1024;
 
-/// Longest body of an answer in bytes.
 const MAX_BODY: usize = 64 * 1024;
 
 /// Longest answer in bytes, with chunk sizes, trailers and informational answers: 64 KB in chunks of one byte have six times as many.
@@ -32,13 +30,10 @@ const USER_AGENT: &str = concat!("simple-rtmp-server/", env!("CARGO_PKG_VERSION"
 pub(super) struct Reply {
     pub(super) status: u16,
     pub(super) body: Vec<u8>,
-    /// The target of a redirection.
     pub(super) location: Option<String>,
-    /// The connection can be used for another request.
     pub(super) reusable: bool,
 }
 
-/// A request without an answer.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum Failure {
     /// The connection ended before the first byte of an answer: a connection that was kept open may have ended earlier.
@@ -180,7 +175,6 @@ struct Input<'a, S> {
 }
 
 impl<S: Read> Input<'_, S> {
-    /// Reads once. Returns false at the end of the connection.
     fn read(&mut self) -> Result<bool, Failure> {
         // Input that is always there is never waited for, and no time limit ends it.
         if self.received >= MAX_ANSWER {

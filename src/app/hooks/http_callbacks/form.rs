@@ -81,7 +81,6 @@ impl Form {
         let _ = write!(self.0, "{separator}{key}={}", encode(value));
     }
 
-    /// Adds parameters as the client has sent them.
     fn parameters(&mut self, params: &str) {
         for pair in params.split('&').filter(|pair| !pair.is_empty() && is_plain(pair)) {
             let key = pair.split('=').next().unwrap_or_default();

@@ -13,7 +13,6 @@ use crate::config::{Target, Vhost};
 use crate::log::quoted;
 use crate::st::{self, LowClass};
 
-/// Pause before a backend that gave no answer is asked again.
 const RETRY_PAUSE: Duration = Duration::from_secs(5);
 
 impl HttpCallbacks {

@@ -97,30 +97,19 @@ impl Hook {
 
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Subject<'a> {
-    /// None for the server itself.
     pub(super) client: Option<&'a ClientInfo>,
     pub(super) stream: Option<&'a StreamInfo>,
     pub(super) detail: Detail<'a>,
 }
 
-/// The part of a body that only some callbacks have.
+/// The part of a body that only `on_close`, `on_hls`, `on_dvr` or `on_update` has.
 #[derive(Debug, Clone, Copy)]
 pub(super) enum Detail<'a> {
     None,
-    /// In `on_close`.
     Traffic(Traffic),
-    /// In `on_hls`.
     Segment(&'a HlsSegment),
-    /// In `on_dvr`.
-    Recording {
-        file: &'a Path,
-        more: &'a [(&'static str, Value)],
-    },
-    /// In `on_update`.
-    Update {
-        is_publishing: bool,
-        seconds: u64,
-    },
+    Recording { file: &'a Path, more: &'a [(&'static str, Value)] },
+    Update { is_publishing: bool, seconds: u64 },
     Fields(&'a [(&'static str, Value)]),
 }
 

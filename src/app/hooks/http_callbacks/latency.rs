@@ -7,7 +7,6 @@ pub(super) const BOUNDS_MS: [u64; 7] = [3, 10, 30, 100, 300, 1000, 3000];
 
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(super) struct Latency {
-    /// Requests of each class, and of those beyond the last bound.
     counts: [u64; BOUNDS_MS.len() + 1],
     milliseconds: u64,
 }

@@ -16,7 +16,6 @@ use crate::config::{HookFormat, HookUrl, HttpHooks};
 use crate::log::quoted;
 use crate::st;
 
-/// Pause before a failed question is asked again.
 const RETRY_PAUSE: Duration = Duration::from_millis(100);
 
 /// Longest time for all questions about one request of a client. It is shorter than the time that a connection waits for a gate.
@@ -143,9 +142,7 @@ struct DecisionGuard<'a> {
     hooks: &'a HttpHooks,
     key: String,
     allowed: Option<(Hook, Arc<StreamInfo>)>,
-    /// The spooled end of what is allowed.
     ends: Vec<Receipt>,
-    /// Sent before any end.
     unanswered: Vec<UnansweredQuestion>,
 }
 

@@ -10,7 +10,6 @@ use super::message::Message;
 use super::spool::Receipt;
 use crate::config::{HookFormat, HookUrl};
 
-/// Lanes, which are delivered side by side.
 pub(super) const LANES: usize = 16;
 
 /// Events that may wait for one backend, and the bytes of their bodies.
@@ -24,7 +23,6 @@ pub(super) struct Job {
     pub(super) message: Message,
     pub(super) format: HookFormat,
     pub(super) timeout: Duration,
-    /// Its place in the spool file.
     pub(super) receipt: Option<Receipt>,
 }
 
@@ -116,7 +114,6 @@ impl Queue {
         self.lanes[lane_of(key)].jobs.iter().any(|job| job.key == key)
     }
 
-    /// Marks a lane as running or not. Returns whether it was.
     pub(super) fn set_running(&mut self, lane: usize, running: bool) -> bool {
         std::mem::replace(&mut self.lanes[lane].running, running)
     }

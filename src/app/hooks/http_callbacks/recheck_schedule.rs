@@ -7,7 +7,6 @@ use std::time::{Duration, Instant};
 use crate::app::session::info::ClientInfo;
 use crate::st::{self, Cond, Shared};
 
-/// The clients by number. Clones are the same.
 #[derive(Clone, Default)]
 pub(super) struct RecheckSchedule {
     pub(super) clients: Shared<HashMap<u64, WatchedClient>>,

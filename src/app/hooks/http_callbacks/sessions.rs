@@ -27,13 +27,11 @@ pub(super) struct EndEvent {
     pub(super) ends: Vec<Receipt>,
 }
 
-/// The sessions by the numbers of their clients.
 #[derive(Default)]
 pub(super) struct Sessions(HashMap<u64, Session>);
 
 struct Session {
     client: Arc<ClientInfo>,
-    /// `on_connect` passed.
     connected: bool,
     /// The end of the connection, and of what is allowed, in spool files.
     close_ends: Vec<Receipt>,
@@ -108,7 +106,6 @@ impl Sessions {
         self.0.get_mut(&client)?.stop(Some(hook))
     }
 
-    /// Ends the session of a client whose connection has ended.
     pub(super) fn close(&mut self, client: u64, traffic: Traffic) -> Vec<EndEvent> {
         match self.0.get_mut(&client) {
             None => return Vec::new(),
@@ -127,7 +124,6 @@ impl Sessions {
         events
     }
 
-    /// Returns the stream that a client publishes or plays, if it may.
     pub(super) fn allowed(&self, client: u64) -> Option<&(Hook, Arc<StreamInfo>)> {
         self.0.get(&client)?.allowed.as_ref()
     }

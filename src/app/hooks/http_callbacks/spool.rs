@@ -22,7 +22,6 @@ use self::format::{Content, Record, line_of, read};
 use crate::log::{Throttle, quoted};
 use crate::st;
 
-/// Lines that may wait for the disk.
 const MAX_WAITING: usize = 16 * 1024;
 
 /// Size of a file beyond which it is rewritten if most of it is settled, and beyond which it is not read.
@@ -49,7 +48,6 @@ struct Line {
     settles: Option<u64>,
 }
 
-/// The place of an event in the file.
 pub(super) struct Receipt {
     spool: Arc<Spool>,
     id: u64,
@@ -65,7 +63,6 @@ impl Receipt {
     }
 }
 
-/// Entries of a file that nobody has settled yet.
 type UnsettledEntries = Vec<(Receipt, Entry)>;
 
 impl Spool {
@@ -103,7 +100,6 @@ impl Spool {
         is_added.then(|| Receipt { spool: self.clone(), id, settled: AtomicBool::new(false) })
     }
 
-    /// Returns whether all lines are in the file.
     pub(super) fn is_idle(&self) -> bool {
         self.waiting.load(Ordering::Relaxed) == 0
     }

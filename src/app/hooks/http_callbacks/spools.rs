@@ -18,7 +18,6 @@ const LOCK_PAUSE: Duration = Duration::from_millis(100);
 #[derive(Clone, Default)]
 pub(super) struct Spools {
     open: Shared<HashMap<PathBuf, Arc<Spool>>>,
-    /// Entries of earlier processes that are not told yet.
     entries: Shared<Vec<(Receipt, Entry)>>,
 }
 
@@ -66,7 +65,6 @@ impl Spools {
         self.open.with(|open| open.retain(|path, _| wanted.contains(path)));
     }
 
-    /// Returns whether everything is in the files.
     pub(super) fn are_idle(&self) -> bool {
         self.open.with(|open| open.values().all(|spool| spool.is_idle()))
     }

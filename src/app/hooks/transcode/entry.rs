@@ -1,5 +1,3 @@
-//! The tasks of the manager.
-
 use super::specs::Key;
 use super::task::Task;
 

@@ -54,7 +54,7 @@ impl Hosts {
         let look_up = move || {
             let asked = name.clone();
             // A name without an address is that of no one; ffmpeg will say so.
-            let own = st::offload(move || resolve(&asked)).unwrap_or(false);
+            let own = st::look_up(move || resolve(&asked)).unwrap_or(false);
             hosts.0.with(|hosts| hosts.insert(name, Lookup::Done { own, since: st::now() }));
             on_known();
         };
@@ -65,7 +65,6 @@ impl Hosts {
     }
 }
 
-/// Blocks the thread.
 fn resolve(name: &str) -> bool {
     let addresses = (name, 0).to_socket_addrs();
     addresses.is_ok_and(|mut addresses| addresses.any(|address| is_own_address(address.ip())))

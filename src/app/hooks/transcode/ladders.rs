@@ -15,13 +15,11 @@ pub(crate) struct Ladders(Arc<Mutex<HashMap<String, ActiveLadder>>>);
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct ActiveLadder {
     pub(crate) source: String,
-    /// In the order of the configuration.
     pub(crate) renditions: Vec<Rendition>,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Rendition {
-    /// Name in the server: vhost/app/stream.
     pub(crate) name: String,
     /// The part of the stream's name after that of the source, such as `_720p`.
     pub(crate) suffix: String,

@@ -1,6 +1,5 @@
 //! The progress that ffmpeg reports with `-progress`: blocks of lines `key=value`, each block twice a second.
 
-/// Longest line that is kept, in bytes.
 const MAX_LINE: usize = 256;
 
 /// The figures of the last complete block.
@@ -10,7 +9,6 @@ pub(crate) struct Progress {
     pub(crate) frames: u64,
     pub(crate) fps: f64,
     pub(crate) out_ms: u64,
-    /// Bytes of the output, if ffmpeg knows them.
     pub(crate) bytes: u64,
     pub(crate) duplicated: u64,
     pub(crate) dropped: u64,

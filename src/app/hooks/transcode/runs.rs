@@ -27,7 +27,6 @@ const TOKEN_VARIABLE: &str = "SRS_URL_PARAMETER";
 struct Process {
     task: u64,
     progress: Arc<Mutex<ProgressReader>>,
-    /// Ends with the process.
     _token: Token,
 }
 
@@ -89,7 +88,6 @@ impl Runs {
         self.running.get(&process).map(Process::progress).unwrap_or_default()
     }
 
-    /// Starts the program of a task, unless a host in its arguments is still looked up.
     pub(super) fn start(&mut self, task: u64, entry: &mut Entry, now: Instant) {
         let Some(spec) = entry.task.wanted.clone() else { return };
         // It was checked when it was made; only the time differs.

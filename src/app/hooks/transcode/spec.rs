@@ -27,12 +27,7 @@ pub(super) struct Spec {
 #[derive(Debug, Clone, PartialEq)]
 pub(super) enum ProgramKind {
     Engine(Engine),
-    Ladder {
-        ladder: Ladder,
-        heights: Vec<u32>,
-        picture: Picture,
-    },
-    /// A command of `exec`, whose first word is the program.
+    Ladder { ladder: Ladder, heights: Vec<u32>, picture: Picture },
     Exec(Vec<String>),
 }
 
@@ -86,7 +81,6 @@ impl Spec {
         Limits { nice, max_memory, max_cpus }
     }
 
-    /// Returns whether the program reports its progress as ffmpeg does.
     pub(super) fn reports_progress(&self) -> bool {
         !matches!(self.kind, ProgramKind::Exec(_))
     }

@@ -26,7 +26,6 @@ const MIN_LATE_DELAY: Duration = Duration::from_secs(2);
 pub(super) struct Task {
     /// The program that is to run; `None` if none is any more.
     pub(super) wanted: Option<Arc<Spec>>,
-    /// The stream has a publisher, whose first keyframe has arrived.
     pub(super) has_input: bool,
     pub(super) once: bool,
     pub(super) state: State,
@@ -76,7 +75,6 @@ pub(super) enum StopReason {
 }
 
 impl StopReason {
-    /// Returns whether the program is at fault.
     pub(super) fn is_failure(self) -> bool {
         matches!(self, Self::Stalled | Self::Lagging | Self::TimedOut)
     }
@@ -106,7 +104,6 @@ pub(super) enum Action {
 pub(super) struct RunEnd {
     pub(super) stopped: Option<StopReason>,
     pub(super) ran: Duration,
-    /// Time until the next start.
     pub(super) pause: Duration,
 }
 
@@ -149,7 +146,6 @@ impl Task {
         }
     }
 
-    /// Returns whether the output is noticeably behind the stream.
     pub(super) fn is_late(&self) -> bool {
         self.run().is_some_and(|run| run.lag > MIN_LATE_DELAY)
     }

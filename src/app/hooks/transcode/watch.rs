@@ -11,7 +11,6 @@ use crate::config::Vhost;
 /// Audio without video after which a stream counts as one without, in milliseconds.
 const AUDIO_ONLY_AFTER_MS: u64 = 3000;
 
-/// An event of a stream that matters to its programs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum WatchEvent {
     /// Sequence headers and a keyframe have arrived: a decoder can start.
@@ -36,7 +35,6 @@ pub(super) struct Watch {
     report: Box<dyn Fn(WatchEvent) + Send + Sync>,
     is_ready: bool,
     first_audio: Option<u64>,
-    /// Those of video and audio.
     headers: [Option<Bytes>; 2],
 }
 

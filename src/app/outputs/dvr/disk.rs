@@ -29,10 +29,8 @@ const MAX_JOBS_FOR_NEW: usize = 4096;
 const MAX_REMOVALS: usize = 64;
 const REMOVAL_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// Part of the queue above which no GOP begins.
 const GOP_DIVISOR: usize = 2;
 
-/// The sending side of the queue. Clones share it.
 #[derive(Clone)]
 pub(super) struct DiskQueue {
     tasks: Sender<Task>,
@@ -127,7 +125,6 @@ impl RecordingFiles {
         Self { queue, stream, client, memory, template: String::new(), min_free: 0, file: None }
     }
 
-    /// Sends bytes for the file to the thread. Returns whether there was room for them.
     fn send(&self, bytes: Bytes, job: impl FnOnce(Bytes) -> Job) -> bool {
         let Some(file) = &self.file else { return false };
         if !self.queue.has_room(bytes.len(), self.queue.counters.limit.load(Ordering::Relaxed)) {

@@ -19,23 +19,18 @@ pub(super) trait Disk {
     /// Appends a fragment of MP4, which readers see when it is whole. Returns whether there was room for it.
     fn write_fragment(&mut self, bytes: Bytes) -> bool;
     fn close(&mut self, ending: Ending);
-    /// Returns whether the file has failed since it was opened.
     fn has_failed(&self) -> bool;
-    /// Returns whether a GOP may begin now.
     fn has_room_for_gop(&self) -> bool;
 }
 
-/// Outcome of an attempt to write a message.
 pub(super) enum Written {
     /// It is written, collected, or not for a file of this format.
     Whole,
     /// The disk has no room: this number of messages is lost, and the rest of the GOP cannot be decoded.
     Lost(u64),
-    /// The file cannot be opened.
     NotOpened,
     /// The rest needs another file, from the next GOP on.
     NeedsFile,
-    /// The file cannot have such a track.
     Refused(Kind, Reason),
 }
 
@@ -52,7 +47,6 @@ impl Header {
     }
 }
 
-/// A recording whose last frame was written.
 #[derive(Debug)]
 pub(super) enum Ending {
     Flv(flv::recording::Recording),
@@ -60,7 +54,6 @@ pub(super) enum Ending {
 }
 
 impl Ending {
-    /// Returns the duration in milliseconds.
     pub(super) fn duration(&self) -> u64 {
         match self {
             Self::Flv(recording) => recording.duration(),

@@ -9,20 +9,17 @@ use crate::app::stream::{Packet, PacketKind, Track};
 use crate::codec::flv;
 use crate::codec::flv::recording::Recording;
 
-/// Bytes that are handed to the disk at a time.
 const WRITE_BYTES: usize = 64 * 1024;
 
 /// Interval of the index of a recording without video, in milliseconds.
 const AUDIO_INDEX_MS: u64 = 1000;
 
-/// First value of metadata, as an AMF0 string.
 const ON_META_DATA: &[u8] = b"\x02\x00\x0aonMetaData";
 
 pub(super) struct FlvFile {
     recording: Recording,
     pending: BytesMut,
     written_at: Instant,
-    /// Size of the file without what is pending.
     accepted: u64,
     last_indexed: Option<u64>,
     has_video: bool,
@@ -80,7 +77,6 @@ impl FlvFile {
         if self.flush(disk) { Written::Whole } else { Written::Lost(1) }
     }
 
-    /// Ends the file. Returns the messages that were lost.
     pub(super) fn close(mut self, disk: &mut impl Disk) -> u64 {
         let is_whole = self.flush(disk);
         self.abandon(disk);

@@ -22,12 +22,10 @@ pub(super) struct FileState {
     pub(super) started_at: SystemTime,
     /// Bytes handed to the thread so far.
     pub(super) bytes: AtomicU64,
-    /// It cannot be written any more.
     pub(super) failed: AtomicBool,
 }
 
 impl FileState {
-    /// Returns the start in milliseconds since 1970.
     pub(super) fn started_ms(&self) -> u64 {
         self.started_at.duration_since(UNIX_EPOCH).map_or(0, |time| time.as_millis() as u64)
     }
@@ -52,15 +50,10 @@ impl Job {
 
 pub(super) enum Task {
     File(Arc<FileState>, Job),
-    /// Reads the lists of directories, and removes old recordings.
-    Maintain {
-        roots: Vec<PathBuf>,
-        policies: Vec<Policy>,
-    },
+    Maintain { roots: Vec<PathBuf>, policies: Vec<Policy> },
     Remove(String, Arc<Reply>),
 }
 
-/// The outcome of a task, for a coroutine that waits.
 #[derive(Default)]
 pub(super) struct Reply {
     removal: Mutex<Option<Removal>>,
@@ -106,11 +99,9 @@ pub(super) enum Outcome {
 pub(super) struct Counters {
     pub(super) jobs: AtomicUsize,
     pub(super) bytes: AtomicUsize,
-    /// Most bytes in the queue.
     pub(super) limit: AtomicUsize,
     pub(super) next_id: AtomicUsize,
     pub(super) removals: AtomicUsize,
-    /// Maintenance waits or runs.
     pub(super) is_maintaining: AtomicBool,
 }
 

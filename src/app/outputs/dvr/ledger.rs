@@ -9,13 +9,11 @@ use std::path::Path;
 
 use crate::app::session::recordings::RecordingEntry;
 
-/// Below the root directory.
 const FILE: &str = ".srs-recordings";
 
 /// Most recordings that are listed. Older ones stay on the disk and are not known any more.
 pub(super) const MAX_ENTRIES: usize = 100_000;
 
-/// Longest line that is read, in bytes.
 const MAX_LINE: u64 = 16 * 1024;
 
 /// Reads the list of a directory, oldest first. One that cannot be read is empty; broken lines are skipped.
@@ -46,7 +44,6 @@ fn read(mut reader: impl BufRead) -> Vec<RecordingEntry> {
     entries
 }
 
-/// Appends a recording to the list of a directory. Errors: those of the file system.
 pub(super) fn append(root: &Path, entry: &RecordingEntry) -> io::Result<()> {
     let mut line = serde_json::to_vec(entry)?;
     line.push(b'\n');
@@ -58,7 +55,7 @@ pub(super) fn append(root: &Path, entry: &RecordingEntry) -> io::Result<()> {
     file.write_all(&line)
 }
 
-/// Replaces the list of a directory. Errors: those of the file system. The old list stays.
+/// Replaces the list of a directory. On an error the old one stays.
 pub(super) fn rewrite<'a>(root: &Path, entries: impl Iterator<Item = &'a RecordingEntry>) -> io::Result<()> {
     let mut text = Vec::new();
     for entry in entries {
@@ -70,8 +67,7 @@ pub(super) fn rewrite<'a>(root: &Path, entries: impl Iterator<Item = &'a Recordi
     fs::rename(temporary, path)
 }
 
-/// Removes the file of a recording, and directories that are empty then. A file that somebody else has put in its place
-/// stays. Errors: those of the file system; the file is still there.
+/// Removes the file of a recording, and directories that are empty then. A file that somebody else has put in its place stays.
 pub(super) fn remove_file(root: &Path, entry: &RecordingEntry) -> io::Result<()> {
     let path = root.join(&entry.path);
     let is_gone = |error: &io::Error| error.kind() == io::ErrorKind::NotFound;

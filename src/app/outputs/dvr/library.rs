@@ -17,7 +17,6 @@ use crate::log::quoted;
 /// Bytes of an id: nobody finds two paths with the same one.
 const ID_BYTES: usize = 16;
 
-/// Rules for the recordings of one vhost in one directory.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Policy {
     pub(super) root: PathBuf,
@@ -36,7 +35,6 @@ pub(super) struct Library(Arc<Mutex<Lists>>);
 type Lists = HashMap<PathBuf, Vec<Arc<FinishedRecording>>>;
 
 impl Library {
-    /// Returns all recordings, those of a directory oldest first.
     pub(super) fn all(&self) -> Vec<Arc<FinishedRecording>> {
         self.lists().values().flatten().cloned().collect()
     }
@@ -50,7 +48,6 @@ impl Library {
         }
     }
 
-    /// Adds a recording to the list of its directory.
     pub(super) fn add(&self, root: &Path, entry: RecordingEntry) {
         self.load(root);
         if let Err(error) = ledger::append(root, &entry) {

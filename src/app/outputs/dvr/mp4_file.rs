@@ -27,7 +27,6 @@ pub(super) struct Mp4File {
     muxer: Muxer,
     started_at: Instant,
     written_at: Instant,
-    /// The disk has the head.
     is_open: bool,
     /// Width and height in the publisher's metadata, for codecs whose sequence header has none.
     picture_size: (u32, u32),
@@ -76,7 +75,6 @@ impl Mp4File {
         self.write(disk, fragment, now)
     }
 
-    /// Ends the file. Returns the messages that were lost.
     pub(super) fn close(mut self, disk: &mut impl Disk, now: Instant) -> u64 {
         let fragment = self.muxer.last_fragment();
         let count = fragment.as_ref().map_or(0, |fragment| fragment.samples as u64);
@@ -117,7 +115,6 @@ impl Mp4File {
         Written::Lost(lost as u64)
     }
 
-    /// Takes the description of a track from a message, or returns its frame.
     fn frame(&mut self, tag: Option<Tag>, payload: &Bytes) -> Frame {
         let frame = match tag {
             // As for HLS: encoders send the first track without multitrack.
@@ -179,7 +176,6 @@ enum Frame {
     Media(Kind, i32, Bytes),
     /// It describes a track otherwise than the head of the file does.
     NeedsFile,
-    /// It is of a track that the file cannot have.
     Refused(Kind, Reason),
     None,
 }

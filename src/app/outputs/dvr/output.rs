@@ -17,7 +17,6 @@ const LOG_INTERVAL: Duration = Duration::from_secs(10);
 pub(super) struct DvrOutput {
     recorder: Option<Recorder<RecordingFiles>>,
     name: String,
-    /// Messages of all streams that were not recorded.
     total_dropped: Arc<AtomicU64>,
     logged_drops: u64,
     drop_log: Throttle,

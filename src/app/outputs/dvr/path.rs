@@ -16,7 +16,6 @@ use crate::app::session::info::StreamInfo;
 /// Longest name of a file or directory, in bytes, without what is appended to it: file systems allow 255.
 const MAX_NAME: usize = 255 - 16;
 
-/// Most directories that the variables of a path may add.
 const MAX_DEPTH: usize = 32;
 
 /// Returns the directory of a `dvr_path` that no variable changes: all its recordings are below it.

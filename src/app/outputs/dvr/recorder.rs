@@ -13,7 +13,6 @@ use crate::codec::flv::{AudioPacket, VideoPacket};
 use crate::codec::mp4::{Kind, Reason};
 use crate::config::{Dvr, DvrFormat, DvrPlan, TimeJitter};
 
-/// Time after a failure until the next file.
 const RETRY_AFTER: Duration = Duration::from_secs(10);
 
 /// Minimum time between two files that other parameters of the stream start, and how many may be earlier: a publisher can change
@@ -21,7 +20,6 @@ const RETRY_AFTER: Duration = Duration::from_secs(10);
 const CHANGE_INTERVAL: Duration = Duration::from_secs(1);
 const MAX_EARLY_CHANGES: u32 = 16;
 
-/// Sequence headers that are kept for the next file.
 const MAX_HEADERS: usize = 16;
 
 pub(super) struct Recorder<D> {
@@ -33,11 +31,9 @@ pub(super) struct Recorder<D> {
     awaits_keyframe: bool,
     /// Until a keyframe for which there is room.
     is_dropping: bool,
-    /// The next file is not opened before.
     retry_at: Option<Instant>,
     /// A file that ends at the next place.
     cut_requested: bool,
-    /// The parameters of the stream need another file.
     needs_file: bool,
     changed_at: Option<Instant>,
     early_changes: u32,
@@ -55,7 +51,6 @@ struct File {
     start_time: u64,
 }
 
-/// A file, by its format.
 enum Content {
     Flv(FlvFile),
     Mp4(Box<Mp4File>),
@@ -90,7 +85,6 @@ impl<D: Disk> Recorder<D> {
         }
     }
 
-    /// Returns the messages that were not recorded because the disk was too slow.
     pub(super) fn dropped(&self) -> u64 {
         self.dropped
     }
@@ -141,7 +135,6 @@ impl<D: Disk> Recorder<D> {
         self.append(packet, starts_gop, now);
     }
 
-    /// Ends the recording. Returns the messages that were not recorded.
     pub(super) fn finish(mut self, now: Instant) -> u64 {
         self.close(now);
         self.dropped
@@ -157,7 +150,6 @@ impl<D: Disk> Recorder<D> {
         self.is_dropping = !self.disk.has_room_for_gop();
     }
 
-    /// Returns whether other parameters may start a file now.
     fn may_change(&mut self, now: Instant) -> bool {
         if self.changed_at.is_some_and(|at| now.saturating_duration_since(at) < CHANGE_INTERVAL) {
             if self.early_changes == MAX_EARLY_CHANGES {
@@ -197,7 +189,6 @@ impl<D: Disk> Recorder<D> {
         }
     }
 
-    /// Starts a file with the headers so far. Returns false if that is not possible now.
     fn open(&mut self, time: u64, now: Instant) -> bool {
         if self.retry_at.is_some_and(|at| now < at) {
             return false;

@@ -20,10 +20,8 @@ use crate::app::session::recordings::{RecordingEntry, Removal};
 use crate::codec::mp4::{self, recording::Completion};
 use crate::st::{self, Inbox};
 
-/// Suffix of a file that is being written.
 const TEMPORARY: &str = ".tmp";
 
-/// Names that are tried for a file whose name is taken.
 const MAX_ATTEMPTS: u32 = 100;
 
 /// Bytes and time after which the free space is looked at again.
@@ -40,12 +38,10 @@ pub(super) struct DiskThread {
 struct OpenFile {
     file: File,
     root: PathBuf,
-    /// The name at the end.
     path: PathBuf,
     temporary: PathBuf,
     min_free: u64,
     head_size: u64,
-    /// Bytes of complete writes.
     size: u64,
     checked_at: Instant,
     checked_size: u64,
@@ -246,7 +242,6 @@ fn rename(temporary: &Path, path: &Path) -> io::Result<PathBuf> {
                 return Ok(path);
             }
             Err(error) if error.kind() == ErrorKind::AlreadyExists => {}
-            // A file system without links.
             Err(_) if fs::symlink_metadata(&path).is_err() => return fs::rename(temporary, &path).map(|()| path),
             Err(_) => {}
         }
@@ -271,7 +266,6 @@ fn with_suffix(path: &Path, suffix: &str) -> PathBuf {
     name.into()
 }
 
-/// Checks that a file system has as many bytes free as it must.
 fn check_free(directory: &Path, min_free: u64) -> io::Result<()> {
     if min_free == 0 {
         return Ok(());

@@ -15,7 +15,6 @@ use crate::rtmp::connect::Connect;
 use crate::st;
 use crate::st::net::TcpStream;
 
-/// Time that one address of the target has to accept a connection.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 
 const MAX_ADDRESSES: usize = 8;
@@ -59,7 +58,7 @@ fn resolve(dialer: &Dialer, forwarder: &Forwarder, destination: &Destination) ->
     let _permit = forwarder.acquire(&resolver.lookups, &target)?;
     let name = (host.clone(), *port);
     let look_up = move || name.to_socket_addrs().map(|all| all.take(MAX_ADDRESSES).collect());
-    let addresses = resolver.resolve(&target, || match st::offload(look_up) {
+    let addresses = resolver.resolve(&target, || match st::look_up(look_up) {
         Ok(addresses) => addresses.map_err(|error| error.to_string()),
         Err(error) => Err(error.to_string()),
     });

@@ -16,7 +16,6 @@ const ANSWER_LIFETIME: Duration = Duration::from_secs(1);
 pub(super) type Addresses = Result<Vec<SocketAddr>, String>;
 
 pub(super) struct Resolver {
-    /// Permits for [`Resolver::resolve`], by target.
     pub(super) lookups: FairSemaphore,
     answers: Shared<HashMap<String, (Instant, Addresses)>>,
 }

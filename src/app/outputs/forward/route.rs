@@ -32,7 +32,6 @@ impl Route {
         (self.0.len() >= MAX_HOPS).then_some("forwarding loop: the stream has passed through too many servers")
     }
 
-    /// Returns the route of a stream that a program of this server has made.
     pub(super) fn transcoded(&self) -> Self {
         Self(self.0.iter().copied().chain([TRANSCODED]).collect())
     }

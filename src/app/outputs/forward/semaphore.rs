@@ -13,7 +13,6 @@ pub(super) struct FairSemaphore(Shared<State>);
 
 struct State {
     free: usize,
-    /// Oldest first, granted or waiting.
     requests: Vec<Request>,
     in_use: HashMap<String, usize>,
 }

@@ -33,10 +33,8 @@ const SEND_TIMEOUT: Duration = Duration::from_secs(30);
 /// Difference between the server's clock readings and the kernel's time since the last acknowledgement.
 const ACK_TOLERANCE: Duration = Duration::from_secs(1);
 
-/// Bytes that the kernel buffers in addition to those in flight.
 const MAX_UNSENT: usize = 64 * 1024;
 
-/// Time to send what is left of a stream that has ended.
 const DRAIN_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Bytes of incomplete messages from the target that may be in memory. Its messages are short.

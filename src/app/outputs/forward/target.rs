@@ -13,7 +13,6 @@ const MAX_CONNECTING: usize = 64;
 
 pub(super) struct Dialer {
     pub(super) ctx: Context,
-    /// Permits to connect, by target.
     pub(super) connecting: FairSemaphore,
     pub(super) resolver: Resolver,
 }
@@ -29,7 +28,6 @@ impl Dialer {
 pub(super) struct Target {
     pub(super) destination: Destination,
     pub(super) tls_verify: bool,
-    /// The servers that the stream has passed, including this one.
     pub(super) route: Route,
 }
 

@@ -43,7 +43,6 @@ pub(super) fn start(
     Ok(forwarder)
 }
 
-/// A forwarder's coroutine. Dropping it calls `on_end`.
 struct ForwardTask<F: Fn(&Arc<Forwarder>)> {
     dialer: Arc<Dialer>,
     name: String,

@@ -8,11 +8,9 @@ use std::fs::{self, File};
 use std::io::{self, ErrorKind, Write};
 use std::path::{Path, PathBuf};
 
-/// Suffix of a file that is being written.
 pub(super) const TEMPORARY: &str = ".tmp";
 
-/// Writes a new file, and its directories if they are missing. Errors: [`ErrorKind::AlreadyExists`] if the name is
-/// taken, and errors of the file system.
+/// Writes a new file, and its directories if they are missing. [`ErrorKind::AlreadyExists`] if the name is taken.
 pub(super) fn create(path: &Path, content: &[u8]) -> io::Result<()> {
     // A check before the rename is enough: this thread is the only writer.
     if fs::symlink_metadata(path).is_ok() {
@@ -21,8 +19,7 @@ pub(super) fn create(path: &Path, content: &[u8]) -> io::Result<()> {
     replace(path, content)
 }
 
-/// Writes a file in the place of the one that has this name, if any, and its directories if they are missing. Errors:
-/// errors of the file system. The old file stays in this case.
+/// Writes or replaces a file, and its directories if they are missing. On an error the old file stays.
 pub(super) fn replace(path: &Path, content: &[u8]) -> io::Result<()> {
     let temporary = with_suffix(path, TEMPORARY);
     let mut written = write(&temporary, content);

@@ -13,21 +13,17 @@ use crate::st;
 /// cuts per second find a buffer in the pool.
 const MAX_IDLE: usize = 64;
 
-/// Maximum size of all idle buffers, in bytes.
 const MAX_IDLE_BYTES: usize = 32 * 1024 * 1024;
 
 /// Size in bytes from which buffers are freed on another thread: freeing 100 MB takes the worker 10 ms.
 const FREE_IN_BACKGROUND: usize = 1 << 20;
 
-/// The pool. Clones share their buffers.
 #[derive(Debug, Clone, Default)]
 pub struct BufferPool(Arc<Mutex<Idle>>);
 
 #[derive(Debug)]
 struct Idle {
-    /// In bytes.
     limit: usize,
-    /// The latest returned last.
     buffers: Vec<Vec<u8>>,
     /// Lowest number of buffers since the last [`BufferPool::trim`]: this many were not needed.
     low_mark: usize,
@@ -71,7 +67,6 @@ impl BufferPool {
         self.lock().limit = bytes.min(MAX_IDLE_BYTES);
     }
 
-    /// Frees as many idle buffers as were not needed since the last call.
     pub(super) fn trim(&self) {
         let mut idle = self.lock();
         let unused = idle.low_mark;

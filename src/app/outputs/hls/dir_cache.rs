@@ -21,7 +21,6 @@ const READ_TIME_FACTOR: u32 = 20;
 /// Maximum number of cached directories. The least recently used one is dropped first.
 const MAX_CACHED_DIRS: usize = 16;
 
-/// Listings of large directories, the most recently used last.
 #[derive(Default)]
 pub(super) struct DirCache(Vec<Listing>);
 
@@ -29,7 +28,6 @@ struct Listing {
     dir: PathBuf,
     expires: Instant,
     file_count: usize,
-    /// Names of segments and of temporary files, by stream name.
     by_stream: HashMap<String, Vec<String>>,
 }
 

@@ -8,8 +8,7 @@ use bytes::Bytes;
 use super::segment::TICKS;
 use crate::codec::ts::audio_track::{AudioTrack, Frame};
 
-/// Time of video without any audio message after which the gap is filled, in milliseconds. The distance of the tracks does not
-/// matter: it is time between messages, in the order in which they were sent.
+/// Time of video without any audio message after which the gap is filled, in milliseconds, whatever the distance of the tracks.
 const FILL_AFTER: u64 = 1000;
 
 /// Time of video without any audio frame from the start of a publication, in milliseconds, after which silence stands for it.
@@ -37,7 +36,6 @@ pub(super) struct Gaps {
     last_audio: Option<(u64, u64)>,
     /// End of the silence that was written, in units of the muxer's clock.
     filled_until: Option<u64>,
-    /// In the open segment.
     count: usize,
 }
 
@@ -73,7 +71,7 @@ impl Gaps {
         true
     }
 
-    /// Returns the next silent frame up to the audio message at `time`, in units of the muxer's clock, if the gap before it is being
+    /// Returns the next silent frame up to the audio message at `time`, in units of the muxer's clock, in a gap that is being
     /// filled.
     pub(super) fn before_audio(&mut self, audio: &mut AudioTrack, time: u64) -> Option<(Frame, Bytes)> {
         self.filled_until?;

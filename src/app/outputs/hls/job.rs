@@ -10,19 +10,14 @@ use super::playlist::{Durations, Entry, Playlist};
 use crate::app::events::HlsSegment;
 use crate::st::Inbox;
 
-/// Maximum size of queued segments, in bytes.
 pub(super) const MAX_QUEUED_BYTES: usize = 256 * 1024 * 1024;
 
-/// The location and state of a stream's files. Shared by the stream and the writer thread.
 #[derive(Debug)]
 pub(super) struct StreamFiles {
-    /// `hls_path`.
     pub(super) root: PathBuf,
     /// Common prefix of the files below `root`: `live/livestream`. See [`super::file_base`].
     pub(super) base: String,
-    /// The last error since [`take_failure`](Self::take_failure).
     failure: Mutex<Option<String>>,
-    /// At least one segment was written.
     pub(super) has_files: AtomicBool,
     pub(super) queued_jobs: AtomicUsize,
 }
@@ -51,11 +46,19 @@ pub(super) enum Job {
     /// Opens the stream's files and returns the playlist found on disk.
     Open(Arc<OnceLock<Playlist>>),
     /// Writes a segment, then the playlist, and announces it if `event` says how.
-    Segment { entry: Entry, body: Bytes, durations: Durations, cleanup: bool, event: Option<Arc<HlsSegment>> },
-    /// Marks the playlist as complete. The stream may continue later.
+    Segment {
+        entry: Entry,
+        body: Bytes,
+        durations: Durations,
+        cleanup: bool,
+        event: Option<Arc<HlsSegment>>,
+    },
     Finish,
     /// Closes the stream. `dispose` marks the playlist as complete; with `cleanup` the segments are removed as well.
-    Close { dispose: bool, cleanup: bool },
+    Close {
+        dispose: bool,
+        cleanup: bool,
+    },
 }
 
 impl Job {
@@ -72,11 +75,9 @@ pub(super) struct Counters {
     pub(super) queued_bytes: AtomicUsize,
     /// Limit of `queued_bytes`, at most [`MAX_QUEUED_BYTES`].
     pub(super) byte_limit: AtomicUsize,
-    /// Since the server started.
     pub(super) written: AtomicU64,
     /// Segments not written since the server started: the queue was full, or the disk failed.
     pub(super) lost: AtomicU64,
-    /// Segments that are written and not announced yet.
     pub(super) announcements: Inbox<Arc<HlsSegment>>,
 }
 

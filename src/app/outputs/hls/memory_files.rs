@@ -16,7 +16,6 @@ pub(super) struct MemoryFiles {
     owner: String,
     playlist_path: String,
     live_files: LiveFiles,
-    /// Paths, and when they are removed.
     expiring: VecDeque<(Instant, String)>,
 }
 
@@ -55,12 +54,10 @@ impl MemoryFiles {
         self.expiring.push_back((due, self.playlist_path.clone()));
     }
 
-    /// Cancels [`MemoryFiles::expire_playlist`].
     pub(super) fn cancel_playlist_expiry(&mut self) {
         self.expiring.retain(|(_, path)| *path != self.playlist_path);
     }
 
-    /// Returns whether files are left to be removed.
     pub(super) fn is_expiring(&self) -> bool {
         !self.expiring.is_empty()
     }
@@ -82,7 +79,6 @@ impl MemoryFiles {
         segments + usize::from(has_playlist)
     }
 
-    /// Forgets the files to be removed: none is left.
     pub(super) fn clear_expiring(&mut self) {
         self.expiring.clear();
     }

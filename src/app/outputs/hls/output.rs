@@ -8,7 +8,6 @@ use crate::codec::flv::{AudioPacket, VideoPacket};
 use crate::config::{Hls, Vhost};
 use crate::memory::MemoryTracker;
 
-/// Maximum wait for a keyframe, in milliseconds.
 const MAX_WAIT_FOR_KEYFRAME: u64 = 10_000;
 
 pub(super) struct HlsOutput(HlsStream);
@@ -74,9 +73,7 @@ impl Drop for HlsOutput {
 /// and no frame is lost. Feeds the old output until the next keyframe, and the new one from there on. Dropping it ends both.
 struct Handover {
     old: Option<HlsOutput>,
-    /// `None` if HLS was disabled.
     new: Option<Box<dyn Output>>,
-    /// Time of the first message, in milliseconds.
     started_at: Option<u64>,
 }
 

@@ -17,20 +17,16 @@ const MIN_TARGET_DURATIONS: u64 = 3;
 /// Segments may on average be this part of `hls_fragment` without making the playlist shorter than configured.
 const SHORT_SEGMENT_DIVISOR: u64 = 2;
 
-/// Number of segments that a playlist may have whatever its configured length.
 const MIN_SEGMENT_LIMIT: usize = 256;
 
-/// Number of segments that are never removed for their age in wall-clock time.
 const MIN_UNEXPIRED_SEGMENTS: usize = 16;
 
-/// Maximum number of segments read from an old playlist. The last ones are used.
 const MAX_PARSED: usize = 10_000;
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Entry {
     /// Number in the file name: `<stream>-<number>.ts`.
     pub(super) number: u64,
-    /// In milliseconds.
     pub(super) duration: u64,
     pub(super) discontinuity: bool,
     /// The segment is the first of a publisher. Not in the file: whoever reads that has another publisher.
@@ -45,14 +41,11 @@ impl Entry {
     }
 }
 
-/// Configured durations, in milliseconds.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Durations {
-    /// `hls_window`.
     pub(super) window: u64,
-    /// `hls_fragment`.
     pub(super) fragment: u64,
-    /// `hls_fragment` times `hls_td_ratio`.
+    /// `hls_fragment` times `hls_td_ratio`. All are in milliseconds.
     pub(super) target: u64,
 }
 
@@ -73,7 +66,6 @@ pub(super) struct Playlist {
     /// Media sequence number of the first entry, or of the next one if there is none.
     sequence: u64,
     discontinuity_sequence: u64,
-    /// In seconds.
     target_duration: u64,
     /// The target duration that the segments of the present publisher need, in seconds. It never decreases.
     publisher_target: u64,
@@ -102,7 +94,6 @@ impl Playlist {
         self.target_duration
     }
 
-    /// Returns the sum of all durations, in milliseconds.
     pub(super) fn duration(&self) -> u64 {
         self.entries.iter().map(|entry| entry.duration).sum()
     }
@@ -186,7 +177,6 @@ impl Playlist {
         }
     }
 
-    /// Marks the playlist as complete. The next [`push`](Self::push) reopens it.
     pub(super) fn finish(&mut self) {
         self.is_ended = true;
     }

@@ -6,7 +6,6 @@ use std::time::Instant;
 /// as fast as it can be read stays below.
 const SEGMENT_BURST: u32 = 128;
 
-/// After the burst.
 const SEGMENTS_PER_SECOND: u32 = 4;
 
 pub(super) struct RateLimit {

@@ -5,32 +5,24 @@ use std::time::SystemTime;
 
 use bytes::Bytes;
 
-/// Units of the muxer's clock per millisecond.
 pub(super) const TICKS: u64 = 90;
 
-/// Source of wall-clock time.
 pub type Clock = Arc<dyn Fn() -> SystemTime + Send + Sync>;
 
 /// A part of the stream that can be played on its own.
 #[derive(Debug)]
 pub struct Segment {
-    /// A transport stream.
     pub body: Bytes,
-    /// Size of the buffer behind `body`, in bytes.
     pub capacity: usize,
-    /// In milliseconds.
     pub duration: u64,
     /// The segment does not continue the one before it.
     pub discontinuity: bool,
-    /// The segment is the first of its publisher.
     pub is_first: bool,
-    /// Wall-clock time of the first frame.
     pub started_at: SystemTime,
 }
 
 /// The segment that is being written. Times are in milliseconds.
 pub(super) struct OpenSegment {
-    /// Decoding time of the first frame.
     pub(super) start: u64,
     /// Presentation time of the first frame. Lengths are those of the presentation: with open GOPs, a keyframe is decoded before
     /// frames that are shown before it.
@@ -45,7 +37,6 @@ pub(super) struct OpenSegment {
 #[derive(Clone, Copy)]
 pub(super) struct VideoSpan {
     pub(super) last: u64,
-    /// Latest presentation time.
     pub(super) last_pts: i64,
 }
 

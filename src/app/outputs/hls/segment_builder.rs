@@ -21,10 +21,8 @@ pub(super) struct SegmentBuilder {
     /// Size of the publisher's last segment, in bytes. The next one is expected to be about as large.
     last_size: usize,
     open: Option<OpenSegment>,
-    /// Those of the publisher's last segment.
     last_tracks: Option<Tracks>,
     discontinuity: bool,
-    /// Start of the next segment by media time.
     next_start: Option<SystemTime>,
 }
 
@@ -60,7 +58,6 @@ impl SegmentBuilder {
         self.open.as_ref()
     }
 
-    /// Returns whether the publisher has no finished segment yet.
     pub(super) fn is_first(&self) -> bool {
         self.last_tracks.is_none()
     }
@@ -69,7 +66,6 @@ impl SegmentBuilder {
         self.muxer.len() >= MAX_SEGMENT
     }
 
-    /// Returns the size of the buffer of the open segment, in bytes.
     pub(super) fn capacity(&self) -> usize {
         self.muxer.capacity()
     }
@@ -90,7 +86,6 @@ impl SegmentBuilder {
         self.open = Some(OpenSegment::new(time, pts, started_at, discontinuity));
     }
 
-    /// Writes a video frame into the open segment. Returns whether it was written. Fails when the frame is invalid.
     pub(super) fn write_video(
         &mut self,
         video: &VideoTrack,
@@ -121,7 +116,6 @@ impl SegmentBuilder {
         open.tracks.audio = Some(frame.parameters);
     }
 
-    /// Ends the open segment at a presentation time, in milliseconds.
     pub(super) fn finish(&mut self, end: i64) -> Option<Segment> {
         let open = self.open.take()?;
         let Some(mut body) = self.muxer.finish() else {

@@ -28,13 +28,11 @@ pub(super) struct WriteError {
 }
 
 pub(super) struct SegmentStore {
-    /// `hls_path`.
     root: PathBuf,
     /// Common prefix of all files: `…/live/livestream`.
     base: PathBuf,
     playlist_path: PathBuf,
     playlist: Playlist,
-    /// Segments that left the playlist, and when they are removed.
     expiring: VecDeque<(Instant, u64)>,
     /// Maximum time from leaving the playlist to removal, whatever durations the publisher claims.
     max_hold_back: Duration,
@@ -42,7 +40,6 @@ pub(super) struct SegmentStore {
     last_failed: bool,
     has_playlist_file: bool,
     is_closed: bool,
-    /// The stream is closed and its segments are being removed.
     is_disposing: bool,
     is_expired: bool,
 }
@@ -192,14 +189,12 @@ impl SegmentStore {
         }
     }
 
-    /// Makes the segments of a disposed stream due at once.
     pub(super) fn expire_now(&mut self, now: Instant) {
         if self.is_closed && self.is_disposing && !std::mem::replace(&mut self.is_expired, true) {
             self.expiring.iter_mut().for_each(|(due, _)| *due = now.min(*due));
         }
     }
 
-    /// Removes the segments that are due, at most `budget` files, which it lowers.
     pub(super) fn remove_due(&mut self, now: Instant, budget: &mut usize) {
         let mut failed = Vec::new();
         while let Some(&(due, number)) = self.expiring.front()

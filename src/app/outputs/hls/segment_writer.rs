@@ -22,7 +22,6 @@ use crate::app::events::HlsSegment;
 /// Maximum number of queued jobs. A stream has one in each `hls_fragment`.
 const MAX_JOBS: usize = 1024;
 
-/// Number of queued jobs from which streams without a file are refused.
 const MAX_JOBS_FOR_NEW: usize = MAX_JOBS / 2;
 
 /// Number of queued jobs from which [`Job::Close`] is refused. It is sent again.
@@ -34,7 +33,6 @@ const STREAM_SHARE_DIVISOR: usize = 8;
 /// Part of the byte limit up to which a segment counts as small.
 const SMALL_DIVISOR: usize = 16;
 
-/// The sending side of the queue. Clones share it.
 #[derive(Clone)]
 pub(super) struct SegmentWriter {
     jobs: Sender<QueuedJob>,
@@ -66,7 +64,6 @@ impl SegmentWriter {
         self.counters.byte_limit.store(bytes.min(MAX_QUEUED_BYTES), Ordering::Relaxed);
     }
 
-    /// Queues a job. Returns whether there was room for it.
     pub(super) fn send(&self, files: &Arc<StreamFiles>, job: Job) -> bool {
         let size = job.size();
         if !self.has_room(files, &job) {
@@ -107,7 +104,6 @@ impl SegmentWriter {
         false
     }
 
-    /// Waits for the next segment that is written. For one coroutine at a time.
     pub(super) fn next_written(&self) -> Arc<HlsSegment> {
         self.counters.announcements.receive()
     }

@@ -52,7 +52,6 @@ pub(super) const MAX_GOP: u64 = 120_000;
 /// Times are those of the source: milliseconds that never decrease within a track.
 pub struct Segmenter {
     stream: String,
-    /// `hls_fragment` in milliseconds.
     fragment: u64,
     builder: SegmentBuilder,
     video: VideoTrack,
@@ -91,7 +90,6 @@ impl Segmenter {
         segmenter
     }
 
-    /// Changes the length of segments, including the open one.
     pub fn set_fragment(&mut self, fragment: Duration) {
         self.fragment = u64::try_from(fragment.as_millis()).unwrap_or(u64::MAX);
     }
@@ -120,7 +118,6 @@ impl Segmenter {
         (self.waiting_audio, self.picture) = (WaitingAudio::default(), StillPicture::new());
     }
 
-    /// Returns the memory in use, in bytes: the open segment's buffer, waiting audio and headers.
     pub fn buffered_bytes(&self) -> usize {
         self.builder.capacity() + self.waiting_audio.bytes() + self.video.bytes() + self.picture.bytes()
     }
@@ -133,7 +130,6 @@ impl Segmenter {
         self.builder.open_segment().is_some_and(|open| open.video.is_some())
     }
 
-    /// Handles a data message, which may say what tracks there will be.
     pub fn on_data(&mut self, payload: &[u8]) {
         if self.builder.is_first()
             && let Some(announced) = Announced::read(payload)
@@ -260,7 +256,6 @@ impl Segmenter {
         is_announced && is_missing && !self.cut_due && age < self.fragment + MAX_WAIT_FOR_AUDIO
     }
 
-    /// Handles an audio message. Returns the segment that ends before it, if any.
     pub fn on_audio(&mut self, time: u64, tag: &AudioTag, payload: &Bytes) -> Option<Segment> {
         if tag.multitrack {
             return None;
@@ -379,7 +374,6 @@ impl Segmenter {
         has_token
     }
 
-    /// Logs once per publisher.
     fn log_unsupported(&mut self, codec: &str) {
         if !std::mem::replace(&mut self.unsupported_logged, true) {
             log::warn!("HLS track skipped, not supported in MPEG-TS: stream={} codec={}", self.stream, quoted(codec));

@@ -14,7 +14,6 @@ const REPEAT_AFTER: u64 = 2500;
 /// Minimum time by which audio is ahead of video then, in milliseconds: less is audio that was late.
 const MIN_AUDIO_LEAD: u64 = 2000;
 
-/// Time between two pictures, in milliseconds.
 const INTERVAL: u64 = 500;
 
 /// Maximum time for which a picture is repeated, in milliseconds. Then the stream counts as one without video.
@@ -24,7 +23,6 @@ const MAX_GAP: u64 = 120_000;
 /// move the clock references of the whole publication.
 const PICTURE_DELAY: u64 = 280;
 
-/// Maximum size of a picture that is repeated, in bytes.
 const MAX_PICTURE: usize = 1024 * 1024;
 
 pub(super) struct StillPicture {
@@ -34,7 +32,6 @@ pub(super) struct StillPicture {
     /// Time of the last video frame, in milliseconds, and of audio when it came.
     last_video: Option<(u64, Option<u64>)>,
     last_audio: Option<u64>,
-    /// Time of the last repetition, in milliseconds.
     repeated_at: Option<u64>,
     rate_limit: RateLimit,
 }
@@ -51,7 +48,6 @@ impl StillPicture {
         }
     }
 
-    /// Returns the memory in use, in bytes.
     pub(super) fn bytes(&self) -> usize {
         self.frame.len()
     }
@@ -90,7 +86,6 @@ impl StillPicture {
         Some(at)
     }
 
-    /// Returns the picture and its composition time, in milliseconds.
     pub(super) fn frame(&self) -> (Vec<u8>, i32) {
         (self.frame.clone(), self.composition_time)
     }

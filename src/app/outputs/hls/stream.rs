@@ -10,7 +10,6 @@ use crate::app::outputs::live_files::LiveFiles;
 use crate::config::Hls;
 use crate::st::Shared;
 
-/// A stream that is published or was so lately. Clones refer to the same stream.
 #[derive(Clone)]
 pub(super) struct HlsStream(pub(super) Shared<StreamState>);
 
@@ -40,7 +39,6 @@ impl HlsStream {
         self.0.with(|state| state.is_closed())
     }
 
-    /// Closes a stream that has ended. Does nothing if it is published again.
     pub(super) fn close(&self, now: Instant) {
         self.0.with(|state| {
             if state.ended_at().is_some() && !state.is_closed() {
@@ -63,7 +61,6 @@ impl HlsStream {
         count
     }
 
-    /// Does what is due. Returns whether the stream can be removed.
     pub(super) fn tick(&self, now: Instant) -> bool {
         self.0.with(|state| state.tick(now))
     }

@@ -31,7 +31,6 @@ pub(super) struct StreamState {
     segmenter: Segmenter,
     memory: MemoryTracker,
     segmenter_charge: Charge,
-    /// The playlist found on disk, set by the writer thread.
     disk_playlist: Arc<OnceLock<Playlist>>,
     /// [`Job::Open`] was sent. It is not before there is something to write.
     open_sent: bool,
@@ -43,7 +42,6 @@ pub(super) struct StreamState {
     unnumbered: VecDeque<Segment>,
     writer: SegmentWriter,
     publisher: Option<Arc<dyn ClientHandle>>,
-    /// The publication that is written, or was last.
     publication: Option<(Arc<StreamInfo>, Arc<ClientInfo>)>,
     ended_at: Instant,
     /// The publisher has said that it ends, which is not a lost connection.
@@ -51,7 +49,6 @@ pub(super) struct StreamState {
     endlist_pending: bool,
     /// The stream has ended for good. It is kept until its files in memory are removed and the writer thread knows.
     is_closed: bool,
-    /// [`Job::Close`] found no room in the queue.
     close_pending: bool,
 }
 
@@ -218,7 +215,6 @@ impl StreamState {
         }
     }
 
-    /// Appends a segment to the playlist, in memory and on disk.
     fn publish_segment(&mut self, segment: Segment) {
         let max_hold_back = self.max_hold_back();
         let Some(playlist) = &mut self.playlist else { return };
@@ -351,7 +347,6 @@ impl StreamState {
         self.playlist = None;
     }
 
-    /// Sends [`Job::Close`]. Returns whether there was room for it.
     fn send_close(&self) -> bool {
         let Hls { dispose, cleanup, .. } = self.settings;
         self.writer.send(&self.files, Job::Close { dispose: !dispose.is_zero(), cleanup })

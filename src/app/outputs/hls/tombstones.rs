@@ -11,7 +11,6 @@ use std::path::{Path, PathBuf};
 /// Maximum number of tombstones. Each takes one block of the file system, usually 4 KB.
 const MAX_TOMBSTONES: usize = 1000;
 
-/// The tombstones that this server has written, the oldest first.
 #[derive(Default)]
 pub(super) struct Tombstones {
     playlists: VecDeque<Tombstone>,
@@ -20,7 +19,6 @@ pub(super) struct Tombstones {
 }
 
 pub(super) struct Tombstone {
-    /// `hls_path`.
     pub(super) root: PathBuf,
     pub(super) path: PathBuf,
     pub(super) text: String,
@@ -28,7 +26,6 @@ pub(super) struct Tombstone {
 }
 
 impl Tombstones {
-    /// Adds a tombstone, and removes the oldest if there are too many.
     pub(super) fn add(&mut self, tombstone: Tombstone) {
         self.playlists.push_back(tombstone);
         while self.playlists.len() > MAX_TOMBSTONES
@@ -39,12 +36,11 @@ impl Tombstones {
         }
     }
 
-    /// Forgets the tombstone of a stream that is published again. Its file stays.
+    /// Removes the tombstone of a stream that is published again. Its file stays.
     pub(super) fn remove(&mut self, playlist: &Path) {
         self.playlists.retain(|tombstone| tombstone.path != playlist);
     }
 
-    /// Returns the first number for a stream that has no files.
     pub(super) fn next_number(&self) -> u64 {
         self.next_number
     }

@@ -4,7 +4,6 @@ use std::collections::VecDeque;
 
 use crate::codec::ts::audio_track::Frame;
 
-/// Maximum number of waiting frames, whatever their timestamps.
 const MAX_WAITING_FRAMES: usize = 256;
 
 /// Waiting frames in order. Their bodies are copies, as messages may be parts of much larger ones.
@@ -24,7 +23,6 @@ impl WaitingAudio {
         self.0.iter().map(|(_, body)| body.len()).sum()
     }
 
-    /// Returns the time of the first frame, in units of the muxer's clock.
     pub(super) fn first_pts(&self) -> Option<u64> {
         self.0.front().map(|(frame, _)| frame.pts)
     }

@@ -17,7 +17,6 @@ use super::tombstones::Tombstones;
 use crate::log::{Throttle, quoted};
 use crate::st;
 
-/// Interval between removals of due files.
 const REMOVE_INTERVAL: Duration = Duration::from_secs(1);
 
 /// Interval between removals while more files are due than one batch, on a fast disk: a flood may bring thousands of names per
@@ -27,18 +26,15 @@ const BUSY_REMOVE_INTERVAL: Duration = Duration::from_millis(1);
 /// Number of streams with files above which segments of ended streams are removed at once: somebody publishes name after name.
 const MAX_STREAMS_WITH_ENDED_SEGMENTS: usize = 4096;
 
-/// Minimum interval between log lines about segments that could not be written.
 const LOG_INTERVAL: Duration = Duration::from_secs(10);
 
 pub(super) struct WriterThread {
-    /// Open stores by `root` and `base` of their streams.
     stores: HashMap<PathBuf, SegmentStore>,
     dir_cache: DirCache,
     tombstones: Tombstones,
     counters: Arc<Counters>,
     throttle: Throttle,
     failure_logged: bool,
-    /// Counters at the last log line about a failure.
     logged_lost: u64,
     logged_written: u64,
     last_error: Option<String>,

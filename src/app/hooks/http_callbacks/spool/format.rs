@@ -36,7 +36,6 @@ impl Record {
     }
 }
 
-/// The events of a file that are not settled, and the number of damaged lines.
 pub(in super::super) struct Content {
     pub(in super::super) live: BTreeMap<u64, Entry>,
     pub(in super::super) last_id: u64,
@@ -76,7 +75,6 @@ pub(in super::super) fn line_of(record: &Record) -> String {
     format!("{} {json}\n", checksum_of(&json))
 }
 
-/// Returns the first digits of the SHA-256.
 pub(in super::super) fn checksum_of(text: &str) -> String {
     Sha256::digest(text.as_bytes())[..CHECKSUM_DIGITS / 2].iter().map(|byte| format!("{byte:02x}")).collect()
 }
