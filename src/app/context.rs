@@ -29,7 +29,6 @@ pub(crate) struct Context {
     pub(crate) config: ConfigCell,
     pub(crate) streams: StreamRegistry,
     pub(crate) clients: Clients,
-    /// Viewers of HLS with sessions.
     #[cfg(feature = "http")]
     pub(crate) viewers: Viewers,
     pub(crate) admission: Admission,
@@ -37,7 +36,6 @@ pub(crate) struct Context {
     pub(crate) events: Events,
     pub(crate) stats: Stats,
     pub(crate) batching: Batching,
-    /// The programs that this server has started.
     pub(crate) engines: Engines,
     pub(crate) reloads: ReloadRequests,
     pub(crate) recordings: Recordings,
@@ -87,7 +85,6 @@ impl Context {
 pub(crate) struct Features(Arc<OnceLock<Vec<Arc<dyn Feature>>>>);
 
 impl Features {
-    /// Sets the features. Only the first call counts.
     pub(crate) fn register(&self, features: Vec<Arc<dyn Feature>>) {
         let _ = self.0.set(features);
     }
@@ -131,7 +128,6 @@ pub(crate) trait Feature: Send + Sync {
         None
     }
 
-    /// Returns the feature's report. May wait.
     #[cfg_attr(not(feature = "http"), allow(dead_code, reason = "read over HTTP only"))]
     fn snapshot(&self) -> Option<Section> {
         None

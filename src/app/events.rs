@@ -46,7 +46,6 @@ pub enum Event {
         bytes_out: u64,
     },
     Stream(StreamEvent),
-    /// A segment of HLS is written to disk.
     Segment(Arc<HlsSegment>),
     /// A backend has named further targets of forwarding for a publication.
     ForwardTargets {
@@ -55,7 +54,6 @@ pub enum Event {
         targets: Arc<Vec<Target>>,
     },
     BandwidthTested(Arc<BandwidthReport>),
-    /// A recording is complete.
     Recorded {
         stream: Arc<StreamInfo>,
         client: Arc<ClientInfo>,
@@ -65,12 +63,10 @@ pub enum Event {
     },
 }
 
-/// A segment of HLS.
 #[derive(Debug, Clone)]
 pub struct HlsSegment {
     pub stream: Arc<StreamInfo>,
     pub client: Arc<ClientInfo>,
-    /// `hls_path`.
     pub root: PathBuf,
     /// The file, below `root`.
     pub path: String,
@@ -82,11 +78,9 @@ pub struct HlsSegment {
 
 /// Receiver of events. Called on the worker; must not block.
 pub trait Listener: Send + Sync {
-    /// Handles an event.
     fn on_event(&self, event: &Event);
 }
 
-/// The action that a client asks permission for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum GateAction {
     Connect,
@@ -94,7 +88,6 @@ pub enum GateAction {
     Play,
 }
 
-/// A request for permission.
 #[derive(Debug, Clone)]
 pub struct GateRequest {
     pub action: GateAction,
@@ -126,9 +119,8 @@ impl GateAnswer {
     }
 }
 
-/// A check of requests before they are carried out.
+/// A check of requests before they are carried out. `name` is for the log.
 pub trait Gate: Send + Sync {
-    /// Returns the name, for the log.
     fn name(&self) -> &'static str;
 
     /// Returns whether [`Gate::check`] may wait. Such gates are asked in a coroutine of their own, so that the client can leave.
@@ -172,7 +164,6 @@ impl Events {
         }
     }
 
-    /// Returns the gates, in the order in which they are asked.
     pub(crate) fn gates(&self) -> &[Arc<dyn Gate>] {
         self.0.get().map_or(&[], |registered| &registered.gates)
     }

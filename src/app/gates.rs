@@ -45,7 +45,6 @@ impl Gate for AdmissionGate {
     }
 }
 
-/// The check of a client's page against `refer`, `refer_publish` and `refer_play`.
 struct ReferGate;
 
 impl Gate for ReferGate {
@@ -71,7 +70,6 @@ impl Gate for ReferGate {
     }
 }
 
-/// The check of a client's address against the rules of `security`.
 struct SecurityGate;
 
 impl Gate for SecurityGate {
@@ -99,9 +97,8 @@ fn gates_of<'a>(ctx: &'a Context, request: &'a GateRequest) -> impl Iterator<Ite
     ctx.events.gates().iter().filter(move |gate| !is_engine || gate.asks_engines())
 }
 
-/// Asks the gates that answer at once, until one refuses, and returns what they grant. For `publish` that is before the
-/// name is reserved: a stream that returns to its own server finds its name in use, and is to be told of the loop.
-/// Errors: the reason of the refusal.
+/// Asks the gates that answer at once, until one refuses, and returns what they grant. For `publish` that is before the name is
+/// reserved: a stream that returns to its own server finds its name in use, and is to be told of the loop.
 pub(crate) fn ask_immediate(ctx: &Context, request: &GateRequest) -> Result<GateAnswer, CloseReason> {
     let mut gates = gates_of(ctx, request).filter(|gate| !gate.may_block(request));
     gates.try_fold(GateAnswer::default(), |granted, gate| gate.check(request).map(|answer| granted.merge(answer)))
@@ -110,8 +107,8 @@ pub(crate) fn ask_immediate(ctx: &Context, request: &GateRequest) -> Result<Gate
 /// Function that reads once from the client, and returns whether there was input.
 pub(crate) type ReadInput<'a> = dyn FnMut() -> Result<bool, CloseReason> + 'a;
 
-/// Asks the gates that may wait, until one refuses, and returns what they grant. `read` is called meanwhile, so that
-/// the client's end is noticed. Errors: the reason of the refusal, or of the client's end while a gate was asked.
+/// Asks the gates that may wait, until one refuses, and returns what they grant. `read` is called meanwhile: the end of the
+/// client is an error too.
 pub(crate) fn ask_blocking(
     ctx: &Context,
     client: &Client,
@@ -124,7 +121,6 @@ pub(crate) fn ask_blocking(
     })
 }
 
-/// Asks a gate in a coroutine of its own, and reads from the client meanwhile.
 fn ask_while_reading(
     gate: &Arc<dyn Gate>,
     client: &Client,

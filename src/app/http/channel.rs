@@ -19,7 +19,6 @@ use crate::st::{self, net::PageFile, net::TcpStream};
 /// Idle timeout while there are many connections, see [`State::is_crowded`].
 const CROWDED_IDLE_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// Idle time after which a connection frees its buffer and unused stack.
 const TRIM_AFTER: Duration = Duration::from_secs(1);
 
 /// Bounds of reading after the last response: closing a socket with unread input would discard the response on its way.
@@ -33,7 +32,6 @@ const MAX_UNSENT: usize = 512 * 1024;
 
 const READ_SIZE: usize = 2048;
 
-/// The same while a body is discarded.
 const LARGE_READ_SIZE: usize = 32 * 1024;
 
 /// The minimum rate of a client, in bytes per second: a response gets `send_timeout` plus the time it takes at this rate.
@@ -80,11 +78,8 @@ pub(super) struct Channel<'a> {
 /// The timeouts of a connection, as configured when it was accepted.
 #[derive(Clone, Copy)]
 struct Timeouts {
-    /// From the first byte of a request to its last.
     request: Duration,
-    /// Between two requests.
     idle: Duration,
-    /// Without progress of a response.
     send: Duration,
 }
 
@@ -320,7 +315,6 @@ impl<'a> Channel<'a> {
         Ok(())
     }
 
-    /// Reads until the client closes, within bounds.
     pub(super) fn linger(&self) {
         self.stream.set_time_limit(Some(LINGER_TIME));
         self.stream.linger(LINGER_BYTES);

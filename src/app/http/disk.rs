@@ -36,9 +36,7 @@ struct Jobs {
     finished: Cond,
 }
 
-/// An opened file.
 pub struct OpenFile {
-    /// Type, size and validators.
     pub metadata: FileMetadata,
     content: Content,
     disk: Disk,
@@ -50,10 +48,8 @@ enum Content {
     Open(Arc<File>),
 }
 
-/// Reason why a file cannot be opened or read.
 #[derive(Debug, thiserror::Error)]
 pub enum OpenError {
-    /// There is no such file, or it must not be served.
     #[error("no such file")]
     NotFound,
     /// The path is a directory and does not end with a slash.
@@ -62,13 +58,11 @@ pub enum OpenError {
     /// No disk job became free within [`JOB_TIMEOUT`].
     #[error("the disk is busy")]
     Busy,
-    /// The system's error.
     #[error(transparent)]
     Failed(io::Error),
 }
 
 impl Disk {
-    /// Creates access without jobs.
     pub fn new() -> Self {
         Self(Arc::new(Jobs { running: AtomicUsize::new(0), finished: Cond::new() }))
     }

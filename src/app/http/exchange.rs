@@ -16,7 +16,6 @@ use crate::st::net::TcpStream;
 /// Retry time in seconds for clients that are not admitted: an overload lasts for seconds at least.
 const RETRY_AFTER: u64 = 5;
 
-/// The exchange of one request and its response.
 pub struct Exchange<'a, 'c> {
     channel: &'a mut Channel<'c>,
     body: BodyDecoder,
@@ -33,17 +32,14 @@ impl<'a, 'c> Exchange<'a, 'c> {
         Ok(Self { channel, body, awaits_continue: request.expectation == Expectation::Continue })
     }
 
-    /// Returns the tracker of the memory of HTTP.
     pub fn memory(&self) -> &MemoryTracker {
         &self.channel.state.memory
     }
 
-    /// Returns the address of the client.
     pub fn peer(&self) -> SocketAddr {
         self.channel.peer()
     }
 
-    /// Returns the socket, to wait on it.
     pub(crate) fn stream(&self) -> &TcpStream {
         self.channel.stream
     }
@@ -90,7 +86,6 @@ impl<'a, 'c> Exchange<'a, 'c> {
         self.channel.discard_body(&mut self.body, on_bytes)
     }
 
-    /// Sends the interim response if the client waits for it.
     fn send_continue(&mut self) -> Result<(), End> {
         if std::mem::take(&mut self.awaits_continue) && !self.channel.has_input() {
             let interim = Bytes::from_static(b"HTTP/1.1 100 Continue\r\n\r\n");

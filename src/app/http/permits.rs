@@ -7,7 +7,6 @@ use crate::app::session::per_ip::ConnectionsPerIp;
 use crate::config::HttpServer;
 use crate::st::Shared;
 
-/// The open connections. Clones are the same set.
 #[derive(Clone, Default)]
 pub(super) struct Connections(Shared<Table>);
 

@@ -18,17 +18,13 @@ use crate::st::net::PageFile;
 
 /// A response. The lines that depend on the connection are added when it is sent.
 pub struct Response {
-    /// Status, length and header lines.
     pub head: Head,
     /// The body, which is not sent in answer to a HEAD.
     pub body: Body,
-    /// The connection is closed after the response.
     pub close: bool,
 }
 
-/// The body of a response.
 pub enum Body {
-    /// No bytes.
     Empty,
     /// Bytes that memory accounting does not charge: a few, or static ones.
     Bytes(Bytes),
@@ -36,13 +32,11 @@ pub enum Body {
     Charged(Bytes, Range<u64>),
     /// The same, with a copy of the buffer in pages of the kernel, of which a connection without TLS takes the range.
     Pages(Bytes, Arc<PageFile>, Range<u64>),
-    /// A range of a file on disk.
     File(OpenFile, Range<u64>),
     /// Bytes that the function writes, in the coroutine of the connection; it may wait. An error ends the connection.
     Stream(Box<WriteBody>),
 }
 
-/// A function that writes a body.
 pub type WriteBody = dyn FnOnce(&mut BodyWriter<'_, '_>) -> Result<(), End> + Send;
 
 impl Response {
@@ -77,7 +71,6 @@ impl Response {
         self
     }
 
-    /// Creates a JSON response. Memory accounting charges the body.
     pub fn json(body: Bytes) -> Self {
         let length = body.len();
         Self::new(Status::Ok, "application/json", length).with_body(Body::Charged(body, 0..length as u64))
@@ -91,7 +84,6 @@ impl Response {
         Self::endless(ResponseLength::Chunked, content_type, Box::new(write))
     }
 
-    /// Creates a response whose body ends with the connection.
     pub fn stream_until_close(
         content_type: &str,
         write: impl FnOnce(&mut BodyWriter<'_, '_>) -> Result<(), End> + Send + 'static,
@@ -154,7 +146,6 @@ impl Response {
         Self { head, body: if length == 0 { Body::Empty } else { body(range) }, close: false }
     }
 
-    /// Adds a header line.
     #[must_use]
     pub fn with(self, name: &str, value: impl std::fmt::Display) -> Self {
         Self { head: self.head.with(name, value), ..self }

@@ -12,13 +12,10 @@ use crate::http::status::Status;
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Site(pub &'static str);
 
-/// `http_server`.
 pub const HTTP_SERVER: Site = Site("http_server");
 
-/// `http_api`.
 pub const HTTP_API: Site = Site("http_api");
 
-/// `exporter`.
 pub const EXPORTER: Site = Site("exporter");
 
 /// Server of requests. Called from the coroutine of the connection, and may wait.
@@ -56,7 +53,6 @@ impl<H: Handler> Handler for Arc<H> {
 /// The handlers by site and path. The longest prefix that fits counts; its handlers are asked in the order of their addition.
 #[derive(Default)]
 pub struct Router {
-    /// Longest prefixes first.
     routes: Vec<Route>,
 }
 
@@ -67,7 +63,6 @@ struct Route {
 }
 
 impl Router {
-    /// Creates a router without routes.
     pub fn new() -> Self {
         Self::default()
     }

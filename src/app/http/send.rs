@@ -14,7 +14,6 @@ use crate::st;
 /// The request that a response answers, as far as it matters to sending.
 #[derive(Clone, Copy)]
 pub(super) struct Recipient {
-    /// The client wants to keep the connection.
     pub(super) keep_alive: bool,
     pub(super) with_body: bool,
     pub(super) knows_chunks: bool,
@@ -22,7 +21,6 @@ pub(super) struct Recipient {
 
 /// A response of which at least the head was sent.
 pub(super) struct Sent {
-    /// The connection is kept after the response.
     pub(super) is_kept: bool,
     pub(super) rest: Option<StreamedBody>,
 }

@@ -23,10 +23,8 @@ use crate::memory::Category;
 use crate::st::net::TcpStream;
 use crate::st::{self, LowClass};
 
-/// Interval of the summary line in the log, while there are requests.
 const SUMMARY_INTERVAL: Duration = Duration::from_secs(10);
 
-/// Retry time in seconds for connections beyond a limit.
 const RETRY_AFTER: u64 = 2;
 
 #[derive(Clone)]
@@ -157,7 +155,6 @@ impl Reclaim for Http {
         self.0.state.memory.bytes_in(Category::Http).min(MAX_IN_FLIGHT)
     }
 
-    /// Aborts stalled responses, the oldest first.
     fn reclaim(&self, target: &ReclaimTarget<'_>, _: &mut TimeSlice) -> Reclaimed {
         let aborted = self.0.state.stalled.abort_oldest(target.excess());
         Reclaimed { responses: aborted.responses, pending_bytes: aborted.bytes, ..Reclaimed::default() }

@@ -35,7 +35,6 @@ pub(super) struct StalledGuard<'a> {
     number: u64,
 }
 
-/// The result of [`StalledResponses::abort_oldest`].
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(super) struct Aborted {
     pub(super) responses: usize,

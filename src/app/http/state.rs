@@ -18,7 +18,6 @@ const COMMON: &str = "Server: simple-rtmp-server\r\n\
     Access-Control-Expose-Headers: Content-Length, Content-Range, Date\r\n\
     X-Content-Type-Options: nosniff\r\n";
 
-/// Header lines of every response that is private.
 const COMMON_PRIVATE: &str = "Server: simple-rtmp-server\r\nX-Content-Type-Options: nosniff\r\n";
 
 pub(super) struct State {
@@ -35,11 +34,8 @@ pub(super) struct State {
 #[derive(Default)]
 pub(super) struct Counters {
     pub(super) requests: AtomicU64,
-    /// Requests answered with a status of 400 or above.
     pub(super) failed: AtomicU64,
-    /// Bytes sent, heads included.
     pub(super) bytes: AtomicU64,
-    /// Connections refused because there were too many.
     pub(super) rejected: AtomicU64,
 }
 

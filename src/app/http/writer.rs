@@ -29,7 +29,6 @@ impl<'a, 'c> BodyWriter<'a, 'c> {
         }
     }
 
-    /// Returns the number of the connection in the log.
     pub fn number(&self) -> u64 {
         self.channel.number
     }

@@ -29,9 +29,7 @@ pub(crate) struct BandwidthTests(Shared<Table>);
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum TestRefusal {
-    /// Also a missing one.
     WrongKey,
-    /// The address has guessed keys.
     TooManyKeys,
     /// A test has just begun, or as many as allowed run.
     Wait(Duration),
@@ -43,7 +41,6 @@ pub(crate) struct TestPermit {
     vhost: String,
 }
 
-/// Totals since the start of the server.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 #[cfg_attr(not(feature = "http"), allow(dead_code, reason = "read over HTTP only"))]
 pub(crate) struct TestCounts {
@@ -54,7 +51,6 @@ pub(crate) struct TestCounts {
 }
 
 struct Table {
-    /// By vhost.
     vhosts: HashMap<String, VhostTests>,
     wrong_keys: HashMap<Option<IpAddr>, WrongKeys>,
     counts: TestCounts,
@@ -92,7 +88,6 @@ impl BandwidthTests {
         self.0.with(|table| table.check_key(vhost, address, key, st::now()))
     }
 
-    /// Starts a test of a client whose key was checked. Errors: the reason of the refusal.
     pub(crate) fn start(&self, vhost: &Vhost, address: IpAddr) -> Result<TestPermit, TestRefusal> {
         self.0.with(|table| table.start(vhost, address, st::now()))?;
         Ok(TestPermit { tests: self.clone(), vhost: vhost.name.clone() })

@@ -21,11 +21,9 @@ use crate::st::{self, Shared};
 /// Minimum time between two steps. The worker's load is measured every 100 ms.
 const STEP_INTERVAL: Duration = Duration::from_millis(200);
 
-/// Busy share of the worker above which the windows grow.
 pub(crate) const HIGH_LOAD: f64 = 0.45;
-/// Busy share below which the windows shrink.
 const LOW_LOAD: f64 = 0.3;
-/// Busy share above which the windows grow fast.
+/// Busy shares of the worker: the windows grow above the first, shrink below the second, and grow fast above the third.
 const VERY_HIGH_LOAD: f64 = 0.9;
 
 /// Reads of publishers per second from which events gather, and below which they no longer do.
@@ -34,7 +32,6 @@ const FEW_READS: f64 = 1500.0;
 
 const GATHERING_TIME: Duration = Duration::from_millis(2);
 
-/// Time after which the gathering ends if no publisher asks for it.
 const GATHERING_EXPIRY: Duration = Duration::from_secs(1);
 
 /// Smallest scale other than 0: one millisecond of the default `mw_latency`.

@@ -19,7 +19,6 @@ fn files_needed(config: &Config) -> usize {
     clients
 }
 
-/// Raises the limit of open files to what the configuration needs, or warns.
 pub(crate) fn check_limit(config: &Config) {
     let needed = files_needed(config);
     match os::raise_file_limit(needed as u64) {

@@ -61,7 +61,6 @@ const TIME_SLICE: Duration = Duration::from_millis(20);
 /// Bytes below which a client is closed only after the publishers: closing it would free nothing.
 const MIN_VICTIM_BYTES: usize = 4096;
 
-/// The features that hold memory, in the order of reclaiming.
 pub(crate) type Reclaimers = Vec<Arc<dyn Reclaim>>;
 
 pub(crate) struct MemoryLimiter {
@@ -77,7 +76,6 @@ pub(crate) struct MemoryLimiter {
 
 struct State {
     rejecting: bool,
-    /// Earliest time of the next eviction.
     evict_at: Option<Instant>,
     /// Time since which new clients are rejected though usage is within the limit.
     within_limit_since: Option<Instant>,
@@ -97,7 +95,6 @@ impl Default for State {
     }
 }
 
-/// Number of things freed since the last warning.
 #[derive(Debug, Default, PartialEq, Eq)]
 struct Reclaimed {
     /// Highest usage in bytes; 0 if it was within the limit.
@@ -114,7 +111,6 @@ struct Reclaimed {
 enum Victim {
     Client(Arc<Client>),
     Publisher(Source),
-    /// Lagging players of a stream, and their number.
     Players(Source, usize),
 }
 
@@ -307,7 +303,6 @@ impl State {
         false
     }
 
-    /// Adds to what was reclaimed. Returns the sum if a warning is due.
     fn warning(&mut self, new: Reclaimed, now: Instant) -> Option<Reclaimed> {
         let sum = &mut self.reclaimed;
         sum.peak = sum.peak.max(new.peak);
@@ -324,7 +319,6 @@ impl State {
 }
 
 impl Reclaimed {
-    /// Runs steps 1 and 2 until the target is met.
     fn reclaim_streams(&mut self, sources: &[Source], target: &ReclaimTarget<'_>) {
         let mut by_size: Vec<(usize, &Source)> = sources.iter().map(|source| (source.usage().bytes, source)).collect();
         by_size.sort_unstable_by_key(|(bytes, _)| std::cmp::Reverse(*bytes));

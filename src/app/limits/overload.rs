@@ -60,9 +60,7 @@ pub(crate) struct LoadShedder {
 
 struct State {
     load: Load,
-    /// Players closed since the last warning.
     evicted: usize,
-    /// Players that remained after the last check.
     remaining_players: usize,
     warning: Throttle,
 }
@@ -87,7 +85,6 @@ struct Load {
 enum Action {
     Serve,
     Reject,
-    /// Also reject new clients.
     Evict,
 }
 

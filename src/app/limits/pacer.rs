@@ -1,5 +1,3 @@
-//! A limit for the bit rate of transfers.
-
 use std::time::{Duration, Instant};
 
 /// Time for which a transfer may be ahead of the limit, so that pauses of the scheduler do not lower its rate.

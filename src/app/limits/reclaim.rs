@@ -16,7 +16,6 @@ pub(crate) trait Reclaim: Send + Sync {
     fn reclaim(&self, target: &ReclaimTarget<'_>, slice: &mut TimeSlice) -> Reclaimed;
 }
 
-/// The usage at which reclaiming stops.
 pub(crate) struct ReclaimTarget<'a> {
     memory: &'a MemoryTracker,
     enough: usize,
@@ -26,7 +25,6 @@ pub(crate) struct ReclaimTarget<'a> {
 pub(crate) struct Reclaimed {
     pub(crate) files: usize,
     pub(crate) responses: usize,
-    /// Bytes that are about to be freed, but still charged.
     pub(crate) pending_bytes: usize,
 }
 

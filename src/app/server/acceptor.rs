@@ -8,7 +8,6 @@ use crate::log::{Throttle, quoted};
 use crate::st;
 use crate::st::net::TcpStream;
 
-/// Connections accepted before the acceptor yields.
 const ACCEPT_BATCH: usize = 16;
 
 /// Pause of the acceptor when the system has no file descriptor or memory for a connection.

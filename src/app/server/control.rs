@@ -13,18 +13,15 @@ use crate::log::{Backend, quoted};
 use crate::os::{self, ControlCommand};
 use crate::st::{self, Inbox};
 
-/// Executor of control commands.
 pub struct Control {
     /// Configuration file that a reload reads.
     pub file: PathBuf,
-    /// Incoming commands.
     pub commands: Arc<Inbox<ControlCommand>>,
     /// Receives one message when everything is finished and the process may exit.
     pub ended: Sender<()>,
 }
 
 impl Control {
-    /// Executes commands one by one until a stop.
     pub(crate) fn run(&self, server: &Server) {
         os::notify("READY=1\nSTATUS=serving");
         loop {

@@ -13,13 +13,10 @@ use crate::log::quoted;
 use crate::st::net::TcpListener;
 use crate::st::{self, LowClass, Shared};
 
-/// Failure to listen on an address.
 #[derive(Debug, thiserror::Error)]
 #[error("cannot listen on {address}: {error}{}", hint(.error))]
 pub struct ListenError {
-    /// Address to listen on.
     pub address: SocketAddr,
-    /// Error of the system.
     pub error: io::Error,
 }
 
@@ -32,14 +29,12 @@ fn hint(error: &io::Error) -> &'static str {
     }
 }
 
-/// Listening sockets that do not accept yet.
 #[derive(Default)]
 pub struct Sockets(Vec<(Listen, net::TcpListener)>);
 
 impl Sockets {
-    /// Opens the wanted addresses, or takes over the `inherited` sockets that already listen on them. Returns the
-    /// addresses of the other inherited sockets, which are closed. Errors: [`ListenError`] for the first address that
-    /// cannot be opened. Then none is open.
+    /// Opens the wanted addresses, or takes over the `inherited` sockets that already listen on them. Returns the addresses of
+    /// the other inherited sockets, which are closed. On an error none is open.
     pub fn bind(
         wanted: &[Listen],
         inherited: Vec<net::TcpListener>,

@@ -50,8 +50,7 @@ pub(super) fn plan(server: &Server, file: &Path) -> Result<Vec<Change>, ReloadEr
     Ok(server.ctx.config.get().changes_to(&new))
 }
 
-/// Loads and applies the file, logs each change, and returns them. On an error nothing changes. Errors: [`ReloadError`]
-/// if the file, an address, the log file, or what a feature needs cannot be used.
+/// Loads and applies the file, logs each change, and returns them. On an error nothing changes.
 pub(super) fn reload(server: &Server, file: &Path) -> Result<Vec<Change>, ReloadError> {
     let ctx = &server.ctx;
     let path = file.to_owned();

@@ -8,10 +8,8 @@ use crate::app::session::close::CloseReason;
 use crate::app::stream::ClientHandle;
 use crate::st;
 
-/// Time for players to take their buffered data at a graceful stop.
 pub(super) const PLAYER_DRAIN: Duration = Duration::from_secs(30);
 
-/// Time for publishers to leave before their players are told.
 const PUBLISHER_DRAIN: Duration = Duration::from_secs(2);
 
 const FLUSH_TIME: Duration = Duration::from_secs(2);
@@ -38,7 +36,6 @@ pub(super) fn drain(ctx: &Context, listeners: &Listeners) {
     }
 }
 
-/// Ends what the exit of the process would not end cleanly. Returns when the last files are written.
 pub(super) fn finish(ctx: &Context, listeners: &Listeners, features: &[std::sync::Arc<dyn Feature>]) {
     listeners.close();
     ctx.streams.unpublish_all();

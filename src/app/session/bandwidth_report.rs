@@ -1,5 +1,3 @@
-//! The result of a bandwidth test.
-
 use std::net::IpAddr;
 
 use serde::Serialize;
@@ -17,9 +15,7 @@ pub struct BandwidthReport {
     pub start_time: u64,
     /// Milliseconds since 1970.
     pub end_time: u64,
-    /// Bit rate from the server to the client.
     pub play_kbps: u64,
-    /// Bit rate from the client to the server.
     pub publish_kbps: u64,
     /// Bytes that the client has acknowledged within `play_time`.
     pub play_bytes: u64,
@@ -29,11 +25,9 @@ pub struct BandwidthReport {
     pub play_time: u64,
     /// In milliseconds.
     pub publish_time: u64,
-    /// Lowest round-trip time.
     pub rtt_ms: f64,
     /// Variation of the round-trip time without load, if it was measured.
     pub jitter_ms: Option<f64>,
-    /// Segments that the server sent more than once.
     pub retransmits: u64,
 }
 
@@ -46,7 +40,6 @@ pub struct Transfer {
 }
 
 impl Transfer {
-    /// Returns the bit rate.
     pub fn kbps(self) -> u64 {
         self.bytes.saturating_mul(8).checked_div(self.ms).unwrap_or(0)
     }

@@ -34,7 +34,6 @@ struct Table {
     /// Without connections of load balancers.
     by_address: ConnectionsPerIp,
     warning: Throttle,
-    /// Clients closed at once since the last warning.
     unreported: u64,
 }
 
@@ -65,7 +64,6 @@ impl Clients {
         self.0.with(|table| table.by_number.len())
     }
 
-    /// Returns all clients, oldest first.
     pub(crate) fn all(&self) -> Vec<Arc<Client>> {
         self.0.with(|table| table.by_number.values().cloned().collect())
     }

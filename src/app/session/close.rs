@@ -2,36 +2,26 @@
 
 use std::fmt;
 
-/// Reason for which a connection was closed.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum CloseReason {
-    /// The client closed the connection.
     ByPeer,
-    /// The connection failed.
     Network(String),
     /// The client neither published nor played within the time limit.
     SlowStart,
-    /// The publisher sent nothing for too long.
     SilentPublisher,
     /// The publisher exceeded `max_bitrate`, given in kbit/s.
     TooFast(u64),
-    /// The client reads nothing of what is sent to it.
     NotReading,
-    /// The client violated the protocol.
     Protocol(String),
     /// The request was refused: a wrong name, vhost, or referring page.
     Refused(String),
-    /// The `security` rules refused the client's address.
     Denied(String),
     /// A load balancer sent no PROXY header, or a wrong one.
     Proxy(String),
-    /// Another client publishes the stream.
     Busy(String),
     /// The limit of connections is reached, or the system has no memory for another.
     Full(String),
-    /// `max_memory` is reached.
     Memory(String),
-    /// The server is overloaded.
     Overload(String),
     /// The publisher's HLS files could not be written, and `hls_on_error` is `disconnect`.
     Hls(String),
@@ -39,24 +29,17 @@ pub enum CloseReason {
     Hook(String),
     /// The publisher stalled, and another one took over its stream.
     Replaced {
-        /// Number of the client that publishes the stream now.
         by: u64,
     },
     /// The client's coroutine panicked or overflowed its stack: a fault of this server.
     Crashed,
-    /// A reload removed the client's vhost.
     VhostRemoved(String),
-    /// A reload disabled the client's vhost.
     VhostDisabled(String),
-    /// The server is shutting down.
     ServerStopped,
-    /// An operator disconnected the client.
     Kicked,
     /// The stream of an HTTP viewer has ended.
     StreamEnded,
-    /// The bandwidth test of the client is complete.
     Tested,
-    /// An operator has banned the client's address or its stream.
     Banned(String),
 }
 
@@ -100,7 +83,6 @@ impl CloseReason {
         is_ordinary_code(self.code())
     }
 
-    /// Returns the index in [`CLOSE_CODES`].
     pub(crate) fn index(&self) -> usize {
         match self {
             Self::ByPeer => 0,

@@ -8,17 +8,14 @@ use std::collections::HashMap;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-/// The parameter of a URL that carries a token.
 const TOKEN_PARAMETER: &str = "srs_engine";
 
 const TOKEN_BYTES: usize = 16;
 
-/// A program that this server has started.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Engine {
     /// The stream that it runs for: vhost/app/stream.
     pub stream: String,
-    /// The name, for the log.
     pub name: String,
 }
 

@@ -11,23 +11,16 @@ pub(crate) const FORWARD_ROUTE_PROPERTY: &str = "srsForwardRoute";
 /// A connected client and what its `connect` asked for. It does not change during the connection.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ClientInfo {
-    /// The client's number, as in the log.
     pub id: u64,
     /// The client's address; behind a load balancer, the address that the balancer announced.
     pub ip: IpAddr,
-    /// The name of the connection's vhost.
     pub vhost: String,
-    /// The application, without parameters.
     pub app: String,
-    /// The parameters of the application, without their `?`.
     pub app_params: String,
-    /// `tcUrl` as the client sent it.
     pub tc_url: String,
-    /// `pageUrl` as the client sent it.
     pub page_url: String,
     /// The servers that the client's streams have passed, as a forwarder of another server sent it; else empty.
     pub forward_route: String,
-    /// The program of this server that the client is, if it is one.
     pub engine: Option<Arc<Engine>>,
 }
 
@@ -54,12 +47,11 @@ impl ClientInfo {
 pub struct StreamInfo {
     /// The name of the stream's vhost, which may differ from the connection's.
     pub vhost: String,
-    /// The application.
     pub app: String,
     /// The stream's name within the application, without parameters.
     pub stream: String,
     /// The stream's name in the server: vhost/app/stream.
     pub name: String,
-    /// The parameters of the stream, without their `?`.
+    /// The parameters of the stream, without their `?`, as those of an application.
     pub params: String,
 }

@@ -9,13 +9,11 @@ use crate::st::{Cond, Shared};
 /// Requests that wait at a time. Each waits for the reload before it.
 const MAX_WAITING: usize = 16;
 
-/// Time that a request waits for its outcome.
 const TIMEOUT: Duration = Duration::from_secs(30);
 
 /// The outcome of a reload: the changes, or the problems, a line each.
 pub(crate) type Outcome = Result<Vec<Change>, Vec<String>>;
 
-/// The queue of requests. Clones are the same queue.
 #[derive(Clone, Default)]
 pub(crate) struct ReloadRequests(Arc<Inner>);
 
@@ -26,7 +24,6 @@ struct Inner {
 }
 
 pub(crate) struct ReloadRequest {
-    /// Only the plan is wanted.
     pub(crate) dry_run: bool,
     outcome: Shared<Option<Outcome>>,
     answered: Cond,

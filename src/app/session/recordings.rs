@@ -16,7 +16,6 @@ pub(crate) struct RecordingEntry {
     /// Start in milliseconds since 1970.
     pub(crate) started_ms: u64,
     pub(crate) duration_ms: u64,
-    /// Size of the file.
     pub(crate) bytes: u64,
 }
 
@@ -38,26 +37,21 @@ pub(crate) struct ActiveRecording {
     pub(crate) stream: String,
     /// Start in milliseconds since 1970.
     pub(crate) started_ms: u64,
-    /// Bytes handed to the disk so far.
     pub(crate) bytes: u64,
 }
 
-/// The outcome of a request to record a stream, or to stop that.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[cfg_attr(not(feature = "http"), allow(dead_code, reason = "read over HTTP only"))]
 pub(crate) enum Recorded {
     Changed,
     Unchanged,
-    /// Nobody publishes the stream.
     NotPublished,
 }
 
-/// The outcome of a request to remove a recording.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Removal {
     Removed,
     Unknown,
-    /// The file cannot be removed, for this reason.
     Failed(String),
 }
 

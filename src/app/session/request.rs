@@ -8,7 +8,6 @@ use crate::rtmp::connect::Connect;
 /// Longest application or stream name, in bytes: the limit of file names.
 const MAX_NAME: usize = 255;
 
-/// Longest parameter list, in bytes.
 const MAX_PARAMS: usize = 4096;
 
 /// Application of clients that name none, as in SRS: the same as `default_app`.
@@ -20,59 +19,34 @@ const DEFAULT_INSTANCE: &str = "/_definst_";
 /// Characters between parameters of a client of SRS: `app?key=k,vhost=v`.
 const PARAM_SEPARATORS: [char; 3] = ['&', ',', '?'];
 
-/// Invalid or unknown name in a URL.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum Error {
-    /// The URL names no stream.
     #[error("no stream name: rtmp://host/app/stream is expected")]
     NoStream,
-    /// A name is too long.
     #[error("a {what} of {len} bytes is too long, at most {max} are allowed")]
-    TooLong {
-        /// Kind of name.
-        what: &'static str,
-        /// Length in bytes.
-        len: usize,
-        /// Limit in bytes.
-        max: usize,
-    },
-    /// A name contains forbidden parts or characters.
+    TooLong { what: &'static str, len: usize, max: usize },
     #[error("the {what} {name:?} is not allowed: names contain no \"..\", no empty parts and no control characters")]
-    BadName {
-        /// Kind of name.
-        what: &'static str,
-        /// The name.
-        name: String,
-    },
-    /// The vhost does not exist, and there is no default vhost.
+    BadName { what: &'static str, name: String },
     #[error("unknown vhost {0:?}")]
     NoVhost(String),
-    /// The vhost is disabled.
     #[error("vhost {0:?} is disabled")]
     Disabled(String),
 }
 
-/// Application that a client connects to.
 #[derive(Debug, Clone)]
 pub struct AppRequest {
-    /// Configuration of the vhost.
     pub vhost: Arc<Vhost>,
-    /// Application name, without parameters.
     pub app: String,
     /// Parameters of the application: the text after the `?`.
     pub params: String,
 }
 
-/// Stream that a client publishes or plays.
 #[derive(Debug, Clone)]
 pub struct StreamRequest {
-    /// Configuration of the vhost.
     pub vhost: Arc<Vhost>,
     /// Application name. It differs from that of the connection if that contains the stream name, too.
     pub app: String,
-    /// Stream name, without parameters.
     pub stream: String,
-    /// Name in the server: vhost/app/stream.
     pub name: String,
     /// Parameters of the stream, such as tokens: the text after the `?`.
     pub params: String,
@@ -99,8 +73,8 @@ impl AppRequest {
         self.params.split(PARAM_SEPARATORS).find_map(|pair| pair.strip_prefix("key="))
     }
 
-    /// Parses the name of a `publish` or `play` in this application. The name may choose another vhost, as above. It
-    /// may be a whole URL; or empty, if the application contains the stream name. Errors: as [`AppRequest::new`].
+    /// Parses the name of a `publish` or `play` in this application. The name may choose another vhost, as above. It may be a
+    /// whole URL; or empty, if the application contains the stream name.
     pub fn stream(&self, name: &str, config: &Config) -> Result<StreamRequest, Error> {
         let is_url = name.contains("://");
         let mut name = Name::parse(if is_url { Url::parse(name).path } else { name });

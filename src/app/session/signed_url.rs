@@ -11,22 +11,17 @@ use crate::config::Action;
 /// The parameter with the Unix time until which a URL is valid.
 pub const EXPIRES: &str = "expires";
 
-/// The parameter with the signature.
 pub const SIGN: &str = "sign";
 
 /// Longest number of seconds that is read, in digits.
 const MAX_DIGITS: usize = 15;
 
-/// Reason why a URL does not pass.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum SignatureError {
-    /// A parameter is missing or has another form.
     #[error("the URL is not signed: expires=UNIX_TIME&sign=HMAC is missing")]
     Missing,
-    /// It is another signature.
     #[error("the signature of the URL is wrong")]
     Wrong,
-    /// It is the right signature, but its time is over.
     #[error("the signature of the URL has expired")]
     Expired,
 }
@@ -47,12 +42,10 @@ pub fn verify(secret: &str, action: Action, stream: &str, params: &str, now: u64
     if now < expires { Ok(()) } else { Err(SignatureError::Expired) }
 }
 
-/// Returns the value of a parameter, not decoded.
 pub fn param<'a>(params: &'a str, name: &str) -> Option<&'a str> {
     params.split('&').find_map(|pair| pair.strip_prefix(name)?.strip_prefix('='))
 }
 
-/// Returns the parameters without those of this name.
 pub fn without_param(params: &str, name: &str) -> String {
     let is_other = |pair: &&str| pair.split_once('=').map_or(*pair, |(name, _)| name) != name;
     params.split('&').filter(is_other).collect::<Vec<_>>().join("&")

@@ -24,9 +24,7 @@ pub(crate) struct Viewer {
     pub(crate) last: Instant,
     /// Time without a request after which it has left.
     pub(crate) timeout: Duration,
-    /// Bytes of the playlists and segments that it asked for.
     pub(crate) bytes: u64,
-    /// It is to leave.
     pub(crate) close: Option<CloseReason>,
     /// Memory of the viewer, charged until the last copy is dropped.
     pub(crate) _charge: Arc<Charge>,
@@ -35,7 +33,6 @@ pub(crate) struct Viewer {
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct StreamViewers {
     pub(crate) count: u64,
-    /// Bytes that they have asked for.
     pub(crate) bytes: u64,
 }
 
@@ -46,9 +43,7 @@ pub(crate) struct Viewers(Shared<Table>);
 #[derive(Default)]
 struct Table {
     viewers: HashMap<String, Viewer>,
-    /// Sessions by the numbers of their viewers.
     sessions: BTreeMap<u64, String>,
-    /// Totals by the names of streams in the server.
     streams: HashMap<String, StreamViewers>,
     /// Sessions of viewers that were made to leave, and the time until which their players are told so: else the next request of
     /// a player would begin the session anew, and nobody would notice that it was closed.
@@ -94,7 +89,6 @@ impl Viewers {
         self.0.with(|table| table.viewers.get(table.sessions.get(&id)?).cloned())
     }
 
-    /// Counts bytes that are sent to a viewer.
     pub(crate) fn count(&self, session: &str, bytes: u64) {
         self.0.with(|Table { viewers, streams, .. }| {
             let Some(viewer) = viewers.get_mut(session) else { return };
@@ -162,7 +156,6 @@ impl Viewers {
         self.0.with(|table| table.sessions.range(range).take(max).map(|(number, _)| *number).collect())
     }
 
-    /// Returns the totals of the viewers of a stream, by its name in the server.
     pub(crate) fn of_stream(&self, name: &str) -> StreamViewers {
         self.0.with(|table| table.streams.get(name).copied().unwrap_or_default())
     }

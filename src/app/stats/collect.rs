@@ -120,18 +120,15 @@ pub(crate) fn limits(ctx: &Context) -> LimitsReport {
     }
 }
 
-/// Collects the reasons for which connections were closed.
 pub(crate) fn closes(ctx: &Context) -> Vec<CloseCount> {
     let occurred = ctx.stats.closed.all().filter(|(_, count)| *count > 0);
     occurred.map(|(code, count)| CloseCount { code, count }).collect()
 }
 
-/// Collects what the features report of themselves.
 pub(crate) fn features(ctx: &Context) -> Vec<Section> {
     ctx.features.all().iter().filter_map(|feature| feature.snapshot()).collect()
 }
 
-/// Returns the bytes sent over HTTP since the start.
 pub(crate) fn http_bytes(ctx: &Context) -> u64 {
     let http = ctx.features.all().iter().find(|feature| feature.name() == "http").and_then(|http| http.snapshot());
     let sent = http.and_then(|http| http.numbers.into_iter().find(|number| number.name == "sent_bytes_total"));

@@ -3,7 +3,6 @@
 use crate::config::{Config, DEFAULT_VHOST, Mount, MountFormat};
 use crate::http::uri::percent_encode;
 
-/// The paths of a stream, percent-encoded.
 pub(super) struct MediaPaths {
     pub(super) hls: Option<String>,
     pub(super) flv: Option<String>,

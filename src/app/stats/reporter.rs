@@ -28,12 +28,9 @@ pub(crate) use rates::ByteCounts;
 const CHUNK: usize = 256;
 const TIME_SLICE: Duration = Duration::from_millis(1);
 
-/// Messages of a client in a group.
 #[derive(Debug, Default, Clone, Copy)]
 pub(crate) struct MessageCounts {
-    /// Sent or received.
     pub(crate) passed: u64,
-    /// Not sent because the client was too slow.
     pub(crate) dropped: u64,
 }
 
@@ -45,7 +42,6 @@ pub(crate) trait StatsSource: Send + Sync {
     /// Returns the bytes of all its connections so far.
     fn bytes(&self) -> ByteCounts;
 
-    /// Returns its messages in this group so far.
     fn messages(&self) -> MessageCounts;
 
     /// Returns the rest of its line: empty, or starting with a comma.
@@ -61,7 +57,6 @@ pub(crate) trait StatsSource: Send + Sync {
 #[derive(Clone)]
 pub(crate) struct StatsGroup {
     arrow: &'static str,
-    /// Key of the number of sources.
     count_key: &'static str,
     state: Shared<State>,
     /// Signalled when the group is no longer empty, or the interval has changed.
@@ -88,7 +83,6 @@ struct Entry {
     registered_at: Instant,
     bytes_at_registration: ByteCounts,
     last_line: (Instant, ByteCounts),
-    /// Its part of the sum of its group.
     counted: Traffic,
     rates: Rates,
 }
@@ -98,9 +92,7 @@ struct Entry {
 #[cfg_attr(not(feature = "http"), allow(dead_code, reason = "read over HTTP only"))]
 pub(crate) struct SourceStats {
     pub(crate) messages: MessageCounts,
-    /// Bytes since it joined the group.
     pub(crate) bytes: ByteCounts,
-    /// Bit rates over 30 seconds.
     pub(crate) kbps_in: u64,
     pub(crate) kbps_out: u64,
 }

@@ -34,12 +34,10 @@ pub(crate) struct ServerReport {
     pub(crate) held: Vec<HeldBytes>,
     pub(crate) open_files: u64,
     pub(crate) coroutines: u64,
-    /// RTMP clients, those included that neither publish nor play.
     pub(crate) clients: u64,
     pub(crate) publishers: u64,
     pub(crate) players: u64,
     pub(crate) forwarders: u64,
-    /// Streams with a publisher.
     pub(crate) streams: u64,
     pub(crate) publish: Traffic,
     pub(crate) play: Traffic,
@@ -57,22 +55,18 @@ pub(crate) struct HeldBytes {
 pub(crate) struct Traffic {
     pub(crate) bytes_in: u64,
     pub(crate) bytes_out: u64,
-    /// Bit rates over 30 seconds.
     pub(crate) kbps_in: u64,
     pub(crate) kbps_out: u64,
     pub(crate) messages: u64,
     pub(crate) dropped: u64,
 }
 
-/// The limits in force, and whether they are reached.
 #[derive(Debug, Clone, Serialize)]
 pub(crate) struct LimitsReport {
     pub(crate) max_connections: u64,
-    /// 0 means no limit.
     pub(crate) max_memory_bytes: u64,
     /// In percent; 0 means no limit.
     pub(crate) max_busy: u8,
-    /// The reason for which new streams are refused now.
     pub(crate) refusing: Option<String>,
 }
 
@@ -80,9 +74,7 @@ pub(crate) struct LimitsReport {
 pub(crate) struct VhostReport {
     pub(crate) name: String,
     pub(crate) enabled: bool,
-    /// Publishers and players.
     pub(crate) clients: u64,
-    /// Streams with a publisher.
     pub(crate) streams: u64,
     /// Bytes of the clients that are connected now.
     pub(crate) bytes_in: u64,
@@ -96,7 +88,6 @@ pub(crate) struct VhostReport {
 /// A stream that is published, or that clients wait for.
 #[derive(Debug, Clone, Serialize)]
 pub(crate) struct StreamReport {
-    /// Name in the server: vhost/app/stream.
     pub(crate) name: String,
     pub(crate) vhost: String,
     pub(crate) app: String,
@@ -108,13 +99,9 @@ pub(crate) struct StreamReport {
     pub(crate) forwarders: u64,
     pub(crate) video: Option<VideoReport>,
     pub(crate) audio: Option<AudioReport>,
-    /// Video frames received from the publisher.
     pub(crate) video_frames: u64,
-    /// Messages received from the publisher.
     pub(crate) messages: u64,
-    /// Messages that slow players did not get.
     pub(crate) dropped: u64,
-    /// Length of the last complete GOP.
     pub(crate) gop_ms: Option<u64>,
     /// Time of the last video message minus that of the last audio message.
     pub(crate) av_skew_ms: Option<i64>,
@@ -125,7 +112,6 @@ pub(crate) struct StreamReport {
     /// Bytes of the clients that are connected now: of the publisher, and to all of them.
     pub(crate) bytes_in: u64,
     pub(crate) bytes_out: u64,
-    /// Bit rates over 30 seconds.
     pub(crate) kbps_in: u64,
     pub(crate) kbps_out: u64,
     pub(crate) tc_url: String,
@@ -141,7 +127,6 @@ pub(crate) enum StreamState {
     Live,
     /// Its publisher was lost, and may come back.
     Lost,
-    /// Clients wait for it.
     Idle,
 }
 
@@ -149,11 +134,9 @@ pub(crate) enum StreamState {
 pub(crate) struct VideoReport {
     pub(crate) codec: String,
     pub(crate) profile: Option<&'static str>,
-    /// Such as `3.1`.
     pub(crate) level: Option<String>,
     pub(crate) width: Option<u32>,
     pub(crate) height: Option<u32>,
-    /// Measured over 30 seconds.
     pub(crate) fps: f64,
     pub(crate) kbps: u64,
 }
@@ -189,12 +172,11 @@ pub(crate) struct ClientReport {
     pub(crate) age_ms: u64,
     pub(crate) bytes_in: u64,
     pub(crate) bytes_out: u64,
-    /// Bit rates over 30 seconds.
+    /// Like all bit rates, over 30 seconds.
     pub(crate) kbps_in: u64,
     pub(crate) kbps_out: u64,
     /// Messages of its stream, received or sent.
     pub(crate) messages: u64,
-    /// Messages that it did not get because it was too slow.
     pub(crate) dropped: u64,
     /// The program of this server that it is, if it is one. It counts as no client of its vhost.
     pub(crate) engine: Option<String>,
@@ -203,13 +185,10 @@ pub(crate) struct ClientReport {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub(crate) enum ClientState {
-    /// It has not connected to an application.
     Connecting,
-    /// It is connected, and neither publishes nor plays.
     Idle,
     Publishing,
     Playing,
-    /// It was asked to leave.
     Closing,
 }
 
@@ -234,14 +213,12 @@ pub(crate) struct Section {
 #[derive(Debug, Clone)]
 pub(crate) struct Family {
     pub(crate) name: &'static str,
-    /// One sentence.
     pub(crate) help: &'static str,
     /// `counter`, `gauge` or `histogram`.
     pub(crate) kind: &'static str,
     pub(crate) samples: Vec<Sample>,
 }
 
-/// One value of a [`Family`].
 #[derive(Debug, Clone)]
 pub(crate) struct Sample {
     /// Suffix of the name of the metric, such as `_bucket` of a histogram.
@@ -255,7 +232,6 @@ pub(crate) struct Sample {
 pub(crate) struct Number {
     /// In the form of a metric's name; a counter's ends in `_total`.
     pub(crate) name: &'static str,
-    /// One sentence.
     #[serde(skip)]
     pub(crate) help: &'static str,
     pub(crate) value: u64,

@@ -10,7 +10,6 @@ use crate::st::{self, Cond};
 
 const LOG_INTERVAL: Duration = Duration::from_secs(10);
 
-/// The counts by reason. Clones are the same counters.
 #[derive(Clone, Default)]
 pub(crate) struct CloseTotals(Arc<Inner>);
 

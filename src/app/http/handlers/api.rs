@@ -14,7 +14,7 @@
 //! | [`auth`], [`call`] | secrets and roles; what endpoints need of a request |
 //! | [`core`], [`answer`], [`json`] | ids and envelopes; errors; the types of the JSON |
 //! | [`about`], [`build`], [`lists`], [`system`] | endpoints that read |
-//! | [`steer`], [`bans`] | endpoints that change something |
+//! | [`control`], [`bans`] | endpoints that change something |
 //! | [`recordings`], [`tickets`] | recordings and their files; links to these for those who cannot send a secret |
 //! | [`events`], [`event_log`] | server-sent events |
 //! | [`history`], [`offenders`] | the last hour of the server; addresses that cause trouble |
@@ -26,6 +26,7 @@ mod auth;
 mod bans;
 mod build;
 mod call;
+mod control;
 mod core;
 mod event_log;
 mod events;
@@ -37,7 +38,6 @@ mod lists;
 mod metrics;
 mod offenders;
 mod recordings;
-mod steer;
 mod system;
 mod tickets;
 
@@ -92,7 +92,6 @@ pub(crate) struct ApiHandler {
 /// The block of listeners that a handler serves, and what it serves there.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Part {
-    /// `http_api`.
     Api,
     /// `http_server`, if it has `api on`.
     Guest,
@@ -164,7 +163,7 @@ impl Api {
             },
         };
         if !call.is_read() {
-            return steer::change(&self.core, &self.bans, &self.last_reload, &call, (name, rest), config);
+            return control::change(&self.core, &self.bans, &self.last_reload, &call, (name, rest), config);
         }
         self.read(&call, name, rest, config)
     }
@@ -192,7 +191,7 @@ impl Api {
             ("openapi.json", "") => Ok(Response::json(Bytes::from_static(about::OPENAPI.as_bytes()))),
             ("closes", "") => Ok(lists::closes(core, &self.events)),
             ("events", "") => events::events(core, &self.events, call),
-            ("bans", "") => Ok(steer::bans(core, &self.bans)),
+            ("bans", "") => Ok(control::bans(core, &self.bans)),
             ("config", "") => lists::config(core, call),
             ("snapshot", "") => Ok(lists::snapshot(core)),
             ("session", "") => Ok(self.session(Some(call), config)),
@@ -260,7 +259,7 @@ impl Feature for Api {
             history.sample(&ctx);
             st::sleep(history::FIRST_INTERVAL);
             loop {
-                if event_log::is_on(&ctx.config.get()) {
+                if event_log::is_api_enabled(&ctx.config.get()) {
                     history.sample(&ctx);
                 } else {
                     history.clear();
@@ -337,7 +336,6 @@ impl Handler for ApiHandler {
     }
 }
 
-/// Adds what pages of other sites need.
 fn for_browsers(request: &Request, response: Response, config: &HttpApi) -> Response {
     let response = response.private();
     if !config.crossdomain || request.headers.get("origin").is_none() {

@@ -37,11 +37,9 @@ use crate::st;
 
 pub(crate) use page::BandwidthPageHandler;
 
-/// Maximum size of one transfer, in bytes.
 const MAX_DOWNLOAD: u64 = 1 << 30;
 const MAX_UPLOAD: u64 = 64 << 20;
 
-/// Longest name of a test.
 const MAX_NAME: usize = 32;
 
 const CHUNK: usize = 64 * 1024;
@@ -67,7 +65,6 @@ impl BandwidthHandler {
         Self { sessions: Sessions::new(ctx.clone()), ctx, api }
     }
 
-    /// Returns the vhost of a request that may test.
     fn vhost(&self, config: &Config, request: &Request, address: IpAddr) -> Result<Arc<Vhost>, Box<Response>> {
         let wanted = request.query.get("vhost");
         let Some(vhost) = find_vhost(config, wanted.as_deref()) else {
@@ -235,7 +232,6 @@ fn noise() -> Bytes {
     let make = || {
         let mut state = 0x9e37_79b9_7f4a_7c15_u64;
         let next = |_| {
-            // xorshift64.
             state ^= state << 13;
             state ^= state >> 7;
             state ^= state << 17;

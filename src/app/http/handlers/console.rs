@@ -30,7 +30,6 @@ use crate::http::status::Status;
 use crate::memory::Category;
 use crate::st::{self, Shared};
 
-/// Port of RTMP without `listen`.
 const RTMP_PORT: u16 = 1935;
 
 pub(crate) struct ConsoleHandler {
@@ -51,7 +50,6 @@ struct SiteInfo {
     http_port: Option<u16>,
     /// Media have the address of this page.
     is_media_here: bool,
-    /// Viewers have a page.
     page: bool,
     /// `api/v1` is below the address of this page.
     has_api: bool,
@@ -73,7 +71,6 @@ impl ConsoleHandler {
         })
     }
 
-    /// Returns the live streams as JSON. May wait.
     fn stream_list(&self, config: &Config) -> Bytes {
         if let Some(list) = self.list.with(|cache| cache.get(st::now())) {
             return list;
@@ -155,7 +152,6 @@ fn file(request: &Request, file: &LiveFile) -> Response {
     })
 }
 
-/// Returns whether a browser asks for a page.
 fn wants_page(request: &Request) -> bool {
     request.headers.get("accept").is_some_and(|accept| accept.contains("text/html"))
 }

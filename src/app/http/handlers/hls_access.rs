@@ -145,7 +145,6 @@ impl Handler for HlsAccessHandler {
     }
 }
 
-/// A file of HLS that only some clients may have.
 struct HlsFile {
     vhost: Arc<Vhost>,
     /// `APP/STREAM`.
@@ -193,7 +192,6 @@ fn base_in_vhost(config: &Config, vhost: &Vhost, path: &str) -> Option<String> {
     }
 }
 
-/// Returns a playlist with a query at each of its addresses.
 fn with_query(playlist: &str, query: &str) -> String {
     let mut text = String::with_capacity(playlist.len() * 2);
     for line in playlist.lines() {

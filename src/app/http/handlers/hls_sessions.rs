@@ -29,7 +29,6 @@ pub(super) const SESSION: &str = "hls_ctx";
 
 const SESSION_DIGITS: usize = 32;
 
-/// Interval at which viewers that have left are looked for.
 const CHECK_INTERVAL: Duration = Duration::from_secs(1);
 
 /// Time that a viewer may be late with its next request.
@@ -141,7 +140,6 @@ impl HlsSessions {
         waiting.try_fold(granted, |granted, gate| gate.check(&question).map(|answer| granted.merge(answer)))
     }
 
-    /// Ends viewers that have left, for ever.
     fn run(&self) {
         loop {
             st::sleep(CHECK_INTERVAL);
@@ -185,7 +183,6 @@ pub(super) fn new_session() -> Option<String> {
     Some(random.iter().map(|byte| format!("{byte:02x}")).collect())
 }
 
-/// Returns whether a text has the form of a session.
 pub(super) fn is_session(text: &str) -> bool {
     text.len() == SESSION_DIGITS && text.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'))
 }

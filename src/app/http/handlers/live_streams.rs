@@ -149,7 +149,6 @@ impl LiveStreamHandler {
         gates::ask_immediate(&self.ctx, &question(GateAction::Connect, client, None, vhost)).map(drop)
     }
 
-    /// Resolves the stream, and asks the gates that answer at once.
     fn ask_immediate(
         &self,
         target: &Target,
@@ -256,7 +255,6 @@ impl RequestedStream {
         Self { request, app, info }
     }
 
-    /// Takes the name that a gate has granted.
     fn renamed(self, name: &str, params: Option<&str>) -> Result<Self, CloseReason> {
         let renamed = self.request.renamed(name, params);
         Ok(Self::new(renamed.map_err(|error| CloseReason::Refused(error.to_string()))?, self.app))
@@ -277,7 +275,6 @@ fn not_published() -> Response {
     Response::text(Status::NotFound, "nobody publishes this stream")
 }
 
-/// Returns the response to a client that is not admitted.
 fn refusal(reason: &CloseReason) -> Response {
     match reason {
         CloseReason::Memory(_) | CloseReason::Overload(_) | CloseReason::Full(_) | CloseReason::ServerStopped => {

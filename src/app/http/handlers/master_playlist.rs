@@ -23,7 +23,6 @@ const PLAYLIST_SUFFIX: &str = ".m3u8";
 /// Content type of playlists (RFC 8216, 4).
 const PLAYLIST_TYPE: &str = "application/vnd.apple.mpegurl";
 
-/// The parameter of the stream's own playlist.
 const SOURCE_PARAMETER: &str = "rendition=source";
 
 /// Bit rate in kbit/s that is added for audio to that of an encoder's video.
@@ -49,7 +48,6 @@ struct Variant {
 /// Bit rates of segments, in bit/s.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct Rates {
-    /// The highest of one segment.
     peak: u64,
     average: u64,
 }

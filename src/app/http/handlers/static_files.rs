@@ -11,7 +11,6 @@ use crate::http::status::Status;
 use crate::http::uri::percent_encode;
 use crate::log::quoted;
 
-/// Retry time in seconds while the disk is busy.
 const RETRY_AFTER: u64 = 1;
 
 pub(crate) struct StaticFileHandler {

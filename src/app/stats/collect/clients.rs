@@ -11,7 +11,6 @@ use crate::app::session::info::{ClientInfo, StreamInfo};
 use crate::app::session::viewers::Viewer;
 use crate::app::stats::snapshot::{ClientReport, ClientState, Traffic};
 
-/// Clients taken from a table at a time.
 const CHUNK: usize = 256;
 
 pub(crate) enum ClientEntry {
@@ -25,9 +24,7 @@ pub(crate) struct ClientFacts<'a> {
     pub(crate) state: ClientState,
     pub(crate) ip: IpAddr,
     is_publishing: bool,
-    /// Its connection, once it is connected to an application.
     info: Option<&'a ClientInfo>,
-    /// The stream that it publishes or plays.
     stream: Option<Arc<StreamInfo>>,
 }
 
@@ -165,9 +162,7 @@ impl ClientFacts<'_> {
 pub(crate) struct ClientWalk<'a> {
     ctx: &'a Context,
     count: usize,
-    /// The number of the last client taken.
     last: u64,
-    /// The highest number at the begin.
     until: u64,
     chunk: std::vec::IntoIter<ClientEntry>,
     slice: TimeSlice,
@@ -209,7 +204,6 @@ impl<'a> ClientWalk<'a> {
 impl Iterator for ClientWalk<'_> {
     type Item = ClientEntry;
 
-    /// Returns the next client. May wait.
     fn next(&mut self) -> Option<ClientEntry> {
         self.slice.yield_if_used_up();
         if self.chunk.len() == 0 && self.last < self.until {

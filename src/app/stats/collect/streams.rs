@@ -8,7 +8,6 @@ use crate::app::stats::snapshot::{AudioReport, ClientState, StreamReport, Stream
 use crate::app::stream::{Source, StreamSnapshot};
 use crate::config::Config;
 
-/// Streams taken from the registry at a time.
 const CHUNK: usize = 64;
 
 /// Players of a stream looked at without a check of the time.
@@ -18,7 +17,6 @@ const PLAYERS_CHUNK: usize = 128;
 /// says, so that it may wait: streams that come or go meanwhile may be left out.
 pub(crate) struct StreamWalk<'a> {
     ctx: &'a Context,
-    /// The name of the last stream taken.
     last: String,
     chunk: std::vec::IntoIter<Source>,
     slice: TimeSlice,
@@ -33,7 +31,6 @@ impl<'a> StreamWalk<'a> {
 impl Iterator for StreamWalk<'_> {
     type Item = Source;
 
-    /// Returns the next stream. May wait.
     fn next(&mut self) -> Option<Source> {
         self.slice.yield_if_used_up();
         if self.chunk.len() == 0 {

@@ -13,7 +13,6 @@ use crate::config::HttpApi;
 use crate::http::request::Request;
 use crate::st::Shared;
 
-/// Names and descriptions of the endpoints, for the list of them.
 const ENDPOINTS: &[(&str, &str)] = &[
     ("versions", "the version of the server"),
     ("summaries", "the summary(pid, argv, pwd, cpu, mem) of the server"),
@@ -49,7 +48,6 @@ const ENDPOINTS: &[(&str, &str)] = &[
     ("session", "the role that the secret of the request gives"),
 ];
 
-/// Returns the list of what is below a path.
 pub(super) fn endpoints(core: &Core, path: &str) -> Response {
     let describe = |all: &[(&str, &str)]| all.iter().fold(Object::new(), |urls, (name, text)| urls.with(name, text));
     let urls = match path.trim_end_matches('/') {

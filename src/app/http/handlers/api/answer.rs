@@ -5,7 +5,6 @@ use crate::app::http::response::Response;
 use crate::http::status::Status;
 use crate::st;
 
-/// Longest name of the function of JSONP.
 const MAX_CALLBACK: usize = 64;
 
 pub(super) type Answer = Result<Response, Box<Response>>;

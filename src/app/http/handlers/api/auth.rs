@@ -127,7 +127,6 @@ impl State {
     }
 }
 
-/// Returns whether a request has a secret, right or wrong.
 pub(super) fn has_credentials(request: &Request) -> bool {
     credentials(request).is_some()
 }

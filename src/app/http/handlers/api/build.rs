@@ -8,9 +8,7 @@ use nix::sys::utsname::uname;
 
 use super::json::Object;
 
-/// The build, and the system.
 pub(super) struct Build {
-    /// Time of the program file.
     time: SystemTime,
     /// The facts of uname(2), by the labels of Prometheus.
     system: Vec<(&'static str, String)>,
@@ -73,7 +71,6 @@ impl Build {
     }
 }
 
-/// Returns the options of `./configure` that this build has.
 fn options() -> String {
     let all = [("ssl", cfg!(feature = "ssl")), ("hls", cfg!(feature = "hls")), ("http", cfg!(feature = "http"))];
     all.map(|(name, is_present)| format!("--{}-{name}", if is_present { "with" } else { "without" })).join(" ")

@@ -15,7 +15,6 @@ use crate::app::stats::collect::StreamWalk;
 use crate::app::stream::Source;
 use crate::memory::Category;
 
-/// Begin of ids, as in SRS.
 const ID_PREFIX: &str = "vid-";
 
 pub(super) struct Core {
@@ -23,7 +22,6 @@ pub(super) struct Core {
     /// Makes ids of names: the same name has the same id until the server ends, and nobody can look for two names with one id.
     ids: RandomState,
     pub(super) server_id: String,
-    /// Changes with each start.
     pub(super) service_id: String,
     pub(super) tickets: Tickets,
     pub(super) build: Build,

@@ -23,7 +23,6 @@ use crate::st::{self, Shared};
 pub(super) const MAX_EVENTS: usize = 1000;
 const MAX_BYTES: usize = 1 << 20;
 
-/// Closed connections that are kept beside them.
 const MAX_CLOSES: usize = 100;
 
 /// Readers at a time: each is woken by each event.
@@ -40,12 +39,10 @@ pub(super) struct EventLog {
 }
 
 struct State {
-    /// Number of the last event; 0 before the first.
     last: u64,
     events: VecDeque<Entry>,
     bytes: usize,
     charge: Charge,
-    /// JSON of the last closed connections.
     closes: VecDeque<Arc<str>>,
     readers: Vec<(u64, TcpStream)>,
     last_reader: u64,
@@ -55,7 +52,6 @@ struct State {
 pub(super) struct Entry {
     pub(super) seq: u64,
     pub(super) name: &'static str,
-    /// Name of the stream in the server, if the event is one of a stream.
     pub(super) stream: Option<Arc<str>>,
     pub(super) json: Arc<str>,
 }
@@ -128,19 +124,18 @@ impl EventLog {
 
     /// Returns the number of the last event, and of the first that is kept; one more if none is.
     pub(super) fn range(&self) -> (u64, u64) {
-        self.state.with(|state| (state.last, state.first()))
+        self.state.with(|state| (state.last, state.first_seq()))
     }
 
     /// Returns the first events after `seq`, at most `count`. `None`: some of them are no longer kept.
     pub(super) fn after(&self, seq: u64, count: usize) -> Option<Vec<Entry>> {
         self.state.with(|state| {
-            let start = (seq + 1).checked_sub(state.first())?;
+            let start = (seq + 1).checked_sub(state.first_seq())?;
             let start = usize::try_from(start).unwrap_or(usize::MAX);
             Some(state.events.iter().skip(start).take(count).cloned().collect())
         })
     }
 
-    /// Returns the JSON of the last closed connections, newest first.
     pub(super) fn recent_closes(&self) -> Vec<Arc<str>> {
         self.state.with(|state| state.closes.iter().rev().cloned().collect())
     }
@@ -166,7 +161,7 @@ impl EventLog {
     }
 
     fn record(&self, mut event: EventJson<'_>) {
-        if !is_on(&self.ctx.config.get()) {
+        if !is_api_enabled(&self.ctx.config.get()) {
             return;
         }
         event.time_ms = unix_ms();
@@ -194,7 +189,7 @@ impl EventLog {
 
 impl State {
     /// Returns the number of the first event that is kept, or else of the next one.
-    fn first(&self) -> u64 {
+    fn first_seq(&self) -> u64 {
         self.events.front().map_or(self.last + 1, |entry| entry.seq)
     }
 
@@ -220,7 +215,7 @@ impl Listener for EventLog {
             Event::Refused { ip, reason, .. } => Some((*ip, reason.code())),
             _ => None,
         };
-        if let Some((ip, code)) = offence.filter(|_| is_on(&self.ctx.config.get())) {
+        if let Some((ip, code)) = offence.filter(|_| is_api_enabled(&self.ctx.config.get())) {
             self.offenders.record_close(ip, code, st::now());
         }
         match event {
@@ -316,7 +311,7 @@ impl Drop for ReaderGuard {
 }
 
 /// Returns whether the API is served anywhere.
-pub(super) fn is_on(config: &Config) -> bool {
+pub(super) fn is_api_enabled(config: &Config) -> bool {
     config.http_api.enabled || (config.http_server.enabled && config.http_server.api)
 }
 

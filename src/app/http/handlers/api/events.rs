@@ -20,10 +20,8 @@ use crate::st;
 /// Time without an event after which a comment is sent: proxies close connections that are silent for a minute.
 const HEARTBEAT: Duration = Duration::from_secs(15);
 
-/// Events that are sent in one write.
 const MAX_BATCH: usize = 100;
 
-/// Time after which a browser connects again, in milliseconds.
 const RETRY_MS: u32 = 2000;
 
 struct Filter {
@@ -42,7 +40,6 @@ struct Reader {
     last_count: u64,
     /// Id of the last event that it has got before.
     position: Option<String>,
-    /// Number of the last event that was handled.
     seq: u64,
 }
 

@@ -14,10 +14,8 @@ use crate::st::{self, Shared};
 
 pub(super) const INTERVAL: Duration = Duration::from_secs(10);
 
-/// Time from the start of the server to the first sample with rates.
 pub(super) const FIRST_INTERVAL: Duration = Duration::from_secs(1);
 
-/// Samples of an hour.
 const MAX_SAMPLES: usize = 360;
 
 #[derive(Default)]
@@ -64,7 +62,6 @@ impl History {
 }
 
 impl State {
-    /// Adds a sample, with the bit rates since the one before.
     fn push(&mut self, mut sample: SampleJson, bytes: [u64; 2], now: Instant) {
         if let Some((at, before)) = self.last.replace((now, bytes)) {
             let ms = now.saturating_duration_since(at).as_millis().max(1) as u64;

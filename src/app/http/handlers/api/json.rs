@@ -1,7 +1,7 @@
 //! The JSON of the API. Names, types and order of the fields are those of SRS 6, so that its tools work; our own follow them.
 
+mod extensions;
 mod health;
-mod ours;
 
 use serde::Serialize;
 
@@ -11,8 +11,8 @@ use crate::app::stats::snapshot::{
 };
 use crate::config::DEFAULT_VHOST;
 
+pub(super) use extensions::{BanJson, ChangeJson, CloseJson, ForwarderJson, RecordingJson, SettingJson};
 pub(super) use health::{OffenderJson, SampleJson};
-pub(super) use ours::{BanJson, ChangeJson, CloseJson, ForwarderJson, RecordingJson, SettingJson};
 
 /// Error codes of SRS, sent with the status 200.
 pub(super) const NO_VHOST: u32 = 2014;

@@ -21,7 +21,6 @@ impl LastReload {
         self.error = error;
     }
 
-    /// Returns the JSON of SRS.
     pub(super) fn describe(&self) -> Object {
         Object::new()
             .with("err", if self.error.is_some() { RELOAD_FAILED } else { 0 })

@@ -17,14 +17,11 @@ pub(super) struct Page {
     count: usize,
 }
 
-/// A list that is being written into an answer.
 pub(super) struct List {
     page: Page,
     answer: Object,
     listed: usize,
-    /// Items that pages are made of so far.
     counted: usize,
-    /// Further items of the total.
     others: usize,
     slice: TimeSlice,
 }

@@ -22,10 +22,8 @@ use crate::app::stats::snapshot::{Section, Snapshot, StreamReport};
 use crate::app::stream::{Source, StreamNames};
 use crate::st;
 
-/// A part of a feature's report.
 type Item = Map<String, Value>;
 
-/// Returns all vhosts, or one by its id or name.
 pub(super) fn vhosts(core: &Core, call: &Call<'_>, id: &str) -> Response {
     let vhosts = collect::vhosts(&core.ctx);
     let json = |vhost| VhostJson::new(vhost, core.id(&vhost.name));
@@ -40,7 +38,6 @@ pub(super) fn vhosts(core: &Core, call: &Call<'_>, id: &str) -> Response {
     core.end_list(list)
 }
 
-/// Returns all streams, or one by its id or name.
 pub(super) fn streams(core: &Core, call: &Call<'_>, id: &str) -> Response {
     let now_ms = unix_ms();
     let report = |source: &Source| collect::stream(&core.ctx, source);
@@ -72,7 +69,6 @@ pub(super) fn streams(core: &Core, call: &Call<'_>, id: &str) -> Response {
     core.end_list(list)
 }
 
-/// Returns all clients, or one by its id.
 pub(super) fn clients(core: &Core, call: &Call<'_>, id: &str) -> Response {
     let json = |client: ClientEntry| {
         let client = client.report(&core.ctx, st::now());
@@ -163,7 +159,6 @@ fn with_list<T: Serialize>(answer: Object, name: &str, items: Vec<T>) -> Object 
     list.finish().0
 }
 
-/// Returns the programs that run for streams, or for one.
 pub(super) fn processes(core: &Core, call: &Call<'_>) -> Answer {
     let mut list = core.begin_list(call, "processes");
     feature_items(core, call, &mut list, ("transcode", "process"), |item| item)?;

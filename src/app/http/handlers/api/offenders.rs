@@ -7,7 +7,6 @@ use std::time::{Duration, Instant};
 use crate::app::session::per_ip;
 use crate::st::Shared;
 
-/// Time without trouble after which an address is forgotten.
 const WINDOW: Duration = Duration::from_secs(3600);
 
 /// Addresses that are kept. Of more, those with most trouble stay.
@@ -16,7 +15,6 @@ const MAX_ADDRESSES: usize = 1000;
 #[derive(Default)]
 pub(super) struct Offenders(Shared<HashMap<IpAddr, Record>>);
 
-/// The trouble that one address has caused.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Record {
     pub(super) refused: u64,
@@ -46,7 +44,6 @@ impl Offenders {
         self.record(ip, Offence::WrongSecret, None, now);
     }
 
-    /// Returns the addresses, those with most trouble first.
     pub(super) fn all(&self, now: Instant) -> Vec<(IpAddr, Record)> {
         let is_recent = |record: &Record| now.saturating_duration_since(record.last) < WINDOW;
         let mut all: Vec<_> = self.0.with(|records| {

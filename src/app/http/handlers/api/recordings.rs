@@ -157,7 +157,6 @@ fn download(disk: &Disk, call: &Call<'_>, recording: &FinishedRecording) -> Answ
     Ok(response.with("Content-Disposition", format_args!("attachment; filename*=UTF-8''{}", percent_encode(&name))))
 }
 
-/// Returns a finished recording. May wait.
 fn find(core: &Core, id: &str) -> Result<Arc<FinishedRecording>, Box<Response>> {
     control(core)?;
     let id = id.to_owned();

@@ -15,7 +15,6 @@ use super::json::Object;
 /// Minimum time between two samples of processor time: a shorter one says little.
 const MIN_SAMPLE_TIME: Duration = Duration::from_secs(1);
 
-/// Processor time at one moment, in ticks.
 #[derive(Debug, Clone, Copy)]
 struct Sample {
     at: Instant,
@@ -190,7 +189,6 @@ pub(super) struct ServerTotals {
 }
 
 impl CpuMeter {
-    /// Takes a sample, unless the last one is too young.
     pub(super) fn update(&mut self, readings: &Readings) {
         let now = readings.sample();
         if let Some(last) = self.last {

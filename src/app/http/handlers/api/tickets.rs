@@ -14,10 +14,8 @@ use crate::config::ApiAuth;
 /// Time for which a link is valid: long enough to watch a recording with pauses.
 pub(super) const LIFETIME: Duration = Duration::from_secs(4 * 3600);
 
-/// Most digits of a Unix time that are read.
 const MAX_DIGITS: usize = 15;
 
-/// The issuer of tickets.
 pub(super) struct Tickets {
     /// Random, so that tickets end with the server. `None`: the system has no random bytes, and nobody gets a ticket.
     key: Option<[u8; 32]>,

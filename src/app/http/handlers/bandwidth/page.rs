@@ -20,7 +20,6 @@ const POLICY: &str = "Content-Security-Policy: default-src 'none'; script-src 's
     img-src data:; base-uri 'none'; form-action 'none'; frame-ancestors 'none'; \
     require-trusted-types-for 'script'; trusted-types 'none'\r\nReferrer-Policy: no-referrer\r\n";
 
-/// Path, file name and content.
 const FILES: [(&str, &str, &[u8]); 3] = [
     ("bandwidth", "bandwidth.html", include_bytes!("page.html")),
     ("bandwidth/page.css", "page.css", include_bytes!("page.css")),

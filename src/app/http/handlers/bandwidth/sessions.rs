@@ -20,10 +20,8 @@ pub(super) const TEST_LIMIT: Duration = Duration::from_secs(40);
 /// Time without a transfer after which a test is over.
 const IDLE_LIMIT: Duration = Duration::from_secs(5);
 
-/// Transfers of a test at a time.
 pub(super) const MAX_TRANSFERS: usize = 16;
 
-/// Interval at which the time of a test is checked.
 const CHECK_INTERVAL: Duration = Duration::from_secs(1);
 
 const MAX_PAUSE: Duration = Duration::from_secs(2);
@@ -31,7 +29,6 @@ const MAX_PAUSE: Duration = Duration::from_secs(2);
 /// The factor by which a page may have measured more than the server, which counts the start of TCP too.
 const MAX_REPORTED_RATIO: f64 = 1.25;
 
-/// Highest time in milliseconds that a page may report.
 const MAX_MS: f64 = 60_000.0;
 
 /// The running tests. Clones are the same tests.
@@ -257,7 +254,6 @@ impl TransferGuard {
         }
     }
 
-    /// Records figures of the kernel about the connection.
     pub(super) fn set_network(&self, min_rtt: Duration, retransmits: u32) {
         self.with(|test| {
             test.min_rtt = Some(test.min_rtt.map_or(min_rtt, |rtt| rtt.min(min_rtt)));

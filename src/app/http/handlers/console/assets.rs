@@ -23,7 +23,6 @@ macro_rules! files {
     ($($name:literal)*) => { [$(($name, include_bytes!($name) as &'static [u8])),*] };
 }
 
-/// Names below `console/`, and contents.
 const FILES: [(&str, &[u8]); 30] = files![
     "api.js" "decoders.js" "dom.js" "events.js" "format.js" "health.js" "links.js" "live_edge.js" "main.js"
     "playback.js" "player.js" "plot.js" "qr.js" "store.js" "style.css" "table.js" "views.css" "views/clients.js"

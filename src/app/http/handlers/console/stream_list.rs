@@ -22,7 +22,6 @@ const MAX_BYTES: usize = 4 << 20;
 #[derive(Serialize)]
 struct PublicStream<'a> {
     vhost: &'a str,
-    /// Application and stream.
     name: String,
     video: Option<&'a str>,
     audio: Option<&'a str>,
@@ -30,7 +29,6 @@ struct PublicStream<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
     audio_obstacle: Option<&'a str>,
     players: u64,
-    /// Paths on this server.
     hls: Option<&'a str>,
     flv: Option<&'a str>,
 }

@@ -19,9 +19,7 @@ pub(super) struct Target {
     vhost: String,
     pub(super) app: String,
     stream: String,
-    /// As sent.
     params: String,
-    /// The page that the player is on.
     pub(super) page_url: String,
 }
 
@@ -98,7 +96,6 @@ impl Target {
         }
     }
 
-    /// Returns whether the format has room for a stream with this audio.
     pub(super) fn supports(&self, audio: Option<AudioCodec>) -> bool {
         match (self.format, audio) {
             (MountFormat::Mp3, Some(audio)) => audio.is_mp3(),

@@ -19,14 +19,12 @@ use crate::http::websocket::{Closed, Reader};
 use crate::log::Throttle;
 use crate::st::{self, net::TcpStream};
 
-/// Reads of one round.
 const MAX_READS: usize = 4;
 
 /// Bytes that a viewer may send beyond [`INPUT_RATE`] for each second that it watches. Expected are only answers to pings.
 const MAX_INPUT: u64 = 64 * 1024;
 const INPUT_RATE: u64 = 1024;
 
-/// Time for the last frame of a WebSocket.
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(1);
 
 const DROP_LOG_INTERVAL: Duration = Duration::from_secs(5);
@@ -121,7 +119,6 @@ impl Viewer {
         }
     }
 
-    /// Returns the reason of an end in order.
     fn serve(&mut self) -> Result<CloseReason, CloseReason> {
         let stream = self.session.client.stream.clone();
         let (mut priority, mut stack_trimmed) = (None, false);
@@ -169,7 +166,6 @@ impl Viewer {
         }
     }
 
-    /// Writes as much of the queue as the socket takes. Returns whether that was anything.
     fn write(&mut self, stream: &TcpStream) -> io::Result<bool> {
         if self.queue.is_empty() {
             return Ok(false);

@@ -95,7 +95,6 @@ pub(super) fn network(text: &str) -> [u64; 4] {
     all
 }
 
-/// Returns the KiB read from and written to disks.
 pub(super) fn disk(text: &str) -> [u64; 2] {
     ["pgpgin ", "pgpgout "].map(|name| {
         let value = text.lines().find_map(|line| line.strip_prefix(name));
