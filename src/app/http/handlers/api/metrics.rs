@@ -8,7 +8,7 @@ use crate::app::session::close;
 use crate::app::stats::collect::{self, discard};
 use crate::app::stats::snapshot::{Sample, Snapshot, StreamReport};
 use crate::config::Exporter;
-use crate::st;
+use crate::st::{self, RunLengths};
 
 pub(super) const CONTENT_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
 
@@ -97,12 +97,7 @@ impl MetricsText {
         let seconds = server.uptime_ms as f64 / 1000.0;
         self.single("srs_uptime_seconds", "Time since the server started.", "gauge", seconds);
         self.single("srs_busy_ratio", "Share of the worker's time that media takes.", "gauge", server.busy);
-        self.single(
-            "srs_longest_low_priority_run_seconds",
-            "Most processor time that work of low priority, such as a request, took without a break, in the last minute or two.",
-            "gauge",
-            st::longest_low_priority_run().as_secs_f64(),
-        );
+        self.low_priority_runs(&st::low_priority_runs());
         self.single("srs_resident_memory_bytes", "Memory of the process.", "gauge", server.resident_bytes);
         self.family("srs_held_memory_bytes", "Bytes held for clients, by purpose.", "gauge");
         for held in &server.held {
@@ -150,6 +145,17 @@ impl MetricsText {
         for close in &snapshot.closes {
             self.sample("srs_closed_connections_total", &[("reason", close.code)], close.count);
         }
+    }
+
+    fn low_priority_runs(&mut self, runs: &RunLengths) {
+        let help = "Time for which work of low priority, such as a request, held the worker without a break.";
+        self.family("srs_low_priority_run_seconds", help, "histogram");
+        for (bound, count) in runs.cumulative() {
+            self.sample("srs_low_priority_run_seconds_bucket", &[("le", &bound.as_secs_f64().to_string())], count);
+        }
+        self.sample("srs_low_priority_run_seconds_bucket", &[("le", "+Inf")], runs.count());
+        self.sample("srs_low_priority_run_seconds_sum", &[], runs.total().as_secs_f64());
+        self.sample("srs_low_priority_run_seconds_count", &[], runs.count());
     }
 
     /// Writes what the exporter of SRS has beside these, for dashboards that were made for it.
@@ -200,7 +206,6 @@ impl MetricsText {
         let _ = write!(self.0, "# HELP {name} {help}\n# TYPE {name} {kind}\n");
     }
 
-    /// Writes one value of the metric that was started last.
     fn sample(&mut self, name: &str, labels: &[(&str, &str)], value: impl Display) {
         self.0.push_str(name);
         for (at, (label, text)) in labels.iter().enumerate() {
