@@ -9,6 +9,7 @@
 
 mod decoder;
 mod encoder;
+mod header;
 
 pub use decoder::ChunkDecoder;
 pub use encoder::{ChunkHeader, MAX_DELTA, encode, encode_continuation, encode_delta};

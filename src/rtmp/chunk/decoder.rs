@@ -2,6 +2,7 @@
 
 use bytes::{Bytes, BytesMut};
 
+use super::header::{ChunkStream, MessageHeader, basic_header, be24};
 use super::{DEFAULT_CHUNK_SIZE, EXTENDED_TIMESTAMP, Error, MAX_CHUNK_STREAMS, MAX_INCOMPLETE};
 use crate::rtmp::message::{Message, MessageType};
 
@@ -33,23 +34,6 @@ pub struct ChunkDecoder {
     incomplete: usize,
     max_incomplete: usize,
     chunks: usize,
-}
-
-#[derive(Debug)]
-struct ChunkStream {
-    csid: u32,
-    kind: MessageType,
-    length: usize,
-    stream_id: u32,
-    timestamp: u32,
-    /// Added to the time stamp by the next message if it starts with a type-3 chunk.
-    delta: u32,
-    /// The extended time stamp field as it was sent, if present.
-    extended: Option<u32>,
-    /// The peer omits the extended time stamp in type-3 chunks.
-    omits_extended: bool,
-    /// The received bytes of the incomplete message, if there is one.
-    payload: Option<BytesMut>,
 }
 
 impl Default for ChunkDecoder {
@@ -377,72 +361,4 @@ impl ChunkDecoder {
             _ => Ok(Some(message)),
         }
     }
-}
-
-/// The fields of a chunk's message header that are present in its type.
-struct MessageHeader {
-    fmt: u8,
-    /// Time stamp (type 0) or delta (types 1 and 2).
-    time: Option<u32>,
-    /// The extended time stamp field, if present.
-    extended: Option<u32>,
-    length_and_kind: Option<(usize, MessageType)>,
-    stream_id: Option<u32>,
-}
-
-impl ChunkStream {
-    fn apply(&mut self, new: &MessageHeader) -> Result<(), Error> {
-        if let Some(payload) = &self.payload {
-            return self.check_continuation(payload.len(), new);
-        }
-        if let Some((length, kind)) = new.length_and_kind {
-            (self.length, self.kind) = (length, kind);
-        }
-        if let Some(stream_id) = new.stream_id {
-            self.stream_id = stream_id;
-        }
-        match (new.fmt, new.time) {
-            // The delta of a message that starts with type 3 after this one (section 5.3.1.2.4); ffmpeg relies on it.
-            (0, Some(time)) => (self.timestamp, self.delta, self.extended) = (time, time, new.extended),
-            (_, Some(delta)) => {
-                self.extended = new.extended;
-                self.delta = if new.extended.is_some() { delta } else { sign_extended(delta) };
-                self.timestamp = self.timestamp.wrapping_add(self.delta);
-            }
-            (_, None) => self.timestamp = self.timestamp.wrapping_add(self.delta),
-        }
-        self.payload = Some(BytesMut::new());
-        Ok(())
-    }
-
-    /// Checks a chunk that continues a message: type 3, or a header that repeats length and type.
-    fn check_continuation(&self, received: usize, new: &MessageHeader) -> Result<(), Error> {
-        let same = new.length_and_kind.is_none_or(|again| again == (self.length, self.kind));
-        if new.fmt == 0 || !same {
-            let length = new.length_and_kind.map_or(self.length, |(length, _)| length);
-            return Err(Error::HeaderInMessage { csid: self.csid, length, received, expected: self.length });
-        }
-        Ok(())
-    }
-}
-
-/// Returns the type, chunk stream id and length of a basic header (section 5.3.1.1).
-fn basic_header(bytes: &[u8]) -> Option<(u8, u32, usize)> {
-    let first = *bytes.first()?;
-    let (csid, len) = match first & 0x3f {
-        0 => (64 + u32::from(*bytes.get(1)?), 2),
-        1 => (64 + u32::from(*bytes.get(1)?) + 256 * u32::from(*bytes.get(2)?), 3),
-        csid => (u32::from(csid), 1),
-    };
-    Some((first >> 6, csid, len))
-}
-
-fn be24(bytes: &[u8]) -> u32 {
-    u32::from_be_bytes([0, bytes[0], bytes[1], bytes[2]])
-}
-
-/// Converts a 24-bit delta. More than half the range is negative: some encoders send it when their clock steps back, and no
-/// stream pauses for two hours between two messages.
-fn sign_extended(delta: u32) -> u32 {
-    if delta >= 0x80_0000 { delta | 0xff00_0000 } else { delta }
 }

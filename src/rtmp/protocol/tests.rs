@@ -1,4 +1,7 @@
+use bytes::Bytes;
+
 use super::*;
+use crate::rtmp::chunk::ChunkStreamId;
 
 /// Takes and decodes the queued messages.
 fn take_sent(protocol: &mut Protocol<()>) -> Vec<Message> {
