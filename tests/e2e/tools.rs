@@ -115,7 +115,7 @@ pub(crate) fn gstreamer() -> Option<PathBuf> {
 }
 
 /// Returns `gst-launch-1.0` if it has a client of HTTP.
-#[cfg(feature = "http")]
+#[cfg(all(feature = "hls", feature = "http"))]
 pub(crate) fn gstreamer_http() -> Option<PathBuf> {
     let inspect = in_path("gst-inspect-1.0")?;
     let has_http =

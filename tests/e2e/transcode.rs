@@ -23,6 +23,7 @@ pub(crate) const LIMIT: Duration = Duration::from_secs(60);
 pub(crate) struct Transcoding {
     pub(crate) server: Server,
     pub(crate) api: u16,
+    #[cfg_attr(not(feature = "hls"), allow(dead_code, reason = "read by the tests of HLS"))]
     pub(crate) http: u16,
 }
 
