@@ -38,7 +38,7 @@ use crate::app::events::{Event, Listener};
 use crate::app::limits::fairness::TimeSlice;
 use crate::app::limits::reclaim::{Reclaim, ReclaimTarget, Reclaimed};
 use crate::app::session::info::StreamInfo;
-use crate::app::session::recordings::{ActiveRecording, FinishedRecording, Recorded, RecordingControl, Removal};
+use crate::app::session::recordings::{ActiveRecording, FinishedRecording, RecordOutcome, RecordingControl, Removal};
 use crate::app::stats::snapshot::Section;
 use crate::app::stream::{Output, Source, StreamEvent};
 use crate::config::{Config, Vhost};
@@ -230,17 +230,17 @@ impl Listener for DvrFeature {
 struct Control(Weak<Inner>);
 
 impl RecordingControl for Control {
-    fn record(&self, stream: &str, is_wanted: bool) -> Recorded {
-        let Some(inner) = self.0.upgrade() else { return Recorded::NotPublished };
-        let Some(source) = inner.ctx.streams.find(stream) else { return Recorded::NotPublished };
+    fn record(&self, stream: &str, is_wanted: bool) -> RecordOutcome {
+        let Some(inner) = self.0.upgrade() else { return RecordOutcome::NotPublished };
+        let Some(source) = inner.ctx.streams.find(stream) else { return RecordOutcome::NotPublished };
         let config = inner.ctx.config.get();
         let (Some(info), Some(vhost)) = (source.published_stream(), config.vhosts.get(&source.vhost_name())) else {
-            return Recorded::NotPublished;
+            return RecordOutcome::NotPublished;
         };
         let before = inner.is_wanted(&info, vhost);
         inner.overrides.with(|overrides| overrides.insert(info.name.clone(), is_wanted));
         inner.attach(&source, vhost, false);
-        if before == is_wanted { Recorded::Unchanged } else { Recorded::Changed }
+        if before == is_wanted { RecordOutcome::Unchanged } else { RecordOutcome::Changed }
     }
 
     fn active(&self) -> Vec<ActiveRecording> {
@@ -273,7 +273,7 @@ impl Reclaim for DvrFeature {
         self.0.queue.queued_bytes()
     }
 
-    /// Gives nothing back: it is on its way to the disk.
+    /// Frees nothing: what is held is on its way to the disk.
     fn reclaim(&self, _: &ReclaimTarget<'_>, _: &mut TimeSlice) -> Reclaimed {
         Reclaimed::default()
     }

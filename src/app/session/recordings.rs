@@ -42,7 +42,7 @@ pub(crate) struct ActiveRecording {
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[cfg_attr(not(feature = "http"), allow(dead_code, reason = "read over HTTP only"))]
-pub(crate) enum Recorded {
+pub(crate) enum RecordOutcome {
     Changed,
     Unchanged,
     NotPublished,
@@ -58,7 +58,7 @@ pub(crate) enum Removal {
 #[cfg_attr(not(feature = "http"), allow(dead_code, reason = "used over HTTP only"))]
 pub(crate) trait RecordingControl: Send + Sync {
     /// Starts or ends the recording of `vhost/app/stream`, whatever the configuration says, until the stream is unpublished.
-    fn record(&self, stream: &str, is_wanted: bool) -> Recorded;
+    fn record(&self, stream: &str, is_wanted: bool) -> RecordOutcome;
 
     fn active(&self) -> Vec<ActiveRecording>;
 

@@ -14,7 +14,7 @@ use super::system::unix_ms;
 use super::tickets::LIFETIME;
 use crate::app::http::disk::{Disk, OpenError};
 use crate::app::http::response::{Body, Response};
-use crate::app::session::recordings::{FinishedRecording, Recorded, RecordingControl, Removal};
+use crate::app::session::recordings::{FinishedRecording, RecordOutcome, RecordingControl, Removal};
 use crate::app::stats::collect::discard;
 use crate::config::{ApiAuth, ApiRole, HttpApi};
 use crate::http::request::Request;
@@ -73,12 +73,12 @@ pub(super) fn record(core: &Core, call: &Call<'_>, stream: &str, is_wanted: bool
     let source = core.find_stream(stream);
     let name = source.map(|source| source.name()).unwrap_or_default();
     let recorded = control(core)?.record(&name, is_wanted);
-    if recorded == Recorded::NotPublished {
+    if recorded == RecordOutcome::NotPublished {
         return Err(not_found("no such stream is published"));
     }
     log_change(call.address, format_args!("{} recording of {name}", if is_wanted { "start" } else { "stop" }));
     let answer = core.envelope().with("stream", name).with("recording", is_wanted);
-    Ok(core.json(answer.with("changed", recorded == Recorded::Changed)))
+    Ok(core.json(answer.with("changed", recorded == RecordOutcome::Changed)))
 }
 
 pub(super) fn remove(core: &Core, call: &Call<'_>, id: &str) -> Answer {
