@@ -185,13 +185,14 @@ impl Role for PublisherRole<'_, '_> {
     }
 
     fn start_round(&mut self, now: Instant) -> Result<Option<()>, CloseReason> {
+        // The fetches overlap with each other and with the read.
+        st::prefetch(&*self.connection.client);
+        self.publication.prefetch();
+        st::prefetch_all(&self.connection.rtmp);
+        st::prefetch_stack();
         if let Some(reason) = self.connection.client.close_requested() {
             return Err(reason);
         }
-        // The fetches overlap with the read.
-        st::prefetch_stack();
-        st::prefetch_all(&self.connection.rtmp);
-        self.publication.prefetch();
         // Without coalescing, input is read as soon as it arrives.
         self.arrived_after = if self.coalescing { self.round_started } else { now };
         self.round_started = now;

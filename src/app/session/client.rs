@@ -30,15 +30,15 @@ pub(crate) enum ClientKind {
     Hls,
 }
 
-#[repr(C)] // Keeps `stream` first: `prefetch` in the loop over a stream's players fetches the start of this struct.
+#[repr(C)] // Keeps first what each turn accesses: `prefetch` fetches the start of this struct.
 pub(crate) struct Client {
     pub(crate) stream: TcpStream,
+    close_requested: OnceLock<CloseReason>,
     pub(crate) number: u64,
     pub(crate) kind: ClientKind,
     pub(crate) connected_at: Instant,
     /// Address according to a load balancer, if there is one.
     proxied_addr: OnceLock<SocketAddr>,
-    close_requested: OnceLock<CloseReason>,
     stats_finished: AtomicBool,
     pub(crate) counts_for_address: AtomicBool,
     /// Messages in the stats groups that it has left.
@@ -60,7 +60,6 @@ struct Vhosts {
     stream: Option<Arc<Vhost>>,
 }
 
-/// Handles of the stream that the client publishes or plays, owned by its coroutine.
 #[derive(Default)]
 struct StreamHandles {
     publication: Weak<Publication>,
@@ -103,7 +102,6 @@ impl Client {
         let _ = self.info.set(info.clone());
     }
 
-    /// Returns what is known after `connect`.
     pub(crate) fn info(&self) -> Option<&Arc<ClientInfo>> {
         self.info.get()
     }
@@ -125,7 +123,6 @@ impl Client {
         self.vhosts().connection = Some(vhost.clone());
     }
 
-    /// Sets the vhost of the stream that the client publishes or plays.
     pub(crate) fn set_stream_vhost(&self, vhost: Option<&Arc<Vhost>>) {
         self.vhosts().stream = vhost.cloned();
     }
@@ -168,7 +165,6 @@ impl Client {
         handles.info = Some(info.clone());
     }
 
-    /// Returns the stream that it publishes or plays, or did last.
     #[cfg_attr(not(feature = "http"), allow(dead_code, reason = "read over HTTP only"))]
     pub(crate) fn stream_info(&self) -> Option<Arc<StreamInfo>> {
         self.stream_handles().info.clone()
