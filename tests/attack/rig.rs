@@ -31,6 +31,9 @@ const RECOVERY: Duration = Duration::from_secs(30);
 /// and `hls_dispose`; the allocator returns memory 5 to 10 s later.
 pub(crate) const MEMORY_RECOVERY: Duration = Duration::from_secs(75);
 
+/// Highest slowdown of the server by other programs that excuses its lateness.
+const MAX_SLOWDOWN: f64 = 4.0;
+
 /// Server directives of every rig, unless the test has its own: room for the attackers.
 const MANY_CONNECTIONS: &str = "max_connections 4000;";
 
@@ -216,7 +219,8 @@ impl Rig {
         let turn = AttackTurn::wait(self.measures_lateness);
         // Lateness from the attacks of other rigs does not count.
         healthy.wait_caught_up();
-        healthy.take_lateness();
+        healthy.take_lateness(1.0);
+        let [ran, waited] = self.processor_time();
         // Resets VmHWM.
         let _ = fs::write(self.proc("clear_refs"), "5");
         self.unrecovered.push(self.attack.clone());
@@ -227,10 +231,13 @@ impl Rig {
         self.server.assert_healthy();
         let healthy = self.healthy.as_ref().expect("present until finish");
         healthy.wait_caught_up();
-        let lateness = healthy.take_lateness();
+        let [ran_now, waited_now] = self.processor_time();
+        let (running, waiting) = (ran_now.saturating_sub(ran), waited_now.saturating_sub(waited));
+        let slowdown = if running.is_zero() { 1.0 } else { 1.0 + waiting.as_secs_f64() / running.as_secs_f64() };
+        let lateness = healthy.take_lateness(slowdown.min(MAX_SLOWDOWN));
         drop(turn);
         println!(
-            "  {}: {:.1} s; peak {peak} MB; players {} ms late, machine {} ms",
+            "  {}: {:.1} s; peak {peak} MB; players {} ms late, machine {} ms, slowed down by {slowdown:.1}",
             self.attack,
             duration.as_secs_f32(),
             lateness.players.as_millis(),
@@ -345,6 +352,17 @@ impl Rig {
 
     fn proc(&self, file: &str) -> String {
         format!("/proc/{}/{file}", self.server.pid())
+    }
+
+    /// Returns for how long the server's threads have run, and have waited for a processor; zero if the kernel does not count that.
+    fn processor_time(&self) -> [Duration; 2] {
+        let of_thread = |text: &str| {
+            let mut times = text.split_whitespace().map_while(|word| word.parse().ok().map(Duration::from_nanos));
+            Some([times.next()?, times.next()?])
+        };
+        let threads = fs::read_dir(self.proc("task")).expect("the server runs").flatten();
+        let texts = threads.filter_map(|thread| fs::read_to_string(thread.path().join("schedstat")).ok());
+        texts.filter_map(|text| of_thread(&text)).fold([Duration::ZERO; 2], |sum, of| [sum[0] + of[0], sum[1] + of[1]])
     }
 
     /// Returns the resident memory before the first attack, in bytes.
