@@ -21,6 +21,7 @@ fn api() {
     rig.attack("lists of the API at full speed", |rig| lists(rig, api));
     rig.attack_from_rest("readers of events that never read, or a byte at a time", |rig| events(rig, api));
     rig.attack_from_rest("huge heads and secrets of the API", |rig| heads(rig, api));
+    rig.attack("links to recordings that nobody gave away", |rig| tickets(rig, api));
     // Last, because the addresses that guess are refused for a minute.
     rig.attack("secrets of the API, by the thousand", |rig| guess(rig, api));
     rig.finish();
@@ -38,7 +39,9 @@ fn status_from(last: u8, api: Endpoint, request: &[u8]) -> Option<u16> {
 }
 
 fn guess(rig: &Rig, api: Endpoint) {
-    let mut refused = 0;
+    /// Secrets of an address that are compared within a minute.
+    const PER_MINUTE: u64 = 10;
+    let (mut refused, started) = (0, Instant::now());
     // Those of an attack that is repeated are others: the first have to wait.
     let first = 100 + 3 * u8::try_from(rig.unique_number()).expect("an attack is repeated once");
     for n in 0..rig.count(600, 20_000, "secrets") {
@@ -48,9 +51,10 @@ fn guess(rig: &Rig, api: Endpoint) {
             status => assert!(matches!(status, Some(429) | None), "{status:?}"),
         }
     }
-    // Ten a minute from each of three addresses; in long mode more than a minute may pass.
+    let minutes = 1 + started.elapsed().as_secs() / 60;
     println!("    {refused} secrets were compared");
-    assert!(refused >= 30 && (refused == 30 || crate::sample::is_long()), "{refused} secrets were compared");
+    // From each of three addresses.
+    assert!((3 * PER_MINUTE..=3 * PER_MINUTE * minutes).contains(&refused), "{refused} secrets were compared");
     let right = get("/api/v1/streams", "right");
     assert_eq!(status_from(first, api, &right), Some(429), "who has guessed has to wait");
     assert_eq!(status_from(99, api, &right), Some(200), "others need not");
@@ -85,6 +89,34 @@ fn heads(rig: &Rig, api: Endpoint) {
         assert!(statuses(&answer).iter().all(|status| *status < 500), "{path:.60}");
     }
     rig.assert_memory_below(150);
+}
+
+/// Makes up the tickets of links to recordings, which need no secret.
+fn tickets(rig: &Rig, api: Endpoint) {
+    let get = |ticket: &str| {
+        format!("GET /api/v1/recordings/0/file?ticket={ticket} HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n").into_bytes()
+    };
+    let (zeros, long) = ("0".repeat(64), "a".repeat(2000));
+    let mut made_up = vec![
+        String::new(),
+        "-".to_owned(),
+        format!("-1-{zeros}"),
+        format!("99999999999-{zeros}"),
+        format!("{}-{zeros}", u64::MAX),
+        format!("{long}-{long}"),
+        format!("99999999999-{}", "%00".repeat(64)),
+        "99999999999-%c3%bc0".to_owned(),
+    ];
+    made_up.extend((0..rig.count(200, 20_000, "tickets")).map(|n| format!("99999999999-{n:064x}")));
+    let mut attacker = Attacker::connect(api).expect("a connection");
+    for ticket in &made_up {
+        if attacker.closed {
+            attacker = Attacker::connect(api).expect("a connection");
+        }
+        attacker.send(&get(ticket));
+        let answer = attacker.receive_some(ANSWER_TIMEOUT);
+        assert_eq!(statuses(&answer).first(), Some(&403), "{ticket:.40}");
+    }
 }
 
 /// Asks for all lists, while clients come and go; every other attacker reads nothing.

@@ -91,7 +91,7 @@ fn proxy_headers(rig: &Rig) {
         attacker.send(&[head, play_session("healthy")].concat());
         assert!(attacker.receives(20_000, Duration::from_secs(10)), "a client behind a balancer plays");
     }
-    rig.server.wait_log(&[r"client connected: address=192.0.2.7:4660 proxy=127.0.0.2:"], Duration::from_secs(5));
+    rig.server.wait_log(&[r"client connected: address=192.0.2.7:4660 proxy=127.0.0.2:"], Duration::from_secs(20));
 }
 
 fn forged_headers(rig: &Rig) {
