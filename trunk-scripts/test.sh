@@ -38,6 +38,24 @@ done
 passed=0
 failed=0
 summary=
+failures=
+results=$(mktemp -d) || exit 1
+trap 'rm -rf "$results"' EXIT
+
+# reasons: prints why a step has failed, from its output: the panics of tests with their names, else errors, else the last lines.
+reasons() {
+    awk '
+        /^---- .* stdout ----$/ { name = $2 }
+        / panicked at / { is_shown = 1; lines = 0; print name }
+        /^stack backtrace:|^note: run with|^--- |^files of this test|^$/ { is_shown = 0 }
+        is_shown && lines++ < 20 { print "    " substr($0, 1, 400) }
+    ' "$1" >"$results/reasons"
+    grep '^test .* FAILED$' "$1" | sort -u >>"$results/reasons"
+    [ -s "$results/reasons" ] || grep -A 9 '^error' "$1" | head -n 40 >"$results/reasons"
+    [ -s "$results/reasons" ] || tail -n 20 "$1" >"$results/reasons"
+    # The log of a run may be cut in the middle: what is at its end has to be short.
+    tail -c 6000 "$results/reasons"
+}
 
 # step TITLE SECONDS COMMAND…: runs a command with a time limit and records its result for the summary.
 step() {
@@ -45,7 +63,7 @@ step() {
     shift 2
     echo
     echo "== $title"
-    timeout --kill-after=10 "$seconds" "$@" </dev/null || status=$?
+    timeout --kill-after=10 "$seconds" "$@" </dev/null 2>&1 | tee "$results/output" || status=$?
     local took=$((SECONDS - began))
     if [ "$status" -eq 0 ]; then
         passed=$((passed + 1))
@@ -53,6 +71,7 @@ step() {
     else
         failed=$((failed + 1))
         [ "$status" -eq 124 ] && title="$title (not finished within $seconds s)"
+        failures+=$(printf -- '-- %s\n' "$title" && reasons "$results/output")$'\n'
         summary+=$(printf '  FAILED  %4d s  %s' "$took" "$title")$'\n'
     fi
     return "$status"
@@ -195,8 +214,6 @@ beside=(
     "clippy, http only|cargo clippy --locked --lib --bins --no-default-features --features http -- -D warnings"
     "the API against its description|bash trunk-scripts/api-check.sh --no-build --optional --examples 5$api_check_install"
 )
-results=$(mktemp -d) || exit 1
-
 # run_beside PRIORITY NUMBER…: runs these commands, one after the other.
 run_beside() {
     local priority=$1 number arguments
@@ -232,6 +249,11 @@ for number in "${!beside[@]}"; do
 done
 step "attack kit (sample)" 1200 bash trunk-scripts/attack.sh || true
 
+if [ -n "$failures" ]; then
+    echo
+    echo "== failures"
+    printf '%s' "$failures"
+fi
 echo
 echo "== summary, $SECONDS s"
 printf '%s' "$summary"
