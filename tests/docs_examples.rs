@@ -187,7 +187,7 @@ fn complete(block: &str) -> String {
 fn every_configuration_is_valid() {
     let folder = tempfile::tempdir().unwrap();
     // Files that the examples name; ffmpeg is installed.
-    for name in ["conf/keys", "objs/notify.sh"] {
+    for name in ["conf/keys", "objs/notify.sh", "objs/convert.sh"] {
         let path = folder.path().join(name);
         std::fs::create_dir_all(path.parent().unwrap()).unwrap();
         std::fs::write(&path, "").unwrap();

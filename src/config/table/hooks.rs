@@ -15,7 +15,8 @@ pub(super) static ROWS: &[Row] = &[
          are known. A refusal ends the connection."),
     optional(HttpHooks, "on_close", Kind::Urls, HOOKS,
         "backends that are told of the end of a connection",
-        "Told when a connection ends for which on_connect passed, or would have passed."),
+        "Told when a connection ends for which on_connect passed. Without URLs for on_connect, that is each client that \
+         has asked to publish or play."),
     optional(HttpHooks, "on_publish", Kind::Urls, HOOKS,
         "backends that are asked before a client publishes",
         "Asked when the stream's name is free and reserved for the client, before the client is told anything."),
@@ -24,7 +25,7 @@ pub(super) static ROWS: &[Row] = &[
         "Told once for each on_publish that passed."),
     optional(HttpHooks, "on_play", Kind::Urls, HOOKS,
         "backends that are asked before a client plays",
-        "Asked before a client plays over RTMP or HTTP-FLV. Viewers of HLS are not asked about."),
+        "Asked before a client plays over RTMP or HTTP-FLV, and with sessions of hls also about viewers of HLS."),
     optional(HttpHooks, "on_stop", Kind::Urls, HOOKS,
         "backends that are told when a client no longer plays",
         "Told once for each on_play that passed."),
@@ -54,7 +55,7 @@ pub(super) static ROWS: &[Row] = &[
     setting(HttpHooks, "hooks_retry", number(0, 3, ""), "1", HOOKS,
         "further attempts of a question",
         "Further attempts if a backend cannot be reached, does not answer in time, or answers with a status of 500 or \
-         more. What is only told is retried until it is delivered."),
+         more. Events are retried until they are delivered."),
     setting(HttpHooks, "on_hook_failure", Kind::Choice(&["deny", "allow"]), "deny", HOOKS,
         "decision while a backend does not answer",
         "Decision about a client if a backend gave no answer in all attempts. A backend that failed 5 times in a row is \

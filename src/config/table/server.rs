@@ -49,7 +49,7 @@ pub(super) static ROWS: &[Row] = &[
         "Time that a client has for the RTMP handshake, including that of TLS. A slower client is disconnected."),
     setting(Root, "command_timeout", TIMEOUT, "30s", CLIENTS,
         "time for each of connect, publish and play",
-        "Time from the handshake to connect, and again from there, or from the end of a stream, to publish or play. A \
+        "Time from the handshake to connect, and from connect or the end of a stream to the next publish or play. A \
          slower client is disconnected."),
     setting(Root, "send_timeout", TIMEOUT, "30s", CLIENTS,
         "time without progress after which a client is disconnected",

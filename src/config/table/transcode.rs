@@ -152,7 +152,7 @@ pub(super) static ROWS: &[Row] = &[
     optional(Exec, "on_unpublish", Kind::Command, COMMANDS,
         "a command that runs when a stream has ended", "A command that runs once when a stream has ended."),
     optional(Exec, "on_play", Kind::Command, COMMANDS,
-        "a command that runs when a client plays", "A command that runs once when a client plays over RTMP."),
+        "a command that runs when a client plays", "A command that runs once when a client plays: over RTMP, over HTTP-FLV, or with a session of HLS."),
     optional(Exec, "on_stop", Kind::Command, COMMANDS,
         "a command that runs when a client has stopped", "A command that runs once when such a client has stopped."),
     optional(Exec, "on_dvr", Kind::Command, COMMANDS,

@@ -55,8 +55,7 @@ pub(super) static ROWS: &[Row] = &[
          unacknowledged (Nagle's algorithm): much less CPU with many players, for up to one round trip of delay."),
     block(Vhost, "security", Shape::Block(Security), None,
         "who may publish and play",
-        "Restricts who may publish and play: by client address (over RTMP and RTMPS only), by stream keys, and by signed \
-         URLs."),
+        "Restricts who may publish and play: by client address, by stream keys, and by signed URLs."),
     block(Vhost, "publish", Shape::Block(Publish), None, "limits for publishers", "Limits for publishers."),
     block(Vhost, "forward", FORWARD_SHAPE, Some(STREAMS),
         "targets that get each published stream",
@@ -81,7 +80,7 @@ pub(super) static ROWS: &[Row] = &[
     flat_hls("hls_on_error", ON_ERROR, "ignore", "reaction to a failing disk"),
     block(Vhost, "dvr", Shape::Block(Dvr), None,
         "recording",
-        "Records the streams of the vhost as FLV files that can be sought in. A slow, full or missing disk never affects \
+        "Records the streams of the vhost as FLV or MP4 files. A slow, full or missing disk never affects \
          RTMP: what it cannot take is dropped, and counted. See docs/recording.md."),
     block(Vhost, "http_remux", Shape::Block(HttpRemux), None,
         "live streams over HTTP",
@@ -95,8 +94,8 @@ pub(super) static ROWS: &[Row] = &[
          docs/callbacks.md."),
     block(Vhost, "bandcheck", Shape::Block(Bandcheck), None,
         "bandwidth tests",
-        "Makes the vhost one for bandwidth tests, and for nothing else: with srs_bench bandwidth, with the clients of SRS \
-         0.9 to 4.0, and with browsers at /bandwidth of http_server. See docs/bandwidth-test.md."),
+        "Reserves the vhost for bandwidth tests: with srs_bench bandwidth, with the clients of SRS 0.9 to 4.0, and with \
+         browsers at /bandwidth of http_server. See docs/bandwidth-test.md."),
     optional(Vhost, "refer", Kind::Hosts, REQUESTS,
         "hosts whose pages may publish and play",
         "Hosts whose pages may publish and play: the host of the client's pageUrl must be an item or a subdomain of \
@@ -146,7 +145,7 @@ pub(super) static ROWS: &[Row] = &[
         "Tests of this vhost that run at a time. Tests that run together share the line and measure less than it can do."),
 
     setting(Security, "enabled", Kind::Switch, "off", REQUESTS,
-        "addresses are checked", "Checks the address of a client before it publishes or plays over RTMP."),
+        "addresses are checked", "Checks the address of a client before it publishes or plays. HLS is covered only with sessions of hls."),
     optional(Security, "allow", Kind::Rule, REQUESTS,
         "addresses that may publish or play",
         "Allows publish or play for an address, a network or all; as many lines as needed, in any order. A client is \
