@@ -1,4 +1,4 @@
-//! `srs_ctl`: shows and steers a running server over its HTTP API, from anywhere.
+//! `srs_ctl`: shows and controls a running server over its HTTP API, from anywhere.
 //!
 //! ```text
 //! options ─> address (URL and secret) ─> api (HTTP) ─> commands, events ─> output (tables or JSON)

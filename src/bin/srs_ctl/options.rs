@@ -38,7 +38,7 @@ const EVENTS: &[&str] = &[
     "reloaded",
 ];
 
-/// Shows and steers a running simple_rtmp_server over its HTTP API
+/// Shows and controls a running simple_rtmp_server over its HTTP API
 #[derive(StructOpt, Debug)]
 #[structopt(name = "srs_ctl", after_help = AFTER_HELP)]
 pub(crate) struct Options {
@@ -64,7 +64,7 @@ pub(crate) struct Options {
     pub(crate) command: Command,
 }
 
-/// Shows and steers a running simple_rtmp_server over its HTTP API
+/// Shows and controls a running simple_rtmp_server over its HTTP API
 #[derive(StructOpt, Debug)]
 pub(crate) enum Command {
     /// Shows the state of the server
@@ -210,7 +210,7 @@ pub(crate) struct Signing {
 /// The choice of events.
 #[derive(StructOpt, Debug)]
 pub(crate) struct EventFilter {
-    /// Begins with the last events, at most 1000
+    /// Starts with the last events, at most 1000
     #[structopt(long, value_name = "COUNT")]
     pub(crate) last: Option<u32>,
     /// Only these, such as published,unpublished
