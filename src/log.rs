@@ -243,8 +243,8 @@ impl Logger {
         }
     }
 
-    /// Returns whether the client may log another line, see [`Quota::take`]. Logs the number of suppressed lines when a new period
-    /// starts.
+    /// Returns whether the client may log another line, see [`Quota::take`]. Logs the number of suppressed lines when a new
+    /// period starts.
     fn has_quota(&self, client: u64, is_limited: bool) -> bool {
         let now = st::now();
         let result = QUOTA.try_with(|quota| {

@@ -34,7 +34,7 @@ pub fn usage() -> Usage {
     Usage { files, memory: resident_bytes() / 1024 }
 }
 
-/// Leaves the terminal: continues as a child of init in its own session, with the standard streams on `/dev/null`. The
+/// Detaches from the terminal: continues as a child of init in its own session, with the standard streams on `/dev/null`. The
 /// working directory stays. Call it before any thread starts, since only the calling thread continues; the caller exits
 /// with status 0. Errors: those of fork(2) and setsid(2).
 pub fn detach() -> io::Result<()> {

@@ -48,8 +48,8 @@ const RUNTIME_USER: &str = "st";
 /// The crate of the runtime.
 const RUNTIME: &str = "may";
 
-/// Returns the forbidden dependencies of a file of the given module: line number and description. `None` stands for `main.rs`, `lib.rs`
-/// and the other programs, which may use any module.
+/// Returns the forbidden dependencies of a file of the given module: line number and description. `None` stands for `main.rs`,
+/// `lib.rs` and the other programs, which may use any module.
 fn faults(module: Option<&str>, text: &str) -> Vec<(usize, String)> {
     let allowed = module.map(|module| match ALLOWED.iter().find(|(name, _)| *name == module) {
         Some((_, allowed)) => *allowed,

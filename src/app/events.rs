@@ -153,7 +153,7 @@ impl Events {
         let _ = self.0.set(Registered { listeners, gates });
     }
 
-    /// Tells every listener. A listener that panics is logged, and the others are told all the same.
+    /// Notifies every listener. One that panics is logged, and the others are notified all the same.
     pub(crate) fn emit(&self, event: &Event) {
         let Some(registered) = self.0.get() else { return };
         for listener in &registered.listeners {

@@ -70,8 +70,8 @@ pub fn read_config(bytes: &[u8]) -> Result<AacConfig, Error> {
         if let Some(number) = program_config.standard_configuration() {
             config.channel_configuration = number;
         } else {
-            // With the number 0, hls.js and the decoders of phones expect no channels, and show no picture either. Decoders follow the
-            // program config element in the frame, whatever the number (those of ffmpeg, VLC and Chromium do).
+            // With the number 0, hls.js and the decoders of phones expect no channels, and show no picture either. Decoders
+            // follow the program config element in the frame, whatever the number (those of ffmpeg, VLC and Chromium do).
             let count = program_config.channels();
             config.channel_configuration = layout::configuration_with(count).ok_or(Error::Layout(count))?;
             config.program_config = Some(program_config);

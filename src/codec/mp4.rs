@@ -5,8 +5,9 @@
 //!              └─ replaced in place at the end: duration             └─ added at the end
 //! ```
 //!
-//! A file that was never finished plays up to its last whole fragment; it has no duration in its head and no index. Readers such
-//! as ffmpeg refuse a file that ends within a `moof`, so a fragment begins as a box that they skip, see [`free_box_header`]. All times are milliseconds, as in RTMP. The boxes are those of the crate `mp4-atom`, which no other
+//! A file that was never finished plays up to its last whole fragment; it has no duration in its head and no index. Readers
+//! such as ffmpeg refuse a file that ends within a `moof`, so a fragment begins as a box that they skip, see
+//! [`free_box_header`]. All times are milliseconds, as in RTMP. The boxes are those of the crate `mp4-atom`, which no other
 //! module names; decoder configurations are copied as the publisher sent them.
 
 mod head;

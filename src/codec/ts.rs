@@ -52,8 +52,8 @@ const MAX_PCR_FILL: u64 = 60 * CLOCK_HZ / PCR_INTERVAL;
 /// Maximum time of one PES packet of audio.
 const AUDIO_PES_TIME: u64 = 9000;
 
-/// Time of video after which a PES packet of audio is written though it is short. If audio pauses, it would come long after video of its
-/// time, and clock references would have to wait for it.
+/// Time of video after which a PES packet of audio is written though it is short. If audio pauses, it would come long after
+/// video of its time, and clock references would have to wait for it.
 const AUDIO_PES_WAIT: u64 = 2 * AUDIO_PES_TIME;
 
 /// Maximum size of one PES packet of audio, in bytes: its length field has 16 bits.

@@ -7,8 +7,8 @@ use std::os::unix::net::{SocketAddr, UnixDatagram};
 
 use nix::time::{ClockId, clock_gettime};
 
-/// Sends a state to the service manager, e.g. `READY=1`; several are separated by line feeds. Errors are ignored: the server works
-/// without a service manager.
+/// Sends a state to the service manager, e.g. `READY=1`; several are separated by line feeds. Errors are ignored: the server
+/// works without a service manager.
 pub fn notify(state: &str) {
     if let Some(name) = std::env::var_os("NOTIFY_SOCKET") {
         let _ = send(&name, state);

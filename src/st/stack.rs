@@ -41,9 +41,9 @@ pub fn trim() {
     let end = (here - KEPT_BELOW_FRAME) & !(PAGE - 1);
     let start = ((top & !(PAGE - 1)) + KEPT_AT_BOTTOM).saturating_sub(STACK_BYTES);
     if start < end {
-        // SAFETY: `start..end` are whole pages within this coroutine's stack: `top` lies at most `ABOVE_TOP` = `KEPT_AT_BOTTOM` below the
-        // end of its STACK_BYTES, so `start` is not below its lowest page but one. All of it is below the frames in use, so
-        // nothing that is ever read again is lost; a deeper call finds zeroed pages there.
+        // SAFETY: `start..end` are whole pages within this coroutine's stack: `top` lies at most `ABOVE_TOP` = `KEPT_AT_BOTTOM`
+        // below the end of its STACK_BYTES, so `start` is not below its lowest page but one. All of it is below the frames in
+        // use, so nothing that is ever read again is lost; a deeper call finds zeroed pages there.
         unsafe { libc::madvise(std::ptr::with_exposed_provenance_mut(start), end - start, libc::MADV_DONTNEED) };
     }
 }

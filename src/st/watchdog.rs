@@ -41,13 +41,13 @@ pub(super) fn tag(name: &'static str, id: u64) -> u64 {
     id << ID_SHIFT | (at as u64 + 1) << NAME_SHIFT
 }
 
-/// Notes that the coroutine with this tag runs from now on.
+/// Records that the coroutine with this tag runs from now on.
 pub(super) fn set_running(tag: u64) {
     let switch = RUNNING.load(Ordering::Relaxed).wrapping_add(1) & SWITCH_MASK;
     RUNNING.store(tag | switch, Ordering::Relaxed);
 }
 
-/// Notes that no coroutine runs. Async-signal-safe.
+/// Records that no coroutine runs. Async-signal-safe.
 pub(super) fn set_idle() {
     RUNNING.store(RUNNING.load(Ordering::Relaxed) & SWITCH_MASK, Ordering::Relaxed);
 }

@@ -175,8 +175,8 @@ fn tiny_messages(rig: &Rig) {
     rig.assert_new_players_served();
 }
 
-/// Sends questions of one byte with answers of sixteen bytes, and bounds the memory for the input as well: messages of one byte must not
-/// be queued in fifty times their size.
+/// Sends questions of one byte with answers of sixteen bytes, and bounds the memory for the input as well: messages of one byte
+/// must not be queued in fifty times their size.
 fn unread_answers(rig: &Rig) {
     const SET_PEER_BANDWIDTH: u8 = 6;
     let mut clients = Vec::new();

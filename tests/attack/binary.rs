@@ -1,5 +1,5 @@
-//! The server under attack: the release build, as operators run it. The tests' own build is many times slower under some attacks, and
-//! the kit would measure the build instead of the server.
+//! The server under attack: the release build, as operators run it. The tests' own build is many times slower under some
+//! attacks, and the kit would measure the build instead of the server.
 
 use std::process::{Command, Stdio};
 use std::sync::OnceLock;

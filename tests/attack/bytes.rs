@@ -211,8 +211,8 @@ fn chunk_streams(rig: &Rig) {
     send_each(rig.rtmp, inputs, Close::Fin);
 }
 
-/// Returns sessions with an Abort before or after each of the ten chunks of a message: for its chunk stream, for others, for an invalid
-/// one, and too short. The rest of the message follows, which is then a message without a start.
+/// Returns sessions with an Abort before or after each of the ten chunks of a message: for its chunk stream, for others, for an
+/// invalid one, and too short. The rest of the message follows, which is then a message without a start.
 fn aborts() -> Vec<Vec<u8>> {
     let whole = [2_u32, 3, 6, 64, u32::MAX].map(|csid| csid.to_be_bytes().to_vec());
     let short = (0..4).map(|size| vec![0; size]);

@@ -121,7 +121,8 @@ fn churn(rig: &Rig) {
     println!("    {count} connections");
 }
 
-/// Opens more connections than the server accepts: further clients get 503, the connected viewer continues, and later clients are served.
+/// Opens more connections than the server accepts: further clients get 503, the connected viewer continues, and later clients
+/// are served.
 fn connection_limit(rig: &Rig) {
     let mut all = Attacker::connect_many(4050, rig.http);
     std::thread::sleep(Duration::from_millis(500));

@@ -159,7 +159,8 @@ fn huge_heads(rig: &Rig) {
     rig.assert_memory_below(150);
 }
 
-/// Sends requests whose end two HTTP implementations may see at different places. The server must refuse them and close the connection.
+/// Sends requests whose end two HTTP implementations may see at different places. The server must refuse them and close the
+/// connection.
 fn smuggling(rig: &Rig) {
     let inner = "GET /small.txt HTTP/1.1\r\nHost: x\r\n\r\n";
     let with = |fields: &str| format!("GET /small.txt HTTP/1.1\r\nHost: x\r\n{fields}\r\n");

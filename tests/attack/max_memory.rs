@@ -46,8 +46,8 @@ fn publishers_and_players(port: Port) {
         });
         let peak = reported_peaks(&rig).into_iter().max().expect("waited for above");
         println!("    peak of charged memory: {peak} bytes");
-        // An eighth above the limit, half of it for segments that wait for the disk, and what a hundred connections send at once, in the
-        // stream and in its segment.
+        // An eighth above the limit, half of it for segments that wait for the disk, and what a hundred connections send at
+        // once, in the stream and in its segment.
         let bound = MAX_MEMORY / 8 * 9 + MAX_MEMORY / 2 + 2 * 100 * 32 * 1024;
         assert!(peak <= bound, "{peak} bytes were charged, max_memory is {MAX_MEMORY}");
     }
@@ -230,14 +230,14 @@ fn memory_warnings(rig: &Rig, key: &str) -> Vec<usize> {
     values.map(|value| value.parse().expect("a number")).collect()
 }
 
-/// Fails if more than `MAX_MEMORY` is charged, or if the peak of resident memory is too far above the level before the first attack.
-/// `clients` is the highest number of clients, where a publisher counts twice.
+/// Fails if more than `MAX_MEMORY` is charged, or if the peak of resident memory is too far above the level before the first
+/// attack. `clients` is the highest number of clients, where a publisher counts twice.
 pub(crate) fn assert_within_limit(rig: &Rig, clients: usize) {
     rig.wait_status("charged memory is within max_memory", |status| status.held <= MAX_MEMORY);
     let peak = usize::try_from(rig.process_kib("VmHWM")).expect("fits the address space") << 10;
     let growth = peak.saturating_sub(rig.memory_before());
-    // Growing buffers have spare capacity, and the allocator keeps what was freed within the last second: incomplete messages that grow and
-    // are cut off took 40 to 110 MB in 12 runs.
+    // Growing buffers have spare capacity, and the allocator keeps what was freed within the last second: incomplete messages
+    // that grow and are cut off took 40 to 110 MB in 12 runs.
     let bound = 4 * MAX_MEMORY + clients * BYTES_PER_CLIENT;
     println!("    resident memory grew by {} MB at most, {} MB allowed", growth >> 20, bound >> 20);
     assert!(growth < bound, "resident memory grew by {} MB, {} MB allowed", growth >> 20, bound >> 20);

@@ -1,4 +1,5 @@
-//! Attacks on `max_memory` by what a server easily forgets to charge: headers of finished streams, complete messages, replies, buffers.
+//! Attacks on `max_memory` by what a server easily forgets to charge: headers of finished streams, complete messages, replies,
+//! buffers.
 
 use std::time::Duration;
 

@@ -1,7 +1,7 @@
 //! The tests of the kit that run at the same time.
 //!
-//! In a sample run a few servers run at once, but while lateness is measured no other server is under attack: the others start, or
-//! recover. In long mode one server runs at a time.
+//! In a sample run a few servers run at once, but while lateness is measured no other server is under attack: the others start,
+//! or recover. In long mode one server runs at a time.
 
 use std::sync::{Condvar, Mutex, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 

@@ -32,7 +32,8 @@ pub(crate) fn eventually<T>(what: &str, limit: Duration, mut ready: impl FnMut()
     }
 }
 
-/// A child process that writes its output to a file. Dropping it kills the process and, if the test has failed, prints the output.
+/// A child process that writes its output to a file. Dropping it kills the process and, if the test has failed, prints the
+/// output.
 pub(crate) struct Process {
     name: String,
     child: Child,

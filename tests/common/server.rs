@@ -18,8 +18,8 @@ pub(crate) fn binary() -> &'static str {
 /// Time for a program to start beside many others.
 const START: Duration = Duration::from_secs(60);
 
-/// Returns a free port of 127.0.0.1. It is below the kernel's range for outgoing connections, so that no client of another test can
-/// take it before the server does.
+/// Returns a free port of 127.0.0.1. It is below the kernel's range for outgoing connections, so that no client of another test
+/// can take it before the server does.
 pub(crate) fn free_port() -> u16 {
     static NEXT: AtomicU16 = AtomicU16::new(0);
     for _ in 0..10_000 {
@@ -55,8 +55,8 @@ pub(crate) struct Settings<'a> {
     pub(crate) vhosts: &'a str,
 }
 
-/// Writes a configuration for `port` to the scratch folder. Publishers of tests often send nothing while something else is looked at,
-/// which on a busy machine takes longer than the half minute that a silent publisher has by default.
+/// Writes a configuration for `port` to the scratch folder. Publishers of tests often send nothing while something else is
+/// looked at, which on a busy machine takes longer than the half minute that a silent publisher has by default.
 pub(crate) fn write_configuration(scratch: &Scratch, port: u16, settings: Settings<'_>) -> PathBuf {
     const PATIENT: &str = "publish { timeout 600;";
     let mut text = String::new();

@@ -1,5 +1,5 @@
-//! An RTMP client for what other clients do not show or cannot be made to send. It shares no code with the server, so that an error
-//! in the server's protocol code cannot hide.
+//! An RTMP client for what other clients do not show or cannot be made to send. It shares no code with the server, so that an
+//! error in the server's protocol code cannot hide.
 
 use std::io::{ErrorKind, Read, Write};
 use std::net::TcpStream;
@@ -12,8 +12,8 @@ use crate::common::process::eventually;
 
 const HANDSHAKE: usize = 1536;
 const OUT_CHUNK_SIZE: usize = 60_000;
-/// Time limit for an answer of the server, also on a machine with much other work. Shorter than the time that a client has for its
-/// commands, so that a refusal is not taken for the end of that time.
+/// Time limit for an answer of the server, also on a machine with much other work. Shorter than the time that a client has for
+/// its commands, so that a refusal is not taken for the end of that time.
 pub(crate) const ANSWER_TIMEOUT: Duration = Duration::from_secs(20);
 
 const SET_CHUNK_SIZE: u8 = 1;
@@ -153,7 +153,8 @@ impl Wire {
         wire
     }
 
-    /// Publishes `live/<stream>` as soon as the name is free: the server may not have noticed yet that the previous publisher left.
+    /// Publishes `live/<stream>` as soon as the name is free: the server may not have noticed yet that the previous publisher
+    /// left.
     pub(crate) fn next_publisher(port: u16, stream: &str) -> Wire {
         eventually("the name is free", ANSWER_TIMEOUT, || {
             let mut wire = Wire::connect(port);

@@ -1,13 +1,14 @@
 //! Compares received frames with published frames: payloads and timestamps.
 //!
-//! Audio and video are compared separately, because clients may interleave them differently. Sequence headers and metadata are not
-//! frames and are checked separately.
+//! Audio and video are compared separately, because clients may interleave them differently. Sequence headers and metadata are
+//! not frames and are checked separately.
 
 use std::ops::Range;
 
 use crate::common::flv::{AUDIO, Tag, VIDEO};
 
-/// Highest distance, in milliseconds, between the keyframe and the audio frame that a player starts with: two frames of AAC or MP3.
+/// Highest distance, in milliseconds, between the keyframe and the audio frame that a player starts with: two frames of AAC or
+/// MP3.
 const MAX_AUDIO_DISTANCE: u32 = 60;
 
 /// Frames of one kind.
@@ -24,8 +25,8 @@ pub(crate) struct Aligned {
 }
 
 impl Aligned {
-    /// Locates the received frames among the published ones. Fails unless, for each published kind, they are an unbroken run after the
-    /// same sequence header.
+    /// Locates the received frames among the published ones. Fails unless, for each published kind, they are an unbroken run
+    /// after the same sequence header.
     pub(crate) fn new(published: &[Tag], received: &[Tag]) -> Aligned {
         let mut runs = Vec::new();
         for kind in [VIDEO, AUDIO] {
@@ -47,8 +48,8 @@ impl Aligned {
         Aligned { runs }
     }
 
-    /// Forgets the last published frame of each kind if it was not received. At StreamEof, GStreamer's rtmp2src drops a frame that it has
-    /// not handed on yet.
+    /// Forgets the last published frame of each kind if it was not received. At StreamEof, GStreamer's rtmp2src drops a frame
+    /// that it has not handed on yet.
     pub(crate) fn without_lost_end(mut self) -> Aligned {
         for run in &mut self.runs {
             if run.range.end + 1 == run.published.len() {
@@ -71,8 +72,8 @@ impl Aligned {
         self.assert_one_shift()
     }
 
-    /// Fails unless each frame from a later keyframe to the end was received, with the audio of the same time, and with timestamps that
-    /// differ by one constant for audio and video.
+    /// Fails unless each frame from a later keyframe to the end was received, with the audio of the same time, and with
+    /// timestamps that differ by one constant for audio and video.
     pub(crate) fn assert_tail(&self) -> &Aligned {
         let mut keyframe = None;
         for run in &self.runs {

@@ -1,4 +1,5 @@
-//! The backends of callbacks that the tests start: `srs_hooks`, one in Python, and nginx; and what the tests ask servers with them.
+//! The backends of callbacks that the tests start: `srs_hooks`, one in Python, and nginx; and what the tests ask servers with
+//! them.
 
 use std::path::Path;
 

@@ -26,7 +26,8 @@ const ATTEMPTS: usize = 4;
 /// Attempts that were disturbed by other programs, after which the test is passed over.
 const DISTURBED_ATTEMPTS: usize = 2;
 
-/// Share of an attempt that the link may wait for a processor, and share that it may use one, without being the narrowest place itself.
+/// Share of an attempt that the link may wait for a processor, and share that it may use one, without being the narrowest place
+/// itself.
 const MAX_WAITING: f64 = 0.05;
 const MAX_RUNNING: f64 = 0.8;
 
@@ -154,8 +155,8 @@ impl Drop for Line {
     }
 }
 
-/// Measures a line of this rate until download and upload are within `tolerance` of it. A rate is never above that of the line; it is
-/// below where other programs take the processor that the link needs, and then the test is passed over.
+/// Measures a line of this rate until download and upload are within `tolerance` of it. A rate is never above that of the line;
+/// it is below where other programs take the processor that the link needs, and then the test is passed over.
 fn assert_measured(mbps: u32, tolerance: f64) {
     if let Some(reason) = missing() {
         eprintln!("skipped: {reason}");

@@ -1,7 +1,7 @@
 //! Headless Chromium, controlled through its debugging protocol.
 //!
-//! The protocol uses a pair of FIFOs, which need no port and no WebSocket: each message is a JSON object and a NUL byte. The browser can
-//! connect to 127.0.0.1 only.
+//! The protocol uses a pair of FIFOs, which need no port and no WebSocket: each message is a JSON object and a NUL byte. The
+//! browser can connect to 127.0.0.1 only.
 
 use std::fs::File;
 use std::io::{BufRead, BufReader, Write};

@@ -9,8 +9,8 @@ use crate::media::{self, Source};
 use crate::players::{CLIENT_TIMEOUT, MediaKinds, Player, publish, while_stopped};
 use crate::tools::need;
 
-/// Publishes `source` with ffmpeg, and plays it by two players: one that waits for it, and one that joins later. `wait_joined` waits
-/// until as many have joined. Returns what they received.
+/// Publishes `source` with ffmpeg, and plays it by two players: one that waits for it, and one that joins later. `wait_joined`
+/// waits until as many have joined. Returns what they received.
 pub(crate) fn play_twice(
     scratch: &Scratch,
     ffmpeg: &Path,

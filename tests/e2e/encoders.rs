@@ -44,8 +44,8 @@ fn play(tags: &[Tag]) -> (Vec<Tag>, Vec<Tag>) {
     (waiting.tags.clone(), joiner.tags.clone())
 }
 
-/// A widespread library sends Enhanced RTMP without frame types. Players get their pictures, from a keyframe on, with the frame types
-/// set: `ffmpeg -c copy` waits for a frame that is marked as a keyframe.
+/// A widespread library sends Enhanced RTMP without frame types. Players get their pictures, from a keyframe on, with the frame
+/// types set: `ffmpeg -c copy` waits for a frame that is marked as a keyframe.
 #[test]
 fn frames_without_a_frame_type_are_played() {
     let ffmpeg = need!(new_ffmpeg);
@@ -74,8 +74,8 @@ fn frames_without_a_frame_type_are_played() {
     }
 }
 
-/// Some encoders mark each frame as a keyframe, others none. A player that joins starts at a true one, and gets the bytes as they were
-/// sent.
+/// Some encoders mark each frame as a keyframe, others none. A player that joins starts at a true one, and gets the bytes as
+/// they were sent.
 #[test]
 fn wrong_frame_types_do_not_decide_where_players_start() {
     let ffmpeg = need!(ffmpeg);

@@ -1,5 +1,5 @@
-//! Forwarding to other servers: this server, nginx-rtmp, a listening ffmpeg, and over TLS. Players of the origin and of the target get
-//! every packet.
+//! Forwarding to other servers: this server, nginx-rtmp, a listening ffmpeg, and over TLS. Players of the origin and of the
+//! target get every packet.
 
 #[cfg(feature = "ssl")]
 use std::path::PathBuf;

@@ -1,5 +1,5 @@
-//! Targets that are absent, killed, stalled or slow, or that refuse: players of the origin never notice, and after each new connection the
-//! target can decode the stream from its first packet.
+//! Targets that are absent, killed, stalled or slow, or that refuse: players of the origin never notice, and after each new
+//! connection the target can decode the stream from its first packet.
 
 use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream};

@@ -95,8 +95,8 @@ fn a_browser_plays_through_gaps() {
         ["webkitDecodedFrameCount", "webkitAudioDecodedByteCount"].map(|property| number(browser, property))
     };
     let mut publisher = publisher.join().expect("it sends to the end");
-    // Media for the time that has passed, but for short stops where a gap begins, and those of a busy machine. A gap that is not passed takes
-    // eleven seconds.
+    // Media for the time that has passed, but for short stops where a gap begins, and those of a busy machine. A gap that is
+    // not passed takes eleven seconds.
     let missing = began.elapsed().as_secs_f64() - (number(&mut browser, "currentTime") - at);
     assert!(missing < 10.0, "the picture stood for {missing} s");
     let before = decoded(&mut browser);

@@ -1,5 +1,5 @@
-//! HLS of what encoders send, as ffmpeg, ffprobe and `ts_info` read it. Frames of real encoders are sent at once, so that a stream of many
-//! seconds takes one.
+//! HLS of what encoders send, as ffmpeg, ffprobe and `ts_info` read it. Frames of real encoders are sent at once, so that a
+//! stream of many seconds takes one.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -134,8 +134,8 @@ fn signed_composition_times_keep_order_and_distance() {
     hls.server.assert_healthy();
 }
 
-/// A long segment raises the target duration until it has left the playlist, and no longer: viewers would stay behind for good. ffmpeg,
-/// which has begun before, plays on.
+/// A long segment raises the target duration until it has left the playlist, and no longer: viewers would stay behind for good.
+/// ffmpeg, which has begun before, plays on.
 #[test]
 fn a_long_segment_does_not_delay_the_viewers_of_the_next_publisher() {
     let ffmpeg = need!(ffmpeg);
@@ -247,8 +247,8 @@ fn other_tracks_and_parameters_begin_a_segment() {
     hls.server.assert_healthy();
 }
 
-/// Clock references are behind the slower track, up to ten seconds, and the tracks keep their distance. Players drop what is due before
-/// the clock.
+/// Clock references are behind the slower track, up to ten seconds, and the tracks keep their distance. Players drop what is
+/// due before the clock.
 #[test]
 fn tracks_that_are_apart_are_due_after_the_clock() {
     let ffmpeg = need!(ffmpeg);
@@ -318,8 +318,8 @@ fn each_segment_has_all_parameter_sets() {
     hls.server.assert_healthy();
 }
 
-/// The arrays of an H.265 configuration may have any order. With open GOPs, x265's default, a keyframe is decoded before frames that are
-/// shown before it: segments are cut by presentation times.
+/// The arrays of an H.265 configuration may have any order. With open GOPs, x265's default, a keyframe is decoded before frames
+/// that are shown before it: segments are cut by presentation times.
 #[test]
 fn h265_of_any_form_is_cut_at_each_keyframe() {
     let ffmpeg = need!(new_ffmpeg);
@@ -364,8 +364,8 @@ fn h265_of_any_form_is_cut_at_each_keyframe() {
     hls.server.assert_healthy();
 }
 
-/// The last segment may have one frame, which has the length of a frame. After a polite end, the playlist says that the stream is over,
-/// and ffmpeg ends by itself; after a lost connection it does not say so.
+/// The last segment may have one frame, which has the length of a frame. After a polite end, the playlist says that the stream
+/// is over, and ffmpeg ends by itself; after a lost connection it does not say so.
 #[test]
 fn a_stream_ends_with_its_last_frame() {
     let ffmpeg = need!(ffmpeg);

@@ -29,8 +29,8 @@ fn count_frames(folder: &Path, source: &Source, name: &str, kind: &str) -> usize
         let long: f32 = playlist(&list)?.segments.iter().map(|segment| segment.duration).sum();
         (long * 1000.0 >= last as f32).then_some(())
     });
-    // The segments are read as one file, since ffprobe does not recognize a last segment of four packets as a transport stream; and the
-    // playlist gets an end, for which ffmpeg's demuxer would wait.
+    // The segments are read as one file, since ffprobe does not recognize a last segment of four packets as a transport stream;
+    // and the playlist gets an end, for which ffmpeg's demuxer would wait.
     let ended = list.with_extension("ended.m3u8");
     let text = std::fs::read_to_string(&list).expect("a playlist");
     std::fs::write(&ended, text + "#EXT-X-ENDLIST\n").expect("a file in the scratch folder");

@@ -1,5 +1,5 @@
-//! HTTP callbacks with real backends (Python, nginx) and real clients: formats, signatures, segments, targets, and clients that are
-//! asked about again.
+//! HTTP callbacks with real backends (Python, nginx) and real clients: formats, signatures, segments, targets, and clients that
+//! are asked about again.
 
 use std::process::Command;
 

@@ -14,8 +14,8 @@ use crate::tools::need;
 
 const LIMIT: Duration = Duration::from_secs(30);
 
-/// Starts a server that serves the folder `html` of the scratch folder, with the directives `http` in `http_server`. Returns the HTTP
-/// port as well.
+/// Starts a server that serves the folder `html` of the scratch folder, with the directives `http` in `http_server`. Returns
+/// the HTTP port as well.
 pub(crate) fn start(scratch: &Scratch, http: &str, settings: Settings<'_>) -> (Server, u16) {
     std::fs::create_dir_all(scratch.file("html")).expect("a folder in the scratch folder");
     for _ in 0..5 {

@@ -1,4 +1,5 @@
-//! ffmpeg publishes, others play: from the first packet, joining later, waiting for the stream, and with a publisher that is killed.
+//! ffmpeg publishes, others play: from the first packet, joining later, waiting for the stream, and with a publisher that is
+//! killed.
 
 use std::path::Path;
 
@@ -76,8 +77,8 @@ fn gstreamer_goes_on_when_a_killed_publisher_comes_back() {
 
 /// Kills an encoder, which returns soon, like one that crashes and is restarted by a script. Its players stay.
 ///
-/// ffmpeg, rtmpdump and players built on them end at the first `NetStream.Play.UnpublishNotify`, so the server must not send it before
-/// the reconnect grace is over.
+/// ffmpeg, rtmpdump and players built on them end at the first `NetStream.Play.UnpublishNotify`, so the server must not send it
+/// before the reconnect grace is over.
 ///
 /// Returns the frames of the second publication, which the player must have got.
 fn survives_publisher_restart(ffmpeg: &Path, play: impl FnOnce(&Scratch, &str) -> Player) -> Aligned {
@@ -103,7 +104,8 @@ fn survives_publisher_restart(ffmpeg: &Path, play: impl FnOnce(&Scratch, &str) -
     Aligned::new(&source.tags, &second)
 }
 
-/// Returns the frames that were received after the publisher returned. Fails if more than the last second before the kill is missing.
+/// Returns the frames that were received after the publisher returned. Fails if more than the last second before the kill is
+/// missing.
 fn frames_after_restart(published: &[Tag], received: &[Tag]) -> Vec<Tag> {
     let mut second: Vec<Tag> = Vec::new();
     for kind in [VIDEO, AUDIO] {

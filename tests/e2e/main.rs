@@ -1,8 +1,8 @@
-//! End-to-end tests: the real server against real clients (ffmpeg, rtmpdump, GStreamer, nginx-rtmp, a browser), and against the tests'
-//! own RTMP client where the bytes on the wire matter.
+//! End-to-end tests: the real server against real clients (ffmpeg, rtmpdump, GStreamer, nginx-rtmp, a browser), and against the
+//! tests' own RTMP client where the bytes on the wire matter.
 //!
-//! It is one program, so that it is linked once. Everything runs on 127.0.0.1, every wait has a limit, and no test depends on the speed of
-//! the machine. The files of a failed test stay in the build's `tmp` folder.
+//! It is one program, so that it is linked once. Everything runs on 127.0.0.1, every wait has a limit, and no test depends on
+//! the speed of the machine. The files of a failed test stay in the build's `tmp` folder.
 //!
 //! | variable | meaning |
 //! |---|---|

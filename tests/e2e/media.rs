@@ -96,8 +96,8 @@ pub(crate) fn vp9_flac(new_ffmpeg: &Path) -> &'static Source {
 
 /// Returns VP6, as the first encoders sent it, and MP3.
 ///
-/// No free encoder writes VP6, so these frames have a valid header with the size of the picture, and noise after it. The server must not
-/// look at the noise.
+/// No free encoder writes VP6, so these frames have a valid header with the size of the picture, and noise after it. The server
+/// must not look at the noise.
 pub(crate) fn vp6_mp3(ffmpeg: &Path) -> &'static Source {
     static SOURCE: OnceLock<Source> = OnceLock::new();
     SOURCE.get_or_init(|| {
@@ -127,8 +127,8 @@ pub(crate) fn vp6_mp3(ffmpeg: &Path) -> &'static Source {
     })
 }
 
-/// Returns the folder of the files. Each run of the tests has its own, so that two runs do not disturb each other. Folders of finished runs
-/// are removed.
+/// Returns the folder of the files. Each run of the tests has its own, so that two runs do not disturb each other. Folders of
+/// finished runs are removed.
 fn folder() -> &'static Path {
     const PREFIX: &str = "media-";
     static FOLDER: OnceLock<PathBuf> = OnceLock::new();

@@ -37,8 +37,8 @@ pub(crate) fn publish(
     Process::start(scratch, name, ffmpeg, arguments)
 }
 
-/// Stops a publisher while others join: programs start slowly on a busy machine, and the stream must not be over before. ffmpeg and
-/// GStreamer send at once what they have missed.
+/// Stops a publisher while others join: programs start slowly on a busy machine, and the stream must not be over before. ffmpeg
+/// and GStreamer send at once what they have missed.
 pub(crate) fn while_stopped<T>(publisher: &mut Process, join: impl FnOnce() -> T) -> T {
     publisher.signal(Signal::SIGSTOP);
     let joined = join();
@@ -53,8 +53,8 @@ pub(crate) struct Player {
 }
 
 impl Player {
-    /// Starts ffmpeg. It writes audio and video to separate files, since in one file it would hold back the last packets in order to
-    /// interleave them. Timestamps are kept.
+    /// Starts ffmpeg. It writes audio and video to separate files, since in one file it would hold back the last packets in
+    /// order to interleave them. Timestamps are kept.
     pub(crate) fn ffmpeg(scratch: &Scratch, name: &str, ffmpeg: &Path, url: &str, kinds: MediaKinds) -> Player {
         let mut arguments: Vec<String> = ["-nostdin", "-hide_banner", "-y", "-copyts"].map(str::to_owned).to_vec();
         if kinds != MediaKinds::Both {
@@ -110,8 +110,8 @@ impl Player {
         self.tags().iter().filter(|tag| tag.is_frame()).count()
     }
 
-    /// Waits until the player has written the last published frames, has ended, or receives no more; then ends it and returns what it has
-    /// written. Players with a buffer write its content at their end.
+    /// Waits until the player has written the last published frames, has ended, or receives no more; then ends it and returns
+    /// what it has written. Players with a buffer write its content at their end.
     pub(crate) fn finish(mut self, published: &[Tag]) -> Vec<Tag> {
         const SILENCE: Duration = Duration::from_secs(5);
         let last = |tags: &[Tag], kind| {

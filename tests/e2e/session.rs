@@ -310,7 +310,8 @@ fn a_large_frame_arrives_though_nothing_follows_it() {
     server.assert_healthy();
 }
 
-/// A player that does not read while 60 MB are published has a bounded queue, disturbs no other client, and continues with whole GOPs.
+/// A player that does not read while 60 MB are published has a bounded queue, disturbs no other client, and continues with
+/// whole GOPs.
 #[test]
 fn a_player_that_does_not_read_loses_whole_gops() {
     const FRAME: usize = 60_000;

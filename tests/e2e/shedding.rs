@@ -1,4 +1,5 @@
-//! Load shedding at `max_memory` and `max_busy`: which clients are closed, that they are told the reason, and that others do not notice.
+//! Load shedding at `max_memory` and `max_busy`: which clients are closed, that they are told the reason, and that others do
+//! not notice.
 
 use std::path::PathBuf;
 use std::sync::Arc;

@@ -33,8 +33,8 @@ fn ffmpeg_publishes_across_24_bits() {
 
 #[test]
 fn ffmpeg_publishes_across_31_bits() {
-    // 2^31 ms are 2147483.648 s, 3.6 s into the stream. There ffmpeg, which sends 31 bits, starts at zero again: for the server a jump
-    // back by 24 days. The corrected timestamps may be off by one video frame each time that audio or video jumps.
+    // 2^31 ms are 2147483.648 s, 3.6 s into the stream. There ffmpeg, which sends 31 bits, starts at zero again: for the server
+    // a jump back by 24 days. The corrected timestamps may be off by one video frame each time that audio or video jumps.
     play_with_offset("2147480", |received| {
         received.assert_shift_within(100);
     });

@@ -1,5 +1,5 @@
-//! Peers whose packets are dropped, as when a network fails. It takes a network namespace of its own: where the system does not allow
-//! that, the test is passed over.
+//! Peers whose packets are dropped, as when a network fails. It takes a network namespace of its own: where the system does not
+//! allow that, the test is passed over.
 
 use std::fs;
 use std::path::Path;
@@ -113,8 +113,8 @@ fn wait_line(server: &Process, words: &[&str], limit: Duration) {
     }
 }
 
-/// The far side, with a target of forwarding, a player and a publisher, vanishes while an audio stream of 64 kbit/s is sent to it, which
-/// does not fill the buffers of a socket for minutes.
+/// The far side, with a target of forwarding, a player and a publisher, vanishes while an audio stream of 64 kbit/s is sent to
+/// it, which does not fill the buffers of a socket for minutes.
 #[test]
 fn peers_that_vanish_are_noticed_within_45_seconds() {
     let ffmpeg = need!(ffmpeg);

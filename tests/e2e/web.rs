@@ -89,8 +89,8 @@ fn ffmpeg_plays_the_same_from_the_server_and_from_nginx() {
             assert!((gap - step).abs() <= 1, "{gap} between {pair:?}");
         }
     }
-    // All frames of both kinds are shifted by the same time: audio and video stay in sync. Video times are exact. The source has audio
-    // times in whole milliseconds, and HLS counts the samples from the first one.
+    // All frames of both kinds are shifted by the same time: audio and video stay in sync. Video times are exact. The source
+    // has audio times in whole milliseconds, and HLS counts the samples from the first one.
     let shifts = |packets: &[&Packet], kind| {
         let frames = source.tags.iter().filter(move |tag| tag.kind == kind && tag.is_frame());
         let shift = |(packet, tag): (&&Packet, &Tag)| packet.pts - 90 * tag.presentation_time();

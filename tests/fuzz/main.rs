@@ -1,5 +1,5 @@
-//! A short run of each fuzz target on any toolchain: the corpus, every prefix of its small files, and mutations with a fixed seed, which is
-//! printed. `trunk-scripts/fuzz.sh` is the long run, guided by coverage.
+//! A short run of each fuzz target on any toolchain: the corpus, every prefix of its small files, and mutations with a fixed
+//! seed, which is printed. `trunk-scripts/fuzz.sh` is the long run, guided by coverage.
 //!
 //! | variable | meaning |
 //! |---|---|

@@ -164,7 +164,7 @@ impl Feature for HttpCallbacks {
         self.spools.retain(new);
     }
 
-    /// Tells the backends of the end of every client, and waits until they have been told.
+    /// Reports the end of every client to the backends, and waits until that is delivered.
     fn flush(&self, deadline: Instant) {
         for id in self.sessions.with(|sessions| sessions.clients()) {
             let client = self.ctx.clients.get(id);

@@ -25,9 +25,9 @@ const TRIM_AFTER: Duration = Duration::from_secs(1);
 const LINGER_TIME: Duration = Duration::from_secs(1);
 const LINGER_BYTES: u64 = 256 * 1024;
 
-/// Unsent bytes per connection in the kernel. Without a bound, megabytes would be copied for each of hundreds of clients that read
-/// nothing, while all others wait. Most segments are smaller, so they are written in one go: with a thousand connections, a
-/// connection waits for all the others between two writes.
+/// Unsent bytes per connection in the kernel. Without a bound, megabytes would be copied for each of hundreds of clients that
+/// read nothing, while all others wait. Most segments are smaller, so they are written in one go: with a thousand connections,
+/// a connection waits for all the others between two writes.
 const MAX_UNSENT: usize = 512 * 1024;
 
 const READ_SIZE: usize = 2048;

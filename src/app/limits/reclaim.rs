@@ -4,7 +4,7 @@ use super::fairness::TimeSlice;
 use crate::memory::MemoryTracker;
 
 pub(crate) trait Reclaim: Send + Sync {
-    /// Tells `max_memory` in bytes, `usize::MAX` without a limit. Called at each check of the memory limiter.
+    /// Sets `max_memory` in bytes, `usize::MAX` without a limit. Called at each check of the memory limiter.
     fn set_memory_limit(&self, _max: usize) {}
 
     /// Returns the bytes that no eviction of a client frees.

@@ -206,8 +206,8 @@ impl Hls {
         })))
     }
 
-    /// Attaches an HLS output to a published stream, changes it, or detaches it, as the vhost's configuration says. New lengths apply
-    /// to the open segment; a new directory takes over at the next keyframe.
+    /// Attaches an HLS output to a published stream, changes it, or detaches it, as the vhost's configuration says. New lengths
+    /// apply to the open segment; a new directory takes over at the next keyframe.
     pub(crate) fn attach(&self, source: &Source, vhost: &Arc<Vhost>, config: &Config) {
         source
             .attach_output("hls", vhost, vhost.hls.enabled, |publishing| self.start_output(publishing, vhost, config));
@@ -225,8 +225,8 @@ impl Hls {
         self.0.buffers.drain()
     }
 
-    /// Evicts streams without a publisher from memory, the one that ended first in front, until `is_enough`. Returns the number of
-    /// files.
+    /// Evicts streams without a publisher from memory, the one that ended first in front, until `is_enough`. Returns the number
+    /// of files.
     fn evict_ended(&self, is_enough: impl Fn() -> bool, time_slice: &mut TimeSlice) -> usize {
         if is_enough() {
             return 0;
@@ -277,7 +277,8 @@ impl Hls {
         output.map(|output| Box::new(output) as Box<dyn Output>)
     }
 
-    /// Maintains all streams, for ever. Sleeps while there are none. Calls `on_room` when streams that were refused may be attached.
+    /// Maintains all streams, for ever. Sleeps while there are none. Calls `on_room` when streams that were refused may be
+    /// attached.
     fn maintain(&self, on_room: impl Fn()) {
         let mut trimmed_at = st::now();
         loop {

@@ -113,8 +113,8 @@ impl LiveFiles {
         }
     }
 
-    /// Inserts a file of the stream `owner`, in the place of one with the same path. `path` is relative to the root of the web server
-    /// and not percent-encoded: `live/livestream.m3u8`.
+    /// Inserts a file of the stream `owner`, in the place of one with the same path. `path` is relative to the root of the web
+    /// server and not percent-encoded: `live/livestream.m3u8`.
     pub fn insert(&self, owner: &str, path: &str, file: LiveFile) {
         let size = file.body.len() as u64;
         let mut files = self.lock();
@@ -143,8 +143,8 @@ impl LiveFiles {
         }
     }
 
-    /// Evicts the oldest files of the largest owner, one by one, until `is_enough`. Calls `pause` after each, as there may be tens of
-    /// thousands. Returns their number.
+    /// Evicts the oldest files of the largest owner, one by one, until `is_enough`. Calls `pause` after each, as there may be
+    /// tens of thousands. Returns their number.
     pub fn evict(&self, is_enough: impl Fn() -> bool, mut pause: impl FnMut()) -> usize {
         let evict_one = || if is_enough() { None } else { self.lock().evict_from_largest() };
         std::iter::from_fn(evict_one).map(drop).inspect(|()| pause()).count()
@@ -187,8 +187,8 @@ impl Default for LiveFiles {
 }
 
 impl Files {
-    /// Evicts files until `size` bytes of `owner` fit, which counts as if it had them already. Appends the evicted files to `evicted`.
-    /// Returns whether there is room.
+    /// Evicts files until `size` bytes of `owner` fit, which counts as if it had them already. Appends the evicted files to
+    /// `evicted`. Returns whether there is room.
     fn make_room(&mut self, owner: &str, size: u64, evicted: &mut Vec<Arc<LiveFile>>) -> bool {
         while self.bytes.saturating_add(size) > self.limit {
             let own_bytes = self.owners.get(owner).map_or(0, |own| own.bytes) + size;

@@ -1,6 +1,7 @@
 //! Reload as a transaction: everything that can fail is done before anything is changed.
 //!
-//! Most settings are read when they are needed, from [`ConfigCell::get`](crate::config::ConfigCell::get) or from a stream's vhost. The others are passed on here:
+//! Most settings are read when they are needed, from [`ConfigCell::get`](crate::config::ConfigCell::get) or from a stream's
+//! vhost. The others are passed on here:
 //!
 //! | setting | goes to |
 //! |---|---|

@@ -30,7 +30,8 @@ pub(crate) struct ReloadRequest {
 }
 
 impl ReloadRequests {
-    /// Sets the function that wakes the control loop, which then calls [`ReloadRequests::take_waiting`]. Only the first call counts.
+    /// Sets the function that wakes the control loop, which then calls [`ReloadRequests::take_waiting`]. Only the first call
+    /// counts.
     pub(crate) fn set_wake(&self, wake: impl Fn() + Send + Sync + 'static) {
         let _ = self.0.wake.set(Box::new(wake));
     }

@@ -1,7 +1,7 @@
 //! Signed URLs: `?expires=UNIX&sign=HEX`, which `secret` of `security` asks for.
 //!
-//! The signature is HMAC-SHA256 with the secret over `APP/STREAM?expires=UNIX`, to publish over `APP/STREAM?expires=UNIX&publish`: a
-//! viewer's URL is known to many, and must not allow to publish.
+//! The signature is HMAC-SHA256 with the secret over `APP/STREAM?expires=UNIX`, to publish over
+//! `APP/STREAM?expires=UNIX&publish`: a viewer's URL is known to many, and must not allow to publish.
 
 use hmac::{Hmac, KeyInit, Mac};
 use sha2::Sha256;

@@ -66,8 +66,8 @@ impl Viewers {
         })
     }
 
-    /// Notes a request of a viewer for the stream `name` (vhost/app/stream), which it has asked for or plays. Returns the stream
-    /// that it plays; none if there is no such session, or it has to leave.
+    /// Records a request of a viewer for the stream `name` (vhost/app/stream), which it has asked for or plays. Returns the
+    /// stream that it plays; none if there is no such session, or it has to leave.
     pub(crate) fn record_request(&self, session: &str, name: &str, now: Instant) -> Option<Arc<StreamInfo>> {
         self.0.with(|Table { viewers, .. }| {
             let viewer = viewers.get_mut(session)?;

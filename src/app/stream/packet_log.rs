@@ -79,7 +79,7 @@ pub(super) struct PacketLog {
     entries: VecDeque<LogEntry>,
     open_count: usize,
     first_seq: u64,
-    /// Of entries and bytes of the closed batches.
+    /// Size of the entries of closed batches, with their messages.
     closed_bytes: usize,
     open: BytesMut,
     opened_at: Option<Instant>,

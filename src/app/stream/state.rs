@@ -71,7 +71,7 @@ pub(super) struct StreamState {
     #[cfg(feature = "http")]
     pub(super) shared_logs: Vec<SharedLog>,
     pub(super) dropped: u64,
-    /// When players are told that the publisher is gone, unless one is back by then.
+    /// Time at which players are told that the publisher is gone, unless one is back by then.
     pub(super) unpublish_at: Option<Instant>,
     pub(super) idle_since: Instant,
     notice_window_start: Instant,

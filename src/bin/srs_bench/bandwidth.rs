@@ -197,7 +197,7 @@ impl Test<'_> {
         }
     }
 
-    /// Goes through the 13 steps, and returns the object of step 12.
+    /// Runs the 13 steps, and returns the object of step 12.
     fn measure(&mut self) -> anyhow::Result<Object> {
         self.expect(exchange::START_PLAY)?;
         self.answer(exchange::STARTING_PLAY)?;

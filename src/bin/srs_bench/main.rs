@@ -155,8 +155,8 @@ fn main() -> ExitCode {
     }
 }
 
-/// Parses the command line, or prints help or an error and exits. `clap` replaces `{n}` in help texts by a line break, so they have
-/// `{N}` instead.
+/// Parses the command line, or prints help or an error and exits. `clap` replaces `{n}` in help texts by a line break, so they
+/// have `{N}` instead.
 fn parse_arguments() -> Command {
     Command::from_args_safe().unwrap_or_else(|mut error| {
         error.message = error.message.replace("{N}", "{n}");

@@ -15,8 +15,8 @@ const STAMP: [u8; 16] = *b"srs_bench stamp:";
 const KEY: [u8; 5] = [0x17, 1, 0, 0, 0];
 const INTER: [u8; 5] = [0x27, 1, 0, 0, 0];
 
-/// Position of the send time and the number in a frame: after the FLV header, the length and header of the NAL unit, the SEI type and
-/// size, and the marker.
+/// Position of the send time and the number in a frame: after the FLV header, the length and header of the NAL unit, the SEI
+/// type and size, and the marker.
 const STAMP_OFFSET: usize = 5 + 4 + 1 + 2 + STAMP.len();
 const STAMP_END: usize = STAMP_OFFSET + 16;
 

@@ -136,8 +136,8 @@ impl Findings {
     }
 }
 
-/// Replaces numbers by `#`, so that errors that differ by a client number count as one kind. The number of an operating system error
-/// stays.
+/// Replaces numbers by `#`, so that errors that differ by a client number count as one kind. The number of an operating system
+/// error stays.
 fn mask_numbers(error: &str) -> String {
     let (text, os_error) = error.find("(os error").map_or((error, ""), |at| error.split_at(at));
     let mut out = String::new();

@@ -34,7 +34,8 @@ pub(crate) struct Demuxer {
 }
 
 impl Demuxer {
-    /// Parses bytes and returns how many were consumed; the caller passes the rest again with more bytes. Consumes all at the end.
+    /// Parses bytes and returns how many were consumed; the caller passes the rest again with more bytes. Consumes all at the
+    /// end.
     pub(crate) fn feed(&mut self, bytes: &[u8], is_end: bool) -> usize {
         let mut rest = bytes;
         while let Some((packet, after)) = rest.split_first_chunk::<PACKET>() {

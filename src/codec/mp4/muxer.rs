@@ -179,7 +179,7 @@ impl Track {
         self.whole.iter().map(|(sample, _)| sample).chain(&self.held)
     }
 
-    /// Gives the sample that is held back its duration: to the time `next`, or else that of the sample before.
+    /// Sets the duration of the sample that is held back: up to the time `next`, or else that of the sample before.
     fn finish_held(&mut self, next: Option<u64>) {
         let Some(sample) = self.held.take() else { return };
         let duration = match next {

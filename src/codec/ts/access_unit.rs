@@ -42,7 +42,7 @@ impl<'a> AccessUnit<'a> {
         Ok(unit)
     }
 
-    /// Puts the parameter sets of a keyframe in front, unless they were sent and fewer bytes than their size have followed.
+    /// Inserts the parameter sets of a keyframe in front, unless they were sent and fewer bytes than their size have followed.
     /// Without this rule, keyframes of a few bytes would make much output from little input.
     pub(super) fn add_sets(&mut self, sent: &mut SentSets) {
         let sets: &[u8] = if self.is_key { &self.config.parameter_sets } else { &[] };

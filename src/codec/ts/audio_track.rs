@@ -1,8 +1,8 @@
 //! Audio frames for the muxer, with presentation times counted in samples.
 //!
-//! RTMP timestamps have milliseconds, and a frame of 1024 samples at 44100 Hz takes 23.22 ms: played at rounded times it clicks. So a
-//! frame's time is the time of the first frame plus the samples since, at the stream's sample rate. This clock is set again only
-//! when the encoder's timestamps have left it for good.
+//! RTMP timestamps have milliseconds, and a frame of 1024 samples at 44100 Hz takes 23.22 ms: played at rounded times it
+//! clicks. So a frame's time is the time of the first frame plus the samples since, at the stream's sample rate. This clock is
+//! set again only when the encoder's timestamps have left it for good.
 
 use std::sync::Arc;
 
@@ -17,8 +17,8 @@ use crate::codec::mp3;
 /// Distance between timestamp and sample clock that is a jump: 200 ms, in units of [`CLOCK_HZ`].
 const MIN_JUMP: u64 = 18_000;
 
-/// Distance that counts as drift: 30 ms, in units of [`CLOCK_HZ`]. Rounding is below it. Encoders that stamp frames when they send
-/// them jitter by as much.
+/// Distance that counts as drift: 30 ms, in units of [`CLOCK_HZ`]. Rounding is below it. Encoders that stamp frames when they
+/// send them jitter by as much.
 const MIN_DRIFT: u64 = 2700;
 
 /// Number of successive frames with drift to the same side that are taken for jitter. One more sets the clock again.

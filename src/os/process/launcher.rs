@@ -1,4 +1,5 @@
-//! The start of a child from within: this program, started with [`LAUNCH_ARGUMENT`], sets what holds for the child alone, and becomes it.
+//! The start of a child from within: this program, started with [`LAUNCH_ARGUMENT`], sets what holds for the child alone, and
+//! becomes it.
 
 use std::ffi::OsString;
 use std::os::unix::process::CommandExt;

@@ -22,8 +22,8 @@ impl LogBudget {
         Self { room: BURST, filled: now, left_out: 0 }
     }
 
-    /// Takes a piece of output from the budget. Returns the bytes that were left out since the last one; `None` if this one is to be
-    /// left out too.
+    /// Takes a piece of output from the budget. Returns the bytes that were left out since the last one; `None` if this one is
+    /// to be left out too.
     pub(super) fn take(&mut self, bytes: usize, now: Instant) -> Option<u64> {
         let elapsed = now.saturating_duration_since(self.filled);
         let earned = u64::try_from(elapsed.as_millis()).unwrap_or(u64::MAX).saturating_mul(BYTES_PER_SECOND) / 1000;

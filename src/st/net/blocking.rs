@@ -90,8 +90,8 @@ impl TcpStream {
         }
     }
 
-    /// Blocks until some bytes of `head`, or of the file after it from `offset` on, at most `len`, are written. Returns how many of
-    /// each. Not for encrypted connections.
+    /// Blocks until some bytes of `head`, or of the file after it from `offset` on, at most `len`, are written. Returns how
+    /// many of each. Not for encrypted connections.
     ///
     /// # Errors
     /// Those of send(2), sendfile(2), and of the time limit.

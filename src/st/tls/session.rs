@@ -113,14 +113,14 @@ impl Session {
         self.overhead.load(Ordering::Relaxed)
     }
 
-    /// Returns whether there may be input although the socket reports none: then the caller must not wait. Resets the answer until
-    /// another read ends so.
+    /// Returns whether there may be input although the socket reports none: then the caller must not wait. Resets the answer
+    /// until another read ends so.
     pub(in crate::st) fn take_read_pending(&self) -> bool {
         self.read_pending.swap(false, Ordering::Relaxed)
     }
 
-    /// Encrypts up to [`MAX_UNSENT`] bytes, sends what fits, and returns the number of encrypted bytes, 0 if there is no room. The
-    /// rest follows with the next write, wait or flush.
+    /// Encrypts up to [`MAX_UNSENT`] bytes, sends what fits, and returns the number of encrypted bytes, 0 if there is no room.
+    /// The rest follows with the next write, wait or flush.
     pub(in crate::st) fn try_write(
         &self,
         socket: &mut (impl Read + Write),

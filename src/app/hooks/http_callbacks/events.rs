@@ -98,8 +98,8 @@ impl HttpCallbacks {
         }
     }
 
-    /// Queues the questions without an answer that `on_hook_failure` has decided: the backends learn of these clients after the fact.
-    /// May be called while a panic unwinds.
+    /// Queues the questions without an answer that `on_hook_failure` has decided: the backends learn of these clients after the
+    /// fact. May be called while a panic unwinds.
     pub(super) fn queue_unanswered(
         &self,
         key: &str,
@@ -155,7 +155,8 @@ impl HttpCallbacks {
     pub(super) fn replay(&self, config: &Config) {
         let (mut count, mut lost) = (0, 0);
         let mut entries = self.spools.take_entries();
-        // The end of a connection was kept before that of the stream, whose name was not known yet. It is told after it, in order.
+        // The end of a connection was kept before that of the stream, whose name was not known yet. It is told after it, in
+        // order.
         let is_close = |entry: &Entry| entry.hook == Hook::Close.name();
         entries.sort_by_key(|(_, entry)| is_close(entry));
         let of_streams = entries.iter().filter(|(_, entry)| !is_close(entry));
@@ -188,7 +189,7 @@ impl HttpCallbacks {
         }
     }
 
-    /// Tells that the server has started: all URLs of `new` at the start, else those that `old` has not.
+    /// Reports that the server has started: to all URLs of `new` at the start, else to those that `old` has not.
     pub(super) fn queue_server_start(&self, new: &Config, old: &Config, is_start: bool) {
         let urls = |config: &Config| -> Vec<(String, HookUrl)> {
             let vhosts = config.vhosts.values().filter(|vhost| vhost.enabled && vhost.http_hooks.enabled);
@@ -259,7 +260,7 @@ impl HttpCallbacks {
         HookUrl::parse(&text).filter(|replaced| replaced.origin() == url.origin())
     }
 
-    /// Tells that a client no longer does what `hook` allowed.
+    /// Reports that a client no longer does what `hook` allowed.
     pub(super) fn end_action(&self, client: u64, hook: Hook) {
         self.cancel_timers(client);
         if let Some(end) = self.sessions.try_with(|sessions| sessions.stop(client, hook)).flatten() {

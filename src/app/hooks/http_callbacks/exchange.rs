@@ -15,7 +15,8 @@ const MAX_HEAD: usize = 16 * 1024;
 
 const MAX_BODY: usize = 64 * 1024;
 
-/// Longest answer in bytes, with chunk sizes, trailers and informational answers: 64 KB in chunks of one byte have six times as many.
+/// Longest answer in bytes, with chunk sizes, trailers and informational answers: 64 KB in chunks of one byte have six times as
+/// many.
 const MAX_ANSWER: usize = 512 * 1024;
 
 /// Bytes of one read. The buffer is on the heap: the stack of a coroutine is small.

@@ -1,7 +1,7 @@
 //! The spool file (`hooks_spool`): what has to be told outlives the process.
 //!
-//! The file is only appended to. Besides events that wait, it has the end of each client that is in, which becomes an event if the
-//! process dies. A thread writes; what is settled is removed when the file is rewritten.
+//! The file is only appended to. Besides events that wait, it has the end of each client that is in, which becomes an event if
+//! the process dies. A thread writes; what is settled is removed when the file is rewritten.
 
 pub(super) mod format;
 

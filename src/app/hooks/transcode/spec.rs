@@ -16,7 +16,7 @@ pub(super) struct Spec {
     pub(super) log_level: &'static str,
     pub(super) supervision: Supervision,
     pub(super) log: Option<LogFile>,
-    /// When the command was made.
+    /// As it was when the command was made.
     pub(super) media: Media,
     /// Time after which the program is ended, for one that runs once.
     pub(super) timeout: Option<Duration>,

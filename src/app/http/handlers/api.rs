@@ -199,7 +199,7 @@ impl Api {
         }
     }
 
-    /// Tells whoever has no secret that one is needed, and others what theirs is good for.
+    /// Returns whether a secret is needed, and the role of the one that was sent.
     fn session(&self, call: Option<&Call<'_>>, config: &HttpApi) -> Response {
         let auth = if config.auth.needs_secret() { "secrets" } else { "none" };
         let role = call.map(|call| call.role.name());

@@ -1,5 +1,5 @@
-//! Sessions of HLS viewers (`hls { sessions on; }`): viewers are clients as players of RTMP are. Gates are asked, so that callbacks
-//! decide about them, and events tell of their begin and end.
+//! Sessions of HLS viewers (`hls { sessions on; }`): viewers are clients as players of RTMP are. Gates are asked, so that
+//! callbacks decide about them, and events tell of their begin and end.
 //!
 //! ```text
 //! cam.m3u8 ──> gates ──> master playlist: cam.m3u8?hls_ctx=ID ──> cam-1.ts?hls_ctx=ID … ──> no request for a while: end

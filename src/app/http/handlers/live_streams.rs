@@ -44,7 +44,7 @@ const KEEPALIVE_IDLE: Duration = Duration::from_secs(60);
 /// Bytes that a client may send before its stream starts.
 const MAX_EARLY_INPUT: usize = 16 * 1024;
 
-/// Tells nginx to hand on each piece at once. Without it, viewers behind it get seconds at a time.
+/// Header line for nginx, which then hands on each piece at once. Without it, viewers behind it get seconds at a time.
 const NO_BUFFERING: (&str, &str) = ("X-Accel-Buffering", "no");
 
 pub(crate) struct LiveStreamHandler {

@@ -1,7 +1,7 @@
 //! An MP4 file of a recording: frames are collected, and handed to the disk as fragments.
 //!
-//! A fragment ends before a keyframe, and otherwise after a second, so that a crash costs as much as with FLV. The head follows from
-//! the tracks of the first fragment, which is written with it.
+//! A fragment ends before a keyframe, and otherwise after a second, so that a crash costs as much as with FLV. The head follows
+//! from the tracks of the first fragment, which is written with it.
 
 use std::time::Instant;
 

@@ -232,7 +232,7 @@ fn create_new(path: &Path) -> io::Result<(PathBuf, PathBuf, File)> {
     Err(ErrorKind::AlreadyExists.into())
 }
 
-/// Gives a file its name at the end. A file that has got this name meanwhile stays.
+/// Renames a complete file. A file that has got this name meanwhile stays.
 fn rename(temporary: &Path, path: &Path) -> io::Result<PathBuf> {
     for attempt in 0..MAX_ATTEMPTS {
         let path = numbered(path, attempt);

@@ -68,7 +68,8 @@ pub(super) fn run(
     let mut pump = Pump::new(client.protocol(), Some(consumer), &dialer.ctx.admission, SEND_TIMEOUT);
     let mut role = ForwarderRole { forwarder, consumer, destination, client, drain_deadline: None };
     let result = match pump.run(&mut role) {
-        // Small messages fill the kernel's buffer soon after the target has vanished: then both limits end at about the same time.
+        // Small messages fill the kernel's buffer soon after the target has vanished: then both limits end at about the same
+        // time.
         Err(Failure::NotReading) if stream.unacknowledged().1 + ACK_TOLERANCE >= SEND_TIMEOUT => Err(Failure::Gone),
         result => result,
     };

@@ -1,7 +1,7 @@
 //! A pool of buffers that segments are written into.
 //!
-//! A segment is large and lives as long as the playlist lists it. The allocator maps and unmaps such blocks, and the system clears
-//! every page of a new one: half of the cost of a segment. So used buffers are kept and used again.
+//! A segment is large and lives as long as the playlist lists it. The allocator maps and unmaps such blocks, and the system
+//! clears every page of a new one: half of the cost of a segment. So used buffers are kept and used again.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 

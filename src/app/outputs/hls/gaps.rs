@@ -19,8 +19,8 @@ const FILL_START_AFTER: u64 = 5500;
 /// little input.
 const MAX_SILENT_FRAMES: usize = 8192;
 
-/// Length of the silence that is written when a gap is found, in units of the muxer's clock: 280 ms, as what is further behind video
-/// would move the clock references of the whole publication. Players bridge the rest of a second.
+/// Length of the silence that is written when a gap is found, in units of the muxer's clock: 280 ms, as what is further behind
+/// video would move the clock references of the whole publication. Players bridge the rest of a second.
 const FIRST_SILENCE: u64 = 25_200;
 
 /// Distance by which a frame may be in front of the end of silence, in units of the muxer's clock: 200 ms.
@@ -31,8 +31,8 @@ pub(super) struct Gaps {
     /// Time of the first and of the last video frame, in milliseconds.
     first_video: Option<u64>,
     last_video: u64,
-    /// Time up to which there was media when the last audio message came, in milliseconds, and the distance by which audio was behind
-    /// that, in units of the muxer's clock.
+    /// Time up to which there was media when the last audio message came, in milliseconds, and the distance by which audio was
+    /// behind that, in units of the muxer's clock.
     last_audio: Option<(u64, u64)>,
     /// End of the silence that was written, in units of the muxer's clock.
     filled_until: Option<u64>,
@@ -55,8 +55,8 @@ impl Gaps {
         self.last_video = time;
     }
 
-    /// Handles the time of an audio message, in units of the muxer's clock. Returns false if silence has taken its place, because it
-    /// is late.
+    /// Handles the time of an audio message, in units of the muxer's clock. Returns false if silence has taken its place,
+    /// because it is late.
     pub(super) fn on_audio(&mut self, time: u64) -> bool {
         let is_late = self.filled_until.is_some_and(|end| time + MAX_OVERLAP < end);
         if is_late {
@@ -78,8 +78,8 @@ impl Gaps {
         self.next(audio, time, time)
     }
 
-    /// Returns the next silent frame of a gap up to the last video frame, if the gap is long enough. `is_end` means that the segment has
-    /// no audio and is about to end.
+    /// Returns the next silent frame of a gap up to the last video frame, if the gap is long enough. `is_end` means that the
+    /// segment has no audio and is about to end.
     pub(super) fn after_video(&mut self, audio: &mut AudioTrack, is_end: bool) -> Option<(Frame, Bytes)> {
         let (at, behind) = match self.last_audio {
             Some(last) => last,

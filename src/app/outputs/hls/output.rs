@@ -13,8 +13,8 @@ const MAX_WAIT_FOR_KEYFRAME: u64 = 10_000;
 pub(super) struct HlsOutput(HlsStream);
 
 impl HlsOutput {
-    /// Starts the output of a publisher, whose buffers are charged to `memory`. Returns `None` if there is one already: two streams of
-    /// different vhosts may have the same files.
+    /// Starts the output of a publisher, whose buffers are charged to `memory`. Returns `None` if there is one already: two
+    /// streams of different vhosts may have the same files.
     pub(super) fn start(
         stream: &HlsStream,
         settings: &Hls,
@@ -29,8 +29,8 @@ impl HlsOutput {
         self.0.0.with(|state| state.has_video())
     }
 
-    /// Ends the output although the publisher goes on, so that its playlist is marked as complete. `is_moved` means that the stream
-    /// continues in another directory.
+    /// Ends the output although the publisher goes on, so that its playlist is marked as complete. `is_moved` means that the
+    /// stream continues in another directory.
     pub(super) fn finish(self, is_moved: bool) {
         self.0.0.try_with(|state| state.request_finish(is_moved));
     }
@@ -69,8 +69,9 @@ impl Drop for HlsOutput {
     }
 }
 
-/// The move of a running stream to another directory, or to none: the two outputs meet at a keyframe, so that no segment is cut short
-/// and no frame is lost. Feeds the old output until the next keyframe, and the new one from there on. Dropping it ends both.
+/// The move of a running stream to another directory, or to none: the two outputs meet at a keyframe, so that no segment is cut
+/// short and no frame is lost. Feeds the old output until the next keyframe, and the new one from there on. Dropping it ends
+/// both.
 struct Handover {
     old: Option<HlsOutput>,
     new: Option<Box<dyn Output>>,

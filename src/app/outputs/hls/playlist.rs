@@ -106,9 +106,10 @@ impl Playlist {
         first.zip(last).and_then(|(first, last)| last.duration_since(first).ok()).unwrap_or_default()
     }
 
-    /// Appends a segment. Removes and returns the first segments as long as the rest is still as long as `hls_window` and three target
-    /// durations. A forged target duration counts at most as the longest segment that the segmenter makes. As a publisher may also
-    /// claim that its segments take no time, segments beyond the maximum number, and those too old in wall-clock time, go as well.
+    /// Appends a segment. Removes and returns the first segments as long as the rest is still as long as `hls_window` and three
+    /// target durations. A forged target duration counts at most as the longest segment that the segmenter makes. As a
+    /// publisher may also claim that its segments take no time, segments beyond the maximum number, and those too old in
+    /// wall-clock time, go as well.
     pub(super) fn push(&mut self, entry: Entry, durations: &Durations) -> Vec<Entry> {
         self.is_ended = false;
         if self.entries.is_empty() {
@@ -142,9 +143,9 @@ impl Playlist {
         removed
     }
 
-    /// Sets the target duration to what the segments of the present publisher need, and those that are listed. So it does not change
-    /// while a publisher is alone in the playlist (section 6.2.1), and a long segment of an earlier one does not delay the viewers of
-    /// all later ones.
+    /// Sets the target duration to what the segments of the present publisher need, and those that are listed. So it does not
+    /// change while a publisher is alone in the playlist (section 6.2.1), and a long segment of an earlier one does not delay
+    /// the viewers of all later ones.
     fn update_target(&mut self) {
         self.target_duration = self.entries.iter().map(Entry::rounded_duration).fold(self.publisher_target, u64::max);
     }

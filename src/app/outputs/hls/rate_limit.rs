@@ -2,8 +2,8 @@
 
 use std::time::Instant;
 
-/// Number of segments that may start at once, whatever the timestamps. Each costs one or two file writes. A file that is published
-/// as fast as it can be read stays below.
+/// Number of segments that may start at once, whatever the timestamps. Each costs one or two file writes. A file that is
+/// published as fast as it can be read stays below.
 const SEGMENT_BURST: u32 = 128;
 
 const SEGMENTS_PER_SECOND: u32 = 4;

@@ -1,4 +1,5 @@
-//! The files of one stream: its segments, its playlist, and segments to be removed. Touches no file that it does not know by name.
+//! The files of one stream: its segments, its playlist, and segments to be removed. Touches no file that it does not know by
+//! name.
 
 use std::collections::VecDeque;
 use std::ffi::OsStr;
@@ -45,8 +46,8 @@ pub(super) struct SegmentStore {
 }
 
 impl SegmentStore {
-    /// Opens a store and continues the playlist on disk. `base` is the common prefix of the files below `root`, which is `hls_path`.
-    /// The first segment gets the number `first_number` if there are no files.
+    /// Opens a store and continues the playlist on disk. `base` is the common prefix of the files below `root`, which is
+    /// `hls_path`. The first segment gets the number `first_number` if there are no files.
     pub(super) fn open(root: &Path, base: &str, dir_cache: &mut DirCache, first_number: u64) -> Self {
         let base = root.join(base);
         let name = base.file_name().and_then(OsStr::to_str).unwrap_or_default().to_owned();

@@ -1,6 +1,7 @@
 //! The queue to the thread that writes the files. Only that thread touches the disk, so a slow disk blocks nobody else.
 //!
-//! The queue is bounded in jobs and in bytes. A segment that finds it full is not written, and the next one follows a discontinuity.
+//! The queue is bounded in jobs and in bytes. A segment that finds it full is not written, and the next one follows a
+//! discontinuity.
 //!
 //! | jobs of | room in the queue |
 //! |---|---|
@@ -113,8 +114,8 @@ impl SegmentWriter {
     }
 }
 
-/// Returns whether a segment of `size` bytes fits beside `queued` bytes. An empty queue accepts any size. Small segments have twice
-/// the limit, so that a stream which floods the disk costs others none.
+/// Returns whether a segment of `size` bytes fits beside `queued` bytes. An empty queue accepts any size. Small segments have
+/// twice the limit, so that a stream which floods the disk costs others none.
 fn fits(size: usize, queued: usize, limit: usize) -> bool {
     let limit = if size <= limit / SMALL_DIVISOR { limit.saturating_mul(2) } else { limit };
     queued == 0 || queued + size <= limit

@@ -1,8 +1,8 @@
-//! Gaps of video while audio goes on, such as those of a slide show or a camera that is off: the last picture is repeated, if it can
-//! be decoded on its own.
+//! Gaps of video while audio goes on, such as those of a slide show or a camera that is off: the last picture is repeated, if
+//! it can be decoded on its own.
 //!
-//! A player in a browser stops where video has nothing, for good, and does not even start with one frame in a segment. With repeated
-//! pictures, segments keep their length and start with a keyframe.
+//! A player in a browser stops where video has nothing, for good, and does not even start with one frame in a segment. With
+//! repeated pictures, segments keep their length and start with a keyframe.
 
 use super::rate_limit::RateLimit;
 use crate::codec::nalu::{Codec, Nalus, VideoConfig};
@@ -19,8 +19,8 @@ const INTERVAL: u64 = 500;
 /// Maximum time for which a picture is repeated, in milliseconds. Then the stream counts as one without video.
 const MAX_GAP: u64 = 120_000;
 
-/// Distance of repeated pictures behind audio, in milliseconds: room for the first frame after the gap. What is further behind would
-/// move the clock references of the whole publication.
+/// Distance of repeated pictures behind audio, in milliseconds: room for the first frame after the gap. What is further behind
+/// would move the clock references of the whole publication.
 const PICTURE_DELAY: u64 = 280;
 
 const MAX_PICTURE: usize = 1024 * 1024;
@@ -61,7 +61,7 @@ impl StillPicture {
         true
     }
 
-    /// Keeps a keyframe. A copy, as the message may be a part of a much larger one.
+    /// Stores a copy of a keyframe: the message may be a part of a much larger one.
     pub(super) fn store(&mut self, config: &VideoConfig, composition_time: i32, frame: &[u8]) {
         self.frame.clear();
         if frame.len() <= MAX_PICTURE && is_independent(config, frame) {

@@ -151,7 +151,7 @@ impl StreamState {
         (self.endlist_pending, self.is_moved) = (true, is_moved);
     }
 
-    /// Notes that the publisher has ended the stream itself: the playlist is marked as complete after `hls_endlist_delay`.
+    /// Records that the publisher has ended the stream itself: the playlist is marked as complete after `hls_endlist_delay`.
     pub(super) fn on_unpublish(&mut self) {
         self.is_unpublished = true;
     }

@@ -35,7 +35,7 @@ impl Window {
         Self { opens, closes, first: None, last: None, is_closed: false }
     }
 
-    /// Tells the total of bytes at `now`. Returns whether the window is closed; then totals no longer count.
+    /// Records the total of bytes at `now`. Returns whether the window is closed; then totals no longer count.
     pub(super) fn update(&mut self, now: Instant, total: u64) -> bool {
         if !self.is_closed && now >= self.opens {
             let update = Some((now, total));

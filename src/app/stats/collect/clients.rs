@@ -169,7 +169,7 @@ pub(crate) struct ClientWalk<'a> {
 }
 
 impl<'a> ClientWalk<'a> {
-    /// Begins with the client after the number `after`.
+    /// Starts with the client after the number `after`.
     pub(crate) fn new(ctx: &'a Context, after: u64) -> Self {
         Self {
             ctx,
@@ -218,8 +218,8 @@ impl Iterator for ClientWalk<'_> {
     }
 }
 
-/// Merges the next items of two tables, each in order and [`CHUNK`] of them at most. Returns the merged items, and the number up to
-/// which they are complete: a table with more items ends the others' at its own last one.
+/// Merges the next items of two tables, each in order and [`CHUNK`] of them at most. Returns the merged items, and the number
+/// up to which they are complete: a table with more items ends the others' at its own last one.
 fn merge<T>(mut a: Vec<T>, mut b: Vec<T>, until: u64, number: impl Fn(&T) -> u64) -> (Vec<T>, u64) {
     let last_if_full = |items: &[T]| if items.len() < CHUNK { None } else { items.last().map(&number) };
     let end = [last_if_full(&a), last_if_full(&b)].into_iter().flatten().min().unwrap_or(until);

@@ -1,5 +1,5 @@
-//! The lines of a spool file: `CHECKSUM JSON`. Each adds an event, settles one, or does both at once. A line whose checksum is wrong,
-//! such as the last one after a crash, is skipped.
+//! The lines of a spool file: `CHECKSUM JSON`. Each adds an event, settles one, or does both at once. A line whose checksum is
+//! wrong, such as the last one after a crash, is skipped.
 
 use std::collections::BTreeMap;
 

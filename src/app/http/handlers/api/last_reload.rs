@@ -5,7 +5,8 @@ use super::json::Object;
 /// Code of SRS for a configuration that cannot be loaded.
 const RELOAD_FAILED: u32 = 1023;
 
-/// States of SRS: no reload yet, and the end of one. Those in between do not exist, since a reload is answered when it is complete.
+/// States of SRS: no reload yet, and the end of one. Those in between do not exist, since a reload is answered when it is
+/// complete.
 const STATE_INIT: u32 = 0;
 const STATE_FINISHED: u32 = 90;
 

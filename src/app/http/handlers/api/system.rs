@@ -1,4 +1,5 @@
-//! Figures of the process and the machine, from `/proc`: the `data` of `summaries`, `rusages` and the like, field by field as SRS.
+//! Figures of the process and the machine, from `/proc`: the `data` of `summaries`, `rusages` and the like, field by field as
+//! SRS.
 
 mod proc;
 

@@ -217,7 +217,7 @@ impl Viewer {
         }
     }
 
-    /// Tells a WebSocket that its stream has ended.
+    /// Sends the end of the stream to a WebSocket.
     fn close_websocket(&mut self) {
         let Some(websocket) = &mut self.websocket else { return };
         websocket.close();

@@ -18,8 +18,8 @@ fn frame_at(is_key: bool, composition: i32) -> Vec<u8> {
     payload
 }
 
-/// Returns the presentation time of frame `n` of GOPs of `gop` frames in frames, relative to its own number: groups of four frames, of which the
-/// first three are shown before the last, as x264 sends them.
+/// Returns the presentation time of frame `n` of GOPs of `gop` frames in frames, relative to its own number: groups of four
+/// frames, of which the first three are shown before the last, as x264 sends them.
 fn shown_at(n: u64, gop: u64) -> u64 {
     let (gop_start, at) = (n / gop * gop, n % gop);
     let group = |at: u64| (at - 1) / 4 * 4;
@@ -27,7 +27,8 @@ fn shown_at(n: u64, gop: u64) -> u64 {
     if at == 0 { n } else { gop_start + group(at) + order[((at - 1) % 4) as usize] }
 }
 
-/// Returns the number of frames that are due before the clock reference in front of them, and of those shown before they are decoded.
+/// Returns the number of frames that are due before the clock reference in front of them, and of those shown before they are
+/// decoded.
 fn wrong_times(body: &[u8]) -> (usize, usize) {
     let (mut pcr, mut behind, mut early) = (0, 0, 0);
     for packet in body.chunks(188) {

@@ -149,7 +149,8 @@ impl Rig {
         files
     }
 
-    /// Sends video at 25 frames a second with a keyframe each `gop` frames, and audio at 44100 Hz, between two times in milliseconds.
+    /// Sends video at 25 frames a second with a keyframe each `gop` frames, and audio at 44100 Hz, between two times in
+    /// milliseconds.
     pub(super) fn run(&mut self, from: u64, to: u64, gop: Option<u64>, audio: bool) {
         let (mut video, mut sound) = (0, 0);
         loop {
