@@ -13,9 +13,9 @@
 //! | [`gather_events`] | short pauses of a worker with many coroutines that each have little to do |
 //! | [`now`], [`system_time`] | the only clocks of the server |
 //! | [`Cond`], [`Inbox`], [`Shared`] | condition variable, queue from threads to a coroutine, state shared by coroutines |
-//! | [`offload`], [`drop_in_background`] | blocking work (names, disk), TLS handshakes and large frees on other threads |
+//! | [`offload`], [`look_up`], [`drop_in_background`] | blocking work (disk, names), TLS handshakes and large frees on other threads |
 //! | [`trim_stack`] | returns the unused pages of a stack to the system; the heap does that by itself, see `allocator` |
-//! | [`busy_share`], [`longest_low_priority_run`], [`start_watchdog`] | load of the worker; a thread that logs when one coroutine holds the worker |
+//! | [`busy_share`], [`low_priority_runs`], [`start_watchdog`] | load of the worker; a thread that logs when one coroutine holds the worker |
 //! | [`net`], `tls` (feature `ssl`) | sockets whose wait ends on readiness, a deadline or a wake-up; RTMPS |
 //!
 //! Two rules for code in a coroutine: never block the thread (no `std::thread::sleep`, no blocking file or name look-up), and
@@ -49,9 +49,9 @@ mod watchdog;
 pub use clock::{now, system_time};
 pub use cond::Cond;
 pub use inbox::Inbox;
-pub use load::{busy_share, longest_low_priority_run};
+pub use load::{RunLengths, busy_share, low_priority_runs};
 pub use nice::set_nice;
-pub use offload::{Overloaded, drop_in_background, offload};
+pub use offload::{Overloaded, drop_in_background, look_up, offload};
 pub use prefetch::{prefetch, prefetch_all, prefetch_stack};
 pub use priority::{PriorityGuard, raise_priority};
 pub use shared::Shared;

@@ -2,10 +2,11 @@
 //!
 //! | pool | threads | queue | work |
 //! |---|---|---|---|
-//! | `offload` | 4 | 1024 | names, disk, freeing of large memory |
+//! | `offload` | 4 | 1024 | disk, freeing of large memory |
+//! | `names` | 4 | 1024 | look-ups of names |
 //! | `compute` | 2, with a lower system priority | unbounded | TLS handshakes |
 //!
-//! Each pool has its own queue, so that handshakes delay no file access. Only `compute` has a lower system priority: an
+//! Each pool has its own queue, so that neither handshakes nor name servers that do not answer delay access to files. Only `compute` has a lower system priority: an
 //! `offload` thread may hold a lock that the worker needs, e.g. while it unmaps a hundred megabytes. With a lower priority it
 //! would then keep the worker waiting behind all other processes of a busy machine.
 
@@ -23,6 +24,9 @@ use super::{clock, timer};
 use crate::log::quoted;
 
 static BLOCKING: ThreadPool = ThreadPool::new("offload", 4, 1024, false);
+
+/// A look-up takes up to half a minute while no name server answers.
+static NAMES: ThreadPool = ThreadPool::new("names", 4, 1024, false);
 
 /// Bounded by the number of coroutines: each waits for one computation at most.
 static COMPUTE: ThreadPool = ThreadPool::new("compute", 2, usize::MAX, true);
@@ -43,8 +47,20 @@ pub struct Overloaded;
 /// Runs `f` on another thread and blocks only the calling coroutine until it is done. Errors: [`Overloaded`] when the
 /// queue is full, or when `f` panics.
 pub fn offload<T: Send + 'static>(f: impl FnOnce() -> T + Send + 'static) -> Result<T, Overloaded> {
+    run_on(&BLOCKING, f)
+}
+
+/// Runs `f`, the look-up of a name, as [`offload`] does, but delays no other work. Errors: as [`offload`].
+pub fn look_up<T: Send + 'static>(f: impl FnOnce() -> T + Send + 'static) -> Result<T, Overloaded> {
+    run_on(&NAMES, f)
+}
+
+fn run_on<T: Send + 'static>(
+    pool: &'static ThreadPool,
+    f: impl FnOnce() -> T + Send + 'static,
+) -> Result<T, Overloaded> {
     let (result, job) = make_job(f);
-    BLOCKING.submit(job).map_err(|_| Overloaded)?;
+    pool.submit(job).map_err(|_| Overloaded)?;
     loop {
         if let Some(result) = result.take() {
             return result;
@@ -251,6 +267,27 @@ mod tests {
             occupants.iter().for_each(Handle::join);
             assert_eq!(compute(|| Ok(()), || 42).unwrap(), 42);
             assert!(!ran.load(Ordering::Relaxed));
+        })
+        .unwrap();
+    }
+
+    #[test]
+    fn names_that_nobody_resolves_delay_no_files() {
+        run(|| {
+            let (release, waits) = mpsc::channel::<()>();
+            let waits = Arc::new(Mutex::new(waits));
+            let unresolved: Vec<_> = (0..2 * NAMES.size)
+                .map(|_| {
+                    let waits = waits.clone();
+                    let wait = move || waits.lock().unwrap().recv().unwrap_err();
+                    spawn("looks up", 0, move || assert!(look_up(wait).is_ok())).unwrap()
+                })
+                .collect();
+            for n in 0..100 {
+                assert_eq!(offload(move || n).unwrap(), n);
+            }
+            drop(release);
+            unresolved.iter().for_each(Handle::join);
         })
         .unwrap();
     }
