@@ -13,15 +13,15 @@ const PERIOD: Duration = Duration::from_millis(100);
 /// Guaranteed share of low priority: a server that is too busy to accept clients must still be able to tell them so.
 pub(super) const MIN_LOW_PRIORITY_SHARE: f64 = 0.05;
 
-/// Time for which the longest run of low priority is known at least.
-const LONGEST_PERIOD: Duration = Duration::from_secs(60);
+/// Upper bounds in milliseconds of the lengths of runs that are counted together.
+const RUN_BOUNDS: [u64; 7] = [1, 2, 5, 10, 20, 50, 100];
 
-/// The longest run of low priority in this period and in the one before.
-#[derive(Clone, Copy)]
-struct LongestRun {
-    since: Instant,
-    current: Duration,
-    previous: Duration,
+/// Lengths of the runs of low priority since the worker started: the times for which one held the worker without a break.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct RunLengths {
+    /// Runs up to each of [`RUN_BOUNDS`], and above the last one.
+    counts: [u64; RUN_BOUNDS.len() + 1],
+    total: Duration,
 }
 
 #[derive(Clone, Copy)]
@@ -35,47 +35,52 @@ struct Sample {
 
 thread_local! {
     static LAST: Cell<Option<Sample>> = const { Cell::new(None) };
-    static LOW_PRIORITY_TIME: Cell<Duration> = const { Cell::new(Duration::ZERO) };
-    static LONGEST: Cell<Option<LongestRun>> = const { Cell::new(None) };
+    static RUNS: Cell<RunLengths> = const { Cell::new(RunLengths::NONE) };
 }
 
 /// Returns the time that coroutines of low priority have used since the worker started.
 pub(super) fn low_priority_time() -> Duration {
-    LOW_PRIORITY_TIME.get()
+    RUNS.get().total
 }
 
-/// Returns the processor time that the worker has used since it started.
-pub(super) fn worker_cpu_time() -> Duration {
-    clock_gettime(ClockId::CLOCK_THREAD_CPUTIME_ID).map_or(Duration::ZERO, Duration::from)
+/// Counts a run of a coroutine of low priority.
+pub(super) fn add_low_priority_run(used: Duration) {
+    let mut runs = RUNS.get();
+    runs.add(used);
+    RUNS.set(runs);
 }
 
-/// Counts a run of a coroutine of low priority, which ends now. `cpu_at_start` is the processor time of the worker at its start.
-pub(super) fn add_low_priority_time(used: Duration, cpu_at_start: Duration, now: Instant) {
-    LOW_PRIORITY_TIME.set(LOW_PRIORITY_TIME.get() + used);
-    let longest = LongestRun::updated(now, LONGEST.get());
-    let cpu = || worker_cpu_time().saturating_sub(cpu_at_start);
-    // A run uses no more of the processor than it lasts, so that most need no look.
-    let current = if used > longest.current { longest.current.max(cpu()) } else { longest.current };
-    LONGEST.set(Some(LongestRun { current, ..longest }));
+/// Returns the lengths of the runs of low priority. There are none outside of the worker.
+pub fn low_priority_runs() -> RunLengths {
+    RUNS.get()
 }
 
-/// Returns the most processor time that a coroutine of low priority used without a break, in the last one to two minutes. Time in
-/// which the system ran others instead of the worker does not count. Zero outside of the worker.
-pub fn longest_low_priority_run() -> Duration {
-    let longest = LongestRun::updated(clock::now(), LONGEST.get());
-    longest.current.max(longest.previous)
-}
+impl RunLengths {
+    const NONE: Self = Self { counts: [0; RUN_BOUNDS.len() + 1], total: Duration::ZERO };
 
-impl LongestRun {
-    /// Returns the state at `now`, after `last`.
-    fn updated(now: Instant, last: Option<Self>) -> Self {
-        let none = Self { since: now, current: Duration::ZERO, previous: Duration::ZERO };
-        let Some(last) = last else { return none };
-        match now.saturating_duration_since(last.since) {
-            age if age < LONGEST_PERIOD => last,
-            age if age < 2 * LONGEST_PERIOD => Self { previous: last.current, ..none },
-            _ => none,
-        }
+    fn add(&mut self, used: Duration) {
+        let class =
+            RUN_BOUNDS.iter().position(|bound| used <= Duration::from_millis(*bound)).unwrap_or(RUN_BOUNDS.len());
+        self.counts[class] += 1;
+        self.total += used;
+    }
+
+    /// Returns the numbers of runs that were at most as long as each bound.
+    pub fn cumulative(&self) -> impl Iterator<Item = (Duration, u64)> {
+        RUN_BOUNDS.into_iter().zip(self.counts).scan(0, |sum, (bound, count)| {
+            *sum += count;
+            Some((Duration::from_millis(bound), *sum))
+        })
+    }
+
+    /// Returns the number of all runs.
+    pub fn count(&self) -> u64 {
+        self.counts.iter().sum()
+    }
+
+    /// Returns the time of all runs.
+    pub fn total(&self) -> Duration {
+        self.total
     }
 }
 
@@ -90,7 +95,7 @@ pub fn busy_share() -> f64 {
         {
             return previous.busy;
         }
-        let cpu = worker_cpu_time();
+        let cpu = clock_gettime(ClockId::CLOCK_THREAD_CPUTIME_ID).map_or(Duration::ZERO, Duration::from);
         let low_priority = low_priority_time();
         let busy = previous.map_or(0.0, |previous| {
             let wall = now.duration_since(previous.at).as_secs_f64();
@@ -113,17 +118,14 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_longest_run_is_known_for_a_minute_or_two() {
-        let start = Instant::now();
-        let at = |seconds| start + Duration::from_secs(seconds);
-        let longest = |last: LongestRun, seconds| {
-            let longest = LongestRun::updated(at(seconds), Some(last));
-            (longest.current.as_millis(), longest.previous.as_millis())
-        };
-        let last = LongestRun { since: start, current: Duration::from_millis(3), previous: Duration::from_millis(2) };
-        let all = [0, 59, 60, 119, 120].map(|seconds| longest(last, seconds));
-        assert_eq!(all, [(3, 2), (3, 2), (0, 3), (0, 3), (0, 0)]);
-        assert_eq!(LongestRun::updated(at(7), None).since, at(7));
+    fn runs_are_counted_by_their_length() {
+        let mut runs = RunLengths::NONE;
+        for micros in [0, 1000, 1001, 5000, 7000, 100_000, 100_001] {
+            runs.add(Duration::from_micros(micros));
+        }
+        let cumulative: Vec<_> = runs.cumulative().map(|(bound, count)| (bound.as_millis(), count)).collect();
+        assert_eq!(cumulative, [(1, 2), (2, 3), (5, 4), (10, 5), (20, 5), (50, 5), (100, 6)]);
+        assert_eq!((runs.count(), runs.total()), (7, Duration::from_micros(214_002)));
     }
 
     #[test]
