@@ -4,6 +4,7 @@ use std::time::{Duration, Instant};
 
 use crate::attacker::{Attacker, Close};
 use crate::common::process::eventually;
+use crate::hls_media;
 use crate::rig::{Rig, Setup};
 use crate::rtmp::{
     AUDIO, NULL, VIDEO, command, connect_session, create_stream, keyframe, message, publish, publish_session,
@@ -15,6 +16,9 @@ fn files_that_are_easily_forgotten() {
     let mut rig = Rig::start(Setup::default());
     rig.attack("segments without duration", short_segments);
     rig.attack("a segment that claims hours, and then some without duration", long_claims);
+    rig.attack("gaps of sound and picture without end", hls_media::gaps);
+    rig.attack("sound that is another one with each frame", hls_media::changing_sound);
+    rig.attack("pictures with times and parameters at their limits", hls_media::odd_pictures);
     rig.attack("names by the thousand, each with a frame", short_streams);
     rig.attack("thousands of streams without media, on one connection", empty_streams);
     rig.attack("nested directories for files that cannot be created", deep_names);

@@ -46,6 +46,8 @@ mod bytes;
 #[cfg(all(feature = "hls", feature = "http"))]
 mod disk_use;
 #[cfg(all(feature = "hls", feature = "http"))]
+mod hls_media;
+#[cfg(all(feature = "hls", feature = "http"))]
 mod http_behaviour;
 #[cfg(all(feature = "hls", feature = "http"))]
 mod http_requests;
