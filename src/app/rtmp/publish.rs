@@ -186,7 +186,7 @@ impl Role for PublisherRole<'_, '_> {
 
     fn start_round(&mut self, now: Instant) -> Result<Option<()>, CloseReason> {
         // The fetches overlap with each other and with the read.
-        st::prefetch(&*self.connection.client);
+        st::prefetch(&**self.connection.client);
         self.publication.prefetch();
         st::prefetch_all(&self.connection.rtmp);
         st::prefetch_stack();
