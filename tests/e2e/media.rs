@@ -41,6 +41,7 @@ pub(crate) fn long_h264_aac(ffmpeg: &Path) -> &'static Source {
 }
 
 /// Returns H.264 and AAC, long enough for encoders to start meanwhile beside many other programs.
+#[cfg(feature = "http")]
 pub(crate) fn longest_h264_aac(ffmpeg: &Path) -> &'static Source {
     static SOURCE: OnceLock<Source> = OnceLock::new();
     SOURCE.get_or_init(|| {
