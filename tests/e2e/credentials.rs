@@ -154,6 +154,28 @@ fn a_signed_url_is_needed_to_publish_and_to_play() {
 
 #[cfg(all(feature = "hls", feature = "http"))]
 #[test]
+fn http_flv_of_a_vhost_with_a_secret_is_for_signed_urls_only() {
+    use crate::common::http_client::Client;
+
+    let ffmpeg = need!(ffmpeg);
+    let scratch = Scratch::new();
+    let vhost = format!("security {{ secret '{SECRET}'; }} http_remux {{ enabled on; mount [app]/[stream].flv; }}");
+    let (mut server, port) = crate::http::start(&scratch, "", Settings { vhost: &vhost, ..Settings::default() });
+    let publishing = signed("live/cam", "&publish", 60);
+    for query in ["", "?sign=00", &format!("?{}", signed("live/other", "", 60)), &format!("?{publishing}")] {
+        assert_eq!(Client::new(port).get(&format!("/live/cam.flv{query}"), "").status, 403, "{query}");
+    }
+    let url = format!("http://127.0.0.1:{port}/live/cam.flv?{}", signed("live/cam", "", 60));
+    let player = Player::ffmpeg(&scratch, "player", &ffmpeg, &url, MediaKinds::Both);
+    server.wait_players(1);
+    let url = server.url(&format!("cam?{publishing}"));
+    let _publisher = publish(&scratch, "publisher", &ffmpeg, media::h264_aac(&ffmpeg), &url, &[]);
+    eventually("ten frames at the player", CLIENT_TIMEOUT, || (player.frames() > 10).then_some(()));
+    server.assert_healthy();
+}
+
+#[cfg(all(feature = "hls", feature = "http"))]
+#[test]
 fn hls_of_a_vhost_with_a_secret_is_for_signed_urls_only() {
     use crate::common::http_client::Client;
 
