@@ -102,7 +102,8 @@ fn scripts_see_why_it_failed() {
     assert_eq!(fails(&["--api", &api, "nonsense"]).0, 2);
     assert_eq!(fails(&["--api", "ftp://x", "streams"]).0, 2);
     assert_eq!(fails(&["--api", "127.0.0.1:1", "streams"]).0, 3);
-    assert_eq!(fails(&["--api", &format!("127.0.0.1:{}", server.port), "streams"]).0, 3, "that is RTMP");
+    let (code, error) = fails(&["--api", &format!("127.0.0.1:{}", server.port), "streams"]);
+    assert!(code == 3 && error.contains("another port than that of http_api"), "that is RTMP: {error}");
     let (code, error) = with("s1", &["kick", "1"]);
     assert!(code == 4 && error.contains("needs the role kick"), "{code} {error}");
     assert_eq!(fails(&["--api", &api, "streams"]).0, 4);
@@ -110,7 +111,19 @@ fn scripts_see_why_it_failed() {
     for wrong in [&["events", "--type", "publish"][..], &["clients", "--ip", "1.2.3"], &["clients", "--kind", "x"]] {
         assert_eq!(with("s1", wrong).0, 2, "{wrong:?}");
     }
-    assert_eq!(with("wrong", &["events"]).0, 4);
+    for (arguments, said) in [
+        (&["client", "abc"][..], "\"srs_ctl clients\" lists them"),
+        (&["kick", ""], "it is empty"),
+        (&["kick", "1", "--ban", "0"], "seconds from 1 to 2592000"),
+        (&["streams", "--api", "http://a:99999"], "not a URL of an API"),
+        (&["top"], "needs a terminal"),
+        (&["nonsense"], "no command or option \"nonsense\""),
+    ] {
+        let (code, error) = fails(arguments);
+        assert!(code == 2 && error.contains(said), "{arguments:?}: {error}");
+    }
+    let (code, error) = with("wrong", &["events"]);
+    assert!(code == 4 && error.contains("the secret is wrong"), "{error}");
     // The configuration has address and secret.
     let file = scratch.file("srs.conf").display().to_string();
     assert_eq!(fails(&["-c", &file, "reload", "--dry-run"]).0, 0);

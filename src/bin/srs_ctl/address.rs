@@ -25,18 +25,20 @@ pub(crate) struct Address {
 
 /// Finds the address: of the command line, of the environment, of a configuration, or the default.
 pub(crate) fn find(options: &Options) -> Result<Address, Failure> {
-    let mut address = match (&options.api, &options.config) {
-        (Some(url), _) => parse(url)?,
+    // A variable of the environment that is empty counts as absent.
+    let given = |text: &Option<String>| text.clone().filter(|text| !text.is_empty());
+    let mut address = match (given(&options.api), &options.config) {
+        (Some(url), _) => parse(&url)?,
         (None, Some(file)) => of_configuration(file)?,
         (None, None) => parse(DEFAULT)?,
     };
-    if let Some(token) = &options.token {
+    if let Some(token) = given(&options.token) {
         address.authorization = Some(format!("Bearer {token}"));
-    } else if let Some(login) = &options.login {
+    } else if let Some(login) = given(&options.login) {
         if !login.contains(':') {
-            return Err(Failure::Usage("--login must be NAME:PASSWORD".to_owned()));
+            return Err(Failure::Usage("--login must be NAME:PASSWORD, such as admin:secret".to_owned()));
         }
-        address.authorization = Some(basic(login));
+        address.authorization = Some(basic(&login));
     }
     address.cacert = options.cacert.clone();
     Ok(address)
@@ -59,11 +61,12 @@ fn parse(text: &str) -> Result<Address, Failure> {
         Some((login, host)) => (Some(login), host),
         None => (None, authority),
     };
-    if host.is_empty() || host.contains(['/', '?', '#', ' ']) {
+    let port = host.rsplit_once(':').map(|(_, port)| port).filter(|_| !host.ends_with(']'));
+    let is_valid_port = |port: &str| port.parse::<u16>().is_ok_and(|port| port > 0);
+    if host.is_empty() || host.contains(['/', '?', '#', ' ']) || port.is_some_and(|port| !is_valid_port(port)) {
         return Err(wrong());
     }
-    let has_port = host.rsplit_once(':').is_some_and(|(_, port)| port.parse::<u16>().is_ok()) && !host.ends_with(']');
-    let port = if has_port || text.contains("://") { String::new() } else { format!(":{DEFAULT_PORT}") };
+    let port = if port.is_some() || text.contains("://") { String::new() } else { format!(":{DEFAULT_PORT}") };
     Ok(Address { url: format!("{scheme}://{host}{port}"), authorization: login.map(basic), cacert: None })
 }
 
@@ -124,7 +127,7 @@ mod tests {
         }
         let address = parse("http://u:p@a.b/").unwrap();
         assert_eq!((address.url.as_str(), address.authorization.as_deref()), ("http://a.b", Some("Basic dTpw")));
-        for bad in ["", "ftp://a", "http://", "a b", "http://a/b?c"] {
+        for bad in ["", "ftp://a", "http://", "a b", "http://a/b?c", "a:b", "http://a:65536", "a:0", "http://a:"] {
             assert!(parse(bad).is_err(), "{bad}");
         }
     }

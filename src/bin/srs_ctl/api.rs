@@ -1,5 +1,6 @@
 //! Requests to the API.
 
+use std::io;
 use std::time::Duration;
 
 use serde_json::Value;
@@ -96,7 +97,7 @@ impl Api {
     pub(crate) fn stream(&self, path: &str) -> Result<Body, Failure> {
         let request = self.agent.get(self.full(path)).config().timeout_per_read(Some(EVENT_TIMEOUT)).build();
         let response = self.authorize(request).call().map_err(|error| self.failure(&error))?;
-        if response.status().is_success() { Ok(response.into_body()) } else { Err(refusal(response)) }
+        if response.status().is_success() { Ok(response.into_body()) } else { Err(self.refusal(response)) }
     }
 
     fn full(&self, path: &str) -> String {
@@ -113,7 +114,7 @@ impl Api {
     fn read(&self, result: Result<Response<Body>, Error>) -> Result<Value, Failure> {
         let mut response = result.map_err(|error| self.failure(&error))?;
         if !response.status().is_success() {
-            return Err(refusal(response));
+            return Err(self.refusal(response));
         }
         let text = response.body_mut().with_config().limit(MAX_ANSWER).read_to_string();
         let text = text.map_err(|error| self.failure(&error))?;
@@ -127,7 +128,37 @@ impl Api {
     }
 
     fn failure(&self, error: &Error) -> Failure {
-        Failure::Unreachable(format!("{} does not answer: {error}; see --api and -c", self.url()))
+        Failure::Unreachable(format!("{} does not answer: {}; see --api and -c", self.url(), self.describe(error)))
+    }
+
+    /// Returns the reason of an error in terms of the server.
+    fn describe(&self, error: &Error) -> String {
+        let kind = if let Error::Io(error) = error { Some(error.kind()) } else { None };
+        let is_tls = self.url().starts_with("https:");
+        match kind {
+            Some(io::ErrorKind::ConnectionRefused) => {
+                "nothing listens there (is the server running, with \"http_api { enabled on; }\"?)".to_owned()
+            }
+            Some(io::ErrorKind::InvalidData) if is_tls && error.to_string().contains("InvalidContentType") => {
+                "it speaks no TLS there (try http:// instead of https://)".to_owned()
+            }
+            Some(io::ErrorKind::UnexpectedEof | io::ErrorKind::ConnectionReset | io::ErrorKind::BrokenPipe)
+                if !is_tls =>
+            {
+                "it closes the connection (this is another port than that of http_api, or needs https://)".to_owned()
+            }
+            _ => error.to_string().trim_start_matches("io: ").to_owned(),
+        }
+    }
+
+    fn refusal(&self, response: Response<Body>) -> Failure {
+        match (response.status().as_u16(), &self.address.authorization) {
+            (401, None) => Failure::Forbidden(
+                "the API needs a secret; give --token, --login, or with -c the configuration of the server".to_owned(),
+            ),
+            (401, Some(_)) => Failure::Forbidden("the secret is wrong; see --token and --login".to_owned()),
+            _ => refusal(response),
+        }
     }
 }
 
@@ -140,11 +171,21 @@ fn refusal(mut response: Response<Body>) -> Failure {
     let lines = problem["errors"].as_array().into_iter().flatten().filter_map(Value::as_str);
     let detail = lines.fold(detail, |detail, line| format!("{detail}\n  {line}"));
     match status.as_u16() {
-        401 => Failure::Forbidden("a secret is needed, or this one is wrong; see --token and --login".to_owned()),
         403 | 429 => Failure::Forbidden(detail),
         404 if problem.is_null() => Failure::Refused(format!("{detail}; is this the address of http_api?")),
+        404 => Failure::Refused(match list_of(&detail) {
+            Some(command) => format!("{detail}; \"srs_ctl {command}\" lists them"),
+            None => detail,
+        }),
         _ => Failure::Refused(detail),
     }
+}
+
+/// Returns the command that lists what is missing.
+fn list_of(detail: &str) -> Option<&'static str> {
+    let commands = [("client", "clients"), ("stream", "streams"), ("recording", "recordings"), ("ban", "bans")];
+    let missing = detail.strip_prefix("no such ")?;
+    commands.into_iter().find(|(what, _)| missing.starts_with(what)).map(|(_, command)| command)
 }
 
 /// Returns the meaning of a code of SRS.
@@ -152,7 +193,7 @@ fn describe_code(code: u64) -> String {
     match code {
         2014 => "no such vhost".to_owned(),
         2048 => "no such stream; give its name as in its URL, such as live/livestream".to_owned(),
-        2049 => "no such client".to_owned(),
+        2049 => "no such client; \"srs_ctl clients\" lists them".to_owned(),
         code => format!("the server answered the code {code}"),
     }
 }

@@ -33,6 +33,12 @@ fn main() -> ExitCode {
             println!("{}", error.message);
             return ExitCode::SUCCESS;
         }
+        // clap 2 calls a wrong command an argument.
+        Err(error) if error.kind == ErrorKind::UnknownArgument && error.message.contains("<SUBCOMMAND>") => {
+            let word = error.info.iter().flatten().next().map_or("", String::as_str);
+            eprintln!("srs_ctl: there is no command or option {word:?}; \"srs_ctl --help\" lists them");
+            return Failure::Usage(String::new()).exit_code();
+        }
         Err(error) => {
             eprintln!("{}", error.message);
             return Failure::Usage(String::new()).exit_code();

@@ -38,6 +38,10 @@ const EVENTS: &[&str] = &[
     "reloaded",
 ];
 
+/// Longest ban in seconds, and most events of the past, as the API allows them.
+const MAX_BAN: u64 = 30 * 24 * 3600;
+const MAX_LAST: u64 = 1000;
+
 /// Shows and controls a running simple_rtmp_server over its HTTP API
 #[derive(StructOpt, Debug)]
 #[structopt(name = "srs_ctl", after_help = AFTER_HELP)]
@@ -81,6 +85,7 @@ pub(crate) enum Command {
     /// Shows one stream and its clients
     Stream {
         /// Its name, such as live/cam or vhost/live/cam
+        #[structopt(parse(try_from_str = not_empty))]
         name: String,
     },
     /// Lists the clients
@@ -89,7 +94,7 @@ pub(crate) enum Command {
         #[structopt(long)]
         stream: Option<String>,
         /// Only those of this address
-        #[structopt(long, value_name = "ADDRESS")]
+        #[structopt(long, value_name = "ADDRESS", parse(try_from_str = address))]
         ip: Option<IpAddr>,
         /// Only publishers, or only players of all kinds
         #[structopt(long, possible_values = &["publish", "play"], value_name = "KIND")]
@@ -98,6 +103,7 @@ pub(crate) enum Command {
     /// Shows one client
     Client {
         /// Its number, as clients and the log show it
+        #[structopt(parse(try_from_str = client_number))]
         id: u64,
     },
     /// Lists the forwarders
@@ -117,14 +123,16 @@ pub(crate) enum Command {
     /// Disconnects a client by its number, all of an address, or the publisher of a stream
     Kick {
         /// Number of a client, address, or name of a stream
+        #[structopt(parse(try_from_str = not_empty))]
         target: String,
         /// Also keeps it out for this time, in seconds
-        #[structopt(long, value_name = "SECONDS")]
+        #[structopt(long, value_name = "SECONDS", parse(try_from_str = ban_seconds))]
         ban: Option<u64>,
     },
     /// Starts to record a stream, whatever the configuration says, until it is unpublished
     Record {
         /// Its name, such as live/cam or vhost/live/cam
+        #[structopt(parse(try_from_str = not_empty))]
         stream: String,
         /// Stops recording it
         #[structopt(long)]
@@ -139,6 +147,7 @@ pub(crate) enum Command {
     /// Downloads a recording
     Download {
         /// Its id
+        #[structopt(parse(try_from_str = not_empty))]
         id: String,
         /// The file to write, which must not exist; without it, the name of the recording in this directory
         #[structopt(short = "o", long, value_name = "FILE")]
@@ -147,6 +156,7 @@ pub(crate) enum Command {
     /// Removes a recording and its file
     Delete {
         /// Its id
+        #[structopt(parse(try_from_str = not_empty))]
         id: String,
     },
     /// Lists the bans
@@ -154,6 +164,7 @@ pub(crate) enum Command {
     /// Lifts a ban
     Unban {
         /// Its number
+        #[structopt(parse(try_from_str = ban_number))]
         id: u64,
     },
     /// Reloads the configuration
@@ -175,7 +186,7 @@ pub(crate) enum Command {
     /// Shows server, streams and clients live
     Top {
         /// Time between two samples, in seconds
-        #[structopt(long, default_value = "1", value_name = "SECONDS")]
+        #[structopt(long, default_value = "1", value_name = "SECONDS", parse(try_from_str = seconds))]
         interval: u64,
     },
     /// Signs a URL to publish, to play or to load HLS, for a vhost with a secret in security
@@ -197,7 +208,7 @@ pub(crate) struct Signing {
     #[structopt(long)]
     pub(crate) publish: bool,
     /// Time for which it is valid, in seconds
-    #[structopt(long, default_value = "3600", value_name = "SECONDS")]
+    #[structopt(long, default_value = "3600", value_name = "SECONDS", parse(try_from_str = seconds))]
     pub(crate) seconds: u64,
     /// Vhost whose secret of the configuration (-c) is taken; without it, that of the URL
     #[structopt(long, value_name = "NAME")]
@@ -211,12 +222,44 @@ pub(crate) struct Signing {
 #[derive(StructOpt, Debug)]
 pub(crate) struct EventFilter {
     /// Starts with the last events, at most 1000
-    #[structopt(long, value_name = "COUNT")]
-    pub(crate) last: Option<u32>,
+    #[structopt(long, value_name = "COUNT", parse(try_from_str = event_count))]
+    pub(crate) last: Option<u64>,
     /// Only these, such as published,unpublished
     #[structopt(long = "type", value_name = "EVENT,...", use_delimiter = true, number_of_values = 1, possible_values = EVENTS)]
     pub(crate) types: Vec<String>,
     /// Only those of this stream
     #[structopt(long)]
     pub(crate) stream: Option<String>,
+}
+
+fn not_empty(text: &str) -> Result<String, String> {
+    if text.is_empty() { Err("it is empty".to_owned()) } else { Ok(text.to_owned()) }
+}
+
+fn address(text: &str) -> Result<IpAddr, String> {
+    text.parse().map_err(|_| format!("{text:?} is not an IP address, such as 192.0.2.7"))
+}
+
+fn client_number(text: &str) -> Result<u64, String> {
+    text.parse().map_err(|_| format!("{text:?} is not the number of a client; \"srs_ctl clients\" lists them"))
+}
+
+fn ban_number(text: &str) -> Result<u64, String> {
+    text.parse().map_err(|_| format!("{text:?} is not the number of a ban; \"srs_ctl bans\" lists them"))
+}
+
+fn seconds(text: &str) -> Result<u64, String> {
+    number(text, 1..=u64::MAX).ok_or_else(|| format!("{text:?} is not a number of seconds, such as 60"))
+}
+
+fn ban_seconds(text: &str) -> Result<u64, String> {
+    number(text, 1..=MAX_BAN).ok_or_else(|| format!("{text:?} is not a number of seconds from 1 to {MAX_BAN}"))
+}
+
+fn event_count(text: &str) -> Result<u64, String> {
+    number(text, 0..=MAX_LAST).ok_or_else(|| format!("{text:?} is not a number from 0 to {MAX_LAST}"))
+}
+
+fn number(text: &str, range: std::ops::RangeInclusive<u64>) -> Option<u64> {
+    text.parse().ok().filter(|number| range.contains(number))
 }

@@ -19,7 +19,7 @@ pub(crate) fn run(options: &Options, signing: &Signing) -> Result<(), Failure> {
     };
     let (vhost, stream) = stream_of(&signing.target, signing.vhost.as_deref(), config.as_ref());
     if !stream.contains('/') {
-        return Err(Failure::Usage(format!("{:?} is no URL and no APP/STREAM", signing.target)));
+        return Err(Failure::Usage(format!("{:?} is no URL and no APP/STREAM, such as live/cam", signing.target)));
     }
     let configured = || {
         let vhost = config.as_ref()?.vhost(&vhost)?;

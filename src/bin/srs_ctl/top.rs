@@ -10,7 +10,7 @@ mod draw;
 mod rows;
 mod worker;
 
-use std::io;
+use std::io::{self, IsTerminal as _};
 use std::sync::mpsc;
 use std::time::Duration;
 
@@ -26,6 +26,9 @@ const POLL: Duration = Duration::from_millis(100);
 /// Shows the view until the user leaves it. Fails when the API does not answer at the start, or the terminal cannot be
 /// used.
 pub(crate) fn run(api: Api, interval: u64) -> Result<(), Failure> {
+    if !io::stdout().is_terminal() {
+        return Err(Failure::Usage("top needs a terminal; scripts use \"srs_ctl status --json\"".to_owned()));
+    }
     // Before the screen is taken: an error is a line.
     let first = worker::sample(&api, None)?;
     let mut app = App::new(api.url());
