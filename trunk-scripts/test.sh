@@ -174,6 +174,8 @@ clients() {
 
 [ "$may_install" = yes ] || install_packages() { return 1; }
 need_build_tools
+# What a first build writes for the next one costs time, and is of no use to a machine that builds once.
+[ -d "${CARGO_TARGET_DIR:-target}" ] || export CARGO_INCREMENTAL="${CARGO_INCREMENTAL-0}"
 for component in fmt clippy; do
     if ! cargo "$component" --version >/dev/null 2>&1; then
         fail "'cargo $component' is not installed. Install it: rustup component add rustfmt clippy"
