@@ -2,14 +2,14 @@
 
 use serde_json::Value;
 
-use super::answer::error;
+use super::answer::{error, offload};
 use super::call::Call;
 use super::core::Core;
-use super::json::{BAD_RPC, NO_VHOST, Object, RAW_DISABLED};
+use super::json::{BAD_RPC, NO_VHOST, Object, RAW_DISABLED, to_json};
 use super::last_reload::LastReload;
 use super::system::unix_ms;
 use crate::app::http::response::Response;
-use crate::config::HttpApi;
+use crate::config::{Config, HttpApi};
 use crate::http::request::Request;
 use crate::st::Shared;
 
@@ -113,7 +113,7 @@ pub(super) fn raw(core: &Core, call: &Call<'_>, config: &HttpApi, last_reload: &
     }
 }
 
-/// Returns the effective configuration as a tree of blocks: of `scope=global` without the vhosts, of `scope=vhost` those or one.
+/// Returns the effective configuration as a tree of blocks: of `scope=global` without the vhosts, of `scope=vhost` those or one. May wait.
 fn query(core: &Core, call: &Call<'_>) -> Response {
     let (scope, wanted) = (call.query("scope"), call.query("vhost"));
     let is_vhost = match scope.as_deref() {
@@ -127,18 +127,26 @@ fn query(core: &Core, call: &Call<'_>) -> Response {
     {
         return error(NO_VHOST);
     }
+    // Some hundred values for each vhost.
+    match offload(move || to_json(&tree(&config, is_vhost, wanted.as_deref()))) {
+        Ok(json) => core.json(core.envelope().with_json("data", &json)),
+        Err(busy) => *busy,
+    }
+}
+
+/// Returns the values of the global blocks, or of the vhosts, or of one vhost.
+fn tree(config: &Config, is_vhost: bool, wanted: Option<&str>) -> serde_json::Map<String, Value> {
     let mut tree = serde_json::Map::new();
     for value in config.effective() {
         // From the innermost block to the outermost.
         let blocks: Vec<&str> = value.block.split(" in ").filter(|block| !block.is_empty()).collect();
         let of_vhost = blocks.last().and_then(|block| block.strip_prefix("vhost "));
-        let is_wanted = of_vhost.is_none_or(|name| wanted.as_deref().is_none_or(|wanted| name == wanted));
-        if of_vhost.is_some() != is_vhost || !is_wanted {
-            continue;
+        let is_wanted = of_vhost.is_none_or(|name| wanted.is_none_or(|wanted| name == wanted));
+        if of_vhost.is_some() == is_vhost && is_wanted {
+            insert(&mut tree, &blocks, value.directive, value.value);
         }
-        insert(&mut tree, &blocks, value.directive, value.value);
     }
-    core.json(core.envelope().with("data", tree))
+    tree
 }
 
 /// Inserts a value at the end of a path of blocks, which begins with the innermost.
