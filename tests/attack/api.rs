@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use crate::attacker::{Attacker, Close, Endpoint};
 use crate::common::server::free_port;
-use crate::http_requests::{exchange, statuses};
+use crate::http::{exchange, statuses};
 use crate::rig::{Rig, Setup};
 use crate::rtmp::connect_session;
 

@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use crate::attacker::{Attacker, Close};
-use crate::http_requests::{LARGE, create_files, exchange, get, statuses};
+use crate::http::{LARGE, create_files, exchange, get, statuses};
 use crate::rig::{Rig, Setup};
 
 #[test]

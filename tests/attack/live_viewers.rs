@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use crate::attacker::{Attacker, Close};
-use crate::http_requests::{exchange, get, statuses};
+use crate::http::{exchange, get, statuses};
 use crate::rig::{Rig, Setup};
 
 /// Time limit for the server to react.

@@ -28,6 +28,8 @@ mod common;
 mod attacker;
 mod binary;
 mod healthy;
+#[cfg(all(feature = "hls", feature = "http"))]
+mod http;
 mod random;
 mod rig;
 mod rtmp;

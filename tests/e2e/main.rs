@@ -25,6 +25,8 @@ mod players;
 mod tools;
 #[cfg(all(feature = "hls", feature = "http"))]
 mod web;
+#[cfg(all(feature = "hls", feature = "http"))]
+mod websocket;
 
 mod access;
 #[cfg(feature = "http")]
