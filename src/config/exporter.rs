@@ -22,6 +22,11 @@ pub struct Exporter {
 }
 
 impl Exporter {
+    /// Returns whether only this machine reaches it.
+    pub fn is_local(&self) -> bool {
+        self.listen.iter().all(|listen| listen.address.ip().to_canonical().is_loopback())
+    }
+
     /// Reads the block. `used` are the addresses of other protocols; `auth` says who may read.
     pub(super) fn read(
         reader: &mut Reader,
@@ -65,13 +70,15 @@ mod tests {
     fn addresses_are_free_and_not_open_by_mistake() {
         let config = parse("exporter { enabled on; }").unwrap();
         assert_eq!(config.exporter.listen[0].to_string(), "127.0.0.1:9972");
+        assert!(config.exporter.is_local());
         let error = parse("exporter { enabled on; listen 1935; }").unwrap_err();
         assert!(error.contains("t:2: 0.0.0.0:1935 is already used"), "{error}");
         let api = "http_api { enabled on; listen 127.0.0.1:9972; }";
         assert!(parse(&format!("{api} exporter {{ enabled on; }}")).unwrap_err().contains("already used"));
         let error = parse("exporter { enabled on; listen 9972; }").unwrap_err();
         assert!(error.contains("anybody who reaches 0.0.0.0:9972"), "{error}");
-        assert!(parse("http_api { auth none; } exporter { enabled on; listen 9972; }").is_ok());
+        let config = parse("http_api { auth none; } exporter { enabled on; listen 127.0.0.1:9972 9973; }").unwrap();
+        assert!(!config.exporter.is_local());
         assert!(!parse("exporter { }").unwrap().exporter.enabled);
     }
 }

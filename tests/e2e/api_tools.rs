@@ -109,10 +109,13 @@ fn the_exporter_has_metrics_of_a_bounded_number_of_streams() {
     let scratch = Scratch::new();
     let exporter = free_port();
     let block = format!("enabled on; listen 127.0.0.1:{exporter}; max_streams 1; label 'a \"b\"'; tag edge;");
-    let (mut server, api) = start(&scratch, &format!("}} exporter {{ {block}"));
+    let auth = "auth { enabled on; token prometheus read s1; }";
+    let (mut server, api) = start(&scratch, &format!("{auth} }} exporter {{ {block}"));
+    assert_eq!(curl(api, "/metrics", &[]).0, 401);
     let _publishers = ["a", "b", "c"].map(|name| Wire::publisher(server.port, name));
-    for port in [exporter, api] {
-        let (status, text) = curl(port, "/metrics", &[]);
+    // On a loopback address, the exporter asks for no secret.
+    for (port, options) in [(exporter, &[][..]), (api, &["-H", "Authorization: Bearer s1"])] {
+        let (status, text) = curl(port, "/metrics", options);
         assert_eq!(status, 200);
         let streams: Vec<_> = text.lines().filter(|line| line.starts_with("srs_stream_players{")).collect();
         assert_eq!(streams.len(), 2, "{streams:?}");
