@@ -159,13 +159,14 @@ fn http_flv_of_a_vhost_with_a_secret_is_for_signed_urls_only() {
 
     let ffmpeg = need!(ffmpeg);
     let scratch = Scratch::new();
-    let vhost = format!("security {{ secret '{SECRET}'; }} http_remux {{ enabled on; mount [app]/[stream].flv; }}");
+    let vhost =
+        format!("security {{ secret '{SECRET}'; }} http_remux {{ enabled on; wait 60; mount [app]/[stream].flv; }}");
     let (mut server, port) = crate::http::start(&scratch, "", Settings { vhost: &vhost, ..Settings::default() });
-    let publishing = signed("live/cam", "&publish", 60);
-    for query in ["", "?sign=00", &format!("?{}", signed("live/other", "", 60)), &format!("?{publishing}")] {
+    let publishing = signed("live/cam", "&publish", 600);
+    for query in ["", "?sign=00", &format!("?{}", signed("live/other", "", 600)), &format!("?{publishing}")] {
         assert_eq!(Client::new(port).get(&format!("/live/cam.flv{query}"), "").status, 403, "{query}");
     }
-    let url = format!("http://127.0.0.1:{port}/live/cam.flv?{}", signed("live/cam", "", 60));
+    let url = format!("http://127.0.0.1:{port}/live/cam.flv?{}", signed("live/cam", "", 600));
     let player = Player::ffmpeg(&scratch, "player", &ffmpeg, &url, MediaKinds::Both);
     server.wait_players(1);
     let url = server.url(&format!("cam?{publishing}"));
