@@ -23,13 +23,19 @@ fn frame(number: u32) -> Tag {
     Tag { kind: VIDEO, timestamp: number * 40, payload: [&[first, 0][..], &number.to_be_bytes()].concat() }
 }
 
+/// Waits until the pid file has a process id.
+fn wait_pid(scratch: &Scratch) -> i32 {
+    let read = || std::fs::read_to_string(scratch.file("srs.pid")).ok();
+    eventually("the process id", LIMIT, || read()?.strip_suffix('\n')?.parse().ok())
+}
+
 #[test]
 fn term_and_int_end_it_with_status_0_and_the_pid_file_goes() {
     for signal in [Signal::SIGTERM, Signal::SIGINT] {
         let scratch = Scratch::new();
         let mut server = Server::with(&scratch, Settings { root: "pid srs.pid;", ..Settings::default() });
-        let pid = std::fs::read_to_string(scratch.file("srs.pid")).expect("a pid file");
-        assert_eq!(pid.trim(), server.pid().to_string());
+        // The server listens a moment before it writes the file.
+        assert_eq!(wait_pid(&scratch), i32::try_from(server.pid()).expect("a pid"));
         let mut player = Wire::player(server.port, "livestream");
         let mut publisher = Wire::publisher(server.port, "livestream");
         publisher.send_tag(&frame(0));
@@ -124,8 +130,7 @@ fn a_daemon_says_what_is_wrong_first_and_runs_once() {
     drop(taken);
 
     assert_eq!(run(), (Some(0), String::new()));
-    let pid = std::fs::read_to_string(scratch.file("srs.pid"));
-    let pid = eventually("the process id", LIMIT, || pid.as_ref().ok()?.trim().parse::<i32>().ok());
+    let pid = wait_pid(&scratch);
     struct KillOnDrop(Pid);
     impl Drop for KillOnDrop {
         fn drop(&mut self) {
