@@ -22,7 +22,7 @@ const LIMIT: Duration = Duration::from_secs(30);
 /// All formats, below a directory, so that viewers wait for the publisher.
 const ALL: Settings<'_> = Settings {
     root: "",
-    vhost: "http_remux { enabled on; mount r/[app]/[stream].ts r/[app]/[stream].mp3 r/[app]/[stream].aac; }",
+    vhost: "http_remux { enabled on; wait 60; mount r/[app]/[stream].ts r/[app]/[stream].mp3 r/[app]/[stream].aac; }",
     vhosts: "",
 };
 
