@@ -60,8 +60,8 @@ fn assert_few_files(rig: &Rig, name: &str) {
 /// Lets large pictures stand while sound goes on in small messages, and then sound be silent while pictures go on: each gap is filled.
 pub(crate) fn gaps(rig: &Rig) {
     let name = rig.unique_name("gap") + "-";
-    let mut all = publishers(&name, 4, rig);
-    let large = picture(200_000);
+    let mut all = publishers(&name, 2, rig);
+    let large = picture(100_000);
     send_bursts(&mut all, rig.seconds(2, 60), 2000, |time| {
         let pictures = |count: u32| {
             (0..count).flat_map(|n| single_chunk(6, time + 400 * n, VIDEO, &picture(40))).collect::<Vec<_>>()
