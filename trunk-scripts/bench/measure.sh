@@ -64,6 +64,8 @@ others() {
     done
     echo $(($(awk '/^cpu / {print $2 + $3 + $4}' /proc/stat) - used))
 }
+# core_idle: prints the idle time of the server's core, in ticks; nothing if the server has none of its own.
+core_idle() { awk -v core="cpu${on_server[2]-}" '$1 == core {print $5 + $6}' /proc/stat; }
 resident_kb() { awk '/^VmRSS/ {print $2}' "/proc/$server_pid/status"; }
 switches() { awk '/ctxt_switches/ {n += $2} END {print n}' /proc/"$server_pid"/task/*/status; }
 voluntary() { awk '/^voluntary/ {n += $2} END {print n}' /proc/"$server_pid"/task/*/status; }
@@ -103,13 +105,15 @@ measure() {
     local server=$1 title=$2 clients=$3 ramp=$4
     shift 4
     "$@" --ramp "$ramp" --duration $((seconds + 2)) --json >"$work/load" &
-    local load=$! user0 system0 user1 system1 switches0 kb per_second calls others0 others1
+    local load=$! user0 system0 user1 system1 switches0 kb per_second calls others0 others1 idle0 idle1 start end
     sleep "$ramp.5" && sleep 1
     read -r user0 system0 < <(user_and_system)
+    idle0=$(core_idle) start=${EPOCHREALTIME/./}
     switches0=$(switches)
     others0=$(others)
     sleep "$seconds"
     read -r user1 system1 < <(user_and_system)
+    idle1=$(core_idle) end=${EPOCHREALTIME/./}
     per_second=$((($(switches) - switches0) / seconds))
     others1=$(others)
     kb=$(resident_kb)
@@ -126,7 +130,8 @@ measure() {
         -v join50="$(field load join_ms_p50)" -v join99="$(field load join_ms_p99)" -v p50="$(field load latency_ms_p50)" \
         -v p99="$(field load latency_ms_p99)" -v lost="$(field load lost)" -v refused="$(field load refused)" -v gaps="$(field load gaps)" \
         -v missing="$(field load missing)" -v damaged="$(field load damaged)" -v lag="$(field load slow_lag_ms_max)" \
-        -v mbit="$(field load mbit_per_second)" -v tool="$(field load tool_cpu_percent)" '
+        -v mbit="$(field load mbit_per_second)" -v tool="$(field load tool_cpu_percent)" \
+        -v core="${on_server[2]-}" -v idle=$((idle1 - idle0)) -v micros=$((end - start)) '
     function known(value) { return value == "" ? "-" : sprintf(value < 10 ? "%.2f" : value < 100 ? "%.1f" : "%.0f", value) }
     BEGIN {
         f = 100 / t / s
@@ -135,7 +140,8 @@ measure() {
         print title, server, sprintf("%.1f", (u + k) * f), sprintf("%.1f", u * f), sprintf("%.1f", k * f), sprintf("%.1f", kb / n), \
             switches, calls, known(join50), known(join99), known(p50), known(p99), lost + refused, \
             gaps == "" ? "-" : gaps + 0 "/" missing + 0 "/" damaged + 0, lag == "" ? "-" : sprintf("%.1f", lag / 1000), \
-            sprintf("%.0f", mbit), sprintf("%.0f", tool)
+            sprintf("%.0f", mbit), sprintf("%.0f", tool), \
+            core == "" ? "-" : sprintf("%.1f", 100 - idle / t * 1e8 / micros)
     }' | tee -a "$work/rounds"
 }
 
