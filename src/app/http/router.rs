@@ -53,13 +53,18 @@ impl<H: Handler> Handler for Arc<H> {
 /// The handlers by site and path. The longest prefix that fits counts; its handlers are asked in the order of their addition.
 #[derive(Default)]
 pub struct Router {
+    sites: Vec<SiteRoutes>,
+}
+
+struct SiteRoutes {
+    site: Site,
+    /// Longest prefix first.
     routes: Vec<Route>,
 }
 
 struct Route {
-    site: Site,
     prefix: &'static str,
-    handler: Box<dyn Handler>,
+    handlers: Vec<Box<dyn Handler>>,
 }
 
 impl Router {
@@ -70,16 +75,19 @@ impl Router {
     /// Adds a handler for a site's paths at or below `prefix`, without slash at begin and end: `api/v1`; empty for all paths.
     #[must_use]
     pub fn with(mut self, site: Site, prefix: &'static str, handler: impl Handler + 'static) -> Self {
-        let route = Route { site, prefix, handler: Box::new(handler) };
-        let at = self.routes.partition_point(|other| other.prefix.len() >= prefix.len());
-        self.routes.insert(at, route);
+        let index = self.sites.iter().position(|known| known.site == site).unwrap_or_else(|| {
+            self.sites.push(SiteRoutes { site, routes: Vec::new() });
+            self.sites.len() - 1
+        });
+        self.sites[index].add(prefix, Box::new(handler));
         self
     }
 
     /// Returns the maximum size of the body that a handler of the request reads.
     pub(super) fn max_body(&self, site: Site, request: &Request) -> u64 {
-        let handlers = self.handlers(site, &request.path).filter(|handler| handler.methods().contains(&request.method));
-        handlers.map(Handler::max_body).max().unwrap_or(0)
+        let handlers = self.handlers(site, &request.path).iter();
+        let allowed = handlers.filter(|handler| handler.methods().contains(&request.method));
+        allowed.map(|handler| handler.max_body()).max().unwrap_or(0)
     }
 
     pub(super) fn handle(
@@ -88,9 +96,9 @@ impl Router {
         request: &Request,
         exchange: &mut Exchange<'_, '_>,
     ) -> Result<Response, End> {
-        let (mut is_known, mut is_allowed) = (false, false);
-        for handler in self.handlers(site, &request.path) {
-            is_known = true;
+        let handlers = self.handlers(site, &request.path);
+        let mut is_allowed = false;
+        for handler in handlers {
             if handler.methods().contains(&request.method) {
                 is_allowed = true;
                 if let Some(response) = handler.handle(request, exchange)? {
@@ -99,32 +107,47 @@ impl Router {
             }
         }
         Ok(match request.method {
-            _ if is_allowed || !is_known => Response::text(Status::NotFound, "no such file"),
+            _ if is_allowed || handlers.is_empty() => Response::text(Status::NotFound, "no such file"),
             Method::Options => Response::options(&self.allowed(site, &request.path)),
             _ => Response::method_not_allowed(&self.allowed(site, &request.path)),
         })
     }
 
-    fn handlers(&self, site: Site, path: &str) -> impl Iterator<Item = &dyn Handler> {
-        let is_below = |route: &Route| {
-            let rest = path.strip_prefix(route.prefix);
-            rest.is_some_and(|rest| route.prefix.is_empty() || rest.is_empty() || rest.starts_with('/'))
-        };
-        let prefix = self.routes.iter().find(|route| route.site == site && is_below(route)).map(|route| route.prefix);
-        let of_prefix = move |route: &&Route| route.site == site && Some(route.prefix) == prefix;
-        self.routes.iter().filter(of_prefix).map(|route| &*route.handler)
+    fn handlers(&self, site: Site, path: &str) -> &[Box<dyn Handler>] {
+        let of_site = self.sites.iter().find(|known| known.site == site);
+        let route = of_site.and_then(|known| known.routes.iter().find(|route| route.contains(path)));
+        route.map_or(&[], |route| &route.handlers)
     }
 
     /// Returns the methods of a path, for `Allow`.
     fn allowed(&self, site: Site, path: &str) -> String {
         let mut allowed = Vec::new();
         for method in [Method::Get, Method::Head, Method::Post, Method::Put, Method::Delete] {
-            if self.handlers(site, path).any(|handler| handler.methods().contains(&method)) {
+            if self.handlers(site, path).iter().any(|handler| handler.methods().contains(&method)) {
                 allowed.push(method.name());
             }
         }
         allowed.push(Method::Options.name());
         allowed.join(", ")
+    }
+}
+
+impl SiteRoutes {
+    fn add(&mut self, prefix: &'static str, handler: Box<dyn Handler>) {
+        if let Some(route) = self.routes.iter_mut().find(|route| route.prefix == prefix) {
+            route.handlers.push(handler);
+            return;
+        }
+        let index = self.routes.partition_point(|other| other.prefix.len() >= prefix.len());
+        self.routes.insert(index, Route { prefix, handlers: vec![handler] });
+    }
+}
+
+impl Route {
+    /// Returns whether the path is the prefix or below it.
+    fn contains(&self, path: &str) -> bool {
+        let rest = path.strip_prefix(self.prefix);
+        rest.is_some_and(|rest| self.prefix.is_empty() || rest.is_empty() || rest.starts_with('/'))
     }
 }
 
@@ -165,7 +188,7 @@ mod tests {
     fn the_longest_prefix_counts_and_its_handlers_in_their_order() {
         let router = router();
         // The limits tell the handlers apart.
-        let found = |site, path| router.handlers(site, path).map(Handler::max_body).collect::<Vec<_>>();
+        let found = |site, path| router.handlers(site, path).iter().map(|found| found.max_body()).collect::<Vec<_>>();
         for (site, path, limits) in [
             (HTTP_SERVER, "", &[0, 1][..]),
             (HTTP_SERVER, "live/a.ts", &[0, 1]),
@@ -180,8 +203,8 @@ mod tests {
         ] {
             assert_eq!(found(site, path), limits, "{site:?} {path}");
         }
-        let names: Vec<_> = router.routes.iter().map(|route| route.prefix).collect();
-        assert_eq!(names, ["api/v1", "api", "api", "", "", ""]);
+        let prefixes: Vec<_> = router.sites[0].routes.iter().map(|route| route.prefix).collect();
+        assert_eq!(prefixes, ["api/v1", "api", ""]);
     }
 
     #[test]
