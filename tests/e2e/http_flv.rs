@@ -305,7 +305,7 @@ fn a_stopping_server_and_a_reload_end_viewers_in_order() {
     let mut client = Client::new(port);
     client.send(b"GET /live/livestream.flv HTTP/1.0\r\nHost: h\r\n\r\n");
     wait_viewers(&server, 2);
-    // What the server has not read of a publisher when it stops, nobody gets.
+    // Nobody gets the bytes of a publisher that a stopping server has not read.
     let (last, mut received) = (&sent.last().expect("frames").payload, Vec::new());
     while !received.windows(last.len()).any(|bytes| bytes == last) {
         let mut buffer = [0; 4096];
