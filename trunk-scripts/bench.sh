@@ -27,6 +27,7 @@ Scenarios:
   idle          no clients
   NUMBER        this many players of one 500 kbit/s stream
   flv-NUMBER    this many viewers of the same stream over HTTP-FLV
+  rtmps-NUMBER  this many players of the same stream over TLS; the peer is nginx with RTMP and, in front of it, TLS by stream
   streams       200 streams with one player each
   publishers    300 publishers without players
   record        50 publishers, each recorded as an FLV file, without players
@@ -45,12 +46,16 @@ Servers:
   nginx-rtmp    nginx, if its RTMP module is installed
 The floors, srs-15 and srs-350 are measured with 500 players and more only.
 
+srs_bench plays without TLS: in rtmps-NUMBER, another nginx on the core of the load adds it. As root on Debian, nginx's stream
+module is installed for that if it is missing.
+
 Results: objs/bench/table.md and objs/bench/plot.svg. With two or more cores, the server runs on one and the load on another.
 
 Examples:
   bash trunk-scripts/bench.sh --quick
   bash trunk-scripts/bench.sh --scenarios "500 2000" --only "srs nginx-rtmp" --rounds 3
   bash trunk-scripts/bench.sh --scenarios "500 flv-500 2000 flv-2000" --only srs --rounds 5
+  bash trunk-scripts/bench.sh --scenarios rtmps-500 --rounds 3
   bash trunk-scripts/bench.sh --peer "other=1936=/opt/other/server -c other.conf"
 END
 }
@@ -73,7 +78,7 @@ done
 for scenario in "${scenarios[@]}"; do
     case $scenario in
     idle | streams | publishers | record | joins | slow | day) ;;
-    flv-[1-9]*) [[ ${scenario#flv-} =~ ^[0-9]+$ ]] || fail "unknown scenario '$scenario'" ;;
+    flv-[1-9]* | rtmps-[1-9]*) [[ ${scenario#*-} =~ ^[0-9]+$ ]] || fail "unknown scenario '$scenario'" ;;
     *[!0-9]* | 0*) fail "unknown scenario '$scenario'" ;;
     esac
 done
@@ -102,7 +107,7 @@ applies() {
         [[ $1 != floor-* && $1 != nginx-rtmp ]] && { [[ $1 == srs* ]] || [ -n "${peer_http_port[$1]}" ]; }
         return
         ;;
-    day | record)
+    day | record | rtmps-*)
         [[ $1 == srs || $1 == nginx-rtmp ]]
         return
         ;;
@@ -115,6 +120,7 @@ applies() {
 }
 
 find_syscall_counter
+[[ " ${scenarios[*]}" != *" rtmps-"* ]] || prepare_rtmps
 find_nginx
 choose_servers
 started=$SECONDS

@@ -146,10 +146,13 @@ share_cores() {
     fi
 }
 
-# find_nginx: sets nginx (empty if not found) and nginx_module, the RTMP module of Debian. nginx is in the PATH of root only.
+# find_nginx: sets nginx (empty if not found), and nginx_module and nginx_stream_module, the modules of Debian for RTMP and for any
+# protocol over TCP. nginx is in the PATH of root only.
 find_nginx() {
     nginx=$(PATH=$PATH:/usr/sbin command -v nginx) || nginx=
     nginx_module=/usr/lib/nginx/modules/ngx_rtmp_module.so
+    # shellcheck disable=SC2034 # used by the scripts
+    nginx_stream_module=/usr/lib/nginx/modules/ngx_stream_module.so
 }
 has_nginx_rtmp() { [ -n "$nginx" ] && [ -e "$nginx_module" ]; }
 

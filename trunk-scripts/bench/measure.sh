@@ -14,7 +14,7 @@ load_beside() {
 run_scenario() {
     local server=$1 url="rtmp://127.0.0.1:$port/live/stream" play
     play=("${bench[@]}" play "$url" "--check=$checking")
-    idle_kb=$(resident_kb)
+    idle_kb=$(resident_kb) client_pid=
     case $2 in
     idle) measure_idle "$server" ;;
     streams)
@@ -46,6 +46,13 @@ run_scenario() {
         publish "$server" stream 1
         play=("${bench[@]}" play "http://127.0.0.1:$http_port/live/stream.flv" "--check=$checking")
         measure "$server" "$viewers viewers of HTTP-FLV" "$viewers" $((viewers / 850 + 3)) "${play[@]}" -c "$viewers"
+        ;;
+    rtmps-*)
+        local players=${2#rtmps-}
+        publish "$server" stream 1
+        start_rtmps_client
+        play=("${bench[@]}" play "rtmp://127.0.0.1:$client_port/live/stream" "--check=$checking")
+        measure "$server" "$players players of RTMPS" "$players" $((players / 850 + 3)) "${play[@]}" -c "$players"
         ;;
     *)
         publish "$server" stream 1
@@ -105,15 +112,17 @@ measure() {
     local server=$1 title=$2 clients=$3 ramp=$4
     shift 4
     "$@" --ramp "$ramp" --duration $((seconds + 2)) --json >"$work/load" &
-    local load=$! user0 system0 user1 system1 switches0 kb per_second calls others0 others1 idle0 idle1 start end
+    local load=$! user0 system0 user1 system1 switches0 kb per_second calls others0 others1 idle0 idle1 start end client=0
     sleep "$ramp.5" && sleep 1
     read -r user0 system0 < <(user_and_system)
+    [ -z "$client_pid" ] || client=$(cpu_ticks "$client_pid")
     idle0=$(core_idle) start=${EPOCHREALTIME/./}
     switches0=$(switches)
     others0=$(others)
     sleep "$seconds"
     read -r user1 system1 < <(user_and_system)
     idle1=$(core_idle) end=${EPOCHREALTIME/./}
+    [ -z "$client_pid" ] || client=$(($(cpu_ticks "$client_pid") - client))
     per_second=$((($(switches) - switches0) / seconds))
     others1=$(others)
     kb=$(resident_kb)
@@ -130,7 +139,7 @@ measure() {
         -v join50="$(field load join_ms_p50)" -v join99="$(field load join_ms_p99)" -v p50="$(field load latency_ms_p50)" \
         -v p99="$(field load latency_ms_p99)" -v lost="$(field load lost)" -v refused="$(field load refused)" -v gaps="$(field load gaps)" \
         -v missing="$(field load missing)" -v damaged="$(field load damaged)" -v lag="$(field load slow_lag_ms_max)" \
-        -v mbit="$(field load mbit_per_second)" -v tool="$(field load tool_cpu_percent)" \
+        -v mbit="$(field load mbit_per_second)" -v tool="$(field load tool_cpu_percent)" -v client="$client" \
         -v core="${on_server[2]-}" -v idle=$((idle1 - idle0)) -v micros=$((end - start)) '
     function known(value) { return value == "" ? "-" : sprintf(value < 10 ? "%.2f" : value < 100 ? "%.1f" : "%.0f", value) }
     BEGIN {
@@ -140,7 +149,7 @@ measure() {
         print title, server, sprintf("%.1f", (u + k) * f), sprintf("%.1f", u * f), sprintf("%.1f", k * f), sprintf("%.1f", kb / n), \
             switches, calls, known(join50), known(join99), known(p50), known(p99), lost + refused, \
             gaps == "" ? "-" : gaps + 0 "/" missing + 0 "/" damaged + 0, lag == "" ? "-" : sprintf("%.1f", lag / 1000), \
-            sprintf("%.0f", mbit), sprintf("%.0f", tool), \
+            sprintf("%.0f", mbit), sprintf("%.0f", tool + client * f), \
             core == "" ? "-" : sprintf("%.1f", 100 - idle / t * 1e8 / micros)
     }' | tee -a "$work/rounds"
 }

@@ -30,7 +30,7 @@ choose_servers() {
 
 # start NAME SCENARIO: starts a server. Sets server_pid and port.
 start() {
-    local html=$work/html hls='' rtmp_hls='' files='' dvr='' record=''
+    local html=$work/html hls='' rtmp_hls='' files='' dvr='' record='' rtmps='' module='' stream=''
     if [ "$2" = day ]; then
         rm -rf "$html" && mkdir "$html"
         hls="hls { enabled on; hls_path $html; hls_fragment 2; hls_window 6; }"
@@ -43,6 +43,13 @@ start() {
     fi
     port=$(free_port 21935)
     http_port=$(free_port 28080)
+    if [[ $2 == rtmps-* ]]; then
+        rtmps_port=$(free_port 27443)
+        rtmps="rtmps { enabled on; listen 127.0.0.1:$rtmps_port; cert $work/cert.pem; key $work/key.pem; }"
+        module="load_module $nginx_stream_module;"
+        stream="stream { server { listen 127.0.0.1:$rtmps_port ssl; ssl_protocols TLSv1.3; ssl_certificate $work/cert.pem;
+            ssl_certificate_key $work/key.pem; proxy_pass 127.0.0.1:$port; } }"
+    fi
     case $1 in
     floor-*) "${on_server[@]}" "$work/floor" "$port" "$work/stream.flv" "${1#floor-}" & ;;
     srs | srs-*)
@@ -58,6 +65,7 @@ max_connections 15000;
 max_busy 0;
 srs_log_level warn;
 http_server { enabled on; listen 127.0.0.1:$http_port; ${hls:+dir $html;} max_connections 15000; page off; }
+$rtmps
 vhost __defaultVhost__ { $latency $hls $dvr http_remux { enabled on; } }
 END
         "${on_server[@]}" "$bin/simple_rtmp_server" -c "$work/srs.conf" &
@@ -66,9 +74,11 @@ END
         [ -z "$hls" ] || files=$(nginx_files "$html")
         cat >"$work/nginx.conf" <<END
 load_module $nginx_module;
+$module
 $(nginx_process "$work")
 rtmp { server { listen 127.0.0.1:$port; chunk_size 65000; application live { live on; $rtmp_hls $record } } }
 $files
+$stream
 END
         "${on_server[@]}" "$nginx" -c "$work/nginx.conf" &
         ;;
@@ -102,6 +112,34 @@ http {
     server { listen 127.0.0.1:$http_port; root $1; }
 }
 END
+}
+
+# prepare_rtmps: makes the certificate for RTMPS, and installs what its scenarios need, or fails.
+prepare_rtmps() {
+    find_nginx
+    local packages=()
+    [ -n "$nginx" ] && [ -e "$nginx_stream_module" ] || packages+=(nginx libnginx-mod-stream)
+    here openssl || packages+=(openssl)
+    if [ "${#packages[@]}" -gt 0 ]; then
+        install_packages "${packages[@]}" || fail "RTMPS is measured with ${packages[*]} (Debian: apt-get install ${packages[*]})"
+    fi
+    openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes -keyout "$work/key.pem" -out "$work/cert.pem" -days 30 \
+        -subj /CN=localhost 2>/dev/null || fail "openssl makes no certificate"
+}
+
+# start_rtmps_client: starts an nginx on the core of the load that takes RTMP and connects to the server with TLS. Sets client_pid
+# and client_port.
+start_rtmps_client() {
+    client_port=$(free_port 27800)
+    mkdir -p "$work/client"
+    cat >"$work/client/nginx.conf" <<END
+load_module $nginx_stream_module;
+$(nginx_process "$work/client")
+stream { server { listen 127.0.0.1:$client_port; proxy_pass 127.0.0.1:$rtmps_port; proxy_ssl on; proxy_ssl_protocols TLSv1.3; } }
+END
+    "${on_load[@]}" "$nginx" -c "$work/client/nginx.conf" &
+    client_pid=$! pids+=($!)
+    await_server "$client_pid" "$client_port" || fail "the nginx that adds TLS does not answer on port $client_port"
 }
 
 # publish SERVER STREAM COUNT: publishes in the background, except for the floor, which reads its stream from a file.
