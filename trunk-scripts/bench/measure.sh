@@ -1,5 +1,5 @@
 # shellcheck shell=bash disable=SC2154
-# Part of bench.sh: runs the scenarios and reads the counters of the kernel.
+# Part of bench.sh and bench-pairs.sh: runs the scenarios and reads the counters of the kernel.
 
 # Number of players in each scenario that parse every message: enough for a p99 of latency, too few to cost much CPU.
 checking=20
@@ -62,7 +62,8 @@ run_scenario() {
     esac
 }
 
-user_and_system() { awk '{print $14, $15}' "/proc/$server_pid/stat"; }
+# user_and_system [PID]: prints both parts of the processor time of a process, by default of the server, in ticks.
+user_and_system() { awk '{print $14, $15}' "/proc/${1-$server_pid}/stat"; }
 # others: prints the CPU time of all other processes of the machine, in ticks, without interrupts.
 others() {
     local pid used=0

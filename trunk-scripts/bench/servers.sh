@@ -1,7 +1,9 @@
 # shellcheck shell=bash disable=SC2154
-# Part of bench.sh: starts the servers and publishes streams to them.
+# Part of bench.sh, bench-pairs.sh and bench-instructions.sh: starts the servers, publishes streams to them and plays these.
 
 declare -A peer_port peer_http_port peer_command
+# Another program of this server for srs, if not empty.
+program=
 
 # choose_servers: sets servers, in the order of measurement.
 choose_servers() {
@@ -68,7 +70,7 @@ http_server { enabled on; listen 127.0.0.1:$http_port; ${hls:+dir $html;} max_co
 $rtmps
 vhost __defaultVhost__ { $latency $hls $dvr http_remux { enabled on; } }
 END
-        "${on_server[@]}" "$bin/simple_rtmp_server" -c "$work/srs.conf" &
+        "${on_server[@]}" "${program:-$bin/simple_rtmp_server}" -c "$work/srs.conf" &
         ;;
     nginx-rtmp)
         [ -z "$hls" ] || files=$(nginx_files "$html")
@@ -94,6 +96,27 @@ END
     echo "bench.sh: $1 does not answer on port $port" >&2
     stop_processes
     return 1
+}
+
+# check_builds SERVER…: fails unless each is srs, nginx-rtmp, or NAME=PROGRAM, another program of this server.
+check_builds() {
+    local server
+    for server in "$@"; do
+        case $server in
+        srs) ;;
+        nginx-rtmp) has_nginx_rtmp || fail "nginx-rtmp not found (Debian: apt-get install nginx libnginx-mod-rtmp)" ;;
+        ?*=*) [ -x "${server#*=}" ] || fail "${server#*=} is no program" ;;
+        *) fail "unknown server '$server': give srs, nginx-rtmp, or NAME=PROGRAM" ;;
+        esac
+    done
+}
+
+# start_build SERVER: starts a server that check_builds accepts. Sets server_pid and port.
+start_build() {
+    case $1 in
+    *=*) program=${1#*=} start srs streams ;;
+    *) start "$1" streams ;;
+    esac || exit 1
 }
 
 # nginx_files DIR: prints the part of the configuration of nginx that serves a directory over HTTP.
@@ -148,4 +171,18 @@ publish() {
     "${bench[@]}" publish "rtmp://127.0.0.1:$port/live/$2" -c "$3" --ramp 1 --duration 3600 --json >/dev/null &
     pids+=($!)
     sleep 2
+}
+
+# play STREAMS PLAYERS FILE OPTION…: plays each of the streams stream1, stream2, … with this many players, in as few processes as
+# possible, and appends these to pids and loads. Each writes its figures to $work/FILE.NUMBER, and each gets the options.
+play() {
+    local streams=$1 players=$2 file=$3 url="rtmp://127.0.0.1:$port/live/stream" number
+    local count=$((streams < players ? streams : players)) each=$((streams < players ? players : streams))
+    shift 3
+    for number in $(seq "$count"); do
+        # A process with one player for each stream, or with all players of one.
+        [ "$streams" -ge "$players" ] && number+=:{n}
+        "${bench[@]}" play "$url${number#*:}" -c "$each" --json "$@" >"$work/$file.${number%:*}" &
+        pids+=($!) loads+=($!)
+    done
 }
