@@ -33,6 +33,11 @@ pub(super) const AUDIO_STREAM: u8 = 0xc0;
 const HEADER: usize = 4;
 const BODY: usize = PACKET_SIZE - HEADER;
 
+/// Flags of a packet header: in its second byte, and in its last one.
+const UNIT_START: u8 = 0x40;
+const HAS_FIELD: u8 = 0x20;
+const HAS_CONTENT: u8 = 0x10;
+
 /// Flags of an adaptation field.
 const HAS_PCR: u8 = 0x10;
 const RANDOM_ACCESS: u8 = 0x40;
@@ -49,62 +54,83 @@ const PTS_AND_DTS: u8 = 0xc0;
 /// Size up to which a buffer doubles when it grows, in bytes. Larger buffers grow by a quarter.
 const MAX_DOUBLING: usize = 1 << 20;
 
-/// A writer of one PES packet that splits it into packets. Each byte is copied once.
+/// A writer of one PES packet that splits it into packets, whose headers are written first. Each byte is copied once.
 pub(super) struct PacketWriter<'a> {
-    out: &'a mut Vec<u8>,
-    pid: Pid,
-    counter: &'a mut u8,
-    /// Bytes of the PES packet that are not written yet.
-    left: usize,
-    /// Free bytes in the current packet.
-    room: usize,
-    /// The clock reference for the first packet.
-    pcr: Option<u64>,
-    is_key: bool,
-    is_first: bool,
+    /// The packets that have room.
+    packets: &'a mut [[u8; PACKET_SIZE]],
+    /// Offset of the next byte in the first of them.
+    at: usize,
+    /// Size of the padding before the content of the last one.
+    padding: usize,
 }
 
 impl<'a> PacketWriter<'a> {
-    /// Creates a writer for exactly `size` bytes.
+    /// Creates a writer for exactly `size` bytes, at least 1.
     pub(super) fn new(
         out: &'a mut Vec<u8>,
         pid: Pid,
-        counter: &'a mut u8,
+        counter: &mut u8,
         size: usize,
         pcr: Option<u64>,
         is_key: bool,
     ) -> Self {
-        reserve(out, (size / BODY + 2) * PACKET_SIZE);
-        Self { out, pid, counter, left: size, room: 0, pcr, is_key, is_first: true }
-    }
-
-    pub(super) fn write(&mut self, mut bytes: &[u8]) {
-        while !bytes.is_empty() {
-            if self.room == 0 {
-                self.start_packet();
-            }
-            let (now, rest) = bytes.split_at(self.room.min(bytes.len()));
-            self.out.extend_from_slice(now);
-            self.room -= now.len();
-            self.left = self.left.saturating_sub(now.len());
-            bytes = rest;
-        }
-    }
-
-    fn start_packet(&mut self) {
-        let (pcr, is_key) = (self.pcr.take(), std::mem::take(&mut self.is_key));
-        let min_field = match (pcr, is_key) {
+        let field = match (pcr, is_key) {
             (Some(_), _) => PCR_FIELD,
             (None, true) => FLAGS_FIELD,
             (None, false) => 0,
         };
-        // The last packet is padded before its content.
-        let field = min_field.max(BODY.saturating_sub(self.left));
-        write_header(self.out, self.pid, std::mem::take(&mut self.is_first), field > 0, true, *self.counter);
-        *self.counter = (*self.counter + 1) & 0x0f;
-        write_adaptation_field(self.out, field, pcr, is_key);
-        self.room = BODY - field;
+        let count = (field + size).div_ceil(BODY);
+        let padding = count * BODY - size - field;
+        let packets = append(out, count);
+        for packet in packets.iter_mut() {
+            write_header(packet, pid, HAS_CONTENT | *counter);
+            *counter = (*counter + 1) & 0x0f;
+        }
+        let mut writer = Self { packets, at: HEADER + field, padding };
+        match writer.packets {
+            [packet] => {
+                writer.at += padding;
+                write_adaptation_field(packet, field + padding, pcr, is_key);
+            }
+            [first, .., last] => {
+                write_adaptation_field(first, field, pcr, is_key);
+                write_adaptation_field(last, padding, None, false);
+            }
+            [] => {}
+        }
+        if let Some(first) = writer.packets.first_mut() {
+            first[1] |= UNIT_START;
+        }
+        writer
     }
+
+    pub(super) fn write(&mut self, mut bytes: &[u8]) {
+        while let Some(packet) = self.packets.first_mut()
+            && !bytes.is_empty()
+        {
+            let room = &mut packet[self.at..];
+            let (now, rest) = bytes.split_at(room.len().min(bytes.len()));
+            room[..now.len()].copy_from_slice(now);
+            bytes = rest;
+            self.at += now.len();
+            if self.at == PACKET_SIZE {
+                self.next_packet();
+            }
+        }
+    }
+
+    fn next_packet(&mut self) {
+        self.packets.split_off_first_mut();
+        self.at = if self.packets.len() == 1 { HEADER + self.padding } else { HEADER };
+    }
+}
+
+/// Appends packets that are filled with padding.
+fn append(out: &mut Vec<u8>, count: usize) -> &mut [[u8; PACKET_SIZE]] {
+    let start = out.len();
+    reserve(out, count * PACKET_SIZE);
+    out.resize(start + count * PACKET_SIZE, 0xff);
+    out[start..].as_chunks_mut().0
 }
 
 /// Reserves capacity for `more` bytes. Large buffers grow by a quarter and not by doubling, because unused capacity counts as
@@ -122,31 +148,32 @@ fn reserve(out: &mut Vec<u8>, more: usize) {
 /// Appends a packet with only a clock reference. It does not increase the counter: `counter` is that of the next packet with
 /// content.
 pub(super) fn write_clock_packet(out: &mut Vec<u8>, pid: Pid, counter: u8, pcr: u64) {
-    reserve(out, PACKET_SIZE);
-    write_header(out, pid, false, true, false, counter.wrapping_sub(1) & 0x0f);
-    write_adaptation_field(out, BODY, Some(pcr), false);
+    for packet in append(out, 1) {
+        write_header(packet, pid, counter.wrapping_sub(1) & 0x0f);
+        write_adaptation_field(packet, BODY, Some(pcr), false);
+    }
 }
 
-fn write_header(out: &mut Vec<u8>, pid: Pid, is_start: bool, has_field: bool, has_content: bool, counter: u8) {
+/// Writes the header of a packet without an adaptation field that starts no PES packet.
+fn write_header(packet: &mut [u8; PACKET_SIZE], pid: Pid, control: u8) {
     let [high, low] = pid.number().to_be_bytes();
-    let control = u8::from(has_field) << 5 | u8::from(has_content) << 4;
-    out.extend_from_slice(&[0x47, u8::from(is_start) << 6 | high, low, control | counter]);
+    packet[..HEADER].copy_from_slice(&[0x47, high, low, control]);
 }
 
-/// Appends an adaptation field of `size` bytes; a size of 1 is only a length byte of zero.
-fn write_adaptation_field(out: &mut Vec<u8>, size: usize, pcr: Option<u64>, is_key: bool) {
-    let end = out.len() + size;
+/// Writes an adaptation field of `size` bytes into a packet that is filled with padding; a size of 0 is none, and of 1 only a
+/// length byte of zero.
+fn write_adaptation_field(packet: &mut [u8; PACKET_SIZE], size: usize, pcr: Option<u64>, is_key: bool) {
     if size >= 1 {
+        packet[3] |= HAS_FIELD;
         // At most BODY - 1.
-        out.push((size - 1) as u8);
+        packet[HEADER] = (size - 1) as u8;
     }
     if size >= 2 {
-        out.push(if pcr.is_some() { HAS_PCR } else { 0 } | if is_key { RANDOM_ACCESS } else { 0 });
+        packet[HEADER + 1] = if pcr.is_some() { HAS_PCR } else { 0 } | if is_key { RANDOM_ACCESS } else { 0 };
     }
     if let Some(pcr) = pcr {
-        out.extend_from_slice(&encode_pcr(pcr));
+        packet[HEADER + 2..HEADER + PCR_FIELD].copy_from_slice(&encode_pcr(pcr));
     }
-    out.resize(end, 0xff);
 }
 
 /// Encodes a clock reference: 33 bits, 6 reserved bits, and an extension of 9 bits (27 MHz), which is zero.
@@ -196,7 +223,7 @@ pub(super) fn correct(segment: &mut [u8], shift: u64, lead: u64) {
         if is_table {
             continue;
         }
-        let (is_start, has_field) = (packet[1] & 0x40 != 0, packet[3] & 0x20 != 0);
+        let (is_start, has_field) = (packet[1] & UNIT_START != 0, packet[3] & HAS_FIELD != 0);
         let field = if has_field { 1 + usize::from(packet[HEADER]) } else { 0 };
         if field >= PCR_FIELD && packet[HEADER + 1] & HAS_PCR != 0 {
             let at = &mut packet[HEADER + 2..HEADER + PCR_FIELD];
