@@ -39,6 +39,21 @@ impl Entry {
     fn rounded_duration(&self) -> u64 {
         (self.duration + 500) / 1000
     }
+
+    /// Returns the lines of the entry. `name` is the stream's name, percent-encoded.
+    fn lines(&self, name: &str) -> String {
+        let Self { number, duration, discontinuity, started_at, .. } = self;
+        let mut text = String::with_capacity(100 + name.len());
+        if *discontinuity {
+            text.push_str("#EXT-X-DISCONTINUITY\n");
+        }
+        if let Some(started_at) = started_at {
+            let date = DateTime::<Utc>::from(*started_at).to_rfc3339_opts(SecondsFormat::Millis, true);
+            let _ = writeln!(text, "#EXT-X-PROGRAM-DATE-TIME:{date}");
+        }
+        let _ = writeln!(text, "#EXTINF:{}.{:03},\n{name}-{number}.ts", duration / 1000, duration % 1000);
+        text
+    }
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -63,6 +78,8 @@ impl Durations {
 pub(super) struct Playlist {
     name: String,
     entries: VecDeque<Entry>,
+    /// The lines of each entry. Most of the text is the same after the next segment.
+    lines: VecDeque<Box<str>>,
     /// Media sequence number of the first entry, or of the next one if there is none.
     sequence: u64,
     discontinuity_sequence: u64,
@@ -75,10 +92,10 @@ pub(super) struct Playlist {
 impl Playlist {
     /// Creates an empty playlist. `name` is the stream's name without its directories.
     pub(super) fn new(name: &str) -> Self {
-        let entries = VecDeque::new();
+        let (entries, lines) = (VecDeque::new(), VecDeque::new());
         let (sequence, discontinuity_sequence, is_ended) = (0, 0, false);
         let (target_duration, publisher_target, name) = (1, 1, name.to_owned());
-        Self { name, entries, sequence, discontinuity_sequence, target_duration, publisher_target, is_ended }
+        Self { name, entries, lines, sequence, discontinuity_sequence, target_duration, publisher_target, is_ended }
     }
 
     pub(super) fn entries(&self) -> impl DoubleEndedIterator<Item = &Entry> {
@@ -120,7 +137,7 @@ impl Playlist {
         }
         let least = durations.target.div_ceil(1000);
         self.publisher_target = self.publisher_target.max(least).max(entry.rounded_duration());
-        self.entries.push_back(entry);
+        self.append(entry);
         self.update_target();
         let longest_segment = durations.target.max(durations.fragment.saturating_add(MAX_GOP));
         let min_targets = MIN_TARGET_DURATIONS * (self.target_duration * 1000).min(longest_segment);
@@ -150,8 +167,14 @@ impl Playlist {
         self.target_duration = self.entries.iter().map(Entry::rounded_duration).fold(self.publisher_target, u64::max);
     }
 
+    fn append(&mut self, entry: Entry) {
+        self.lines.push_back(entry.lines(&percent_encoded(&self.name)).into());
+        self.entries.push_back(entry);
+    }
+
     fn pop_first(&mut self) -> Option<Entry> {
         let first = self.entries.pop_front()?;
+        self.lines.pop_front();
         self.sequence += 1;
         // Counts the discontinuities that left the playlist (section 6.2.2).
         self.discontinuity_sequence += u64::from(first.discontinuity);
@@ -187,7 +210,7 @@ impl Playlist {
     }
 
     pub(super) fn render(&self) -> String {
-        let mut text = String::with_capacity(160 + self.entries.len() * (100 + self.name.len()));
+        let mut text = String::with_capacity(160 + self.lines.iter().map(|lines| lines.len()).sum::<usize>());
         let _ = write!(
             text,
             "#EXTM3U\n#EXT-X-VERSION:3\n#EXT-X-TARGETDURATION:{}\n#EXT-X-MEDIA-SEQUENCE:{}\n",
@@ -196,17 +219,7 @@ impl Playlist {
         if self.discontinuity_sequence > 0 {
             let _ = writeln!(text, "#EXT-X-DISCONTINUITY-SEQUENCE:{}", self.discontinuity_sequence);
         }
-        let name = percent_encoded(&self.name);
-        for Entry { number, duration, discontinuity, started_at, .. } in &self.entries {
-            if *discontinuity {
-                text.push_str("#EXT-X-DISCONTINUITY\n");
-            }
-            if let Some(started_at) = started_at {
-                let date = DateTime::<Utc>::from(*started_at).to_rfc3339_opts(SecondsFormat::Millis, true);
-                let _ = writeln!(text, "#EXT-X-PROGRAM-DATE-TIME:{date}");
-            }
-            let _ = writeln!(text, "#EXTINF:{}.{:03},\n{name}-{number}.ts", duration / 1000, duration % 1000);
-        }
+        self.lines.iter().for_each(|lines| text.push_str(lines));
         if self.is_ended {
             text.push_str("#EXT-X-ENDLIST\n");
         }
@@ -250,7 +263,7 @@ impl Playlist {
                 if playlist.entries.len() >= MAX_PARSED {
                     playlist.pop_first();
                 }
-                playlist.entries.push_back(std::mem::replace(&mut entry, empty.clone()));
+                playlist.append(std::mem::replace(&mut entry, empty.clone()));
             }
         }
         Some(playlist)
