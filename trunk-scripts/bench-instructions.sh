@@ -72,7 +72,8 @@ handlers='Publication::on_message$|^ngx_rtmp_receive_message$'
 profile_of() {
     local loads=()
     rm -f "$profile"
-    local on_server=("${on_server[@]}" valgrind --tool=callgrind "--callgrind-out-file=$profile" --instr-atstart=no "--log-file=$work/valgrind.log")
+    local on_server=("${on_server[@]}" valgrind --tool=callgrind "--callgrind-out-file=$profile" --instr-atstart=no \
+        "--log-file=$work/valgrind.log")
     start_build "$1"
     publish "$1" 'stream{n}' "$streams"
     play "$streams" "$players" load --ramp 2 --duration 3600

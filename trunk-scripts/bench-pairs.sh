@@ -94,7 +94,8 @@ measure_round() {
     for i in "${!servers[@]}"; do
         awk -v OFS='|' -v round="$1" -v name="${servers[i]%%=*}" -v used="${before[i]} ${after[i]}" -v first="${first-}" -v t="$ticks" \
             -v begin="$begin" -v end="$end" -v p50="$(field "load$i.1" latency_ms_p50)" -v p99="$(field "load$i.1" latency_ms_p99)" \
-            -v lost=$(($(sum_of "$i" lost) + $(sum_of "$i" refused))) -v gaps="$(sum_of "$i" gaps)" -v mbit="$(sum_of "$i" mbit_per_second)" 'BEGIN {
+            -v lost=$(($(sum_of "$i" lost) + $(sum_of "$i" refused))) -v gaps="$(sum_of "$i" gaps)" \
+            -v mbit="$(sum_of "$i" mbit_per_second)" 'BEGIN {
             split(used, n, " ")
             f = 100 / t / (end - begin)
             cpu = (n[3] + n[4] - n[1] - n[2]) * f
