@@ -122,6 +122,7 @@ fn spawn_task(
         low_class,
         is_low: AtomicBool::new(low_class.is_some()),
         stack_top: AtomicUsize::new(0),
+        stack_mark: AtomicUsize::new(0),
     });
     let end = Arc::new(End::default());
     let handle = Handle(end.clone());
@@ -192,6 +193,7 @@ fn end_task(end: &End) {
         if task.low_class.is_some() {
             priority::stop_running();
         }
+        stack::restore_mark(&task);
         COROUTINES.fetch_sub(1, Ordering::Relaxed);
         end.reached.store(true, Ordering::Release);
         end.on_reached.broadcast();

@@ -3,6 +3,8 @@
 use std::sync::Once;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
+use super::task::{Task, with_current};
+
 /// Size of a coroutine's stack in bytes. Only touched pages cost memory, so the size is generous.
 ///
 /// Measured use (`may` fills a stack of an odd number of words and prints, at the coroutine's end, how much of it was used)
@@ -21,9 +23,6 @@ const PAGE: usize = 4096;
 /// Most bytes above the address given to [`set_current_top`]: the coroutine's entry and the generator's record.
 const ABOVE_TOP: usize = 4 * PAGE;
 
-/// Bytes at the bottom of the stack that [`trim`] keeps: the lowest page has marks of `may` on it.
-const KEPT_AT_BOTTOM: usize = 4 * PAGE;
-
 /// Bytes below a function's own frame that may be in use: the red zone, and the call of madvise.
 const KEPT_BELOW_FRAME: usize = 1024;
 
@@ -39,13 +38,57 @@ pub fn trim() {
         return;
     }
     let end = (here - KEPT_BELOW_FRAME) & !(PAGE - 1);
-    let start = ((top & !(PAGE - 1)) + KEPT_AT_BOTTOM).saturating_sub(STACK_BYTES);
+    let start = with_current(save_mark).flatten().unwrap_or(lowest_page(top) + ABOVE_TOP);
     if start < end {
-        // SAFETY: `start..end` are whole pages within this coroutine's stack: `top` lies at most `ABOVE_TOP` = `KEPT_AT_BOTTOM`
-        // below the end of its STACK_BYTES, so `start` is not below its lowest page but one. All of it is below the frames in
-        // use, so nothing that is ever read again is lost; a deeper call finds zeroed pages there.
+        // SAFETY: `start..end` are whole pages within this coroutine's stack, below the frames in use: nothing that is ever read
+        // again is lost, and a deeper call finds zeroed pages there. `top` lies at most `ABOVE_TOP` below the end of the stack's
+        // STACK_BYTES, so the start is above the lowest page, unless its mark was saved.
         unsafe { libc::madvise(std::ptr::with_exposed_provenance_mut(start), end - start, libc::MADV_DONTNEED) };
     }
+}
+
+/// Returns the lowest page of a stack whose highest one has the address `top` on it.
+fn lowest_page(top: usize) -> usize {
+    ((top & !(PAGE - 1)) + PAGE).saturating_sub(STACK_BYTES)
+}
+
+/// Keeps the mark in the lowest word of the current stack, so that its page can be released: half of a waiting player's stack.
+/// `may` ends the process if the mark is gone at the coroutine's end. Returns the page, or none if it is not known to be the lowest.
+#[allow(unsafe_code)]
+fn save_mark(task: &Task) -> Option<usize> {
+    let page = lowest_page(task.stack_top.load(Ordering::Relaxed));
+    if task.stack_mark.load(Ordering::Relaxed) == 0 {
+        // The guard page is below the lowest. If the top is not on the highest page, `page` is the guard page, or below it in a
+        // mapping of which the next lower page can be read as well.
+        if !is_readable(page) || is_readable(page - PAGE) {
+            return None;
+        }
+        // SAFETY: the kernel has just read it.
+        let mark = unsafe { std::ptr::with_exposed_provenance::<usize>(page).read() };
+        task.stack_mark.store(mark, Ordering::Relaxed);
+    }
+    Some(page)
+}
+
+/// Writes the mark that [`trim`] has released, at the end of the current coroutine.
+#[allow(unsafe_code)]
+pub(super) fn restore_mark(task: &Task) {
+    let mark = task.stack_mark.load(Ordering::Relaxed);
+    if mark != 0 {
+        let page = lowest_page(task.stack_top.load(Ordering::Relaxed));
+        // SAFETY: `save_mark` has found it to be the lowest page of this stack, which is far below the frames in use.
+        unsafe { std::ptr::with_exposed_provenance_mut::<usize>(page).write(mark) };
+    }
+}
+
+/// Returns whether the kernel can read a word at this address. Reading it here could end the process.
+#[allow(unsafe_code)]
+fn is_readable(address: usize) -> bool {
+    const INVALID_HOW: libc::c_int = -1;
+    let (no_result, set_bytes) = (0usize, 8usize);
+    // SAFETY: copies the set from `address`, or fails with EFAULT; then fails with EINVAL, and changes no signal mask.
+    unsafe { libc::syscall(libc::SYS_rt_sigprocmask, INVALID_HOW, address, no_result, set_bytes) };
+    std::io::Error::last_os_error().raw_os_error() == Some(libc::EINVAL)
 }
 
 /// Returns whether more than a quarter of the current coroutine's stack is left, more than any call has been measured to need.

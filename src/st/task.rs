@@ -26,6 +26,8 @@ pub(super) struct Task {
     pub(super) is_low: AtomicBool,
     /// Address near the top of the coroutine's stack, once it runs.
     pub(super) stack_top: AtomicUsize,
+    /// Mark of `may` in the lowest word of the stack, once that page was released; 0 before.
+    pub(super) stack_mark: AtomicUsize,
 }
 
 thread_local! {

@@ -33,7 +33,7 @@ const MAX_INCOMPLETE_COMMANDS: usize = 128 * 1024;
 
 const MAX_URL_IN_REASON: usize = 255;
 
-/// A connection after the handshake, on the heap: a waiting player's stack fits on two pages.
+/// A connection after the handshake, on the heap: a waiting player's stack fits on one page.
 pub(super) struct Connection<'a> {
     pub(super) ctx: &'a Context,
     pub(super) client: &'a Arc<Client>,

@@ -2,8 +2,10 @@
 
 use std::os::unix::process::ExitStatusExt;
 use std::process::Command;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
+use crate::st::task::with_current;
 use crate::st::{Handle, Shared, run, sleep, spawn, trim_stack};
 
 /// Recurses in a way that no optimizer turns into a loop.
@@ -69,6 +71,8 @@ fn a_stack_that_was_trimmed_is_as_good_as_before() {
                     for _ in 0..3 {
                         assert_eq!(deep(20), 20);
                         trim_stack();
+                        // `may` ends the process at the coroutine's end, if it does not find the mark there.
+                        assert_ne!(with_current(|task| task.stack_mark.load(Ordering::Relaxed)), Some(0));
                         sleep(Duration::from_millis(1));
                         trim_stack();
                     }
