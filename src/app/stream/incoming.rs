@@ -26,13 +26,18 @@ impl StreamState {
         if let Some(Some(first)) = self.subscribers.first() {
             st::prefetch(&*first.client);
         }
+        let has_players = self.subscriber_count() > 0;
+        // Without players, a batch is closed when its allocation is used up.
+        if !has_players && !self.log.has_room(message.payload.len()) {
+            self.flush();
+        }
         match message.kind {
             MessageType::AUDIO => self.on_audio(message, arrived),
             MessageType::VIDEO => self.on_video(message, arrived),
             MessageType::DATA | MessageType::DATA_AMF3 => self.on_data(message, arrived),
             _ => {}
         }
-        if self.log.is_batch_full(self.subscriber_count() > 0) {
+        if self.log.is_batch_full(has_players) {
             self.flush();
         }
     }

@@ -25,20 +25,21 @@ use super::track::Track;
 use crate::memory::{Category, Charge, MemoryTracker};
 use crate::st;
 
-const BATCH_ALLOCATION: usize = 16 * 1024;
+/// The largest of the allocator's small sizes. Any larger buffer takes a page more than its size.
+const BATCH_ALLOCATION: usize = 14 * 1024;
 
 /// Limits at which the open batch is closed before its window has passed.
 const MAX_BATCH_BYTES: usize = 256 * 1024;
 const MAX_BATCH_ENTRIES: usize = 1024;
-
-/// Size at which the open batch of a stream without players is closed: it fits one allocation.
-const UNPLAYED_BATCH_BYTES: usize = BATCH_ALLOCATION - BATCH_ALLOCATION / 4;
 
 /// Evictions of at least this many entries run in the background: 100,000 take milliseconds, and 100 streams may end at once.
 const MIN_BULK_EVICTION: usize = 4096;
 
 /// Entries for which room is kept even when unused, and not charged.
 const MIN_CAPACITY: usize = 256;
+
+/// Entries by which the capacity grows at least, else by a quarter: doubled, a part of it would never be used in most streams.
+const MIN_GROWTH: usize = 32;
 
 #[derive(Debug, Clone)]
 pub(super) struct LogEntry {
@@ -136,8 +137,15 @@ impl PacketLog {
     }
 
     pub(super) fn is_batch_full(&self, has_players: bool) -> bool {
-        let limit = if has_players { MAX_BATCH_BYTES } else { UNPLAYED_BATCH_BYTES };
+        let limit = if has_players { MAX_BATCH_BYTES } else { BATCH_ALLOCATION };
         self.open.len() >= limit || self.open_count >= MAX_BATCH_ENTRIES
+    }
+
+    /// Returns whether the open batch can take a message without a move to a larger allocation, which would leave a part of the
+    /// present one unused.
+    pub(super) fn has_room(&self, payload_len: usize) -> bool {
+        let room = self.open.capacity() - self.open.len();
+        self.open_count == 0 || room >= SharedMessage::max_len(payload_len, self.chunk_size)
     }
 
     pub(super) fn batch_opened_at(&self) -> Option<Instant> {
@@ -189,6 +197,10 @@ impl PacketLog {
         }
         let message = SharedMessage::encode(&mut self.open, track, since_last, payload, self.chunk_size);
         let entry = LogEntry { track, video_track, time, kind, message };
+        let count = self.entries.len();
+        if count == self.entries.capacity() {
+            self.entries.reserve_exact(MIN_GROWTH.max(count / 4));
+        }
         self.entries.push_back(entry);
         self.open_count += 1;
         self.opened_at.get_or_insert(now);

@@ -87,6 +87,24 @@ fn the_buffer_of_a_large_message_goes_with_it() {
 }
 
 #[test]
+fn batches_that_nobody_waits_for_fill_their_allocations() {
+    let mut log = packet_log();
+    let mut sizes = Vec::new();
+    for n in 0..500 {
+        let payload = vec![1; 200 + n % 700];
+        if !log.has_room(payload.len()) {
+            sizes.push(log.close_batch().unwrap().bytes.len());
+        }
+        log.append(Track::Video, 40 * n as u64, PacketKind::Regular, &payload, Instant::now());
+    }
+    let unused = SharedMessage::max_len(900, CHUNK_SIZE as u32);
+    assert!(sizes.len() > 10 && sizes.iter().all(|size| (BATCH_ALLOCATION - unused..=BATCH_ALLOCATION).contains(size)));
+    assert!(!log.has_room(BATCH_ALLOCATION));
+    log.close_batch();
+    assert!(log.has_room(BATCH_ALLOCATION), "it gets an allocation of its own");
+}
+
+#[test]
 fn a_batch_is_its_entries_in_a_row() {
     let mut log = packet_log();
     let now = Instant::now();
