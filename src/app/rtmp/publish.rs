@@ -104,6 +104,7 @@ impl Connection<'_> {
         self.client.set_publication(&publication, &info);
         log::info!("publish started: stream={} params_bytes={}", request.name, request.params.len());
         self.rtmp.protocol().limit_incomplete(MAX_INCOMPLETE);
+        self.rtmp.protocol().release_buffers();
         self.rtmp.start_publish(publish);
         self.client.set_stream_vhost(Some(&request.vhost));
         let mut pump = Pump::new(self.rtmp.protocol(), None, &self.ctx.admission, self.send_timeout);
