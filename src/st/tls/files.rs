@@ -84,11 +84,15 @@ fn read(cert: &Path, key: &Path) -> Result<ServerConfig, Error> {
         return Err(pem_error(pem::Error::NoItemsFound, cert, CERTIFICATE));
     }
     let private = PrivateKeyDer::from_pem_file(key).map_err(|error| pem_error(error, key, KEY))?;
-    ServerConfig::builder_with_provider(provider())
+    let mut config = ServerConfig::builder_with_provider(provider())
         .with_safe_default_protocol_versions()?
         .with_no_client_auth()
         .with_single_cert(chain, private)
-        .map_err(|error| Error::Unusable { cert: cert.into(), key: key.into(), why: error.to_string() })
+        .map_err(|error| Error::Unusable { cert: cert.into(), key: key.into(), why: error.to_string() })?;
+    // A client acknowledges tickets late, as it does not answer them, and until then the kernel holds back what follows (Nagle's
+    // algorithm): each client waited 42 ms for S0, S1 and S2 of RTMP. Clients of RTMP do not resume sessions.
+    config.send_tls13_tickets = 0;
+    Ok(config)
 }
 
 fn pem_error(error: pem::Error, path: &Path, (what, block): (&'static str, &'static str)) -> Error {
