@@ -53,7 +53,7 @@ fn lowest_page(top: usize) -> usize {
 }
 
 /// Keeps the mark in the lowest word of the current stack, so that its page can be released: half of a waiting player's stack.
-/// `may` ends the process if the mark is gone at the coroutine's end. Returns the page, or none if it is not known to be the lowest.
+/// `may` ends the process if the mark is gone at the coroutine's end. Returns the page, unless it may not be the lowest.
 #[allow(unsafe_code)]
 fn save_mark(task: &Task) -> Option<usize> {
     let page = lowest_page(task.stack_top.load(Ordering::Relaxed));
