@@ -18,6 +18,7 @@ mod inherited;
 mod listener;
 mod options;
 mod page_file;
+mod page_pipe;
 mod raw_socket;
 mod stream;
 mod tcp_info;

@@ -2,10 +2,13 @@
 
 use std::fs::File;
 use std::io::{self, Write};
-use std::os::fd::{AsFd, BorrowedFd};
+use std::os::fd::AsFd;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use nix::sys::memfd::{MFdFlags, memfd_create};
+use nix::sys::sendfile::sendfile;
+
+use super::page_pipe::PagePipe;
 
 /// Maximum number of page files at a time: each is an open file.
 const MAX_PAGE_FILES: usize = 256;
@@ -16,6 +19,7 @@ static PAGE_FILES: AtomicUsize = AtomicUsize::new(0);
 #[derive(Debug)]
 pub struct PageFile {
     file: File,
+    pipe: Option<PagePipe>,
     _count: FileSlot,
 }
 
@@ -32,13 +36,18 @@ impl PageFile {
         let count = FileSlot::acquire().ok_or(io::ErrorKind::OutOfMemory)?;
         let mut file = File::from(memfd_create("segment", MFdFlags::MFD_CLOEXEC)?);
         file.write_all(bytes)?;
-        Ok(Self { file, _count: count })
+        let pipe = PagePipe::new(&file, bytes.len());
+        Ok(Self { file, pipe, _count: count })
     }
-}
 
-impl AsFd for PageFile {
-    fn as_fd(&self) -> BorrowedFd<'_> {
-        self.file.as_fd()
+    /// Writes as many bytes to a socket as fit, at most `len` from `offset` on. `is_fast`: all of them probably do.
+    pub(super) fn write_to(&self, socket: impl AsFd, offset: u64, len: usize, is_fast: bool) -> io::Result<usize> {
+        let is_whole = |pipe: &&PagePipe| is_fast && offset == 0 && len == pipe.len();
+        if let Some(pages) = self.pipe.as_ref().filter(is_whole).and_then(PagePipe::duplicate) {
+            return pages.write_to(socket);
+        }
+        let mut offset = i64::try_from(offset).map_err(io::Error::other)?;
+        Ok(sendfile(socket, &self.file, Some(&mut offset), len)?)
     }
 }
 

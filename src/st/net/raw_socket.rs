@@ -4,7 +4,6 @@ use std::io::{self, IoSlice, Read, Write};
 use std::net;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 
-use nix::sys::sendfile::sendfile;
 use rustix::net::{RecvFlags, SendFlags, recv, send};
 use socket2::SockRef;
 
@@ -20,6 +19,8 @@ pub(in crate::st) struct RawSocket {
     pub(super) readable: AtomicBool,
     /// The event of the connection's end came, perhaps with the last bytes; no event will follow.
     pub(super) end_seen: AtomicBool,
+    /// The last file was written in one go.
+    takes_files: AtomicBool,
     /// Reads and writes since the last wait.
     pub(super) ops_since_wait: AtomicU32,
 }
@@ -32,6 +33,7 @@ impl RawSocket {
             bytes_sent: AtomicU64::new(0),
             readable: AtomicBool::new(true),
             end_seen: AtomicBool::new(false),
+            takes_files: AtomicBool::new(false),
             ops_since_wait: AtomicU32::new(0),
         })
     }
@@ -85,9 +87,12 @@ impl RawSocket {
 
     /// Writes as many bytes of a file as fit, at most `len` from `offset` on, and returns their number, 0 if there is no room.
     pub(super) fn try_send_file(&self, file: &PageFile, offset: u64, len: usize) -> io::Result<usize> {
-        let offset = i64::try_from(offset).map_err(io::Error::other)?;
-        let send = || sendfile(self.io.inner(), file, Some(&mut offset.clone()), len).map_err(io::Error::from);
-        self.count_written(retry_interrupted(send))
+        let is_fast = self.takes_files.load(Ordering::Relaxed);
+        let written = self.count_written(retry_interrupted(|| file.write_to(self.io.inner(), offset, len, is_fast)))?;
+        if offset == 0 {
+            self.takes_files.store(written == len, Ordering::Relaxed);
+        }
+        Ok(written)
     }
 
     fn count_written(&self, result: io::Result<usize>) -> io::Result<usize> {
