@@ -4,7 +4,8 @@
 //! |---|---|
 //! | [`TcpListener`], [`bind`], [`inherited_listeners`] | listening sockets, own ones and those of a service manager |
 //! | [`TcpStream`] | `try_read`, `try_write`: never block; `Read`, `Write`: block the coroutine up to a time-out |
-//! | [`TcpStream::wait`] | ends on readiness, on a deadline, or on [`TcpStream::wake`] from any coroutine or thread |
+//! | [`TcpStream::wait`] | ends on readiness, on a deadline, or on [`TcpStream::wake`] from any coroutine |
+//! | [`TcpStream::wait_with_handler`] | the same, with events handled on the stack of the event loop |
 //! | [`TcpStream::interrupt`] | ends blocking calls, so that a coroutine can send its client a last message |
 //! | [`PageFile`] | bytes that a socket takes without a copy |
 //! | TLS session | once set, all reads and writes go through it |
@@ -14,6 +15,7 @@
 
 mod blocking;
 mod connect;
+mod event_loop;
 mod inherited;
 mod listener;
 mod options;
@@ -26,6 +28,7 @@ mod wait;
 mod wait_timer;
 mod watched;
 
+pub(super) use event_loop::{drive as drive_event_loop, prepare as prepare_event_loop};
 pub use inherited::{inherited_listeners, listens_on};
 pub use listener::{TcpListener, bind};
 pub use page_file::PageFile;

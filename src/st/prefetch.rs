@@ -9,11 +9,22 @@ const LINE: usize = 64;
 /// Depth of the stack that handling a message needs, with a margin.
 const STACK_DEPTH: usize = 1408;
 
+/// Size of the frames of a coroutine that waits with a handler.
+const FRAMES: usize = 768;
+
 /// Prefetches the beginning of `value`: for a loop over values that are far apart in memory, with long work between two of
 /// them. Does nothing on other processors than x86-64.
 #[inline]
 pub fn prefetch<T: ?Sized>(value: &T) {
     prefetch_line(std::ptr::from_ref(value).cast());
+}
+
+/// Prefetches the stack from a pointer into it upwards: what the function that has made the pointer, and its callers, keep there.
+#[inline]
+pub(super) fn prefetch_frames<T: ?Sized>(pointer: *const T) {
+    for above in (0..FRAMES).step_by(LINE) {
+        prefetch_line(pointer.cast::<u8>().wrapping_add(above));
+    }
 }
 
 /// Prefetches all of `value`, without what it points to.

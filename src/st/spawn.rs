@@ -11,7 +11,7 @@ use may::coroutine;
 use super::cond::Cond;
 use super::panics::log_panics;
 use super::task::{CURRENT, LowClass, Task};
-use super::{priority, stack, timer, watchdog};
+use super::{net, priority, stack, timer, watchdog};
 
 /// Pause before [`supervised`] restarts a function.
 const RESTART_DELAY: Duration = Duration::from_secs(1);
@@ -171,14 +171,16 @@ fn start_task(task: Arc<Task>) {
     stack::install_overflow_handler();
     watchdog::set_running(task.watchdog_tag);
     CURRENT.set(Some(task));
-    start_timer();
+    start_runtime();
 }
 
-/// Starts the driver of the timers, the first time that a coroutine runs.
-fn start_timer() {
+/// Starts the timers and the event loop, the first time that a coroutine runs.
+fn start_runtime() {
     let started = timer::prepare().and_then(|is_first| {
         if is_first {
             spawn("timer", 0, timer::drive)?;
+            net::prepare_event_loop()?;
+            spawn("events", 0, net::drive_event_loop)?;
         }
         Ok(())
     });

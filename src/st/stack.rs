@@ -38,7 +38,7 @@ pub fn trim() {
         return;
     }
     let end = (here - KEPT_BELOW_FRAME) & !(PAGE - 1);
-    let start = with_current(save_mark).flatten().unwrap_or(lowest_page(top) + ABOVE_TOP);
+    let start = with_current(|task| save_mark(task, top)).flatten().unwrap_or(lowest_page(top) + ABOVE_TOP);
     if start < end {
         // SAFETY: `start..end` are whole pages within this coroutine's stack, below the frames in use: nothing that is ever read
         // again is lost, and a deeper call finds zeroed pages there. `top` lies at most `ABOVE_TOP` below the end of the stack's
@@ -55,8 +55,12 @@ fn lowest_page(top: usize) -> usize {
 /// Keeps the mark in the lowest word of the current stack, so that its page can be released: half of a waiting player's stack.
 /// `may` ends the process if the mark is gone at the coroutine's end. Returns the page, unless it may not be the lowest.
 #[allow(unsafe_code)]
-fn save_mark(task: &Task) -> Option<usize> {
-    let page = lowest_page(task.stack_top.load(Ordering::Relaxed));
+fn save_mark(task: &Task, top: usize) -> Option<usize> {
+    // An event handler runs for its task on the stack of another.
+    if task.stack_top.load(Ordering::Relaxed) != top {
+        return None;
+    }
+    let page = lowest_page(top);
     if task.stack_mark.load(Ordering::Relaxed) == 0 {
         // The guard page is below the lowest. If the top is not on the highest page, `page` is the guard page, or below it in a
         // mapping of which the next lower page can be read as well.

@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 use super::{Cond, Handle, Shared, offload, run, sleep, spawn, yield_now};
 use sockets::pair;
 
+mod handlers;
 mod sockets;
 mod stacks;
 

@@ -45,9 +45,14 @@ impl WorkQuantum {
         self.work_at_start = work_units;
     }
 
+    /// Returns whether `work_units`, the total so far, exceeds the quantum.
+    pub(crate) fn is_used_up(&self, work_units: usize) -> bool {
+        work_units.wrapping_sub(self.work_at_start) >= QUANTUM
+    }
+
     /// Yields if `work_units`, the total so far, exceeds the quantum, and starts a new one.
     pub(crate) fn yield_if_used_up(&mut self, work_units: usize) {
-        if work_units.wrapping_sub(self.work_at_start) >= QUANTUM {
+        if self.is_used_up(work_units) {
             self.work_at_start = work_units;
             st::yield_now();
         }
@@ -95,14 +100,23 @@ impl PriorityController {
     /// Updates the priority by `work_units`, the total so far, and `budget`, per period. Only a client that `has_media` gets a
     /// high one.
     pub(crate) fn update(&mut self, now: Instant, work_units: usize, budget: usize, has_media: bool) {
-        if self.check_budget(work_units, budget, now >= self.period_end) {
-            self.period_end = now + BUDGET_PERIOD;
-        }
-        if self.over_budget {
+        if !self.is_within(now, work_units, budget) {
             self.high_priority = None;
         } else if has_media && self.high_priority.is_none() {
             self.high_priority = Some(st::raise_priority());
         }
+    }
+
+    pub(crate) fn is_high(&self) -> bool {
+        self.high_priority.is_some()
+    }
+
+    /// Returns whether the client keeps its priority, with the arguments of [`PriorityController::update`].
+    pub(crate) fn is_within(&mut self, now: Instant, work_units: usize, budget: usize) -> bool {
+        if self.check_budget(work_units, budget, now >= self.period_end) {
+            self.period_end = now + BUDGET_PERIOD;
+        }
+        !self.over_budget
     }
 
     /// Compares the work of this period with the budget. Returns whether a new period starts.

@@ -190,7 +190,6 @@ impl Role for PublisherRole<'_, '_> {
         st::prefetch(&**self.connection.client);
         self.publication.prefetch();
         st::prefetch_all(&self.connection.rtmp);
-        st::prefetch_stack();
         if let Some(reason) = self.connection.client.close_requested() {
             return Err(reason);
         }
@@ -263,6 +262,10 @@ impl Role for PublisherRole<'_, '_> {
         if self.coalescing {
             self.connection.client.stream.assume_readable();
         }
+    }
+
+    fn has_handler(&self) -> bool {
+        !self.coalescing && !self.connection.client.stream.is_encrypted()
     }
 
     fn has_media(&self, _: bool) -> bool {

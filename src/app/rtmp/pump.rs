@@ -6,7 +6,8 @@
 //!                          stream ──> Consumer ── fill ─────────────────┘
 //! ```
 //!
-//! One round reads, fills the queue if it is empty, writes, updates the priority, and waits for the next event.
+//! One round reads, fills the queue if it is empty, writes, updates the priority, and waits for the next event. The rounds of a
+//! publisher that sends one message after the other run on the stack of the event loop; its coroutine does whatever needs more.
 //!
 //! | limit | effect |
 //! |---|---|
@@ -16,6 +17,7 @@
 //! | work quantum, work budget | the coroutine yields; it loses its priority |
 
 use std::io::{self, Write};
+use std::ops::ControlFlow;
 use std::time::{Duration, Instant};
 
 use crate::app::limits::admission::Admission;
@@ -26,7 +28,7 @@ use crate::app::stream::Consumer;
 use crate::rtmp;
 use crate::rtmp::protocol::{MAX_PENDING_REPLIES, Protocol};
 use crate::st;
-use crate::st::net::TcpStream;
+use crate::st::net::{TcpStream, WaitResult};
 
 const MAX_READS: usize = 4;
 
@@ -49,6 +51,11 @@ pub(crate) trait Role {
     fn finish_round(&mut self, round: &Round) -> Result<Next<Self::End>, Self::Error>;
 
     fn on_deadline(&mut self) {}
+
+    /// Returns whether the next events can be handled on the stack of the event loop, see [`TcpStream::wait_with_handler`].
+    fn has_handler(&self) -> bool {
+        false
+    }
 
     /// Returns whether the connection has carried media, for which it gets high priority. `is_busy`: it does not wait now.
     fn has_media(&self, is_busy: bool) -> bool;
@@ -92,6 +99,8 @@ pub(crate) struct Pump<'a> {
     quantum: WorkQuantum,
     priority: PriorityController,
     stack_trimmed: bool,
+    /// The present round runs on the stack of the event loop, which must not block.
+    in_handler: bool,
 }
 
 impl<'a> Pump<'a> {
@@ -113,6 +122,7 @@ impl<'a> Pump<'a> {
             quantum: WorkQuantum::default(),
             priority: PriorityController::new(now, fairness::work_units(protocol)),
             stack_trimmed: false,
+            in_handler: false,
         }
     }
 
@@ -123,6 +133,7 @@ impl<'a> Pump<'a> {
         self.fill(role.protocol());
         let mut now = st::now();
         loop {
+            st::prefetch_stack();
             if let Some(end) = role.start_round(now)? {
                 return Ok(end);
             }
@@ -159,6 +170,12 @@ impl<'a> Pump<'a> {
             let mut timed_out = false;
             if is_busy {
                 now = st::now();
+            } else if self.queue.is_empty() && self.priority.is_high() && role.has_handler() {
+                match self.wait_with_handler(role, deadline)? {
+                    ControlFlow::Continue(end) => (now, timed_out) = (end.now, end.timed_out),
+                    ControlFlow::Break(end) => return Ok(end),
+                }
+                self.quantum.restart(fairness::work_units(role.protocol()));
             } else {
                 (now, timed_out) = self.wait(deadline);
                 // Others have run.
@@ -215,6 +232,12 @@ impl<'a> Pump<'a> {
                     Handled::End(end) => return Ok(Input::End(end)),
                 }
                 let work = fairness::work_units(role.protocol());
+                if self.in_handler {
+                    if self.quantum.is_used_up(work) {
+                        break 'reads;
+                    }
+                    continue;
+                }
                 self.quantum.yield_if_used_up(work);
                 if work.wrapping_sub(work_before) > WORK_BUDGET {
                     break 'reads;
@@ -240,6 +263,9 @@ impl<'a> Pump<'a> {
                 }
             }
             role.on_input(now);
+            if self.in_handler {
+                continue;
+            }
             self.stream.yield_if_busy();
             self.quantum.yield_if_used_up(fairness::work_units(role.protocol()));
         }
@@ -299,14 +325,65 @@ impl<'a> Pump<'a> {
     /// Waits for an event of the socket, at most until `deadline` or the send timeout. Returns the time, and whether it is up.
     fn wait(&mut self, deadline: Option<Instant>) -> (Instant, bool) {
         if self.queue.is_empty() {
-            self.queue.release();
-            if !self.stack_trimmed {
-                self.stack_trimmed = true;
-                st::trim_stack();
-            }
+            self.release();
         }
         let end = self.stream.wait(earliest(deadline, self.send_deadline()));
         (end.now, end.timed_out)
+    }
+
+    /// Waits for an event that the event loop cannot handle. Breaks with the end of the loop, if one of the events has led to it.
+    #[inline(never)] // Keeps its locals off the stack of a waiting player.
+    fn wait_with_handler<R: Role>(
+        &mut self,
+        role: &mut R,
+        deadline: Option<Instant>,
+    ) -> Result<ControlFlow<R::End, WaitResult>, R::Error> {
+        self.release();
+        let stream = self.stream.clone();
+        let mut result = Ok(None);
+        let wait = stream.wait_with_handler(deadline, &mut |event| {
+            self.in_handler = true;
+            let round = self.handle_event(role, event);
+            self.in_handler = false;
+            match round {
+                Ok(Next::Wait(deadline)) => return Some(deadline),
+                Ok(Next::Round) => {}
+                Ok(Next::End(end)) => result = Ok(Some(end)),
+                Err(error) => result = Err(error),
+            }
+            None
+        })?;
+        Ok(result?.map_or(ControlFlow::Continue(wait), ControlFlow::Break))
+    }
+
+    /// Does a round on the stack of the event loop. [`Next::Round`]: the coroutine has to go on.
+    fn handle_event<R: Role>(&mut self, role: &mut R, event: WaitResult) -> Result<Next<R::End>, R::Error> {
+        let now = event.now;
+        if event.timed_out {
+            role.on_deadline();
+        }
+        self.quantum.restart(fairness::work_units(role.protocol()));
+        if let Some(end) = role.start_round(now)? {
+            return Ok(Next::End(end));
+        }
+        match self.read_input(role, now)? {
+            Input::Drained => {}
+            Input::Pending => return Ok(Next::Round),
+            Input::End(end) => return Ok(Next::End(end)),
+        }
+        let work = fairness::work_units(role.protocol());
+        if !self.queue.is_empty() || !self.priority.is_within(now, work, self.admission.work_budget()) {
+            return Ok(Next::Round);
+        }
+        role.finish_round(&Round { now, all_sent: true, input_pending: false })
+    }
+
+    fn release(&mut self) {
+        self.queue.release();
+        if !self.stack_trimmed {
+            self.stack_trimmed = true;
+            st::trim_stack();
+        }
     }
 
     fn send_deadline(&self) -> Option<Instant> {

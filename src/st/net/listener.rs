@@ -86,7 +86,7 @@ impl TcpListener {
     /// Makes [`TcpListener::accept`] return `None` once the queued connections are accepted.
     pub fn close(&self) {
         self.0.closing.store(true, Ordering::Relaxed);
-        self.0.io.waker().wakeup();
+        self.0.io.wake();
     }
 
     /// Allows another socket of this process to listen on an overlapping address while one replaces the other:

@@ -1,10 +1,12 @@
 //! Waits for a socket: until it is ready, until a deadline, or until it is woken.
 
+use std::io;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Weak};
 use std::time::Instant;
 
 use super::stream::{Inner, TcpStream};
+use super::watched::WOKEN;
 use crate::st::block::block;
 use crate::st::clock;
 use crate::st::timer::yield_now;
@@ -19,8 +21,7 @@ const BYTES_PER_OP: usize = 64 * 1024;
 /// Coroutines yield after each operation.
 static EAGER_YIELD: AtomicBool = AtomicBool::new(false);
 
-/// Event bits of a wait: `may`'s mark for a wake-up, and the events of epoll(7).
-const WOKEN: usize = 0x8000_0000;
+/// Event bits of a wait, beside [`WOKEN`]: those of epoll(7).
 const EVENTS_OF_END: usize = (libc::EPOLLRDHUP | libc::EPOLLHUP | libc::EPOLLERR) as usize;
 const EVENTS_OF_READ: usize = libc::EPOLLIN as usize | EVENTS_OF_END;
 
@@ -46,33 +47,77 @@ pub fn set_eager_yield(enabled: bool) {
 impl TcpStream {
     /// Blocks until the socket has an event, until `deadline`, or until woken. May return early: check the condition again.
     pub fn wait(&self, deadline: Option<Instant>) -> WaitResult {
-        let result = |readable, woken| {
-            let now = clock::now();
-            WaitResult { readable, woken, timed_out: deadline.is_some_and(|deadline| now >= deadline), now }
-        };
         if self.0.session.get().is_some_and(|session| session.take_read_pending()) {
             yield_now();
-            return result(true, false);
+            return WaitResult { readable: true, ..self.result(0, deadline) };
         }
         self.0.wait_timer().set(deadline, || self.0.timer_waker());
         let events = block(|| self.socket().io.wait_io());
-        self.socket().ops_since_wait.store(0, Ordering::Relaxed);
         if let Some(session) = self.0.session.get() {
             // The rest of a write, or the answer to a change of keys. The next read or write reports an error again.
             let _ = session.flush(&mut self.socket());
         }
+        self.result(self.record_events(events), deadline)
+    }
+
+    /// Blocks as [`TcpStream::wait`] does, but has events and deadlines handled by `handler`, on another stack, until that returns
+    /// `None`; else it returns the next deadline. It must not block. TLS has no handlers: there, and if the socket has had an
+    /// event, it returns at once. Fails when the system cannot watch the socket, which is then shut down.
+    pub fn wait_with_handler(
+        &self,
+        deadline: Option<Instant>,
+        handler: &mut dyn FnMut(WaitResult) -> Option<Option<Instant>>,
+    ) -> io::Result<WaitResult> {
+        self.0.wait_timer().set(deadline, || self.0.timer_waker());
+        let (mut next, mut armed) = (deadline, deadline);
+        let events = self.socket().io.wait_with_handler(&mut |events| {
+            self.record_events(events);
+            let result = self.result(events, next);
+            let is_early = events == 0 && !result.timed_out;
+            if !is_early {
+                let Some(deadline) = handler(result) else { return false };
+                next = deadline;
+            }
+            if events == 0 {
+                armed = None;
+            }
+            // A timer that goes off too early costs less than one that is set for each event.
+            if next.is_some_and(|next| armed.is_none_or(|armed| next < armed)) {
+                self.0.wait_timer().set(next, || self.0.timer_waker());
+                armed = next;
+            }
+            true
+        });
+        if events.is_err() {
+            self.shutdown();
+        }
+        Ok(self.result(self.record_events(events?), next))
+    }
+
+    fn record_events(&self, events: usize) -> usize {
+        self.socket().ops_since_wait.store(0, Ordering::Relaxed);
         if events & EVENTS_OF_END != 0 {
             self.socket().end_seen.store(true, Ordering::Relaxed);
         }
         if events & EVENTS_OF_READ != 0 {
             self.socket().readable.store(true, Ordering::Relaxed);
         }
-        result(self.socket().readable.load(Ordering::Relaxed), events & WOKEN != 0)
+        events
+    }
+
+    fn result(&self, events: usize, deadline: Option<Instant>) -> WaitResult {
+        let now = clock::now();
+        WaitResult {
+            readable: self.socket().readable.load(Ordering::Relaxed),
+            woken: events & WOKEN != 0,
+            timed_out: deadline.is_some_and(|deadline| now >= deadline),
+            now,
+        }
     }
 
     /// Ends the current or next wait of the coroutine that blocks on this socket.
     pub fn wake(&self) {
-        self.socket().io.waker().wakeup();
+        self.socket().io.wake();
     }
 
     /// Makes blocking reads and writes fail with `ConnectionAborted` until [`TcpStream::resume`]: so that a coroutine that waits
@@ -119,7 +164,7 @@ impl TimerTarget for Inner {
     fn on_timer(self: Arc<Self>) {
         let is_over = self.wait_timer().on_fired(clock::now(), || self.timer_waker());
         if is_over {
-            self.socket.io.waker().wakeup();
+            self.socket.io.expire();
         }
     }
 }

@@ -1,9 +1,17 @@
 //! A socket that the kernel's event queue watches.
 
 use std::io;
-use std::os::fd::{AsRawFd, RawFd};
+use std::os::fd::{AsFd, AsRawFd, RawFd};
+use std::sync::atomic::{AtomicBool, Ordering};
 
-use may::io::{CoIo, WaitIo, WaitIoWaker};
+use atomic_refcell::AtomicRefCell;
+use may::coroutine::{self, Coroutine};
+use may::io::{CoIo, WaitIo};
+
+use super::event_loop::{self, Handler};
+
+/// Flag of a wake-up, of `may`.
+pub(super) const WOKEN: usize = 0x8000_0000;
 
 /// A socket that the event queue watches until it is dropped.
 ///
@@ -11,8 +19,16 @@ use may::io::{CoIo, WaitIo, WaitIoWaker};
 /// makes the kernel forget it only if nobody else has it open. But a child process has it open between fork and exec, in which
 /// another thread may be: the kernel would go on to report events, with the address of what is freed by then.
 pub(super) struct Watched<T> {
-    io: CoIo<Borrowed>,
+    watch: AtomicRefCell<Watch>,
     socket: T,
+}
+
+/// The event queue that watches a socket, and what wakes the coroutine that waits for it.
+enum Watch {
+    /// That of `may`.
+    Queue(CoIo<Borrowed>),
+    /// That of the [event loop](event_loop), while the coroutine waits with a handler.
+    EventLoop { key: u64, coroutine: Coroutine, woken: AtomicBool },
 }
 
 /// A descriptor that somebody else closes.
@@ -24,10 +40,10 @@ impl AsRawFd for Borrowed {
     }
 }
 
-impl<T: AsRawFd> Watched<T> {
+impl<T: AsRawFd + AsFd> Watched<T> {
     /// Makes the event queue watch a socket, which blocks no more.
     pub(super) fn new(socket: T) -> io::Result<Self> {
-        Ok(Self { io: CoIo::new(Borrowed(socket.as_raw_fd()))?, socket })
+        Ok(Self { watch: AtomicRefCell::new(Watch::of(&socket)?), socket })
     }
 
     /// Returns the socket.
@@ -37,12 +53,59 @@ impl<T: AsRawFd> Watched<T> {
 
     /// Waits for an event, and returns its flags. For use in [`block`](crate::st::block::block).
     pub(super) fn wait_io(&self) -> usize {
-        self.io.wait_io()
+        match &*self.watch.borrow() {
+            Watch::Queue(io) => io.wait_io(),
+            // After an error of `wait_with_handler`, which has shut the socket down.
+            Watch::EventLoop { .. } => libc::EPOLLHUP as usize,
+        }
     }
 
-    /// Returns what ends [`Watched::wait_io`] from elsewhere.
-    pub(super) fn waker(&self) -> WaitIoWaker {
-        self.io.waker()
+    /// Waits until `handler`, called with the flags of each event, and 0 at each deadline, returns false, or until a wake-up, of which it returns the flag.
+    pub(super) fn wait_with_handler(&self, handler: &mut Handler<'_>) -> io::Result<usize> {
+        #[allow(deprecated, reason = "only this returns the flags of what came before without a wait")]
+        let flags = match &*self.watch.borrow() {
+            Watch::Queue(io) => io.reset_io(),
+            Watch::EventLoop { .. } => libc::EPOLLHUP as usize,
+        };
+        if flags != 0 {
+            return Ok(flags);
+        }
+        let place = event_loop::add(self.socket.as_fd(), handler)?;
+        *self.watch.borrow_mut() =
+            Watch::EventLoop { key: place.key(), coroutine: coroutine::current(), woken: AtomicBool::new(false) };
+        let is_woken = || match &*self.watch.borrow() {
+            Watch::Queue(_) => false,
+            Watch::EventLoop { woken, .. } => woken.load(Ordering::Relaxed),
+        };
+        place.wait(is_woken);
+        let is_woken = is_woken();
+        *self.watch.borrow_mut() = Watch::of(&self.socket)?;
+        Ok(if is_woken { WOKEN } else { 0 })
+    }
+
+    /// Ends a wait whose deadline has passed, or lets its handler decide.
+    pub(super) fn expire(&self) {
+        match &*self.watch.borrow() {
+            Watch::Queue(io) => io.waker().wakeup(),
+            Watch::EventLoop { key, .. } => event_loop::expire(*key),
+        }
+    }
+
+    /// Ends the present or the next wait.
+    pub(super) fn wake(&self) {
+        match &*self.watch.borrow() {
+            Watch::Queue(io) => io.waker().wakeup(),
+            Watch::EventLoop { coroutine, woken, .. } => {
+                woken.store(true, Ordering::Relaxed);
+                coroutine.unpark();
+            }
+        }
+    }
+}
+
+impl Watch {
+    fn of(socket: &impl AsRawFd) -> io::Result<Self> {
+        Ok(Self::Queue(CoIo::new(Borrowed(socket.as_raw_fd()))?))
     }
 }
 
