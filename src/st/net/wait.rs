@@ -61,8 +61,8 @@ impl TcpStream {
     }
 
     /// Blocks as [`TcpStream::wait`] does, but has events and deadlines handled by `handler`, on another stack, until that returns
-    /// `None`; else it returns the next deadline. It must not block. TLS has no handlers: there, and if the socket has had an
-    /// event, it returns at once. Fails when the system cannot watch the socket, which is then shut down.
+    /// `None`; else it returns the next deadline. It must not block. Returns at once if the socket has had an event. Not for TLS,
+    /// where bytes can be left to read without an event. Fails when the system cannot watch the socket, which is then shut down.
     pub fn wait_with_handler(
         &self,
         deadline: Option<Instant>,
