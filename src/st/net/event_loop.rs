@@ -78,7 +78,7 @@ pub(super) fn add<'a>(socket: BorrowedFd<'a>, handler: &'a mut Handler<'_>) -> i
     EVENT_LOOP.with_borrow(Clone::clone).ok_or(io::ErrorKind::Unsupported)?.add(socket, handler)
 }
 
-/// Has the handler of a wait called because a deadline has passed.
+/// Makes the event loop call the handler of a wait whose deadline has passed.
 pub(super) fn expire(key: u64) {
     EVENT_LOOP.with_borrow(|event_loop| {
         let Some(event_loop) = event_loop else { return };
