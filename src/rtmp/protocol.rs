@@ -65,7 +65,9 @@ pub enum Polled {
 pub struct Protocol<S> {
     stream: S,
     decoder: ChunkDecoder,
-    /// Decoded messages, at most one batch.
+    /// The first decoded message. Most reads have one, which then needs no memory beside this value.
+    first: Option<Message>,
+    /// The decoded messages after it, at most one batch.
     inbox: VecDeque<Message>,
     /// Received bytes that are not decoded yet; at most one read if the caller polls all messages before the next one.
     unread: Vec<u8>,
@@ -73,8 +75,8 @@ pub struct Protocol<S> {
     message_work: usize,
     /// The peer asked for our window, and the reply is not queued yet.
     window_requested: bool,
-    /// The rest of an aggregate, before the inbox.
-    aggregate: Option<Aggregate>,
+    /// The rest of an aggregate, before the inbox. Few clients ever send one.
+    aggregate: Option<Box<Aggregate>>,
     buffer: Vec<u8>,
     /// Encoded bytes to send: replies are sent together, before the next read.
     outbox: BytesMut,
@@ -100,6 +102,7 @@ impl<S> Protocol<S> {
         Self {
             stream,
             decoder: ChunkDecoder::new(),
+            first: None,
             inbox: VecDeque::new(),
             unread: Vec::new(),
             message_work: 0,
@@ -117,6 +120,11 @@ impl<S> Protocol<S> {
             charge_stale: false,
             in_flight_replies: 0,
         }
+    }
+
+    /// Returns what the decoder keeps of each chunk stream.
+    pub(super) fn chunk_streams(&self) -> &[impl Sized + use<S>] {
+        self.decoder.chunk_streams()
     }
 
     /// Returns the stream.
@@ -153,6 +161,7 @@ impl<S> Protocol<S> {
     pub fn discard_input(&mut self) {
         self.message_work = self.work_units();
         self.decoder = ChunkDecoder::new();
+        self.first = None;
         self.inbox = VecDeque::new();
         self.unread = Vec::new();
         self.aggregate = None;
@@ -191,15 +200,19 @@ impl<S> Protocol<S> {
         while self.inbox.len() < BATCH
             && let Some(message) = self.decoder.decode(bytes)?
         {
-            self.inbox.push_back(message);
+            if self.first.is_none() && self.inbox.is_empty() {
+                self.first = Some(message);
+            } else {
+                self.inbox.push_back(message);
+            }
         }
         Ok(())
     }
 
     fn update_charge(&mut self) {
         if let Some(charge) = &self.charge {
-            let inbox: usize = self.inbox.iter().map(|message| message.payload.len()).sum();
-            let aggregate = self.aggregate.as_ref().map_or(0, Aggregate::allocated);
+            let inbox: usize = self.first.iter().chain(&self.inbox).map(|message| message.payload.len()).sum();
+            let aggregate = self.aggregate.as_ref().map_or(0, |aggregate| aggregate.allocated());
             self.charged = self.decoder.allocated() + self.unread.len() + inbox + aggregate + self.in_flight_replies;
             charge.set(self.charged);
         }
@@ -207,7 +220,8 @@ impl<S> Protocol<S> {
 
     /// Returns whether [`Protocol::poll_message`] has anything to do.
     pub fn has_input(&self) -> bool {
-        !self.inbox.is_empty()
+        self.first.is_some()
+            || !self.inbox.is_empty()
             || self.charge_stale
             || self.aggregate.is_some()
             || !self.unread.is_empty()
@@ -238,11 +252,11 @@ impl<S> Protocol<S> {
                 }
                 self.aggregate = None;
             }
-            let Some(message) = self.inbox.pop_front() else { break };
+            let Some(message) = self.first.take().or_else(|| self.inbox.pop_front()) else { break };
             self.add_work(&message);
             match message.kind {
                 kind if kind.is_media() => return Ok(Polled::Message(message)),
-                MessageType::AGGREGATE => self.aggregate = Some(Aggregate::new(message)),
+                MessageType::AGGREGATE => self.aggregate = Some(Box::new(Aggregate::new(message))),
                 MessageType::WINDOW_ACKNOWLEDGEMENT_SIZE => {
                     // A window of 0 disables Acknowledgements.
                     self.window = first_u32(&message.payload).filter(|&window| window > 0);

@@ -141,6 +141,11 @@ impl<S> Server<S> {
         self.registered.push(name);
     }
 
+    /// Returns what the decoder keeps of each chunk stream, for a caller that prefetches it.
+    pub fn chunk_streams(&self) -> &[impl Sized + use<S>] {
+        self.protocol.chunk_streams()
+    }
+
     /// Returns the protocol layer.
     pub fn protocol(&mut self) -> &mut Protocol<S> {
         &mut self.protocol

@@ -34,4 +34,4 @@ pub use listener::{TcpListener, bind};
 pub use page_file::PageFile;
 pub use stream::TcpStream;
 pub use tcp_info::TcpInfo;
-pub use wait::{WaitResult, set_eager_yield};
+pub use wait::{EventHandler, WaitResult, set_eager_yield};

@@ -9,9 +9,6 @@ const LINE: usize = 64;
 /// Depth of the stack that handling a message needs, with a margin.
 const STACK_DEPTH: usize = 1408;
 
-/// Size of the frames of a coroutine that waits with a handler.
-const FRAMES: usize = 768;
-
 /// Prefetches the beginning of `value`: for a loop over values that are far apart in memory, with long work between two of
 /// them. Does nothing on other processors than x86-64.
 #[inline]
@@ -19,21 +16,16 @@ pub fn prefetch<T: ?Sized>(value: &T) {
     prefetch_line(std::ptr::from_ref(value).cast());
 }
 
-/// Prefetches the stack from a pointer into it upwards: what the function that has made the pointer, and its callers, keep there.
-#[inline]
-pub(super) fn prefetch_frames<T: ?Sized>(pointer: *const T) {
-    for above in (0..FRAMES).step_by(LINE) {
-        prefetch_line(pointer.cast::<u8>().wrapping_add(above));
-    }
-}
-
 /// Prefetches all of `value`, without what it points to.
 #[inline]
-pub fn prefetch_all<T>(value: &T) {
+pub fn prefetch_all<T: ?Sized>(value: &T) {
     let start = std::ptr::from_ref(value).cast::<u8>();
-    for at in (0..size_of::<T>()).step_by(LINE) {
+    let size = size_of_val(value);
+    for at in (0..size).step_by(LINE) {
         prefetch_line(start.wrapping_add(at));
     }
+    // A value need not start where a line does.
+    prefetch_line(start.wrapping_add(size.saturating_sub(1)));
 }
 
 /// Prefetches the part of the stack that the next calls use. Each coroutine has a stack of its own.

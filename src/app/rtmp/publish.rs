@@ -8,6 +8,7 @@ use crate::app::events::GateAction;
 use crate::app::rtmp::codec_log::CodecLog;
 use crate::app::rtmp::connection::{Admitted, CheckedRequest, Connection, ask_immediate};
 use crate::app::rtmp::pump::{Handled, Next, Pump, Role, Round, earliest};
+use crate::app::session::client::Client;
 use crate::app::session::close::CloseReason;
 use crate::app::stats::reporter::MessageCounts;
 use crate::app::stream::{Publication, StreamBusy};
@@ -31,10 +32,15 @@ const MAX_COALESCE: Duration = Duration::from_millis(350);
 /// Time over which the bit rate is measured, so that a keyframe after a still picture does not exceed the limit.
 const RATE_WINDOW: Duration = Duration::from_secs(5);
 
+/// Chunk streams of encoders: control, commands, metadata, audio and video.
+const USUAL_CHUNK_STREAMS: usize = 6;
+
 const UNKNOWN_AFTER: Duration = Duration::from_secs(1);
 
 struct PublisherRole<'a, 'c> {
     connection: &'a mut Connection<'c>,
+    /// That of the connection, which is one pointer farther away.
+    client: Arc<Client>,
     publication: &'a Publication,
     name: &'a str,
     stream_id: u32,
@@ -107,7 +113,7 @@ impl Connection<'_> {
         self.rtmp.protocol().release_buffers();
         self.rtmp.start_publish(publish);
         self.client.set_stream_vhost(Some(&request.vhost));
-        let mut pump = Pump::new(self.rtmp.protocol(), None, &self.ctx.admission, self.send_timeout);
+        let mut pump = Box::new(Pump::new(self.rtmp.protocol(), None, &self.ctx.admission, self.send_timeout));
         let result = self.receive_media(&mut pump, &publication, &request.name, id, max_bitrate);
         self.client.set_stream_vhost(None);
         if let Some((code, reason)) = self.publish_close_status(&result) {
@@ -136,7 +142,8 @@ impl Connection<'_> {
             dropped: 0,
         });
         let now = st::now();
-        let mut role = PublisherRole {
+        let mut role = Box::new(PublisherRole {
+            client: self.client.clone(),
             connection: self,
             publication,
             name,
@@ -152,8 +159,8 @@ impl Connection<'_> {
             granted_bitrate,
             rate_window: (now, stream.bytes_received()),
             codec_log: CodecLog::default(),
-        };
-        let result = pump.run(&mut role);
+        });
+        let result = pump.run(&mut *role);
         role.codec_log.finish(publication, name);
         set_read_coalescing(&stream, false);
         result?;
@@ -186,11 +193,9 @@ impl Role for PublisherRole<'_, '_> {
     }
 
     fn start_round(&mut self, now: Instant) -> Result<Option<()>, CloseReason> {
-        // The fetches overlap with each other and with the read.
-        st::prefetch(&**self.connection.client);
-        self.publication.prefetch();
-        st::prefetch_all(&self.connection.rtmp);
-        if let Some(reason) = self.connection.client.close_requested() {
+        // The fetch overlaps with the read.
+        self.publication.prefetch_first_player();
+        if let Some(reason) = self.client.close_requested() {
             return Err(reason);
         }
         // Without coalescing, input is read as soon as it arrives.
@@ -231,9 +236,9 @@ impl Role for PublisherRole<'_, '_> {
         let (now, publication) = (round.now, self.publication);
         let batching = &self.connection.ctx.batching;
         let end = publication.finish_round(now, |may_wait| batching.window_scale_of_round(now, may_wait));
-        let stream = &self.connection.client.stream;
+        let received = self.client.stream.bytes_received();
         let limit = lower_limit(self.granted_bitrate.unwrap_or(0), end.max_bitrate);
-        if let Some(max) = exceeded_rate(&mut self.rate_window, now, stream.bytes_received(), limit) {
+        if let Some(max) = exceeded_rate(&mut self.rate_window, now, received, limit) {
             return Err(CloseReason::TooFast(max));
         }
         let codecs_due = self.codec_log.update(publication, self.name, end.codecs, now);
@@ -251,7 +256,7 @@ impl Role for PublisherRole<'_, '_> {
         let interval = read_interval(end.batch_window);
         if interval.is_some() != self.coalescing {
             self.coalescing = !self.coalescing;
-            set_read_coalescing(stream, self.coalescing);
+            set_read_coalescing(&self.client.stream, self.coalescing);
             return Ok(Next::Round);
         }
         let next_read = interval.map(|time| now + time);
@@ -260,12 +265,29 @@ impl Role for PublisherRole<'_, '_> {
 
     fn on_deadline(&mut self) {
         if self.coalescing {
-            self.connection.client.stream.assume_readable();
+            self.client.stream.assume_readable();
         }
     }
 
     fn has_handler(&self) -> bool {
-        !self.coalescing && !self.connection.client.stream.is_encrypted()
+        !self.coalescing && !self.client.stream.is_encrypted()
+    }
+
+    fn prefetch(&self, depth: usize) {
+        match depth {
+            1 => {
+                st::prefetch_all(&*self.connection);
+                st::prefetch(&*self.client);
+                st::prefetch(self.publication);
+                st::prefetch(&*self.received);
+            }
+            2 => {
+                let chunk_streams = self.connection.rtmp.chunk_streams();
+                st::prefetch_all(&chunk_streams[..chunk_streams.len().min(USUAL_CHUNK_STREAMS)]);
+                self.publication.prefetch();
+            }
+            _ => self.publication.prefetch_media(),
+        }
     }
 
     fn has_media(&self, _: bool) -> bool {

@@ -28,7 +28,7 @@ use crate::app::stream::Consumer;
 use crate::rtmp;
 use crate::rtmp::protocol::{MAX_PENDING_REPLIES, Protocol};
 use crate::st;
-use crate::st::net::{TcpStream, WaitResult};
+use crate::st::net::{EventHandler, TcpStream, WaitResult};
 
 const MAX_READS: usize = 4;
 
@@ -56,6 +56,9 @@ pub(crate) trait Role {
     fn has_handler(&self) -> bool {
         false
     }
+
+    /// Prefetches what an event accesses at `depth`, 1 to 3, pointers from this value, see [`EventHandler::prefetch`].
+    fn prefetch(&self, _depth: usize) {}
 
     /// Returns whether the connection has carried media, for which it gets high priority. `is_busy`: it does not wait now.
     fn has_media(&self, is_busy: bool) -> bool;
@@ -341,18 +344,7 @@ impl<'a> Pump<'a> {
         self.release();
         let stream = self.stream.clone();
         let mut result = Ok(None);
-        let wait = stream.wait_with_handler(deadline, &mut |event| {
-            self.in_handler = true;
-            let round = self.handle_event(role, event);
-            self.in_handler = false;
-            match round {
-                Ok(Next::Wait(deadline)) => return Some(deadline),
-                Ok(Next::Round) => {}
-                Ok(Next::End(end)) => result = Ok(Some(end)),
-                Err(error) => result = Err(error),
-            }
-            None
-        })?;
+        let wait = stream.wait_with_handler(deadline, RoundHandler { pump: self, role, result: &mut result })?;
         Ok(result?.map_or(ControlFlow::Continue(wait), ControlFlow::Break))
     }
 
@@ -388,6 +380,38 @@ impl<'a> Pump<'a> {
 
     fn send_deadline(&self) -> Option<Instant> {
         (!self.queue.is_empty()).then(|| self.last_progress + self.send_timeout)
+    }
+}
+
+/// Handles the events of a connection in rounds.
+struct RoundHandler<'p, 'a, R: Role> {
+    pump: &'p mut Pump<'a>,
+    role: &'p mut R,
+    /// The end of the loop, if one of the events has led to it.
+    result: &'p mut Result<Option<R::End>, R::Error>,
+}
+
+impl<R: Role> EventHandler for RoundHandler<'_, '_, R> {
+    fn handle(&mut self, event: WaitResult) -> Option<Option<Instant>> {
+        self.pump.in_handler = true;
+        let round = self.pump.handle_event(self.role, event);
+        self.pump.in_handler = false;
+        match round {
+            Ok(Next::Wait(deadline)) => return Some(deadline),
+            Ok(Next::Round) => {}
+            Ok(Next::End(end)) => *self.result = Ok(Some(end)),
+            Err(error) => *self.result = Err(error),
+        }
+        None
+    }
+
+    fn prefetch(&self, depth: usize) {
+        if depth == 1 {
+            st::prefetch_all(&*self.pump);
+            st::prefetch_all(&*self.role);
+        } else {
+            self.role.prefetch(depth - 1);
+        }
     }
 }
 

@@ -15,16 +15,12 @@ use super::track::Track;
 use crate::codec::flv;
 use crate::rtmp::command::without_amf3_marker;
 use crate::rtmp::message::{Message, MessageType};
-use crate::st;
 
 impl StreamState {
     pub(super) fn on_message(&mut self, message: &Message, arrived: Instant) {
         if let Some(publisher) = &mut self.publisher {
             publisher.last_activity = publisher.last_activity.max(publisher.last_read).max(arrived);
             publisher.messages += 1;
-        }
-        if let Some(Some(first)) = self.subscribers.first() {
-            st::prefetch(&*first.client);
         }
         let has_players = self.subscriber_count() > 0;
         // Without players, a batch is closed when its allocation is used up.

@@ -134,14 +134,27 @@ impl StreamState {
 }
 
 impl Publication {
+    /// Prefetches the stream.
     pub fn prefetch(&self) {
         self.source.prefetch();
+    }
+
+    /// Prefetches what the next message of the stream accesses beside it.
+    pub fn prefetch_media(&self) {
+        self.source.prefetch_media();
+    }
+
+    /// Prefetches the client of the first player, which is all that many streams have.
+    pub fn prefetch_first_player(&self) {
+        self.source.prefetch_first_player();
     }
 
     /// Records that input has arrived from the publisher, even if less than a message.
     pub fn record_read(&self, now: Instant) {
         self.with(|state| {
-            state.prefetch();
+            if let Some(first) = state.first_subscriber() {
+                first.client.prefetch();
+            }
             if let Some(publisher) = &mut state.publisher {
                 publisher.last_read = now;
             }

@@ -174,6 +174,18 @@ impl Source {
         self.state.prefetch();
     }
 
+    pub(super) fn prefetch_media(&self) {
+        self.state.try_with(|state| state.prefetch());
+    }
+
+    pub(super) fn prefetch_first_player(&self) {
+        self.state.try_with(|state| {
+            if let Some(first) = state.first_subscriber() {
+                st::prefetch(&*first.client);
+            }
+        });
+    }
+
     /// Runs `f` on the state, and then reports the changes. `f` must not block.
     ///
     /// # Panics

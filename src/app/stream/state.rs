@@ -242,6 +242,10 @@ impl StreamState {
         }
     }
 
+    pub(super) fn first_subscriber(&self) -> Option<&Subscriber> {
+        self.subscriber(0)
+    }
+
     fn subscriber(&self, id: usize) -> Option<&Subscriber> {
         self.subscribers.get(id)?.as_ref()
     }

@@ -66,6 +66,11 @@ impl ChunkDecoder {
         Self::default()
     }
 
+    /// Returns the state of each chunk stream, in the order of their first chunks.
+    pub fn chunk_streams(&self) -> &[impl Sized + use<>] {
+        &self.streams
+    }
+
     /// Returns the chunk size that the sender has set.
     pub fn chunk_size(&self) -> usize {
         self.chunk_size

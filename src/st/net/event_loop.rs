@@ -23,7 +23,7 @@ use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags, EpollTime
 
 use crate::log::quoted;
 use crate::st::block::block;
-use crate::st::prefetch::prefetch_frames;
+use crate::st::prefetch::prefetch_all;
 use crate::st::task::{CURRENT, Task};
 use crate::st::{timer, watchdog};
 
@@ -34,8 +34,19 @@ thread_local! {
     static EVENT_LOOP: RefCell<Option<Rc<EventLoop>>> = const { RefCell::new(None) };
 }
 
-/// The handler of a socket: gets the flags of its event, 0 at a deadline, and returns false to resume the coroutine.
-pub(super) type Handler<'a> = dyn FnMut(usize) -> bool + 'a;
+/// Events ahead of the one that is handled at which the memory of an event's handler begins to be prefetched: one for each pointer
+/// that has to be followed, since a fetch takes about as long as an event.
+const PREFETCH_DISTANCE: usize = 6;
+
+/// The handler of a socket.
+pub(super) trait Handler {
+    /// Gets the flags of an event, 0 at a deadline, and returns false to resume the coroutine.
+    fn handle(&mut self, flags: usize) -> bool;
+
+    /// Prefetches what the next event accesses at `depth` pointers from the handler. The depths 1 to 4 follow each other, with the
+    /// time of an event between two of them.
+    fn prefetch(&self, depth: usize);
+}
 
 struct EventLoop {
     queue: CoIo<Queue>,
@@ -63,7 +74,7 @@ struct Slot {
 }
 
 struct Waiter {
-    handler: NonNull<Handler<'static>>,
+    handler: NonNull<dyn Handler>,
     coroutine: Coroutine,
     task: Option<Arc<Task>>,
 }
@@ -74,7 +85,7 @@ enum End {
 }
 
 /// Registers the handler of a socket for the current coroutine. Fails when the system cannot watch the socket.
-pub(super) fn add<'a>(socket: BorrowedFd<'a>, handler: &'a mut Handler<'_>) -> io::Result<Place<'a>> {
+pub(super) fn add<'a>(socket: BorrowedFd<'a>, handler: &'a mut (dyn Handler + '_)) -> io::Result<Place<'a>> {
     EVENT_LOOP.with_borrow(Clone::clone).ok_or(io::ErrorKind::Unsupported)?.add(socket, handler)
 }
 
@@ -104,15 +115,15 @@ pub(in crate::st) fn prepare() -> io::Result<()> {
 
 impl EventLoop {
     #[allow(unsafe_code)]
-    fn add<'a>(self: Rc<Self>, socket: BorrowedFd<'a>, handler: &'a mut Handler<'_>) -> io::Result<Place<'a>> {
+    fn add<'a>(self: Rc<Self>, socket: BorrowedFd<'a>, handler: &'a mut (dyn Handler + '_)) -> io::Result<Place<'a>> {
         let index = self.unused.borrow_mut().pop().unwrap_or_else(|| {
             self.slots.borrow_mut().push(Slot::default());
             self.slots.borrow().len() - 1
         });
-        // SAFETY: changes the lifetime only. `handle` is the one place that calls it, and finds it in the slot, from which `Place`
-        // takes it when it is dropped; it borrows the handler until then.
+        // SAFETY: changes the lifetime only. `handle` and `prefetch` alone use it, and find it in the slot, from which `Place` takes it
+        // when it is dropped; it borrows the handler until then.
         let handler =
-            unsafe { std::mem::transmute::<NonNull<Handler<'_>>, NonNull<Handler<'static>>>(NonNull::from(handler)) };
+            unsafe { std::mem::transmute::<NonNull<dyn Handler + '_>, NonNull<dyn Handler>>(NonNull::from(handler)) };
         let waiter = Waiter { handler, coroutine: coroutine::current(), task: CURRENT.with_borrow(Clone::clone) };
         let generation = {
             let slot = &mut self.slots.borrow_mut()[index];
@@ -127,7 +138,7 @@ impl EventLoop {
     }
 
     /// Handles what has happened. Returns whether there may be more.
-    fn handle_events(&self, events: &mut [EpollEvent]) -> bool {
+    fn handle_events(&self, events: &mut [EpollEvent; MAX_EVENTS]) -> bool {
         let count = match self.queue.inner().0.wait(events, EpollTimeout::ZERO) {
             Ok(count) => count,
             Err(nix::errno::Errno::EINTR) => return true,
@@ -136,22 +147,41 @@ impl EventLoop {
                 0
             }
         };
-        for (index, event) in events[..count].iter().enumerate() {
-            // The wait for the memory of the next socket overlaps with the work for this one.
-            if let Some(next) = events[..count].get(index + 1) {
-                self.prefetch(next.data());
+        let events = &events[..count];
+        for depth in 0..PREFETCH_DISTANCE {
+            for event in &events[..events.len().min(PREFETCH_DISTANCE - depth)] {
+                self.prefetch(event.data(), depth);
+            }
+        }
+        for (index, event) in events.iter().enumerate() {
+            // The wait for the memory of the next sockets overlaps with the work for this one.
+            for depth in 0..PREFETCH_DISTANCE {
+                if let Some(later) = events.get(index + PREFETCH_DISTANCE - depth) {
+                    self.prefetch(later.data(), depth);
+                }
             }
             self.handle(event.data(), event.events().bits() as usize);
         }
         for key in self.expired.take() {
             self.handle(key, 0);
         }
-        count == events.len()
+        count == MAX_EVENTS
     }
 
-    fn prefetch(&self, key: u64) {
-        if let Some(waiter) = self.slots.borrow().get(index_of(key)).and_then(|slot| slot.waiter.as_ref()) {
-            prefetch_frames(waiter.handler.as_ptr());
+    /// Prefetches what an event accesses at `depth` pointers from the list of handlers.
+    #[allow(unsafe_code)]
+    fn prefetch(&self, key: u64, depth: usize) {
+        let slots = self.slots.borrow();
+        let Some(slot) = slots.get(index_of(key)) else { return };
+        if depth == 0 {
+            return prefetch_all(slot);
+        }
+        let Some(waiter) = &slot.waiter else { return };
+        // SAFETY: as in `handle`. The handler of another event that has come late is as good as any: nothing is changed.
+        let handler = unsafe { waiter.handler.as_ref() };
+        match depth {
+            1 => prefetch_all(handler),
+            depth => handler.prefetch(depth - 1),
         }
     }
 
@@ -170,7 +200,7 @@ impl EventLoop {
         let me = CURRENT.replace(waiter.task.take());
         // SAFETY: the coroutine is in `wait` and does not run now, because all run on this thread. So `Place` still borrows the
         // handler, and nobody else uses it.
-        let handler = || unsafe { (*waiter.handler.as_ptr())(flags) };
+        let handler = || unsafe { (*waiter.handler.as_ptr()).handle(flags) };
         let result = panic::catch_unwind(AssertUnwindSafe(handler));
         waiter.task = CURRENT.replace(me);
         let slot = &mut self.slots.borrow_mut()[index];
@@ -252,11 +282,21 @@ mod tests {
     use super::*;
     use crate::st::run;
 
+    struct Idle;
+
+    impl Handler for Idle {
+        fn handle(&mut self, _: usize) -> bool {
+            true
+        }
+
+        fn prefetch(&self, _: usize) {}
+    }
+
     #[test]
     fn a_socket_is_added_once_and_again_after_its_removal() {
         run(|| {
             let socket = std::net::UdpSocket::bind("127.0.0.1:0").unwrap();
-            let (mut one, mut other) = (|_: usize| true, |_: usize| true);
+            let (mut one, mut other) = (Idle, Idle);
             let place = add(socket.as_fd(), &mut one).unwrap();
             assert_eq!(
                 add(socket.as_fd(), &mut other).err().map(|error| error.kind()),

@@ -5,10 +5,12 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Weak};
 use std::time::Instant;
 
+use super::event_loop::Handler;
 use super::stream::{Inner, TcpStream};
 use super::watched::WOKEN;
 use crate::st::block::block;
 use crate::st::clock;
+use crate::st::prefetch::prefetch_all;
 use crate::st::timer::yield_now;
 use crate::st::waker::{TimerTarget, Waker};
 
@@ -44,6 +46,58 @@ pub fn set_eager_yield(enabled: bool) {
     EAGER_YIELD.store(enabled, Ordering::Relaxed);
 }
 
+/// A handler of the events of a connection, on the stack of the event loop. It must not block.
+pub trait EventHandler {
+    /// Handles an event or a passed deadline. Returns the next deadline, or `None` to resume the coroutine that waits.
+    fn handle(&mut self, event: WaitResult) -> Option<Option<Instant>>;
+
+    /// Prefetches what the next event accesses at `depth` pointers from this value. Before an event come the depths 1 to 4, in this
+    /// order, one with each of the four events before, so that the fetches of one depth are over when the next begins.
+    fn prefetch(&self, _depth: usize) {}
+}
+
+impl<F: FnMut(WaitResult) -> Option<Option<Instant>>> EventHandler for F {
+    fn handle(&mut self, event: WaitResult) -> Option<Option<Instant>> {
+        self(event)
+    }
+}
+
+/// The state of a wait with a handler.
+struct EventsOfWait<H> {
+    stream: TcpStream,
+    deadline: Option<Instant>,
+    /// Deadline for which the timer is set. One that goes off too early costs less than one that is set for each event.
+    armed: Option<Instant>,
+    handler: H,
+}
+
+impl<H: EventHandler> Handler for EventsOfWait<H> {
+    fn handle(&mut self, flags: usize) -> bool {
+        self.stream.record_events(flags);
+        let result = self.stream.result(flags, self.deadline);
+        let is_early = flags == 0 && !result.timed_out;
+        if !is_early {
+            let Some(deadline) = self.handler.handle(result) else { return false };
+            self.deadline = deadline;
+        }
+        if flags == 0 {
+            self.armed = None;
+        }
+        if self.deadline.is_some_and(|next| self.armed.is_none_or(|armed| next < armed)) {
+            self.stream.0.wait_timer().set(self.deadline, || self.stream.0.timer_waker());
+            self.armed = self.deadline;
+        }
+        true
+    }
+
+    fn prefetch(&self, depth: usize) {
+        if depth == 1 {
+            prefetch_all(&*self.stream.0);
+        }
+        self.handler.prefetch(depth);
+    }
+}
+
 impl TcpStream {
     /// Blocks until the socket has an event, until `deadline`, or until woken. May return early: check the condition again.
     pub fn wait(&self, deadline: Option<Instant>) -> WaitResult {
@@ -61,37 +115,17 @@ impl TcpStream {
     }
 
     /// Blocks as [`TcpStream::wait`] does, but has events and deadlines handled by `handler`, on another stack, until that returns
-    /// `None`; else it returns the next deadline. It must not block. Returns at once if the socket has had an event. Not for TLS,
-    /// where bytes can be left to read without an event. Fails when the system cannot watch the socket, which is then shut down.
-    pub fn wait_with_handler(
-        &self,
-        deadline: Option<Instant>,
-        handler: &mut dyn FnMut(WaitResult) -> Option<Option<Instant>>,
-    ) -> io::Result<WaitResult> {
+    /// `None`. Returns at once if the socket has had an event. Not for TLS, where bytes can be left to read without an event. Fails
+    /// when the system cannot watch the socket, which is then shut down.
+    pub fn wait_with_handler(&self, deadline: Option<Instant>, handler: impl EventHandler) -> io::Result<WaitResult> {
         self.0.wait_timer().set(deadline, || self.0.timer_waker());
-        let (mut next, mut armed) = (deadline, deadline);
-        let events = self.socket().io.wait_with_handler(&mut |events| {
-            self.record_events(events);
-            let result = self.result(events, next);
-            let is_early = events == 0 && !result.timed_out;
-            if !is_early {
-                let Some(deadline) = handler(result) else { return false };
-                next = deadline;
-            }
-            if events == 0 {
-                armed = None;
-            }
-            // A timer that goes off too early costs less than one that is set for each event.
-            if next.is_some_and(|next| armed.is_none_or(|armed| next < armed)) {
-                self.0.wait_timer().set(next, || self.0.timer_waker());
-                armed = next;
-            }
-            true
-        });
-        if events.is_err() {
+        // On the heap, where it is close to those of other connections. A page of the stack for each costs a walk of the page table.
+        let mut events = Box::new(EventsOfWait { stream: self.clone(), deadline, armed: deadline, handler });
+        let flags = self.socket().io.wait_with_handler(&mut *events);
+        if flags.is_err() {
             self.shutdown();
         }
-        Ok(self.result(self.record_events(events?), next))
+        Ok(self.result(self.record_events(flags?), events.deadline))
     }
 
     fn record_events(&self, events: usize) -> usize {

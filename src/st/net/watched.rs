@@ -62,7 +62,7 @@ impl<T: AsRawFd + AsFd> Watched<T> {
 
     /// Waits until `handler`, called with the flags of each event and with 0 at each deadline, returns false, or until a wake-up, of
     /// which it returns the flag. Fails when the system cannot watch the socket.
-    pub(super) fn wait_with_handler(&self, handler: &mut Handler<'_>) -> io::Result<usize> {
+    pub(super) fn wait_with_handler(&self, handler: &mut dyn Handler) -> io::Result<usize> {
         #[allow(deprecated, reason = "only this returns the flags of what came before without a wait")]
         let flags = match &*self.watch.borrow() {
             Watch::Queue(io) => io.reset_io(),

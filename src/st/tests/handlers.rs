@@ -1,5 +1,6 @@
 //! Waits with an event handler.
 
+use std::cell::RefCell;
 use std::io::{Read, Write};
 use std::panic::{self, AssertUnwindSafe};
 use std::sync::Arc;
@@ -8,8 +9,8 @@ use std::time::{Duration, Instant};
 
 use super::BOUND;
 use super::sockets::pair;
-use crate::st::net::{TcpStream, WaitResult};
-use crate::st::{Shared, current_client, run, sleep, spawn};
+use crate::st::net::{EventHandler, TcpStream, WaitResult};
+use crate::st::{Handle, Shared, current_client, run, sleep, spawn, yield_now};
 
 /// Reads all that is there. Returns the number of bytes.
 fn read_all(stream: &TcpStream) -> usize {
@@ -108,7 +109,7 @@ fn the_deadline_of_a_handler_is_kept() {
             let (from, mut bytes) = (Instant::now(), 0);
             let mut deadline = Some(from + first);
             loop {
-                let end = near.wait_with_handler(deadline, &mut |event| {
+                let end = near.wait_with_handler(deadline, &mut |event: crate::st::net::WaitResult| {
                     bytes += read_all(&near);
                     if bytes == 1 {
                         deadline = Some(from + LIMIT);
@@ -176,6 +177,57 @@ fn the_end_of_a_connection_reaches_its_handler() {
         closer.join();
     })
     .unwrap();
+}
+
+/// A handler that ends its wait with the first event, and keeps the depths that were prefetched before.
+struct DepthRecorder<'a> {
+    prefetched: RefCell<Vec<usize>>,
+    at_event: &'a mut Vec<usize>,
+}
+
+impl EventHandler for DepthRecorder<'_> {
+    fn handle(&mut self, _: WaitResult) -> Option<Option<Instant>> {
+        *self.at_event = self.prefetched.take();
+        None
+    }
+
+    fn prefetch(&self, depth: usize) {
+        self.prefetched.borrow_mut().push(depth);
+    }
+}
+
+#[test]
+fn the_memory_of_each_handler_is_prefetched_pointer_by_pointer() {
+    // Fewer and more events at a time than are prefetched ahead.
+    for sockets in [1, 3, 20] {
+        run(move || {
+            let pairs: Vec<_> = (0..sockets).map(|_| pair()).collect();
+            let seen = Shared::new(Vec::new());
+            let waits = pairs.iter().map(|(near, _)| {
+                let (near, seen) = (near.clone(), seen.clone());
+                spawn("reader", 0, move || {
+                    let mut depths = Vec::new();
+                    // The first wait may return at once, with an event from before.
+                    while depths.is_empty() {
+                        let handler = DepthRecorder { prefetched: RefCell::default(), at_event: &mut depths };
+                        let deadline = Some(Instant::now() + BOUND);
+                        assert!(!near.wait_with_handler(deadline, handler).unwrap().timed_out);
+                    }
+                    seen.with(|seen| seen.push(depths));
+                })
+                .unwrap()
+            });
+            let waits: Vec<_> = waits.collect();
+            yield_now();
+            // Again, after a wait that has returned at once.
+            while !waits.iter().all(Handle::is_finished) {
+                pairs.iter().for_each(|(_, far)| (&mut &*far).write_all(b"x").unwrap());
+                sleep(Duration::from_millis(1));
+            }
+            assert_eq!(seen.with(std::mem::take), vec![vec![1, 2, 3, 4]; sockets]);
+        })
+        .unwrap();
+    }
 }
 
 #[test]
