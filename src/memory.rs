@@ -8,7 +8,7 @@
 //! | [`MemoryTracker::on_high`] | calls back at the moment when a watermark is exceeded |
 //!
 //! Payload is counted, not the allocator's overhead. A segment of HLS counts with its whole buffer, which has the size that
-//! the previous segment needed.
+//! the previous segment needed, and the packet log of a stream with the whole allocation that it fills.
 
 use std::fmt;
 use std::sync::atomic::{AtomicUsize, Ordering};

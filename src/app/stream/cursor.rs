@@ -87,8 +87,8 @@ impl Cursor {
         tracks & !self.wanted == 0 && (self.awaited.is_empty() || tracks & Track::Video.bit() == 0)
     }
 
-    pub(super) fn next<'a>(&self, log: &'a PacketLog) -> Option<&'a LogEntry> {
-        if self.is_at_end() { None } else { log.get(self.seq) }
+    pub(super) fn next(&self, log: &PacketLog) -> Option<LogEntry> {
+        if self.is_at_end() { None } else { log.get(self.seq).copied() }
     }
 
     pub(super) fn has_more(&self, log: &PacketLog) -> bool {

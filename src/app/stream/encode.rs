@@ -27,7 +27,7 @@ use self::rtmp::RtmpEncoder;
 use self::shared_log::{SharedBatch, SharedWire};
 #[cfg(feature = "http")]
 use self::wire::WireEncoder;
-use super::packet_log::Batch;
+use super::packet_log::{Batch, PacketLog};
 use super::track::Track;
 
 pub(super) enum Encoder {
@@ -43,17 +43,33 @@ pub(super) struct LiveBatch {
     pub(super) shared: Vec<SharedBatch>,
 }
 
+#[cfg(feature = "http")]
+impl LiveBatch {
+    fn shared_bytes(&self, viewer: &WireEncoder) -> Option<&Bytes> {
+        viewer.bytes_of(self.shared.iter().find(|shared| shared.wire == viewer.wire())?)
+    }
+}
+
 impl Encoder {
-    /// Returns the bytes of a batch if they can be sent as they are, and its tracks that the wire carries, a bit each.
-    pub(super) fn live_bytes<'a>(&self, batch: &'a LiveBatch) -> Option<(&'a Bytes, u8)> {
+    /// Returns the bytes of the last batch if they can be sent as they are, and its tracks that the wire carries, a bit each.
+    pub(super) fn live_bytes<'a>(&self, batch: &'a LiveBatch, log: &'a PacketLog) -> Option<(&'a [u8], u8)> {
         let chunks = &batch.chunks;
         match self {
-            Self::Rtmp(rtmp) => rtmp.shares(chunks).then_some((&chunks.bytes, chunks.tracks)),
+            Self::Rtmp(rtmp) => rtmp.shares(chunks).then(|| (log.last_batch(), chunks.tracks)),
             #[cfg(feature = "http")]
             Self::Wire(viewer) => {
-                let shared = batch.shared.iter().find(|shared| shared.wire == viewer.wire())?;
-                viewer.bytes_of(shared).map(|bytes| (bytes, chunks.tracks & viewer.wire().tracks))
+                let bytes = batch.shared_bytes(viewer)?;
+                Some((bytes, chunks.tracks & viewer.wire().tracks))
             }
+        }
+    }
+
+    /// Returns a handle to the bytes of [`Encoder::live_bytes`].
+    pub(super) fn share_live(&self, batch: &LiveBatch, log: &mut PacketLog) -> Bytes {
+        match self {
+            Self::Rtmp(_) => log.share_last_batch(),
+            #[cfg(feature = "http")]
+            Self::Wire(viewer) => batch.shared_bytes(viewer).cloned().unwrap_or_default(),
         }
     }
 

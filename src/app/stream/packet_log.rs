@@ -1,8 +1,8 @@
 //! The packet log of a stream: each message encoded once, as RTMP chunks, for all players.
 //!
 //! ```text
-//! message ─ append ─▶ open batch ─ close_batch ─▶ closed Batch (one buffer) ─▶ sockets of those that have caught up
-//!                                                   └─▶ LogEntry seq 7, 8, 9 … ─ get ─▶ Cursors that are behind
+//! message ─ append ─▶ open batch ─ close_batch ─▶ closed Batch ─ last_batch ─▶ sockets of those that have caught up
+//!                                                   └─▶ LogEntry seq 7, 8, 9 … ─ share ─▶ Cursors that are behind
 //!                     trim, evict_bulk ◀─ oldest entries
 //! ```
 //!
@@ -11,16 +11,17 @@
 //! message stream. A player only needs the first message of each track with an absolute timestamp (type 0); after it,
 //! it shares every byte.
 //!
-//! Closing the open batch makes one immutable, contiguous buffer of which each entry is a slice. That costs one more
-//! copy of each payload (the first is its reassembly from chunks), per message and not per player, and saves each
-//! player a gathering write.
+//! Batches follow each other in one allocation, which belongs to the log alone until it is full or somebody needs a handle to a
+//! part of it. Then its closed batches become a [`Segment`], which is shared and charged as a whole. So a message that all players
+//! have taken at once costs no reference count, no charge and no allocation of its own.
 
 use std::collections::VecDeque;
+use std::ops::Range;
 use std::time::Instant;
 
 use bytes::{Bytes, BytesMut};
 
-use super::encode::rtmp::shared::SharedMessage;
+use super::encode::rtmp::shared::{MessageLayout, SharedMessage};
 use super::track::Track;
 use crate::memory::{Category, Charge, MemoryTracker};
 use crate::st;
@@ -32,8 +33,8 @@ const BATCH_ALLOCATION: usize = 14 * 1024;
 const MAX_BATCH_BYTES: usize = 256 * 1024;
 const MAX_BATCH_ENTRIES: usize = 1024;
 
-/// Evictions of at least this many entries run in the background: 100,000 take milliseconds, and 100 streams may end at once.
-const MIN_BULK_EVICTION: usize = 4096;
+/// Evictions of at least this many segments run in the background: thousands take milliseconds, and 100 streams may end at once.
+const MIN_BULK_EVICTION: usize = 64;
 
 /// Entries for which room is kept even when unused, and not charged.
 const MIN_CAPACITY: usize = 256;
@@ -41,15 +42,22 @@ const MIN_CAPACITY: usize = 256;
 /// Entries by which the capacity grows at least, else by a quarter: doubled, a part of it would never be used in most streams.
 const MIN_GROWTH: usize = 32;
 
-#[derive(Debug, Clone)]
+/// Steps in which the entries of the open allocation are charged, so that most messages do not change the charge.
+const ENTRIES_PER_CHARGE: usize = 64;
+
+#[derive(Debug, Clone, Copy)]
 pub(super) struct LogEntry {
+    pub(super) time: u64,
+    /// Position of the message in its segment or in the open allocation.
+    offset: u32,
+    pub(super) layout: MessageLayout,
     pub(super) track: Track,
     /// Number of the track within the video of a multitrack stream (E-RTMP).
     pub(super) video_track: u8,
-    pub(super) time: u64,
     pub(super) kind: PacketKind,
-    pub(super) message: SharedMessage,
 }
+
+const _: () = assert!(size_of::<LogEntry>() == 32, "two in a cache line");
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum PacketKind {
@@ -64,45 +72,74 @@ pub enum PacketKind {
     End,
 }
 
-#[derive(Debug, Clone)]
+/// Messages that are written to players together. [`PacketLog::last_batch`] has the bytes.
+#[derive(Debug, Clone, Copy)]
 pub(super) struct Batch {
-    pub(super) bytes: Bytes,
-    pub(super) tracks: u8,
-    pub(super) chunk_size: u32,
-    pub(super) all_delta: bool,
     pub(super) message_count: u64,
+    pub(super) chunk_size: u32,
+    pub(super) tracks: u8,
+    pub(super) all_delta: bool,
+}
+
+/// Closed batches in one buffer, which is charged until its last handle drops.
+#[derive(Debug)]
+struct Segment {
+    end_seq: u64,
+    bytes: Bytes,
+    /// Bytes charged: the buffer and its entries.
+    size: usize,
 }
 
 /// The messages of a stream, from the oldest that a player may still need. Each has a sequence number that is never reused.
+// In the order of access: a message touches the first three cache lines.
 #[derive(Debug)]
+#[repr(C, align(64))]
 pub(super) struct PacketLog {
-    chunk_size: u32,
+    /// The open allocation: closed batches that nobody has a handle to, and the open batch.
+    open: BytesMut,
     entries: VecDeque<LogEntry>,
-    open_count: usize,
     first_seq: u64,
+    /// Sequence number of the first message in the open allocation.
+    open_seq: u64,
+    /// Bytes of the open allocation that belong to closed batches.
+    closed_len: usize,
+    /// Position of the last closed batch in the open allocation, or in the last segment if that has no closed batch.
+    last_batch_start: usize,
     /// Size of the entries of closed batches, with their messages.
     closed_bytes: usize,
-    open: BytesMut,
-    opened_at: Option<Instant>,
-    last_times: [Option<u64>; Track::COUNT],
-    memory: MemoryTracker,
-    /// Charge for the open batch. A closed batch and its entries have their own, until the last handle to its bytes drops.
+    open_batch: Batch,
+    /// Charge for the open allocation and its entries.
     charge: Charge,
+    opened_at: Option<Instant>,
+    chunk_size: u32,
+    last_times: [Option<u64>; Track::COUNT],
+    segments: VecDeque<Segment>,
+    memory: MemoryTracker,
+}
+
+impl Batch {
+    fn new(chunk_size: u32) -> Self {
+        Self { message_count: 0, chunk_size, tracks: 0, all_delta: true }
+    }
 }
 
 impl PacketLog {
     pub(super) fn new(chunk_size: usize, memory: &MemoryTracker) -> Self {
         Self {
-            chunk_size: chunk_size as u32,
-            entries: VecDeque::new(),
-            open_count: 0,
-            first_seq: 0,
-            closed_bytes: 0,
             open: BytesMut::new(),
-            opened_at: None,
-            last_times: [None; Track::COUNT],
-            memory: memory.clone(),
+            entries: VecDeque::new(),
+            first_seq: 0,
+            open_seq: 0,
+            closed_len: 0,
+            last_batch_start: 0,
+            closed_bytes: 0,
+            open_batch: Batch::new(chunk_size as u32),
             charge: memory.charge(Category::Media),
+            opened_at: None,
+            chunk_size: chunk_size as u32,
+            last_times: [None; Track::COUNT],
+            segments: VecDeque::new(),
+            memory: memory.clone(),
         }
     }
 
@@ -111,8 +148,9 @@ impl PacketLog {
     }
 
     pub(super) fn set_chunk_size(&mut self, size: usize) {
-        debug_assert!(self.open_count == 0);
+        debug_assert!(self.open_count() == 0);
         self.chunk_size = size as u32;
+        self.open_batch = Batch::new(self.chunk_size);
     }
 
     pub(super) fn memory(&self) -> &MemoryTracker {
@@ -132,20 +170,35 @@ impl PacketLog {
         self.first_seq + self.entries.len() as u64
     }
 
+    /// Returns the size of all messages with their entries.
     pub(super) fn bytes(&self) -> usize {
-        self.closed_bytes + self.open.len() + self.open_count * size_of::<LogEntry>()
+        self.closed_bytes + self.batch_len() + self.open_count() * size_of::<LogEntry>()
+    }
+
+    /// Returns the bytes charged for the messages: whole segments and allocations.
+    pub(super) fn held(&self) -> usize {
+        self.segments.iter().map(|segment| segment.size).sum::<usize>() + self.charge.get()
     }
 
     pub(super) fn is_batch_full(&self, has_players: bool) -> bool {
         let limit = if has_players { MAX_BATCH_BYTES } else { BATCH_ALLOCATION };
-        self.open.len() >= limit || self.open_count >= MAX_BATCH_ENTRIES
+        self.batch_len() >= limit || self.open_count() >= MAX_BATCH_ENTRIES
     }
 
     /// Returns whether the open batch can take a message without a move to a larger allocation, which would leave a part of the
     /// present one unused.
     pub(super) fn has_room(&self, payload_len: usize) -> bool {
         let room = self.open.capacity() - self.open.len();
-        self.open_count == 0 || room >= SharedMessage::max_len(payload_len, self.chunk_size)
+        self.open_count() == 0 || room >= MessageLayout::max_len(payload_len, self.chunk_size)
+    }
+
+    fn open_count(&self) -> usize {
+        self.open_batch.message_count as usize
+    }
+
+    /// Returns the size of the open batch.
+    fn batch_len(&self) -> usize {
+        self.open.len() - self.closed_len
     }
 
     pub(super) fn batch_opened_at(&self) -> Option<Instant> {
@@ -157,8 +210,43 @@ impl PacketLog {
         if index < self.closed_count() { self.entries.get(index) } else { None }
     }
 
+    /// Returns an entry with the chunks of its message.
+    #[cfg(feature = "http")]
+    pub(super) fn chunks(&self, seq: u64) -> Option<(&LogEntry, &[u8])> {
+        let entry = self.get(seq)?;
+        let buffer = if seq < self.open_seq { &self.segment(seq)?.bytes[..] } else { &self.open[..] };
+        Some((entry, &buffer[entry.range()]))
+    }
+
+    /// Returns a handle to the chunks of a message.
+    pub(super) fn share(&mut self, seq: u64) -> Option<SharedMessage> {
+        let entry = *self.get(seq)?;
+        if seq >= self.open_seq {
+            self.seal();
+        }
+        Some(SharedMessage { bytes: self.segment(seq)?.bytes.slice(entry.range()), layout: entry.layout })
+    }
+
+    fn segment(&self, seq: u64) -> Option<&Segment> {
+        self.segments.get(self.segments.partition_point(|segment| segment.end_seq <= seq))
+    }
+
+    /// Returns the bytes of the batch that was closed last, before it is trimmed.
+    pub(super) fn last_batch(&self) -> &[u8] {
+        if self.closed_len > 0 {
+            return &self.open[self.last_batch_start..self.closed_len];
+        }
+        self.segments.back().map_or(&[], |last| &last.bytes[self.last_batch_start..])
+    }
+
+    /// Returns a handle to the batch that was closed last, before it is trimmed.
+    pub(super) fn share_last_batch(&mut self) -> Bytes {
+        self.seal();
+        self.segments.back().map_or_else(Bytes::new, |last| last.bytes.slice(self.last_batch_start..))
+    }
+
     fn closed_count(&self) -> usize {
-        self.entries.len() - self.open_count
+        self.entries.len() - self.open_count()
     }
 
     /// Returns the sequence number of the oldest entry that is not before `time`, among the last `max`.
@@ -191,53 +279,75 @@ impl PacketLog {
     ) {
         let since_last = self.last_times[track as usize].and_then(|last| time.checked_sub(last));
         self.last_times[track as usize] = Some(time);
-        let max_len = SharedMessage::max_len(payload.len(), self.chunk_size);
+        let max_len = MessageLayout::max_len(payload.len(), self.chunk_size);
         if self.open.capacity() - self.open.len() < max_len {
-            self.open.reserve(BATCH_ALLOCATION.max(max_len));
+            self.replace_allocation(max_len);
         }
-        let message = SharedMessage::encode(&mut self.open, track, since_last, payload, self.chunk_size);
-        let entry = LogEntry { track, video_track, time, kind, message };
+        let offset = self.open.len() as u32;
+        let layout = MessageLayout::encode(&mut self.open, track, since_last, payload, self.chunk_size);
+        let entry = LogEntry { time, offset, layout, track, video_track, kind };
         let count = self.entries.len();
         if count == self.entries.capacity() {
             self.entries.reserve_exact(MIN_GROWTH.max(count / 4));
         }
         self.entries.push_back(entry);
-        self.open_count += 1;
+        self.open_batch.message_count += 1;
+        self.open_batch.tracks |= track.bit();
+        self.open_batch.all_delta &= layout.has_delta;
         self.opened_at.get_or_insert(now);
+    }
+
+    /// Moves the open batch to an allocation with room for `max_len` bytes more.
+    fn replace_allocation(&mut self, max_len: usize) {
+        self.seal();
+        let room = BATCH_ALLOCATION.max(max_len);
+        if self.open.is_empty() {
+            self.open = BytesMut::with_capacity(room);
+        } else {
+            self.open.reserve(room);
+        }
+    }
+
+    /// Makes the closed batches of the open allocation a segment.
+    fn seal(&mut self) {
+        if self.closed_len == 0 {
+            return;
+        }
+        let (end_seq, closed_count) = (self.end_seq(), self.closed_count());
+        let entries = end_seq - self.open_seq.max(self.first_seq);
+        let bytes = self.open.split_to(self.closed_len).freeze();
+        let size = bytes.len() + entries as usize * size_of::<LogEntry>();
+        let bytes = self.memory.charge_buffer(Category::Media, bytes, size);
+        self.segments.push_back(Segment { end_seq, bytes, size });
+        for entry in self.entries.range_mut(closed_count..) {
+            entry.offset -= self.closed_len as u32;
+        }
+        (self.open_seq, self.closed_len) = (end_seq, 0);
+        self.update_charge();
     }
 
     /// Closes the open batch. Returns `None` if it is empty. Call [`PacketLog::trim`] after it.
     pub(super) fn close_batch(&mut self) -> Option<Batch> {
-        if self.open_count == 0 {
+        if self.open_count() == 0 {
             return None;
         }
         self.opened_at = None;
-        let bytes = self.open.split().freeze();
-        let size = bytes.len() + self.open_count * size_of::<LogEntry>();
-        let bytes = self.memory.charge_buffer(Category::Media, bytes, size);
-        if bytes.len() > MAX_BATCH_BYTES {
+        self.closed_bytes += self.batch_len() + self.open_count() * size_of::<LogEntry>();
+        (self.last_batch_start, self.closed_len) = (self.closed_len, self.open.len());
+        let batch = std::mem::replace(&mut self.open_batch, Batch::new(self.chunk_size));
+        if self.open.len() > MAX_BATCH_BYTES {
+            self.seal();
             self.open = BytesMut::new();
         }
-        let message_count = self.open_count as u64;
-        let mut batch = Batch { bytes, tracks: 0, chunk_size: self.chunk_size, all_delta: true, message_count };
-        let (first_open, mut start) = (self.closed_count(), 0);
-        for entry in self.entries.range_mut(first_open..) {
-            batch.tracks |= entry.track.bit();
-            batch.all_delta &= entry.message.has_delta;
-            let end = start + entry.message.encoded_len as usize;
-            entry.message.bytes = batch.bytes.slice(start..end);
-            start = end;
-        }
-        self.open_count = 0;
-        self.closed_bytes += batch.bytes.len() + batch.message_count as usize * size_of::<LogEntry>();
         Some(batch)
     }
 
     pub(super) fn shrink(&mut self) {
-        if self.open_count == 0 {
+        if self.entries.is_empty() {
             self.open = BytesMut::new();
         }
         self.entries.shrink_to_fit();
+        self.segments.shrink_to_fit();
     }
 
     /// Evicts all entries before `keep_seq`, then those before the time `oldest`, then as many as exceed `max_bytes`.
@@ -248,9 +358,15 @@ impl PacketLog {
             if self.first_seq >= keep_seq && entry.time >= oldest && self.closed_bytes <= max_bytes {
                 break;
             }
-            self.closed_bytes -= entry.message.bytes.len() + size_of::<LogEntry>();
+            self.closed_bytes -= entry.size();
             self.first_seq += 1;
             self.entries.pop_front();
+        }
+        while self.segments.front().is_some_and(|segment| segment.end_seq <= self.first_seq) {
+            self.segments.pop_front();
+        }
+        if self.entries.is_empty() {
+            self.restart_allocation();
         }
         let capacity = self.entries.capacity();
         if capacity > MIN_CAPACITY && self.entries.len() < capacity / 4 {
@@ -259,29 +375,46 @@ impl PacketLog {
         self.update_charge();
     }
 
-    /// Evicts all entries before `keep_seq` in the background, if they are many and at least half of all. Their bytes
-    /// stay charged until they are dropped.
-    pub(super) fn evict_bulk(&mut self, keep_seq: u64) {
-        let length = self.closed_count();
-        let evicted =
-            usize::try_from(keep_seq.saturating_sub(self.first_seq)).map_or(length, |count| count.min(length));
-        if evicted < MIN_BULK_EVICTION || evicted < length / 2 {
-            return;
+    /// Continues at the start of the open allocation, of which nothing is needed any more.
+    fn restart_allocation(&mut self) {
+        if self.open.capacity() > BATCH_ALLOCATION {
+            self.open = BytesMut::new();
         }
-        let kept = self.entries.split_off(evicted);
-        st::drop_in_background(std::mem::replace(&mut self.entries, kept));
-        self.first_seq += evicted as u64;
-        self.closed_bytes = self
-            .entries
-            .range(..self.closed_count())
-            .map(|entry| entry.message.bytes.len() + size_of::<LogEntry>())
-            .sum();
-        self.update_charge();
+        self.open.clear();
+        (self.open_seq, self.closed_len) = (self.first_seq, 0);
     }
 
-    /// Charges the open batch to the memory tracker: once for all messages of a read.
+    /// Evicts the segments before `keep_seq` in the background, if they are many. Their bytes stay charged until they are
+    /// dropped.
+    pub(super) fn evict_bulk(&mut self, keep_seq: u64) {
+        let count = self.segments.partition_point(|segment| segment.end_seq <= keep_seq);
+        if count < MIN_BULK_EVICTION {
+            return;
+        }
+        let evicted: Vec<Segment> = self.segments.drain(..count).collect();
+        let end = evicted[count - 1].end_seq;
+        st::drop_in_background(evicted);
+        let entries = end.saturating_sub(self.first_seq) as usize;
+        self.closed_bytes -= self.entries.drain(..entries).map(|entry| entry.size()).sum::<usize>();
+        self.first_seq = self.first_seq.max(end);
+    }
+
+    /// Charges the open allocation to the memory tracker: once for all messages of a read.
     pub(super) fn update_charge(&self) {
-        self.charge.set(self.open.len() + self.open_count * size_of::<LogEntry>());
+        let entries = (self.next_seq() - self.open_seq) as usize;
+        let size = entries.next_multiple_of(ENTRIES_PER_CHARGE) * size_of::<LogEntry>();
+        self.charge.set(if entries == 0 { 0 } else { self.open.capacity() + size });
+    }
+}
+
+impl LogEntry {
+    fn range(&self) -> Range<usize> {
+        self.offset as usize..self.offset as usize + self.layout.encoded_len as usize
+    }
+
+    /// Returns the size of the entry with its message.
+    fn size(&self) -> usize {
+        self.layout.encoded_len as usize + size_of::<Self>()
     }
 }
 

@@ -78,7 +78,7 @@ impl Source {
 
 impl StreamState {
     fn shared_bytes(&self) -> usize {
-        let bytes = self.log.bytes() + self.headers.bytes();
+        let bytes = self.log.held() + self.headers.bytes();
         #[cfg(feature = "http")]
         let bytes = bytes + self.shared_logs.iter().map(SharedLog::held).sum::<usize>();
         bytes

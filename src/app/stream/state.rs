@@ -229,7 +229,7 @@ impl StreamState {
                 has_time = has_time && now.duration_since(*started.get_or_insert(now)) < MAX_WRITE_TIME;
             }
             let Some(subscriber) = &mut self.subscribers[id] else { continue };
-            subscriber.write_batch(&batch, end, has_time);
+            subscriber.write_batch(&batch, &mut self.log, end, has_time);
             let needed = subscriber.cursor.first_needed(end);
             first_needed = Some(first_needed.map_or(needed, |first: u64| first.min(needed)));
         }
@@ -316,7 +316,7 @@ impl StreamState {
         }
         let join_point = self.join_point();
         let Some(subscriber) = &mut self.subscribers[id] else { return self.log.chunk_size() };
-        subscriber.fill(join_point, &self.headers, &self.log, self.timeline.latest(), out)
+        subscriber.fill(join_point, &self.headers, &mut self.log, self.timeline.latest(), out)
     }
 
     /// Sends players an `onStatus` within the stream, of the kind [`PacketKind::Begin`] or [`PacketKind::End`]. Returns

@@ -99,7 +99,7 @@ impl Subscriber {
         &mut self,
         join_point: JoinPoint,
         headers: &HeaderCache,
-        log: &PacketLog,
+        log: &mut PacketLog,
         latest: u64,
         out: &mut Vec<Bytes>,
     ) -> usize {
@@ -128,8 +128,8 @@ impl Subscriber {
             && let Some(entry) = self.cursor.next(log)
         {
             let before = out.len();
-            if self.cursor.accepts(entry) {
-                encoder.append(entry, self.cursor.seq, log, out);
+            if self.cursor.accepts(&entry) {
+                encoder.append(&entry, self.cursor.seq, log, out);
                 self.cursor.sent += 1;
             } else {
                 encoder.skip(entry.track);
@@ -148,13 +148,14 @@ impl Subscriber {
         self.take_unsent(out);
     }
 
-    /// Writes a closed batch, which ends before `end`, to the socket of a subscriber that has caught up; or wakes its
+    /// Writes the last closed batch, which ends before `end`, to the socket of a subscriber that has caught up; or wakes its
     /// coroutine, if the bytes do not fit the subscriber or `has_time` is false.
-    pub(super) fn write_batch(&mut self, batch: &LiveBatch, end: u64, has_time: bool) {
+    pub(super) fn write_batch(&mut self, batch: &LiveBatch, log: &mut PacketLog, end: u64, has_time: bool) {
         if !self.cursor.caught_up {
             return;
         }
-        let live = self.encoder.live_bytes(batch).filter(|&(_, tracks)| has_time && self.cursor.accepts_all(tracks));
+        let live =
+            self.encoder.live_bytes(batch, log).filter(|&(_, tracks)| has_time && self.cursor.accepts_all(tracks));
         let Some((bytes, _)) = live else {
             self.wake();
             return;
@@ -169,7 +170,7 @@ impl Subscriber {
         // The coroutine gets the same error when it writes.
         let written = self.client.try_write(first).unwrap_or(0);
         if written < bytes.len() {
-            self.unsent = bytes.slice(written..);
+            self.unsent = self.encoder.share_live(batch, log).slice(written..);
             self.wake();
         }
     }

@@ -140,9 +140,9 @@ impl Subscriber {
             && let Some(entry) = self.cursor.next(log)
         {
             let (seq, before) = (self.cursor.seq, out.len());
-            if self.cursor.accepts(entry) {
+            if self.cursor.accepts(&entry) {
                 shared.encode_to(log, seq);
-                encoder.append(entry, seq, shared, headers, (self.cursor.wanted, known), out);
+                encoder.append(&entry, seq, shared, headers, (self.cursor.wanted, known), out);
                 self.cursor.sent += u64::from(out.len() > before);
             }
             bytes += out[before..].iter().map(Bytes::len).sum::<usize>();

@@ -28,19 +28,19 @@ impl FlvFormat {
     }
 
     pub(crate) fn size(entry: &LogEntry) -> usize {
-        entry.message.payload_len() + flv::TAG_OVERHEAD
+        entry.layout.payload_len() + flv::TAG_OVERHEAD
     }
 
     /// Appends a message as a tag. FLV has none for status messages.
-    pub(crate) fn encode(&mut self, entry: &LogEntry, out: &mut BytesMut) {
+    pub(crate) fn encode(&mut self, entry: &LogEntry, chunks: &[u8], out: &mut BytesMut) {
         let Some(kind) = tag_kind(entry.track) else { return };
         if entry.track != Track::Data && entry.kind != PacketKind::Header {
             self.base_time.get_or_insert(entry.time);
         }
         // A message of RTMP is at most as long as a tag can be.
-        let size = entry.message.payload_len() as u32;
+        let size = entry.layout.payload_len() as u32;
         out.put_slice(&flv::tag_header(kind, self.timestamp(entry.time), size));
-        entry.message.append_payload(out);
+        entry.layout.append_payload(chunks, out);
         out.put_slice(&flv::back_pointer(size));
     }
 

@@ -7,6 +7,7 @@ pub(crate) mod shared;
 use bytes::{Bytes, BytesMut};
 
 use self::extended_timestamp::ExtendedTimestampEncoder;
+use self::shared::SharedMessage;
 use crate::app::stream::cursor::Cursor;
 use crate::app::stream::headers::{HeaderCache, HeaderKey, set_data_frame};
 use crate::app::stream::packet_log::{Batch, LogEntry, PacketKind, PacketLog};
@@ -132,14 +133,15 @@ impl RtmpEncoder {
         count
     }
 
-    pub(crate) fn append(&mut self, entry: &LogEntry, seq: u64, log: &PacketLog, out: &mut Vec<Bytes>) {
-        let (track, message) = (entry.track, &entry.message);
-        if message.chunk_size != self.chunk_size {
-            self.chunk_size = message.chunk_size;
-            out.push(encode_set_chunk_size(message.chunk_size));
+    pub(crate) fn append(&mut self, entry: &LogEntry, seq: u64, log: &mut PacketLog, out: &mut Vec<Bytes>) {
+        let Some(message) = log.share(seq) else { return };
+        let (track, layout) = (entry.track, entry.layout);
+        if layout.chunk_size != self.chunk_size {
+            self.chunk_size = layout.chunk_size;
+            out.push(encode_set_chunk_size(layout.chunk_size));
         }
-        if message.has_delta && self.delta_valid & track.bit() != 0 {
-            out.push(message.bytes.clone());
+        if layout.has_delta && self.delta_valid & track.bit() != 0 {
+            out.push(message.bytes);
             return;
         }
         match entry.kind {
@@ -153,7 +155,9 @@ impl RtmpEncoder {
         let wire_timestamp = timestamp.unwrap_or(0) as u32;
         if self.as_publisher && track == Track::Data {
             // Data differs between what a publisher sends and what a player gets, so its bytes are never shared.
-            out.push(log.memory().charge_bytes(Category::Media, self.encode_published_data(entry, wire_timestamp)));
+            out.push(
+                log.memory().charge_bytes(Category::Media, self.encode_published_data(entry, &message, wire_timestamp)),
+            );
             return;
         }
         let header = ChunkHeader {
@@ -174,10 +178,10 @@ impl RtmpEncoder {
         }
     }
 
-    fn encode_published_data(&self, entry: &LogEntry, timestamp: u32) -> Bytes {
-        let payload = entry.message.payload();
+    fn encode_published_data(&self, entry: &LogEntry, message: &SharedMessage, timestamp: u32) -> Bytes {
+        let payload = message.payload();
         let payload = if entry.kind == PacketKind::Header { set_data_frame(&payload) } else { payload };
-        self.encode(entry.track, timestamp, &payload, entry.message.chunk_size)
+        self.encode(entry.track, timestamp, &payload, entry.layout.chunk_size)
     }
 
     fn encode(&self, track: Track, timestamp: u32, payload: &[u8], chunk_size: u32) -> Bytes {

@@ -123,11 +123,11 @@ impl Format {
         }
     }
 
-    fn encode(&mut self, entry: &LogEntry, out: &mut BytesMut) {
+    fn encode(&mut self, entry: &LogEntry, chunks: &[u8], out: &mut BytesMut) {
         match self {
-            Self::Flv(flv) => flv.encode(entry, out),
-            Self::Ts(ts) => ts.encode(entry, out),
-            Self::Audio(audio) => audio.encode(entry, out),
+            Self::Flv(flv) => flv.encode(entry, chunks, out),
+            Self::Ts(ts) => ts.encode(entry, chunks, out),
+            Self::Audio(audio) => audio.encode(entry, chunks, out),
         }
     }
 
@@ -204,11 +204,11 @@ impl SharedLog {
 
     fn encode_run(&mut self, log: &PacketLog, max_bytes: usize) -> SharedBatch {
         let start = self.end_seq();
-        let entries = || (start..).map_while(|seq| log.get(seq));
+        let entries = || (start..).map_while(|seq| log.chunks(seq));
         let tracks = self.wire.tracks;
         let is_carried = |entry: &LogEntry| tracks & entry.track.bit() != 0;
         let (mut count, mut size, mut last_audio) = (0, MAX_FRAME_HEAD, None);
-        for entry in entries() {
+        for (entry, _) in entries() {
             if is_carried(entry) {
                 size += self.format.size(entry);
             }
@@ -223,9 +223,9 @@ impl SharedLog {
         let mut buffer = BytesMut::with_capacity(size);
         buffer.resize(MAX_FRAME_HEAD, 0);
         let mut ends = Vec::with_capacity(count);
-        for (index, entry) in entries().take(count).enumerate() {
+        for (index, (entry, chunks)) in entries().take(count).enumerate() {
             if is_carried(entry) {
-                self.format.encode(entry, &mut buffer);
+                self.format.encode(entry, chunks, &mut buffer);
             }
             if last_audio == Some(index) {
                 self.format.flush(&mut buffer);

@@ -31,7 +31,7 @@ impl TsFormat {
     }
 
     pub(crate) fn size(entry: &LogEntry) -> usize {
-        let payload = entry.message.payload_len();
+        let payload = entry.layout.payload_len();
         match entry.track {
             // Frames of audio share packets.
             Track::Audio => payload + payload / 8 + 32,
@@ -41,9 +41,9 @@ impl TsFormat {
     }
 
     /// Appends what a message makes. Audio may follow later, at the latest with [`TsFormat::flush`].
-    pub(crate) fn encode(&mut self, entry: &LogEntry, out: &mut BytesMut) {
+    pub(crate) fn encode(&mut self, entry: &LogEntry, chunks: &[u8], out: &mut BytesMut) {
         let mut payload = std::mem::take(&mut self.payload);
-        entry.message.append_payload(&mut payload);
+        entry.layout.append_payload(chunks, &mut payload);
         self.message(entry.track, entry.time, &payload);
         self.payload = cleared(payload);
         self.take_out(out);
@@ -98,13 +98,13 @@ impl AudioFormat {
     }
 
     pub(crate) fn size(entry: &LogEntry) -> usize {
-        if entry.track == Track::Audio { entry.message.payload_len() + 8 } else { 0 }
+        if entry.track == Track::Audio { entry.layout.payload_len() + 8 } else { 0 }
     }
 
     /// Appends the frame in a message, if it has the codec of the wire.
-    pub(crate) fn encode(&mut self, entry: &LogEntry, out: &mut BytesMut) {
+    pub(crate) fn encode(&mut self, entry: &LogEntry, chunks: &[u8], out: &mut BytesMut) {
         let mut payload = std::mem::take(&mut self.payload);
-        entry.message.append_payload(&mut payload);
+        entry.layout.append_payload(chunks, &mut payload);
         if entry.track == Track::Audio
             && let Some(tag) = read_audio_header(&payload).filter(|tag| !tag.multitrack)
             && let Ok(Some(frame)) = self.track.on_message(entry.time * 90, &tag, &payload)

@@ -33,7 +33,7 @@ fn an_entry_with_a_full_header_decodes_to_its_message_at_any_size_and_time() {
             log.close_batch().unwrap();
             for seq in [0, 1] {
                 let mut out = Vec::new();
-                let message = &log.get(seq).unwrap().message;
+                let message = log.share(seq).unwrap();
                 let header = ChunkHeader {
                     csid: Track::Video.csid(),
                     kind: Track::Video.message_type(),
@@ -80,10 +80,11 @@ fn the_buffer_of_a_large_message_goes_with_it() {
     log.append(Track::Video, 0, PacketKind::Keyframe, &vec![7; 16_000_000], Instant::now());
     log.close_batch();
     log.trim(u64::MAX, 0, 0);
-    // The handle that was split off may reach beyond its capacity, unless it owns the whole buffer.
-    let owns_all = log.open.try_reclaim(BATCH_ALLOCATION);
-    let capacity = if owns_all { log.open.capacity() } else { log.open.capacity().max(BATCH_ALLOCATION) };
-    assert!(capacity <= 64 * 1024, "{capacity} bytes are kept for the next batch");
+    assert_eq!((log.open.capacity(), log.held()), (0, 0));
+    log.append(Track::Video, 0, PacketKind::Keyframe, &[7; 100_000], Instant::now());
+    log.close_batch();
+    log.trim(u64::MAX, 0, 0);
+    assert_eq!((log.open.capacity(), log.held()), (0, 0));
 }
 
 #[test]
@@ -93,11 +94,12 @@ fn batches_that_nobody_waits_for_fill_their_allocations() {
     for n in 0..500 {
         let payload = vec![1; 200 + n % 700];
         if !log.has_room(payload.len()) {
-            sizes.push(log.close_batch().unwrap().bytes.len());
+            log.close_batch().unwrap();
+            sizes.push(log.last_batch().len());
         }
         log.append(Track::Video, 40 * n as u64, PacketKind::Regular, &payload, Instant::now());
     }
-    let unused = SharedMessage::max_len(900, CHUNK_SIZE as u32);
+    let unused = MessageLayout::max_len(900, CHUNK_SIZE as u32);
     assert!(sizes.len() > 10 && sizes.iter().all(|size| (BATCH_ALLOCATION - unused..=BATCH_ALLOCATION).contains(size)));
     assert!(!log.has_room(BATCH_ALLOCATION));
     log.close_batch();
@@ -120,9 +122,10 @@ fn a_batch_is_its_entries_in_a_row() {
         (0b11, false, 20),
         "the first of each track has no delta"
     );
-    let entries: Vec<u8> = (0..20).flat_map(|seq| log.get(seq).unwrap().message.bytes.to_vec()).collect();
-    assert_eq!(entries, batch.bytes);
-    assert_eq!(log.bytes(), batch.bytes.len() + 20 * size_of::<LogEntry>());
+    let entries: Vec<u8> = (0..20).flat_map(|seq| log.share(seq).unwrap().bytes.to_vec()).collect();
+    assert_eq!(entries, log.last_batch());
+    assert_eq!(log.share_last_batch(), entries);
+    assert_eq!(log.bytes(), entries.len() + 20 * size_of::<LogEntry>());
 }
 
 #[test]
@@ -133,7 +136,7 @@ fn a_delta_that_cannot_be_written_is_not_shared() {
         log.append(Track::Video, time, PacketKind::Regular, &[1], now);
     }
     log.close_batch();
-    let has_delta: Vec<_> = (0..5).map(|seq| log.get(seq).unwrap().message.has_delta).collect();
+    let has_delta: Vec<_> = (0..5).map(|seq| log.get(seq).unwrap().layout.has_delta).collect();
     assert_eq!(has_delta, [false, true, false, true, false], "the first, a step back, a step too far");
 }
 
@@ -144,7 +147,7 @@ fn trimming_keeps_what_is_needed_within_its_bounds() {
         log.append(Track::Video, time * 100, PacketKind::Regular, &[1; 92], Instant::now());
     }
     log.close_batch();
-    let entry = log.get(9).unwrap().message.bytes.len() + size_of::<LogEntry>();
+    let entry = log.get(9).unwrap().layout.encoded_len as usize + size_of::<LogEntry>();
     log.trim(3, 0, usize::MAX);
     assert_eq!((log.first_seq(), log.get(2).is_none()), (3, true));
     log.trim(3, 450, usize::MAX);
@@ -158,24 +161,83 @@ fn trimming_keeps_what_is_needed_within_its_bounds() {
 }
 
 #[test]
-fn many_entries_are_evicted_in_bulk_and_few_are_not() {
+fn many_segments_are_evicted_in_bulk_and_few_are_not() {
     let filled = || {
         let mut log = packet_log();
-        for time in 0..MIN_BULK_EVICTION as u64 + 10 {
-            log.append(Track::Audio, time, PacketKind::Regular, &[1; 10], Instant::now());
+        for time in 0..10 * MIN_BULK_EVICTION as u64 {
+            log.append(Track::Video, time, PacketKind::Regular, &[1; BATCH_ALLOCATION / 4], Instant::now());
+            log.close_batch();
         }
-        log.close_batch();
         log
     };
     let (mut log, mut other) = (filled(), filled());
     let all = log.entries.len() as u64;
     log.evict_bulk(100);
     assert_eq!((log.first_seq(), log.end_seq()), (0, all));
-    log.evict_bulk(all - 10);
-    other.trim(all - 10, 0, usize::MAX);
-    assert_eq!((log.first_seq(), log.end_seq(), log.bytes()), (other.first_seq(), all, other.bytes()));
-    assert_eq!(log.get(all - 10).unwrap().message.bytes, other.get(all - 10).unwrap().message.bytes);
-    let mut log = filled();
-    log.evict_bulk(u64::MAX);
-    assert_eq!((log.first_seq(), log.end_seq(), log.bytes()), (all, all, 0));
+    for keep in [all - 10, u64::MAX] {
+        log.evict_bulk(keep);
+        assert!(log.first_seq() > all / 2);
+        log.trim(keep, 0, usize::MAX);
+        other.trim(keep, 0, usize::MAX);
+        assert_eq!((log.first_seq(), log.end_seq(), log.bytes()), (other.first_seq(), all, other.bytes()));
+        assert_eq!(log.held(), other.held());
+        let message = |log: &mut PacketLog| log.share(all - 10).map(|message| message.bytes);
+        assert_eq!(message(&mut log), message(&mut other));
+    }
+    assert_eq!((log.bytes(), log.held()), (0, 0));
+}
+
+#[test]
+fn handles_stay_valid_whenever_they_are_made() {
+    let payload = |n: usize| vec![n as u8; 1 + n * 37 % 5000];
+    let mut log = packet_log();
+    let mut handles = Vec::new();
+    for n in 0..2000 {
+        log.append(Track::Video, n as u64, PacketKind::Regular, &payload(n), Instant::now());
+        // Batches of one to four messages, and handles to some of them while another is open.
+        if n % 7 < 4 {
+            log.close_batch();
+        }
+        if n % 11 == 3 {
+            handles.push(log.share_last_batch());
+        }
+        if n % 5 == 2 && log.end_seq() > log.first_seq() {
+            let seq = log.first_seq() + n as u64 * 31 % (log.end_seq() - log.first_seq());
+            let message = log.share(seq).unwrap();
+            assert_eq!(message.payload(), payload(seq as usize));
+            handles.push(message.bytes);
+        }
+        if n % 13 == 5 {
+            log.trim(log.end_seq().saturating_sub(20), 0, usize::MAX);
+        }
+    }
+    log.close_batch();
+    for seq in log.first_seq()..log.end_seq() {
+        assert_eq!(log.share(seq).unwrap().payload(), payload(seq as usize));
+    }
+    let charged = log.memory().total();
+    assert!(charged >= log.held() && log.held() >= log.bytes());
+    log.trim(u64::MAX, 0, 0);
+    assert!(log.held() == 0 && (1..=charged).contains(&log.memory().total()));
+    drop(handles);
+    assert_eq!(log.memory().total(), 0);
+}
+
+#[test]
+fn the_charge_changes_with_allocations_and_not_with_messages() {
+    let mut log = packet_log();
+    let mut charges = Vec::new();
+    for time in 0..1000 {
+        log.append(Track::Audio, time, PacketKind::Regular, &[1; 500], Instant::now());
+        log.close_batch();
+        log.update_charge();
+        let held = log.held();
+        assert_eq!(log.memory().total(), held);
+        assert!(held >= log.bytes());
+        let entries = ENTRIES_PER_CHARGE * size_of::<LogEntry>();
+        assert!(held <= log.bytes() + BATCH_ALLOCATION + entries, "{held} for {}", log.bytes());
+        charges.push(held);
+    }
+    charges.dedup();
+    assert!(charges.len() < 60, "{}", charges.len());
 }

@@ -19,13 +19,13 @@ pub(crate) struct ExtendedTimestampEncoder {
 }
 
 impl ExtendedTimestampEncoder {
-    pub(crate) fn new(message: &SharedMessage, header: ChunkHeader) -> Self {
-        Self { message: message.clone(), header, encoded_chunks: 0 }
+    pub(crate) fn new(message: SharedMessage, header: ChunkHeader) -> Self {
+        Self { message, header, encoded_chunks: 0 }
     }
 
     /// Returns the next piece, charged to `memory`.
     pub(crate) fn next_piece(&mut self, memory: &MemoryTracker) -> Bytes {
-        let chunk_size = self.message.chunk_size as usize;
+        let chunk_size = self.message.layout.chunk_size as usize;
         let chunks = (PIECE_BYTES / chunk_size).max(1);
         let payload = self.message.payload_of_chunks(self.encoded_chunks, chunks);
         let max_len = payload.len() + payload.len() / chunk_size * MAX_CONTINUATION_HEADER + MAX_MESSAGE_HEADER;
@@ -42,6 +42,6 @@ impl ExtendedTimestampEncoder {
     }
 
     pub(crate) fn is_done(&self) -> bool {
-        self.encoded_chunks * self.message.chunk_size as usize >= self.message.payload_len()
+        self.encoded_chunks * self.message.layout.chunk_size as usize >= self.message.layout.payload_len()
     }
 }
