@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 
 use super::packet_log::PacketKind;
 use super::track::Track;
+use crate::st;
 
 const RATE_SECONDS: u64 = 30;
 
@@ -41,23 +42,38 @@ pub struct IngestSnapshot {
 
 #[derive(Debug)]
 pub(super) struct IngestMeter {
+    recent: Recent,
     started: Instant,
-    /// Time of the present read, its second since the start, and the end of that second.
-    read_at: Instant,
+    /// The present second since the start.
     second: u64,
-    second_end: Instant,
+    /// Past seconds.
     slots: [Slot; SLOTS],
+    last_keyframe: Option<u64>,
+    gop_ms: Option<u64>,
+    stalls: u64,
+    /// Frames of past seconds.
+    frames: u64,
+}
+
+/// The part that each message accesses: two cache lines.
+#[derive(Debug)]
+#[repr(align(64))]
+struct Recent {
+    /// Time of the present read.
+    read_at: Instant,
+    /// End of the present second.
+    second_end: Instant,
     last_times: [Option<u64>; 2],
     /// Highest time of the track that jitter is measured on, in the present read.
     newest: Option<u64>,
     /// The same of the last read that had such messages, and when that was.
     last_sample: Option<(Instant, u64)>,
     jitter: f64,
-    last_keyframe: Option<u64>,
-    gop_ms: Option<u64>,
-    stalls: u64,
-    frames: u64,
+    /// The present second.
+    slot: Slot,
 }
+
+const _: () = assert!(size_of::<Recent>() == 128);
 
 #[derive(Debug, Clone, Copy, Default)]
 struct Slot {
@@ -69,15 +85,18 @@ struct Slot {
 impl IngestMeter {
     pub(super) fn new(started: Instant) -> Self {
         Self {
+            recent: Recent {
+                read_at: started,
+                second_end: started + SECOND,
+                last_times: [None; 2],
+                newest: None,
+                last_sample: None,
+                jitter: 0.0,
+                slot: Slot::default(),
+            },
             started,
-            read_at: started,
             second: 0,
-            second_end: started + SECOND,
             slots: [Slot::default(); SLOTS],
-            last_times: [None; 2],
-            newest: None,
-            last_sample: None,
-            jitter: 0.0,
             last_keyframe: None,
             gop_ms: None,
             stalls: 0,
@@ -85,54 +104,61 @@ impl IngestMeter {
         }
     }
 
+    pub(super) fn prefetch(&self) {
+        st::prefetch_all(&self.recent);
+    }
+
     pub(super) fn on_media(&mut self, track: Track, dts: u64, kind: PacketKind, len: usize, read_at: Instant) {
-        if read_at > self.read_at {
+        if read_at > self.recent.read_at {
             self.start_read(read_at, dts);
         }
-        let slot = &mut self.slots[self.second as usize % SLOTS];
+        let recent = &mut self.recent;
         if track == Track::Video {
-            slot.video_bytes = slot.video_bytes.saturating_add(len as u32);
-            slot.frames += 1;
-            self.frames += 1;
-            if self.last_times[Track::Video as usize].is_none() {
+            recent.slot.video_bytes = recent.slot.video_bytes.saturating_add(len as u32);
+            recent.slot.frames += 1;
+            if recent.last_times[Track::Video as usize].is_none() {
                 // Jitter was measured on audio so far.
-                (self.newest, self.last_sample) = (None, None);
+                (recent.newest, recent.last_sample) = (None, None);
             }
         } else {
-            slot.audio_bytes = slot.audio_bytes.saturating_add(len as u32);
+            recent.slot.audio_bytes = recent.slot.audio_bytes.saturating_add(len as u32);
         }
         if kind == PacketKind::Keyframe {
             self.gop_ms = self.last_keyframe.map(|last| dts.saturating_sub(last)).or(self.gop_ms);
             self.last_keyframe = Some(dts);
         }
-        self.last_times[track as usize] = Some(dts);
-        if track == Track::Video || self.last_times[Track::Video as usize].is_none() {
-            self.newest = self.newest.max(Some(dts));
+        recent.last_times[track as usize] = Some(dts);
+        if track == Track::Video || recent.last_times[Track::Video as usize].is_none() {
+            recent.newest = recent.newest.max(Some(dts));
         }
     }
 
     /// Ends the present read, and starts one whose first message has the time `dts`.
     fn start_read(&mut self, read_at: Instant, dts: u64) {
-        let latest = self.last_times.iter().flatten().max();
+        let recent = &mut self.recent;
+        let latest = recent.last_times.iter().flatten().max();
         if let Some(&latest) = latest
-            && lateness(read_at - self.read_at, latest, dts) >= STALL_MS
+            && lateness(read_at - recent.read_at, latest, dts) >= STALL_MS
         {
             self.stalls += 1;
         }
-        if let Some(newest) = self.newest.take() {
-            if let Some((at, time)) = self.last_sample {
-                let deviation = lateness(self.read_at - at, time, newest).abs() as f64;
-                self.jitter += (deviation - self.jitter) / JITTER_WEIGHT;
+        if let Some(newest) = recent.newest.take() {
+            if let Some((at, time)) = recent.last_sample {
+                let deviation = lateness(recent.read_at - at, time, newest).abs() as f64;
+                recent.jitter += (deviation - recent.jitter) / JITTER_WEIGHT;
             }
-            self.last_sample = Some((self.read_at, newest));
+            recent.last_sample = Some((recent.read_at, newest));
         }
-        self.read_at = read_at;
-        if read_at >= self.second_end {
+        recent.read_at = read_at;
+        if read_at >= recent.second_end {
             let second = (read_at - self.started).as_secs();
+            let ended = std::mem::take(&mut recent.slot);
+            self.frames += u64::from(ended.frames);
+            self.slots[self.second as usize % SLOTS] = ended;
             for skipped in (self.second + 1..=second).rev().take(SLOTS) {
                 self.slots[skipped as usize % SLOTS] = Slot::default();
             }
-            (self.second, self.second_end) = (second, self.started + Duration::from_secs(second + 1));
+            (self.second, recent.second_end) = (second, self.started + Duration::from_secs(second + 1));
         }
     }
 
@@ -144,7 +170,8 @@ impl IngestMeter {
         let uptime = self.uptime(now);
         let second = uptime.as_secs();
         let seconds = second.min(RATE_SECONDS);
-        let measured = (second - seconds..second.min(self.second + 1)).map(|at| self.slots[at as usize % SLOTS]);
+        let slot = |at: u64| if at == self.second { self.recent.slot } else { self.slots[at as usize % SLOTS] };
+        let measured = (second - seconds..second.min(self.second + 1)).map(slot);
         let (mut audio, mut video, mut frames) = (0, 0, 0);
         for slot in measured {
             audio += u64::from(slot.audio_bytes);
@@ -152,17 +179,17 @@ impl IngestMeter {
             frames += u64::from(slot.frames);
         }
         let kbps = |bytes: u64| (bytes / 125).checked_div(seconds).unwrap_or(0);
-        let [audio_time, video_time] = self.last_times;
+        let [audio_time, video_time] = self.recent.last_times;
         IngestSnapshot {
             uptime,
             messages,
-            frames: self.frames,
+            frames: self.frames + u64::from(self.recent.slot.frames),
             video_kbps: kbps(video),
             audio_kbps: kbps(audio),
             frame_rate: frames as f64 / seconds.max(1) as f64,
             gop_ms: self.gop_ms,
             av_distance_ms: video_time.zip(audio_time).map(|(video, audio)| video as i64 - audio as i64),
-            jitter_ms: self.jitter,
+            jitter_ms: self.recent.jitter,
             stalls: self.stalls,
         }
     }

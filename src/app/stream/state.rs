@@ -195,7 +195,7 @@ impl StreamState {
     pub(super) fn prefetch(&self) {
         self.log.prefetch();
         if let Some(publisher) = &self.publisher {
-            st::prefetch_all(&*publisher.ingest);
+            publisher.ingest.prefetch();
         }
         if let Some(first) = self.subscribers.first() {
             st::prefetch_all(first);
