@@ -1,7 +1,7 @@
 //! The command line: reads the configuration, starts the log and the server, and reports errors of the start.
 //!
-//! Order of a start: everything that can fail is checked while there is a terminal to report on; then the process leaves the
-//! terminal, if `daemon` is on; only then threads are started, since a fork does not keep them.
+//! Order of a start: everything is checked that can be; then, if `daemon` is on, a copy of the process goes on in the background;
+//! only then threads are started, since a fork does not keep them. The process that was started ends when the copy serves.
 
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
@@ -14,7 +14,7 @@ use srs::app::server::control::Control;
 use srs::app::server::listeners::Sockets;
 use srs::config::Config;
 use srs::log::Backend;
-use srs::os::{self, PidFile};
+use srs::os::{self, PidFile, WaitingStarter};
 use srs::st::{self, Inbox};
 use structopt::StructOpt;
 use structopt::clap::{ErrorKind, Shell};
@@ -106,14 +106,21 @@ fn main() -> ExitCode {
         println!("{}: the configuration is valid", file.display());
         return ExitCode::SUCCESS;
     }
-    match serve(config, tls_acceptor, file) {
+    // Dropped after the error has been printed: a process that waits ends with this.
+    let mut starter = None;
+    match serve(config, tls_acceptor, file, &mut starter) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => fail(format_args!("{error:#}")),
     }
 }
 
-/// Runs the server until a signal stops it.
-fn serve(config: Config, tls_acceptor: TlsAcceptor, file: PathBuf) -> anyhow::Result<()> {
+/// Runs the server until a signal stops it. `starter` gets the process that waits for this one while it starts in the background.
+fn serve(
+    config: Config,
+    tls_acceptor: TlsAcceptor,
+    file: PathBuf,
+    starter: &mut Option<WaitingStarter>,
+) -> anyhow::Result<()> {
     let inherited = st::net::inherited_listeners();
     // A reload reads the same file, whatever the working directory is then.
     let file = std::path::absolute(file)?;
@@ -121,7 +128,7 @@ fn serve(config: Config, tls_acceptor: TlsAcceptor, file: PathBuf) -> anyhow::Re
     let (sockets, unused) = Sockets::bind(&config.listeners(), inherited)?;
     let backend = Backend::open(&config.log)?;
     if config.daemon {
-        os::detach().context("cannot leave the terminal")?;
+        *starter = Some(os::detach(st::fork).context("cannot leave the terminal")?);
     }
     if let Some(pid_file) = &pid_file {
         pid_file.write()?;
@@ -139,6 +146,9 @@ fn serve(config: Config, tls_acceptor: TlsAcceptor, file: PathBuf) -> anyhow::Re
     os::watch_signals(move |command| inbox.post(command), remove_pid_file).context("cannot watch for signals")?;
     let (ended, end) = mpsc::channel();
     st::run(move || srs::app::start(config, sockets, tls_acceptor, Control { file, commands, ended }))??;
+    if let Some(starter) = starter.take() {
+        starter.report_serving().context("cannot leave the terminal")?;
+    }
     // The coroutines serve; this thread waits. If the control coroutine is lost, the server continues without it.
     if end.recv().is_err() {
         loop {

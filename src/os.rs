@@ -3,6 +3,7 @@
 //! Nothing here knows the server. Signals become [`ControlCommand`]s; sd_notify(3) is implemented here, since it is one
 //! datagram.
 
+mod detach;
 mod limits;
 mod memory;
 mod notify;
@@ -10,13 +11,12 @@ mod pid_file;
 pub mod process;
 mod signals;
 
+pub use detach::{WaitingStarter, detach};
 pub use limits::{FileLimit, raise_file_limit};
 pub use memory::{memory_limit, resident_bytes};
 pub use notify::{monotonic_micros, notify};
 pub use pid_file::PidFile;
 pub use signals::{ControlCommand, watch_signals};
-
-use std::io;
 
 /// Resources that this process uses.
 #[derive(Debug, Clone, Copy, Default)]
@@ -32,11 +32,4 @@ pub fn usage() -> Usage {
     // Reading the folder takes a descriptor itself.
     let files = std::fs::read_dir("/proc/self/fd").map_or(0, |entries| entries.count().saturating_sub(1));
     Usage { files, memory: resident_bytes() / 1024 }
-}
-
-/// Detaches from the terminal: continues as a child of init in its own session, with the standard streams on `/dev/null`. The
-/// working directory stays. Call it before any thread starts, since only the calling thread continues; the caller exits
-/// with status 0. Errors: those of fork(2) and setsid(2).
-pub fn detach() -> io::Result<()> {
-    nix::unistd::daemon(true, false).map_err(io::Error::from)
 }

@@ -15,6 +15,7 @@
 //! | [`Cond`], [`Inbox`], [`Shared`] | condition variable, queue from threads to a coroutine, state shared by coroutines |
 //! | [`offload`], [`look_up`], [`drop_in_background`] | blocking work (disk, names), TLS handshakes and large frees on other threads |
 //! | [`trim_stack`] | returns the unused pages of a stack to the system; the heap does that by itself, see `allocator` |
+//! | [`fork`] | a copy of the process, with an allocator that returns memory there too |
 //! | [`busy_share`], [`low_priority_runs`], [`start_watchdog`] | load of the worker; a thread that logs when one coroutine holds the worker |
 //! | [`net`], `tls` (feature `ssl`) | sockets whose wait ends on readiness, a deadline or a wake-up; RTMPS |
 //!
@@ -26,6 +27,7 @@ mod allocator;
 mod block;
 mod clock;
 mod cond;
+mod fork;
 mod inbox;
 mod load;
 pub mod net;
@@ -48,6 +50,7 @@ mod watchdog;
 
 pub use clock::{now, system_time};
 pub use cond::Cond;
+pub use fork::fork;
 pub use inbox::Inbox;
 pub use load::{RunLengths, busy_share, low_priority_runs};
 pub use nice::set_nice;

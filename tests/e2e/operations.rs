@@ -130,7 +130,9 @@ fn a_daemon_says_what_is_wrong_first_and_runs_once() {
     drop(taken);
 
     assert_eq!(run(), (Some(0), String::new()));
-    let pid = wait_pid(&scratch);
+    // An init script reads the file at once.
+    let pid = std::fs::read_to_string(scratch.file("srs.pid")).expect("the pid file of a server that serves");
+    let pid = pid.trim().parse().expect("a process id");
     struct KillOnDrop(Pid);
     impl Drop for KillOnDrop {
         fn drop(&mut self) {
@@ -146,6 +148,24 @@ fn a_daemon_says_what_is_wrong_first_and_runs_once() {
     kill(end.0, Signal::SIGTERM).expect("it runs");
     eventually("the daemon has ended", LIMIT, || (!scratch.file("srs.pid").exists()).then_some(()));
     eventually("the port is free", LIMIT, || (!listens(port)).then_some(()));
+}
+
+#[test]
+fn a_daemon_that_cannot_serve_says_so_and_fails() {
+    let scratch = Scratch::new();
+    let port = server::free_port();
+    let path = scratch.file("srs.conf");
+    let text = format!("listen 127.0.0.1:{port}; daemon on; pid srs.pid; vhost __defaultVhost__ {{ }}\n");
+    std::fs::write(&path, text).expect("a file of ours");
+    // Enough files for what comes before the process leaves the terminal, and too few for what follows.
+    let mut command = Command::new("sh");
+    command.args(["-c", "ulimit -n 12 && exec \"$@\"", "sh", binary(), "-c"]).arg(&path).stdin(Stdio::null());
+    let mut process = Process::spawn(&scratch, "daemon", command);
+    let status = process.wait(LIMIT).code();
+    let said = process.log();
+    assert_eq!(status, Some(1), "{said}");
+    assert!(said.contains("Too many open files") && !said.contains("cannot leave the terminal"), "{said}");
+    eventually("the copy has ended", LIMIT, || (!listens(port)).then_some(()));
 }
 
 #[test]

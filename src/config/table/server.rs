@@ -62,8 +62,8 @@ pub(super) static ROWS: &[Row] = &[
         "size of the RTMP chunks that are sent", CHUNK_SIZE_TEXT),
     setting(Root, "daemon", Kind::Switch, "off", Restart("a running process cannot leave its terminal"),
         "detach from the terminal",
-        "Detaches from the terminal at the start and runs in the background. Errors of the start are printed before \
-         that. Use off under a service manager such as systemd."),
+        "Detaches from the terminal and runs in the background. The command ends when the server serves, or with an error. \
+         Use off under a service manager such as systemd."),
     setting(Root, "pid", Kind::Path("FILE | off"), "off", Restart("other programs find the running server by this file"),
         "file with the process id",
         "File with the process id, for programs that send signals; removed at the end. It is locked, so that two \
