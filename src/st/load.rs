@@ -107,8 +107,12 @@ pub fn busy_share() -> f64 {
     })
 }
 
-/// Returns the share of normal priority, given the share `all` of processor time and the share `low` of low priority. `low` is
-/// wall-clock time and includes time in which the worker was not scheduled.
+/// Returns the share of normal priority, given the share `all` of processor time and the share `low` of low priority.
+///
+/// `low` is wall-clock time: reading the processor time would be a system call at both ends of each run. So it includes time in
+/// which other processes had the processor, and the result is too low by that, which is at most `1 - all`. Nothing is decided too
+/// early for it: load shedding begins at 98 % by default, where others have 2 % at most. With a lower `max_busy`, on a machine
+/// whose processor others use while low priority runs, it begins later.
 fn normal_share(all: f64, low: f64) -> f64 {
     ((all - low) / (1.0 - low.min(MIN_LOW_PRIORITY_SHARE))).clamp(0.0, 1.0)
 }
@@ -143,6 +147,20 @@ mod tests {
         ] {
             let share = normal_share(all, low);
             assert!((share - expected).abs() < 0.001, "{all}, {low}: {share}");
+        }
+    }
+
+    #[test]
+    fn time_of_other_processes_makes_the_worker_look_idler_by_no_more_than_that() {
+        const STEPS: u32 = 20;
+        let part = |steps: u32| f64::from(steps) / f64::from(STEPS);
+        for (all, low) in (0..=STEPS).flat_map(|all| (0..=all).map(move |low| (all, low))) {
+            let alone = normal_share(part(all), part(low));
+            for others in 0..=STEPS - all {
+                let shared = normal_share(part(all), part(low + others));
+                let error = (alone - shared) * (1.0 - MIN_LOW_PRIORITY_SHARE);
+                assert!((-1e-9..=part(others) + 1e-9).contains(&error), "{all} {low} {others}: {error}");
+            }
         }
     }
 }
