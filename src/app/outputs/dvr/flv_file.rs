@@ -9,7 +9,8 @@ use crate::app::stream::{Packet, PacketKind, Track};
 use crate::codec::flv;
 use crate::codec::flv::recording::Recording;
 
-const WRITE_BYTES: usize = 64 * 1024;
+/// Size of the buffer of pending tags, in bytes, which is the memory that a recorded stream costs. The disk gets what fills it.
+const WRITE_BYTES: usize = 32 * 1024;
 
 /// Interval of the index of a recording without video, in milliseconds.
 const AUDIO_INDEX_MS: u64 = 1000;
@@ -37,7 +38,7 @@ impl FlvFile {
         let mut file = Self {
             accepted: recording.size(),
             recording,
-            pending: BytesMut::new(),
+            pending: BytesMut::with_capacity(WRITE_BYTES),
             written_at: now,
             last_indexed: None,
             has_video: has(Track::Video),
@@ -59,6 +60,11 @@ impl FlvFile {
         starts_gop: bool,
         now: Instant,
     ) -> Written {
+        // Nothing is appended beyond the capacity, which would double it. The disk has written the last bytes, so it is used again.
+        let size = self.pending.len() + packet.payload.len() + flv::TAG_OVERHEAD;
+        if size > WRITE_BYTES && !self.flush_at(disk, now) {
+            return Written::Lost(1);
+        }
         let is_indexed = match packet.track {
             Track::Video => packet.kind == PacketKind::Keyframe,
             _ => starts_gop && self.last_indexed.is_none_or(|last| time >= last + AUDIO_INDEX_MS),
@@ -73,8 +79,7 @@ impl FlvFile {
         if self.pending.len() < WRITE_BYTES && !is_late {
             return Written::Whole;
         }
-        self.written_at = now;
-        if self.flush(disk) { Written::Whole } else { Written::Lost(1) }
+        if self.flush_at(disk, now) { Written::Whole } else { Written::Lost(1) }
     }
 
     pub(super) fn close(mut self, disk: &mut impl Disk) -> u64 {
@@ -87,6 +92,11 @@ impl FlvFile {
     pub(super) fn abandon(mut self, disk: &mut impl Disk) {
         self.recording.add_tracks(self.has_audio, self.has_video);
         disk.close(Ending::Flv(self.recording));
+    }
+
+    fn flush_at(&mut self, disk: &mut impl Disk, now: Instant) -> bool {
+        self.written_at = now;
+        self.flush(disk)
     }
 
     /// Hands the pending bytes to the disk. Returns false if there was no room for them: they are lost.
