@@ -31,7 +31,7 @@ mod watched;
 pub(super) use event_loop::{drive as drive_event_loop, prepare as prepare_event_loop};
 pub use inherited::{inherited_listeners, listens_on};
 pub use listener::{TcpListener, bind};
-pub use page_file::PageFile;
+pub use page_file::{MAX_PAGE_FILE_DESCRIPTORS, PageFile};
 pub use stream::TcpStream;
 pub use tcp_info::TcpInfo;
 pub use wait::{EventHandler, WaitResult, set_eager_yield};

@@ -90,7 +90,7 @@ impl LiveFile {
         // Without it, the body is sent from the heap.
         let pages = Arc::new(st::offload(move || PageFile::new(&body)).ok()?.ok()?);
         let charge = charge();
-        charge.set(self.body.len());
+        charge.set(pages.memory());
         let _ = self.pages.set((pages.clone(), charge));
         Some(pages)
     }
@@ -364,7 +364,7 @@ mod tests {
             (few, many)
         })
         .unwrap();
-        assert_eq!(memory.total(), MIN_PAGES);
+        assert_eq!(memory.total(), 2 * MIN_PAGES, "a file, and a pipe");
         drop((few, many));
         assert_eq!(memory.total(), 0);
     }

@@ -8,10 +8,13 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use nix::sys::memfd::{MFdFlags, memfd_create};
 use nix::sys::sendfile::sendfile;
 
-use super::page_pipe::PagePipe;
+use super::page_pipe::{MAX_PIPES, PagePipe};
 
 /// Maximum number of page files at a time: each is an open file.
 const MAX_PAGE_FILES: usize = 256;
+
+/// Maximum number of open files of all page files: with their pipes, and some that exist while one is made or sent.
+pub const MAX_PAGE_FILE_DESCRIPTORS: usize = MAX_PAGE_FILES + MAX_PIPES + 16;
 
 static PAGE_FILES: AtomicUsize = AtomicUsize::new(0);
 
@@ -19,6 +22,7 @@ static PAGE_FILES: AtomicUsize = AtomicUsize::new(0);
 #[derive(Debug)]
 pub struct PageFile {
     file: File,
+    len: usize,
     pipe: Option<PagePipe>,
     _count: FileSlot,
 }
@@ -28,7 +32,7 @@ pub struct PageFile {
 struct FileSlot;
 
 impl PageFile {
-    /// Copies `bytes`. Takes about 0.3 ms per MB.
+    /// Copies `bytes`. Takes about 0.5 ms per MB.
     ///
     /// # Errors
     /// Those of memfd_create(2) and write(2), and `OutOfMemory` if there are too many page files.
@@ -36,8 +40,13 @@ impl PageFile {
         let count = FileSlot::acquire().ok_or(io::ErrorKind::OutOfMemory)?;
         let mut file = File::from(memfd_create("segment", MFdFlags::MFD_CLOEXEC)?);
         file.write_all(bytes)?;
-        let pipe = PagePipe::new(&file, bytes.len());
-        Ok(Self { file, pipe, _count: count })
+        let pipe = PagePipe::new(bytes);
+        Ok(Self { file, len: bytes.len(), pipe, _count: count })
+    }
+
+    /// Returns the number of bytes in memory: the pipe has a copy of its own.
+    pub fn memory(&self) -> usize {
+        self.len + self.pipe.as_ref().map_or(0, PagePipe::len)
     }
 
     /// Writes as many bytes to a socket as fit, at most `len` from `offset` on. `is_fast`: all of them probably do.
