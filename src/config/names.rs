@@ -17,7 +17,10 @@ pub(super) fn canonical(name: &str) -> String {
 /// has none.
 pub(super) fn host(word: &str) -> Option<String> {
     let bare = word.strip_prefix('[').and_then(|w| w.strip_suffix(']')).unwrap_or(word);
-    if let Ok(address) = bare.parse::<Ipv6Addr>() {
+    // Names are looked up at each request of HTTP, and have no colon.
+    if bare.contains(':')
+        && let Ok(address) = bare.parse::<Ipv6Addr>()
+    {
         return Some(address.to_string());
     }
     let is_label = |l: &str| !l.is_empty() && l.chars().all(|c| c.is_alphanumeric() || c == '-' || c == '_');

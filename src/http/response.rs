@@ -4,6 +4,9 @@ use std::fmt::{self, Write as _};
 
 use super::status::Status;
 
+/// Room for the further header lines of most responses, in bytes.
+const LINES_CAPACITY: usize = 256;
+
 /// The part of a head that does not depend on the connection.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Head {
@@ -44,15 +47,16 @@ pub enum Persistence {
 impl Head {
     /// Creates a head without further lines.
     pub fn new(status: Status, length: ResponseLength) -> Self {
-        Self { status, length, is_private: false, lines: String::new() }
+        Self { status, length, is_private: false, lines: String::with_capacity(LINES_CAPACITY) }
     }
 
     /// Adds a header line. Drops control characters of the value, which could end the line.
     #[must_use]
     pub fn with(mut self, name: &str, value: impl fmt::Display) -> Self {
-        let start = self.lines.len() + name.len();
+        self.lines.push_str(name);
+        let start = self.lines.len();
         // Writing to a String cannot fail, here and below.
-        let _ = write!(self.lines, "{name}: {value}");
+        let _ = write!(self.lines, ": {value}");
         if self.lines[start..].contains(|c: char| c.is_control()) {
             let value: String = self.lines[start..].chars().filter(|c| !c.is_control()).collect();
             self.lines.replace_range(start.., &value);
@@ -77,8 +81,9 @@ impl Head {
             Persistence::Close => "close",
             Persistence::Upgrade => "upgrade",
         };
-        let (code, reason) = (self.status.code(), self.status.reason());
-        let _ = write!(head, "HTTP/1.1 {code} {reason}\r\nDate: {date}\r\nConnection: {connection}\r\n{common}");
+        let _ = write!(head, "HTTP/1.1 {} ", self.status.code());
+        let reason = self.status.reason();
+        head.extend([reason, "\r\nDate: ", date, "\r\nConnection: ", connection, "\r\n", common]);
         let _ = match self.length {
             ResponseLength::Known(length) => write!(head, "Content-Length: {length}\r\n"),
             ResponseLength::Chunked => head.write_str("Transfer-Encoding: chunked\r\n"),
