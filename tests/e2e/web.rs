@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use crate::browser::Browser;
 use crate::common::flv::{AUDIO, Tag, VIDEO};
+use crate::common::http_client::Client;
 use crate::common::process::{Process, eventually};
 use crate::common::scratch::Scratch;
 use crate::common::server::Settings;
@@ -103,6 +104,46 @@ fn ffmpeg_plays_the_same_from_the_server_and_from_nginx() {
         "{of_audio:?}, and video by {}",
         of_video[0]
     );
+    server.assert_healthy();
+}
+
+/// From the second request on, a segment is sent from memory of the kernel; to a connection that has taken it whole, in another
+/// way than to one that is slow or wants a part.
+#[test]
+fn a_segment_is_the_same_at_each_request() {
+    let ffmpeg = need!(ffmpeg);
+    let scratch = Scratch::new();
+    let vhost = HLS.vhost.replace("hls_fragment 1", "hls_fragment 3");
+    let (mut server, port) = http::start(&scratch, "", Settings { vhost: &vhost, ..HLS });
+    let source = media::h264_aac(&ffmpeg);
+    let mut publisher = publish(&scratch, "publisher", &ffmpeg, source, &server.url("s"), &[]);
+    publisher.wait_success(CLIENT_TIMEOUT);
+    let path = scratch.file("html/live/s-0.ts");
+    let segment = eventually("a segment on disk", CLIENT_TIMEOUT, || std::fs::read(&path).ok());
+    assert!(segment.len() > 64 * 1024, "smaller ones are sent from the heap");
+    // The responses can only come from memory.
+    std::fs::write(&path, "of the disk").expect("a file in the scratch folder");
+
+    const REQUEST: &[u8] = b"GET /live/s-0.ts HTTP/1.1\r\nHost: h\r\n\r\n";
+    const UNREAD: usize = 100;
+    let mut late = Client::new(port);
+    let mut client = Client::new(port);
+    for n in 0..30 {
+        let whole = client.get("/live/s-0.ts", "");
+        assert!(whole.status == 200 && whole.body == segment, "request {n}");
+        if n % 10 == 5 {
+            let part = client.get("/live/s-0.ts", "Range: bytes=1000-70000\r\n");
+            assert!(part.status == 206 && part.body == segment[1000..=70_000], "after request {n}");
+        }
+    }
+    // More than the socket takes while nobody reads.
+    late.send(&REQUEST.repeat(UNREAD));
+    for n in 0..10 {
+        assert!(client.get("/live/s-0.ts", "").body == segment, "request {n} while another client does not read");
+    }
+    for n in 0..UNREAD {
+        assert!(late.answer(true).is_some_and(|answer| answer.body == segment), "late answer {n}");
+    }
     server.assert_healthy();
 }
 
