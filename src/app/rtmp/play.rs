@@ -78,6 +78,8 @@ impl Connection<'_> {
             Err(reason) => return Err(self.refuse(stream_id, refused, reason)),
         };
         let source = self.ctx.streams.get_or_create(&request.name, &request.vhost);
+        // Most players name the stream as its publisher does: theirs is the publisher's description, without one of their own.
+        let info = source.published_stream().filter(|published| *published == info).unwrap_or(info);
         log::info!("play started: stream={}", request.name);
         // The stream's vhost can differ from the connection's, and from that of the playback before.
         if source.chunk_size() != self.rtmp.protocol().chunk_size() {
