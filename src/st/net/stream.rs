@@ -31,8 +31,11 @@ thread_local! {
 pub struct TcpStream(pub(super) Arc<Inner>);
 
 /// The state that the clones of a connection share.
+#[repr(C)] // What a write accesses is together: the end of the socket, and the session.
 pub(super) struct Inner {
     pub(super) socket: RawSocket,
+    /// The TLS session, once the handshake is done.
+    pub(super) session: OnceLock<Box<Session>>,
     peer: SocketAddr,
     pub(super) interrupted: AtomicBool,
     /// In milliseconds, 0 for none.
@@ -40,8 +43,6 @@ pub(super) struct Inner {
     /// Deadline of all blocking reads and writes together.
     pub(super) expiry: Mutex<Option<Instant>>,
     wait_timer: Mutex<WaitTimer>,
-    /// The TLS session, once the handshake is done.
-    pub(super) session: OnceLock<Box<Session>>,
 }
 
 impl TcpStream {
@@ -127,7 +128,10 @@ impl TcpStream {
     /// [`TcpStream::try_read`].
     pub fn try_read_with<R>(&self, consume: impl FnOnce(&[u8]) -> R) -> io::Result<Option<R>> {
         let mut buffer = READ_BUFFER.take();
-        buffer.resize(READ_BUFFER_BYTES, 0);
+        if buffer.is_empty() {
+            // Zeros of the system: only pages that are read into take memory, which `resize` would write to.
+            buffer = vec![0; READ_BUFFER_BYTES];
+        }
         let result = self.try_read(&mut buffer).map(|read| read.map(|n| consume(&buffer[..n])));
         READ_BUFFER.set(buffer);
         result
@@ -158,7 +162,7 @@ impl TcpStream {
 
     /// Prefetches the memory that the next write accesses first.
     pub fn prefetch(&self) {
-        prefetch(&self.0.socket.io);
+        prefetch(self.0.socket.io.inner());
         prefetch(&self.0.session);
     }
 
