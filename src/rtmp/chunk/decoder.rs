@@ -267,6 +267,8 @@ impl ChunkDecoder {
         if self.streams.len() == MAX_CHUNK_STREAMS {
             return Err(Error::TooManyStreams);
         }
+        // Most clients have one or two, for which `push` would allocate four.
+        self.streams.reserve_exact(1);
         self.streams.push(ChunkStream {
             csid,
             kind: MessageType(0),
