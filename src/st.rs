@@ -55,7 +55,7 @@ pub use inbox::Inbox;
 pub use load::{RunLengths, busy_share, low_priority_runs};
 pub use nice::set_nice;
 pub use offload::{Overloaded, drop_in_background, look_up, offload};
-pub use prefetch::{prefetch, prefetch_all, prefetch_stack};
+pub use prefetch::{prefetch, prefetch_after, prefetch_all, prefetch_stack};
 pub use priority::{PriorityGuard, raise_priority};
 pub use shared::Shared;
 pub use spawn::{Handle, RunError, coroutine_count, run, spawn, spawn_low_priority, spawn_supervised, supervised};

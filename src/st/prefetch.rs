@@ -28,6 +28,15 @@ pub fn prefetch_all<T: ?Sized>(value: &T) {
     prefetch_line(start.wrapping_add(size.saturating_sub(1)));
 }
 
+/// Prefetches the `bytes` that follow `value` in memory, such as the unused end of a buffer.
+#[inline]
+pub fn prefetch_after<T: ?Sized>(value: &T, bytes: usize) {
+    let end = std::ptr::from_ref(value).cast::<u8>().wrapping_add(size_of_val(value));
+    for at in (0..bytes).step_by(LINE) {
+        prefetch_line(end.wrapping_add(at));
+    }
+}
+
 /// Prefetches the part of the stack that the next calls use. Each coroutine has a stack of its own.
 #[inline]
 pub fn prefetch_stack() {

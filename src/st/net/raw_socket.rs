@@ -11,6 +11,7 @@ use super::page_file::PageFile;
 use super::watched::Watched;
 
 /// A socket that does not block. It counts bytes and remembers the events that a wait has consumed.
+#[repr(C)] // The descriptor, at the end of `io`, is beside what else a read or write accesses.
 pub(in crate::st) struct RawSocket {
     pub(super) io: Watched<net::TcpStream>,
     pub(super) bytes_received: AtomicU64,

@@ -18,6 +18,7 @@ pub(super) const WOKEN: usize = 0x8000_0000;
 /// The queue forgets it before it is closed, in the order of these fields. `CoIo` alone would close its socket first, which
 /// makes the kernel forget it only if nobody else has it open. But a child process has it open between fork and exec, in which
 /// another thread may be: the kernel would go on to report events, with the address of what is freed by then.
+#[repr(C)] // Keeps `socket` at the end, see `RawSocket`.
 pub(super) struct Watched<T> {
     watch: AtomicRefCell<Watch>,
     socket: T,
