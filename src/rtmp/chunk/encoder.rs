@@ -28,10 +28,9 @@ pub fn encode(out: &mut BytesMut, header: &ChunkHeader, payload: &[u8], chunk_si
     let extended = (header.timestamp >= EXTENDED_TIMESTAMP).then_some(header.timestamp);
     let before = out.len();
     basic_header(out, 0, header.csid);
-    out.put_uint(header.timestamp.min(EXTENDED_TIMESTAMP).into(), 3);
-    out.put_uint(payload.len() as u64, 3);
-    out.put_u8(header.kind.0);
-    out.put_u32_le(header.stream_id);
+    let ([t2, t1, t0], [l2, l1, l0]) = (be24(header.timestamp.min(EXTENDED_TIMESTAMP)), be24(payload.len() as u32));
+    let [i0, i1, i2, i3] = header.stream_id.to_le_bytes();
+    out.put_slice(&[t2, t1, t0, l2, l1, l0, header.kind.0, i0, i1, i2, i3]);
     if let Some(extended) = extended {
         out.put_u32(extended);
     }
@@ -47,9 +46,8 @@ pub fn encode_delta(out: &mut BytesMut, header: &ChunkHeader, delta: u32, payloa
     let payload = &payload[..payload.len().min(MAX_MESSAGE)];
     let before = out.len();
     basic_header(out, 1, header.csid);
-    out.put_uint(delta.into(), 3);
-    out.put_uint(payload.len() as u64, 3);
-    out.put_u8(header.kind.0);
+    let ([d2, d1, d0], [l2, l1, l0]) = (be24(delta), be24(payload.len() as u32));
+    out.put_slice(&[d2, d1, d0, l2, l1, l0, header.kind.0]);
     let header_len = out.len() - before;
     put_payload(out, header.csid, None, payload, chunk_size);
     header_len
@@ -75,6 +73,12 @@ fn put_continuation(out: &mut BytesMut, csid: ChunkStreamId, extended: Option<u3
         }
         out.put_slice(piece);
     }
+}
+
+/// Returns the 24 low bits. A header is appended at once: each append costs a check of the buffer's capacity.
+fn be24(value: u32) -> [u8; 3] {
+    let [_, bytes @ ..] = value.to_be_bytes();
+    bytes
 }
 
 /// Appends the basic header in its shortest form (section 5.3.1.1).

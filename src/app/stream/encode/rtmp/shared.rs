@@ -43,6 +43,8 @@ impl MessageLayout {
     }
 
     /// Appends a message to `out`.
+    // Returned through memory, it is read before the payload is written out, and waits for that.
+    #[inline]
     pub(crate) fn encode(
         out: &mut BytesMut,
         track: Track,
