@@ -104,6 +104,10 @@ pub(super) fn table(stats: &Stats) -> String {
     for group in groups(stats) {
         let _ = write!(table, "{:19}", group.title);
         for (name, value, unit) in group.figures {
+            // Nobody has counted them.
+            if name == "messages_per_second" && value == 0.0 {
+                continue;
+            }
             let digits = if unit.is_empty() || value >= 1000.0 { 0 } else { 2 };
             let space = if unit.is_empty() || unit.starts_with('/') { "" } else { " " };
             let _ = write!(table, "{:22}", format!("{} {value:.digits$}{space}{unit}", label(name)).trim_start());
