@@ -4,7 +4,7 @@
 
 use std::collections::{BTreeSet, HashMap, VecDeque};
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::sync::{Arc, LazyLock, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::SystemTime;
 
 use bytes::Bytes;
@@ -56,11 +56,14 @@ struct EvictableFiles {
     paths: VecDeque<Box<str>>,
 }
 
+type MakeMetadata = Box<dyn FnOnce() -> FileMetadata + Send>;
+
 /// An immutable file in memory. A new version of a playlist is another file under the same path.
 #[derive(Debug)]
 pub struct LiveFile {
     pub body: Bytes,
-    pub metadata: FileMetadata,
+    /// Made at the first request: most segments of an origin are never requested.
+    pub metadata: LazyLock<FileMetadata, MakeMetadata>,
     requests: AtomicU32,
     pages: OnceLock<(Arc<PageFile>, Charge)>,
 }
@@ -70,7 +73,9 @@ impl LiveFile {
     pub fn new(path: &str, body: Bytes, modified: SystemTime) -> Self {
         /// Counter that makes the entity tag of each file unique.
         static VERSION: AtomicU64 = AtomicU64::new(0);
-        let metadata = FileMetadata::new(path, body.len() as u64, modified, VERSION.fetch_add(1, Ordering::Relaxed));
+        let (path, len, version) = (path.to_owned(), body.len() as u64, VERSION.fetch_add(1, Ordering::Relaxed));
+        let make_metadata = move || FileMetadata::new(&path, len, modified, version);
+        let metadata = LazyLock::new(Box::new(make_metadata) as MakeMetadata);
         Self { body, metadata, requests: AtomicU32::new(0), pages: OnceLock::new() }
     }
 
