@@ -156,8 +156,8 @@ pub(super) fn write_clock_packet(out: &mut Vec<u8>, pid: Pid, counter: u8, pcr: 
 
 /// Writes the header of a packet without an adaptation field that starts no PES packet.
 fn write_header(packet: &mut [u8; PACKET_SIZE], pid: Pid, control: u8) {
-    let [high, low] = pid.number().to_be_bytes();
-    packet[..HEADER].copy_from_slice(&[0x47, high, low, control]);
+    let header = 0x47 << 24 | u32::from(pid.number()) << 8 | u32::from(control);
+    packet[..HEADER].copy_from_slice(&header.to_be_bytes());
 }
 
 /// Writes an adaptation field of `size` bytes into a packet that is filled with padding; a size of 0 is none, and of 1 only a
