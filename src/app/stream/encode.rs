@@ -43,8 +43,17 @@ pub(super) struct LiveBatch {
     pub(super) shared: Vec<SharedBatch>,
 }
 
-#[cfg(feature = "http")]
 impl LiveBatch {
+    /// Returns a handle to the [bytes](Encoder::live_bytes) for subscribers with this encoder.
+    pub(super) fn share(&self, encoder: &Encoder, log: &mut PacketLog) -> Bytes {
+        match encoder {
+            Encoder::Rtmp(_) => log.share_last_batch(),
+            #[cfg(feature = "http")]
+            Encoder::Wire(viewer) => self.shared_bytes(viewer).cloned().unwrap_or_default(),
+        }
+    }
+
+    #[cfg(feature = "http")]
     fn shared_bytes(&self, viewer: &WireEncoder) -> Option<&Bytes> {
         viewer.bytes_of(self.shared.iter().find(|shared| shared.wire == viewer.wire())?)
     }
@@ -61,15 +70,6 @@ impl Encoder {
                 let bytes = batch.shared_bytes(viewer)?;
                 Some((bytes, chunks.tracks & viewer.wire().tracks))
             }
-        }
-    }
-
-    /// Returns a handle to the bytes of [`Encoder::live_bytes`].
-    pub(super) fn share_live(&self, batch: &LiveBatch, log: &mut PacketLog) -> Bytes {
-        match self {
-            Self::Rtmp(_) => log.share_last_batch(),
-            #[cfg(feature = "http")]
-            Self::Wire(viewer) => batch.shared_bytes(viewer).cloned().unwrap_or_default(),
         }
     }
 

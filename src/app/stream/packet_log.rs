@@ -12,7 +12,7 @@
 //! it shares every byte.
 //!
 //! Batches follow each other in one allocation, which belongs to the log alone until it is full or somebody needs a handle to a
-//! part of it. Then its closed batches become a [`Segment`], which is shared and charged as a whole. So a message that all players
+//! part of it. Then its closed batches become a [`Block`], which is shared and charged as a whole. So a message that all players
 //! have taken at once costs no reference count, no charge and no allocation of its own.
 
 use std::collections::VecDeque;
@@ -36,7 +36,7 @@ const USUAL_MESSAGE: usize = 1024;
 const MAX_BATCH_BYTES: usize = 256 * 1024;
 const MAX_BATCH_ENTRIES: usize = 1024;
 
-/// Evictions of at least this many segments run in the background: thousands take milliseconds, and 100 streams may end at once.
+/// Evictions of at least this many blocks run in the background: thousands take milliseconds, and 100 streams may end at once.
 const MIN_BULK_EVICTION: usize = 64;
 
 /// Entries for which room is kept even when unused, and not charged.
@@ -51,7 +51,7 @@ const ENTRIES_PER_CHARGE: usize = 64;
 #[derive(Debug, Clone, Copy)]
 pub(super) struct LogEntry {
     pub(super) time: u64,
-    /// Position of the message in its segment or in the open allocation.
+    /// Position of the message in its block or in the open allocation.
     offset: u32,
     pub(super) layout: MessageLayout,
     pub(super) track: Track,
@@ -86,7 +86,7 @@ pub(super) struct Batch {
 
 /// Closed batches in one buffer, which is charged until its last handle drops.
 #[derive(Debug)]
-struct Segment {
+struct Block {
     end_seq: u64,
     bytes: Bytes,
     /// Bytes charged: the buffer and its entries.
@@ -106,7 +106,7 @@ pub(super) struct PacketLog {
     open_seq: u64,
     /// Bytes of the open allocation that belong to closed batches.
     closed_len: usize,
-    /// Position of the last closed batch in the open allocation, or in the last segment if that has no closed batch.
+    /// Position of the last closed batch in the open allocation, or in the last block if that has no closed batch.
     last_batch_start: usize,
     /// Size of the entries of closed batches, with their messages.
     closed_bytes: usize,
@@ -116,7 +116,7 @@ pub(super) struct PacketLog {
     opened_at: Option<Instant>,
     chunk_size: u32,
     last_times: [Option<u64>; Track::COUNT],
-    segments: VecDeque<Segment>,
+    blocks: VecDeque<Block>,
     memory: MemoryTracker,
 }
 
@@ -141,7 +141,7 @@ impl PacketLog {
             opened_at: None,
             chunk_size: chunk_size as u32,
             last_times: [None; Track::COUNT],
-            segments: VecDeque::new(),
+            blocks: VecDeque::new(),
             memory: memory.clone(),
         }
     }
@@ -178,9 +178,9 @@ impl PacketLog {
         self.closed_bytes + self.batch_len() + self.open_count() * size_of::<LogEntry>()
     }
 
-    /// Returns the bytes charged for the messages: whole segments and allocations.
+    /// Returns the bytes charged for the messages: whole blocks and allocations.
     pub(super) fn held(&self) -> usize {
-        self.segments.iter().map(|segment| segment.size).sum::<usize>() + self.charge.get()
+        self.blocks.iter().map(|block| block.size).sum::<usize>() + self.charge.get()
     }
 
     pub(super) fn is_batch_full(&self, has_players: bool) -> bool {
@@ -217,7 +217,7 @@ impl PacketLog {
     #[cfg(feature = "http")]
     pub(super) fn chunks(&self, seq: u64) -> Option<(&LogEntry, &[u8])> {
         let entry = self.get(seq)?;
-        let buffer = if seq < self.open_seq { &self.segment(seq)?.bytes[..] } else { &self.open[..] };
+        let buffer = if seq < self.open_seq { &self.block(seq)?.bytes[..] } else { &self.open[..] };
         Some((entry, &buffer[entry.range()]))
     }
 
@@ -227,11 +227,11 @@ impl PacketLog {
         if seq >= self.open_seq {
             self.seal();
         }
-        Some(SharedMessage { bytes: self.segment(seq)?.bytes.slice(entry.range()), layout: entry.layout })
+        Some(SharedMessage { bytes: self.block(seq)?.bytes.slice(entry.range()), layout: entry.layout })
     }
 
-    fn segment(&self, seq: u64) -> Option<&Segment> {
-        self.segments.get(self.segments.partition_point(|segment| segment.end_seq <= seq))
+    fn block(&self, seq: u64) -> Option<&Block> {
+        self.blocks.get(self.blocks.partition_point(|block| block.end_seq <= seq))
     }
 
     /// Returns the bytes of the batch that was closed last, before it is trimmed.
@@ -239,13 +239,13 @@ impl PacketLog {
         if self.closed_len > 0 {
             return &self.open[self.last_batch_start..self.closed_len];
         }
-        self.segments.back().map_or(&[], |last| &last.bytes[self.last_batch_start..])
+        self.blocks.back().map_or(&[], |last| &last.bytes[self.last_batch_start..])
     }
 
     /// Returns a handle to the batch that was closed last, before it is trimmed.
     pub(super) fn share_last_batch(&mut self) -> Bytes {
         self.seal();
-        self.segments.back().map_or_else(Bytes::new, |last| last.bytes.slice(self.last_batch_start..))
+        self.blocks.back().map_or_else(Bytes::new, |last| last.bytes.slice(self.last_batch_start..))
     }
 
     fn closed_count(&self) -> usize {
@@ -311,7 +311,7 @@ impl PacketLog {
         }
     }
 
-    /// Makes the closed batches of the open allocation a segment.
+    /// Makes the closed batches of the open allocation a block.
     fn seal(&mut self) {
         if self.closed_len == 0 {
             return;
@@ -321,7 +321,7 @@ impl PacketLog {
         let bytes = self.open.split_to(self.closed_len).freeze();
         let size = bytes.len() + entries as usize * size_of::<LogEntry>();
         let bytes = self.memory.charge_buffer(Category::Media, bytes, size);
-        self.segments.push_back(Segment { end_seq, bytes, size });
+        self.blocks.push_back(Block { end_seq, bytes, size });
         for entry in self.entries.range_mut(closed_count..) {
             entry.offset -= self.closed_len as u32;
         }
@@ -350,7 +350,7 @@ impl PacketLog {
             self.open = BytesMut::new();
         }
         self.entries.shrink_to_fit();
-        self.segments.shrink_to_fit();
+        self.blocks.shrink_to_fit();
     }
 
     /// Evicts all entries before `keep_seq`, then those before the time `oldest`, then as many as exceed `max_bytes`.
@@ -365,8 +365,8 @@ impl PacketLog {
             self.first_seq += 1;
             self.entries.pop_front();
         }
-        while self.segments.front().is_some_and(|segment| segment.end_seq <= self.first_seq) {
-            self.segments.pop_front();
+        while self.blocks.front().is_some_and(|block| block.end_seq <= self.first_seq) {
+            self.blocks.pop_front();
         }
         if self.entries.is_empty() {
             self.restart_allocation();
@@ -387,14 +387,14 @@ impl PacketLog {
         (self.open_seq, self.closed_len) = (self.first_seq, 0);
     }
 
-    /// Evicts the segments before `keep_seq` in the background, if they are many. Their bytes stay charged until they are
+    /// Evicts the blocks before `keep_seq` in the background, if they are many. Their bytes stay charged until they are
     /// dropped.
     pub(super) fn evict_bulk(&mut self, keep_seq: u64) {
-        let count = self.segments.partition_point(|segment| segment.end_seq <= keep_seq);
+        let count = self.blocks.partition_point(|block| block.end_seq <= keep_seq);
         if count < MIN_BULK_EVICTION {
             return;
         }
-        let evicted: Vec<Segment> = self.segments.drain(..count).collect();
+        let evicted: Vec<Block> = self.blocks.drain(..count).collect();
         let end = evicted[count - 1].end_seq;
         st::drop_in_background(evicted);
         let entries = end.saturating_sub(self.first_seq) as usize;

@@ -170,7 +170,7 @@ impl Subscriber {
         // The coroutine gets the same error when it writes.
         let written = self.client.try_write(first).unwrap_or(0);
         if written < bytes.len() {
-            self.unsent = self.encoder.share_live(batch, log).slice(written..);
+            self.unsent = batch.share(&self.encoder, log).slice(written..);
             self.wake();
         }
     }

@@ -161,7 +161,7 @@ fn trimming_keeps_what_is_needed_within_its_bounds() {
 }
 
 #[test]
-fn many_segments_are_evicted_in_bulk_and_few_are_not() {
+fn many_blocks_are_evicted_in_bulk_and_few_are_not() {
     let filled = || {
         let mut log = packet_log();
         for time in 0..10 * MIN_BULK_EVICTION as u64 {

@@ -57,7 +57,7 @@ proptest! {
             // At least the packet log.
             prop_assert!(charged_bytes(&source) >= log_bytes(&source));
             if output.is_empty() && players.is_empty() {
-                // The first segment stays whole while any of it is kept, and the open allocation is charged as a whole.
+                // The first block stays whole while any of it is kept, and the open allocation is charged as a whole.
                 prop_assert!(charged_bytes(&source) <= log_bytes(&source) + 32 * 1024);
             }
         }
