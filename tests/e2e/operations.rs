@@ -142,6 +142,12 @@ fn a_daemon_says_what_is_wrong_first_and_runs_once() {
     }
     let end = KillOnDrop(Pid::from_raw(pid));
     Wire::player(port, "livestream");
+    // A fork does not keep them, and without them an idle server keeps the memory of a busy hour.
+    eventually("the allocator's threads run", LIMIT, || {
+        let threads = std::fs::read_dir(format!("/proc/{pid}/task")).expect("it runs").flatten();
+        let names = threads.filter_map(|thread| std::fs::read_to_string(thread.path().join("comm")).ok());
+        names.into_iter().any(|name| name.starts_with("jemalloc_bg_thd")).then_some(())
+    });
     let (status, said) = run();
     assert_eq!(status, Some(1), "{said}");
     assert!(said.contains(&format!("(pid {pid})")) && said.contains("srs.pid"), "{said}");
