@@ -196,7 +196,7 @@ fn unread_answers(rig: &Rig) {
 fn large_streams_end(rig: &Rig) {
     let part = [&[AUDIO][..], &[0; 10], &11_u32.to_be_bytes()].concat();
     let media = [message(6, 0, VIDEO, 1, &video_header()), message(6, 0, VIDEO, 1, &keyframe(100))].concat();
-    let aggregate = single_chunk(6, 0, AGGREGATE, &part.repeat(300_000));
+    let aggregate = single_chunk(6, 0, AGGREGATE, &part.repeat(540_000));
     let mut publishers = Vec::new();
     for n in 0..rig.count(6, 60, "streams") {
         let Some(mut publisher) = Attacker::connect(rig.rtmp) else { continue };
