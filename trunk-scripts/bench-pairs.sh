@@ -15,6 +15,7 @@ Compares servers that run at the same time on one core, each with publishers and
 
   --streams N    streams of each server (default 100)
   --players N    players of each stream (default 1)
+  --day          the scenario day of bench.sh instead: 100 streams with HLS, 310 players, and 50 viewers
   --seconds S    duration of each measurement (default 8)
   --rounds N     number of measurements (default 4); each starts the servers in another order
   --no-build     use the existing build
@@ -32,15 +33,17 @@ Examples:
   cp target/release/simple_rtmp_server /tmp/before
   bash trunk-scripts/bench-pairs.sh before=/tmp/before srs
   bash trunk-scripts/bench-pairs.sh --streams 1 --players 200 before=/tmp/before srs nginx-rtmp
+  bash trunk-scripts/bench-pairs.sh --day srs nginx-rtmp
 END
 }
 
-streams=100 players=1 seconds=8 rounds=4 build=yes
+streams=100 players=1 seconds=8 rounds=4 build=yes scenario=streams
 servers=()
 while [ $# -gt 0 ]; do
     case $1 in
     --streams) need "$@" && streams=$2 && shift ;;
     --players) need "$@" && players=$2 && shift ;;
+    --day) scenario=day ;;
     --seconds) need "$@" && seconds=$2 && shift ;;
     --rounds) need "$@" && rounds=$2 && shift ;;
     --no-build) build=no ;;
@@ -58,6 +61,7 @@ done
 . trunk-scripts/bench/measure.sh
 find_nginx
 check_builds "${servers[@]}"
+[ "$scenario" = streams ] || streams=100 players=1
 [ "${#servers[@]}" -ge 2 ] || fail "give two servers or more"
 
 prepare_bench "$build"
@@ -71,15 +75,18 @@ sum_of() {
 
 # measure_round NUMBER: runs all servers at once, and appends a row for each to $work/rows.
 measure_round() {
-    local i n process=() ports=() before=() after=() loads=() begin end first idle
+    local i n process=() ports=() http_ports=() before=() after=() loads=() begin end first idle
     for n in "${!servers[@]}"; do
         i=$(((n + $1) % ${#servers[@]}))
-        start_build "${servers[i]}"
-        process[i]=$server_pid ports[i]=$port
+        start_build "${servers[i]}" "$scenario"
+        process[i]=$server_pid ports[i]=$port http_ports[i]=$http_port
         publish "${servers[i]}" 'stream{n}' "$streams"
     done
+    # Until there are segments.
+    [ "$scenario" != day ] || sleep 6
     for i in "${!servers[@]}"; do
-        port=${ports[i]}
+        port=${ports[i]} http_port=${http_ports[i]}
+        [ "$scenario" != day ] || load_of_a_day
         play "$streams" "$players" "load$i" "--check=$checking" --ramp 2 --duration $((seconds + 2))
     done
     sleep 4
@@ -120,7 +127,12 @@ medians() {
 : >"$work/rows"
 for round in $(seq "$rounds"); do measure_round "$round"; done
 {
-    echo "${#servers[@]} servers at the same time, each with $streams streams of 500 kbit/s; players per stream: $players."
+    if [ "$scenario" = day ]; then
+        echo "${#servers[@]} servers at the same time, each with a day: 100 streams of 500 kbit/s with HLS, 310 players, 50 viewers of HLS."
+        echo "Mbit/s: of the 100 players that are measured."
+    else
+        echo "${#servers[@]} servers at the same time, each with $streams streams of 500 kbit/s; players per stream: $players."
+    fi
     echo
     echo "| round | server | CPU % | ratio to ${servers[0]%%=*} | user | latency p50 ms | p99 | lost | gaps | Mbit/s |"
     echo "|---|---|---|---|---|---|---|---|---|---|"

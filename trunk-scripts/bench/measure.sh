@@ -10,6 +10,15 @@ load_beside() {
     pids+=($!)
 }
 
+# load_of_a_day: runs what a day has beside the publishers and the 100 players that are measured.
+load_of_a_day() {
+    local streams="rtmp://127.0.0.1:$port/live/stream{n}"
+    load_beside "${bench[@]}" play "$streams" -c 100
+    load_beside "${bench[@]}" play "$streams" -c 100
+    load_beside "${bench[@]}" play "$streams" -c 10 --stay 2
+    load_beside "${bench[@]}" http "http://127.0.0.1:$http_port/live/stream{n}.m3u8" -c 50 --follow --every 2
+}
+
 # run_scenario SERVER SCENARIO: measures a running server.
 run_scenario() {
     local server=$1 url="rtmp://127.0.0.1:$port/live/stream" play
@@ -27,10 +36,7 @@ run_scenario() {
         publish "$server" 'stream{n}' 100
         # Until there are segments.
         sleep 8
-        load_beside "${bench[@]}" play "$url{n}" -c 100
-        load_beside "${bench[@]}" play "$url{n}" -c 100
-        load_beside "${bench[@]}" play "$url{n}" -c 10 --stay 2
-        load_beside "${bench[@]}" http "http://127.0.0.1:$http_port/live/stream{n}.m3u8" -c 50 --follow --every 2
+        load_of_a_day
         measure "$server" "a day: 100 streams, 310 players, HLS" 310 3 "${bench[@]}" play "$url{n}" "--check=$checking" -c 100
         ;;
     joins)

@@ -30,10 +30,13 @@ choose_servers() {
     servers=("${wanted[@]}")
 }
 
-# start NAME SCENARIO: starts a server. Sets server_pid and port.
+# start NAME SCENARIO: starts a server. Sets server_pid, port and http_port.
 start() {
-    local html=$work/html hls='' rtmp_hls='' files='' dvr='' record='' rtmps='' module='' stream=''
+    local html hls='' rtmp_hls='' files='' dvr='' record='' rtmps='' module='' stream=''
+    port=$(free_port 21935)
+    http_port=$(free_port 28080)
     if [ "$2" = day ]; then
+        html=$work/html-$port
         rm -rf "$html" && mkdir "$html"
         hls="hls { enabled on; hls_path $html; hls_fragment 2; hls_window 6; }"
         rtmp_hls="hls on; hls_path $html/live; hls_fragment 2s; hls_playlist_length 6s;"
@@ -43,8 +46,6 @@ start() {
         dvr="dvr { enabled on; dvr_path $work/recorded/[stream].[timestamp].flv; }"
         record="record all; record_path $work/recorded; record_unique on;"
     fi
-    port=$(free_port 21935)
-    http_port=$(free_port 28080)
     if [[ $2 == rtmps-* ]]; then
         rtmps_port=$(free_port 27443)
         rtmps="rtmps { enabled on; listen 127.0.0.1:$rtmps_port; cert $work/cert.pem; key $work/key.pem; }"
@@ -111,11 +112,11 @@ check_builds() {
     done
 }
 
-# start_build SERVER: starts a server that check_builds accepts. Sets server_pid and port.
+# start_build SERVER [SCENARIO]: starts a server that check_builds accepts. Sets server_pid, port and http_port.
 start_build() {
     case $1 in
-    *=*) program=${1#*=} start srs streams ;;
-    *) start "$1" streams ;;
+    *=*) program=${1#*=} start srs "${2-streams}" ;;
+    *) start "$1" "${2-streams}" ;;
     esac || exit 1
 }
 
