@@ -16,6 +16,8 @@ Compares servers that run at the same time on one core, each with publishers and
   --streams N    streams of each server (default 100)
   --players N    players of each stream (default 1)
   --day          the scenario day of bench.sh instead: 100 streams with HLS, 310 players, and 50 viewers
+  --dir DIR      directory for temporary files, those of HLS included (default: that of the system). On a disk, its file
+                 system is a part of what is measured; on a tmpfs (/dev/shm) it is the servers
   --seconds S    duration of each measurement (default 8)
   --rounds N     number of measurements (default 4); each starts the servers in another order
   --no-build     use the existing build
@@ -33,17 +35,18 @@ Examples:
   cp target/release/simple_rtmp_server /tmp/before
   bash trunk-scripts/bench-pairs.sh before=/tmp/before srs
   bash trunk-scripts/bench-pairs.sh --streams 1 --players 200 before=/tmp/before srs nginx-rtmp
-  bash trunk-scripts/bench-pairs.sh --day srs nginx-rtmp
+  bash trunk-scripts/bench-pairs.sh --day --dir /dev/shm srs nginx-rtmp
 END
 }
 
-streams=100 players=1 seconds=8 rounds=4 build=yes scenario=streams
+streams=100 players=1 seconds=8 rounds=4 build=yes scenario=streams dir=
 servers=()
 while [ $# -gt 0 ]; do
     case $1 in
     --streams) need "$@" && streams=$2 && shift ;;
     --players) need "$@" && players=$2 && shift ;;
     --day) scenario=day ;;
+    --dir) need "$@" && dir=$2 && shift ;;
     --seconds) need "$@" && seconds=$2 && shift ;;
     --rounds) need "$@" && rounds=$2 && shift ;;
     --no-build) build=no ;;
@@ -64,7 +67,7 @@ check_builds "${servers[@]}"
 [ "$scenario" = streams ] || streams=100 players=1
 [ "${#servers[@]}" -ge 2 ] || fail "give two servers or more"
 
-prepare_bench "$build"
+prepare_bench "$build" "$dir"
 bench=("${on_load[@]}" "$bin/srs_bench")
 
 # sum_of SERVER_NUMBER NAME: prints the sum of a number over the load processes of a server.
@@ -82,8 +85,7 @@ measure_round() {
         process[i]=$server_pid ports[i]=$port http_ports[i]=$http_port
         publish "${servers[i]}" 'stream{n}' "$streams"
     done
-    # Until there are segments.
-    [ "$scenario" != day ] || sleep 6
+    [ "$scenario" != day ] || await_old_segments
     for i in "${!servers[@]}"; do
         port=${ports[i]} http_port=${http_ports[i]}
         [ "$scenario" != day ] || load_of_a_day

@@ -17,6 +17,7 @@ Measures this server, nginx-rtmp and the floor under the same load, one after th
   --only "NAME …"            servers (default all)
   --seconds S                duration of each measurement (default 8; a complete run takes about 12 minutes)
   --rounds N                 number of measurements (default 1); the table shows the medians
+  --dir DIR                  directory for temporary files, those of HLS and recordings included (default: that of the system)
   --quick                    500 players for 4 seconds only
   --no-build                 use the existing build
   --peer NAME=PORT[,HTTP_PORT]=COMMAND   add another server; its application must be live, and for flv-NUMBER it must serve
@@ -60,7 +61,7 @@ Examples:
 END
 }
 
-scenarios=(idle 100 500 2000 5000 streams publishers joins slow) seconds=8 rounds=1 only='' build=yes
+scenarios=(idle 100 500 2000 5000 streams publishers joins slow) seconds=8 rounds=1 only='' build=yes dir=
 peers=()
 while [ $# -gt 0 ]; do
     case $1 in
@@ -68,6 +69,7 @@ while [ $# -gt 0 ]; do
     --only) need "$@" && only=$2 && shift ;;
     --seconds) need "$@" && seconds=$2 && shift ;;
     --rounds) need "$@" && rounds=$2 && shift ;;
+    --dir) need "$@" && dir=$2 && shift ;;
     --quick) scenarios=(500) seconds=4 ;;
     --no-build) build=no ;;
     --peer) need "$@" && peers+=("$2") && shift ;;
@@ -92,7 +94,7 @@ here=trunk-scripts/bench
 # shellcheck source=trunk-scripts/bench/report.sh
 . $here/report.sh
 
-prepare_bench "$build"
+prepare_bench "$build" "$dir"
 cc -O2 -o "$work/floor" tests/benches/floor.c || exit 1
 
 bench=("${on_load[@]}" "$bin/srs_bench")

@@ -10,6 +10,9 @@ load_beside() {
     pids+=($!)
 }
 
+# await_old_segments: waits until old segments are removed, and their memory and files used again.
+await_old_segments() { sleep 20; }
+
 # load_of_a_day: runs what a day has beside the publishers and the 100 players that are measured.
 load_of_a_day() {
     local streams="rtmp://127.0.0.1:$port/live/stream{n}"
@@ -34,8 +37,7 @@ run_scenario() {
     record) measure "$server" "50 recorded streams" 50 3 "${bench[@]}" publish "$url{n}" -c 50 ;;
     day)
         publish "$server" 'stream{n}' 100
-        # Until there are segments.
-        sleep 8
+        await_old_segments
         load_of_a_day
         measure "$server" "a day: 100 streams, 310 players, HLS" 310 3 "${bench[@]}" play "$url{n}" "--check=$checking" -c 100
         ;;
@@ -68,20 +70,31 @@ run_scenario() {
     esac
 }
 
-# user_and_system [PID]: prints both parts of the processor time of a process, by default of the server, in ticks.
-user_and_system() { awk '{print $14, $15}' "/proc/${1-$server_pid}/stat"; }
+# server_processes [PID]: prints the ids of a process and its child processes, by default of the server.
+server_processes() { echo "${1-$server_pid}" && pgrep -P "${1-$server_pid}"; }
+# user_and_system [PID]: prints both parts of their processor time, in ticks.
+user_and_system() {
+    local pid
+    for pid in $(server_processes "$@"); do cat "/proc/$pid/stat"; done | awk '{ u += $14; s += $15 } END { print u, s }'
+}
 # others: prints the CPU time of all other processes of the machine, in ticks, without interrupts.
 others() {
     local pid used=0
-    for pid in "${pids[@]}" "$load"; do
+    for pid in "${pids[@]}" "$load" $(pgrep -P "$server_pid"); do
         used=$((used + $(cpu_ticks "$pid")))
     done
     echo $(($(awk '/^cpu / {print $2 + $3 + $4}' /proc/stat) - used))
 }
 # core_idle: prints the idle time of the server's core, in ticks; nothing if the server has none of its own.
 core_idle() { awk -v core="cpu${on_server[2]-}" '$1 == core {print $5 + $6}' /proc/stat; }
-resident_kb() { awk '/^VmRSS/ {print $2}' "/proc/$server_pid/status"; }
-switches() { awk '/ctxt_switches/ {n += $2} END {print n}' /proc/"$server_pid"/task/*/status; }
+resident_kb() {
+    local pid
+    for pid in $(server_processes); do cat "/proc/$pid/status"; done | awk '/^VmRSS/ {n += $2} END {print n}'
+}
+switches() {
+    local pid
+    for pid in $(server_processes); do cat "/proc/$pid"/task/*/status; done | awk '/ctxt_switches/ {n += $2} END {print n}'
+}
 voluntary() { awk '/^voluntary/ {n += $2} END {print n}' /proc/"$server_pid"/task/*/status; }
 
 # find_syscall_counter: sets syscall_counter to perf if tracepoints are available, which cost the server little; else to strace,
@@ -99,7 +112,7 @@ find_syscall_counter() {
 syscalls() {
     case $syscall_counter in
     perf)
-        perf stat -x, -e raw_syscalls:sys_enter -p "$server_pid" -- sleep 1 2>&1 | cut -d, -f1
+        perf stat -x, -e raw_syscalls:sys_enter -p "$(server_processes | paste -sd ,)" -- sleep 1 2>&1 | cut -d, -f1
         return
         ;;
     strace)

@@ -32,7 +32,7 @@ choose_servers() {
 
 # start NAME SCENARIO: starts a server. Sets server_pid, port and http_port.
 start() {
-    local html hls='' rtmp_hls='' files='' dvr='' record='' rtmps='' module='' stream=''
+    local html processes hls='' rtmp_hls='' files='' dvr='' record='' rtmps='' module='' stream=''
     port=$(free_port 21935)
     http_port=$(free_port 28080)
     if [ "$2" = day ]; then
@@ -74,11 +74,16 @@ END
         "${on_server[@]}" "${program:-$bin/simple_rtmp_server}" -c "$work/srs.conf" &
         ;;
     nginx-rtmp)
-        [ -z "$hls" ] || files=$(nginx_files "$html")
+        processes=$(nginx_process "$work")
+        if [ -n "$hls" ]; then
+            # Its cache manager, which removes old segments, needs a master process.
+            processes="$(sed '/^master_process/d' <<<"$processes") user $(id -un); worker_processes 1;"
+            files=$(nginx_files "$html")
+        fi
         cat >"$work/nginx.conf" <<END
 load_module $nginx_module;
 $module
-$(nginx_process "$work")
+$processes
 rtmp { server { listen 127.0.0.1:$port; chunk_size 65000; application live { live on; $rtmp_hls $record } } }
 $files
 $stream
