@@ -26,7 +26,7 @@ load_of_a_day() {
 run_scenario() {
     local server=$1 url="rtmp://127.0.0.1:$port/live/stream" play
     play=("${bench[@]}" play "$url" "--check=$checking")
-    idle_kb=$(resident_kb) client_pid=
+    idle_kb=$(memory_kb) client_pid=
     case $2 in
     idle) measure_idle "$server" ;;
     streams)
@@ -87,9 +87,10 @@ others() {
 }
 # core_idle: prints the idle time of the server's core, in ticks; nothing if the server has none of its own.
 core_idle() { awk -v core="cpu${on_server[2]-}" '$1 == core {print $5 + $6}' /proc/stat; }
-resident_kb() {
+# memory_kb: prints the resident memory of the server without its program file: a page of code is read once, and not for each client.
+memory_kb() {
     local pid
-    for pid in $(server_processes); do cat "/proc/$pid/status"; done | awk '/^VmRSS/ {n += $2} END {print n}'
+    for pid in $(server_processes); do cat "/proc/$pid/status"; done | awk '/^Rss(Anon|Shmem)/ {n += $2} END {print n}'
 }
 switches() {
     local pid
@@ -145,7 +146,7 @@ measure() {
     [ -z "$client_pid" ] || client=$(($(cpu_ticks "$client_pid") - client))
     per_second=$((($(switches) - switches0) / seconds))
     others1=$(others)
-    kb=$(resident_kb)
+    kb=$(memory_kb)
     calls=$(syscalls "$clients")
     wait "$load"
     if ! kill -0 "$server_pid" 2>/dev/null; then
@@ -182,7 +183,7 @@ measure_idle() {
     read -r user0 system0 < <(user_and_system)
     sleep 5
     read -r user1 system1 < <(user_and_system)
-    awk -v OFS='|' -v server="$1" -v kb="$(resident_kb)" -v wakes=$(($(voluntary) - wakes0)) \
+    awk -v OFS='|' -v server="$1" -v kb="$(awk '/^VmRSS/ {print $2}' "/proc/$server_pid/status")" -v wakes=$(($(voluntary) - wakes0)) \
         -v cpu=$((user1 + system1 - user0 - system0)) -v t="$ticks" 'BEGIN {
         print server, sprintf("%.1f", kb / 1024), sprintf("%.1f", wakes / 5), sprintf("%.1f", cpu * 100 / t / 5)
     }' | tee -a "$work/idle"

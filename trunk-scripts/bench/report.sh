@@ -75,7 +75,8 @@ write_table() {
     echo "CPU: share of a core used by the server process. Lost: clients that were refused or disconnected. Gaps: positions with missing"
     echo "frames / missing frames / damaged frames, as found by $checking of the players. The load tool is near its limit when its own"
     echo "CPU is near 100 %; for RTMPS it includes the nginx that adds TLS. Busy core: share of time for which the server's core was not idle,"
-    echo "with the interrupts and threads of the kernel, which deliver what the server sends and belong to no process."
+    echo "with the interrupts and threads of the kernel, which deliver what the server sends and belong to no process. KB per client:"
+    echo "resident memory beyond that of the idle server, without the pages of the program file."
     case $syscall_counter in
     perf) echo "System calls: all system calls of the process in one second, counted with perf after the CPU measurement." ;;
     strace) echo "System calls: counted for one second with strace -c -f, which slows the server down; in small scenarios only." ;;
