@@ -11,8 +11,9 @@ const OTHER_FILES: usize = 64;
 
 fn files_needed(config: &Config) -> usize {
     let vhosts = config.vhosts.values().filter(|vhost| vhost.enabled);
-    let targets = vhosts.map(|vhost| vhost.forward.targets.len()).max().unwrap_or(0);
-    let clients = config.max_connections * (1 + targets) + reserved(config);
+    // Of a publisher: the connections of forwarders, and the file of a recording.
+    let outputs = vhosts.map(|vhost| vhost.forward.targets.len() + usize::from(vhost.dvr.enabled)).max().unwrap_or(0);
+    let clients = config.max_connections * (1 + outputs) + reserved(config);
     if config.http_server.enabled {
         // A connection, and the file that is sent over it.
         return clients + 2 * config.http_server.max_connections;
@@ -33,7 +34,7 @@ pub(crate) fn check_limit(config: &Config) {
         FileLimit::Enough => {}
         FileLimit::Raised { before, after } => log::info!("open file limit raised: before={before} after={after}"),
         FileLimit::TooFew(limit) => log::warn!(
-            "open file limit too low for max_connections, http_server and forward: needed={needed} limit={limit} \
+            "open file limit too low for max_connections, http_server, forward and dvr: needed={needed} limit={limit} \
              max_clients={} advice={}",
             (limit as usize).saturating_sub(reserved(config)),
             quoted("raise the limit (ulimit -n, or LimitNOFILE of systemd), or lower max_connections"),
@@ -46,11 +47,14 @@ mod tests {
     use super::*;
 
     #[test]
-    fn files_are_needed_for_clients_for_targets_and_twice_for_http() {
+    fn files_are_needed_for_clients_for_outputs_and_twice_for_http() {
         let needed = |text: &str| files_needed(&Config::parse("a.conf", text).unwrap()) - MAX_REJECTING - OTHER_FILES;
         assert_eq!(needed("listen 1935; max_connections 10; vhost a { }"), 10);
         let targets = "vhost a { forward b c; } vhost b { forward b; } vhost c { enabled off; forward b c d; }";
         assert_eq!(needed(&format!("listen 1935; max_connections 10; {targets}")), 30, "to as many as one vhost has");
+        let recorded =
+            "vhost a { forward b; } vhost b { dvr { enabled on; } } vhost c { forward b; dvr { enabled on; } }";
+        assert_eq!(needed(&format!("listen 1935; max_connections 10; {recorded}")), 30, "one target and one file");
         {
             let http = "http_server { enabled on; listen 8080; max_connections 100; }";
             assert_eq!(needed(&format!("listen 1935; max_connections 10; {http} vhost a {{ }}")), 210);
