@@ -125,7 +125,9 @@ fn fits(size: usize, queued: usize, limit: usize) -> bool {
 mod tests {
     use std::path::PathBuf;
 
+    use super::super::writer_thread::ROUND_INTERVAL;
     use super::*;
+    use crate::st;
 
     #[test]
     fn a_flood_of_new_names_leaves_room_for_streams_that_have_files() {
@@ -166,5 +168,20 @@ mod tests {
         assert!(fits(600, 1000, 1600) && !fits(601, 1000, 1600));
         assert!(fits(100, 3100, 1600) && !fits(101, 1500, 1600));
         assert!(!fits(100, 3101, 1600));
+    }
+
+    #[test]
+    fn jobs_that_follow_each_other_are_rounds_apart() {
+        let root = std::env::temp_dir();
+        let writer = SegmentWriter::start().unwrap();
+        let start = st::now();
+        for base in ["first", "second"] {
+            let files = Arc::new(StreamFiles::new(root.clone(), base.to_owned()));
+            assert!(writer.send(&files, Job::Open(Arc::default())));
+            while !writer.is_idle() {
+                thread::yield_now();
+            }
+        }
+        assert!(st::now() - start >= ROUND_INTERVAL);
     }
 }

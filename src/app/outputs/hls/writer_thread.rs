@@ -28,7 +28,7 @@ const MAX_STREAMS_WITH_ENDED_SEGMENTS: usize = 4096;
 
 /// Minimum time between two rounds of jobs. A round starts with cold caches: with 50 segments a second, rounds of several cost four
 /// fifths of rounds of one. A job that comes alone does not wait.
-const ROUND_INTERVAL: Duration = Duration::from_millis(50);
+pub(super) const ROUND_INTERVAL: Duration = Duration::from_millis(50);
 
 const LOG_INTERVAL: Duration = Duration::from_secs(10);
 
@@ -62,8 +62,8 @@ impl WriterThread {
     pub(super) fn run(&mut self, jobs: &Receiver<QueuedJob>) {
         let mut next_removal = st::now() + REMOVE_INTERVAL;
         let mut next_round = st::now();
+        let mut starts_round = true;
         loop {
-            let starts_round = jobs.is_empty();
             match jobs.recv_deadline(next_removal) {
                 Ok((files, job)) => {
                     if starts_round {
@@ -79,6 +79,7 @@ impl WriterThread {
                     }
                     files.queued_jobs.fetch_sub(1, Ordering::Relaxed);
                     self.counters.subtract(size);
+                    starts_round = jobs.is_empty();
                 }
                 Err(RecvTimeoutError::Timeout) => {}
                 Err(RecvTimeoutError::Disconnected) => return,
