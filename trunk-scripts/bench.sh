@@ -45,7 +45,7 @@ Servers:
   srs-350       this server with mw_latency 350; mw_adaptive off
   srs-min       this server with min_latency on
   nginx-rtmp    nginx, if its RTMP module is installed
-The floors, srs-15 and srs-350 are measured with 500 players and more only.
+The floors are measured with 500 players and more only; srs-15 and srs-350 also with a day.
 
 srs_bench plays without TLS: in rtmps-NUMBER, another nginx on the core of the load adds it. As root on Debian, nginx's stream
 module is installed for that if it is missing.
@@ -109,7 +109,11 @@ applies() {
         [[ $1 != floor-* && $1 != nginx-rtmp ]] && { [[ $1 == srs* ]] || [ -n "${peer_http_port[$1]}" ]; }
         return
         ;;
-    day | record | rtmps-*)
+    day)
+        [[ $1 == srs* || $1 == nginx-rtmp ]]
+        return
+        ;;
+    record | rtmps-*)
         [[ $1 == srs || $1 == nginx-rtmp ]]
         return
         ;;
