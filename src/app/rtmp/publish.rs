@@ -194,7 +194,7 @@ impl Role for PublisherRole<'_, '_> {
 
     fn start_round(&mut self, now: Instant) -> Result<Option<()>, CloseReason> {
         // The fetch overlaps with the read.
-        self.publication.prefetch_clients();
+        self.publication.prefetch_first_player();
         if let Some(reason) = self.client.close_requested() {
             return Err(reason);
         }

@@ -12,7 +12,6 @@ use crate::app::session::info::{ClientInfo, StreamInfo};
 use crate::codec::flv::{AudioTag, VideoTag};
 use crate::config::Vhost;
 use crate::memory::MemoryTracker;
-use crate::st;
 
 #[derive(Debug, Clone, Copy)]
 pub struct Packet<'a> {
@@ -52,9 +51,6 @@ pub enum EndReason {
 pub trait Output: Send + Sync {
     fn packet(&mut self, packet: &Packet<'_>);
 
-    /// Prefetches what the next packet accesses. It follows soon.
-    fn prefetch(&self) {}
-
     /// Applies a new configuration of the vhost. Returns false if the output has to be replaced.
     fn reconfigure(&mut self, vhost: &Vhost) -> bool;
 
@@ -79,15 +75,6 @@ pub struct Publishing<'a> {
 pub(super) struct Outputs(pub(super) Vec<(&'static str, Box<dyn Output>)>);
 
 impl Outputs {
-    /// Prefetches what the next packet accesses at `depth`, 0 to 2, pointers from the list.
-    pub(super) fn prefetch(&self, depth: usize) {
-        match depth {
-            0 => st::prefetch_all(&*self.0),
-            1 => self.0.iter().for_each(|(_, output)| st::prefetch(&**output)),
-            _ => self.0.iter().for_each(|(_, output)| output.prefetch()),
-        }
-    }
-
     pub(super) fn packet(&mut self, stream: &str, packet: &Packet<'_>) {
         let mut index = 0;
         while let Some((feature, output)) = self.0.get_mut(index) {

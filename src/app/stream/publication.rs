@@ -144,9 +144,9 @@ impl Publication {
         self.source.prefetch_media();
     }
 
-    /// Prefetches the client of the first player, which is all that many streams have, and the outputs.
-    pub fn prefetch_clients(&self) {
-        self.source.prefetch_clients();
+    /// Prefetches the client of the first player, which is all that many streams have.
+    pub fn prefetch_first_player(&self) {
+        self.source.prefetch_first_player();
     }
 
     /// Records that input has arrived from the publisher, even if less than a message.
@@ -155,7 +155,6 @@ impl Publication {
             if let Some(first) = state.first_subscriber() {
                 first.client.prefetch();
             }
-            state.outputs.prefetch(2);
             if let Some(publisher) = &mut state.publisher {
                 publisher.last_read = now;
             }

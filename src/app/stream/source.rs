@@ -178,12 +178,11 @@ impl Source {
         self.state.try_with(|state| state.prefetch());
     }
 
-    pub(super) fn prefetch_clients(&self) {
+    pub(super) fn prefetch_first_player(&self) {
         self.state.try_with(|state| {
             if let Some(first) = state.first_subscriber() {
                 st::prefetch(&*first.client);
             }
-            state.outputs.prefetch(1);
         });
     }
 

@@ -200,7 +200,6 @@ impl StreamState {
         if let Some(first) = self.subscribers.first() {
             st::prefetch_all(first);
         }
-        self.outputs.prefetch(0);
     }
 
     pub(super) fn flush(&mut self) {

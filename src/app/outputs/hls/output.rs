@@ -46,10 +46,6 @@ impl Output for HlsOutput {
         }
     }
 
-    fn prefetch(&self) {
-        self.0.0.prefetch();
-    }
-
     fn reconfigure(&mut self, vhost: &Vhost) -> bool {
         self.0.0.with(|state| state.reconfigure(&vhost.hls))
     }
