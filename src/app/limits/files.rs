@@ -11,7 +11,7 @@ const OTHER_FILES: usize = 64;
 
 fn files_needed(config: &Config) -> usize {
     let vhosts = config.vhosts.values().filter(|vhost| vhost.enabled);
-    // Of a publisher: the connections of forwarders, and the file of a recording.
+    // A publisher needs a connection for each target, and a file if it is recorded.
     let outputs = vhosts.map(|vhost| vhost.forward.targets.len() + usize::from(vhost.dvr.enabled)).max().unwrap_or(0);
     let clients = config.max_connections * (1 + outputs) + reserved(config);
     if config.http_server.enabled {
