@@ -94,7 +94,7 @@ END
 # server_ticks: prints the processor time of the server and its child processes so far.
 server_ticks() {
     local pid sum=0
-    for pid in $server_pid $(pgrep -P "$server_pid"); do sum=$((sum + $(cpu_ticks "$pid"))); done
+    for pid in $(server_processes); do sum=$((sum + $(cpu_ticks "$pid"))); done
     echo "$sum"
 }
 

@@ -146,6 +146,12 @@ share_cores() {
     fi
 }
 
+# server_processes [PID]: prints the ids of a process and its child processes, by default of the server.
+server_processes() {
+    echo "${1-$server_pid}"
+    pgrep -P "${1-$server_pid}" || true
+}
+
 # find_nginx: sets nginx (empty if not found), and nginx_module and nginx_stream_module, the modules of Debian for RTMP and for any
 # protocol over TCP. nginx is in the PATH of root only.
 find_nginx() {

@@ -70,9 +70,8 @@ run_scenario() {
     esac
 }
 
-# server_processes [PID]: prints the ids of a process and its child processes, by default of the server.
-server_processes() { echo "${1-$server_pid}" && pgrep -P "${1-$server_pid}"; }
-# user_and_system [PID]: prints both parts of their processor time, in ticks.
+# user_and_system [PID]: prints both parts of the processor time of a process and its child processes, by default of the server, in
+# ticks.
 user_and_system() {
     local pid
     for pid in $(server_processes "$@"); do cat "/proc/$pid/stat"; done | awk '{ u += $14; s += $15 } END { print u, s }'
