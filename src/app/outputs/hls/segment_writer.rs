@@ -182,6 +182,6 @@ mod tests {
                 thread::yield_now();
             }
         }
-        assert!(st::now() - start >= ROUND_INTERVAL);
+        assert!(st::now() - start >= ROUND_INTERVAL, "the second job waits for its round");
     }
 }
