@@ -4,7 +4,7 @@
 
 use std::collections::{BTreeSet, HashMap, VecDeque};
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
-use std::sync::{Arc, LazyLock, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::sync::{Arc, LazyLock, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
 use std::time::SystemTime;
 
 use bytes::Bytes;
@@ -25,7 +25,8 @@ const MAX_PINNED_PLAYLIST: u64 = 64 * 1024;
 /// The files of live streams by path. Clones share their files.
 ///
 /// Their owner removes them. Above a limit of their size, see [`LiveFiles::set_limit`], the oldest files of the largest owner are
-/// evicted, and HTTP serves them from disk. So a stream that floods the memory costs smaller streams no files.
+/// evicted, and HTTP serves them from disk. So a stream that floods the memory costs smaller streams no files. A file that is still
+/// to be written to disk is not evicted: its playlist lists it, and the writer keeps its bytes in memory anyway.
 #[derive(Clone)]
 pub struct LiveFiles {
     /// Locked briefly and never across a wait, by any thread.
@@ -66,7 +67,12 @@ pub struct LiveFile {
     pub metadata: LazyLock<FileMetadata, MakeMetadata>,
     requests: AtomicU32,
     pages: OnceLock<(Arc<PageFile>, Charge)>,
+    unwritten: Weak<()>,
 }
+
+/// A mark of a file that is still to be written to disk, until it is dropped.
+#[derive(Debug)]
+pub struct Unwritten(#[allow(dead_code, reason = "it is counted")] Arc<()>);
 
 impl LiveFile {
     /// Creates a file. Its type follows from the extension of `path`.
@@ -76,7 +82,18 @@ impl LiveFile {
         let (path, len, version) = (path.to_owned(), body.len() as u64, VERSION.fetch_add(1, Ordering::Relaxed));
         let make_metadata = move || FileMetadata::new(&path, len, modified, version);
         let metadata = LazyLock::new(Box::new(make_metadata) as MakeMetadata);
-        Self { body, metadata, requests: AtomicU32::new(0), pages: OnceLock::new() }
+        Self { body, metadata, requests: AtomicU32::new(0), pages: OnceLock::new(), unwritten: Weak::new() }
+    }
+
+    /// Marks the file as one that is still to be written to disk.
+    pub fn mark_unwritten(&mut self) -> Unwritten {
+        let mark = Arc::new(());
+        self.unwritten = Arc::downgrade(&mark);
+        Unwritten(mark)
+    }
+
+    fn is_written(&self) -> bool {
+        self.unwritten.strong_count() == 0
     }
 
     /// Returns a copy of the body in pages of the kernel, for a request of a large file. It is made at the second request: most
@@ -155,6 +172,7 @@ impl LiveFiles {
         std::iter::from_fn(evict_one).map(drop).inspect(|()| pause()).count()
     }
 
+    /// Evicts the oldest files of an owner, `max` at most. Returns their number.
     pub fn evict_oldest(&self, owner: &str, max: usize) -> usize {
         let evict_one = || self.lock().evict_from(owner);
         std::iter::from_fn(evict_one).take(max).map(drop).count()
@@ -165,6 +183,11 @@ impl LiveFiles {
         if self.owner(path).is_some_and(|other| *other == *owner) {
             let _removed = self.lock().remove(path);
         }
+    }
+
+    /// Returns whether there are files of an owner that can be evicted, now or once they are on disk.
+    pub fn has_evictable(&self, owner: &str) -> bool {
+        self.lock().owners.contains_key(owner)
     }
 
     pub fn owner(&self, path: &str) -> Option<Arc<str>> {
@@ -234,13 +257,19 @@ impl Files {
     }
 
     fn evict_from(&mut self, owner: &str) -> Option<Arc<LiveFile>> {
-        let path = self.owners.get(owner)?.paths.front()?.clone();
+        let path = self.oldest_of(owner)?.to_owned();
         self.remove(&path)
     }
 
     fn evict_from_largest(&mut self) -> Option<Arc<LiveFile>> {
-        let (_, owner) = self.by_size.last()?.clone();
-        self.evict_from(&owner)
+        let path = self.by_size.iter().rev().find_map(|(_, owner)| self.oldest_of(owner))?.to_owned();
+        self.remove(&path)
+    }
+
+    /// Returns the path of the oldest file of an owner that can be evicted.
+    fn oldest_of(&self, owner: &str) -> Option<&str> {
+        let is_written = |path: &&str| self.by_path.get(*path).is_some_and(|stored| stored.file.is_written());
+        self.owners.get(owner)?.paths.iter().map(|path| &**path).find(is_written)
     }
 
     fn update_owner(&mut self, owner: &Arc<str>, update: impl FnOnce(&mut EvictableFiles)) {
@@ -352,6 +381,29 @@ mod tests {
         assert_eq!((pauses, paths(&files)), (2, vec!["b-0.ts".to_owned(), "b.m3u8".to_owned()]));
         assert_eq!(files.evict(|| false, || {}), 1);
         assert_eq!(files.usage(), (1, 900));
+    }
+
+    #[test]
+    fn files_that_are_not_on_disk_yet_stay() {
+        let files = LiveFiles::new();
+        let put = |path: &str, size: usize| {
+            let mut file = LiveFile::new(path, vec![0; size].into(), SystemTime::UNIX_EPOCH);
+            let mark = file.mark_unwritten();
+            files.insert(&path[..1], path, file);
+            mark
+        };
+        let marks = [put("a-0.ts", 500_000), put("a-1.ts", 500_000), put("b-0.ts", 1000)];
+        insert(&files, "c-0.ts", 500);
+        assert_eq!(files.evict(|| false, || {}), 1);
+        assert_eq!((files.evict_oldest("a", 10), files.has_evictable("a")), (0, true));
+        assert_eq!(paths(&files), ["a-0.ts", "a-1.ts", "b-0.ts"]);
+        let [first, second, other] = marks;
+        drop(second);
+        assert_eq!(files.evict_oldest("a", 10), 1);
+        assert_eq!(paths(&files), ["a-0.ts", "b-0.ts"]);
+        drop((first, other));
+        assert_eq!(files.evict(|| false, || {}), 2);
+        assert!(!files.has_evictable("a"));
     }
 
     #[test]

@@ -8,6 +8,7 @@ use bytes::Bytes;
 
 use super::playlist::{Durations, Entry, Playlist};
 use crate::app::events::HlsSegment;
+use crate::app::outputs::live_files::Unwritten;
 use crate::st::Inbox;
 
 pub(super) const MAX_QUEUED_BYTES: usize = 256 * 1024 * 1024;
@@ -52,6 +53,8 @@ pub(super) enum Job {
         durations: Durations,
         cleanup: bool,
         event: Option<Arc<HlsSegment>>,
+        /// Of the file in memory, if there is one.
+        unwritten: Option<Unwritten>,
     },
     Finish,
     /// Closes the stream. `dispose` marks the playlist as complete; with `cleanup` the segments are removed as well.

@@ -5,7 +5,7 @@ use std::time::Instant;
 
 use bytes::Bytes;
 
-use crate::app::outputs::live_files::{LiveFile, LiveFiles};
+use crate::app::outputs::live_files::{LiveFile, LiveFiles, Unwritten};
 use crate::st;
 
 /// Maximum number of files removed from memory in one go, since other coroutines may be waiting.
@@ -24,16 +24,16 @@ impl MemoryFiles {
         Self { owner, playlist_path, live_files, expiring: VecDeque::new() }
     }
 
-    pub(super) fn insert_segment(&self, path: &str, body: Bytes) {
-        self.insert(path, body);
+    pub(super) fn insert_segment(&self, path: &str, body: Bytes) -> Unwritten {
+        let mut segment = LiveFile::new(path, body, st::system_time());
+        let unwritten = segment.mark_unwritten();
+        self.live_files.insert(&self.owner, path, segment);
+        unwritten
     }
 
     pub(super) fn insert_playlist(&self, text: Bytes) {
-        self.insert(&self.playlist_path, text);
-    }
-
-    fn insert(&self, path: &str, body: Bytes) {
-        self.live_files.insert(&self.owner, path, LiveFile::new(path, body, st::system_time()));
+        let path = &self.playlist_path;
+        self.live_files.insert(&self.owner, path, LiveFile::new(path, text, st::system_time()));
     }
 
     /// Returns whether the playlist is there. It may have been evicted.
@@ -71,7 +71,7 @@ impl MemoryFiles {
         true
     }
 
-    /// Removes the playlist and a batch of segments. Returns the number of files removed.
+    /// Removes the playlist and a batch of those segments that are on disk. Returns the number of files removed.
     pub(super) fn evict_batch(&mut self) -> usize {
         let segments = self.live_files.evict_oldest(&self.owner, REMOVE_BATCH);
         let has_playlist = self.has_playlist();
@@ -79,7 +79,10 @@ impl MemoryFiles {
         segments + usize::from(has_playlist)
     }
 
+    /// Forgets what is to be removed, if nothing is left.
     pub(super) fn clear_expiring(&mut self) {
-        self.expiring.clear();
+        if !self.live_files.has_evictable(&self.owner) {
+            self.expiring.clear();
+        }
     }
 }

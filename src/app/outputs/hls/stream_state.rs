@@ -239,10 +239,10 @@ impl StreamState {
             })
         });
         let (body_to_write, cleanup) = (body.clone(), self.settings.cleanup);
-        let job = Job::Segment { entry: entry.clone(), body: body_to_write, durations, cleanup, event };
+        let unwritten = Some(self.memory_files.insert_segment(&path, body));
+        let job = Job::Segment { entry: entry.clone(), body: body_to_write, durations, cleanup, event, unwritten };
         let removed = playlist.push(entry, &durations);
 
-        self.memory_files.insert_segment(&path, body);
         // For players that have just read the old playlist. Slower ones are served from disk.
         let hold_back = Duration::from_secs(2 * playlist.target_duration()).min(max_hold_back);
         let due = st::now() + hold_back;

@@ -103,8 +103,10 @@ impl WriterThread {
                 // Set already if the stream was opened twice.
                 let _ = disk_playlist.set(store.playlist().clone());
             }
-            Job::Segment { entry, body, durations, cleanup, event } => {
-                match self.store(files).add(entry, &body, &durations, cleanup, now) {
+            Job::Segment { entry, body, durations, cleanup, event, unwritten } => {
+                let result = self.store(files).add(entry, &body, &durations, cleanup, now);
+                drop(unwritten);
+                match result {
                     Ok(()) => {
                         self.counters.written.fetch_add(1, Ordering::Relaxed);
                         files.has_files.store(true, Ordering::Relaxed);

@@ -68,7 +68,14 @@ fn segments_that_claim_to_be_long_do_not_stay_for_that() {
         let started_at = Some(SystemTime::UNIX_EPOCH + Duration::from_millis(100 * number));
         let entry = Entry { number, duration: 3_600_000, discontinuity: false, is_first: false, started_at };
         let body = Bytes::from_static(b"segment");
-        let job = Job::Segment { entry, body, durations: durations(10_000, 2000), cleanup: true, event: None };
+        let job = Job::Segment {
+            entry,
+            body,
+            durations: durations(10_000, 2000),
+            cleanup: true,
+            event: None,
+            unwritten: None,
+        };
         rig.handle_at(job, now);
     }
     rig.writer.tick(now + Duration::from_secs(19));
@@ -86,8 +93,14 @@ fn a_segment_that_never_came_to_the_disk_leaves_a_discontinuity() {
     let now = rig.now();
     for number in [0, 1, 3, 4] {
         let entry = Entry { number, duration: 2000, discontinuity: false, is_first: false, started_at: None };
-        let job =
-            Job::Segment { entry, body: Bytes::new(), durations: durations(10_000, 2000), cleanup: true, event: None };
+        let job = Job::Segment {
+            entry,
+            body: Bytes::new(),
+            durations: durations(10_000, 2000),
+            cleanup: true,
+            event: None,
+            unwritten: None,
+        };
         rig.handle_at(job, now);
     }
     let list = rig.read();
@@ -107,6 +120,7 @@ fn segments_do_not_wait_for_very_many_files_to_go() {
             durations: durations(1_000_000, 2000),
             cleanup: true,
             event: None,
+            unwritten: None,
         };
         rig.handle_at(job, now);
     }
@@ -163,6 +177,7 @@ fn a_stream_does_not_begin_with_a_number_of_one_that_was_forgotten() {
             durations: durations(1000, 1000),
             cleanup: true,
             event: None,
+            unwritten: None,
         };
         rig.handle_at(job, now);
         rig.handle_at(Job::Close { dispose: true, cleanup: true }, now);
@@ -208,7 +223,14 @@ fn a_disk_that_fails_costs_files_and_comes_back() {
             started_at: Some(SystemTime::UNIX_EPOCH),
         };
         let body = Bytes::from_static(b"segment");
-        let job = Job::Segment { entry, body, durations: durations(60_000, 10_000), cleanup: true, event: None };
+        let job = Job::Segment {
+            entry,
+            body,
+            durations: durations(60_000, 10_000),
+            cleanup: true,
+            event: None,
+            unwritten: None,
+        };
         rig.handle(job);
         rig.files.take_failure()
     };

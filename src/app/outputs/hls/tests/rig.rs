@@ -117,7 +117,7 @@ impl Rig {
         let durations = Durations { window: self.window, fragment: self.fragment, target: self.fragment };
         self.playlist.push(entry.clone(), &durations);
         self.bodies.push(body.clone());
-        let job = Job::Segment { entry, body, durations, cleanup: true, event: None };
+        let job = Job::Segment { entry, body, durations, cleanup: true, event: None, unwritten: None };
         self.handle(job);
         self.check();
     }
