@@ -192,8 +192,12 @@ impl HealthyClients {
 }
 
 impl Drop for HealthyClients {
+    /// Stops all clients, and waits for their end: they would report the end of the server beside the failure of an attack.
     fn drop(&mut self) {
         self.stop.store(true, Ordering::Relaxed);
+        for thread in self.threads.drain(..) {
+            let _ = thread.join();
+        }
     }
 }
 

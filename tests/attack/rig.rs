@@ -76,8 +76,9 @@ pub(crate) struct Rig {
     pub(crate) rtmp: Endpoint,
     /// The HTTP port, in builds with HLS and HTTP.
     pub(crate) http: Endpoint,
-    pub(crate) server: Server,
+    // Before the server: fields are dropped in this order.
     healthy: Option<HealthyClients>,
+    pub(crate) server: Server,
     measures_lateness: bool,
     /// Resident memory in bytes, descriptors and status before the first attack.
     memory_before: u64,
