@@ -63,6 +63,11 @@ pub(crate) fn get(path: &str) -> String {
     format!("GET {path} HTTP/1.1\r\nHost: x\r\n\r\n")
 }
 
+/// Returns a GET request after which the server closes the connection.
+pub(crate) fn get_and_close(path: &str) -> String {
+    format!("GET {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
+}
+
 /// Fails if an answer contains anything from outside of the served directory.
 pub(crate) fn assert_no_secret(answer: &[u8], request: &str) {
     for secret in [SECRET, "root:", "listen 127.0.0.1"] {

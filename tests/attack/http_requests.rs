@@ -5,7 +5,7 @@ use std::net::Shutdown;
 use std::time::{Duration, Instant};
 
 use crate::attacker::{Attacker, Close};
-use crate::http::{LARGE, LARGE_SIZE, SMALL, assert_no_secret, create_files, exchange, get, statuses};
+use crate::http::{LARGE, LARGE_SIZE, SMALL, assert_no_secret, create_files, exchange, get, get_and_close, statuses};
 use crate::random::Random;
 use crate::rig::{Rig, Setup};
 
@@ -144,8 +144,8 @@ fn smuggling(rig: &Rig) {
         assert!(closed, "{shape:?}: the server keeps the connection");
     }
     // A valid request with a body is served, and so is the request after it.
-    let plain = with(&format!("Content-Length: {length}\r\n")) + inner + inner;
-    let (answer, _) = exchange(rig.http, plain.as_bytes(), Duration::from_millis(1000));
+    let plain = with(&format!("Content-Length: {length}\r\n")) + inner + &get_and_close("/small.txt");
+    let (answer, _) = exchange(rig.http, plain.as_bytes(), Duration::from_secs(15));
     assert_eq!(statuses(&answer), [200, 200], "{plain:?}");
     let absolute = "GET http://elsewhere/small.txt HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n";
     let (answer, _) = exchange(rig.http, absolute.as_bytes(), Duration::from_secs(15));
@@ -153,7 +153,7 @@ fn smuggling(rig: &Rig) {
 }
 
 fn paths(rig: &Rig) {
-    let (answer, _) = exchange(rig.http, get("/small.txt").as_bytes(), Duration::from_millis(500));
+    let (answer, _) = exchange(rig.http, get_and_close("/small.txt").as_bytes(), Duration::from_secs(15));
     assert_eq!(statuses(&answer), [200], "an existing file is served");
     let up = [
         "..",
