@@ -11,6 +11,7 @@
 pub(crate) mod bandwidth_test;
 mod codec_log;
 mod connection;
+mod delayed_acks;
 mod errors;
 mod play;
 mod publish;

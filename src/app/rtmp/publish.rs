@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 use crate::app::events::GateAction;
 use crate::app::rtmp::codec_log::CodecLog;
 use crate::app::rtmp::connection::{Admitted, CheckedRequest, Connection, ask_immediate};
+use crate::app::rtmp::delayed_acks::DelayedAcks;
 use crate::app::rtmp::pump::{Handled, Next, Pump, Role, Round, earliest};
 use crate::app::session::client::Client;
 use crate::app::session::close::CloseReason;
@@ -57,6 +58,7 @@ struct PublisherRole<'a, 'c> {
     /// Start of the present rate window, and the bytes received before it.
     rate_window: (Instant, u64),
     codec_log: CodecLog,
+    delayed_acks: DelayedAcks,
 }
 
 impl Connection<'_> {
@@ -159,6 +161,7 @@ impl Connection<'_> {
             granted_bitrate,
             rate_window: (now, stream.bytes_received()),
             codec_log: CodecLog::default(),
+            delayed_acks: DelayedAcks::default(),
         });
         let result = pump.run(&mut *role);
         role.codec_log.finish(publication, name);
@@ -209,7 +212,11 @@ impl Role for PublisherRole<'_, '_> {
         let Some(event) = rtmp.poll_event()? else { return Ok(Handled::NoMessage) };
         match event {
             Event::Media(message) => {
-                self.received.fetch_add(1, Ordering::Relaxed);
+                let count = self.received.fetch_add(1, Ordering::Relaxed);
+                // Coalesced reads are fewer than acknowledgements.
+                if !self.coalescing {
+                    self.delayed_acks.update(count, &self.client.stream);
+                }
                 self.last_media = self.last_read;
                 self.publication.on_message(&message, self.arrived_after);
             }

@@ -11,6 +11,16 @@ use super::stream::TcpStream;
 const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(5);
 
 impl TcpStream {
+    /// Makes the kernel delay acknowledgements of small segments (TCP_QUICKACK off), until one segment alone has waited for 40 ms.
+    pub fn delay_acks(&self) -> io::Result<()> {
+        self.set_number(libc::IPPROTO_TCP, libc::TCP_QUICKACK, 0)
+    }
+
+    /// Returns whether the kernel delays acknowledgements.
+    pub fn delays_acks(&self) -> bool {
+        self.number(libc::IPPROTO_TCP, libc::TCP_QUICKACK).is_ok_and(|quick| quick == 0)
+    }
+
     /// Sets whether small writes are sent at once (TCP_NODELAY).
     pub fn set_nodelay(&self, nodelay: bool) -> io::Result<()> {
         self.socket().io.inner().set_nodelay(nodelay)
@@ -68,5 +78,14 @@ impl TcpStream {
             libc::setsockopt(fd, level, name, value, size_of::<libc::c_int>() as libc::socklen_t)
         };
         if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
+    }
+
+    #[allow(unsafe_code)] // As `set_number`.
+    fn number(&self, level: libc::c_int, name: libc::c_int) -> io::Result<libc::c_int> {
+        let (mut number, mut size): (libc::c_int, _) = (0, size_of::<libc::c_int>() as libc::socklen_t);
+        let fd = std::os::fd::AsRawFd::as_raw_fd(self.socket().io.inner());
+        // SAFETY: the descriptor is open as long as `self` is; the call writes `size` bytes at most, which `number` has, and `size`.
+        let result = unsafe { libc::getsockopt(fd, level, name, (&raw mut number).cast(), &raw mut size) };
+        if result == 0 { Ok(number) } else { Err(io::Error::last_os_error()) }
     }
 }
