@@ -63,10 +63,11 @@ pub fn yield_now() {
     }
 }
 
-/// Lets the events of sockets gather for `interval` before each round of the event queue, until the time `until`: the worker
-/// sleeps meanwhile. So many coroutines that each have little to do share the wake-up, the system call that returns their events,
-/// and what their code has in the processor's caches. There is no pause after a round that took longer than `interval`, while a
-/// coroutine yields, or while one of low priority waits for its turn.
+/// Lets the events of sockets gather before each round of the event queue, until the time `until`: the worker sleeps meanwhile, so
+/// long that an event waits for `interval` at most, unless a round takes longer than the one before. So many coroutines that each
+/// have little to do share the wake-up, the system call that returns their events, and what their code has in the processor's
+/// caches. There is no pause after a round of half of `interval`, while a coroutine yields, or while one of low priority waits for
+/// its turn.
 pub fn gather_events(interval: Duration, until: Instant) {
     let driver = driver();
     let gathering = driver.gathering.get();
@@ -163,11 +164,14 @@ impl Driver {
             self.gathering.take();
             return;
         }
-        let is_busy = resumed.is_some_and(|resumed| now.saturating_duration_since(resumed) > interval);
+        // An event that comes when the round has begun waits for the round, the pause, and its turn in the next round.
+        let round = resumed.map_or(Duration::ZERO, |resumed| now.saturating_duration_since(resumed));
+        let pause = interval.saturating_sub(2 * round);
+        let is_busy = pause.is_zero();
         let mut end = now;
         // The coroutines that were woken run once this one waits.
         if !is_busy && !has_woken && !priority::has_waiting() {
-            self.alarm.set(now + interval);
+            self.alarm.set(now + pause);
             end = self.alarm.armed().unwrap_or(now);
             thread::sleep(end.saturating_duration_since(now));
         } else {
