@@ -6,6 +6,7 @@ use std::panic::{self, AssertUnwindSafe};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::thread;
 use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, RecvTimeoutError};
@@ -61,15 +62,11 @@ impl WriterThread {
 
     pub(super) fn run(&mut self, jobs: &Receiver<QueuedJob>) {
         let mut next_removal = st::now() + REMOVE_INTERVAL;
-        let mut next_round = st::now();
-        let mut starts_round = true;
+        let mut round_end = None;
         loop {
             match jobs.recv_deadline(next_removal) {
                 Ok((files, job)) => {
-                    if starts_round {
-                        let _ = crossbeam_channel::at(next_round).recv();
-                        next_round = st::now() + ROUND_INTERVAL;
-                    }
+                    let end = *round_end.get_or_insert_with(|| st::now() + ROUND_INTERVAL);
                     let size = job.size();
                     // A panic, which is logged, costs one stream its store and no other stream anything.
                     let handled = panic::catch_unwind(AssertUnwindSafe(|| self.handle(&files, job, st::now())));
@@ -79,7 +76,11 @@ impl WriterThread {
                     }
                     files.queued_jobs.fetch_sub(1, Ordering::Relaxed);
                     self.counters.subtract(size);
-                    starts_round = jobs.is_empty();
+                    if jobs.is_empty() {
+                        // The jobs that come meanwhile need not wake this thread.
+                        thread::sleep(end.saturating_duration_since(st::now()));
+                        round_end = None;
+                    }
                 }
                 Err(RecvTimeoutError::Timeout) => {}
                 Err(RecvTimeoutError::Disconnected) => return,
