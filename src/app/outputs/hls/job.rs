@@ -53,7 +53,7 @@ pub(super) enum Job {
         durations: Durations,
         cleanup: bool,
         event: Option<Arc<HlsSegment>>,
-        /// Of the file in memory, if there is one.
+        /// The mark of the file in memory, if there is one.
         unwritten: Option<Unwritten>,
     },
     Finish,
