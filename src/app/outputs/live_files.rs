@@ -71,8 +71,8 @@ pub struct LiveFile {
 }
 
 /// A mark of a file that is still to be written to disk, until it is dropped.
-#[derive(Debug)]
-pub struct Unwritten(#[allow(dead_code, reason = "it is counted")] Arc<()>);
+#[derive(Debug, Default)]
+pub struct Unwritten(Arc<()>);
 
 impl LiveFile {
     /// Creates a file. Its type follows from the extension of `path`.
@@ -87,9 +87,9 @@ impl LiveFile {
 
     /// Marks the file as one that is still to be written to disk.
     pub fn mark_unwritten(&mut self) -> Unwritten {
-        let mark = Arc::new(());
-        self.unwritten = Arc::downgrade(&mark);
-        Unwritten(mark)
+        let mark = Unwritten::default();
+        self.unwritten = Arc::downgrade(&mark.0);
+        mark
     }
 
     fn is_written(&self) -> bool {

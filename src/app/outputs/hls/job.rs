@@ -53,8 +53,7 @@ pub(super) enum Job {
         durations: Durations,
         cleanup: bool,
         event: Option<Arc<HlsSegment>>,
-        /// The mark of the file in memory, if there is one.
-        unwritten: Option<Unwritten>,
+        unwritten: Unwritten,
     },
     Finish,
     /// Closes the stream. `dispose` marks the playlist as complete; with `cleanup` the segments are removed as well.

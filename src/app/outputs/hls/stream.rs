@@ -51,7 +51,8 @@ impl HlsStream {
         self.0.with(|state| state.remove_expired(now))
     }
 
-    /// Removes a stream without a publisher from memory. Its files on disk stay. Returns the number of removed files.
+    /// Removes a stream without a publisher from memory, except for segments that are not on disk yet. Its files on disk stay. Returns
+    /// the number of removed files.
     pub(super) fn evict(&self, time_slice: &mut TimeSlice) -> usize {
         let mut count = 0;
         while let Some(evicted) = self.0.with(StreamState::evict_batch) {

@@ -239,7 +239,7 @@ impl StreamState {
             })
         });
         let (body_to_write, cleanup) = (body.clone(), self.settings.cleanup);
-        let unwritten = Some(self.memory_files.insert_segment(&path, body));
+        let unwritten = self.memory_files.insert_segment(&path, body);
         let job = Job::Segment { entry: entry.clone(), body: body_to_write, durations, cleanup, event, unwritten };
         let removed = playlist.push(entry, &durations);
 

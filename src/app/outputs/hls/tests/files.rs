@@ -2,6 +2,7 @@
 
 use super::super::playlist::segment_number;
 use super::*;
+use crate::app::outputs::live_files::Unwritten;
 
 fn durations(window: u64, fragment: u64) -> Durations {
     Durations { window, fragment, target: fragment }
@@ -74,7 +75,7 @@ fn segments_that_claim_to_be_long_do_not_stay_for_that() {
             durations: durations(10_000, 2000),
             cleanup: true,
             event: None,
-            unwritten: None,
+            unwritten: Unwritten::default(),
         };
         rig.handle_at(job, now);
     }
@@ -99,7 +100,7 @@ fn a_segment_that_never_came_to_the_disk_leaves_a_discontinuity() {
             durations: durations(10_000, 2000),
             cleanup: true,
             event: None,
-            unwritten: None,
+            unwritten: Unwritten::default(),
         };
         rig.handle_at(job, now);
     }
@@ -120,7 +121,7 @@ fn segments_do_not_wait_for_very_many_files_to_go() {
             durations: durations(1_000_000, 2000),
             cleanup: true,
             event: None,
-            unwritten: None,
+            unwritten: Unwritten::default(),
         };
         rig.handle_at(job, now);
     }
@@ -177,7 +178,7 @@ fn a_stream_does_not_begin_with_a_number_of_one_that_was_forgotten() {
             durations: durations(1000, 1000),
             cleanup: true,
             event: None,
-            unwritten: None,
+            unwritten: Unwritten::default(),
         };
         rig.handle_at(job, now);
         rig.handle_at(Job::Close { dispose: true, cleanup: true }, now);
@@ -229,7 +230,7 @@ fn a_disk_that_fails_costs_files_and_comes_back() {
             durations: durations(60_000, 10_000),
             cleanup: true,
             event: None,
-            unwritten: None,
+            unwritten: Unwritten::default(),
         };
         rig.handle(job);
         rig.files.take_failure()

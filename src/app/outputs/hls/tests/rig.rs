@@ -14,6 +14,7 @@ use super::super::job::{Counters, Job, StreamFiles};
 use super::super::playlist::{Durations, Entry, Playlist};
 use super::super::segmenter::{Segment, Segmenter};
 use super::super::writer_thread::WriterThread;
+use crate::app::outputs::live_files::Unwritten;
 use crate::codec::flv;
 use crate::codec::ts::tests::{Demuxed, DemuxedFrame, demux};
 
@@ -117,7 +118,7 @@ impl Rig {
         let durations = Durations { window: self.window, fragment: self.fragment, target: self.fragment };
         self.playlist.push(entry.clone(), &durations);
         self.bodies.push(body.clone());
-        let job = Job::Segment { entry, body, durations, cleanup: true, event: None, unwritten: None };
+        let job = Job::Segment { entry, body, durations, cleanup: true, event: None, unwritten: Unwritten::default() };
         self.handle(job);
         self.check();
     }
