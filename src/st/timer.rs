@@ -66,7 +66,7 @@ pub fn yield_now() {
 /// Lets the events of sockets gather before each round of the event queue, until the time `until`: the worker sleeps meanwhile, so
 /// long that an event waits for `interval` at most, unless a round takes longer than the one before. So many coroutines that each
 /// have little to do share the wake-up, the system call that returns their events, and what their code has in the processor's
-/// caches. There is no pause after a round of half of `interval`, while a coroutine yields, or while one of low priority waits for
+/// caches. There is no pause after a round of half of `interval` or more, while a coroutine yields, or while one of low priority waits for
 /// its turn.
 pub fn gather_events(interval: Duration, until: Instant) {
     let driver = driver();

@@ -9,7 +9,7 @@
 //! count as load: larger windows would not reduce it.
 //!
 //! Many small streams cost less if the worker handles their messages a few at a time. So while publishers are read many times
-//! a second, the worker lets events gather for [`GATHERING_TIME`], see [`st::gather_events`].
+//! a second, the worker lets events gather for up to [`GATHERING_TIME`], see [`st::gather_events`].
 //!
 //! The scale moves in steps because the windows themselves change the load. A scale computed from the load would oscillate
 //! between long windows and none.

@@ -213,7 +213,7 @@ impl Role for PublisherRole<'_, '_> {
         match event {
             Event::Media(message) => {
                 let count = self.received.fetch_add(1, Ordering::Relaxed);
-                // Coalesced reads are fewer than acknowledgements.
+                // While reads coalesce, the kernel acknowledges by its own timer, not with each read.
                 if !self.coalescing {
                     self.delayed_acks.update(count, &self.client.stream);
                 }
